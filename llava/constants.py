@@ -1,0 +1,8 @@
+"""Constants of LLaVA-1.5's prompt format."""
+
+IMAGE_TOKEN_INDEX = -200  # stands for the image in a list of token ids; never an id of a vocabulary
+DEFAULT_IMAGE_TOKEN = "<image>"
+
+# What LLaVA-1.5 puts behind a question to ask for a short answer.
+SHORT_ANSWER_SUFFIX = "\nAnswer the question using a single word or phrase."
+OPTION_LETTER_SUFFIX = "\nAnswer with the option's letter from the given choices directly."

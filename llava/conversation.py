@@ -1,0 +1,119 @@
+"""Prompt templates of LLaVA: how the turns of a conversation become one string.
+
+Only the templates that LLaVA-1.5 and its evaluation use are here. ``vicuna_v1`` is the one that
+LLaVA-1.5 was tuned with and that the method is evaluated with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from llava.constants import DEFAULT_IMAGE_TOKEN
+from llava.errors import UserError
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A template and the turns put into it so far.
+
+    Attributes:
+        system: what stands before the first turn.
+        roles: names of the two speakers, question first.
+        separators: what follows a message at an even and at an odd place.
+        name_turns: whether "ROLE: " stands before a message.
+        messages: (speaker 0 or 1, text) pairs; a text of None asks for an answer.
+    """
+
+    system: str
+    roles: tuple[str, str]
+    separators: tuple[str, str | None]
+    name_turns: bool = True
+    messages: tuple[tuple[int, str | None], ...] = ()
+
+    def append(self, speaker: int, text: str | None) -> Conversation:
+        """A new conversation with one more message; this one stays as it is."""
+        return replace(self, messages=self.messages + ((speaker, text),))
+
+    def prompt(self) -> str:
+        """The whole conversation as the string that the tokenizer reads.
+
+        Raises:
+            UserError: the template has no end mark for a message at this place.
+        """
+        text = self.system + (self.separators[0] if self.system else "")
+        for place, (speaker, message) in enumerate(self.messages):
+            name = self.roles[speaker]
+            if message is None:
+                text += f"{name}:" if self.name_turns else ""
+                continue
+            separator = self.separators[place % 2]
+            if separator is None:
+                raise UserError(
+                    "this conversation template holds a single turn: it has no end mark for an "
+                    "answer. Use vicuna_v1 for conversations of several turns."
+                )
+            text += f"{name}: {message}{separator}" if self.name_turns else message + separator
+        return text
+
+
+def _assistant(reader: str) -> str:
+    return (
+        f"A chat between a curious {reader} and an artificial intelligence assistant. The assistant "
+        f"gives helpful, detailed, and polite answers to the {reader}'s questions."
+    )
+
+
+# The worked example that opens every v0 conversation: part of the template, to the letter.
+_V0_QUESTION = "What are the key differences between renewable and non-renewable energy sources?"
+_V0_ANSWER = (
+    "Renewable energy sources are those that can be replenished naturally in a relatively "
+    "short amount of time, such as solar, wind, hydro, geothermal, and biomass. Non-renewable"
+    " energy sources, on the other hand, are finite and will eventually be depleted, such as "
+    "coal, oil, and natural gas. Here are some key differences between renewable and non-"
+    "renewable energy sources:\n"
+    "1. Availability: Renewable energy sources are virtually inexhaustible, while non-"
+    "renewable energy sources are finite and will eventually run out.\n"
+    "2. Environmental impact: Renewable energy sources have a much lower environmental impact"
+    " than non-renewable sources, which can lead to air and water pollution, greenhouse gas "
+    "emissions, and other negative effects.\n"
+    "3. Cost: Renewable energy sources can be more expensive to initially set up, but they "
+    "typically have lower operational costs than non-renewable sources.\n"
+    "4. Reliability: Renewable energy sources are often more reliable and can be used in more"
+    " remote locations than non-renewable sources.\n"
+    "5. Flexibility: Renewable energy sources are often more flexible and can be adapted to "
+    "different situations and needs, while non-renewable sources are more rigid and "
+    "inflexible.\n"
+    "6. Sustainability: Renewable energy sources are more sustainable over the long term, "
+    "while non-renewable sources are not, and their depletion can lead to economic and social"
+    " instability.\n"
+)
+
+CONVERSATIONS: dict[str, Conversation] = {
+    "vicuna_v1": Conversation(_assistant("user"), ("USER", "ASSISTANT"), (" ", "</s>")),
+    "llava_v1": Conversation(_assistant("human"), ("USER", "ASSISTANT"), (" ", "</s>")),
+    "plain": Conversation("", ("", ""), ("\n", None), name_turns=False),
+    "v0": Conversation(
+        _assistant("human"),
+        ("Human", "Assistant"),
+        ("###", "###"),
+        messages=((0, _V0_QUESTION), (1, _V0_ANSWER)),
+    ),
+}
+
+
+def conversation(mode: str = "vicuna_v1") -> Conversation:
+    """The empty conversation of a template.
+
+    Raises:
+        UserError: there is no template of that name.
+    """
+    if mode not in CONVERSATIONS:
+        known = ", ".join(CONVERSATIONS)
+        raise UserError(f"there is no conversation template {mode!r}; the templates are: {known}")
+    return CONVERSATIONS[mode]
+
+
+def question_prompt(question: str, mode: str = "vicuna_v1") -> str:
+    """The prompt of one question about one image: image, newline, question, answer asked for."""
+    turns = conversation(mode).append(0, f"{DEFAULT_IMAGE_TOKEN}\n{question}").append(1, None)
+    return turns.prompt()

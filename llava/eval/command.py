@@ -1,0 +1,51 @@
+"""What every command does around its work: flags from a dataclass, errors as one message."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from transformers import HfArgumentParser
+from transformers.utils import logging as transformers_logging
+
+from llava.errors import UserError
+
+Arguments = TypeVar("Arguments")
+
+USER_MISTAKE = 2  # exit status, as argparse's own
+SOME_FAILED = 1
+
+
+def run_command(
+    arguments: type[Arguments],
+    work: Callable[[Arguments], int],
+    program: str,
+    description: str,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Parses flags into a dataclass and does the work.
+
+    Args:
+        arguments: each field is a flag; ``visual_token_num`` is ``--visual-token-num``.
+        work: gets the filled dataclass and gives the exit status.
+        program: name of the command in its help.
+        description: first line of the help.
+        argv: the command line; None takes the process's.
+
+    Returns:
+        The exit status; USER_MISTAKE after a UserError, whose message goes to standard error.
+    """
+    transformers_logging.set_verbosity_error()
+    parser = HfArgumentParser(
+        arguments, prog=f"python -m {program}", description=description, allow_abbrev=False
+    )
+    (filled,) = parser.parse_args_into_dataclasses(args=argv)
+    try:
+        return work(filled)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_MISTAKE
+    except KeyboardInterrupt:
+        print("stopped by the user", file=sys.stderr)
+        return 130

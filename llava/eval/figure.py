@@ -1,0 +1,177 @@
+"""A picture of one question: what was kept and why, what was written, what was answered."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from llava.errors import UserError
+from llava.mm_utils import expand2square
+from llava.model.llava_arch import Answer, LlavaAccm, Sample
+from llava.model.token_pruning.accm import Selection
+
+IMAGE_SIDE = 672  # pixels of the picture on the left
+PANEL_WIDTH = 720
+MARGIN = 24
+PANEL_LINE_CHARACTERS = 74
+MAX_PARAGRAPH_LINES = 6
+DIMMED = 0.22  # brightness of a dropped patch
+
+INK, FAINT, PAPER = (30, 34, 40), (120, 126, 135), (255, 255, 255)
+CHOSEN = (18, 118, 72)
+# Why a patch was kept -> the colour of its frame; told apart by colour-blind readers too.
+REASON_COLOURS = {
+    "question": (0, 114, 240),
+    "attention": (240, 150, 0),
+    "question and attention": (200, 60, 200),
+    "uniform": (0, 170, 120),
+    "random": (150, 155, 165),
+}
+
+
+def kept_reasons(selection: Selection) -> dict[int, str]:
+    """Why each kept patch was kept."""
+    asked, seen = set(selection.text_idx.tolist()), set(selection.cls_idx.tolist())
+    reasons = {}
+    for patch in selection.union_idx.tolist():
+        both = patch in asked and patch in seen
+        one = "question" if patch in asked else "attention"
+        reasons[patch] = "question and attention" if both else one
+    reasons |= dict.fromkeys(selection.uniform_idx.tolist(), "uniform")
+    return reasons | dict.fromkeys(selection.random_idx.tolist(), "random")
+
+
+def draw_trace(model: LlavaAccm, sample: Sample, answer: Answer, path: Path) -> None:
+    """Draws a PNG.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    reasons = {} if answer.selection is None else kept_reasons(answer.selection)
+    picture = _draw_patches(model, sample.image, answer.kept_idx, reasons)
+    panel = _Panel(IMAGE_SIDE)
+    panel.paragraph("Question", sample.question)
+    panel.paragraph("Answer", answer.text or "(nothing)", colour=CHOSEN)
+    _draw_budget(panel, answer, model.tower.num_patches, reasons)
+    _draw_candidates(panel, answer)
+    height = max(IMAGE_SIDE, panel.height) + 2 * MARGIN
+    sheet = Image.new("RGB", (IMAGE_SIDE + PANEL_WIDTH + 3 * MARGIN, height), PAPER)
+    sheet.paste(picture, (MARGIN, MARGIN))
+    sheet.paste(panel.image(), (IMAGE_SIDE + 2 * MARGIN, MARGIN))
+    try:
+        sheet.save(path, format="PNG")
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error}): write elsewhere") from error
+
+
+def _draw_patches(
+    model: LlavaAccm, image: Image.Image, kept: list[int], reasons: dict[int, str]
+) -> Image.Image:
+    """The image as the tower saw it, dropped patches dimmed, kept ones framed by reason."""
+    background = tuple(int(255 * channel) for channel in model.image_processor.image_mean)
+    side = round(model.tower.num_patches**0.5)
+    square = expand2square(image.convert("RGB"), background).resize((IMAGE_SIDE, IMAGE_SIDE))
+    edges = np.linspace(0, IMAGE_SIDE, side + 1).round().astype(int)
+    pixels = np.asarray(square).astype(np.float32)
+    bright = np.full((IMAGE_SIDE, IMAGE_SIDE, 1), DIMMED, dtype=np.float32)
+    boxes = {p: (edges[p % side], edges[p // side], edges[p % side + 1], edges[p // side + 1]) for p in kept}
+    for left, top, right, bottom in boxes.values():
+        bright[top:bottom, left:right] = 1
+    picture = Image.fromarray((pixels * bright + 16 * (1 - bright)).astype(np.uint8))
+    draw = ImageDraw.Draw(picture)
+    for patch, reason in reasons.items():
+        left, top, right, bottom = boxes[patch]
+        draw.rectangle((left, top, right - 1, bottom - 1), outline=REASON_COLOURS[reason], width=3)
+    return picture
+
+
+def _draw_budget(panel: _Panel, answer: Answer, num_patches: int, reasons: dict[int, str]) -> None:
+    """How many tokens stayed, and a legend of the frames."""
+    panel.heading(f"{len(answer.kept_idx)} of {num_patches} visual tokens kept")
+    counts = {reason: list(reasons.values()).count(reason) for reason in REASON_COLOURS}
+    for reason, count in counts.items():
+        if count:
+            panel.swatch(REASON_COLOURS[reason], f"{reason}: {count}")
+    if answer.selection is None:
+        panel.text("nothing was pruned", colour=FAINT)
+    panel.gap()
+
+
+def _draw_candidates(panel: _Panel, answer: Answer) -> None:
+    """The candidate captions with the selector's scores, the chosen one marked."""
+    compensation = answer.compensation
+    if compensation is None:
+        return
+    panel.heading("What the dropped tokens said")
+    for place, (caption, score) in enumerate(zip(compensation.captions, compensation.scores)):
+        chosen = place == compensation.chosen_index
+        colour = CHOSEN if chosen else FAINT
+        panel.bar(score, colour, f"{score:.3f}" + ("  chosen" if chosen else ""))
+        panel.text(caption.strip(), colour=colour if chosen else INK)
+        panel.gap(6)
+
+
+class _Panel:
+    """Lines of text from top to bottom on a canvas that grows."""
+
+    _BAR_WIDTH = 300
+
+    def __init__(self, height: int) -> None:
+        self._canvas = Image.new("RGB", (PANEL_WIDTH, height), PAPER)
+        self._font = ImageFont.load_default(size=17)
+        self._heading_font = ImageFont.load_default(size=20)
+        self.height = 0
+
+    def image(self) -> Image.Image:
+        """What was drawn so far."""
+        return self._canvas.crop((0, 0, PANEL_WIDTH, self.height))
+
+    def heading(self, text: str) -> None:
+        self._draw(30).text((0, self.height), text, fill=INK, font=self._heading_font)
+        self.height += 30
+
+    def text(self, text: str, colour: tuple[int, int, int] = INK) -> None:
+        """A paragraph, wrapped; a very long one is cut."""
+        lines = [
+            piece
+            for line in text.split("\n")
+            for piece in textwrap.wrap(line, PANEL_LINE_CHARACTERS) or [""]
+        ]
+        if len(lines) > MAX_PARAGRAPH_LINES:
+            lines = lines[: MAX_PARAGRAPH_LINES - 1] + [f"... ({len(text)} characters)"]
+        for line in lines:
+            self._draw(24).text((0, self.height), line, fill=colour, font=self._font)
+            self.height += 24
+
+    def paragraph(self, title: str, text: str, colour: tuple[int, int, int] = INK) -> None:
+        self.heading(title)
+        self.text(text, colour)
+        self.gap()
+
+    def swatch(self, colour: tuple[int, int, int], text: str) -> None:
+        draw, top = self._draw(24), self.height
+        draw.rectangle((0, top + 3, 15, top + 18), outline=colour, width=3)
+        draw.text((26, top), text, fill=INK, font=self._font)
+        self.height += 24
+
+    def bar(self, share: float, colour: tuple[int, int, int], text: str) -> None:
+        draw, top = self._draw(24), self.height
+        draw.rectangle((0, top + 5, self._BAR_WIDTH, top + 16), outline=(215, 218, 224))
+        draw.rectangle((0, top + 5, max(1, int(self._BAR_WIDTH * share)), top + 16), fill=colour)
+        draw.text((self._BAR_WIDTH + 12, top), text, fill=colour, font=self._font)
+        self.height += 24
+
+    def gap(self, pixels: int = 14) -> None:
+        self._draw(pixels)
+        self.height += pixels
+
+    def _draw(self, room: int) -> ImageDraw.ImageDraw:
+        """A pen on a canvas with so much room below what is there."""
+        if self.height + room > self._canvas.height:
+            grown = Image.new("RGB", (PANEL_WIDTH, 2 * (self.height + room)), PAPER)
+            grown.paste(self._canvas)
+            self._canvas = grown
+        return ImageDraw.Draw(self._canvas)

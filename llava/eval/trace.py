@@ -1,0 +1,203 @@
+"""Everything that happened to a question: ``python -m llava.eval.trace``.
+
+One question with --image and --question, or many with --requests and --output.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from tqdm import tqdm
+
+from llava.errors import UserError
+from llava.eval.command import SOME_FAILED, run_command
+from llava.eval.engine import Outcome, Request, answer_requests
+from llava.eval.figure import draw_trace
+from llava.eval.lines import LineWriter, read_lines
+from llava.mm_utils import load_image
+from llava.model.builder import ModelArguments, flag, load_from_arguments
+from llava.model.llava_arch import DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED, Answer
+
+_MODEL_FIELDS = {field.name for field in dataclasses.fields(ModelArguments)}
+_REQUEST_KEYS = {field.name for field in dataclasses.fields(Request)}
+
+
+@dataclass
+class TraceArguments(ModelArguments):
+    """Flags of the command."""
+
+    image: Optional[str] = flag("An image file (one question).")
+    question: Optional[str] = flag("What follows the image in the prompt (one question).")
+    tower_question: Optional[str] = flag(
+        "What text tower, caption model and selector read. Default: the question's first line."
+    )
+    requests: Optional[str] = flag(
+        "Many questions: a file of JSON lines with id, image, question and optionally "
+        "tower_question, visual_token_num, text_token_num, seed, max_new_tokens. Image paths are "
+        "absolute, or relative to that file. What a line leaves out, the flags say."
+    )
+    output: Optional[str] = flag("Where the JSON lines go. One question: default standard output.")
+    figure: Optional[str] = flag("A PNG of what was kept, written and answered (one question).")
+    visual_token_num: Optional[int] = flag(
+        "Visual tokens to keep. Default: VISUAL_TOKEN_NUM in "
+        "llava/model/multimodal_encoder/clip_encoder.py."
+    )
+    text_token_num: Optional[int] = flag(
+        "Tokens that the question picks. Default: the paper's number for this budget."
+    )
+    seed: int = flag("Seed of the one random draw.", DEFAULT_SEED)
+    max_new_tokens: int = flag("Longest answer in tokens.", DEFAULT_MAX_NEW_TOKENS)
+    batch_size: int = flag("Questions at once. Results do not depend on it.", 8)
+
+
+def answer_record(answer: Answer) -> dict:
+    """An answer as JSON, under the names of the recorded reference; null where a stage was left out."""
+    selection, compensation = answer.selection, answer.compensation
+    record: dict = dict.fromkeys(
+        "text_idx iqr cls_idx union_idx kept_idx captions caption_ids beam_scores selector_scores "
+        "chosen_index chosen_caption".split()
+    )
+    if selection is not None:
+        record.update(
+            text_idx=selection.text_idx.tolist(),
+            iqr=dataclasses.asdict(selection.outliers),
+            cls_idx=selection.cls_idx.tolist(),
+            union_idx=selection.union_idx.tolist(),
+        )
+    record["kept_idx"] = answer.kept_idx
+    if compensation is not None:
+        record.update(
+            captions=compensation.captions,
+            caption_ids=compensation.candidates.ids,
+            beam_scores=compensation.candidates.scores,
+            selector_scores=compensation.scores,
+            chosen_index=compensation.chosen_index,
+            chosen_caption=compensation.chosen_caption,
+        )
+    return record | {
+        "llm_input_ids": answer.input_ids,
+        "inputs_embeds_len": answer.input_length,
+        "out_ids": answer.out_ids,
+        "out_text": answer.raw_text,
+    }
+
+
+def outcome_record(outcome: Outcome) -> dict:
+    """A line of the output: id and answer, or id and error."""
+    if outcome.answer is None:
+        return {"id": outcome.request.id, "error": outcome.error}
+    return {"id": outcome.request.id} | answer_record(outcome.answer)
+
+
+def read_requests(args: TraceArguments) -> tuple[list[Request], list[dict]]:
+    """The requests of a file, and the records of its lines that are none."""
+    path = Path(args.requests)
+    requests, broken = [], []
+    for number, value in read_lines(path):
+        try:
+            if isinstance(value, str):
+                raise UserError(value)
+            requests.append(_request(value, args, path.parent, f"line {number} of {path}"))
+        except UserError as error:
+            line_id = value.get("id") if isinstance(value, dict) else None
+            broken.append({"id": line_id, "line": number, "error": str(error)})
+    if not requests and not broken:
+        raise UserError(f"there are no requests in {path}: write one JSON object a line")
+    return requests, broken
+
+
+def _request(value: dict, args: TraceArguments, folder: Path, where: str) -> Request:
+    missing = {"id", "image", "question"} - set(value)
+    unknown = set(value) - _REQUEST_KEYS
+    if missing or unknown:
+        complaints = [
+            f"{what} {', '.join(sorted(keys))}"
+            for what, keys in (("lacks", missing), ("has the unknown", unknown))
+            if keys
+        ]
+        raise UserError(f"{where} {' and '.join(complaints)}; known are {', '.join(sorted(_REQUEST_KEYS))}")
+    if not isinstance(value["image"], str):
+        raise UserError(f"{where}: image is {value['image']!r}, not a path")
+    given = {k: v for k, v in value.items() if v is not None}
+    return Request(**_defaults(args) | given | {"image": folder / value["image"]})
+
+
+def _defaults(args: TraceArguments) -> dict:
+    """What a request takes from the flags."""
+    names = ("visual_token_num", "text_token_num", "seed", "max_new_tokens")
+    return {name: getattr(args, name) for name in names}
+
+
+def trace_one(args: TraceArguments) -> int:
+    """Answers the question of the flags; writes its record and its figure."""
+    request = Request(
+        id=Path(args.image).name,
+        image=Path(args.image),
+        question=args.question,
+        tower_question=args.tower_question,
+        **_defaults(args),
+    )
+    load_image(request.image)  # complains before the model is loaded
+    model = load_from_arguments(args)
+    (outcome,) = answer_requests(model, [request], batch_size=1)
+    if outcome.answer is None:
+        raise UserError(outcome.error)
+    record = outcome_record(outcome)
+    if args.output is None:
+        print(json.dumps(record))
+    else:
+        with LineWriter(Path(args.output)) as writer:
+            writer.write(record)
+    if args.figure is not None:
+        draw_trace(model, request.sample(load_image(request.image)), outcome.answer, Path(args.figure))
+        print(f"figure: {args.figure}", file=sys.stderr)
+    print(f"answer: {outcome.answer.text}", file=sys.stderr)
+    return 0
+
+
+def trace_many(args: TraceArguments) -> int:
+    """Answers a file of requests; the exit status says whether all went well."""
+    requests, broken = read_requests(args)
+    with LineWriter(Path(args.output)) as writer:
+        for record in broken:
+            print(f"error: {record['error']}", file=sys.stderr)
+            writer.write(record)
+        failed = len(broken)
+        if requests:
+            model = load_from_arguments(args)
+            outcomes = answer_requests(model, requests, args.batch_size)
+            for outcome in tqdm(outcomes, total=len(requests), unit="question", smoothing=0):
+                if outcome.error is not None:
+                    failed += 1
+                    tqdm.write(f"error: {outcome.request.id}: {outcome.error}", file=sys.stderr)
+                writer.write(outcome_record(outcome))
+    if failed:
+        print(f"{failed} of {len(requests) + len(broken)} requests failed", file=sys.stderr)
+    return SOME_FAILED if failed else 0
+
+
+def trace(args: TraceArguments) -> int:
+    """Checks which of the two uses is meant."""
+    if args.requests is not None:
+        if args.image is not None or args.question is not None or args.figure is not None:
+            raise UserError("--requests excludes --image, --question and --figure")
+        if args.output is None:
+            raise UserError("--requests needs --output FILE")
+        return trace_many(args)
+    if args.image is None or args.question is None:
+        raise UserError("give --image FILE and --question TEXT, or --requests FILE and --output FILE")
+    return trace_one(args)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command."""
+    return run_command(TraceArguments, trace, "llava.eval.trace", __doc__.splitlines()[0], argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

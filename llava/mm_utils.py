@@ -1,0 +1,142 @@
+"""Images and prompts on their way in: files to pixels, prompts to token ids."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from transformers import CLIPImageProcessorPil
+
+from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
+from llava.errors import UserError
+
+# An image is padded to a square before it is resized: this many pixels take 0.27 GB on the way.
+MAX_SQUARE_PIXELS = 89_478_485
+
+
+def load_image(path: str | PathLike) -> Image.Image:
+    """Reads an image file as RGB, the first frame of an animation.
+
+    Transparency is dropped and an EXIF rotation is not applied, as LLaVA has it. Images with 16
+    bits a channel are brought to 8, by dropping the low byte.
+
+    Raises:
+        UserError: no such file, not an image, damaged, or too large to be padded to a square.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no image {path}: check the path (it must name a file)")
+    if path.stat().st_size == 0:
+        raise UserError(f"the image {path} is empty (0 bytes): fetch it again")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked just below
+            with Image.open(path) as image:
+                check_size(image, path)
+                return _to_rgb(image)
+    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read as an image: {error}") from error
+    except (OSError, ValueError, SyntaxError) as error:  # what Pillow's decoders raise
+        raise UserError(
+            f"the image {path} is damaged or cut short ({error}): fetch it again"
+        ) from error
+
+
+def check_size(image: Image.Image, name: object = "the image") -> None:
+    """Refuses an image that would take too much memory once padded to a square.
+
+    Raises:
+        UserError: the longer side, squared, is above MAX_SQUARE_PIXELS.
+    """
+    longer = max(image.size)
+    if longer * longer > MAX_SQUARE_PIXELS:
+        limit = int(MAX_SQUARE_PIXELS**0.5)
+        raise UserError(
+            f"{name} is {image.width} x {image.height} pixels; padded to a square it would hold "
+            f"{longer * longer / 1e6:.0f} million. Scale it down to at most {limit} pixels a side."
+        )
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Converts a just opened image to 8-bit RGB (Pillow alone would clip 16-bit values)."""
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 0xFFFF:
+            raise ValueError("32 bits a channel; save it with 8 or 16")
+        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
+
+
+def expand2square(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """Pads an RGB image to a square, the content in the middle (rounded up and to the left)."""
+    width, height = image.size
+    if width == height:
+        return image
+    side = max(width, height)
+    square = Image.new("RGB", (side, side), background)
+    square.paste(image, ((side - width) // 2, (side - height) // 2))
+    return square
+
+
+def process_images(
+    images: list[Image.Image], processor: CLIPImageProcessorPil, aspect_ratio: str | None
+) -> Tensor:
+    """Pixels as the tower wants them, bit for bit those of LLaVA's own processor.
+
+    Args:
+        images: images of any size; others than RGB are converted.
+        processor: the Pillow processor; one that resizes tensors moves pixels by grey levels.
+        aspect_ratio: "pad" (LLaVA-1.5) pads to a square with the mean colour first; None lets the
+            processor resize the shorter side and cut the middle out.
+
+    Returns:
+        (B, 3, S, S) float32, normalised.
+    """
+    for image in images:
+        check_size(image)
+    images = [image if image.mode == "RGB" else _to_rgb(image) for image in images]
+    if aspect_ratio == "pad":
+        background = tuple(int(255 * channel) for channel in processor.image_mean)
+        images = [expand2square(image, background) for image in images]
+    return processor(images, return_tensors="pt")["pixel_values"]
+
+
+def tokenizer_image_token(prompt: str, encode: Callable[[str], list[int]]) -> list[int]:
+    """Token ids of a prompt with IMAGE_TOKEN_INDEX in the place of each ``<image>``.
+
+    The text around the placeholders is encoded piece by piece, so each piece begins with a dummy
+    blank of its own, as the model was trained.
+
+    Args:
+        prompt: text with any number of ``<image>``.
+        encode: gives the ids of a text, the begin-of-text id first.
+    """
+    first, *rest = [encode(piece) for piece in prompt.split(DEFAULT_IMAGE_TOKEN)]
+    ids = list(first)
+    for piece in rest:
+        ids += [IMAGE_TOKEN_INDEX, *piece[1:]]
+    return ids
+
+
+def pad_left(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Stacks sequences of different lengths, padded with zeros on the left.
+
+    Args:
+        rows: B tensors (L_b, C) of one dtype.
+
+    Returns:
+        (B, L, C) and its mask (B, L) int64, 1 where there is something.
+    """
+    length = max(len(row) for row in rows)
+    padded = rows[0].new_zeros(len(rows), length, rows[0].shape[-1])
+    mask = torch.zeros(len(rows), length, dtype=torch.long, device=padded.device)
+    for b, row in enumerate(rows):
+        padded[b, length - len(row) :] = row
+        mask[b, length - len(row) :] = 1
+    return padded, mask

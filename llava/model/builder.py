@@ -1,0 +1,292 @@
+"""The only door through which weights come in: ``load_pretrained_model``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+import torch
+from accelerate import dispatch_model, infer_auto_device_map
+from torch import nn
+from transformers import CLIPImageProcessorPil, GPT2Tokenizer, LlamaForCausalLM
+
+from llava.errors import UserError
+from llava.model.compensation.compensator import Compensator
+from llava.model.compensation.long_clip import LongClipText
+from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+from llava.model.language_model.llava_llama import LanguageModel
+from llava.model.llava_arch import LlavaAccm
+from llava.model.locate import find_beside, locate
+from llava.model.multimodal_encoder.clip_encoder import ClipTower
+from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
+from llava.model.parts import (
+    LlavaConfig,
+    Placement,
+    Tensors,
+    build_caption_model,
+    build_clip,
+    build_long_clip,
+    build_projector,
+    build_selector,
+    empty_llm,
+    fill_llm,
+    read_llava_config,
+    split_llava,
+)
+from llava.model.weights import fill, read_checkpoint, read_json
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def flag(help: str, default: object = None) -> object:
+    """A dataclass field with its documentation."""
+    return field(default=default, metadata={"help": help})
+
+
+# HfArgumentParser turns each field into a flag; it knows Optional[int], not int | None on 3.10.
+@dataclass
+class ModelArguments:
+    """Which model, from where, on what. Every field is an argument of load_pretrained_model and a
+    flag of every command."""
+
+    model_path: Optional[str] = flag("LLaVA-1.5: a folder, or a name on the Hugging Face hub.")
+    vision_tower: Optional[str] = flag(
+        "CLIP, vision and text: a folder or hub name. Default: the name in the model's config.json, "
+        "else clip-vit-large-patch14-336; looked for in the model's folder, beside it, under the "
+        "checkpoints root, and then on the hub."
+    )
+    gpt2: Optional[str] = flag(
+        "GPT-2's config and tokenizer: a folder or hub name. Default: gpt2, looked for likewise."
+    )
+    caption_model: Optional[str] = flag(
+        "ACCM's caption model (.pt). Default: accm/coco_prefix-009.pt, looked for likewise."
+    )
+    selector: Optional[str] = flag(
+        "ACCM's selector (.pt). Default: accm/llava-RL_prefix-019.pt, looked for likewise."
+    )
+    longclip: Optional[str] = flag(
+        "LongCLIP (.pt). Default: longclip-L.pt, looked for likewise."
+    )
+    checkpoints_root: str = flag("Folder where checkpoints lie.", "checkpoints")
+    device: str = flag("auto (a GPU if there is one), cpu, cuda, cuda:1, ...", "auto")
+    dtype: str = flag(
+        "auto (bfloat16 on a GPU, as in the published evaluation; float32 on a CPU), float32, "
+        "float16 or bfloat16.",
+        "auto",
+    )
+    device_map: Optional[str] = flag(
+        "auto spreads an LLM that is larger than one GPU over all of them and the CPU's memory."
+    )
+    compensation: bool = flag(
+        "Give the dropped tokens back as a caption. Without it, caption model, selector, LongCLIP "
+        "and GPT-2 are not loaded.",
+        True,
+    )
+    patch_post_layernorm: Optional[bool] = flag(
+        "Whether patches pass CLIP's final layer norm before they are projected. Default: what "
+        "the model's config.json says (accm_patch_post_layernorm), else yes."
+    )
+    text_selection: Optional[str] = flag(
+        "Whether the question picks the farthest patches (the method) or the nearest. Default: "
+        "what the model's config.json says (accm_text_selection), else farthest."
+    )
+
+
+def load_pretrained_model(
+    model_path: str, **settings: object
+) -> tuple[LlamaTokenizer, LlavaAccm, CLIPImageProcessorPil, int]:
+    """Loads LLaVA-1.5 with all parts of ACCM.
+
+    Args:
+        model_path: LLaVA-1.5, in its authors' layout or in transformers'.
+        settings: the other fields of ModelArguments.
+
+    Returns:
+        The LLM's tokenizer, the model, the image processor, and the LLM's context length in
+        tokens; the model holds the other three too.
+
+    Raises:
+        UserError: a part is missing, damaged or of another model, or a setting is wrong.
+    """
+    model = load_from_arguments(ModelArguments(model_path, **settings))
+    language_model = model.language_model
+    return (
+        language_model.tokenizer,
+        model,
+        model.image_processor,
+        language_model.context_length,
+    )
+
+
+def load_from_arguments(args: ModelArguments) -> LlavaAccm:
+    """load_pretrained_model for a command: takes its flags, gives the model alone."""
+    if args.model_path is None:
+        raise UserError("say which model: --model-path FOLDER, or a name on the Hugging Face hub")
+    place = _placement(args)
+    folder = locate(args.model_path)
+    source = str(folder)
+    config = read_llava_config(read_json(folder / "config.json"), source)
+    llava = split_llava(read_checkpoint(folder))
+
+    tower_folder = _find(args, folder, "vision_tower", config.vision_tower)
+    tower = _load_tower(args, config, tower_folder, llava["tower"], place)
+    vision = tower.clip.config.vision_config
+    processor = _load_processor(tower_folder, vision.image_size)
+    compensator = _load_compensator(args, folder, tower, place) if args.compensation else None
+    projector = build_projector(config, vision.hidden_size, llava["projector"], source, place)
+    llm = _load_llm(args, config, llava["llm"], source, place)
+    model = LlavaAccm(
+        tower=tower,
+        clip_tokenizer=ClipTokenizer(tower_folder),
+        image_processor=processor,
+        language_model=LanguageModel(llm, projector, LlamaTokenizer(folder)),
+        compensator=compensator,
+        image_aspect_ratio=config.image_aspect_ratio,
+        text_selection=_text_selection(args, config),
+    )
+    return model.eval().requires_grad_(False)
+
+
+# What a part is called where it is not named, and where it comes from.
+_USUAL_NAMES = {
+    "vision_tower": ("clip-vit-large-patch14-336", "openai/clip-vit-large-patch14-336"),
+    "gpt2": ("gpt2", "openai-community/gpt2"),
+    "caption_model": ("accm/coco_prefix-009.pt", "fumingyu064/ACCM"),
+    "selector": ("accm/llava-RL_prefix-019.pt", "fumingyu064/ACCM"),
+    "longclip": ("longclip-L.pt", "BeichenZhang/LongCLIP-L"),
+}
+
+
+def _find(args: ModelArguments, model: Path, part: str, configured: str | None = None) -> Path:
+    """The path of a part: as given, as the model's config names it, or by its usual name."""
+    given = getattr(args, part)
+    if given is not None:
+        return locate(given, weights=part != "gpt2")
+    usual, hub_name = _USUAL_NAMES[part]
+    root = Path(args.checkpoints_root)
+    for name in (configured, configured and Path(configured).name, usual):
+        if name and (found := find_beside(name, model, root)):
+            return found
+    if configured is not None:
+        return locate(configured)
+    without = "" if part == "vision_tower" else ", or do without captions (--no-compensation)"
+    raise UserError(
+        f"there is no {usual} in {model}, beside it or under {root}: download it there from "
+        f"{hub_name} on the Hugging Face hub, or say where it is with "
+        f"--{part.replace('_', '-')}{without}"
+    )
+
+
+def _placement(args: ModelArguments) -> Placement:
+    """Device and dtype as asked for."""
+    name = args.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"there is no device {args.device!r} here ({reason}); try --device cpu") from error
+    default = "float32" if device.type == "cpu" else "bfloat16"
+    dtype = default if args.dtype == "auto" else args.dtype
+    if dtype not in _DTYPES:
+        raise UserError(f"there is no dtype {dtype!r}; there are: auto, {', '.join(_DTYPES)}")
+    return Placement(device, _DTYPES[dtype])
+
+
+def _load_tower(
+    args: ModelArguments, config: LlavaConfig, folder: Path, own: Tensors, place: Placement
+) -> ClipTower:
+    """CLIP, its vision weights replaced by the LLaVA checkpoint's own where it has them."""
+    tensors = read_checkpoint(folder)
+    clip = build_clip(read_json(folder / "config.json"), tensors, str(folder), place)
+    if own:
+        source = f"{args.model_path} (vision tower)"
+        fill(clip.vision_model, own, source, place.dtype, place.device_of)
+    post_layernorm = args.patch_post_layernorm
+    if post_layernorm is None:
+        post_layernorm = config.patch_post_layernorm
+    return ClipTower(clip, post_layernorm, config.select_layer)
+
+
+def _load_processor(folder: Path, image_size: int) -> CLIPImageProcessorPil:
+    """The image processor of a CLIP folder, by default CLIP's own settings at the tower's size."""
+    if (folder / "preprocessor_config.json").is_file():
+        read_json(folder / "preprocessor_config.json")
+        return CLIPImageProcessorPil.from_pretrained(folder)
+    size = {"height": image_size, "width": image_size}
+    return CLIPImageProcessorPil(size={"shortest_edge": image_size}, crop_size=size)
+
+
+def _load_compensator(
+    args: ModelArguments, model: Path, tower: ClipTower, place: Placement
+) -> Compensator:
+    gpt2 = _find(args, model, "gpt2")
+    paths = {part: _find(args, model, part) for part in ("caption_model", "longclip", "selector")}
+    tensors = {part: read_checkpoint(path) for part, path in paths.items()}
+    caption_model = build_caption_model(
+        read_json(gpt2 / "config.json"),
+        tower.clip.config.projection_dim,
+        tensors["caption_model"],
+        str(paths["caption_model"]),
+        place,
+    )
+    long_clip = build_long_clip(tensors["longclip"], str(paths["longclip"]), place)
+    selector = build_selector(
+        long_clip.text_projection.shape[1], tensors["selector"], str(paths["selector"]), place
+    )
+    return Compensator(
+        caption_model,
+        _load_gpt2_tokenizer(gpt2),
+        LongClipText(long_clip, long_clip.context_length),
+        selector,
+    )
+
+
+def _load_gpt2_tokenizer(folder: Path) -> GPT2Tokenizer:
+    complete = (folder / "tokenizer.json").is_file() or (
+        (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
+    )
+    if not complete:
+        raise UserError(
+            f"there is no tokenizer in {folder} (tokenizer.json, or vocab.json with merges.txt): "
+            "download it there from openai-community/gpt2"
+        )
+    return GPT2Tokenizer.from_pretrained(folder)
+
+
+def _load_llm(
+    args: ModelArguments, config: LlavaConfig, tensors: Tensors, source: str, place: Placement
+) -> LlamaForCausalLM:
+    """Llama on one device, or spread over several."""
+    llm = empty_llm(config.llm)
+    if args.device_map is None:
+        fill_llm(llm, tensors, source, place.dtype, place.device_of)
+        return llm.to(place.device)
+    if args.device_map != "auto":
+        raise UserError(f"--device-map is {args.device_map!r}; the only choice is auto")
+    # The other parts are on their device already, so what is measured is what is left.
+    spread = infer_auto_device_map(
+        llm, no_split_module_classes=["LlamaDecoderLayer"], dtype=place.dtype
+    )
+    if "disk" in spread.values():
+        raise UserError(
+            "the LLM does not fit into the memory of the GPUs and the CPU together: use "
+            "--dtype bfloat16, a smaller model or a larger machine"
+        )
+    fill_llm(llm, tensors, source, place.dtype, lambda name: _device_in(spread, name))
+    return dispatch_model(llm, spread)
+
+
+def _device_in(spread: dict[str, int | str], name: str) -> int | str:
+    """The device of a parameter in a map of modules to devices."""
+    return next(device for module, device in spread.items() if f"{name}.".startswith(module))
+
+
+def _text_selection(args: ModelArguments, config: LlavaConfig) -> str:
+    selection = args.text_selection or config.text_selection
+    if selection not in ("farthest", "nearest"):
+        raise UserError(f"text_selection is {selection!r}; it must be farthest or nearest")
+    return selection

@@ -1,0 +1,134 @@
+"""The caption model: dropped visual tokens and a question in, GPT-2 input embeddings out.
+
+ClipCap's transformer mapper in front of GPT-2 (accm.md, section 3; paper, section 3.3). The names of
+the modules are the keys of the published file.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import GPT2LMHeadModel
+
+MAPPER_HEADS = 8
+MAPPER_MLP_RATIO = 2
+
+
+class MapperAttention(nn.Module):
+    """Attention of the last Q of M positions over all M; no bias on queries, keys and values."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.to_queries = nn.Linear(width, width, bias=False)
+        self.to_keys_values = nn.Linear(width, 2 * width, bias=False)
+        self.project = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, mask: Tensor | None, num_queries: int) -> Tensor:
+        queries = self.to_queries(x[:, -num_queries:])
+        keys, values = self.to_keys_values(x).chunk(2, dim=-1)
+        heads = [t.unflatten(-1, (MAPPER_HEADS, -1)).transpose(1, 2) for t in (queries, keys, values)]
+        attended = F.scaled_dot_product_attention(*heads, attn_mask=mask)
+        return self.project(attended.transpose(1, 2).flatten(2))
+
+
+class MapperMLP(nn.Module):
+    """(..., D) to (..., D) through twice the width, ReLU."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, MAPPER_MLP_RATIO * width)
+        self.fc2 = nn.Linear(MAPPER_MLP_RATIO * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.relu(self.fc1(x)))
+
+
+class MapperLayer(nn.Module):
+    """One pre-norm transformer layer, (B, M, D) to the last Q positions (B, Q, D)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attn = MapperAttention(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = MapperMLP(width)
+
+    def forward(self, x: Tensor, mask: Tensor | None, num_queries: int) -> Tensor:
+        x = x[:, -num_queries:] + self.attn(self.norm1(x), mask, num_queries)
+        return x + self.mlp(self.norm2(x))
+
+
+class MapperTransformer(nn.Module):
+    """The layers, (B, M, D) to the last Q positions (B, Q, D); no positions and no final norm."""
+
+    def __init__(self, width: int, num_layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(MapperLayer(width) for _ in range(num_layers))
+
+    def forward(self, x: Tensor, mask: Tensor | None, num_queries: int) -> Tensor:
+        *inner, last = self.layers
+        for layer in inner:
+            x = layer(x, mask, x.shape[1])
+        return last(x, mask, num_queries)  # the others are not looked at any more
+
+
+class Mapper(nn.Module):
+    """Any number of visual tokens to a prefix of fixed length.
+
+    Args:
+        embed_dim: P, width of the tokens.
+        width: D, width of GPT-2.
+        prefix_length: how many learned constants are appended; their outputs are the prefix.
+        num_layers: transformer layers.
+    """
+
+    def __init__(self, embed_dim: int, width: int, prefix_length: int, num_layers: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(embed_dim, width)
+        self.prefix_const = nn.Parameter(torch.zeros(prefix_length, width))
+        self.transformer = MapperTransformer(width, num_layers)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Maps tokens to prefixes.
+
+        Args:
+            tokens: (B, M, P), not normalised.
+            mask: (B, M) with 1 for a token and 0 for padding; None where there is no padding.
+
+        Returns:
+            (B, prefix_length, D).
+        """
+        constants = self.prefix_const.expand(len(tokens), -1, -1)
+        x = torch.cat([self.linear(tokens), constants], dim=1)
+        if mask is not None:
+            mask = F.pad(mask.bool(), (0, len(self.prefix_const)), value=True)[:, None, None]
+        return self.transformer(x, mask, len(self.prefix_const))
+
+
+class CaptionModel(nn.Module):
+    """GPT-2 (``gpt``) with its mapper (``clip_project``)."""
+
+    def __init__(
+        self, gpt: GPT2LMHeadModel, embed_dim: int, prefix_length: int, num_layers: int
+    ) -> None:
+        super().__init__()
+        self.gpt = gpt
+        self.clip_project = Mapper(embed_dim, gpt.config.n_embd, prefix_length, num_layers)
+
+    def prefix(self, dropped: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The visual prefix of each sample, (B, prefix_length, D), from dropped tokens (B, M, P)."""
+        return self.clip_project(dropped, mask)
+
+    def embed_prompt(self, question_ids: list[int], prefix: Tensor) -> Tensor:
+        """[question ; prefix] of one sample as GPT-2 reads it.
+
+        Args:
+            question_ids: GPT-2 ids of the question, Q of them.
+            prefix: (prefix_length, D).
+
+        Returns:
+            (Q + prefix_length, D).
+        """
+        ids = torch.tensor(question_ids, dtype=torch.long, device=prefix.device)
+        return torch.cat([self.gpt.transformer.wte(ids), prefix])

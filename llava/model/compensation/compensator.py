@@ -1,0 +1,152 @@
+"""From dropped tokens to the caption that the LLM reads, for a batch of samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import GPT2Tokenizer
+
+from llava.errors import UserError
+from llava.mm_utils import pad_left
+from llava.model.compensation.beam_search import BeamCandidates, beam_search
+from llava.model.compensation.caption_model import CaptionModel
+from llava.model.compensation.long_clip import LongClipText
+from llava.model.compensation.selector import Selector, selector_text
+
+NUM_CANDIDATES = 3
+MAX_CAPTION_LENGTH = 67  # tokens
+STOP_TEXT = "."
+
+# What transformers 4's decoder did to GPT-2's texts unasked, and version 5 no longer does.
+_CLEAN_UP = {
+    " .": ".",
+    " ?": "?",
+    " !": "!",
+    " ,": ",",
+    " ' ": "'",
+    " n't": "n't",
+    " 'm": "'m",
+    " 's": "'s",
+    " 've": "'ve",
+    " 're": "'re",
+}
+
+
+@dataclass(frozen=True)
+class Compensation:
+    """What was written for one sample.
+
+    Attributes:
+        prefix: (prefix_length, D), the mapper's output.
+        caption_prompt: (L, D), what GPT-2 read: [question ; prefix].
+        question_ids: GPT-2 ids of the question.
+        candidates: the beams, best first.
+        captions: their texts.
+        features: (W, P), LongCLIP's features of the candidates.
+        scores: W floats, summing to 1.
+        chosen_index: the highest score, the first of equals.
+    """
+
+    prefix: Tensor
+    caption_prompt: Tensor
+    question_ids: list[int]
+    candidates: BeamCandidates
+    captions: list[str]
+    features: Tensor
+    scores: list[float]
+    chosen_index: int
+
+    @property
+    def chosen_caption(self) -> str:
+        return self.captions[self.chosen_index]
+
+
+class Compensator(nn.Module):
+    """Caption model, LongCLIP and selector (accm.md, sections 3 and 4).
+
+    Args:
+        caption_model: GPT-2 and its mapper.
+        gpt_tokenizer: GPT-2's tokenizer.
+        long_clip: LongCLIP's text tower.
+        selector: scores the candidates.
+    """
+
+    def __init__(
+        self,
+        caption_model: CaptionModel,
+        gpt_tokenizer: GPT2Tokenizer,
+        long_clip: LongClipText,
+        selector: Selector,
+    ) -> None:
+        super().__init__()
+        self.caption_model = caption_model
+        self.long_clip = long_clip
+        self.selector = selector
+        self._tokenizer = gpt_tokenizer
+        self._stop_id = gpt_tokenizer.encode(STOP_TEXT)[0]
+
+    def check_question(self, question: str) -> None:
+        """Refuses a question that GPT-2 cannot read with prefix and caption behind it.
+
+        Raises:
+            UserError: too many tokens.
+        """
+        gpt = self.caption_model.gpt.config
+        room = gpt.n_positions - len(self.caption_model.clip_project.prefix_const)
+        room -= MAX_CAPTION_LENGTH
+        length = len(self._question_ids(question))
+        if length > room:
+            raise UserError(
+                f"the question has {length} tokens for the caption model, which reads at most "
+                f"{room}: shorten it, or give a shorter tower question beside it"
+            )
+
+    def forward(self, dropped: list[Tensor], questions: list[str]) -> list[Compensation]:
+        """Writes and chooses captions.
+
+        Args:
+            dropped: B tensors (M_b, P), the dropped tokens of each sample in index order.
+            questions: B questions.
+        """
+        prefixes = self._prefixes(dropped)
+        question_ids = [self._question_ids(question) for question in questions]
+        embed = self.caption_model.embed_prompt
+        prompts = [embed(ids, prefix) for ids, prefix in zip(question_ids, prefixes)]
+        beams = beam_search(
+            self.caption_model.gpt,
+            *pad_left(prompts),
+            stop_id=self._stop_id,
+            beam_size=NUM_CANDIDATES,
+            max_length=MAX_CAPTION_LENGTH,
+        )
+        captions = [[self.decode(ids) for ids in found.ids] for found in beams]
+        features, scores = self.score(questions, captions)
+        return [
+            Compensation(*sample, chosen_index=max(range(len(sample[-1])), key=sample[-1].__getitem__))
+            for sample in zip(
+                prefixes, prompts, question_ids, beams, captions, features, scores.tolist()
+            )
+        ]
+
+    def score(self, questions: list[str], captions: list[list[str]]) -> tuple[Tensor, Tensor]:
+        """LongCLIP's features (B, W, P) of candidate captions and the selector's scores (B, W)."""
+        texts = [selector_text(q, caption) for q, row in zip(questions, captions) for caption in row]
+        features = self.long_clip(texts).unflatten(0, (len(questions), -1))
+        return features, self.selector(features).float().softmax(dim=-1)
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of a caption; a leading blank stays."""
+        text = self._tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+        for spaced, tight in _CLEAN_UP.items():
+            text = text.replace(spaced, tight)
+        return text
+
+    def _question_ids(self, question: str) -> list[int]:
+        return self._tokenizer.encode(question, add_special_tokens=False)
+
+    def _prefixes(self, dropped: list[Tensor]) -> Tensor:
+        """(B, prefix_length, D), samples with fewer dropped tokens padded."""
+        tokens, mask = pad_left(dropped)
+        return self.caption_model.prefix(tokens, None if mask.all() else mask)

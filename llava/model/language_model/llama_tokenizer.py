@@ -1,0 +1,86 @@
+"""Llama's SentencePiece tokenizer, with the ids that LLaVA-1.5 was trained and recorded with.
+
+transformers 5 tokenizes Llama text in another way around special tokens (transformers 4.31's slow
+tokenizer is the reference), so the sentencepiece library is used directly.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import sentencepiece
+
+from llava.errors import UserError
+
+_DUMMY = "▁"  # SentencePiece's blank; it stands before the first word of a text
+
+
+class LlamaTokenizer:
+    """Text to token ids and back.
+
+    Args:
+        folder: has ``tokenizer.model`` and, if there is one, ``tokenizer_config.json``.
+
+    Raises:
+        UserError: there is no tokenizer.model, or it is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "tokenizer.model"
+        if not path.is_file():
+            raise UserError(
+                f"there is no tokenizer.model in {folder}: it comes with the LLaVA-1.5 checkpoint; "
+                "download it into that folder"
+            )
+        self._pieces = sentencepiece.SentencePieceProcessor()
+        try:
+            self._pieces.LoadFromSerializedProto(path.read_bytes())
+        except RuntimeError as error:
+            raise UserError(f"{path} is damaged or cut short: download it again") from error
+        config_path = folder / "tokenizer_config.json"
+        config = json.loads(config_path.read_text("utf-8")) if config_path.is_file() else {}
+        self._legacy = config.get("legacy", True)
+        self.bos_token_id = self._pieces.bos_id()
+        self.eos_token_id = self._pieces.eos_id()
+        self.unk_token_id = self._pieces.unk_id()
+        special = (self.bos_token_id, self.eos_token_id, self.unk_token_id)
+        self._special_ids = {self._pieces.id_to_piece(i): i for i in special}
+        self._splitter = re.compile("(" + "|".join(map(re.escape, self._special_ids)) + ")")
+
+    def __len__(self) -> int:
+        return self._pieces.get_piece_size()
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, the begin-of-text id first. ``<s> </s> <unk>`` in it count as tokens."""
+        ids = [self.bos_token_id]
+        for place, segment in enumerate(self._splitter.split(text)):
+            if segment in self._special_ids:
+                ids.append(self._special_ids[segment])
+            elif segment:
+                ids += self._encode_segment(segment, first=place == 0)
+        return ids
+
+    def _encode_segment(self, text: str, first: bool) -> list[int]:
+        """Ids of a text without special tokens.
+
+        With "legacy": false (LLaVA-1.5's setting), text behind a special token gets no dummy blank;
+        the reference takes it off the finished pieces, so a first word that is in the vocabulary
+        only with its blank becomes <unk>.
+        """
+        text = text.replace(_DUMMY, " ")
+        pieces = self._pieces.encode(text, out_type=str)
+        glued = not self._legacy and not first and not text.startswith(" ")
+        if glued and pieces and pieces[0].startswith(_DUMMY):
+            pieces = [p for p in (pieces[0][1:], *pieces[1:]) if p]
+        return [self._pieces.piece_to_id(piece) for piece in pieces]
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids, special tokens and ids beyond the vocabulary left out."""
+        skipped = set(self._special_ids.values())
+        known = [i for i in ids if 0 <= i < len(self) and i not in skipped]
+        pieces = [self._pieces.id_to_piece(i) for i in known]
+        if pieces and pieces[0].startswith(_DUMMY):
+            pieces[0] = pieces[0][1:]
+        return self._pieces.decode(pieces)

@@ -1,0 +1,120 @@
+"""The patched CLIP tower: one forward pass gives all that pruning and compensation need.
+
+transformers' own CLIP is composed, not changed: the tower reads its hidden states and calls its
+layers from outside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import CLIPModel
+
+# How many visual tokens of an image the LLM reads, unless a command or a sample says otherwise.
+# Any number from 1 to the number of patches; all patches means no pruning. This is the one place.
+VISUAL_TOKEN_NUM = 36
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """What the tower says of B images with N patches each.
+
+    Attributes:
+        features: (B, N, C), a hidden layer (LLaVA-1.5: the one before the last) without the CLS:
+            what the projector reads.
+        patch_embeds: (B, N, P), every patch in the space that image and text share, not
+            normalised.
+        cls_attention: (B, N) float32, how much the CLS looks at each patch; with the CLS' look at
+            itself a row sums to 1.
+    """
+
+    features: Tensor
+    patch_embeds: Tensor
+    cls_attention: Tensor
+
+
+class ClipTower(nn.Module):
+    """CLIP's two towers as ACCM uses them (accm.md, section 1; paper, section 3.2).
+
+    Args:
+        clip: transformers' CLIP, vision and text.
+        patch_post_layernorm: whether the patches pass the final layer norm before they are
+            projected, as the CLS does in CLIP.
+        select_layer: the hidden state that becomes the features, counted from the end.
+    """
+
+    def __init__(
+        self, clip: CLIPModel, patch_post_layernorm: bool = True, select_layer: int = -2
+    ) -> None:
+        super().__init__()
+        self.clip = clip
+        self.select_layer = select_layer
+        self.patch_post_layernorm = patch_post_layernorm
+
+    @property
+    def num_patches(self) -> int:
+        """N, from the tower's own sizes."""
+        vision = self.clip.config.vision_config
+        return (vision.image_size // vision.patch_size) ** 2
+
+    @property
+    def max_text_length(self) -> int:
+        """How many token ids the text tower reads at most."""
+        return self.clip.config.text_config.max_position_embeddings
+
+    def forward(self, pixel_values: Tensor) -> EncodedImages:
+        """Encodes images.
+
+        Args:
+            pixel_values: (B, 3, S, S), preprocessed; brought to the tower's device and dtype.
+        """
+        vision = self.clip.vision_model
+        weight = self.clip.visual_projection.weight
+        out = vision(pixel_values.to(weight.device, weight.dtype), output_hidden_states=True)
+        before_last, last = out.hidden_states[-2], out.last_hidden_state[:, 1:]
+        if self.patch_post_layernorm:
+            last = vision.post_layernorm(last)
+        return EncodedImages(
+            features=out.hidden_states[self.select_layer][:, 1:],
+            patch_embeds=self.clip.visual_projection(last),
+            cls_attention=class_attention(vision.encoder.layers[-1], before_last),
+        )
+
+    def embed_text(self, token_ids: list[list[int]]) -> Tensor:
+        """Encodes questions.
+
+        Args:
+            token_ids: B lists of at most max_text_length ids, each ending in the end-of-text id.
+
+        Returns:
+            (B, P) float32 of unit length.
+        """
+        length = max(len(ids) for ids in token_ids)
+        # Attention is causal and the first end-of-text is read, so what is behind it is free.
+        rows = [ids + [ids[-1]] * (length - len(ids)) for ids in token_ids]
+        device = self.clip.text_projection.weight.device
+        pooled = self.clip.text_model(torch.tensor(rows, device=device)).pooler_output
+        return F.normalize(self.clip.text_projection(pooled).float(), dim=-1)
+
+
+def class_attention(layer: nn.Module, hidden: Tensor) -> Tensor:
+    """Attention of the CLS over the patches, all heads taken together.
+
+    A quirk of the reference, kept: queries and keys are not split into heads, so this is not the
+    attention that the layer itself computes. Only the row of the CLS is ever needed.
+
+    Args:
+        layer: a CLIP encoder layer.
+        hidden: (B, 1 + N, C), what goes into the layer, the CLS first.
+
+    Returns:
+        (B, N) float32.
+    """
+    normed = layer.layer_norm1(hidden)
+    query = layer.self_attn.q_proj(normed[:, :1]).float()
+    keys = layer.self_attn.k_proj(normed).float()
+    scores = (query @ keys.transpose(1, 2)).squeeze(1) * keys.shape[-1] ** -0.5
+    return scores.softmax(dim=-1)[:, 1:]

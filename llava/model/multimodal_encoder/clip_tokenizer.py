@@ -1,0 +1,45 @@
+"""CLIP's tokenizer: the folder's own, or the standard vocabulary that open_clip ships."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+from transformers import CLIPTokenizer
+
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
+_NUM_MERGES = 49152 - 256 - 2  # lines of open_clip's file that belong to CLIP's vocabulary
+_START, _END = "<|startoftext|>", "<|endoftext|>"
+
+
+class ClipTokenizer:
+    """Texts to the ids that CLIP's text tower reads.
+
+    Args:
+        folder: a CLIP checkpoint; one without tokenizer files means the standard vocabulary.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if any((folder / name).is_file() for name in _TOKENIZER_FILES):
+            self._tokenizer = CLIPTokenizer.from_pretrained(folder)
+        else:
+            self._tokenizer = _standard_tokenizer()
+
+    def encode(self, text: str, max_length: int) -> list[int]:
+        """Ids with start and end; a longer text is cut, its last id then being the end's."""
+        ids = self._tokenizer(text, verbose=False)["input_ids"]
+        if len(ids) <= max_length:
+            return ids
+        return ids[: max_length - 1] + [self._tokenizer.eos_token_id]
+
+
+def _standard_tokenizer() -> CLIPTokenizer:
+    """CLIP's byte-pair vocabulary of 49408, from the merges that come with open_clip."""
+    from open_clip.tokenizer import bytes_to_unicode, default_bpe  # slow to import
+
+    with gzip.open(default_bpe(), "rt", encoding="utf-8") as file:
+        lines = file.read().split("\n")
+    merges = [tuple(line.split()) for line in lines[1 : _NUM_MERGES + 1]]
+    symbols = list(bytes_to_unicode().values())
+    words = symbols + [s + "</w>" for s in symbols] + ["".join(m) for m in merges] + [_START, _END]
+    return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=merges)

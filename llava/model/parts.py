@@ -1,0 +1,241 @@
+"""The parts of the method, each built to the shapes of its file and filled from it.
+
+Sizes come from a config.json where the checkpoint has one and from the shapes of the tensors where
+it has none. Every builder takes the tensors of a checkpoint (llava.model.weights.read_checkpoint);
+tensors on the meta device build the part without weights.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from accelerate import init_empty_weights
+from torch import Tensor, nn
+from transformers import CLIPConfig, CLIPModel, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from llava.errors import UserError
+from llava.model.compensation.caption_model import CaptionModel
+from llava.model.compensation.long_clip import build_text_tower, merge_positions
+from llava.model.compensation.selector import Selector
+from llava.model.multimodal_projector.builder import build_vision_projector
+from llava.model.weights import fill
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a part goes.
+
+    Attributes:
+        device: of the whole part.
+        dtype: of its parameters.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def device_of(self, name: str) -> torch.device:
+        return self.device
+
+
+def build_clip(config: dict, tensors: Tensors, source: str, place: Placement) -> CLIPModel:
+    """CLIP, vision and text, from its config.json and its tensors."""
+    if "vision_config" not in config or "text_config" not in config:
+        raise UserError(
+            f"{source} is not a CLIP checkpoint with both towers: its config.json has no "
+            "vision_config and text_config"
+        )
+    # In float32 the recorded values count to the last digits that float32 has, and plain attention
+    # comes closest to them: the mapper behind the tower magnifies what the fused kernel rounds off.
+    attention = "eager" if place.dtype == torch.float32 else "sdpa"
+    with init_empty_weights():
+        clip = CLIPModel._from_config(CLIPConfig(**config), attn_implementation=attention)
+    fill(clip, tensors, source, place.dtype, place.device_of)
+    return clip.to(place.device)
+
+
+def build_caption_model(
+    gpt_config: dict, embed_dim: int, tensors: Tensors, source: str, place: Placement
+) -> CaptionModel:
+    """GPT-2 and its mapper. All weights come from the caption checkpoint, GPT-2's own are not read.
+
+    Args:
+        gpt_config: GPT-2's config.json.
+        embed_dim: P, the projection width of CLIP.
+    """
+    prefix_length = _shape(tensors, "clip_project.prefix_const", source, "caption model")[0]
+    num_layers = _count(tensors, r"clip_project\.transformer\.layers\.(\d+)\.")
+    with init_empty_weights():
+        gpt = GPT2LMHeadModel(GPT2Config(**gpt_config))
+        model = CaptionModel(gpt, embed_dim, prefix_length, num_layers)
+    fill(
+        model,
+        tensors,
+        source,
+        place.dtype,
+        place.device_of,
+        optional=frozenset({"gpt.lm_head.weight"}),
+    )
+    gpt.tie_weights()
+    return model.to(place.device)
+
+
+def build_long_clip(tensors: Tensors, source: str, place: Placement) -> nn.Module:
+    """LongCLIP's text tower. Its vision tower and logit scale are in the file and not needed."""
+    positions = _shape(tensors, "positional_embedding_res", source, "LongCLIP model")
+    kept = {k: t for k, t in tensors.items() if not k.startswith("visual.") and k != "logit_scale"}
+    kept["positional_embedding"] = merge_positions(
+        kept["positional_embedding"], kept.pop("positional_embedding_res")
+    )
+    vocab_size, width = _shape(kept, "token_embedding.weight", source, "LongCLIP model")
+    with init_empty_weights():
+        tower = build_text_tower(
+            width=width,
+            layers=_count(kept, r"transformer\.resblocks\.(\d+)\."),
+            embed_dim=_shape(kept, "text_projection", source, "LongCLIP model")[1],
+            context_length=positions[0],
+            vocab_size=vocab_size,
+        )
+    fill(tower, kept, source, place.dtype, place.device_of)
+    return tower.to(place.device)
+
+
+def build_selector(embed_dim: int, tensors: Tensors, source: str, place: Placement) -> Selector:
+    """The selector over features of embed_dim (LongCLIP's)."""
+    num_layers = _count(tensors, r"transformer_encoder\.layers\.(\d+)\.")
+    if num_layers == 0:
+        raise UserError(f"{source} is not a selector: it has no transformer_encoder.layers")
+    with init_empty_weights():
+        selector = Selector(embed_dim, num_layers)
+    fill(selector, tensors, source, place.dtype, place.device_of)
+    return selector.to(place.device)
+
+
+@dataclass(frozen=True)
+class LlavaConfig:
+    """What a LLaVA-1.5 checkpoint's config.json says, whoever published it.
+
+    Attributes:
+        llm: transformers' configuration of the Llama.
+        vision_tower: name of the CLIP checkpoint; None where the file does not say.
+        projector_type: LLaVA's name of it.
+        select_layer: hidden state of the tower that the projector reads.
+        image_aspect_ratio: "pad" or None.
+        text_selection: "farthest" or "nearest"; see select_tokens.
+        patch_post_layernorm: see ClipTower.
+    """
+
+    llm: LlamaConfig
+    vision_tower: str | None
+    projector_type: str
+    select_layer: int
+    image_aspect_ratio: str | None
+    text_selection: str
+    patch_post_layernorm: bool
+
+
+_LLAMA_FIELDS = (
+    "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads "
+    "num_key_value_heads hidden_act max_position_embeddings initializer_range rms_norm_eps "
+    "rope_theta rope_scaling rope_parameters attention_bias mlp_bias head_dim tie_word_embeddings"
+).split()
+
+
+def read_llava_config(config: dict, source: str) -> LlavaConfig:
+    """Understands both layouts: the authors' (``mm_*`` keys) and transformers' (nested).
+
+    Raises:
+        UserError: not LLaVA-1.5.
+    """
+    nested = "text_config" in config
+    if not nested and "mm_projector_type" not in config:
+        raise UserError(
+            f"{source} is not a LLaVA-1.5 checkpoint: config.json has neither mm_projector_type "
+            "(the authors' layout) nor text_config (transformers' layout)"
+        )
+    feature = config.get("mm_vision_select_feature", "patch")
+    aspect_ratio = config.get("image_aspect_ratio", "pad" if nested else None)
+    if feature != "patch" or aspect_ratio not in ("pad", "square", None):
+        raise UserError(
+            f"{source} wants image_aspect_ratio {aspect_ratio!r} and mm_vision_select_feature "
+            f"{feature!r}; LLaVA-1.5 has pad (or square) and patch, and no other is supported"
+        )
+    llm = config["text_config"] if nested else config
+    return LlavaConfig(
+        llm=LlamaConfig(**{k: llm[k] for k in _LLAMA_FIELDS if llm.get(k) is not None}),
+        vision_tower=config.get("mm_vision_tower"),
+        projector_type="mlp2x_gelu" if nested else config["mm_projector_type"],
+        select_layer=config.get("vision_feature_layer" if nested else "mm_vision_select_layer", -2),
+        image_aspect_ratio="pad" if aspect_ratio == "pad" else None,
+        text_selection=config.get("accm_text_selection", "farthest"),
+        patch_post_layernorm=config.get("accm_patch_post_layernorm", True),
+    )
+
+
+# Keys of a LLaVA checkpoint -> part and name in it, in both layouts; the first match counts.
+_LLAVA_KEYS = [
+    (r"model\.mm_projector\.", "projector", ""),
+    (r"(model\.)?multi_modal_projector\.linear_1\.", "projector", "0."),
+    (r"(model\.)?multi_modal_projector\.linear_2\.", "projector", "2."),
+    (r"(model\.)?vision_tower\.(vision_tower\.)?(vision_model\.)?", "tower", ""),
+    (r"model\.language_model\.", "llm", "model."),
+    (r"language_model\.", "llm", ""),
+    (r"", "llm", ""),
+]
+
+
+def split_llava(tensors: Tensors) -> dict[str, dict[str, Tensor]]:
+    """The tensors of a LLaVA checkpoint by part: "llm", "projector" and "tower" (may be empty)."""
+    parts: dict[str, dict[str, Tensor]] = {"llm": {}, "projector": {}, "tower": {}}
+    for key, tensor in tensors.items():
+        for pattern, part, prefix in _LLAVA_KEYS:
+            if start := re.match(pattern, key):
+                parts[part][prefix + key[start.end() :]] = tensor
+                break
+    return parts
+
+
+def empty_llm(config: LlamaConfig) -> LlamaForCausalLM:
+    """Llama without weights."""
+    with init_empty_weights():
+        return LlamaForCausalLM(config)
+
+
+def fill_llm(
+    llm: LlamaForCausalLM,
+    tensors: Tensors,
+    source: str,
+    dtype: torch.dtype,
+    device_of: Callable[[str], torch.device | str | int],
+) -> None:
+    """Gives an empty Llama its weights."""
+    tied = frozenset({"lm_head.weight"} if llm.config.tie_word_embeddings else ())
+    fill(llm, tensors, source, dtype, device_of, optional=tied)
+    llm.tie_weights()
+
+
+def build_projector(
+    config: LlavaConfig, vision_width: int, tensors: Tensors, source: str, place: Placement
+) -> nn.Sequential:
+    """The projector from tower to LLM."""
+    with init_empty_weights():
+        projector = build_vision_projector(
+            config.projector_type, vision_width, config.llm.hidden_size
+        )
+    fill(projector, tensors, f"{source} (projector)", place.dtype, place.device_of)
+    return projector
+
+
+def _shape(tensors: Tensors, key: str, source: str, what: str) -> torch.Size:
+    if key not in tensors:
+        raise UserError(f"{source} is not a {what}: it has no tensor {key}")
+    return tensors[key].shape
+
+
+def _count(tensors: Tensors, pattern: str) -> int:
+    """How many numbered layers the keys speak of."""
+    return len({match[1] for key in tensors if (match := re.match(pattern, key))})

@@ -1,0 +1,1 @@
+"""Choosing the visual tokens that stay: pure functions on attention and distances."""
