@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from llava.model.token_pruning.accm import Selection
 IMAGE_SIDE = 672  # pixels of the picture on the left
 PANEL_WIDTH = 720
 MARGIN = 24
-PANEL_LINE_CHARACTERS = 74
 MAX_PARAGRAPH_LINES = 6
 DIMMED = 0.22  # brightness of a dropped patch
 
@@ -135,16 +133,29 @@ class _Panel:
 
     def text(self, text: str, colour: tuple[int, int, int] = INK) -> None:
         """A paragraph, wrapped; a very long one is cut."""
-        lines = [
-            piece
-            for line in text.split("\n")
-            for piece in textwrap.wrap(line, PANEL_LINE_CHARACTERS) or [""]
-        ]
+        lines = [piece for line in text.split("\n") for piece in self._wrap(line)]
         if len(lines) > MAX_PARAGRAPH_LINES:
             lines = lines[: MAX_PARAGRAPH_LINES - 1] + [f"... ({len(text)} characters)"]
         for line in lines:
             self._draw(24).text((0, self.height), line, fill=colour, font=self._font)
             self.height += 24
+
+    def _wrap(self, line: str) -> list[str]:
+        """Cuts a line at blanks so that it fits; a word wider than the panel is cut anywhere."""
+        pieces = [""]
+        for word in line.split(" "):
+            longer = f"{pieces[-1]} {word}" if pieces[-1] else word
+            if self._font.getlength(longer) <= PANEL_WIDTH:
+                pieces[-1] = longer
+                continue
+            pieces.append(word)
+            while self._font.getlength(pieces[-1]) > PANEL_WIDTH:
+                rest = pieces.pop()
+                fits = int(len(rest) * PANEL_WIDTH / self._font.getlength(rest)) - 1
+                while self._font.getlength(rest[:fits]) > PANEL_WIDTH:
+                    fits -= 1
+                pieces += [rest[:fits], rest[fits:]]
+        return [piece for piece in pieces if piece] or [""]
 
     def paragraph(self, title: str, text: str, colour: tuple[int, int, int] = INK) -> None:
         self.heading(title)

@@ -1,0 +1,121 @@
+"""Fixtures: the recorded reference, the tiny checkpoints it ran on, and a model loaded from them.
+
+``tests/data/golden`` holds the recorded values of drawn images; values of photographs are read from
+``../shared/golden`` where that is there.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llava.mm_utils import load_image
+from llava.model.builder import ModelArguments, load_from_arguments
+from llava.model.llava_arch import Sample
+
+ROOT = Path(__file__).parents[1]
+BUNDLED = ROOT / "tests" / "data" / "golden"
+SHARED = ROOT.parent / "shared"
+
+
+@dataclass(frozen=True)
+class GoldenCases:
+    """A folder of recorded cases."""
+
+    folder: Path
+
+    def json(self, name: str):
+        return json.loads((self.folder / name).read_text("utf-8"))
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        with np.load(self.folder / name) as arrays:
+            return dict(arrays)
+
+    def image_paths(self) -> dict[str, Path]:
+        images = self.json("manifest.json")["images"]
+        return {key: self.folder / entry["file"] for key, entry in images.items()}
+
+    def samples(self, cases: list[dict], max_new_tokens: int = 16) -> list[Sample]:
+        """The cases as samples; cases of one image share it."""
+        images = {key: load_image(path) for key, path in self.image_paths().items()}
+        return [
+            Sample(
+                image=images[case["image"]],
+                question=case["llm_question"],
+                tower_question=case["tower_prompt"],
+                visual_token_num=case["K"],
+                text_token_num=case["T"],
+                seed=case["seed"],
+                max_new_tokens=max_new_tokens,
+            )
+            for case in cases
+        ]
+
+
+@pytest.fixture(scope="session", params=["bundled", "shared"])
+def golden(request) -> GoldenCases:
+    """The recorded cases: those that come along, and all of them where they are."""
+    if request.param == "bundled":
+        return GoldenCases(BUNDLED / "cases")
+    if not (SHARED / "golden" / "cases").is_dir():
+        pytest.skip("the recorded cases of photographs (../shared/golden) are not here")
+    return GoldenCases(SHARED / "golden" / "cases")
+
+
+@pytest.fixture(scope="session")
+def bundled() -> GoldenCases:
+    return GoldenCases(BUNDLED / "cases")
+
+
+@pytest.fixture(scope="session")
+def checkpoints() -> Path:
+    return BUNDLED / "checkpoints"
+
+
+@pytest.fixture(scope="session")
+def layouts() -> Path:
+    return BUNDLED / "layouts"
+
+
+@pytest.fixture(scope="session")
+def tiny_settings(checkpoints) -> dict:
+    """Arguments of load_pretrained_model for the tiny checkpoints."""
+    return dict(
+        model_path=str(checkpoints / "llava-v1.5-tiny"),
+        gpt2=str(checkpoints / "gpt2-tiny"),
+        checkpoints_root=str(checkpoints),
+        device="cpu",
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_flags(tiny_settings) -> list[str]:
+    """The same as flags of a command."""
+    return [w for name, value in tiny_settings.items() for w in (f"--{name.replace('_', '-')}", value)]
+
+
+@pytest.fixture(scope="session")
+def load_tiny(tiny_settings):
+    """Loads the tiny model with other settings."""
+    return lambda **settings: load_from_arguments(ModelArguments(**(tiny_settings | settings)))
+
+
+@pytest.fixture(scope="session")
+def model(load_tiny):
+    return load_tiny()
+
+
+@pytest.fixture(scope="session")
+def prune_only(load_tiny):
+    return load_tiny(compensation=False)
+
+
+@pytest.fixture(scope="session")
+def shared_benchmarks() -> Path:
+    if not (SHARED / "benchmarks").is_dir():
+        pytest.skip("the benchmark data (../shared/benchmarks) are not here")
+    return SHARED / "benchmarks"

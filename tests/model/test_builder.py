@@ -1,0 +1,322 @@
+import json
+import shutil
+
+import pytest
+import torch
+from huggingface_hub import constants as hub_constants
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig
+
+from llava.errors import UserError
+from llava.model.builder import load_pretrained_model
+from llava.model.llava_arch import Sample
+from llava.model.parts import (
+    Placement,
+    build_caption_model,
+    build_clip,
+    build_long_clip,
+    build_projector,
+    build_selector,
+    empty_llm,
+    fill_llm,
+    read_llava_config,
+    split_llava,
+)
+from llava.model.weights import read_checkpoint
+
+META = Placement(torch.device("meta"), torch.float16)
+CLIP_LARGE = {
+    "projection_dim": 768,
+    "text_config": dict(
+        hidden_size=768, intermediate_size=3072, num_attention_heads=12, num_hidden_layers=12
+    ),
+    "vision_config": dict(
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_attention_heads=16,
+        num_hidden_layers=24,
+        image_size=336,
+        patch_size=14,
+    ),
+}
+VICUNA = {
+    "llava-v1.5-7b": dict(
+        hidden_size=4096, intermediate_size=11008, num_attention_heads=32, num_hidden_layers=32
+    ),
+    "llava-v1.5-13b": dict(
+        hidden_size=5120, intermediate_size=13824, num_attention_heads=40, num_hidden_layers=40
+    ),
+}
+
+
+def layout(layouts, name):
+    """A full-size file as tensors without contents."""
+    entries = json.loads((layouts / f"{name}.json").read_text())["tensors"]
+    return {key: torch.empty(entry["shape"], device="meta") for key, entry in entries.items()}
+
+
+def count(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_full_size_clip(layouts):
+    tensors = layout(layouts, "clip-vit-large-patch14-336")
+    clip = build_clip(CLIP_LARGE, tensors, "clip", META)
+    assert count(clip) == sum(t.numel() for t in tensors.values())
+
+
+def test_full_size_caption_model(layouts):
+    tensors = layout(layouts, "accm-caption-coco_prefix-009")
+    model = build_caption_model({}, 768, tensors, "caption model", META)  # {}: GPT-2 small
+    assert len(model.clip_project.prefix_const) == 20
+    assert len(model.clip_project.transformer.layers) == 4
+
+
+def test_full_size_long_clip_and_selector(layouts):
+    tower = build_long_clip(layout(layouts, "longclip-L"), "LongCLIP", META)
+    assert tower.positional_embedding.shape == (248, 768)
+    tensors = layout(layouts, "accm-selector-llava-RL_prefix-019")
+    selector = build_selector(768, tensors, "selector", META)
+    assert count(selector) == sum(t.numel() for t in tensors.values())
+
+
+@pytest.mark.parametrize("name", VICUNA)
+def test_full_size_llava(layouts, name):
+    config = read_llava_config(
+        VICUNA[name]
+        | dict(vocab_size=32000, max_position_embeddings=4096, mm_projector_type="mlp2x_gelu"),
+        name,
+    )
+    parts = split_llava(layout(layouts, name))
+    projector = build_projector(config, 1024, parts["projector"], name, META)
+    llm = empty_llm(config.llm)
+    fill_llm(llm, parts["llm"], name, torch.float16, lambda _: "meta")
+    buffers = sum(t.numel() for key, t in parts["llm"].items() if "inv_freq" in key)
+    total = sum(t.numel() for part in parts.values() for t in part.values())
+    assert count(llm) + count(projector) == total - buffers
+
+
+def test_a_full_size_file_of_another_model_is_refused(layouts):
+    tensors = layout(layouts, "accm-selector-llava-RL_prefix-019")
+    with pytest.raises(UserError, match="not a caption model"):
+        build_caption_model({}, 768, tensors, "selector.pt", META)
+    with pytest.raises(UserError, match="not a LongCLIP model"):
+        build_long_clip(layout(layouts, "clip-vit-large-patch14-336"), "clip.pt", META)
+    with pytest.raises(UserError, match="not a selector"):
+        build_selector(768, layout(layouts, "longclip-L"), "longclip-L.pt", META)
+    caption = layout(layouts, "accm-caption-coco_prefix-009")
+    with pytest.raises(UserError, match=r"clip_project.linear.weight: expected \(768, 48\), found"):
+        build_caption_model({}, 48, caption, "caption.pt", META)
+
+
+
+@pytest.fixture(scope="module")
+def image():
+    return Image.linear_gradient("L").convert("RGB")
+
+
+@pytest.fixture
+def ask(image):
+    return lambda model: model.answer([Sample(image, "What is it?", max_new_tokens=4)])[0]
+
+
+def test_the_door_gives_what_llava_s_gives(tiny_settings, ask):
+    tokenizer, model, processor, context_length = load_pretrained_model(**tiny_settings)
+    assert context_length == 4096
+    assert tokenizer.decode(tokenizer.encode("A dog")) == "A dog"
+    assert processor is model.image_processor
+    assert all(not p.is_meta and not p.requires_grad for p in model.parameters())
+    assert not model.training
+    ask(model)
+
+
+def to_transformers_layout(source, clip_tensors, folder, new):
+    """Writes the tiny LLaVA as transformers publishes it, before or since version 4.52."""
+    names = {"model.mm_projector.0.": "linear_1.", "model.mm_projector.2.": "linear_2."}
+    tensors = {}
+    for key, tensor in read_checkpoint(source).items():
+        projector = [(old, name) for old, name in names.items() if key.startswith(old)]
+        if "inv_freq" in key:
+            continue
+        if projector:
+            ((old, name),) = projector
+            key = "multi_modal_projector." + key.replace(old, name)
+            key = "model." + key if new else key
+        elif new:
+            key = key.replace("model.", "model.language_model.", 1)
+        else:
+            key = "language_model." + key
+        tensors[key] = tensor.clone()
+    for key, tensor in clip_tensors.items():
+        if key.startswith("vision_model."):
+            tensors[("model." if new else "") + f"vision_tower.{key}"] = tensor.clone()
+    folder.mkdir()
+    save_file(tensors, folder / "model.safetensors")
+    config = json.loads((source / "config.json").read_text())
+    text = {k: v for k, v in config.items() if not k.startswith("mm_")}
+    nested = {"model_type": "llava", "text_config": text, "vision_config": {}}
+    (folder / "config.json").write_text(json.dumps(nested | {"vision_feature_layer": -2}))
+    for name in ("tokenizer.model", "tokenizer_config.json"):
+        shutil.copy(source / name, folder)
+
+
+@pytest.mark.parametrize("new", [False, True])
+def test_transformers_layout_gives_the_same_answers(
+    tmp_path, checkpoints, load_tiny, model, ask, new
+):
+    clip = checkpoints / "clip-vit-tiny-patch14-336"
+    folder = tmp_path / "llava-hf"
+    to_transformers_layout(checkpoints / "llava-v1.5-tiny", read_checkpoint(clip), folder, new)
+    other = load_tiny(model_path=str(folder), vision_tower=str(clip))
+    assert ask(other).out_ids == ask(model).out_ids
+    assert torch.equal(ask(other).first_logits, ask(model).first_logits)
+
+
+def test_the_vision_weights_of_a_llava_file_are_used(tmp_path, checkpoints, load_tiny, model, ask):
+    clip = read_checkpoint(checkpoints / "clip-vit-tiny-patch14-336")
+    tuned = {key: tensor * 1.5 for key, tensor in clip.items()}
+    folder = tmp_path / "llava-hf"
+    to_transformers_layout(checkpoints / "llava-v1.5-tiny", tuned, folder, new=True)
+    other = load_tiny(
+        model_path=str(folder), vision_tower=str(checkpoints / "clip-vit-tiny-patch14-336")
+    )
+    assert not torch.allclose(ask(other).first_logits, ask(model).first_logits)
+
+
+@pytest.fixture
+def own_llava(tmp_path, checkpoints):
+    """A copy of the tiny LLaVA that a test may change."""
+    return shutil.copytree(checkpoints / "llava-v1.5-tiny", tmp_path / "llava-v1.5-tiny")
+
+
+def shard(folder, tensors):
+    """Replaces the weights of a folder by two safetensors shards."""
+    for file in folder.glob("pytorch_model*"):
+        file.unlink()
+    names = sorted(tensors)
+    weight_map = {}
+    for number, part in enumerate((names[::2], names[1::2]), start=1):
+        file = f"model-0000{number}-of-00002.safetensors"
+        save_file({name: tensors[name].clone() for name in part}, folder / file)
+        weight_map |= dict.fromkeys(part, file)
+    index = {"metadata": {}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def test_sharded_safetensors(own_llava, load_tiny, model, ask):
+    shard(own_llava, read_checkpoint(own_llava))
+    assert ask(load_tiny(model_path=str(own_llava))).out_ids == ask(model).out_ids
+
+
+def test_tied_embeddings_need_no_lm_head(own_llava, load_tiny, ask):
+    tensors = read_checkpoint(own_llava)
+    tensors.pop("lm_head.weight")
+    shard(own_llava, tensors)
+    with pytest.raises(UserError, match="1 weights missing .lm_head.weight"):
+        load_tiny(model_path=str(own_llava))
+    change_config(own_llava, tie_word_embeddings=True)
+    llm = load_tiny(model_path=str(own_llava)).language_model.llm
+    assert llm.lm_head.weight is llm.model.embed_tokens.weight
+
+
+def change_config(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        (dict(hidden_size=32), r"0.weight: expected \(32, 64\), found \(64, 64\)"),
+        (dict(mm_projector_type="linear"), "mlp2x_gelu"),
+        (dict(mm_projector_type=None), "mlp2x_gelu"),
+        (dict(image_aspect_ratio="anyres"), "anyres"),
+        (dict(num_hidden_layers=3), "weights missing"),
+        (dict(num_hidden_layers=1), "not known here"),
+        (dict(accm_text_selection="both"), "farthest or nearest"),
+    ],
+)
+def test_a_config_that_does_not_fit(own_llava, load_tiny, changes, says):
+    change_config(own_llava, **changes)
+    with pytest.raises(UserError, match=says):
+        load_tiny(model_path=str(own_llava))
+
+
+def test_a_checkpoint_may_record_its_variant(own_llava, load_tiny, ask):
+    change_config(own_llava, accm_text_selection="nearest", accm_patch_post_layernorm=False)
+    recorded = load_tiny(model_path=str(own_llava))
+    given = load_tiny(text_selection="nearest", patch_post_layernorm=False)
+    assert ask(recorded).kept_idx == ask(given).kept_idx
+    assert recorded.text_selection == "nearest"
+    assert not recorded.tower.patch_post_layernorm
+
+
+@pytest.mark.parametrize(
+    "settings, says",
+    [
+        (dict(model_path="nowhere/at/all"), "there is no nowhere/at/all"),
+        (dict(model_path=None), "--model-path"),
+        (dict(caption_model="nowhere.pt"), "there is no nowhere.pt"),
+        (dict(gpt2=None), "openai-community/gpt2 .* --gpt2, or do without captions"),
+        (dict(device="cuda:99"), "no device 'cuda:99'"),
+        (dict(device="gpu"), "no device 'gpu'"),
+        (dict(dtype="int8"), "no dtype 'int8'"),
+        (dict(device_map="balanced"), "only choice is auto"),
+        (dict(text_selection="any"), "farthest or nearest"),
+    ],
+)
+def test_a_bad_setting_says_what_to_do(load_tiny, settings, says):
+    with pytest.raises(UserError, match=says):
+        load_tiny(**settings)
+
+
+def test_an_unknown_setting_is_an_error(tiny_settings):
+    with pytest.raises(TypeError, match="visual_tokens"):
+        load_pretrained_model(**tiny_settings, visual_tokens=3)
+
+
+def test_parts_in_the_models_own_folder_are_found(own_llava, checkpoints, tiny_settings, ask, model):
+    """One folder with everything in it needs no other setting."""
+    for name in ("clip-vit-tiny-patch14-336", "accm"):
+        shutil.copytree(checkpoints / name, own_llava / name)
+    shutil.copytree(checkpoints / "gpt2-tiny", own_llava / "gpt2")
+    shutil.copy(checkpoints / "longclip-L.pt", own_llava)
+    _, alone, _, _ = load_pretrained_model(str(own_llava), device="cpu", checkpoints_root="nowhere")
+    assert ask(alone).out_ids == ask(model).out_ids
+
+
+def test_swapped_files_are_refused(load_tiny, checkpoints):
+    with pytest.raises(UserError, match="selector"):
+        load_tiny(selector=str(checkpoints / "accm" / "coco_prefix-009.pt"))
+    with pytest.raises(UserError, match="CLIP checkpoint"):
+        load_tiny(vision_tower=str(checkpoints / "llava-v1.5-tiny"))
+    with pytest.raises(UserError, match="not a LLaVA-1.5 checkpoint"):
+        load_tiny(model_path=str(checkpoints / "gpt2-tiny"))
+
+
+def test_a_device_map_on_one_device_changes_nothing(load_tiny, model, ask):
+    assert ask(load_tiny(device_map="auto")).out_ids == ask(model).out_ids
+
+
+def in_hub_cache(cache, repository, source):
+    """Puts a folder where huggingface_hub keeps a downloaded repository."""
+    folder = cache / f"models--{repository.replace('/', '--')}"
+    shutil.copytree(source, folder / "snapshots" / "0000")
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("0000")
+
+
+def test_hub_names_without_network(tmp_path, checkpoints, load_tiny, model, ask, monkeypatch):
+    monkeypatch.setattr(hub_constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(hub_constants, "HF_HUB_OFFLINE", True)
+    for name in ("llava-v1.5-tiny", "gpt2-tiny", "accm"):
+        in_hub_cache(tmp_path, f"owner/{name}", checkpoints / name)
+    fetched = load_tiny(
+        model_path="owner/llava-v1.5-tiny",
+        gpt2="owner/gpt2-tiny",
+        selector="owner/accm/llava-RL_prefix-019.pt",
+    )
+    assert ask(fetched).out_ids == ask(model).out_ids
+    with pytest.raises(UserError, match="could not be fetched from the hub"):
+        load_tiny(model_path="owner/unknown")

@@ -1,0 +1,258 @@
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
+
+from llava.constants import IMAGE_TOKEN_INDEX
+from llava.errors import UserError
+from llava.mm_utils import process_images
+from llava.model.llava_arch import Sample
+from llava.model.multimodal_encoder import clip_encoder
+from llava.model.token_pruning.accm import text_distances
+
+
+def is_default(case):
+    return case.get("post_layernorm", True)
+
+
+def checksums(x):
+    flat = x.double().flatten()
+    weights = (torch.arange(len(flat)) % 97 + 1) / 97
+    return {
+        "sum": flat.sum(),
+        "abs_sum": flat.abs().sum(),
+        "weighted_sum": (flat * weights).sum(),
+        "n": len(flat),
+    }
+
+
+def same_checksums(x, recorded):
+    found = checksums(x)
+    assert found["n"] == recorded["n"]
+    for name in ("sum", "abs_sum", "weighted_sum"):
+        assert abs(found[name] - recorded[name]) <= 1e-4 * recorded["abs_sum"]
+
+
+def same_as_recorded(answer, case):
+    selection, compensation = answer.selection, answer.compensation
+    assert sorted(selection.text_idx.tolist()) == sorted(case["text_idx"])
+    assert sorted(selection.cls_idx.tolist()) == sorted(case["cls_idx"])
+    for name in ("q1", "q3", "upper", "ratio", "n_selected"):
+        assert getattr(selection.outliers, name) == pytest.approx(case["iqr"][name], abs=1e-6)
+    assert selection.n_unique_before_cut == case["n_unique_before_cut"]
+    assert selection.union_idx.tolist() == case["union_idx"]
+    assert selection.uniform_step == case["uniform_step"]
+    assert len(selection.uniform_idx) == case["n_uniform_added"]
+    assert len(selection.random_idx) == case["random_pad"]["n"]
+    assert answer.kept_idx == case["kept_idx"]
+    assert compensation.question_ids == case["gpt_prompt_ids"]
+    assert compensation.candidates.ids == case["caption_ids"]
+    assert compensation.candidates.stopped == case["beam_stopped"]
+    assert compensation.captions == case["captions"]
+    assert np.allclose(compensation.scores, case["selector_scores"], rtol=0, atol=1e-4)
+    assert compensation.chosen_index == case["chosen_index"]
+    assert compensation.chosen_caption == case["chosen_caption"]
+    assert answer.input_ids == case["llm_input_ids"]
+    assert answer.input_length == case["inputs_embeds_len"]
+    assert answer.out_ids == case["out_ids"]
+    assert answer.raw_text == case["out_text"]
+    assert answer.text == case["out_text_stripped"]
+
+
+def test_recorded_cases_one_by_one(golden, model, load_tiny):
+    cases = golden.json("accm_cases.json")
+    logits = golden.arrays("accm_arrays.npz")
+    other = load_tiny(patch_post_layernorm=False)
+    for case, sample in zip(cases, golden.samples(cases)):
+        (answer,) = (model if is_default(case) else other).answer([sample])
+        same_as_recorded(answer, case)
+        recorded = logits[f"{case['id']}/first_logits"]
+        assert np.allclose(answer.first_logits.numpy(), recorded, rtol=0, atol=1e-4), case["id"]
+
+
+def test_recorded_cases_in_mixed_batches(golden, model):
+    """Eight at once: other images, questions, lengths and budgets beside each other."""
+    cases = [case for case in golden.json("accm_cases.json") if is_default(case)]
+    cases = cases[::2] + cases[1::2]
+    for start in range(0, len(cases), 8):
+        batch = cases[start : start + 8]
+        for case, answer in zip(batch, model.answer(golden.samples(batch))):
+            same_as_recorded(answer, case)
+
+
+@torch.inference_mode()
+def test_recorded_values_between_the_stages(golden, model):
+    arrays = golden.arrays("accm_arrays.npz")
+    cases = [case for case in golden.json("accm_cases.json") if is_default(case)]
+    for case, sample in zip(cases, golden.samples(cases)):
+
+        def same(tensor, name):
+            recorded = arrays[f"{case['id']}/{name}"]
+            assert np.allclose(tensor.numpy(), recorded, rtol=0, atol=1e-4), (case["id"], name)
+
+        encoded = model.encode([sample])
+        (selection,) = model.prune(encoded, [sample])
+        (compensation,) = model.compensate(encoded, [selection], [sample])
+        (spliced,) = model.splice(encoded, [selection], [compensation], [sample])
+        features = encoded.features[0][selection.kept_idx]
+        same(encoded.cls_attention[0], "cls_attn")
+        same(encoded.text_embeds[0], "text_embeds")
+        same(text_distances(encoded.patch_embeds, encoded.text_embeds)[0], "distances")
+        same(features[:3], "kept_features_first3")
+        same(model.language_model.projector(features[:3]), "projected_first3")
+        same(compensation.prefix, "prefix_mapped")
+        same_checksums(features, case["kept_features"])
+        same_checksums(compensation.caption_prompt, case["prefix_embed"])
+        same_checksums(spliced.embeds, case["inputs_embeds"])
+
+
+def test_recorded_plain_llava(golden, prune_only):
+    cases = golden.json("plain_llava.json")
+    arrays = golden.arrays("plain_llava_arrays.npz")
+    full = [c | {"K": 576, "T": None, "seed": 0, "tower_prompt": None} for c in cases]
+    questions = golden.json("manifest.json")["questions"]
+    full = [c | {"llm_question": questions[c["question"]]["llm_question"]} for c in full]
+    for case, answer in zip(cases, prune_only.answer(golden.samples(full))):
+        assert answer.input_ids == case["prompt_ids"]
+        assert answer.input_length == case["inputs_embeds_len"]
+        assert answer.out_ids == case["out_ids"]
+        assert answer.raw_text == case["out_text"]
+        recorded = arrays[f"{case['id']}/first_logits"]
+        assert np.allclose(answer.first_logits.numpy(), recorded, rtol=0, atol=1e-4)
+
+
+def transformers_llava(model):
+    """transformers' own LLaVA with the weights of the tiny model."""
+    clip, language_model = model.tower.clip, model.language_model
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(**clip.config.vision_config.to_dict()),
+        text_config=copy.deepcopy(language_model.llm.config),
+        image_token_index=language_model.llm.config.vocab_size - 1,
+    )
+    llava = LlavaForConditionalGeneration(config).float().eval()
+    llava.model.language_model.load_state_dict(language_model.llm.model.state_dict())
+    llava.lm_head.load_state_dict(language_model.llm.lm_head.state_dict())
+    vision = llava.model.vision_tower
+    getattr(vision, "vision_model", vision).load_state_dict(clip.vision_model.state_dict())
+    first, _, second = language_model.projector
+    llava.model.multi_modal_projector.linear_1.load_state_dict(first.state_dict())
+    llava.model.multi_modal_projector.linear_2.load_state_dict(second.state_dict())
+    return llava
+
+
+@torch.inference_mode()
+def test_plain_llava_has_the_logits_of_transformers(model):
+    image = Image.effect_noise((200, 120), 80).convert("RGB")
+    (answer,) = model.answer([Sample(image, "What is it?", visual_token_num=576, max_new_tokens=3)])
+    llava = transformers_llava(model)
+    placeholder = llava.config.image_token_id
+    ids = [
+        j for i in answer.input_ids for j in ([placeholder] * 576 if i == IMAGE_TOKEN_INDEX else [i])
+    ]
+    pixels = process_images([image], model.image_processor, "pad")
+    logits = llava(input_ids=torch.tensor([ids]), pixel_values=pixels).logits[0, -1]
+    assert torch.allclose(logits, answer.first_logits, rtol=0, atol=1e-4)
+
+
+def sample_of(seed, **settings):
+    noise = np.random.default_rng(seed).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    return Sample(Image.fromarray(noise), "What is it?\nAnswer shortly.", **settings)
+
+
+@pytest.mark.parametrize("k", [1, 2, 17, 300, 575])
+def test_any_budget_gives_so_many_tokens(model, k):
+    (answer,) = model.answer([sample_of(1, visual_token_num=k, max_new_tokens=2)])
+    assert len(answer.kept_idx) == len(set(answer.kept_idx)) == k
+    assert answer.input_length == len(answer.input_ids) - 1 + k
+    assert answer.compensation is not None
+
+
+def test_all_tokens_mean_no_pruning_and_no_caption(model):
+    (answer,) = model.answer([sample_of(1, visual_token_num=576, max_new_tokens=2)])
+    assert answer.selection is answer.compensation is None
+    assert answer.kept_idx == list(range(576))
+
+
+def test_pruning_without_compensation(model, prune_only):
+    sample = sample_of(2, max_new_tokens=2)
+    (with_caption,), (without,) = model.answer([sample]), prune_only.answer([sample])
+    assert without.kept_idx == with_caption.kept_idx
+    assert without.compensation is None
+    assert len(without.input_ids) < len(with_caption.input_ids)
+
+
+def test_the_constant_sets_the_budget_everywhere(model, monkeypatch):
+    monkeypatch.setattr(clip_encoder, "VISUAL_TOKEN_NUM", 50)
+    (default, explicit) = model.answer(
+        [sample_of(1, max_new_tokens=2), sample_of(1, visual_token_num=50, max_new_tokens=2)]
+    )
+    assert len(default.kept_idx) == 50
+    assert default.kept_idx == explicit.kept_idx
+    monkeypatch.setattr(clip_encoder, "VISUAL_TOKEN_NUM", 0)
+    with pytest.raises(UserError, match="visual_token_num is 0"):
+        model.answer([sample_of(1)])
+
+
+def test_questions_on_one_image_share_its_encoding(model, monkeypatch):
+    seen = []
+    tower_forward = model.tower.forward
+    monkeypatch.setattr(
+        model.tower, "forward", lambda pixels: seen.append(len(pixels)) or tower_forward(pixels)
+    )
+    first = sample_of(3, max_new_tokens=2)
+    second = dataclasses.replace(first, question="Where is it?")
+    third = sample_of(4, max_new_tokens=2)
+    together = model.answer([first, third, second])
+    assert seen == [2]
+    alone = [model.answer([sample])[0] for sample in (first, third, second)]
+    for one, other in zip(together, alone):
+        assert (one.kept_idx, one.out_ids) == (other.kept_idx, other.out_ids)
+
+
+def test_answers_end_at_their_own_limits(model):
+    limits = [3, 1, 5]
+    answers = model.answer([sample_of(s, max_new_tokens=n) for s, n in enumerate(limits)])
+    assert [len(answer.out_ids) for answer in answers] == limits
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_runs(load_tiny, dtype):
+    (answer,) = load_tiny(dtype=dtype).answer([sample_of(1, max_new_tokens=3)])
+    assert len(answer.kept_idx) == clip_encoder.VISUAL_TOKEN_NUM
+    assert len(answer.compensation.captions) == 3
+    assert sum(answer.compensation.scores) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings, says",
+    [
+        (dict(question=""), "question is empty"),
+        (dict(question="  \n "), "question is empty"),
+        (dict(question="\nWhat?"), "tower question .* is empty"),
+        (dict(question=None), "not a text"),
+        (dict(question="<image>\nWhat?"), "about one image"),
+        (dict(tower_question="two <image><image>"), "about one image"),
+        (dict(question="word " * 2000), "caption model, which reads at most 425"),
+        (dict(question="x " * 5000, tower_question="x"), "of the LLM's 4096 positions"),
+        (dict(question="half a pair \ud800"), "not valid Unicode"),
+        (dict(visual_token_num=577), "from 1 to 576"),
+        (dict(visual_token_num=-3), "from 1 to 576"),
+        (dict(text_token_num=600), "from 0 to 576"),
+        (dict(seed=-1), "seed is -1"),
+        (dict(seed="x"), "seed is 'x'"),
+        (dict(max_new_tokens=0), "max_new_tokens is 0"),
+    ],
+)
+def test_a_bad_sample_says_what_is_wrong(model, settings, says):
+    with pytest.raises(UserError, match=says):
+        model.answer([dataclasses.replace(sample_of(1), **settings)])
+
+
+@pytest.mark.parametrize("question", ["\x00\x07\x1b bell?", "图中有什么？", "¿Qué es? 🙂", "&amp; <b>"])
+def test_odd_characters_are_read(model, question):
+    (answer,) = model.answer([dataclasses.replace(sample_of(1, max_new_tokens=2), question=question)])
+    assert len(answer.out_ids) == 2
