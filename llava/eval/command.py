@@ -40,7 +40,9 @@ def run_command(
     parser = HfArgumentParser(
         arguments, prog=f"python -m {program}", description=description, allow_abbrev=False
     )
-    (filled,) = parser.parse_args_into_dataclasses(args=argv)
+    filled, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
+    if unknown:
+        parser.error(f"unknown flags: {' '.join(unknown)}")
     try:
         return work(filled)
     except UserError as error:

@@ -49,7 +49,7 @@ def draw_trace(model: LlavaAccm, sample: Sample, answer: Answer, path: Path) -> 
         UserError: the file cannot be written.
     """
     reasons = {} if answer.selection is None else kept_reasons(answer.selection)
-    picture = _draw_patches(model, sample.image, answer.kept_idx, reasons)
+    picture = draw_patches(model, sample.image, answer.kept_idx, reasons)
     panel = _Panel(IMAGE_SIDE)
     panel.paragraph("Question", sample.question)
     panel.paragraph("Answer", answer.text or "(nothing)", colour=CHOSEN)
@@ -65,7 +65,7 @@ def draw_trace(model: LlavaAccm, sample: Sample, answer: Answer, path: Path) -> 
         raise UserError(f"cannot write {path} ({error}): write elsewhere") from error
 
 
-def _draw_patches(
+def draw_patches(
     model: LlavaAccm, image: Image.Image, kept: list[int], reasons: dict[int, str]
 ) -> Image.Image:
     """The image as the tower saw it, dropped patches dimmed, kept ones framed by reason."""

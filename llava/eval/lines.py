@@ -55,12 +55,12 @@ class LineWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._partial = path.with_name(path.name + ".partial")
         if not path.parent.is_dir():
             raise UserError(f"the folder {path.parent} does not exist: create it, or write elsewhere")
         if path.is_dir():
             raise UserError(f"{path} is a folder: name a file in it")
+        self._path = path
+        self._partial = path.with_name(path.name + ".partial")
         try:
             self._file = self._partial.open("w", encoding="utf-8")
         except OSError as error:

@@ -1,0 +1,178 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from llava.eval.trace import main
+
+FIELDS = (
+    "id text_idx iqr cls_idx union_idx kept_idx captions caption_ids selector_scores chosen_index "
+    "chosen_caption llm_input_ids inputs_embeds_len out_ids out_text"
+).split()
+
+
+def write_lines(path, values):
+    path.write_text("\n".join(v if isinstance(v, str) else json.dumps(v) for v in values) + "\n")
+    return path
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "picture.png"
+    Image.effect_noise((80, 50), 90).convert("RGB").save(path)
+    return path
+
+
+@pytest.fixture
+def trace(tiny_flags, monkeypatch, model):
+    """The command in this process, on the tiny model that is loaded already."""
+    monkeypatch.setattr("llava.eval.trace.load_from_arguments", lambda args: model)
+    return lambda *flags: main([*tiny_flags, *map(str, flags)])
+
+
+def test_recorded_cases_through_the_command(golden, tiny_flags, tmp_path):
+    """The whole command, from the files on: every field as recorded."""
+    cases = [c for c in golden.json("accm_cases.json") if c["post_layernorm"]]
+    images = golden.image_paths()
+    requests = [
+        {
+            "id": case["id"],
+            "image": os.path.relpath(images[case["image"]], tmp_path),
+            "question": case["llm_question"],
+            "tower_question": case["tower_prompt"],
+            "visual_token_num": case["K"],
+            "text_token_num": case["T"],
+            "seed": case["seed"],
+            "max_new_tokens": 16,
+        }
+        for case in cases
+    ]
+    path = write_lines(tmp_path / "requests.jsonl", requests)
+    output = tmp_path / "output.jsonl"
+    assert main([*tiny_flags, "--requests", str(path), "--output", str(output)]) == 0
+    for case, found in zip(cases, read_lines(output), strict=True):
+        for name in FIELDS:
+            expected = case[name]
+            if name in ("text_idx", "cls_idx"):  # near ties may change places
+                assert sorted(found[name]) == sorted(expected)
+            elif name == "selector_scores":
+                assert found[name] == pytest.approx(expected, abs=1e-4)
+            elif name == "iqr":
+                assert found[name] == pytest.approx(expected, abs=1e-6)
+            else:
+                assert found[name] == expected, (case["id"], name)
+
+
+def test_one_question_as_a_new_user_asks_it(tiny_flags, picture, tmp_path):
+    """In a process of its own: JSON on standard output, a figure, nothing else needed."""
+    figure = tmp_path / "figure.png"
+    command = [sys.executable, "-m", "llava.eval.trace", *tiny_flags, "--image", str(picture)]
+    command += ["--question", "What is it?", "--visual-token-num", "40", "--figure", str(figure)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    record = json.loads(done.stdout)
+    assert len(record["kept_idx"]) == 40
+    assert "Traceback" not in done.stderr
+    with Image.open(figure) as drawn:
+        assert drawn.width > drawn.height > 600
+
+
+def test_what_a_line_leaves_out_the_flags_say(trace, picture, tmp_path):
+    base = {"id": 1, "image": picture.name, "question": "What is it?"}
+    lines = [base, base | {"id": 2, "visual_token_num": 30}, base | {"id": 3, "text_token_num": None}]
+    requests, output = write_lines(tmp_path / "in.jsonl", lines), tmp_path / "out.jsonl"
+    flags = ("--visual-token-num", 50, "--max-new-tokens", 3, "--seed", 7)
+    assert trace("--requests", requests, "--output", output, *flags) == 0
+    records = read_lines(output)
+    assert [len(r["kept_idx"]) for r in records] == [50, 30, 50]
+    assert [len(r["out_ids"]) for r in records] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("k", [576, 575])
+def test_stages_that_were_left_out_are_null(trace, picture, capsys, k):
+    flags = ("--image", picture, "--question", "What?", "--visual-token-num", k)
+    assert trace(*flags, "--max-new-tokens", 2) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["captions"] is None) == (record["text_idx"] is None) == (k == 576)
+    assert len(record["kept_idx"]) == k
+
+
+def test_bad_lines_cost_only_themselves(trace, picture, tmp_path, capsys):
+    good = {"id": "good", "image": picture.name, "question": "What is it?", "max_new_tokens": 2}
+    Image.new("L", (30_000, 4)).save(tmp_path / "wide.png")
+    lines = [
+        good | {"id": "first"},
+        "{not json",
+        '["a list"]',
+        good | {"id": "no image", "image": "gone.png"},
+        good | {"id": "wide", "image": "wide.png"},
+        good | {"id": "empty", "question": ""},
+        good | {"id": "two images", "question": "<image>\n<image> same?"},
+        good | {"id": "budget", "visual_token_num": 0},
+        good | {"id": "not a number", "visual_token_num": "many"},
+        good | {"id": "typo", "visual_tokens": 3},
+        {"id": "lacks", "image": picture.name},
+        good | {"id": "path", "image": 7},
+        "",
+        good | {"id": "last"},
+    ]
+    requests, output = write_lines(tmp_path / "in.jsonl", lines), tmp_path / "out.jsonl"
+    assert trace("--requests", requests, "--output", output) == 1
+    records = {record["id"]: record for record in read_lines(output)}
+    assert {i for i, record in records.items() if "out_ids" in record} == {"first", "last"}
+    errors = {i: record["error"] for i, record in records.items() if "error" in record}
+    assert "visual_tokens" in errors["typo"]
+    assert "lacks question" in errors["lacks"]
+    assert "from 1 to 576" in errors["not a number"]
+    text = capsys.readouterr().err
+    assert f"line 2 of {requests} is not JSON" in text
+    assert f"line 3 of {requests} holds a list" in text
+    assert "11 of 13 requests failed" in text
+
+
+@pytest.mark.parametrize(
+    "flags, says",
+    [
+        ([], "--image FILE and --question TEXT"),
+        (["--image", "a.png"], "--image FILE and --question TEXT"),
+        (["--image", "a.png", "--question", "What?"], "there is no image a.png"),
+        (["--requests", "gone.jsonl", "--output", "out.jsonl"], "there is no file gone.jsonl"),
+        (["--requests", "in.jsonl"], "--requests needs --output"),
+        (["--requests", "in.jsonl", "--output", "o", "--figure", "f.png"], "excludes"),
+        (["--requests", "in.jsonl", "--output", "gone/out.jsonl"], "folder gone does not exist"),
+        (["--requests", "in.jsonl", "--output", "."], "is a folder"),
+        (["--requests", "none.jsonl", "--output", "out.jsonl"], "no requests in none.jsonl"),
+        (["--requests", "latin.jsonl", "--output", "out.jsonl"], "not UTF-8"),
+        (["--requests", "in.jsonl", "--output", "out.jsonl", "--batch-size", "0"], "at least 1"),
+    ],
+)
+def test_mistakes_on_the_command_line(trace, picture, tmp_path, monkeypatch, capsys, flags, says):
+    monkeypatch.chdir(tmp_path)
+    write_lines(tmp_path / "in.jsonl", [{"id": 1, "image": picture.name, "question": "What?"}])
+    (tmp_path / "none.jsonl").write_text("\n")
+    (tmp_path / "latin.jsonl").write_bytes('{"id": "\xe9"}'.encode("latin-1"))
+    assert trace(*flags) == 2
+    error = capsys.readouterr().err
+    assert "error: " in error and says in error
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize("flags", [["--visual-token-num", "many"], ["--no-such-flag"], ["--visual-token", "3"]])
+def test_flags_that_are_none(trace, flags, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        trace(*flags)
+    assert stopped.value.code == 2
+    assert flags[0] in capsys.readouterr().err
+
+
+def test_an_older_output_survives_a_failed_run(trace, tmp_path):
+    output = tmp_path / "out.jsonl"
+    output.write_text("precious")
+    assert trace("--requests", tmp_path / "gone.jsonl", "--output", output) == 2
+    assert output.read_text() == "precious"

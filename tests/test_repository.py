@@ -1,0 +1,72 @@
+"""The README and the scripts do what they say."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llava.model.builder import _USUAL_NAMES, load_pretrained_model
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+SCRIPTS = sorted(ROOT.glob("scripts/**/*.sh")) + [ROOT / ".ci" / "run"]
+
+
+def test_the_python_of_the_readme_runs(tiny_settings, capsys, monkeypatch):
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(
+        "llava.model.builder.load_pretrained_model",
+        lambda name: load_pretrained_model(**tiny_settings),
+    )
+    exec(block, {})
+    assert capsys.readouterr().out.strip()
+
+
+def test_the_readme_names_every_part_where_it_is_looked_for():
+    for name, repository in _USUAL_NAMES.values():
+        assert f"checkpoints/{name}" in README
+        assert repository in README
+
+
+def test_links_in_the_documents_lead_somewhere():
+    for document in [ROOT / "README.md", *ROOT.glob("docs/*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)", document.read_text("utf-8")):
+            if not target.startswith("http"):
+                assert (document.parent / target).exists(), (document, target)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_are_valid_bash(script):
+    assert subprocess.run(["bash", "-n", str(script)]).returncode == 0
+    assert os.access(script, os.X_OK)
+
+
+def test_the_mmvp_script(tmp_path, tiny_flags, monkeypatch):
+    """On two questions, from another working directory, with a budget from the environment."""
+    data = tmp_path / "data"
+    (data / "MMVP Images").mkdir(parents=True)
+    for number in (1, 2):
+        shutil.copy(ROOT / "images" / "example.png", data / "MMVP Images" / f"{number}.jpg")
+    (data / "Questions.csv").write_text(
+        "Index,Question,Options,Correct Answer\n1,Red?,(a) Yes (b) No,(a)\n2,Red?,(a) Yes (b) No,(b)\n"
+    )
+    model_path, *flags = tiny_flags[1:]
+    settings = {
+        "MODEL_PATH": model_path,
+        "DATA_DIR": str(data),
+        "ANSWERS_FILE": str(tmp_path / "answers.jsonl"),
+        "VISUAL_TOKEN_NUM": "20",
+        "PYTHON": sys.executable,
+    }
+    command = ["bash", str(ROOT / "scripts/v1_5/eval/mmvp.sh"), *flags, "--max-new-tokens", "2"]
+    environment = os.environ | settings
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 questions answered" in done.stdout
+    assert "MMVP: pair accuracy" in done.stdout
+    assert (tmp_path / "answers.json").is_file()
