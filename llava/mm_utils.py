@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable
 from os import PathLike
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from transformers import CLIPImageProcessorPil
 
@@ -20,8 +21,12 @@ from llava.errors import UserError
 MAX_SQUARE_PIXELS = 89_478_485
 
 
-def load_image(path: str | PathLike) -> Image.Image:
-    """Reads an image file as RGB, the first frame of an animation.
+# What is read as an image. Other decoders of Pillow call outside programs or are seldom tested.
+IMAGE_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+
+
+def load_image(source: str | PathLike | bytes) -> Image.Image:
+    """Reads an image file (or its bytes) as RGB, the first frame of an animation.
 
     Transparency is dropped and an EXIF rotation is not applied, as LLaVA has it. Images with 16
     bits a channel are brought to 8, by dropping the low byte.
@@ -29,22 +34,26 @@ def load_image(path: str | PathLike) -> Image.Image:
     Raises:
         UserError: no such file, not an image, damaged, or too large to be padded to a square.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"there is no image {path}: check the path (it must name a file)")
-    if path.stat().st_size == 0:
-        raise UserError(f"the image {path} is empty (0 bytes): fetch it again")
+    name = "the encoded image" if isinstance(source, bytes) else f"the image {source}"
     try:
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        if not data:
+            raise UserError(f"{name} is empty (0 bytes): fetch it again")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked just below
-            with Image.open(path) as image:
-                check_size(image, path)
+            with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+                check_size(image, name)
                 return _to_rgb(image)
+    except UserError:
+        raise
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as an image: {error}") from error
-    except (OSError, ValueError, SyntaxError) as error:  # what Pillow's decoders raise
+        kinds = ", ".join(IMAGE_FORMATS)
+        raise UserError(f"{name} cannot be read as an image ({kinds}): {error}") from error
+    except FileNotFoundError as error:
+        raise UserError(f"there is no image {source}: check the path") from error
+    except Exception as error:  # decoders raise whatever a damaged file makes them stumble over
         raise UserError(
-            f"the image {path} is damaged or cut short ({error}): fetch it again"
+            f"{name} is damaged or cut short, or no file to read ({error}): fetch it again"
         ) from error
 
 
@@ -64,12 +73,15 @@ def check_size(image: Image.Image, name: object = "the image") -> None:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Converts a just opened image to 8-bit RGB (Pillow alone would clip 16-bit values)."""
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 0xFFFF:
-            raise ValueError("32 bits a channel; save it with 8 or 16")
-        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+    """Converts a just opened image to 8-bit RGB.
+
+    Raises:
+        UserError: more than 16 bits a channel: nothing says which value is white.
+    """
+    if image.mode.startswith("I;16"):  # Pillow alone would clip these values
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise UserError(f"an image of mode {image.mode} (32 bits a channel): save it with 8 or 16")
     return image.convert("RGB")
 
 
@@ -82,6 +94,21 @@ def expand2square(image: Image.Image, background: tuple[int, int, int]) -> Image
     square = Image.new("RGB", (side, side), background)
     square.paste(image, ((side - width) // 2, (side - height) // 2))
     return square
+
+
+def square_view(
+    image: Image.Image, processor: CLIPImageProcessorPil, aspect_ratio: str | None
+) -> Image.Image:
+    """The square of an RGB image that the tower gets to see, before it is scaled."""
+    if aspect_ratio == "pad":
+        return expand2square(image, mean_colour(processor))
+    side = min(image.size)
+    return ImageOps.fit(image, (side, side))
+
+
+def mean_colour(processor: CLIPImageProcessorPil) -> tuple[int, ...]:
+    """The colour that pads an image: CLIP's mean, rounded down as LLaVA has it."""
+    return tuple(int(255 * channel) for channel in processor.image_mean)
 
 
 def process_images(
@@ -102,8 +129,7 @@ def process_images(
         check_size(image)
     images = [image if image.mode == "RGB" else _to_rgb(image) for image in images]
     if aspect_ratio == "pad":
-        background = tuple(int(255 * channel) for channel in processor.image_mean)
-        images = [expand2square(image, background) for image in images]
+        images = [expand2square(image, mean_colour(processor)) for image in images]
     return processor(images, return_tensors="pt")["pixel_values"]
 
 

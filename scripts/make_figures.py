@@ -34,7 +34,9 @@ def draw_example() -> Image.Image:
         draw.rectangle((x0 * s, y0 * s, x1 * s, y1 * s), fill, outline, width * s)
 
     def disc(x, y, rx, ry, fill, outline=None, width=0):
-        draw.ellipse(((x - rx) * s, (y - ry) * s, (x + rx) * s, (y + ry) * s), fill, outline, width * s)
+        draw.ellipse(
+            ((x - rx) * s, (y - ry) * s, (x + rx) * s, (y + ry) * s), fill, outline, width * s
+        )
 
     def shape(points, fill):
         draw.polygon([(x * s, y * s) for x, y in points], fill)

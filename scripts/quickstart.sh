@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Sets up .venv and runs the whole method on an image, with tiny checkpoints that come along.
 # Their weights are random, so the words mean nothing: it shows that everything works, and how.
-# IMAGE=... QUESTION=... VISUAL_TOKEN_NUM=... ask something else.
+# IMAGE=... QUESTION=... VISUAL_TOKEN_NUM=... ask something else; paths are
+# relative to the repository.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 IMAGE=${IMAGE:-images/example.png}
 QUESTION=${QUESTION:-What is on the table?}
-VISUAL_TOKEN_NUM=${VISUAL_TOKEN_NUM:-72}
+VISUAL_TOKEN_NUM=${VISUAL_TOKEN_NUM:-} # empty: the constant in clip_encoder.py
 OUTPUT_DIR=${OUTPUT_DIR:-outputs/quickstart}
 CHECKPOINTS=tests/data/golden/checkpoints
 
@@ -19,7 +20,7 @@ mkdir -p "$OUTPUT_DIR"
     --checkpoints-root "$CHECKPOINTS" \
     --image "$IMAGE" \
     --question "$QUESTION" \
-    --visual-token-num "$VISUAL_TOKEN_NUM" \
+    ${VISUAL_TOKEN_NUM:+--visual-token-num "$VISUAL_TOKEN_NUM"} \
     --max-new-tokens 16 \
     --output "$OUTPUT_DIR/trace.jsonl" \
     --figure "$OUTPUT_DIR/trace.png"

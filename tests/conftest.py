@@ -95,7 +95,9 @@ def tiny_settings(checkpoints) -> dict:
 @pytest.fixture(scope="session")
 def tiny_flags(tiny_settings) -> list[str]:
     """The same as flags of a command."""
-    return [w for name, value in tiny_settings.items() for w in (f"--{name.replace('_', '-')}", value)]
+    return [
+        w for name, value in tiny_settings.items() for w in (f"--{name.replace('_', '-')}", value)
+    ]
 
 
 @pytest.fixture(scope="session")

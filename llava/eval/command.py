@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import torch
 from transformers import HfArgumentParser
 from transformers.utils import logging as transformers_logging
 
@@ -48,6 +50,17 @@ def run_command(
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_MISTAKE
+    except torch.OutOfMemoryError as error:
+        reason = str(error).splitlines()[0]
+        print(
+            f"error: the memory of the device is not enough ({reason}): try a smaller --batch-size, "
+            "--dtype bfloat16, or --device-map auto",
+            file=sys.stderr,
+        )
+        return USER_MISTAKE
+    except BrokenPipeError:  # whoever read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SOME_FAILED
     except KeyboardInterrupt:
         print("stopped by the user", file=sys.stderr)
         return 130

@@ -1,24 +1,42 @@
-"""The answering engine: requests in, outcomes out, in order; one bad request costs one answer."""
+"""The answering engine: requests in, outcomes out; one bad request costs one answer.
+
+Images are read and preprocessed by worker threads while the model answers, and each is encoded once
+for all its questions.
+"""
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+
+import torch
+from torch import Tensor
 
 from llava.errors import UserError
 from llava.mm_utils import load_image
 from llava.model.llava_arch import DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED, Answer, LlavaAccm, Sample
+from llava.model.multimodal_encoder.clip_encoder import EncodedImage
+
+READERS = 2  # threads that read images
+UNITS_AHEAD = 2  # how far they run before the model
 
 
 @dataclass(frozen=True)
 class Request:
-    """A question about an image file; see llava_arch.Sample for the fields."""
+    """A question about an image; see llava_arch.Sample for the other fields.
+
+    Attributes:
+        id: names the request.
+        image: a file, or the bytes of one.
+    """
 
     id: str | int
-    image: Path
+    image: Path | bytes
     question: str
     tower_question: str | None = None
     visual_token_num: int | None = None
@@ -26,8 +44,8 @@ class Request:
     seed: int = DEFAULT_SEED
     max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
 
-    def sample(self, image: Image.Image) -> Sample:
-        """The request with its image loaded."""
+    def sample(self, image: EncodedImage) -> Sample:
+        """The request with its image encoded."""
         return Sample(
             image=image,
             question=self.question,
@@ -48,35 +66,140 @@ class Outcome:
     error: str | None
 
 
-def answer_requests(
-    model: LlavaAccm, requests: Sequence[Request], batch_size: int
-) -> Iterator[Outcome]:
-    """Answers requests batch by batch; neighbours with the same image share its encoding.
+@dataclass
+class Clock:
+    """Where the time went, in seconds.
+
+    Attributes:
+        model: spent in the model.
+        wall: spent altogether, loading excluded.
+    """
+
+    model: float = 0.0
+    wall: float = 0.0
+
+    @property
+    def overhead(self) -> float:
+        """All but the model, as a share of the model's time."""
+        return (self.wall - self.model) / self.model if self.model else 0.0
+
+
+# A unit of work: batches that share an image, or a single batch. A unit stays in one process.
+Unit = list[list[Request]]
+
+
+def units_in_order(requests: Sequence[Request], batch_size: int) -> list[Unit]:
+    """Cuts requests into batches as they come.
 
     Raises:
         UserError: the batch size is not a number of at least 1.
     """
-    if batch_size < 1:
-        raise UserError(f"the batch size is {batch_size}; it must be at least 1")
-    for start in range(0, len(requests), batch_size):
-        yield from _answer_batch(model, requests[start : start + batch_size])
+    _check_batch_size(batch_size)
+    starts = range(0, len(requests), batch_size)
+    return [[list(requests[start : start + batch_size])] for start in starts]
 
 
-def _answer_batch(model: LlavaAccm, requests: Sequence[Request]) -> list[Outcome]:
-    images: dict[Path, Image.Image] = {}
+def units_by_length(requests: Sequence[Request], batch_size: int) -> list[Unit]:
+    """Puts the questions of an image together, and questions of like length into one batch.
+
+    The batches depend on nothing but the requests and the batch size: neither on what was answered
+    before nor on the number of processes, so that each answer is computed in the same company.
+
+    Raises:
+        UserError: the batch size is not a number of at least 1.
+    """
+    _check_batch_size(batch_size)
+    groups: dict[Path | bytes, list[Request]] = {}
+    for request in requests:
+        groups.setdefault(request.image, []).append(request)
+    by_length = sorted(groups.values(), key=lambda group: max(len(r.question) for r in group))
+    units: list[Unit] = []
+    batch: list[Request] = []
+    for group in by_length:
+        if len(group) >= batch_size:
+            units += [[chunk for (chunk,) in units_in_order(group, batch_size)]]
+            continue
+        if len(batch) + len(group) > batch_size:
+            units.append([batch])
+            batch = []
+        batch = batch + group
+    return units + ([[batch]] if batch else [])
+
+
+def answer_units(model: LlavaAccm, units: Sequence[Unit], clock: Clock) -> Iterator[Outcome]:
+    """Answers units one after the other, while the images of the next are being read."""
+    start = time.perf_counter()
+    with ThreadPoolExecutor(READERS) as readers:
+        ahead: deque[tuple[Unit, dict]] = deque()
+        waiting = iter(units)
+        while True:
+            while len(ahead) <= UNITS_AHEAD and (unit := next(waiting, None)) is not None:
+                ahead.append((unit, _start_reading(readers, model, unit)))
+            if not ahead:
+                return
+            unit, reading = ahead.popleft()
+            for outcome in _answer_unit(model, unit, reading, clock):
+                clock.wall = time.perf_counter() - start
+                yield outcome
+
+
+def _start_reading(
+    readers: ThreadPoolExecutor, model: LlavaAccm, unit: Unit
+) -> dict[Path | bytes, Future[Tensor]]:
+    images = dict.fromkeys(request.image for batch in unit for request in batch)
+
+    def read(image: Path | bytes) -> Tensor:
+        return model.preprocess([load_image(image)])
+
+    return {image: readers.submit(read, image) for image in images}
+
+
+def _answer_unit(
+    model: LlavaAccm, unit: Unit, reading: dict[Path | bytes, Future[Tensor]], clock: Clock
+) -> Iterator[Outcome]:
+    pixels: dict[Path | bytes, Tensor] = {}
+    errors: dict[Path | bytes, str] = {}
+    for image, future in reading.items():
+        try:
+            pixels[image] = future.result()
+        except UserError as error:
+            errors[image] = str(error)
+    start = time.perf_counter()
+    encoded = model.encode_images(torch.cat(list(pixels.values()))) if pixels else []
+    images = dict(zip(pixels, encoded))
+    clock.model += time.perf_counter() - start
+    for batch in unit:
+        yield from _answer_batch(model, batch, images, errors, clock)
+
+
+def _answer_batch(
+    model: LlavaAccm,
+    batch: list[Request],
+    images: dict[Path | bytes, EncodedImage],
+    image_errors: dict[Path | bytes, str],
+    clock: Clock,
+) -> list[Outcome]:
     samples: dict[int, Sample] = {}
     errors: dict[int, str] = {}
-    for place, request in enumerate(requests):
+    for place, request in enumerate(batch):
+        if request.image in image_errors:
+            errors[place] = image_errors[request.image]
+            continue
         try:
-            if request.image not in images:
-                images[request.image] = load_image(request.image)
             sample = request.sample(images[request.image])
             model.check(sample)
             samples[place] = sample
         except UserError as error:
             errors[place] = str(error)
-    answers = dict(zip(samples, model.answer(list(samples.values())))) if samples else {}
+    start = time.perf_counter()
+    answers = dict(zip(samples, model.answer(list(samples.values()))))
+    clock.model += time.perf_counter() - start
     return [
         Outcome(request, answers.get(place), errors.get(place))
-        for place, request in enumerate(requests)
+        for place, request in enumerate(batch)
     ]
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise UserError(f"the batch size is {batch_size}; it must be at least 1")

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from llava.errors import UserError
-from llava.mm_utils import expand2square
-from llava.model.llava_arch import Answer, LlavaAccm, Sample
+from llava.mm_utils import square_view
+from llava.model.llava_arch import Answer, LlavaAccm
 from llava.model.token_pruning.accm import Selection
 
 IMAGE_SIDE = 672  # pixels of the picture on the left
@@ -42,16 +42,18 @@ def kept_reasons(selection: Selection) -> dict[int, str]:
     return reasons | dict.fromkeys(selection.random_idx.tolist(), "random")
 
 
-def draw_trace(model: LlavaAccm, sample: Sample, answer: Answer, path: Path) -> None:
-    """Draws a PNG.
+def draw_trace(
+    model: LlavaAccm, image: Image.Image, question: str, answer: Answer, path: Path
+) -> None:
+    """Draws a PNG of an answer to a question about an RGB image.
 
     Raises:
         UserError: the file cannot be written.
     """
     reasons = {} if answer.selection is None else kept_reasons(answer.selection)
-    picture = draw_patches(model, sample.image, answer.kept_idx, reasons)
+    picture = draw_patches(model, image, answer.kept_idx, reasons)
     panel = _Panel(IMAGE_SIDE)
-    panel.paragraph("Question", sample.question)
+    panel.paragraph("Question", question)
     panel.paragraph("Answer", answer.text or "(nothing)", colour=CHOSEN)
     _draw_budget(panel, answer, model.tower.num_patches, reasons)
     _draw_candidates(panel, answer)
@@ -69,13 +71,16 @@ def draw_patches(
     model: LlavaAccm, image: Image.Image, kept: list[int], reasons: dict[int, str]
 ) -> Image.Image:
     """The image as the tower saw it, dropped patches dimmed, kept ones framed by reason."""
-    background = tuple(int(255 * channel) for channel in model.image_processor.image_mean)
     side = round(model.tower.num_patches**0.5)
-    square = expand2square(image.convert("RGB"), background).resize((IMAGE_SIDE, IMAGE_SIDE))
+    square = square_view(image, model.image_processor, model.image_aspect_ratio)
+    square = square.resize((IMAGE_SIDE, IMAGE_SIDE))
     edges = np.linspace(0, IMAGE_SIDE, side + 1).round().astype(int)
     pixels = np.asarray(square).astype(np.float32)
     bright = np.full((IMAGE_SIDE, IMAGE_SIDE, 1), DIMMED, dtype=np.float32)
-    boxes = {p: (edges[p % side], edges[p // side], edges[p % side + 1], edges[p // side + 1]) for p in kept}
+    boxes = {
+        p: (edges[p % side], edges[p // side], edges[p % side + 1], edges[p // side + 1])
+        for p in kept
+    }
     for left, top, right, bottom in boxes.values():
         bright[top:bottom, left:right] = 1
     picture = Image.fromarray((pixels * bright + 16 * (1 - bright)).astype(np.uint8))

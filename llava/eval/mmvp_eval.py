@@ -15,8 +15,8 @@ from llava.conversation import question_prompt
 from llava.errors import UserError
 from llava.eval.benchmarks.mmvp import HOME, MAX_NEW_TOKENS, Question, read_questions
 from llava.eval.command import SOME_FAILED, run_command
-from llava.eval.engine import Request, answer_requests
-from llava.eval.lines import LineWriter
+from llava.eval.engine import Clock, Request, answer_units, units_in_order
+from llava.eval.lines import LineWriter, make_folder
 from llava.model.builder import ModelArguments, flag, load_from_arguments
 from llava.model.llava_arch import DEFAULT_SEED
 
@@ -25,7 +25,9 @@ from llava.model.llava_arch import DEFAULT_SEED
 class MmvpArguments(ModelArguments):
     """Flags of the command."""
 
-    data_dir: str = flag("Folder with Questions.csv and 'MMVP Images'.", "playground/data/eval/mmvp")
+    data_dir: str = flag(
+        "Folder with Questions.csv and 'MMVP Images'.", "playground/data/eval/mmvp"
+    )
     answers_file: Optional[str] = flag("Where the answers go, JSON lines.")
     visual_token_num: Optional[int] = flag(
         "Visual tokens to keep. Default: VISUAL_TOKEN_NUM in "
@@ -72,14 +74,14 @@ def answer_mmvp(args: MmvpArguments) -> int:
     if questions and not questions[0].image.parent.is_dir():
         raise UserError(f"there is no folder {questions[0].image.parent}: get it from {HOME}")
     path = Path(args.answers_file)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    units = units_in_order([_request(question, args) for question in questions], args.batch_size)
     failed = 0
     with LineWriter(path) as writer:
         model = load_from_arguments(args)
         start = time.perf_counter()
-        requests = [_request(question, args) for question in questions]
-        outcomes = answer_requests(model, requests, args.batch_size)
-        progress = tqdm(outcomes, total=len(requests), unit="question", smoothing=0)
+        outcomes = answer_units(model, units, Clock())
+        progress = tqdm(outcomes, total=len(questions), unit="question", smoothing=0)
         for question, outcome in zip(questions, progress):
             if outcome.answer is None:
                 failed += 1

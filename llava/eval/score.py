@@ -43,6 +43,11 @@ def read_answers(path: Path, fields: tuple[str, ...]) -> list[dict]:
                 f"line {number} of {path} has no {', '.join(lacking)}: is this an answers file of "
                 "this benchmark?"
             )
+        for field in fields:
+            if not isinstance(value[field], str) and (
+                field != "question_id" or type(value[field]) is not int
+            ):
+                raise UserError(f"line {number} of {path}: {field} is {value[field]!r}")
         records.append(value)
     return records
 

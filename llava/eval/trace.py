@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from llava.errors import UserError
 from llava.eval.command import SOME_FAILED, run_command
-from llava.eval.engine import Outcome, Request, answer_requests
+from llava.eval.engine import Clock, Outcome, Request, answer_units, units_in_order
 from llava.eval.figure import draw_trace
-from llava.eval.lines import LineWriter, read_lines
+from llava.eval.lines import LineWriter, check_target, read_lines
 from llava.mm_utils import load_image
 from llava.model.builder import ModelArguments, flag, load_from_arguments
 from llava.model.llava_arch import DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED, Answer
@@ -94,24 +94,25 @@ def outcome_record(outcome: Outcome) -> dict:
     return {"id": outcome.request.id} | answer_record(outcome.answer)
 
 
-def read_requests(args: TraceArguments) -> tuple[list[Request], list[dict]]:
-    """The requests of a file, and the records of its lines that are none."""
+def read_requests(args: TraceArguments) -> list[Request | dict]:
+    """The lines of a file in order: a request, or the record of why a line is none."""
     path = Path(args.requests)
-    requests, broken = [], []
+    lines: list[Request | dict] = []
     for number, value in read_lines(path):
         try:
             if isinstance(value, str):
                 raise UserError(value)
-            requests.append(_request(value, args, path.parent, f"line {number} of {path}"))
+            lines.append(_request(value, args, path.parent, f"line {number} of {path}"))
         except UserError as error:
             line_id = value.get("id") if isinstance(value, dict) else None
-            broken.append({"id": line_id, "line": number, "error": str(error)})
-    if not requests and not broken:
+            lines.append({"id": line_id, "line": number, "error": str(error)})
+    if not lines:
         raise UserError(f"there are no requests in {path}: write one JSON object a line")
-    return requests, broken
+    return lines
 
 
 def _request(value: dict, args: TraceArguments, folder: Path, where: str) -> Request:
+    value = {key: entry for key, entry in value.items() if entry is not None}
     missing = {"id", "image", "question"} - set(value)
     unknown = set(value) - _REQUEST_KEYS
     if missing or unknown:
@@ -120,11 +121,14 @@ def _request(value: dict, args: TraceArguments, folder: Path, where: str) -> Req
             for what, keys in (("lacks", missing), ("has the unknown", unknown))
             if keys
         ]
-        raise UserError(f"{where} {' and '.join(complaints)}; known are {', '.join(sorted(_REQUEST_KEYS))}")
+        raise UserError(
+            f"{where} {' and '.join(complaints)}; known are {', '.join(sorted(_REQUEST_KEYS))}"
+        )
     if not isinstance(value["image"], str):
         raise UserError(f"{where}: image is {value['image']!r}, not a path")
-    given = {k: v for k, v in value.items() if v is not None}
-    return Request(**_defaults(args) | given | {"image": folder / value["image"]})
+    if not isinstance(value["id"], (str, int)):
+        raise UserError(f"{where}: id is {value['id']!r}, not a text or a whole number")
+    return Request(**_defaults(args) | value | {"image": folder / value["image"]})
 
 
 def _defaults(args: TraceArguments) -> dict:
@@ -142,9 +146,11 @@ def trace_one(args: TraceArguments) -> int:
         tower_question=args.tower_question,
         **_defaults(args),
     )
-    load_image(request.image)  # complains before the model is loaded
+    image = load_image(request.image)  # complains before the model is loaded, as do these:
+    for target in filter(None, (args.output, args.figure)):
+        check_target(Path(target))
     model = load_from_arguments(args)
-    (outcome,) = answer_requests(model, [request], batch_size=1)
+    (outcome,) = answer_units(model, [[[request]]], Clock())
     if outcome.answer is None:
         raise UserError(outcome.error)
     record = outcome_record(outcome)
@@ -154,7 +160,7 @@ def trace_one(args: TraceArguments) -> int:
         with LineWriter(Path(args.output)) as writer:
             writer.write(record)
     if args.figure is not None:
-        draw_trace(model, request.sample(load_image(request.image)), outcome.answer, Path(args.figure))
+        draw_trace(model, image, request.question, outcome.answer, Path(args.figure))
         print(f"figure: {args.figure}", file=sys.stderr)
     print(f"answer: {outcome.answer.text}", file=sys.stderr)
     return 0
@@ -162,22 +168,19 @@ def trace_one(args: TraceArguments) -> int:
 
 def trace_many(args: TraceArguments) -> int:
     """Answers a file of requests; the exit status says whether all went well."""
-    requests, broken = read_requests(args)
+    lines = read_requests(args)
+    units = units_in_order([r for r in lines if isinstance(r, Request)], args.batch_size)
+    failed = 0
     with LineWriter(Path(args.output)) as writer:
-        for record in broken:
-            print(f"error: {record['error']}", file=sys.stderr)
+        outcomes = answer_units(load_from_arguments(args), units, Clock()) if units else iter(())
+        for line in tqdm(lines, unit="question", smoothing=0):
+            record = outcome_record(next(outcomes)) if isinstance(line, Request) else line
+            if "error" in record:
+                failed += 1
+                tqdm.write(f"error: {record['id']}: {record['error']}", file=sys.stderr)
             writer.write(record)
-        failed = len(broken)
-        if requests:
-            model = load_from_arguments(args)
-            outcomes = answer_requests(model, requests, args.batch_size)
-            for outcome in tqdm(outcomes, total=len(requests), unit="question", smoothing=0):
-                if outcome.error is not None:
-                    failed += 1
-                    tqdm.write(f"error: {outcome.request.id}: {outcome.error}", file=sys.stderr)
-                writer.write(outcome_record(outcome))
     if failed:
-        print(f"{failed} of {len(requests) + len(broken)} requests failed", file=sys.stderr)
+        print(f"{failed} of {len(lines)} requests failed", file=sys.stderr)
     return SOME_FAILED if failed else 0
 
 
@@ -190,7 +193,9 @@ def trace(args: TraceArguments) -> int:
             raise UserError("--requests needs --output FILE")
         return trace_many(args)
     if args.image is None or args.question is None:
-        raise UserError("give --image FILE and --question TEXT, or --requests FILE and --output FILE")
+        raise UserError(
+            "give --image FILE and --question TEXT, or --requests FILE and --output FILE"
+        )
     return trace_one(args)
 
 

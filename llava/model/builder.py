@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
 import torch
 from accelerate import dispatch_model, infer_auto_device_map
-from torch import nn
+from accelerate.utils import get_max_memory
+from PIL import Image
 from transformers import CLIPImageProcessorPil, GPT2Tokenizer, LlamaForCausalLM
 
 from llava.errors import UserError
+from llava.mm_utils import process_images
+from llava.model.bpe import read_bpe
 from llava.model.compensation.compensator import Compensator
 from llava.model.compensation.long_clip import LongClipText
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
@@ -29,12 +33,16 @@ from llava.model.parts import (
     build_long_clip,
     build_projector,
     build_selector,
+    config_errors,
     empty_llm,
     fill_llm,
     read_llava_config,
     split_llava,
 )
 from llava.model.weights import fill, read_checkpoint, read_json
+
+# What an LLM that is spread over GPUs may take of their memory: the rest is for keys and values.
+GPU_SHARE = 0.85
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -53,21 +61,20 @@ class ModelArguments:
     model_path: Optional[str] = flag("LLaVA-1.5: a folder, or a name on the Hugging Face hub.")
     vision_tower: Optional[str] = flag(
         "CLIP, vision and text: a folder or hub name. Default: the name in the model's config.json, "
-        "else clip-vit-large-patch14-336; looked for in the model's folder, beside it, under the "
-        "checkpoints root, and then on the hub."
+        "else clip-vit-large-patch14-336; looked for in the model's folder, beside it, and under "
+        "the checkpoints root; the name in config.json then also on the hub."
     )
     gpt2: Optional[str] = flag(
-        "GPT-2's config and tokenizer: a folder or hub name. Default: gpt2, looked for likewise."
+        "GPT-2's config and tokenizer: a folder or hub name. Default: gpt2, looked for in the "
+        "same places on this machine."
     )
     caption_model: Optional[str] = flag(
-        "ACCM's caption model (.pt). Default: accm/coco_prefix-009.pt, looked for likewise."
+        "ACCM's caption model (.pt). Default: accm/coco_prefix-009.pt, looked for there too."
     )
     selector: Optional[str] = flag(
-        "ACCM's selector (.pt). Default: accm/llava-RL_prefix-019.pt, looked for likewise."
+        "ACCM's selector (.pt). Default: accm/llava-RL_prefix-019.pt, looked for there too."
     )
-    longclip: Optional[str] = flag(
-        "LongCLIP (.pt). Default: longclip-L.pt, looked for likewise."
-    )
+    longclip: Optional[str] = flag("LongCLIP (.pt). Default: longclip-L.pt, looked for there too.")
     checkpoints_root: str = flag("Folder where checkpoints lie.", "checkpoints")
     device: str = flag("auto (a GPU if there is one), cpu, cuda, cuda:1, ...", "auto")
     dtype: str = flag(
@@ -127,20 +134,24 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
     folder = locate(args.model_path)
     source = str(folder)
     config = read_llava_config(read_json(folder / "config.json"), source)
-    llava = split_llava(read_checkpoint(folder))
+    llava = split_llava(read_checkpoint(folder), source)
 
     tower_folder = _find(args, folder, "vision_tower", config.vision_tower)
     tower = _load_tower(args, config, tower_folder, llava["tower"], place)
     vision = tower.clip.config.vision_config
     processor = _load_processor(tower_folder, vision.image_size)
+    clip_tokenizer = ClipTokenizer(tower_folder)
+    tokenizer = LlamaTokenizer(folder)
+    check_vocabulary(clip_tokenizer, tower.clip.config.text_config.vocab_size, tower_folder)
+    check_vocabulary(tokenizer, config.llm.vocab_size, folder)
     compensator = _load_compensator(args, folder, tower, place) if args.compensation else None
     projector = build_projector(config, vision.hidden_size, llava["projector"], source, place)
     llm = _load_llm(args, config, llava["llm"], source, place)
     model = LlavaAccm(
         tower=tower,
-        clip_tokenizer=ClipTokenizer(tower_folder),
+        clip_tokenizer=clip_tokenizer,
         image_processor=processor,
-        language_model=LanguageModel(llm, projector, LlamaTokenizer(folder)),
+        language_model=LanguageModel(llm, projector, tokenizer),
         compensator=compensator,
         image_aspect_ratio=config.image_aspect_ratio,
         text_selection=_text_selection(args, config),
@@ -185,10 +196,12 @@ def _placement(args: ModelArguments) -> Placement:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"there is no device {args.device!r} here ({reason}); try --device cpu") from error
+        raise UserError(
+            f"there is no device {args.device!r} here ({reason}); try --device cpu"
+        ) from error
     default = "float32" if device.type == "cpu" else "bfloat16"
     dtype = default if args.dtype == "auto" else args.dtype
     if dtype not in _DTYPES:
@@ -202,6 +215,11 @@ def _load_tower(
     """CLIP, its vision weights replaced by the LLaVA checkpoint's own where it has them."""
     tensors = read_checkpoint(folder)
     clip = build_clip(read_json(folder / "config.json"), tensors, str(folder), place)
+    layers = clip.config.vision_config.num_hidden_layers
+    if not -layers - 1 <= config.select_layer <= layers:
+        raise UserError(
+            f"{args.model_path} reads layer {config.select_layer} of a tower of {layers} layers"
+        )
     if own:
         source = f"{args.model_path} (vision tower)"
         fill(clip.vision_model, own, source, place.dtype, place.device_of)
@@ -213,11 +231,30 @@ def _load_tower(
 
 def _load_processor(folder: Path, image_size: int) -> CLIPImageProcessorPil:
     """The image processor of a CLIP folder, by default CLIP's own settings at the tower's size."""
-    if (folder / "preprocessor_config.json").is_file():
-        read_json(folder / "preprocessor_config.json")
-        return CLIPImageProcessorPil.from_pretrained(folder)
     size = {"height": image_size, "width": image_size}
-    return CLIPImageProcessorPil(size={"shortest_edge": image_size}, crop_size=size)
+    with config_errors(f"{folder} (preprocessor_config.json)"):
+        if (folder / "preprocessor_config.json").is_file():
+            read_json(folder / "preprocessor_config.json")
+            processor = CLIPImageProcessorPil.from_pretrained(folder)
+        else:
+            processor = CLIPImageProcessorPil(size={"shortest_edge": image_size}, crop_size=size)
+        made = process_images([Image.new("RGB", (2, 2))], processor, "pad").shape
+        if made != (1, 3, image_size, image_size):
+            raise ValueError(f"makes images of {made[-1]} pixels for a tower of {image_size}")
+    return processor
+
+
+def check_vocabulary(tokenizer: Sized, rows: int, folder: Path) -> None:
+    """Refuses a tokenizer whose ids go beyond the embedding table.
+
+    Raises:
+        UserError: the two are not of the same model.
+    """
+    if len(tokenizer) > rows:
+        raise UserError(
+            f"the tokenizer in {folder} has {len(tokenizer)} tokens and the model {rows}: they "
+            "are not of the same model; fetch the folder again"
+        )
 
 
 def _load_compensator(
@@ -233,56 +270,52 @@ def _load_compensator(
         str(paths["caption_model"]),
         place,
     )
+    tokenizer = read_bpe(GPT2Tokenizer, gpt2)
+    check_vocabulary(tokenizer, caption_model.gpt.config.vocab_size, gpt2)
     long_clip = build_long_clip(tensors["longclip"], str(paths["longclip"]), place)
     selector = build_selector(
         long_clip.text_projection.shape[1], tensors["selector"], str(paths["selector"]), place
     )
     return Compensator(
         caption_model,
-        _load_gpt2_tokenizer(gpt2),
+        tokenizer,
         LongClipText(long_clip, long_clip.context_length),
         selector,
     )
-
-
-def _load_gpt2_tokenizer(folder: Path) -> GPT2Tokenizer:
-    complete = (folder / "tokenizer.json").is_file() or (
-        (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
-    )
-    if not complete:
-        raise UserError(
-            f"there is no tokenizer in {folder} (tokenizer.json, or vocab.json with merges.txt): "
-            "download it there from openai-community/gpt2"
-        )
-    return GPT2Tokenizer.from_pretrained(folder)
 
 
 def _load_llm(
     args: ModelArguments, config: LlavaConfig, tensors: Tensors, source: str, place: Placement
 ) -> LlamaForCausalLM:
     """Llama on one device, or spread over several."""
-    llm = empty_llm(config.llm)
+    llm = empty_llm(config.llm, source)
     if args.device_map is None:
         fill_llm(llm, tensors, source, place.dtype, place.device_of)
         return llm.to(place.device)
     if args.device_map != "auto":
         raise UserError(f"--device-map is {args.device_map!r}; the only choice is auto")
     # The other parts are on their device already, so what is measured is what is left.
+    free = get_max_memory()
+    room = {d: int(size * (1 if d == "cpu" else GPU_SHARE)) for d, size in free.items()}
     spread = infer_auto_device_map(
-        llm, no_split_module_classes=["LlamaDecoderLayer"], dtype=place.dtype
+        llm, room, no_split_module_classes=["LlamaDecoderLayer"], dtype=place.dtype
     )
     if "disk" in spread.values():
         raise UserError(
             "the LLM does not fit into the memory of the GPUs and the CPU together: use "
             "--dtype bfloat16, a smaller model or a larger machine"
         )
-    fill_llm(llm, tensors, source, place.dtype, lambda name: _device_in(spread, name))
+    fill_llm(llm, tensors, source, place.dtype, lambda name: device_in(spread, name))
     return dispatch_model(llm, spread)
 
 
-def _device_in(spread: dict[str, int | str], name: str) -> int | str:
-    """The device of a parameter in a map of modules to devices."""
-    return next(device for module, device in spread.items() if f"{name}.".startswith(module))
+def device_in(spread: Mapping[str, int | str], name: str) -> int | str:
+    """The device of a parameter in a map of modules to devices; "" stands for the whole model."""
+    return next(
+        device
+        for module, device in spread.items()
+        if not module or f"{name}.".startswith(f"{module}.")
+    )
 
 
 def _text_selection(args: ModelArguments, config: LlavaConfig) -> str:

@@ -12,9 +12,7 @@ to compensate.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from PIL import Image
@@ -28,7 +26,7 @@ from llava.mm_utils import process_images, tokenizer_image_token
 from llava.model.compensation.compensator import Compensation, Compensator
 from llava.model.language_model.llava_llama import Generated, LanguageModel
 from llava.model.multimodal_encoder import clip_encoder
-from llava.model.multimodal_encoder.clip_encoder import ClipTower
+from llava.model.multimodal_encoder.clip_encoder import ClipTower, EncodedImage
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.token_pruning.accm import Selection, select_tokens, text_distances
 from llava.model.token_pruning.budget import Budget, resolve_budget
@@ -39,15 +37,14 @@ DEFAULT_MAX_NEW_TOKENS = 128
 # and the newline itself) that follows it. The reference counts, it does not look.
 CAPTION_OFFSET = 3
 
-T = TypeVar("T", bound=Hashable)
-
 
 @dataclass(frozen=True)
 class Sample:
     """One question about one image.
 
     Attributes:
-        image: RGB. Samples that share the object share its encoding.
+        image: an image, or what encode_images made of it. Samples that share the object share its
+            encoding.
         question: what follows ``<image>`` and a newline in the prompt.
         tower_question: the part of it that text tower, caption model and selector read; None takes
             the first line.
@@ -57,7 +54,7 @@ class Sample:
         max_new_tokens: limit of the answer.
     """
 
-    image: Image.Image
+    image: Image.Image | EncodedImage
     question: str
     tower_question: str | None = None
     visual_token_num: int | None = None
@@ -75,21 +72,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Stage 1 for B samples over U different images.
+    """Stage 1 for one sample.
 
     Attributes:
-        features: (U, N, C), for the projector.
-        patch_embeds: (U, N, P), not normalised.
-        cls_attention: (U, N) float32.
-        text_embeds: (B, P) float32 of unit length.
-        image_of: for each sample the row of its image.
+        image: what the tower says of it; samples of one image share the object.
+        text_embed: (P,) float32 of unit length, the question.
     """
 
-    features: Tensor
-    patch_embeds: Tensor
-    cls_attention: Tensor
-    text_embeds: Tensor
-    image_of: list[int]
+    image: EncodedImage
+    text_embed: Tensor
 
 
 @dataclass(frozen=True)
@@ -171,6 +162,8 @@ class LlavaAccm(nn.Module):
         Raises:
             UserError: a sample that cannot be answered; see check.
         """
+        if not samples:
+            return []
         for sample in samples:
             self.check(sample)
         encoded = self.encode(samples)
@@ -184,52 +177,35 @@ class LlavaAccm(nn.Module):
 
     # The five stages ----------------------------------------------------------------------------
 
-    def encode(self, samples: list[Sample]) -> Encoded:
+    def encode(self, samples: list[Sample]) -> list[Encoded]:
         """Stage 1. Every image and every question goes through its tower once."""
-        images, image_of = _distinct([id(sample.image) for sample in samples])
-        questions, question_of = _distinct([s.question_of_the_method for s in samples])
-        first_use = [samples[image_of.index(row)].image for row in range(len(images))]
-        pixels = process_images(first_use, self.image_processor, self.image_aspect_ratio)
-        towers = self.tower(pixels)
+        images = {id(sample.image): sample.image for sample in samples}
+        new = {key: image for key, image in images.items() if not isinstance(image, EncodedImage)}
+        images |= zip(new, self.encode_images(self.preprocess(list(new.values()))) if new else ())
+        questions = list(dict.fromkeys(sample.question_of_the_method for sample in samples))
         ids = [self.clip_tokenizer.encode(q, self.tower.max_text_length) for q in questions]
-        return Encoded(
-            features=towers.features,
-            patch_embeds=towers.patch_embeds,
-            cls_attention=towers.cls_attention,
-            text_embeds=self.tower.embed_text(ids)[question_of],
-            image_of=image_of,
-        )
+        texts = dict(zip(questions, self.tower.embed_text(ids)))
+        return [Encoded(images[id(s.image)], texts[s.question_of_the_method]) for s in samples]
 
-    def prune(self, encoded: Encoded, samples: list[Sample]) -> list[Selection | None]:
+    def prune(self, encoded: list[Encoded], samples: list[Sample]) -> list[Selection | None]:
         """Stage 2. None for a sample whose budget is all tokens."""
-        patches = encoded.patch_embeds[encoded.image_of]
-        distances = text_distances(patches, encoded.text_embeds).cpu()
-        attention = encoded.cls_attention.cpu()[encoded.image_of]
-        budgets = [self.budget(sample) for sample in samples]
+        patches = torch.stack([e.image.patch_embeds for e in encoded])
+        texts = torch.stack([e.text_embed for e in encoded])
+        distances = text_distances(patches, texts).cpu()
+        attention = torch.stack([e.image.cls_attention for e in encoded]).cpu()
         return [
-            None
-            if budget.visual_token_num == self.tower.num_patches
-            else select_tokens(
-                distances[b],
-                attention[b],
-                budget,
-                torch.Generator().manual_seed(samples[b].seed),
-                nearest=self.text_selection == "nearest",
-            )
-            for b, budget in enumerate(budgets)
+            self._select(distances[b], attention[b], sample) for b, sample in enumerate(samples)
         ]
 
     def compensate(
-        self, encoded: Encoded, selections: list[Selection | None], samples: list[Sample]
+        self, encoded: list[Encoded], selections: list[Selection | None], samples: list[Sample]
     ) -> list[Compensation | None]:
         """Stage 3. None where nothing was pruned, and everywhere without a compensator."""
         results: list[Compensation | None] = [None] * len(samples)
         pruned = [b for b, selection in enumerate(selections) if selection is not None]
         if self.compensator is None or not pruned:
             return results
-        dropped = [
-            encoded.patch_embeds[encoded.image_of[b]][selections[b].dropped_idx] for b in pruned
-        ]
+        dropped = [encoded[b].image.patch_embeds[selections[b].dropped_idx] for b in pruned]
         questions = [samples[b].question_of_the_method for b in pruned]
         for b, compensation in zip(pruned, self.compensator(dropped, questions)):
             results[b] = compensation
@@ -237,7 +213,7 @@ class LlavaAccm(nn.Module):
 
     def splice(
         self,
-        encoded: Encoded,
+        encoded: list[Encoded],
         selections: list[Selection | None],
         compensations: list[Compensation | None],
         samples: list[Sample],
@@ -245,7 +221,7 @@ class LlavaAccm(nn.Module):
         """Stage 4."""
         spliced = []
         for b, sample in enumerate(samples):
-            features = encoded.features[encoded.image_of[b]]
+            features = encoded[b].image.features
             if selections[b] is not None:
                 features = features[selections[b].kept_idx]
             ids = self._prompt_ids(sample)
@@ -258,6 +234,17 @@ class LlavaAccm(nn.Module):
         """Stage 5."""
         limits = [sample.max_new_tokens for sample in samples]
         return self.language_model.generate([s.embeds for s in spliced], limits)
+
+    # Images on their own, for callers that ask several batches about one ---------------------------
+
+    def preprocess(self, images: list[Image.Image]) -> Tensor:
+        """Pixels (B, 3, S, S) float32 on the CPU, as the tower wants them."""
+        return process_images(images, self.image_processor, self.image_aspect_ratio)
+
+    @torch.inference_mode()
+    def encode_images(self, pixels: Tensor) -> list[EncodedImage]:
+        """Encodes preprocessed images; the results may stand in samples in the images' place."""
+        return self.tower(pixels)
 
     # What the stages ask ------------------------------------------------------------------------
 
@@ -289,6 +276,15 @@ class LlavaAccm(nn.Module):
                 f"positions, and {sample.max_new_tokens} are wanted for the answer: shorten the "
                 "question, or ask for fewer new tokens"
             )
+
+    def _select(self, distances: Tensor, attention: Tensor, sample: Sample) -> Selection | None:
+        """Stage 2 for one sample, from its (N,) distances and attention."""
+        budget = self.budget(sample)
+        if budget.visual_token_num == self.tower.num_patches:
+            return None
+        generator = torch.Generator().manual_seed(sample.seed)
+        nearest = self.text_selection == "nearest"
+        return select_tokens(distances, attention, budget, generator, nearest)
 
     def _prompt_ids(self, sample: Sample) -> list[int]:
         prompt = question_prompt(sample.question)
@@ -322,13 +318,6 @@ class LlavaAccm(nn.Module):
         )
 
 
-def _distinct(values: list[T]) -> tuple[list[T], list[int]]:
-    """The different values in order of appearance, and for each value its place among them."""
-    distinct = list(dict.fromkeys(values))
-    place = {value: i for i, value in enumerate(distinct)}
-    return distinct, [place[value] for value in values]
-
-
 def _check_text(what: str, text: object) -> None:
     if not isinstance(text, str):
         raise UserError(f"the {what} is {text!r}, not a text")
@@ -342,10 +331,17 @@ def _check_text(what: str, text: object) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise UserError(f"the {what} is not valid Unicode ({error.reason}): save it as UTF-8") from error
+        raise UserError(
+            f"the {what} is not valid Unicode ({error.reason}): save it as UTF-8"
+        ) from error
 
 
 def _check_limits(sample: Sample) -> None:
-    for name, value, low in (("seed", sample.seed, 0), ("max_new_tokens", sample.max_new_tokens, 1)):
+    for name, value, low in (
+        ("seed", sample.seed, 0),
+        ("max_new_tokens", sample.max_new_tokens, 1),
+    ):
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 2**63:
-            raise UserError(f"{name} is {value!r}; it must be a whole number of at least {low}")
+            raise UserError(
+                f"{name} is {value!r}; it must be a whole number from {low} to 2**63 - 1"
+            )

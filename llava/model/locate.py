@@ -27,15 +27,15 @@ def locate(name: str, weights: bool = True) -> Path:
         UserError: neither here nor to be had.
     """
     path = Path(name)
-    if path.exists():
-        return path
     try:
+        if path.exists():
+            return path
         if _HUB_FOLDER.fullmatch(name):
             return _fetch_folder(name, weights)
         if in_repository := _HUB_FILE.fullmatch(name):
             return Path(hf_hub_download(in_repository[1], in_repository[2]))
     except Exception as error:  # every failure of the hub, or of the way there, ends here
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().split("\n")[0]
         raise UserError(
             f"{name} is not a path on this machine, and could not be fetched from the hub: {reason}"
         ) from error

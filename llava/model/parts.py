@@ -8,22 +8,49 @@ tensors on the meta device build the part without weights.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPModel, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from llava.errors import UserError
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.long_clip import build_text_tower, merge_positions
 from llava.model.compensation.selector import Selector
 from llava.model.multimodal_projector.builder import build_vision_projector
-from llava.model.weights import fill
+from llava.model.weights import fill, put_once
 
 Tensors = Mapping[str, Tensor]
+
+
+@contextmanager
+def config_errors(source: str) -> Iterator[None]:
+    """Names the checkpoint when its configuration makes a library stumble.
+
+    Raises:
+        UserError: in place of whatever the library raised.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # transformers and torch have no common error for a bad value
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise UserError(
+            f"the configuration of {source} has a value that does not fit ({reason}): fetch its "
+            "json files again"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -52,7 +79,7 @@ def build_clip(config: dict, tensors: Tensors, source: str, place: Placement) ->
     # In float32 the recorded values count to the last digits that float32 has, and plain attention
     # comes closest to them: the mapper behind the tower magnifies what the fused kernel rounds off.
     attention = "eager" if place.dtype == torch.float32 else "sdpa"
-    with init_empty_weights():
+    with config_errors(source), init_empty_weights():
         clip = CLIPModel._from_config(CLIPConfig(**config), attn_implementation=attention)
     fill(clip, tensors, source, place.dtype, place.device_of)
     return clip.to(place.device)
@@ -67,9 +94,9 @@ def build_caption_model(
         gpt_config: GPT-2's config.json.
         embed_dim: P, the projection width of CLIP.
     """
-    prefix_length = _shape(tensors, "clip_project.prefix_const", source, "caption model")[0]
+    prefix_length, _ = _shape(tensors, "clip_project.prefix_const", 2, source, "caption model")
     num_layers = _count(tensors, r"clip_project\.transformer\.layers\.(\d+)\.")
-    with init_empty_weights():
+    with config_errors("GPT-2"), init_empty_weights():
         gpt = GPT2LMHeadModel(GPT2Config(**gpt_config))
         model = CaptionModel(gpt, embed_dim, prefix_length, num_layers)
     fill(
@@ -86,18 +113,21 @@ def build_caption_model(
 
 def build_long_clip(tensors: Tensors, source: str, place: Placement) -> nn.Module:
     """LongCLIP's text tower. Its vision tower and logit scale are in the file and not needed."""
-    positions = _shape(tensors, "positional_embedding_res", source, "LongCLIP model")
+    what = "LongCLIP model"
+    positions, _ = _shape(tensors, "positional_embedding_res", 2, source, what)
+    _shape(tensors, "positional_embedding", 2, source, what)
     kept = {k: t for k, t in tensors.items() if not k.startswith("visual.") and k != "logit_scale"}
     kept["positional_embedding"] = merge_positions(
         kept["positional_embedding"], kept.pop("positional_embedding_res")
     )
-    vocab_size, width = _shape(kept, "token_embedding.weight", source, "LongCLIP model")
+    vocab_size, width = _shape(kept, "token_embedding.weight", 2, source, what)
+    _, embed_dim = _shape(kept, "text_projection", 2, source, what)
     with init_empty_weights():
         tower = build_text_tower(
             width=width,
             layers=_count(kept, r"transformer\.resblocks\.(\d+)\."),
-            embed_dim=_shape(kept, "text_projection", source, "LongCLIP model")[1],
-            context_length=positions[0],
+            embed_dim=embed_dim,
+            context_length=positions,
             vocab_size=vocab_size,
         )
     fill(tower, kept, source, place.dtype, place.device_of)
@@ -157,23 +187,55 @@ def read_llava_config(config: dict, source: str) -> LlavaConfig:
             f"{source} is not a LLaVA-1.5 checkpoint: config.json has neither mm_projector_type "
             "(the authors' layout) nor text_config (transformers' layout)"
         )
-    feature = config.get("mm_vision_select_feature", "patch")
+    _check_variant(config, _NESTED_VARIANT if nested else _FLAT_VARIANT, source)
     aspect_ratio = config.get("image_aspect_ratio", "pad" if nested else None)
-    if feature != "patch" or aspect_ratio not in ("pad", "square", None):
-        raise UserError(
-            f"{source} wants image_aspect_ratio {aspect_ratio!r} and mm_vision_select_feature "
-            f"{feature!r}; LLaVA-1.5 has pad (or square) and patch, and no other is supported"
-        )
-    llm = config["text_config"] if nested else config
+    select_layer = config.get("vision_feature_layer" if nested else "mm_vision_select_layer", -2)
+    post_layernorm = config.get("accm_patch_post_layernorm", True)
+    vision_tower = config.get("mm_vision_tower")
+    with config_errors(source):
+        llm = config["text_config"] if nested else config
+        _check_variant(llm if nested else {}, {"model_type": ("llama", None)}, source)
+        llm = LlamaConfig(**{k: llm[k] for k in _LLAMA_FIELDS if llm.get(k) is not None})
+        for name, value, kind in (
+            ("select layer", select_layer, int),
+            ("accm_patch_post_layernorm", post_layernorm, bool),
+            ("mm_vision_tower", vision_tower, (str, type(None))),
+        ):
+            if not isinstance(value, kind):
+                raise TypeError(f"{name} is {value!r}")
     return LlavaConfig(
-        llm=LlamaConfig(**{k: llm[k] for k in _LLAMA_FIELDS if llm.get(k) is not None}),
-        vision_tower=config.get("mm_vision_tower"),
+        llm=llm,
+        vision_tower=vision_tower,
         projector_type="mlp2x_gelu" if nested else config["mm_projector_type"],
-        select_layer=config.get("vision_feature_layer" if nested else "mm_vision_select_layer", -2),
+        select_layer=select_layer,
         image_aspect_ratio="pad" if aspect_ratio == "pad" else None,
         text_selection=config.get("accm_text_selection", "farthest"),
-        patch_post_layernorm=config.get("accm_patch_post_layernorm", True),
+        patch_post_layernorm=post_layernorm,
     )
+
+
+# What LLaVA-1.5 has, by the key of config.json that could say otherwise.
+_FLAT_VARIANT = {
+    "image_aspect_ratio": ("pad", "square", None),
+    "mm_vision_select_feature": ("patch", None),
+    "mm_use_im_start_end": (False, None),
+}
+_NESTED_VARIANT = {
+    "model_type": ("llava", None),
+    "image_aspect_ratio": ("pad", "square", None),
+    "vision_feature_select_strategy": ("default", None),
+    "projector_hidden_act": ("gelu", None),
+}
+
+
+def _check_variant(config: dict, known: dict[str, tuple], source: str) -> None:
+    """Refuses a relative of LLaVA-1.5 that this code would misread."""
+    for key, values in known.items():
+        if config.get(key) not in values:
+            raise UserError(
+                f"{source} has {key} {config[key]!r}; LLaVA-1.5 has {values[0]!r}, and no other is "
+                "supported"
+            )
 
 
 # Keys of a LLaVA checkpoint -> part and name in it, in both layouts; the first match counts.
@@ -188,20 +250,20 @@ _LLAVA_KEYS = [
 ]
 
 
-def split_llava(tensors: Tensors) -> dict[str, dict[str, Tensor]]:
+def split_llava(tensors: Tensors, source: str) -> dict[str, dict[str, Tensor]]:
     """The tensors of a LLaVA checkpoint by part: "llm", "projector" and "tower" (may be empty)."""
     parts: dict[str, dict[str, Tensor]] = {"llm": {}, "projector": {}, "tower": {}}
     for key, tensor in tensors.items():
         for pattern, part, prefix in _LLAVA_KEYS:
             if start := re.match(pattern, key):
-                parts[part][prefix + key[start.end() :]] = tensor
+                put_once(parts[part], prefix + key[start.end() :], tensor, source)
                 break
     return parts
 
 
-def empty_llm(config: LlamaConfig) -> LlamaForCausalLM:
+def empty_llm(config: LlamaConfig, source: str) -> LlamaForCausalLM:
     """Llama without weights."""
-    with init_empty_weights():
+    with config_errors(source), init_empty_weights():
         return LlamaForCausalLM(config)
 
 
@@ -222,7 +284,7 @@ def build_projector(
     config: LlavaConfig, vision_width: int, tensors: Tensors, source: str, place: Placement
 ) -> nn.Sequential:
     """The projector from tower to LLM."""
-    with init_empty_weights():
+    with config_errors(source), init_empty_weights():
         projector = build_vision_projector(
             config.projector_type, vision_width, config.llm.hidden_size
         )
@@ -230,9 +292,9 @@ def build_projector(
     return projector
 
 
-def _shape(tensors: Tensors, key: str, source: str, what: str) -> torch.Size:
-    if key not in tensors:
-        raise UserError(f"{source} is not a {what}: it has no tensor {key}")
+def _shape(tensors: Tensors, key: str, rank: int, source: str, what: str) -> torch.Size:
+    if key not in tensors or tensors[key].dim() != rank:
+        raise UserError(f"{source} is not a {what}: it has no tensor {key} of {rank} dimensions")
     return tensors[key].shape
 
 

@@ -14,13 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from llava.errors import UserError
-
-# File key -> name of the parameter it fills; None: known, and not needed.
-Rename = Callable[[str], str | None]
 
 # Buffers that old files carry and that every module computes for itself.
 _HARMLESS_ENDINGS = (".inv_freq", ".position_ids", ".attn.bias", ".attn.masked_bias")
@@ -51,12 +48,16 @@ def weight_files(path: Path) -> list[Path]:
         if (path / name).is_file():
             return _shards(path / name)
     looked_for = ", ".join(_SINGLE_FILE_NAMES + _SHARD_INDEX_NAMES)
-    raise UserError(f"there are no weights in {path} (looked for {looked_for}): download them there")
+    raise UserError(
+        f"there are no weights in {path} (looked for {looked_for}): download them there"
+    )
 
 
 def _shards(index_path: Path) -> list[Path]:
-    index = read_json(index_path)
-    files = [index_path.parent / name for name in sorted(set(index["weight_map"].values()))]
+    weight_map = read_json(index_path).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(n, str) for n in weight_map.values()):
+        raise UserError(f"{index_path} names no weight files: download it again")
+    files = [index_path.parent / name for name in sorted(set(weight_map.values()))]
     for file in files:
         if not file.is_file():
             raise UserError(
@@ -75,7 +76,7 @@ def read_json(path: Path) -> dict:
         raise UserError(f"there is no {path.name} in {path.parent}: download it there")
     try:
         value = json.loads(path.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}): download it again") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} holds a {type(value).__name__}, not a JSON object")
@@ -97,7 +98,9 @@ def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
         state = torch.load(
             path, map_location="cpu", mmap=zipfile.is_zipfile(path), weights_only=True
         )
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         raise UserError(f"{path} does not hold a plain dictionary of tensors, as weight files do")
     yield from state.items()
 
@@ -111,7 +114,9 @@ def _damage_reported(path: Path) -> Iterator[None]:
             f"{path} is damaged or holds more than tensors; it was not unpickled, because a pickle "
             "can run code. Fetch the file again from its publisher"
         ) from error
-    except (OSError, EOFError, RuntimeError, SafetensorError, ValueError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file makes torch stumble in a dozen ways
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"{path} is damaged or cut short ({path.stat().st_size:,} bytes; {reason}): "
@@ -122,43 +127,33 @@ def _damage_reported(path: Path) -> Iterator[None]:
 def match_keys(
     expected: Mapping[str, torch.Size],
     found: Mapping[str, torch.Size],
-    rename: Rename,
     source: str,
     optional: frozenset[str] = frozenset(),
-) -> dict[str, str]:
-    """Which file key fills which parameter.
+) -> None:
+    """Checks that the keys of a file are the parameters of a module, in the same shapes.
 
     Args:
         expected: parameter -> shape.
-        found: file key -> shape.
-        rename: file key -> parameter, or None for a key that is known and not needed.
+        found: file key -> shape, harmless buffers left out.
         source: names the file in errors.
         optional: parameters that the file may leave out (because they are tied to others).
-
-    Returns:
-        {file key: parameter} of the keys that are used.
 
     Raises:
         UserError: a parameter without a key, a key without a parameter, or other shapes.
     """
-    used = {key: rename(key) for key in found if not is_harmless(key)}
-    used = {key: name for key, name in used.items() if name is not None}
-    missing = sorted(set(expected) - set(used.values()) - optional)
-    unknown = sorted(key for key, name in used.items() if name not in expected)
     other = [
-        f"{key}: expected {tuple(expected[name])}, found {tuple(found[key])}"
-        for key, name in used.items()
-        if name in expected and tuple(expected[name]) != tuple(found[key])
+        f"{key}: expected {tuple(expected[key])}, found {tuple(found[key])}"
+        for key in found
+        if key in expected and tuple(expected[key]) != tuple(found[key])
     ]
     problems = [
-        _some("missing", missing),
-        _some("not known here", unknown),
+        _some("missing", sorted(set(expected) - set(found) - optional)),
+        _some("not known here", sorted(set(found) - set(expected))),
         _some("of another shape", other),
     ]
     problems = [problem for problem in problems if problem]
     if problems:
         raise UserError(f"{source} is not the file of this model: " + "; ".join(problems))
-    return used
 
 
 def _some(what: str, names: list[str]) -> str:
@@ -173,9 +168,26 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     disk.
 
     Raises:
-        UserError: see weight_files and read_tensors.
+        UserError: see weight_files and read_tensors; or a tensor stands in two shards.
     """
-    return {key: tensor for file in weight_files(path) for key, tensor in read_tensors(file)}
+    tensors: dict[str, Tensor] = {}
+    for file in weight_files(path):
+        for key, tensor in read_tensors(file):
+            put_once(tensors, key, tensor, str(file))
+    return tensors
+
+
+def put_once(tensors: dict[str, Tensor], key: str, tensor: Tensor, source: str) -> None:
+    """Adds a tensor under a name that is still free.
+
+    Raises:
+        UserError: it is taken, so that one of the two would be lost.
+    """
+    if key in tensors:
+        raise UserError(
+            f"{source} holds {key} a second time: the checkpoint is mixed up; fetch it again"
+        )
+    tensors[key] = tensor
 
 
 def fill(
@@ -184,26 +196,23 @@ def fill(
     source: str,
     dtype: torch.dtype,
     device_of: Callable[[str], torch.device | str | int],
-    rename: Rename = lambda key: key,
     optional: frozenset[str] = frozenset(),
 ) -> None:
     """Gives every parameter of a module (which may be on the meta device) its tensor.
 
     Args:
-        module: its parameters' shapes must be those of the tensors.
+        module: its parameters' names and shapes must be those of the tensors.
         tensors: from read_checkpoint.
         source: names the checkpoint in errors.
         dtype: of the module afterwards.
         device_of: where a parameter goes.
-        rename, optional: see match_keys.
+        optional: see match_keys.
 
     Raises:
         UserError: see match_keys.
     """
+    used = {key: tensor for key, tensor in tensors.items() if not is_harmless(key)}
     expected = {name: p.shape for name, p in module.named_parameters(remove_duplicate=False)}
-    found = {key: tensor.shape for key, tensor in tensors.items()}
-    names = match_keys(expected, found, rename, source, optional)
-    state = {
-        name: tensors[key].to(device=device_of(name), dtype=dtype) for key, name in names.items()
-    }
+    match_keys(expected, {key: tensor.shape for key, tensor in used.items()}, source, optional)
+    state = {key: tensor.to(device=device_of(key), dtype=dtype) for key, tensor in used.items()}
     module.load_state_dict(state, strict=False, assign=True)

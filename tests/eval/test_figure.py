@@ -9,7 +9,9 @@ from llava.model.llava_arch import Sample
 
 @pytest.fixture(scope="module")
 def sample():
-    return Sample(Image.new("RGB", (60, 60), (200, 180, 160)), "What is it? " * 40, max_new_tokens=8)
+    return Sample(
+        Image.new("RGB", (60, 60), (200, 180, 160)), "What is it? " * 40, max_new_tokens=8
+    )
 
 
 def patch_of(path, patch, side=24):
@@ -22,7 +24,7 @@ def patch_of(path, patch, side=24):
 
 def test_kept_patches_are_bright_and_framed_by_reason(model, sample, tmp_path):
     (answer,) = model.answer([sample])
-    draw_trace(model, sample, answer, tmp_path / "figure.png")
+    draw_trace(model, sample.image, sample.question, answer, tmp_path / "figure.png")
     reasons = kept_reasons(answer.selection)
     assert sorted(reasons) == sorted(answer.kept_idx)
     for patch, reason in reasons.items():
@@ -50,11 +52,12 @@ def test_without_pruning_the_whole_image_is_bright(prune_only, tmp_path):
         Image.new("RGB", (60, 60), (200, 180, 160)), "What?", visual_token_num=576, max_new_tokens=2
     )
     (answer,) = prune_only.answer([sample])
-    draw_trace(prune_only, sample, answer, tmp_path / "figure.png")
+    draw_trace(prune_only, sample.image, sample.question, answer, tmp_path / "figure.png")
     assert tuple(patch_of(tmp_path / "figure.png", 300)[0, 0]) == (200, 180, 160)
 
 
 def test_a_figure_that_cannot_be_written(prune_only, sample, tmp_path):
     (answer,) = prune_only.answer([sample])
     with pytest.raises(UserError, match="cannot write"):
-        draw_trace(prune_only, sample, answer, tmp_path / "gone" / "figure.png")
+        path = tmp_path / "gone" / "figure.png"
+        draw_trace(prune_only, sample.image, sample.question, answer, path)

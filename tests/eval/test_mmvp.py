@@ -149,6 +149,8 @@ def test_a_broken_photograph_costs_one_answer(data_dir, tiny_flags, tmp_path, ca
         (lambda d: write_csv(d, HEADER, [["1", "Q", "yes or no", "(a)"]]), "expected options"),
         (lambda d: write_csv(d, HEADER, [["1", "Q", "(a) x (b) y", "c"]]), "expected options"),
         (lambda d: (d / "Questions.csv").write_bytes(b"\xff\xfe\x00"), "not UTF-8"),
+        (lambda d: write_csv(d, HEADER, []), "holds no questions"),
+        (lambda d: write_csv(d, HEADER, [["1", "Q" * 200_000, "(a) x (b) y", "(a)"]]), "broken"),
     ],
 )
 def test_a_data_folder_that_is_not_right(data_dir, tmp_path, capsys, change, says):
@@ -167,11 +169,13 @@ def test_a_data_folder_that_is_not_right(data_dir, tmp_path, capsys, change, say
         (["mmvp", "--data-dir", "d", "--answers-file", "gone.jsonl"], "no file gone.jsonl"),
         (["mmvp", "--data-dir", "d", "--answers-file", "bad.jsonl"], "line 1 of bad.jsonl is not"),
         (["mmvp", "--data-dir", "d", "--answers-file", "other.jsonl"], "has no answer"),
+        (["mmvp", "--data-dir", "d", "--answers-file", "types.jsonl"], "answer is 7"),
     ],
 )
 def test_mistakes_when_scoring(tmp_path, monkeypatch, capsys, flags, says):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.jsonl").write_text("no json\n")
     (tmp_path / "other.jsonl").write_text('{"question_id": 1, "text": "A"}\n')
+    (tmp_path / "types.jsonl").write_text('{"question_id": 1, "answer": 7}\n')
     assert score.main(flags) == 2
     assert says in capsys.readouterr().err

@@ -15,7 +15,8 @@ FIELDS = (
 
 
 def write_lines(path, values):
-    path.write_text("\n".join(v if isinstance(v, str) else json.dumps(v) for v in values) + "\n")
+    text = "\n".join(v if isinstance(v, str) else json.dumps(v) for v in values) + "\n"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))  # \udce9 becomes a lone byte
     return path
 
 
@@ -85,7 +86,11 @@ def test_one_question_as_a_new_user_asks_it(tiny_flags, picture, tmp_path):
 
 def test_what_a_line_leaves_out_the_flags_say(trace, picture, tmp_path):
     base = {"id": 1, "image": picture.name, "question": "What is it?"}
-    lines = [base, base | {"id": 2, "visual_token_num": 30}, base | {"id": 3, "text_token_num": None}]
+    lines = [
+        base,
+        base | {"id": 2, "visual_token_num": 30},
+        base | {"id": 3, "text_token_num": None},
+    ]
     requests, output = write_lines(tmp_path / "in.jsonl", lines), tmp_path / "out.jsonl"
     flags = ("--visual-token-num", 50, "--max-new-tokens", 3, "--seed", 7)
     assert trace("--requests", requests, "--output", output, *flags) == 0
@@ -119,12 +124,23 @@ def test_bad_lines_cost_only_themselves(trace, picture, tmp_path, capsys):
         good | {"id": "typo", "visual_tokens": 3},
         {"id": "lacks", "image": picture.name},
         good | {"id": "path", "image": 7},
+        good | {"id": "long", "image": "x" * 300},
+        good | {"id": None},
+        good | {"id": ["a", "list"]},
+        good | {"id": "null", "question": None},
+        '{"id": "digits", "seed": 1' + "0" * 5000 + "}",
+        '{"id": "constant", "seed": NaN}',
+        '{"id": "latin \udce9"}',
         "",
         good | {"id": "last"},
     ]
     requests, output = write_lines(tmp_path / "in.jsonl", lines), tmp_path / "out.jsonl"
     assert trace("--requests", requests, "--output", output) == 1
-    records = {record["id"]: record for record in read_lines(output)}
+    in_order = read_lines(output)
+    assert len(in_order) == len(lines) - 1  # the blank line is none
+    assert [in_order[0]["id"], in_order[-1]["id"]] == ["first", "last"]
+    assert [record.get("line") for record in in_order[:4]] == [None, 2, 3, None]
+    records = {str(record["id"]): record for record in in_order}
     assert {i for i, record in records.items() if "out_ids" in record} == {"first", "last"}
     errors = {i: record["error"] for i, record in records.items() if "error" in record}
     assert "visual_tokens" in errors["typo"]
@@ -133,7 +149,8 @@ def test_bad_lines_cost_only_themselves(trace, picture, tmp_path, capsys):
     text = capsys.readouterr().err
     assert f"line 2 of {requests} is not JSON" in text
     assert f"line 3 of {requests} holds a list" in text
-    assert "11 of 13 requests failed" in text
+    assert "is not UTF-8 text" in text
+    assert f"{len(lines) - 3} of {len(lines) - 1} requests failed" in text
 
 
 @pytest.mark.parametrize(
@@ -148,7 +165,8 @@ def test_bad_lines_cost_only_themselves(trace, picture, tmp_path, capsys):
         (["--requests", "in.jsonl", "--output", "gone/out.jsonl"], "folder gone does not exist"),
         (["--requests", "in.jsonl", "--output", "."], "is a folder"),
         (["--requests", "none.jsonl", "--output", "out.jsonl"], "no requests in none.jsonl"),
-        (["--requests", "latin.jsonl", "--output", "out.jsonl"], "not UTF-8"),
+        (["--requests", "in.jsonl", "--output", "/dev/null"], "not a regular file"),
+        (["--image", "picture.png", "--question", "?", "--figure", "gone/f.png"], "gone does not"),
         (["--requests", "in.jsonl", "--output", "out.jsonl", "--batch-size", "0"], "at least 1"),
     ],
 )
@@ -156,19 +174,44 @@ def test_mistakes_on_the_command_line(trace, picture, tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     write_lines(tmp_path / "in.jsonl", [{"id": 1, "image": picture.name, "question": "What?"}])
     (tmp_path / "none.jsonl").write_text("\n")
-    (tmp_path / "latin.jsonl").write_bytes('{"id": "\xe9"}'.encode("latin-1"))
     assert trace(*flags) == 2
     error = capsys.readouterr().err
     assert "error: " in error and says in error
     assert not list(tmp_path.glob("*.partial"))
 
 
-@pytest.mark.parametrize("flags", [["--visual-token-num", "many"], ["--no-such-flag"], ["--visual-token", "3"]])
+@pytest.mark.parametrize(
+    "flags", [["--visual-token-num", "many"], ["--no-such-flag"], ["--visual-token", "3"]]
+)
 def test_flags_that_are_none(trace, flags, capsys):
     with pytest.raises(SystemExit) as stopped:
         trace(*flags)
     assert stopped.value.code == 2
     assert flags[0] in capsys.readouterr().err
+
+
+def test_what_an_interrupted_run_wrote_is_not_lost(trace, picture, tmp_path, capsys):
+    requests = write_lines(
+        tmp_path / "in.jsonl", [{"id": 1, "image": picture.name, "question": "?"}]
+    )
+    (tmp_path / "out.jsonl.partial").write_text("precious")
+    assert trace("--requests", requests, "--output", tmp_path / "out.jsonl") == 2
+    assert "out.jsonl.partial holds" in capsys.readouterr().err
+    assert (tmp_path / "out.jsonl.partial").read_text() == "precious"
+
+
+def test_a_link_stays_a_link(trace, picture, tmp_path):
+    requests = write_lines(
+        tmp_path / "in.jsonl", [{"id": 1, "image": picture.name, "question": "?"}]
+    )
+    (tmp_path / "real.jsonl").write_text("old")
+    (tmp_path / "link.jsonl").symlink_to("real.jsonl")
+    assert (
+        trace("--requests", requests, "--output", tmp_path / "link.jsonl", "--max-new-tokens", 2)
+        == 0
+    )
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert len(read_lines(tmp_path / "real.jsonl")) == 1
 
 
 def test_an_older_output_survives_a_failed_run(trace, tmp_path):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig
 
 from llava.errors import UserError
-from llava.model.builder import load_pretrained_model
+from llava.model.builder import device_in, load_pretrained_model
 from llava.model.llava_arch import Sample
 from llava.model.parts import (
     Placement,
@@ -88,9 +88,9 @@ def test_full_size_llava(layouts, name):
         | dict(vocab_size=32000, max_position_embeddings=4096, mm_projector_type="mlp2x_gelu"),
         name,
     )
-    parts = split_llava(layout(layouts, name))
+    parts = split_llava(layout(layouts, name), name)
     projector = build_projector(config, 1024, parts["projector"], name, META)
-    llm = empty_llm(config.llm)
+    llm = empty_llm(config.llm, name)
     fill_llm(llm, parts["llm"], name, torch.float16, lambda _: "meta")
     buffers = sum(t.numel() for key, t in parts["llm"].items() if "inv_freq" in key)
     total = sum(t.numel() for part in parts.values() for t in part.values())
@@ -108,7 +108,6 @@ def test_a_full_size_file_of_another_model_is_refused(layouts):
     caption = layout(layouts, "accm-caption-coco_prefix-009")
     with pytest.raises(UserError, match=r"clip_project.linear.weight: expected \(768, 48\), found"):
         build_caption_model({}, 48, caption, "caption.pt", META)
-
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +153,7 @@ def to_transformers_layout(source, clip_tensors, folder, new):
     folder.mkdir()
     save_file(tensors, folder / "model.safetensors")
     config = json.loads((source / "config.json").read_text())
-    text = {k: v for k, v in config.items() if not k.startswith("mm_")}
+    text = {k: v for k, v in config.items() if not k.startswith("mm_")} | {"model_type": "llama"}
     nested = {"model_type": "llava", "text_config": text, "vision_config": {}}
     (folder / "config.json").write_text(json.dumps(nested | {"vision_feature_layer": -2}))
     for name in ("tokenizer.model", "tokenizer_config.json"):
@@ -235,12 +234,110 @@ def change_config(folder, **changes):
         (dict(num_hidden_layers=3), "weights missing"),
         (dict(num_hidden_layers=1), "not known here"),
         (dict(accm_text_selection="both"), "farthest or nearest"),
+        (dict(accm_patch_post_layernorm="no"), "accm_patch_post_layernorm is 'no'"),
+        (dict(mm_use_im_start_end=True), "mm_use_im_start_end True"),
+        (dict(mm_vision_select_feature="cls_patch"), "cls_patch"),
+        (dict(mm_vision_select_layer=-99), "layer -99 of a tower of 4 layers"),
+        (dict(mm_vision_select_layer="x"), "select layer is 'x'"),
+        (dict(mm_vision_tower=5), "mm_vision_tower is 5"),
+        (dict(hidden_size="big"), "does not fit"),
+        (dict(hidden_act="nope"), "does not fit"),
+        (dict(text_config=[1]), "does not fit|model_type"),
+        (dict(vocab_size=1000), "has 1200 tokens and the model 1000"),
     ],
 )
 def test_a_config_that_does_not_fit(own_llava, load_tiny, changes, says):
     change_config(own_llava, **changes)
     with pytest.raises(UserError, match=says):
         load_tiny(model_path=str(own_llava))
+
+
+@pytest.mark.parametrize(
+    "file, text, says",
+    [
+        ("config.json", "{", "not valid JSON"),
+        ("config.json", "[]", "not a JSON object"),
+        ("tokenizer_config.json", "", "not valid JSON"),
+        ("pytorch_model.bin.index.json", "{}", "names no weight files"),
+        ("pytorch_model.bin.index.json", '{"weight_map": [1]}', "names no weight files"),
+    ],
+)
+def test_a_damaged_file_of_the_model(own_llava, load_tiny, file, text, says):
+    (own_llava / file).write_text(text)
+    with pytest.raises(UserError, match=says):
+        load_tiny(model_path=str(own_llava))
+
+
+@pytest.mark.parametrize(
+    "file, text, says",
+    [
+        (
+            "preprocessor_config.json",
+            '{"crop_size": 224, "size": 224}',
+            "224 pixels for a tower of 336",
+        ),
+        ("preprocessor_config.json", '{"image_mean": [0.5]}', "does not fit"),
+        ("preprocessor_config.json", '{"image_std": "x"}', "does not fit"),
+        (
+            "config.json",
+            '{"text_config": {}, "vision_config": {"hidden_size": "a"}}',
+            "does not fit",
+        ),
+        ("vocab.json", "{}", "no tokenizer in"),
+        ("tokenizer.json", "{", "damaged"),
+    ],
+)
+def test_a_damaged_file_of_clip(tmp_path, checkpoints, load_tiny, file, text, says):
+    folder = shutil.copytree(checkpoints / "clip-vit-tiny-patch14-336", tmp_path / "clip")
+    (folder / file).write_text(text)
+    with pytest.raises(UserError, match=says):
+        load_tiny(vision_tower=str(folder))
+
+
+@pytest.mark.parametrize(
+    "file, text, says",
+    [
+        ("merges.txt", "", "no tokenizer in"),
+        ("vocab.json", "]", "damaged"),
+        ("config.json", '{"n_embd": 32, "n_head": 5}', "does not fit|not the file of this model"),
+        ("config.json", '{"activation_function": "nope"}', "does not fit"),
+    ],
+)
+def test_a_damaged_file_of_gpt2(tmp_path, checkpoints, load_tiny, file, text, says):
+    folder = shutil.copytree(checkpoints / "gpt2-tiny", tmp_path / "gpt2")
+    (folder / file).write_text(text)
+    with pytest.raises(UserError, match=says):
+        load_tiny(gpt2=str(folder))
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        (dict(model_type="llava_next"), "llava_next"),
+        (dict(vision_feature_select_strategy="full"), "full"),
+        (dict(projector_hidden_act="relu"), "relu"),
+        (dict(text_config={"model_type": "mistral"}), "mistral"),
+    ],
+)
+def test_a_relative_of_llava_in_transformers_layout(changes, says):
+    config = {"model_type": "llava", "text_config": {"model_type": "llama"}}
+    read_llava_config(config, "x")
+    with pytest.raises(UserError, match=says):
+        read_llava_config(config | changes, "x")
+
+
+def test_a_weight_that_stands_twice_is_refused():
+    norm = torch.ones(1)
+    with pytest.raises(UserError, match="a second time"):
+        split_llava({"model.norm.weight": norm, "language_model.model.norm.weight": norm}, "x")
+
+
+def test_devices_of_layers_with_similar_names():
+    spread = {"model.layers.1": 0, "model.layers.10": 1, "lm_head": "cpu"}
+    assert device_in(spread, "model.layers.10.mlp.weight") == 1
+    assert device_in(spread, "model.layers.1.mlp.weight") == 0
+    assert device_in(spread, "lm_head.weight") == "cpu"
+    assert device_in({"": 3}, "model.norm.weight") == 3
 
 
 def test_a_checkpoint_may_record_its_variant(own_llava, load_tiny, ask):
@@ -276,7 +373,9 @@ def test_an_unknown_setting_is_an_error(tiny_settings):
         load_pretrained_model(**tiny_settings, visual_tokens=3)
 
 
-def test_parts_in_the_models_own_folder_are_found(own_llava, checkpoints, tiny_settings, ask, model):
+def test_parts_in_the_models_own_folder_are_found(
+    own_llava, checkpoints, tiny_settings, ask, model
+):
     """One folder with everything in it needs no other setting."""
     for name in ("clip-vit-tiny-patch14-336", "accm"):
         shutil.copytree(checkpoints / name, own_llava / name)

@@ -96,12 +96,13 @@ def test_recorded_values_between_the_stages(golden, model):
 
         encoded = model.encode([sample])
         (selection,) = model.prune(encoded, [sample])
+        image, text_embed = encoded[0].image, encoded[0].text_embed
         (compensation,) = model.compensate(encoded, [selection], [sample])
         (spliced,) = model.splice(encoded, [selection], [compensation], [sample])
-        features = encoded.features[0][selection.kept_idx]
-        same(encoded.cls_attention[0], "cls_attn")
-        same(encoded.text_embeds[0], "text_embeds")
-        same(text_distances(encoded.patch_embeds, encoded.text_embeds)[0], "distances")
+        features = image.features[selection.kept_idx]
+        same(image.cls_attention, "cls_attn")
+        same(text_embed, "text_embeds")
+        same(text_distances(image.patch_embeds[None], text_embed[None])[0], "distances")
         same(features[:3], "kept_features_first3")
         same(model.language_model.projector(features[:3]), "projected_first3")
         same(compensation.prefix, "prefix_mapped")
@@ -151,7 +152,9 @@ def test_plain_llava_has_the_logits_of_transformers(model):
     llava = transformers_llava(model)
     placeholder = llava.config.image_token_id
     ids = [
-        j for i in answer.input_ids for j in ([placeholder] * 576 if i == IMAGE_TOKEN_INDEX else [i])
+        j
+        for i in answer.input_ids
+        for j in ([placeholder] * 576 if i == IMAGE_TOKEN_INDEX else [i])
     ]
     pixels = process_images([image], model.image_processor, "pad")
     logits = llava(input_ids=torch.tensor([ids]), pixel_values=pixels).logits[0, -1]
@@ -213,6 +216,14 @@ def test_questions_on_one_image_share_its_encoding(model, monkeypatch):
         assert (one.kept_idx, one.out_ids) == (other.kept_idx, other.out_ids)
 
 
+def test_an_encoded_image_stands_for_the_image(model):
+    sample = sample_of(5, max_new_tokens=3)
+    (encoded,) = model.encode_images(model.preprocess([sample.image]))
+    again = dataclasses.replace(sample, image=encoded)
+    one, other = model.answer([sample])[0], model.answer([again])[0]
+    assert (one.kept_idx, one.out_ids) == (other.kept_idx, other.out_ids)
+
+
 def test_answers_end_at_their_own_limits(model):
     limits = [3, 1, 5]
     answers = model.answer([sample_of(s, max_new_tokens=n) for s, n in enumerate(limits)])
@@ -252,7 +263,11 @@ def test_a_bad_sample_says_what_is_wrong(model, settings, says):
         model.answer([dataclasses.replace(sample_of(1), **settings)])
 
 
-@pytest.mark.parametrize("question", ["\x00\x07\x1b bell?", "图中有什么？", "¿Qué es? 🙂", "&amp; <b>"])
+@pytest.mark.parametrize(
+    "question", ["\x00\x07\x1b bell?", "图中有什么？", "¿Qué es? 🙂", "&amp; <b>"]
+)
 def test_odd_characters_are_read(model, question):
-    (answer,) = model.answer([dataclasses.replace(sample_of(1, max_new_tokens=2), question=question)])
+    (answer,) = model.answer(
+        [dataclasses.replace(sample_of(1, max_new_tokens=2), question=question)]
+    )
     assert len(answer.out_ids) == 2

@@ -58,7 +58,13 @@ def read_questions(data_dir: Path) -> list[Question]:
         raise UserError(f"{path} lacks the column {', '.join(sorted(missing))}")
     # The first column is spelt "Index" in some copies and "lndex" in others.
     index = rows.fieldnames[0]
-    return [_question(row, row[index], number, data_dir) for number, row in enumerate(rows)]
+    try:
+        questions = [_question(row, row[index], n, data_dir) for n, row in enumerate(rows)]
+    except csv.Error as error:
+        raise UserError(f"{path} has a row that is broken ({error})") from error
+    if not questions:
+        raise UserError(f"{path} holds no questions: get it from {HOME}")
+    return questions
 
 
 def _question(row: dict[str, str | None], index: str | None, number: int, folder: Path) -> Question:

@@ -206,9 +206,15 @@ class _CachedDecoder:
     def _forward(self, **inputs: Tensor) -> Tensor:
         """Log-probabilities (rows, V) float32 behind the last position."""
         rows = next(iter(inputs.values())).shape[0]
-        mask = self._mask.repeat_interleave(rows // len(self._mask), dim=0) if self._padded else None
+        mask = (
+            self._mask.repeat_interleave(rows // len(self._mask), dim=0) if self._padded else None
+        )
         out = self._gpt(
-            **inputs, attention_mask=mask, past_key_values=self._cache, use_cache=True, logits_to_keep=1
+            **inputs,
+            attention_mask=mask,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
         )
         return (out.logits[:, -1].float() / self._temperature).log_softmax(dim=-1)
 

@@ -27,7 +27,9 @@ class MapperAttention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None, num_queries: int) -> Tensor:
         queries = self.to_queries(x[:, -num_queries:])
         keys, values = self.to_keys_values(x).chunk(2, dim=-1)
-        heads = [t.unflatten(-1, (MAPPER_HEADS, -1)).transpose(1, 2) for t in (queries, keys, values)]
+        heads = [
+            t.unflatten(-1, (MAPPER_HEADS, -1)).transpose(1, 2) for t in (queries, keys, values)
+        ]
         attended = F.scaled_dot_product_attention(*heads, attn_mask=mask)
         return self.project(attended.transpose(1, 2).flatten(2))
 

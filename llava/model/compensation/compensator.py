@@ -124,7 +124,9 @@ class Compensator(nn.Module):
         captions = [[self.decode(ids) for ids in found.ids] for found in beams]
         features, scores = self.score(questions, captions)
         return [
-            Compensation(*sample, chosen_index=max(range(len(sample[-1])), key=sample[-1].__getitem__))
+            Compensation(
+                *sample, chosen_index=max(range(len(sample[-1])), key=sample[-1].__getitem__)
+            )
             for sample in zip(
                 prefixes, prompts, question_ids, beams, captions, features, scores.tolist()
             )
@@ -132,7 +134,9 @@ class Compensator(nn.Module):
 
     def score(self, questions: list[str], captions: list[list[str]]) -> tuple[Tensor, Tensor]:
         """LongCLIP's features (B, W, P) of candidate captions and the selector's scores (B, W)."""
-        texts = [selector_text(q, caption) for q, row in zip(questions, captions) for caption in row]
+        texts = [
+            selector_text(q, caption) for q, row in zip(questions, captions) for caption in row
+        ]
         features = self.long_clip(texts).unflatten(0, (len(questions), -1))
         return features, self.selector(features).float().softmax(dim=-1)
 

@@ -6,13 +6,13 @@ tokenizer is the reference), so the sentencepiece library is used directly.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import sentencepiece
 
 from llava.errors import UserError
+from llava.model.weights import read_json
 
 _DUMMY = "▁"  # SentencePiece's blank; it stands before the first word of a text
 
@@ -40,7 +40,7 @@ class LlamaTokenizer:
         except RuntimeError as error:
             raise UserError(f"{path} is damaged or cut short: download it again") from error
         config_path = folder / "tokenizer_config.json"
-        config = json.loads(config_path.read_text("utf-8")) if config_path.is_file() else {}
+        config = read_json(config_path) if config_path.is_file() else {}
         self._legacy = config.get("legacy", True)
         self.bos_token_id = self._pieces.bos_id()
         self.eos_token_id = self._pieces.eos_id()

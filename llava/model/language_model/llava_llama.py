@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, LlamaForCausalLM
+from transformers import GenerationConfig, LlamaForCausalLM, LogitsProcessor
 
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.mm_utils import pad_left
@@ -80,13 +80,28 @@ class LanguageModel(nn.Module):
             bos_token_id=self.tokenizer.bos_token_id,
             eos_token_id=end,
             pad_token_id=fill,
-            return_dict_in_generate=True,
-            output_logits=True,
         )
-        out = self.llm.generate(inputs_embeds=embeds, attention_mask=mask, generation_config=config)
-        first_logits = out.logits[0].float().cpu()
-        answers = [ids[:limit] for ids, limit in zip(out.sequences.tolist(), max_new_tokens)]
+        keeper = _FirstLogits()
+        sequences = self.llm.generate(
+            inputs_embeds=embeds,
+            attention_mask=mask,
+            generation_config=config,
+            logits_processor=[keeper],
+        )
+        answers = [ids[:limit] for ids, limit in zip(sequences.tolist(), max_new_tokens)]
         return [
             Generated(ids[: ids.index(end) + 1] if end in ids else ids, logits)
-            for ids, logits in zip(answers, first_logits)
+            for ids, logits in zip(answers, keeper.logits)
         ]
+
+
+class _FirstLogits(LogitsProcessor):
+    """Changes nothing and keeps the logits (B, V) of the first step, on the CPU."""
+
+    def __init__(self) -> None:
+        self.logits: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if self.logits is None:
+            self.logits = scores.float().cpu()
+        return scores

@@ -19,16 +19,15 @@ VISUAL_TOKEN_NUM = 36
 
 
 @dataclass(frozen=True)
-class EncodedImages:
-    """What the tower says of B images with N patches each.
+class EncodedImage:
+    """What the tower says of one image of N patches.
 
     Attributes:
-        features: (B, N, C), a hidden layer (LLaVA-1.5: the one before the last) without the CLS:
+        features: (N, C), a hidden layer (LLaVA-1.5: the one before the last) without the CLS:
             what the projector reads.
-        patch_embeds: (B, N, P), every patch in the space that image and text share, not
-            normalised.
-        cls_attention: (B, N) float32, how much the CLS looks at each patch; with the CLS' look at
-            itself a row sums to 1.
+        patch_embeds: (N, P), every patch in the space that image and text share, not normalised.
+        cls_attention: (N,) float32, how much the CLS looks at each patch; with the CLS' look at
+            itself the values sum to 1.
     """
 
     features: Tensor
@@ -65,11 +64,14 @@ class ClipTower(nn.Module):
         """How many token ids the text tower reads at most."""
         return self.clip.config.text_config.max_position_embeddings
 
-    def forward(self, pixel_values: Tensor) -> EncodedImages:
+    def forward(self, pixel_values: Tensor) -> list[EncodedImage]:
         """Encodes images.
 
         Args:
             pixel_values: (B, 3, S, S), preprocessed; brought to the tower's device and dtype.
+
+        Returns:
+            B images.
         """
         vision = self.clip.vision_model
         weight = self.clip.visual_projection.weight
@@ -77,11 +79,10 @@ class ClipTower(nn.Module):
         before_last, last = out.hidden_states[-2], out.last_hidden_state[:, 1:]
         if self.patch_post_layernorm:
             last = vision.post_layernorm(last)
-        return EncodedImages(
-            features=out.hidden_states[self.select_layer][:, 1:],
-            patch_embeds=self.clip.visual_projection(last),
-            cls_attention=class_attention(vision.encoder.layers[-1], before_last),
-        )
+        features = out.hidden_states[self.select_layer][:, 1:]
+        patch_embeds = self.clip.visual_projection(last)
+        attention = class_attention(vision.encoder.layers[-1], before_last)
+        return [EncodedImage(*image) for image in zip(features, patch_embeds, attention)]
 
     def embed_text(self, token_ids: list[list[int]]) -> Tensor:
         """Encodes questions.

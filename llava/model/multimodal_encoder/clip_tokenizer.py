@@ -7,7 +7,8 @@ from pathlib import Path
 
 from transformers import CLIPTokenizer
 
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
+from llava.model.bpe import BPE_FILES, read_bpe
+
 _NUM_MERGES = 49152 - 256 - 2  # lines of open_clip's file that belong to CLIP's vocabulary
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 
@@ -20,10 +21,11 @@ class ClipTokenizer:
     """
 
     def __init__(self, folder: Path) -> None:
-        if any((folder / name).is_file() for name in _TOKENIZER_FILES):
-            self._tokenizer = CLIPTokenizer.from_pretrained(folder)
-        else:
-            self._tokenizer = _standard_tokenizer()
+        own = any((folder / name).is_file() for name in BPE_FILES)
+        self._tokenizer = read_bpe(CLIPTokenizer, folder) if own else _standard_tokenizer()
+
+    def __len__(self) -> int:
+        return len(self._tokenizer)
 
     def encode(self, text: str, max_length: int) -> list[int]:
         """Ids with start and end; a longer text is cut, its last id then being the end's."""

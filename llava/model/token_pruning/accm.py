@@ -95,9 +95,7 @@ def attention_outliers(attention: Tensor) -> Outliers:
     upper = q3 + 1.5 * (q3 - q1)
     above = int((values > np.float32(upper)).sum())
     margin = np.abs(values - upper).min()
-    return Outliers(
-        float(q1), float(q3), float(upper), above / len(values), above, float(margin)
-    )
+    return Outliers(float(q1), float(q3), float(upper), above / len(values), above, float(margin))
 
 
 def select_tokens(
@@ -120,8 +118,7 @@ def select_tokens(
     n, k = len(distances), budget.visual_token_num
     text_idx = torch.topk(-distances if nearest else distances, budget.text_token_num).indices
     outliers = attention_outliers(cls_attention)
-    # floor(N r), as the method has it, though N r is a count already.
-    cls_idx = torch.topk(cls_attention, int(n * outliers.ratio)).indices
+    cls_idx = torch.topk(cls_attention, outliers.n_selected).indices
     union = torch.unique(torch.cat([text_idx, cls_idx]))  # rising
     # A quirk of the reference, kept: too many, and the top of the image goes first.
     union_idx = union[-k:]

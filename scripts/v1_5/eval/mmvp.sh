@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # MMVP: answers the 300 questions and prints pair accuracy.
-# Settings come from the environment; further flags of llava.eval.mmvp_eval may follow:
+# Settings come from the environment; further flags of llava.eval.mmvp_eval may follow.
+# Paths are relative to the repository:
 #   VISUAL_TOKEN_NUM=72 bash scripts/v1_5/eval/mmvp.sh --dtype float16
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
