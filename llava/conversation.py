@@ -58,8 +58,8 @@ class Conversation:
 
 def _assistant(reader: str) -> str:
     return (
-        f"A chat between a curious {reader} and an artificial intelligence assistant. The assistant "
-        f"gives helpful, detailed, and polite answers to the {reader}'s questions."
+        f"A chat between a curious {reader} and an artificial intelligence assistant. The "
+        f"assistant gives helpful, detailed, and polite answers to the {reader}'s questions."
     )
 
 

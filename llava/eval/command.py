@@ -53,8 +53,8 @@ def run_command(
     except torch.OutOfMemoryError as error:
         reason = str(error).splitlines()[0]
         print(
-            f"error: the memory of the device is not enough ({reason}): try a smaller --batch-size, "
-            "--dtype bfloat16, or --device-map auto",
+            f"error: the memory of the device is not enough ({reason}): try a smaller "
+            "--batch-size, --dtype bfloat16, or --device-map auto",
             file=sys.stderr,
         )
         return USER_MISTAKE

@@ -56,7 +56,7 @@ class TraceArguments(ModelArguments):
 
 
 def answer_record(answer: Answer) -> dict:
-    """An answer as JSON, under the names of the recorded reference; null where a stage was left out."""
+    """An answer as JSON, named as in the recorded reference; null where a stage was left out."""
     selection, compensation = answer.selection, answer.compensation
     record: dict = dict.fromkeys(
         "text_idx iqr cls_idx union_idx kept_idx captions caption_ids beam_scores selector_scores "

@@ -235,7 +235,7 @@ class LlavaAccm(nn.Module):
         limits = [sample.max_new_tokens for sample in samples]
         return self.language_model.generate([s.embeds for s in spliced], limits)
 
-    # Images on their own, for callers that ask several batches about one ---------------------------
+    # Images on their own, for callers that ask several batches about one -----------------------
 
     def preprocess(self, images: list[Image.Image]) -> Tensor:
         """Pixels (B, 3, S, S) float32 on the CPU, as the tower wants them."""

@@ -5,8 +5,7 @@ import pytest
 import torch
 from huggingface_hub import constants as hub_constants
 from PIL import Image
-from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig
+from safetensors.torch import save_file
 
 from llava.errors import UserError
 from llava.model.builder import device_in, load_pretrained_model

@@ -57,8 +57,8 @@ def score(
         )
     if missing and not allow_missing:
         raise UserError(
-            f"{len(missing)} of {len(ids)} questions have no answer (question_id {_first(missing)}):"
-            " answer them, or count them as wrong with --allow-missing"
+            f"{len(missing)} of {len(ids)} questions have no answer (question_id "
+            f"{_first(missing)}): answer them, or count them as wrong with --allow-missing"
         )
     right = [q.id in given and is_right(q, given[q.id]) for q in questions]
     # With an odd number of questions the last is a pair of its own, worth one.

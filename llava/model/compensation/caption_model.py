@@ -1,6 +1,6 @@
 """The caption model: dropped visual tokens and a question in, GPT-2 input embeddings out.
 
-ClipCap's transformer mapper in front of GPT-2 (accm.md, section 3; paper, section 3.3). The names of
+ClipCap's transformer mapper in front of GPT-2 (arXiv 2508.01236). The names of
 the modules are the keys of the published file.
 """
 
@@ -119,7 +119,7 @@ class CaptionModel(nn.Module):
         self.clip_project = Mapper(embed_dim, gpt.config.n_embd, prefix_length, num_layers)
 
     def prefix(self, dropped: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The visual prefix of each sample, (B, prefix_length, D), from dropped tokens (B, M, P)."""
+        """The visual prefixes (B, prefix_length, D) of dropped tokens (B, M, P)."""
         return self.clip_project(dropped, mask)
 
     def embed_prompt(self, question_ids: list[int], prefix: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from transformers import GPT2Tokenizer
 
@@ -64,7 +63,7 @@ class Compensation:
 
 
 class Compensator(nn.Module):
-    """Caption model, LongCLIP and selector (accm.md, sections 3 and 4).
+    """Caption model, LongCLIP and selector (arXiv 2508.01236).
 
     Args:
         caption_model: GPT-2 and its mapper.

@@ -1,4 +1,4 @@
-"""LongCLIP's text tower: CLIP's, with 248 positions (accm.md, section 4)."""
+"""LongCLIP's text tower: CLIP's, with 248 positions (arXiv 2508.01236)."""
 
 from __future__ import annotations
 

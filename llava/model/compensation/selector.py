@@ -1,4 +1,4 @@
-"""The selector: which of the candidate captions helps (accm.md, section 4; paper, section 3.4)."""
+"""The selector: which of the candidate captions helps (arXiv 2508.01236)."""
 
 from __future__ import annotations
 

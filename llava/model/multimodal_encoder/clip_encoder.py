@@ -36,7 +36,7 @@ class EncodedImage:
 
 
 class ClipTower(nn.Module):
-    """CLIP's two towers as ACCM uses them (accm.md, section 1; paper, section 3.2).
+    """CLIP's two towers as ACCM uses them (arXiv 2508.01236).
 
     Args:
         clip: transformers' CLIP, vision and text.

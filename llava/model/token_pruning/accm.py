@@ -1,6 +1,6 @@
 """ACCM's choice of visual tokens: by the question, by the CLS, then an even grid.
 
-Pure functions on the values of one image (accm.md, section 2; paper, section 3.2). They run on the
+Pure functions on the values of one image (arXiv 2508.01236). They run on the
 CPU: a few hundred numbers, and the order of equal values does not depend on a GPU's sorting.
 """
 
