@@ -1,0 +1,135 @@
+"""GQA (testdev_balanced): questions about scenes, with short answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from llava.constants import SHORT_ANSWER_SUFFIX
+from llava.errors import UserError
+from llava.eval.benchmarks import llava_files
+from llava.eval.benchmarks.native import need, need_texts, read_json
+from llava.eval.benchmarks.question import Question
+
+HOME = "https://cs.stanford.edu/people/dorarad/gqa/download.html"
+LAYOUT = (
+    "GQA's folder holds data/testdev_balanced_questions.json and the images in data/images, and "
+    "may hold llava_gqa_testdev_balanced.jsonl and data/testdev_balanced_choices.json"
+)
+
+answer_record = llava_files.answer_record
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What GQA says about a question.
+
+    Attributes:
+        question: as the engine takes it.
+        answer: the right one.
+        balanced: whether it counts; the others only serve consistency.
+        group: global group of the question, None without.
+        detailed: its most detailed type.
+        semantic: what it is about: object, attribute, category, relation or the whole.
+        structural: how it asks: verify, query, choose, logical or compare.
+        operations: steps of reasoning, as "operation: argument".
+        entailed: ids of questions whose answers follow from this one's.
+    """
+
+    question: Question
+    answer: str
+    balanced: bool
+    group: str | None
+    detailed: str
+    semantic: str
+    structural: str
+    operations: list[str]
+    entailed: list[str]
+
+    @property
+    def id(self) -> str:
+        """The question's id, which is its key too."""
+        return self.question.key
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Answers to a question that make sense, and those that the world makes likely."""
+
+    valid: list[str]
+    plausible: list[str]
+
+
+def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Question]:
+    """All questions: LLaVA's file in its order, else those of the annotations in theirs.
+
+    The order of LLaVA's file follows from nothing in the annotations.
+
+    Raises:
+        UserError: files that are not there, or not right.
+    """
+    default = data_dir / "llava_gqa_testdev_balanced.jsonl"
+    path = llava_files.choose_question_file(default, question_file)
+    if path is not None:
+        return llava_files.read_question_file(path, data_dir / "data" / "images")
+    return [annotation.question for annotation in read_annotations(data_dir)]
+
+
+def read_annotations(data_dir: Path) -> list[Annotation]:
+    """All annotations, in the order of their file.
+
+    Raises:
+        UserError: the file is not there, or not right.
+    """
+    path = need(data_dir / "data" / "testdev_balanced_questions.json", LAYOUT, HOME)
+    images = data_dir / "data" / "images"
+    return [
+        _annotation(question_id, record, images, f"question {question_id} of {path}")
+        for question_id, record in read_json(path).items()
+    ]
+
+
+def _annotation(question_id: str, record: object, images: Path, where: str) -> Annotation:
+    record = need_texts(record, ("question", "imageId", "answer"), where)
+    types = need_texts(record.get("types"), ("detailed", "semantic", "structural"), where)
+    steps, entailed = record.get("semantic"), record.get("entailed")
+    groups, balanced = record.get("groups"), record.get("isBalanced")
+    lists = isinstance(steps, list) and isinstance(entailed, list)
+    if not (lists and isinstance(groups, dict) and isinstance(balanced, bool)):
+        raise UserError(f"{where}: semantic, entailed, groups or isBalanced is not as GQA has it")
+    if groups.get("global") is not None:
+        need_texts(groups, ("global",), where)
+    operations = [need_texts(step, ("operation", "argument"), where) for step in steps]
+    return Annotation(
+        question=llava_files.make_question(
+            question_id,
+            images / f"{record['imageId']}.jpg",
+            record["question"] + SHORT_ANSWER_SUFFIX,
+        ),
+        answer=record["answer"],
+        balanced=balanced,
+        group=groups.get("global"),
+        detailed=types["detailed"],
+        semantic=types["semantic"],
+        structural=types["structural"],
+        operations=[f"{step['operation']}: {step['argument']}" for step in operations],
+        entailed=[str(other) for other in entailed],
+    )
+
+
+def read_choices(data_dir: Path) -> dict[str, Choices] | None:
+    """The choices by the id of their question; None without the file, as testdev comes.
+
+    Raises:
+        UserError: the file is not right.
+    """
+    path = data_dir / "data" / "testdev_balanced_choices.json"
+    if not path.is_file():
+        return None
+    choices = {}
+    for question_id, record in read_json(path).items():
+        lists = record if isinstance(record, dict) else {}
+        if not all(isinstance(lists.get(name), list) for name in ("valid", "plausible")):
+            raise UserError(f"question {question_id} of {path} lacks a list valid or plausible")
+        choices[question_id] = Choices(record["valid"], record["plausible"])
+    return choices

@@ -1,0 +1,145 @@
+"""MME: fourteen tasks, two questions to be answered by yes or no about each image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from llava.constants import SHORT_ANSWER_SUFFIX
+from llava.errors import UserError
+from llava.eval.benchmarks import llava_files
+from llava.eval.benchmarks.native import need
+from llava.eval.benchmarks.question import Question
+from llava.eval.lines import read_text
+
+HOME = "https://github.com/BradyFU/Awesome-Multimodal-Large-Language-Models/tree/Evaluation"
+LAYOUT = (
+    "MME's folder holds MME_Benchmark_release_version with a folder for each of the 14 tasks, and "
+    "may hold llava_mme.jsonl"
+)
+PERCEPTION = (
+    "existence",
+    "count",
+    "position",
+    "color",
+    "posters",
+    "celebrity",
+    "scene",
+    "landmark",
+    "artwork",
+    "OCR",
+)
+COGNITION = (
+    "commonsense_reasoning",
+    "numerical_calculation",
+    "text_translation",
+    "code_reasoning",
+)
+_RELEASE = "MME_Benchmark_release_version"
+_ANSWER_FORMAT = "Please answer yes or no."
+_IMAGE_TYPES = (".jpg", ".png", ".jpeg")
+
+answer_record = llava_files.answer_record
+
+
+@dataclass(frozen=True)
+class Label:
+    """One line of the release.
+
+    Attributes:
+        task: one of the fourteen.
+        file: the text file that it stands in, named as its image.
+        question: without the answer format.
+        answer: "yes" or "no".
+    """
+
+    task: str
+    file: Path
+    question: str
+    answer: str
+
+    @property
+    def image(self) -> str:
+        """Names the image within the benchmark."""
+        return _image_name(self.task, self.file.name)
+
+    @property
+    def key(self) -> str:
+        """The question's key."""
+        return f"{self.image} {self.question}"
+
+
+def question_key(question_id: int | str, prompt: str) -> str:
+    """The key of a question: both questions of an image share their id, so the id is not enough.
+
+    As in LLaVA's converter the image is named by the task and by the last part of the id up to its
+    first dot.
+    """
+    task, _, path = str(question_id).partition("/")
+    question = prompt.replace(SHORT_ANSWER_SUFFIX.strip(), "").replace(_ANSWER_FORMAT, "")
+    return f"{_image_name(task, path)} {question.strip()}"
+
+
+def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Question]:
+    """All questions: LLaVA's file in its order, else the tasks in the scorer's order.
+
+    The order of LLaVA's file follows from nothing in the release. Without that file the images of a
+    task come sorted by name, and the questions of an image as the release has them.
+
+    Raises:
+        UserError: files that are not there, or not right.
+    """
+    path = llava_files.choose_question_file(data_dir / "llava_mme.jsonl", question_file)
+    if path is not None:
+        return llava_files.read_question_file(path, data_dir / _RELEASE, question_key)
+    return [_question(label, data_dir / _RELEASE) for label in read_labels(data_dir)]
+
+
+def read_labels(data_dir: Path) -> list[Label]:
+    """All questions of the release with their right answers.
+
+    Raises:
+        UserError: a task that is not there, or a file without two questions.
+    """
+    labels = []
+    for task in PERCEPTION + COGNITION:
+        folder = need(data_dir / _RELEASE / task, LAYOUT, HOME)
+        # Five of the tasks keep texts and images apart.
+        apart = folder / "questions_answers_YN"
+        files = sorted((apart if apart.is_dir() else folder).glob("*.txt"))
+        if not files:
+            raise UserError(f"{folder} holds no questions: {LAYOUT}; get it from {HOME}")
+        for file in files:
+            labels += _read_file(file, task)
+    return labels
+
+
+def _read_file(file: Path, task: str) -> list[Label]:
+    lines = [line.strip() for line in read_text(file).split("\n") if line.strip()]
+    if len(lines) != 2:
+        raise UserError(f"{file} holds {len(lines)} questions instead of two: get it again")
+    return [_label(line, file, task) for line in lines]
+
+
+def _label(line: str, file: Path, task: str) -> Label:
+    cells = line.split("\t")
+    if len(cells) != 2 or cells[1].strip().lower() not in ("yes", "no"):
+        raise UserError(f"{file}: expected a question, a tab and Yes or No, found {line!r}")
+    question = cells[0].replace(_ANSWER_FORMAT, "").strip()
+    return Label(task, file, question, cells[1].strip().lower())
+
+
+def _question(label: Label, release: Path) -> Question:
+    apart = label.file.parent.name == "questions_answers_YN"
+    folder = label.file.parents[1] / "images" if apart else label.file.parent
+    images = [folder / (label.file.stem + end) for end in _IMAGE_TYPES]
+    image = next((path for path in images if path.is_file()), None)
+    if image is None:
+        raise UserError(f"there is no image {images[0]} (or .png) for {label.file}: get it again")
+    name = image.relative_to(release).as_posix()
+    prompt = label.question + SHORT_ANSWER_SUFFIX
+    return llava_files.make_question(name, image, prompt, question_key)
+
+
+def _image_name(task: str, path: str) -> str:
+    return f"{task}/{path.split('/')[-1].split('.')[0]}"

@@ -1,0 +1,141 @@
+"""POPE: is this object in the image? Yes or no, for objects chosen in three ways."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llava.constants import SHORT_ANSWER_SUFFIX
+from llava.errors import UserError
+from llava.eval.benchmarks import llava_files
+from llava.eval.benchmarks.native import need, need_texts
+from llava.eval.benchmarks.question import Question
+from llava.eval.lines import read_lines
+
+HOME = "https://github.com/AoiDragon/POPE/tree/e3e39262c85a6a83f26cf5094022a782cb0df58d"
+LAYOUT = (
+    "POPE's folder holds coco/coco_pope_adversarial.json, coco_pope_popular.json and "
+    "coco_pope_random.json and the images in val2014, and may hold llava_pope_test.jsonl"
+)
+CATEGORIES = ("adversarial", "popular", "random")
+QUESTION_FILE = "llava_pope_test.jsonl"
+
+answer_record = llava_files.answer_record
+
+
+@dataclass(frozen=True)
+class Label:
+    """One line of a label file: file name of an image, question, "yes" or "no"."""
+
+    image: str
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class LabelledQuestion:
+    """A question with what is needed to score it."""
+
+    question: Question
+    category: str
+    answer: str
+
+
+def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Question]:
+    """All questions: LLaVA's file, else the label files one after the other, which is the same.
+
+    Raises:
+        UserError: files that are not there, or not right.
+    """
+    path = llava_files.choose_question_file(data_dir / QUESTION_FILE, question_file)
+    if path is not None:
+        return llava_files.read_question_file(path, data_dir / "val2014")
+    return [labelled.question for labelled in _from_labels(read_labels(data_dir), data_dir)]
+
+
+def read_labels(data_dir: Path) -> dict[str, list[Label]]:
+    """The label files, by category.
+
+    Raises:
+        UserError: a file that is not there, or a line that is no label.
+    """
+    labels = {}
+    for category in CATEGORIES:
+        path = need(data_dir / "coco" / f"coco_pope_{category}.json", LAYOUT, HOME)
+        labels[category] = [_label(line, number, path) for number, line in read_lines(path)]
+        if not labels[category]:
+            raise UserError(f"{path} holds no label: get it again from {HOME}")
+    return labels
+
+
+def _label(line: dict | str, number: int, path: Path) -> Label:
+    if isinstance(line, str):
+        raise UserError(line)
+    record = need_texts(line, ("image", "text", "label"), f"line {number} of {path}")
+    if record["label"] not in ("yes", "no"):
+        raise UserError(f"line {number} of {path}: label {record['label']!r} is not yes or no")
+    return Label(record["image"], record["text"], record["label"])
+
+
+def read_labelled_questions(data_dir: Path) -> tuple[list[LabelledQuestion], list[str]]:
+    """The questions with their labels, and the categories whose labels come in another order.
+
+    POPE's current random file is longer than the one that LLaVA's questions were made of, and in
+    another order, so labels are looked up by image and question. Labels of questions that LLaVA's
+    file does not ask are left out.
+
+    Raises:
+        UserError: files that are not there or not right, or a question without a label.
+    """
+    labels = read_labels(data_dir)
+    path = data_dir / QUESTION_FILE
+    if not path.is_file():
+        return _from_labels(labels, data_dir), []
+    questions = llava_files.read_question_file(path, data_dir / "val2014")
+    categories = [record.get("category") for record in llava_files.read_question_records(path)]
+    known = {category: _answers(labels[category], category) for category in CATEGORIES}
+    labelled = []
+    for question, category in zip(questions, categories, strict=True):
+        answer = known.get(str(category), {}).get((question.image.name, question.tower_question))
+        if answer is None:
+            raise UserError(
+                f"question {question.question_id} of {path} ({question.tower_question!r} about "
+                f"{question.image.name}, {category}) has no label in {data_dir / 'coco'}: get the "
+                f"labels from {HOME}"
+            )
+        labelled.append(LabelledQuestion(question, category, answer))
+    return labelled, [c for c in CATEGORIES if _is_reordered(labelled, c, labels[c])]
+
+
+def _answers(labels: Sequence[Label], category: str) -> Mapping[tuple[str, str], str]:
+    answers: dict[tuple[str, str], str] = {}
+    for label in labels:
+        if answers.setdefault((label.image, label.question), label.answer) != label.answer:
+            raise UserError(
+                f"coco_pope_{category}.json has both labels for {label.question!r} about "
+                f"{label.image}: get it again from {HOME}"
+            )
+    return answers
+
+
+def _is_reordered(
+    labelled: Sequence[LabelledQuestion], category: str, labels: Sequence[Label]
+) -> bool:
+    asked = [item.question for item in labelled if item.category == category]
+    names = [(question.image.name, question.tower_question) for question in asked]
+    return names != [(label.image, label.question) for label in labels[: len(names)]]
+
+
+def _from_labels(labels: Mapping[str, Sequence[Label]], data_dir: Path) -> list[LabelledQuestion]:
+    lines = [(category, label) for category in CATEGORIES for label in labels[category]]
+    return [
+        LabelledQuestion(
+            llava_files.make_question(
+                number, data_dir / "val2014" / label.image, label.question + SHORT_ANSWER_SUFFIX
+            ),
+            category,
+            label.answer,
+        )
+        for number, (category, label) in enumerate(lines, start=1)
+    ]

@@ -1,0 +1,171 @@
+"""GQA's scores: accuracy, by exact comparison, and what else the data allow."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from llava.errors import UserError
+from llava.eval.benchmarks.gqa import Annotation, Choices, read_annotations, read_choices
+from llava.eval.scoring.matching import find_by_id, first, match, need_fields
+
+# A question of the type "...Common" asks what two things share.
+_COMMON = Choices(["color", "material", "shape"], ["color", "material", "shape"])
+# Operations that are no step of reasoning.
+_NO_STEP = ("exist", "query: name", "choose name")
+
+
+def predicted_answer(text: str) -> str:
+    """An answer as LLaVA's converter writes it: without dots at its end, in lower case.
+
+    Nothing else is removed, so "Yes. " (with a space), "yes!" and "a dog" are wrong.
+    """
+    return text.rstrip(".").lower()
+
+
+def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> dict:
+    """Scores answers, matched to questions by id and question; answers to others are ignored.
+
+    Args:
+        data_dir: GQA's folder; of it the annotations are read, and the choices if there.
+        answers: records of LLaVA's answers file; with duplicates the last one counts.
+        allow_missing: count questions without an answer as wrong instead of refusing.
+
+    Returns:
+        ``accuracy``, ``binary``, ``open``, ``validity``, ``plausibility`` and, where all entailed
+        questions are there and answered, ``consistency``, in per cent; ``distribution`` (lower is
+        better); accuracies per type; ``questions`` (1 where right, by key) and ``missing`` (ids),
+        both of balanced questions only. Without choices validity and plausibility are 0, as the
+        script that LLaVA recommends prints them.
+
+    Raises:
+        UserError: files or records that are not right, or missing answers.
+    """
+    need_fields(answers)
+    annotations = read_annotations(data_dir)
+    balanced = [item for item in annotations if item.balanced]
+    find = find_by_id([item.question for item in annotations])
+    ids = {item.id: item.id for item in annotations}
+    optional = [item.id for item in annotations if not item.balanced]
+    matched = match(ids, answers, find, allow_missing, optional, ignore_unknown=True)
+    given = {key: predicted_answer(text) for key, text in matched.texts.items()}
+    right = {item.id: given.get(item.id) == item.answer for item in annotations}
+    return {
+        "accuracy": _percent([right[item.id] for item in balanced]),
+        "binary": _percent([right[item.id] for item in balanced if item.structural != "query"]),
+        "open": _percent([right[item.id] for item in balanced if item.structural == "query"]),
+        **_validity(balanced, given, read_choices(data_dir)),
+        **_consistency(annotations, given, right),
+        "distribution": _distribution(balanced, given),
+        "accuracyPerStructuralType": _accuracies(balanced, right, lambda item: item.structural),
+        "accuracyPerSemanticType": _accuracies(balanced, right, lambda item: item.semantic),
+        "accuracyPerSteps": _accuracies(balanced, right, count_steps),
+        "accuracyPerLength": _accuracies(balanced, right, _count_words),
+        "questions": {item.id: int(right[item.id]) for item in balanced},
+        "missing": matched.missing,
+    }
+
+
+def headline(scores: dict) -> str:
+    """The scores in one line."""
+    return (
+        f"GQA: accuracy {scores['accuracy']:.2f}% (binary {scores['binary']:.2f}, open "
+        f"{scores['open']:.2f})"
+    )
+
+
+def count_steps(annotation: Annotation) -> int:
+    """How many steps of reasoning a question takes."""
+    return sum(not any(mark in text for mark in _NO_STEP) for text in annotation.operations)
+
+
+def _count_words(annotation: Annotation) -> int:
+    return len(annotation.question.tower_question.split())
+
+
+def _percent(values: Sequence[float]) -> float:
+    """The mean in per cent; 0 of nothing, as the official script has it."""
+    return 100 * sum(values) / len(values) if values else 0.0
+
+
+def _accuracies(
+    balanced: Sequence[Annotation],
+    right: Mapping[str, bool],
+    kind: Callable[[Annotation], str | int],
+) -> dict[str, dict]:
+    groups = defaultdict(list)
+    for item in balanced:
+        groups[kind(item)].append(right[item.id])
+    return {
+        str(name): {"accuracy": _percent(groups[name]), "questions": len(groups[name])}
+        for name in sorted(groups)
+    }
+
+
+def _validity(
+    balanced: Sequence[Annotation],
+    given: Mapping[str, str],
+    choices: Mapping[str, Choices] | None,
+) -> dict[str, float]:
+    if choices is None:
+        return {"validity": 0.0, "plausibility": 0.0}
+    lacking = [item.id for item in balanced if item.id not in choices]
+    if lacking:
+        raise UserError(
+            f"testdev_balanced_choices.json lacks {len(lacking)} questions ({first(lacking)}): it "
+            "belongs to other annotations, get both again or remove it"
+        )
+    allowed = [_COMMON if "Common" in item.detailed else choices[item.id] for item in balanced]
+    pairs = [(given.get(item.id), lists) for item, lists in zip(balanced, allowed)]
+    return {
+        "validity": _percent([answer in lists.valid for answer, lists in pairs]),
+        "plausibility": _percent([answer in lists.plausible for answer, lists in pairs]),
+    }
+
+
+def _consistency(
+    annotations: Sequence[Annotation], given: Mapping[str, str], right: Mapping[str, bool]
+) -> dict[str, float]:
+    """How many of the questions that follow from a rightly answered one are answered rightly.
+
+    Needs an answer to every question, unbalanced ones included, and every entailed question; the
+    real testdev_balanced does not have them.
+    """
+    entailed = {
+        item.id: [other for other in item.entailed if other != item.id]
+        for item in annotations
+        if item.balanced
+    }
+    known = all(other in right for others in entailed.values() for other in others)
+    if not known or any(item.id not in given for item in annotations):
+        return {}
+    # A question listed twice counts twice, as in the official script.
+    means = [
+        sum(right[other] for other in others) / len(others)
+        for question_id, others in entailed.items()
+        if right[question_id] and others
+    ]
+    return {"consistency": _percent(means)}
+
+
+def _distribution(balanced: Sequence[Annotation], given: Mapping[str, str]) -> float:
+    """How far the answers' distribution is from the right one's, in chi-square per group.
+
+    Answers that are right for no question of their group are not looked at, as in the official
+    script.
+    """
+    gold, predicted = defaultdict(Counter), defaultdict(Counter)
+    for item in balanced:
+        if item.group is not None:
+            gold[item.group][item.answer] += 1
+            predicted[item.group][given.get(item.id)] += 1
+    total = sum(counts.total() for counts in gold.values())
+    if not total:
+        return 0.0
+    weighted = sum(
+        counts.total()
+        * sum((predicted[group][answer] - count) ** 2 / count for answer, count in counts.items())
+        for group, counts in gold.items()
+    )
+    return weighted / total / 100

@@ -1,0 +1,129 @@
+"""Answers brought to their questions, by id; most official scripts go by the line instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from llava.errors import UserError
+from llava.eval.benchmarks.llava_files import is_id
+from llava.eval.benchmarks.question import Question
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Answers that have found their questions.
+
+    Attributes:
+        texts: the answers by the key of their question; of several the last one.
+        missing: ids of the questions without an answer.
+    """
+
+    texts: dict[str, str]
+    missing: list[int | str]
+
+
+def find_by_id(questions: Sequence[Question]) -> Callable[[dict], str | None]:
+    """Finds the key of the question that a record answers, or None.
+
+    The id must fit, its JSON type included, and so must the question itself where the record has a
+    prompt: two benchmarks can both number their questions from 1.
+    """
+    known = {question.question_id: question for question in questions}
+
+    def find(record: dict) -> str | None:
+        question = known.get(record["question_id"])
+        if question is None:
+            return None
+        prompt = record.get("prompt", question.prompt)
+        asked = prompt.split("\n", 1)[0] if isinstance(prompt, str) else None
+        return question.key if asked == question.tower_question else None
+
+    return find
+
+
+def match(
+    ids: Mapping[str, int | str],
+    answers: Sequence[dict],
+    find: Callable[[dict], str | None],
+    allow_missing: bool,
+    optional: Collection[str] = (),
+    ignore_unknown: bool = False,
+    advice: str = "is this the answers file of another one?",
+) -> Matched:
+    """Matches answers to questions.
+
+    Args:
+        ids: of all questions, by their keys.
+        answers: the records of an answers file, with question_id and text.
+        find: gives the key of the question that a record answers, or None.
+        allow_missing: do not refuse when a question has no answer.
+        optional: keys of questions that need no answer.
+        ignore_unknown: do not refuse answers to other questions, if some are to these.
+        advice: ends the message about answers to other questions.
+
+    Raises:
+        UserError: answers to other questions (or none to these), or missing answers.
+    """
+    texts, strangers = {}, []
+    for record in answers:
+        key = find(record)
+        if key is None:
+            strangers.append(record["question_id"])
+        else:
+            texts[key] = record["text"]
+    retyped = _retyped(strangers, ids.values())
+    unknown = [i for i in strangers if i not in retyped]
+    if unknown and not (ignore_unknown and texts):
+        raise UserError(
+            f"{len(unknown)} of {len(answers)} answers are, by id and question, to no question of "
+            f"this benchmark (question_id {first(unknown)}): {advice}"
+        )
+    needed = ids.keys() - set(optional)
+    missing = [i for key, i in ids.items() if key in needed and key not in texts]
+    if missing and (not allow_missing or not texts):
+        raise UserError(
+            f"{len(missing)} of {len(needed)} questions have no answer (question_id "
+            f"{first(missing)}){_way_out(retyped)}"
+            + (", or count them as wrong with --allow-missing" if texts else "")
+        )
+    return Matched(texts, missing)
+
+
+def need_fields(answers: Sequence[dict], fields: Sequence[str] = ("text",)) -> None:
+    """Checks that each record has a question_id, and texts in the other fields.
+
+    Raises:
+        UserError: one that has not.
+    """
+    for number, record in enumerate(answers, start=1):
+        lacking = [name for name in fields if not isinstance(record.get(name), str)]
+        if not is_id(record.get("question_id")):
+            lacking = ["question_id", *lacking]
+        if lacking:
+            raise UserError(
+                f"line {number} of the answers file has no {', '.join(lacking)}: is this an "
+                "answers file of this benchmark?"
+            )
+
+
+def first(ids: Sequence[object]) -> str:
+    """The first few ids, for a message."""
+    return ", ".join(str(i) for i in ids[:5]) + (", ..." if len(ids) > 5 else "")
+
+
+def _retyped(strangers: Sequence[int | str], ids: Collection[int | str]) -> set[int | str]:
+    """Ids that would be known in the other JSON type.
+
+    Official scorers do not find these answers, so they count as missing.
+    """
+    known = set(ids)
+    texts = {str(i) for i in known}
+    return {i for i in strangers if i not in known and str(i) in texts}
+
+
+def _way_out(retyped: Collection[int | str]) -> str:
+    if not retyped:
+        return ": answer them"
+    kinds = ("texts", "numbers") if isinstance(next(iter(retyped)), str) else ("numbers", "texts")
+    return f"; {len(retyped)} ids in the answers file are {kinds[0]}: write them as {kinds[1]}"

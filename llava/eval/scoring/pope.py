@@ -1,0 +1,102 @@
+"""POPE's scores: how well "yes" is said, per category and on average."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from llava.eval.benchmarks.pope import (
+    CATEGORIES,
+    QUESTION_FILE,
+    LabelledQuestion,
+    read_labelled_questions,
+)
+from llava.eval.scoring.matching import find_by_id, match, need_fields
+
+# Without LLaVA's file questions are numbered as the labels come, and those of POPE's current
+# repository come in another order.
+_ADVICE = (
+    "is this the answers file of another one? Or does the folder lack LLaVA's "
+    f"{QUESTION_FILE}, with labels in another order?"
+)
+_AVERAGED = ("accuracy", "precision", "recall", "f1", "yes_ratio")
+
+
+def predicted_label(text: str) -> str:
+    """What an answer says: "no" if its first sentence has the very word No, no or not, else "yes".
+
+    Kept as the official scorer has it: "NO", "Nope", "No!" and no answer at all are yes.
+    """
+    words = text.split(".")[0].replace(",", "").split(" ")
+    return "no" if {"No", "no", "not"} & set(words) else "yes"
+
+
+def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> dict:
+    """Scores answers, matched to questions by id and question.
+
+    Args:
+        data_dir: POPE's folder; of it the labels are read, and LLaVA's questions if there.
+        answers: records of LLaVA's answers file; with duplicates the last one counts.
+        allow_missing: count questions without an answer as wrong instead of refusing.
+
+    Returns:
+        ``categories`` and ``average`` (their plain mean), as fractions; ``reordered_labels``
+        (categories whose label file is of another release than LLaVA's questions), ``questions``
+        (1 where right, by key) and ``missing`` (ids).
+
+    Raises:
+        UserError: files or records that are not right, answers missing or to other questions.
+    """
+    need_fields(answers)
+    labelled, reordered = read_labelled_questions(data_dir)
+    questions = [item.question for item in labelled]
+    ids = {question.key: question.question_id for question in questions}
+    matched = match(ids, answers, find_by_id(questions), allow_missing, advice=_ADVICE)
+    given = {key: predicted_label(text) for key, text in matched.texts.items()}
+    by_category = {c: [item for item in labelled if item.category == c] for c in CATEGORIES}
+    categories = {c: _category_scores(items, given) for c, items in by_category.items() if items}
+    means = {name: [scores[name] for scores in categories.values()] for name in _AVERAGED}
+    return {
+        "categories": categories,
+        "average": {name: sum(values) / len(values) for name, values in means.items()},
+        "reordered_labels": reordered,
+        "questions": {i.question.key: int(given.get(i.question.key) == i.answer) for i in labelled},
+        "missing": matched.missing,
+    }
+
+
+def headline(scores: dict) -> str:
+    """The scores in one line; the number quoted as POPE's is the mean of the three F1."""
+    mean = scores["average"]
+    note = ""
+    if scores["reordered_labels"]:
+        names = ", ".join(scores["reordered_labels"])
+        note = f"; labels of another release ({names}) matched by question"
+    return (
+        f"POPE: F1 {100 * mean['f1']:.2f} (accuracy {100 * mean['accuracy']:.2f}, yes ratio "
+        f"{100 * mean['yes_ratio']:.1f}%{note})"
+    )
+
+
+def _category_scores(items: Sequence[LabelledQuestion], given: Mapping[str, str]) -> dict:
+    """One category; "yes" is the positive class, and a missing answer counts as the wrong one."""
+    wrong = {"yes": "no", "no": "yes"}
+    pairs = [(given.get(item.question.key, wrong[item.answer]), item.answer) for item in items]
+    tp, fp = pairs.count(("yes", "yes")), pairs.count(("yes", "no"))
+    tn, fn = pairs.count(("no", "no")), pairs.count(("no", "yes"))
+    said = [given[item.question.key] for item in items if item.question.key in given]
+    # The official script stops with a division by zero where nothing was said to be there.
+    precision = tp / (tp + fp) if tp + fp else 0.0
+    recall = tp / (tp + fn) if tp + fn else 0.0
+    return {
+        "samples": len(said),
+        "TP": tp,
+        "FP": fp,
+        "TN": tn,
+        "FN": fn,
+        "accuracy": (tp + tn) / len(items),
+        "precision": precision,
+        "recall": recall,
+        "f1": 2 * precision * recall / (precision + recall) if tp else 0.0,
+        "yes_ratio": said.count("yes") / len(said) if said else 0.0,
+    }
