@@ -64,3 +64,22 @@ def run_command(
     except KeyboardInterrupt:
         print("stopped by the user", file=sys.stderr)
         return 130
+
+
+def run_benchmark_command(
+    arguments: type[Arguments],
+    work: Callable[[str, Arguments], int],
+    benchmarks: Sequence[str],
+    program: str,
+    description: str,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """run_command for a command whose first word is the name of a benchmark."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    name = words[0] if words else ""
+    if name not in benchmarks and name not in ("-h", "--help"):
+        print(f"error: name a benchmark first, one of: {', '.join(benchmarks)}", file=sys.stderr)
+        return USER_MISTAKE
+    program = f"{program} {name if name in benchmarks else 'BENCHMARK'}"
+    flags = words[1:] if name in benchmarks else words
+    return run_command(arguments, lambda args: work(name, args), program, description, flags)

@@ -42,6 +42,7 @@ class Request:
     text_token_num: int | None = None
     seed: int = DEFAULT_SEED
     max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
+    no_image: bool = False
 
     def sample(self, image: EncodedImage) -> Sample:
         """The request with its image encoded."""
@@ -53,6 +54,7 @@ class Request:
             text_token_num=self.text_token_num,
             seed=self.seed,
             max_new_tokens=self.max_new_tokens,
+            no_image=self.no_image,
         )
 
 

@@ -128,15 +128,12 @@ def load_pretrained_model(
 
 def load_from_arguments(args: ModelArguments) -> LlavaAccm:
     """load_pretrained_model for a command: takes its flags, gives the model alone."""
-    if args.model_path is None:
-        raise UserError("say which model: --model-path FOLDER, or a name on the Hugging Face hub")
+    parts = locate_parts(args)
     place = _placement(args)
-    folder = locate(args.model_path)
+    folder, tower_folder = parts["model"], parts["vision_tower"]
     source = str(folder)
     config = read_llava_config(read_json(folder / "config.json"), source)
     llava = split_llava(read_checkpoint(folder), source)
-
-    tower_folder = _find(args, folder, "vision_tower", config.vision_tower)
     tower = _load_tower(args, config, tower_folder, llava["tower"], place)
     vision = tower.clip.config.vision_config
     processor = _load_processor(tower_folder, vision.image_size)
@@ -144,7 +141,7 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
     tokenizer = LlamaTokenizer(folder)
     check_vocabulary(clip_tokenizer, tower.clip.config.text_config.vocab_size, tower_folder)
     check_vocabulary(tokenizer, config.llm.vocab_size, folder)
-    compensator = _load_compensator(args, folder, tower, place) if args.compensation else None
+    compensator = _load_compensator(parts, tower, place) if args.compensation else None
     projector = build_projector(config, vision.hidden_size, llava["projector"], source, place)
     llm = _load_llm(args, config, llava["llm"], source, place)
     model = LlavaAccm(
@@ -167,6 +164,26 @@ _USUAL_NAMES = {
     "selector": ("accm/llava-RL_prefix-019.pt", "fumingyu064/ACCM"),
     "longclip": ("longclip-L.pt", "BeichenZhang/LongCLIP-L"),
 }
+
+
+def locate_parts(args: ModelArguments) -> dict[str, Path]:
+    """Where each part that the flags ask for lies: "model", and by the names of the flags.
+
+    Raises:
+        UserError: a part is not to be found, or the model's config.json is not LLaVA-1.5's.
+    """
+    if args.model_path is None:
+        raise UserError("say which model: --model-path FOLDER, or a name on the Hugging Face hub")
+    model = locate(args.model_path)
+    config = read_llava_config(read_json(model / "config.json"), str(model))
+    parts = {
+        "model": model,
+        "vision_tower": _find(args, model, "vision_tower", config.vision_tower),
+    }
+    if args.compensation:
+        for part in ("gpt2", "caption_model", "longclip", "selector"):
+            parts[part] = _find(args, model, part)
+    return parts
 
 
 def _find(args: ModelArguments, model: Path, part: str, configured: str | None = None) -> Path:
@@ -258,11 +275,11 @@ def check_vocabulary(tokenizer: Sized, rows: int, folder: Path) -> None:
 
 
 def _load_compensator(
-    args: ModelArguments, model: Path, tower: ClipTower, place: Placement
+    paths: Mapping[str, Path], tower: ClipTower, place: Placement
 ) -> Compensator:
-    gpt2 = _find(args, model, "gpt2")
-    paths = {part: _find(args, model, part) for part in ("caption_model", "longclip", "selector")}
-    tensors = {part: read_checkpoint(path) for part, path in paths.items()}
+    gpt2 = paths["gpt2"]
+    weights = ("caption_model", "longclip", "selector")
+    tensors = {part: read_checkpoint(paths[part]) for part in weights}
     caption_model = build_caption_model(
         read_json(gpt2 / "config.json"),
         tower.clip.config.projection_dim,

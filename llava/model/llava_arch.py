@@ -52,6 +52,8 @@ class Sample:
         text_token_num: T; None takes the paper's share of K (budget.py).
         seed: of the one random draw, so that a result depends on nothing but its sample.
         max_new_tokens: limit of the answer.
+        no_image: let the LLM read the prompt without any visual token and without a caption: what
+            can be answered so needs no image, and is the floor to compare with.
     """
 
     image: Image.Image | EncodedImage
@@ -61,6 +63,7 @@ class Sample:
     text_token_num: int | None = None
     seed: int = DEFAULT_SEED
     max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
+    no_image: bool = False
 
     @property
     def question_of_the_method(self) -> str:
@@ -172,7 +175,8 @@ class LlavaAccm(nn.Module):
         spliced = self.splice(encoded, selections, compensations, samples)
         generated = self.generate(spliced, samples)
         return [
-            self._answer(*stages) for stages in zip(selections, compensations, spliced, generated)
+            self._answer(*stages)
+            for stages in zip(samples, selections, compensations, spliced, generated)
         ]
 
     # The five stages ----------------------------------------------------------------------------
@@ -224,6 +228,8 @@ class LlavaAccm(nn.Module):
             features = encoded[b].image.features
             if selections[b] is not None:
                 features = features[selections[b].kept_idx]
+            elif sample.no_image:
+                features = features[:0]
             ids = self._prompt_ids(sample)
             if compensations[b] is not None:
                 ids = self._insert_caption(ids, compensations[b].chosen_caption)
@@ -280,7 +286,7 @@ class LlavaAccm(nn.Module):
     def _select(self, distances: Tensor, attention: Tensor, sample: Sample) -> Selection | None:
         """Stage 2 for one sample, from its (N,) distances and attention."""
         budget = self.budget(sample)
-        if budget.visual_token_num == self.tower.num_patches:
+        if sample.no_image or budget.visual_token_num == self.tower.num_patches:
             return None
         generator = torch.Generator().manual_seed(sample.seed)
         nearest = self.text_selection == "nearest"
@@ -298,19 +304,20 @@ class LlavaAccm(nn.Module):
 
     def _answer(
         self,
+        sample: Sample,
         selection: Selection | None,
         compensation: Compensation | None,
         spliced: Spliced,
         generated: Generated,
     ) -> Answer:
         text = self.language_model.tokenizer.decode(generated.out_ids)
-        kept = range(self.tower.num_patches) if selection is None else selection.kept_idx.tolist()
+        kept = range(0 if sample.no_image else self.tower.num_patches)
         return Answer(
             text=text.strip(),
             raw_text=text,
             out_ids=generated.out_ids,
             first_logits=generated.first_logits,
-            kept_idx=list(kept),
+            kept_idx=list(kept) if selection is None else selection.kept_idx.tolist(),
             selection=selection,
             compensation=compensation,
             input_ids=spliced.input_ids,

@@ -7,51 +7,44 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
 from pathlib import Path
 
 from llava.constants import OPTION_LETTER_SUFFIX
+from llava.conversation import question_prompt
 from llava.errors import UserError
+from llava.eval.benchmarks.native import need
+from llava.eval.benchmarks.question import Question
 from llava.eval.lines import read_text
 
 HOME = "https://huggingface.co/datasets/MMVP/MMVP"
+LAYOUT = "MMVP's folder holds Questions.csv and 'MMVP Images/1.jpg' to '300.jpg'"
 MAX_NEW_TOKENS = 512
 _COLUMNS = ("Question", "Options", "Correct Answer")
 
 
-@dataclass(frozen=True)
-class Question:
-    """One line of Questions.csv.
-
-    Attributes:
-        id: place in the file, from 0.
-        image: the photograph.
-        text: the question alone.
-        prompt: the question with its options and the answer format.
-        options: texts of the two options.
-        answer: "(a)" or "(b)".
-    """
-
-    id: int
-    image: Path
-    text: str
-    prompt: str
-    options: list[str]
-    answer: str
+def answer_record(question: Question, text: str, answer_id: str, model_id: str) -> dict:
+    """One line of the answers file that the method's own program writes; it has no answer id."""
+    return {
+        "question_id": question.question_id,
+        "prompt": question_prompt(question.prompt),
+        "answer": text,
+        "gt_answer": question.extra["gt_answer"],
+        "model_id": model_id,
+        "text_options": question.extra["text_options"],
+    }
 
 
-def read_questions(data_dir: Path) -> list[Question]:
-    """All questions of a data folder, in order.
+def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Question]:
+    """All questions, in order; ``extra`` has their options and right answers.
+
+    Args:
+        data_dir: MMVP's folder.
+        question_file: another Questions.csv.
 
     Raises:
         UserError: no such folder or file, or a line that is not a question.
     """
-    path = data_dir / "Questions.csv"
-    if not path.is_file():
-        raise UserError(
-            f"there is no {path}: MMVP's folder holds Questions.csv and 'MMVP Images/1.jpg' to "
-            f"'300.jpg'; get it from {HOME}"
-        )
+    path = question_file or need(data_dir / "Questions.csv", LAYOUT, HOME)
     rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
     missing = set(_COLUMNS) - set(rows.fieldnames or ())
     if missing:
@@ -68,7 +61,7 @@ def read_questions(data_dir: Path) -> list[Question]:
 
 
 def _question(row: dict[str, str | None], index: str | None, number: int, folder: Path) -> Question:
-    where = f"{folder / 'Questions.csv'}, question {number + 1}"
+    where = f"Questions.csv of {folder}, question {number + 1}"
     if None in row or None in row.values():
         raise UserError(f"{where}: the row has not as many cells as the header")
     before, mark, second = row["Options"].partition("(b)")
@@ -81,10 +74,11 @@ def _question(row: dict[str, str | None], index: str | None, number: int, folder
     options = [before.replace("(a)", "").strip(), second.strip()]
     lines = f"{row['Question']} Options:\nA. {options[0]}\nB. {options[1]}"
     return Question(
-        id=number,
+        key=str(number),
+        question_id=number,
         image=folder / "MMVP Images" / f"{index}.jpg",
-        text=row["Question"],
         prompt=lines + OPTION_LETTER_SUFFIX,
-        options=options,
-        answer=answer,
+        tower_question=row["Question"],  # without the options
+        max_new_tokens=MAX_NEW_TOKENS,
+        extra={"gt_answer": answer, "text_options": options},
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from llava.errors import UserError
-from llava.eval.benchmarks.mmvp import Question
+from llava.eval.benchmarks.mmvp import read_questions
+from llava.eval.benchmarks.question import Question
+from llava.eval.scoring.matching import match, need_fields
 
 
 def extract_answer(text: str) -> str:
@@ -23,56 +25,66 @@ def extract_answer(text: str) -> str:
 
 def is_right(question: Question, text: str) -> bool:
     """Whether an answer is the letter of the right option, or its text."""
-    letter = question.answer.strip("()")
-    option = question.options["ab".index(letter)]
+    letter = question.extra["gt_answer"].strip("()")
+    option = question.extra["text_options"]["ab".index(letter)]
     return extract_answer(text) in (letter, option.lower())
 
 
-def score(
-    questions: Sequence[Question], answers: Sequence[dict], allow_missing: bool = False
-) -> dict:
+def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> dict:
     """Scores answers, matched to questions by ``question_id``.
 
     Args:
-        questions: all of them, in order; neighbours are a pair.
+        data_dir: MMVP's folder; neighbouring questions are a pair.
         answers: records with question_id and answer; with duplicates the last one counts.
         allow_missing: count questions without an answer as wrong instead of refusing.
 
     Returns:
         ``accuracy`` (per cent of the pairs), ``correct`` (twice the number of right pairs),
-        ``total`` (questions), ``individually_correct``, ``missing`` and ``incorrect`` (ids of the
-        wrong single answers).
+        ``total`` (questions), ``individually_correct``, ``questions`` (1 where right, by key),
+        ``missing`` and ``incorrect`` (ids).
 
     Raises:
-        UserError: an answer to no question of the benchmark, or missing answers.
+        UserError: files or records that are not right, answers missing or to other questions.
     """
-    given = {record["question_id"]: record["answer"] for record in answers}
-    ids = [question.id for question in questions]
-    unknown = sorted(set(given) - set(ids), key=str)
-    missing = [i for i in ids if i not in given]
-    if unknown:
-        raise UserError(
-            f"{len(unknown)} answers are to no question of this benchmark (question_id "
-            f"{_first(unknown)}): is this the answers file of another one?"
-        )
-    if missing and not allow_missing:
-        raise UserError(
-            f"{len(missing)} of {len(ids)} questions have no answer (question_id "
-            f"{_first(missing)}): answer them, or count them as wrong with --allow-missing"
-        )
-    right = [q.id in given and is_right(q, given[q.id]) for q in questions]
+    need_fields(answers, ("answer",))
+    questions = read_questions(data_dir)
+    ids = {question.key: question.question_id for question in questions}
+    records = [record | {"text": record["answer"]} for record in answers]
+    matched = match(ids, records, _find(questions), allow_missing)
+    texts = matched.texts
+    right = [q.key in texts and is_right(q, texts[q.key]) for q in questions]
     # With an odd number of questions the last is a pair of its own, worth one.
     pairs = [right[i : i + 2] for i in range(0, len(right), 2)]
     correct = sum(len(pair) for pair in pairs if all(pair))
     return {
-        "accuracy": 100 * correct / len(right) if right else 0.0,
+        "accuracy": 100 * correct / len(right),
         "correct": correct,
         "total": len(right),
         "individually_correct": sum(right),
-        "missing": missing,
-        "incorrect": [i for i, ok in zip(ids, right) if not ok],
+        "incorrect": [q.question_id for q, ok in zip(questions, right) if not ok],
+        "questions": {q.key: int(ok) for q, ok in zip(questions, right)},
+        "missing": matched.missing,
     }
 
 
-def _first(ids: Sequence[object]) -> str:
-    return ", ".join(str(i) for i in ids[:5]) + (", ..." if len(ids) > 5 else "")
+def headline(scores: dict) -> str:
+    """The scores in one line."""
+    return (
+        f"MMVP: pair accuracy {scores['accuracy']:.2f}% ({scores['correct'] // 2} of "
+        f"{scores['total'] // 2} pairs, {scores['individually_correct']} of {scores['total']} "
+        "single answers)"
+    )
+
+
+def _find(questions: Sequence[Question]) -> Callable[[dict], str | None]:
+    """By id; a record's prompt, where it has one, must ask the question too."""
+    known = {question.question_id: question for question in questions}
+
+    def find(record: dict) -> str | None:
+        question = known.get(record["question_id"])
+        fits = question is not None and question.tower_question in str(
+            record.get("prompt", question.tower_question)
+        )
+        return question.key if fits else None
+
+    return find

@@ -1,0 +1,60 @@
+"""Answers a benchmark: ``python -m llava.eval.answer BENCHMARK --data-dir ... --answers-file ...``.
+
+Started again after an interruption, the same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from llava.errors import UserError
+from llava.eval.arguments import AskArguments
+from llava.eval.benchmarks.registry import BENCHMARKS, reader
+from llava.eval.command import run_benchmark_command
+from llava.eval.run import Run, answer_questions
+from llava.model.builder import flag
+
+
+@dataclass
+class AnswerArguments(AskArguments):
+    """Flags of the command."""
+
+    data_dir: Optional[str] = flag("The benchmark's data. Default: playground/data/eval/BENCHMARK.")
+    question_file: Optional[str] = flag(
+        "LLaVA's question file. Default: the one in the data folder; without it the questions are "
+        "built from the benchmark's own data."
+    )
+    answers_file: Optional[str] = flag("Where the answers go, JSON lines.")
+
+
+def answer(benchmark: str, args: AnswerArguments) -> int:
+    """Answers a benchmark's questions; the exit status says whether all went well."""
+    if args.answers_file is None:
+        raise UserError("say where the answers go: --answers-file FILE")
+    if args.model_path is None:
+        raise UserError("say which model: --model-path FOLDER, or a name on the Hugging Face hub")
+    module = reader(benchmark)
+    data_dir = Path(args.data_dir or f"playground/data/eval/{benchmark}")
+    question_file = None if args.question_file is None else Path(args.question_file)
+    run = Run(
+        benchmark=benchmark,
+        questions=module.read_questions(data_dir, question_file),
+        answer_record=module.answer_record,
+        answers_file=Path(args.answers_file),
+        model_id=Path(args.model_path).name,
+    )
+    return answer_questions(run, args)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command."""
+    return run_benchmark_command(
+        AnswerArguments, answer, BENCHMARKS, "llava.eval.answer", __doc__.splitlines()[0], argv
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""A benchmark run: questions in, an answers file out, however often it is interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import resource
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import shortuuid
+from tqdm import tqdm
+
+from llava.errors import UserError
+from llava.eval.arguments import AskArguments
+from llava.eval.benchmarks.question import Question
+from llava.eval.command import SOME_FAILED
+from llava.eval.engine import Clock, Outcome, Request, Unit, answer_units, units_by_length
+from llava.eval.journal import Journal
+from llava.eval.processes import Processes
+from llava.model.builder import load_from_arguments, locate_parts
+from llava.model.fingerprint import fingerprint
+from llava.model.llava_arch import Answer
+from llava.model.multimodal_encoder import clip_encoder
+
+AnswerRecord = Callable[[Question, str, str, str], dict]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run is about.
+
+    Attributes:
+        benchmark: its name.
+        questions: all of them, in the order of the answers file.
+        answer_record: makes a line of the answers file of a question, an answer, an answer id and
+            a model id.
+        answers_file: where the answers go.
+        model_id: names the model in the answers file.
+    """
+
+    benchmark: str
+    questions: Sequence[Question]
+    answer_record: AnswerRecord
+    answers_file: Path
+    model_id: str
+
+
+def answer_questions(run: Run, args: AskArguments) -> int:
+    """Answers all questions that have no answer yet; with several processes, together.
+
+    Returns:
+        The exit status: 0, or SOME_FAILED where a question could not be answered.
+
+    Raises:
+        UserError: the run cannot begin or go on; what was answered is kept.
+    """
+    processes = Processes(args.device)
+    args = dataclasses.replace(args, device=processes.device)
+    units = units_by_length([_request(question, args) for question in run.questions], args.batch_size)
+    with _open_journal(run, args, processes) as journal:
+        done = _answered(processes.gather(journal.outcomes()))
+        # Whole units are answered again, even when some of their questions are done: then each
+        # answer is computed in the same company as in an undisturbed run.
+        todo = [unit for unit in units if any(r.id not in done for batch in unit for r in batch)]
+        clock = Clock()
+        _answer_share(run, args, processes, processes.share(todo), done, journal, clock)
+        outcomes = _latest(processes.gather(journal.outcomes()))
+        if processes.is_first:
+            _publish(run, journal, outcomes)
+    return _report(run, processes, outcomes, clock)
+
+
+def _answer_share(
+    run: Run,
+    args: AskArguments,
+    processes: Processes,
+    units: Sequence[Unit],
+    done: set[str],
+    journal: Journal,
+    clock: Clock,
+) -> None:
+    """Answers the units of this process into its journal."""
+    if not units:
+        return
+    model = load_from_arguments(args)
+    questions = {question.key: question for question in run.questions}
+    total = sum(len(batch) for unit in units for batch in unit)
+    outcomes = answer_units(model, units, clock)
+    progress = tqdm(
+        outcomes, run.benchmark, total, unit="question", smoothing=0, disable=not processes.is_first
+    )
+    for outcome in progress:
+        if outcome.request.id in done:
+            continue
+        if outcome.error is not None:
+            tqdm.write(f"error: question {outcome.request.id}: {outcome.error}", file=sys.stderr)
+        journal.append(_line(run, questions[outcome.request.id], outcome))
+
+
+def _request(question: Question, args: AskArguments) -> Request:
+    return Request(
+        id=question.key,
+        image=question.image,
+        question=question.prompt,
+        tower_question=question.tower_question,
+        visual_token_num=args.visual_token_num,
+        text_token_num=args.text_token_num,
+        seed=args.seed,
+        max_new_tokens=question.max_new_tokens,
+        no_image=args.no_image,
+    )
+
+
+def _line(run: Run, question: Question, outcome: Outcome) -> dict:
+    """A line of the journal."""
+    if outcome.answer is None:
+        return {"key": question.key, "error": outcome.error}
+    # Derived, not drawn: the same run gives the same file.
+    answer_id = shortuuid.uuid(name=f"{run.model_id} {run.benchmark} {question.key}")
+    record = run.answer_record(question, outcome.answer.text, answer_id, run.model_id)
+    return {"key": question.key, "record": record, "trace": _trace(outcome.answer)}
+
+
+def _trace(answer: Answer) -> dict:
+    """What a report shows of an answer beside its text."""
+    compensation = answer.compensation
+    return {
+        "kept_idx": answer.kept_idx,
+        "captions": compensation and compensation.captions,
+        "selector_scores": compensation and compensation.scores,
+        "chosen_index": compensation and compensation.chosen_index,
+    }
+
+
+def _open_journal(run: Run, args: AskArguments, processes: Processes) -> Journal:
+    """The journal of this process. The first process checks the settings before the others begin.
+
+    Raises:
+        UserError: on every process, when one of them cannot begin.
+    """
+    journal, error = None, None
+    for turn in (processes.is_first, not processes.is_first):
+        if turn:
+            try:
+                settings = run_settings(run, args)
+                journal = Journal(run.answers_file, settings, processes.rank, processes.is_first)
+            except UserError as problem:
+                error = str(problem)
+        processes.wait()
+    errors = [problem for problem in processes.gather(error) if problem]
+    if errors:
+        if journal is not None:
+            journal.close()
+        raise UserError(errors[0])
+    return journal
+
+
+def run_settings(run: Run, args: AskArguments) -> dict:
+    """All that the answers depend on, JSON: a run with others does not continue the file."""
+    asked = [(q.key, q.prompt, q.tower_question, q.max_new_tokens) for q in run.questions]
+    budget = args.visual_token_num
+    return {
+        "benchmark": run.benchmark,
+        "model_id": run.model_id,
+        "questions": hashlib.sha256(json.dumps(asked).encode()).hexdigest(),
+        "visual_token_num": clip_encoder.VISUAL_TOKEN_NUM if budget is None else budget,
+        "text_token_num": args.text_token_num,
+        "seed": args.seed,
+        "no_image": args.no_image,
+        "compensation": args.compensation,
+        "dtype": args.dtype,
+        "device": args.device.split(":")[0],
+        "patch_post_layernorm": args.patch_post_layernorm,
+        "text_selection": args.text_selection,
+        "checkpoints": {part: fingerprint(path) for part, path in locate_parts(args).items()},
+        "versions": {name: version(name) for name in ("torch", "transformers", "open_clip_torch")},
+    }
+
+
+def _latest(journals: Sequence[dict[str, dict]]) -> dict[str, dict]:
+    """The outcomes of all processes; an answer goes before an error."""
+    merged: dict[str, dict] = {}
+    for outcomes in journals:
+        for key, outcome in outcomes.items():
+            if "record" in outcome or key not in merged:
+                merged[key] = outcome
+    return merged
+
+
+def _answered(journals: Sequence[dict[str, dict]]) -> set[str]:
+    return {key for key, outcome in _latest(journals).items() if "record" in outcome}
+
+
+def _publish(run: Run, journal: Journal, outcomes: dict[str, dict]) -> None:
+    """Writes the answers file, in the order of the questions."""
+    found = [outcomes.get(question.key, {}) for question in run.questions]
+    journal.publish(outcome["record"] for outcome in found if "record" in outcome)
+
+
+def _report(run: Run, processes: Processes, outcomes: dict[str, dict], clock: Clock) -> int:
+    """Says how it went; the exit status."""
+    failed = [q for q in run.questions if "record" not in outcomes.get(q.key, {})]
+    if processes.is_first:
+        answered = len(run.questions) - len(failed)
+        print(f"{answered} of {len(run.questions)} questions answered: {run.answers_file}")
+        if clock.model:
+            print(
+                f"{clock.wall:.1f} s, of which the model {clock.model:.1f} s (engine overhead "
+                f"{100 * clock.overhead:.1f}%, loading excluded), peak memory "
+                f"{peak_memory():.2f} GiB"
+            )
+        if failed:
+            print(
+                f"{len(failed)} questions failed; the same command tries them again", file=sys.stderr
+            )
+    return SOME_FAILED if failed else 0
+
+
+def peak_memory() -> float:
+    """Most memory that this process has had so far, GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
