@@ -1,8 +1,8 @@
 """Captions compared with references: the metrics of pycocoevalcap, with any Java there is.
 
 pycocoevalcap starts whatever ``java`` is first in PATH, with the machine's character set, and
-writes into its own folder. So its two Java programs (the PTB tokenizer and METEOR) are started here,
-with the same arguments; CIDEr, BLEU and ROUGE-L are its Python.
+writes into its own folder. So its two Java programs (the PTB tokenizer and METEOR) are started
+here, with the same arguments; CIDEr, BLEU and ROUGE-L are its Python.
 """
 
 from __future__ import annotations
