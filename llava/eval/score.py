@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Optional
 
 from llava.errors import UserError
-from llava.eval.benchmarks.registry import BENCHMARKS, MAIN_NUMBERS, main_number, scorer
+from llava.eval.benchmarks.registry import BENCHMARKS, main_number, scorer
 from llava.eval.command import run_benchmark_command
 from llava.eval.journal import read_settings
 from llava.eval.lines import check_target, read_lines, write_json
@@ -23,6 +23,7 @@ class ScoreArguments:
     answers_file: Optional[str] = flag("The answers, JSON lines.")
     json: Optional[str] = flag("Where the scores go as JSON.")
     allow_missing: bool = flag("Count questions without an answer as wrong.", False)
+    upload: Optional[str] = flag("MMBench: where the .xlsx for its evaluation server goes.")
 
 
 def read_answers(path: Path) -> list[dict]:
@@ -45,16 +46,17 @@ def score(benchmark: str, args: ScoreArguments) -> int:
         raise UserError("say which answers: --answers-file FILE")
     data_dir = Path(args.data_dir or f"playground/data/eval/{benchmark}")
     answers_file = Path(args.answers_file)
-    if args.json is not None:
-        check_target(Path(args.json))
-    module = scorer(benchmark)
-    scores = module.score(data_dir, read_answers(answers_file), args.allow_missing)
+    if args.upload is not None and benchmark != "mmbench":
+        raise UserError("--upload is for mmbench: the others have no server to upload to")
+    for target in filter(None, (args.json, args.upload)):
+        check_target(Path(target))
+    module, answers = scorer(benchmark), read_answers(answers_file)
+    scores = module.score(data_dir, answers, args.allow_missing)
+    if args.upload is not None:
+        module.write_upload(data_dir, answers, Path(args.upload))
     about = {
         "benchmark": benchmark,
-        "main_number": {
-            "name": MAIN_NUMBERS[benchmark],
-            "value": main_number(benchmark, scores),
-        },
+        "main_number": main_number(benchmark, scores),
         "data_dir": str(data_dir),
         "answers_file": str(answers_file),
         "settings": read_settings(answers_file),

@@ -15,20 +15,20 @@ from typing import Optional
 from tqdm import tqdm
 
 from llava.errors import UserError
+from llava.eval.arguments import AskArguments
 from llava.eval.command import SOME_FAILED, run_command
 from llava.eval.engine import Clock, Outcome, Request, answer_units, units_in_order
 from llava.eval.figure import draw_trace
 from llava.eval.lines import LineWriter, check_target, read_lines
 from llava.mm_utils import load_image
-from llava.model.builder import ModelArguments, flag, load_from_arguments
-from llava.model.llava_arch import DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED, Answer
+from llava.model.builder import flag, load_from_arguments
+from llava.model.llava_arch import DEFAULT_MAX_NEW_TOKENS, Answer
 
-_MODEL_FIELDS = {field.name for field in dataclasses.fields(ModelArguments)}
 _REQUEST_KEYS = {field.name for field in dataclasses.fields(Request)}
 
 
 @dataclass
-class TraceArguments(ModelArguments):
+class TraceArguments(AskArguments):
     """Flags of the command."""
 
     image: Optional[str] = flag("An image file (one question).")
@@ -43,16 +43,7 @@ class TraceArguments(ModelArguments):
     )
     output: Optional[str] = flag("Where the JSON lines go. One question: default standard output.")
     figure: Optional[str] = flag("A PNG of what was kept, written and answered (one question).")
-    visual_token_num: Optional[int] = flag(
-        "Visual tokens to keep. Default: VISUAL_TOKEN_NUM in "
-        "llava/model/multimodal_encoder/clip_encoder.py."
-    )
-    text_token_num: Optional[int] = flag(
-        "Tokens that the question picks. Default: the paper's number for this budget."
-    )
-    seed: int = flag("Seed of the one random draw.", DEFAULT_SEED)
     max_new_tokens: int = flag("Longest answer in tokens.", DEFAULT_MAX_NEW_TOKENS)
-    batch_size: int = flag("Questions at once. Results do not depend on it.", 8)
 
 
 def answer_record(answer: Answer) -> dict:
@@ -133,7 +124,7 @@ def _request(value: dict, args: TraceArguments, folder: Path, where: str) -> Req
 
 def _defaults(args: TraceArguments) -> dict:
     """What a request takes from the flags."""
-    names = ("visual_token_num", "text_token_num", "seed", "max_new_tokens")
+    names = ("visual_token_num", "text_token_num", "seed", "max_new_tokens", "no_image")
     return {name: getattr(args, name) for name in names}
 
 

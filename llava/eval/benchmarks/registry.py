@@ -9,15 +9,15 @@ from llava.errors import UserError
 
 BENCHMARKS = ("mme", "mmbench", "pope", "mmvp", "seed", "gqa", "flickr")
 
-# The number that a benchmark is quoted with, as a path in its scores.
+# The number that a benchmark is quoted with, as a path in its scores; the first that is there.
 MAIN_NUMBERS = {
-    "mme": "total",
-    "mmbench": "overall",
-    "pope": "average.f1",
-    "mmvp": "accuracy",
-    "seed": "total",
-    "gqa": "accuracy",
-    "flickr": "CIDEr",
+    "mme": ("total",),
+    "mmbench": ("overall",),
+    "pope": ("average.f1",),
+    "mmvp": ("accuracy",),
+    "seed": ("total",),
+    "gqa": ("accuracy",),
+    "flickr": ("CIDEr", "five_references.CIDEr"),
 }
 
 
@@ -39,12 +39,15 @@ def scorer(benchmark: str) -> ModuleType:
     return _module("scoring", benchmark)
 
 
-def main_number(benchmark: str, scores: dict) -> float:
-    """The number that a benchmark is quoted with."""
-    value = scores
-    for name in MAIN_NUMBERS[benchmark].split("."):
-        value = value[name]
-    return value
+def main_number(benchmark: str, scores: dict) -> dict:
+    """The number that a benchmark is quoted with: its name and its value."""
+    for path in MAIN_NUMBERS[benchmark]:
+        value: object = scores
+        for name in path.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if value is not None:
+            return {"name": path, "value": value}
+    raise KeyError(benchmark)
 
 
 def _module(kind: str, benchmark: str) -> ModuleType:

@@ -23,21 +23,31 @@ class Matched:
     missing: list[int | str]
 
 
-def find_by_id(questions: Sequence[Question]) -> Callable[[dict], str | None]:
+def same_first_line(question: Question, prompt: str) -> bool:
+    """Whether a record's prompt asks a question, in whatever form the answer is wanted."""
+    return prompt.split("\n", 1)[0] == question.tower_question
+
+
+def find_by_id(
+    questions: Sequence[Question], asks: Callable[[Question, str], bool] = same_first_line
+) -> Callable[[dict], str | None]:
     """Finds the key of the question that a record answers, or None.
 
     The id must fit, its JSON type included, and so must the question itself where the record has a
     prompt: two benchmarks can both number their questions from 1.
+
+    Args:
+        questions: all of them.
+        asks: whether a record's prompt asks a question.
     """
     known = {question.question_id: question for question in questions}
 
     def find(record: dict) -> str | None:
         question = known.get(record["question_id"])
-        if question is None:
+        prompt = record.get("prompt")
+        if question is None or (prompt is not None and not asks(question, str(prompt))):
             return None
-        prompt = record.get("prompt", question.prompt)
-        asked = prompt.split("\n", 1)[0] if isinstance(prompt, str) else None
-        return question.key if asked == question.tower_question else None
+        return question.key
 
     return find
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from llava.eval.benchmarks.mmvp import read_questions
 from llava.eval.benchmarks.question import Question
-from llava.eval.scoring.matching import match, need_fields
+from llava.eval.scoring.matching import find_by_id, match, need_fields
 
 
 def extract_answer(text: str) -> str:
@@ -50,7 +49,7 @@ def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> d
     questions = read_questions(data_dir)
     ids = {question.key: question.question_id for question in questions}
     records = [record | {"text": record["answer"]} for record in answers]
-    matched = match(ids, records, _find(questions), allow_missing)
+    matched = match(ids, records, find_by_id(questions, _asks), allow_missing)
     texts = matched.texts
     right = [q.key in texts and is_right(q, texts[q.key]) for q in questions]
     # With an odd number of questions the last is a pair of its own, worth one.
@@ -76,15 +75,6 @@ def headline(scores: dict) -> str:
     )
 
 
-def _find(questions: Sequence[Question]) -> Callable[[dict], str | None]:
-    """By id; a record's prompt, where it has one, must ask the question too."""
-    known = {question.question_id: question for question in questions}
-
-    def find(record: dict) -> str | None:
-        question = known.get(record["question_id"])
-        fits = question is not None and question.tower_question in str(
-            record.get("prompt", question.tower_question)
-        )
-        return question.key if fits else None
-
-    return find
+def _asks(question: Question, prompt: str) -> bool:
+    """Whether a record's prompt, a whole conversation, asks a question."""
+    return question.tower_question in prompt
