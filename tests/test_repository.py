@@ -63,7 +63,7 @@ def test_the_mmvp_script(tmp_path, tiny_flags, monkeypatch):
         "VISUAL_TOKEN_NUM": "20",
         "PYTHON": sys.executable,
     }
-    command = ["bash", str(ROOT / "scripts/v1_5/eval/mmvp.sh"), *flags, "--max-new-tokens", "2"]
+    command = ["bash", str(ROOT / "scripts/v1_5/eval/mmvp.sh"), *flags]
     environment = os.environ | settings
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

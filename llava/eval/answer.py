@@ -12,7 +12,7 @@ from typing import Optional
 
 from llava.errors import UserError
 from llava.eval.arguments import AskArguments
-from llava.eval.benchmarks.registry import BENCHMARKS, reader
+from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT, data_folder, reader
 from llava.eval.command import run_benchmark_command
 from llava.eval.run import Run, answer_questions
 from llava.model.builder import flag
@@ -22,7 +22,8 @@ from llava.model.builder import flag
 class AnswerArguments(AskArguments):
     """Flags of the command."""
 
-    data_dir: Optional[str] = flag("The benchmark's data. Default: playground/data/eval/BENCHMARK.")
+    data_dir: Optional[str] = flag("The benchmark's data. Default: its folder under --data-root.")
+    data_root: str = flag("Folder with the data of all benchmarks.", DATA_ROOT)
     question_file: Optional[str] = flag(
         "LLaVA's question file. Default: the one in the data folder; without it the questions are "
         "built from the benchmark's own data."
@@ -37,7 +38,7 @@ def answer(benchmark: str, args: AnswerArguments) -> int:
     if args.model_path is None:
         raise UserError("say which model: --model-path FOLDER, or a name on the Hugging Face hub")
     module = reader(benchmark)
-    data_dir = Path(args.data_dir or f"playground/data/eval/{benchmark}")
+    data_dir = data_folder(benchmark, args.data_dir, args.data_root)
     question_file = None if args.question_file is None else Path(args.question_file)
     run = Run(
         benchmark=benchmark,

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Optional
 
 from llava.errors import UserError
-from llava.eval.benchmarks.registry import BENCHMARKS, main_number, scorer
+from llava.eval.benchmarks.registry import (
+    BENCHMARKS,
+    DATA_ROOT,
+    data_folder,
+    main_number,
+    scorer,
+)
 from llava.eval.command import run_benchmark_command
 from llava.eval.journal import read_settings
 from llava.eval.lines import check_target, read_lines, write_json
@@ -19,7 +25,8 @@ from llava.model.builder import flag
 class ScoreArguments:
     """Flags of the command."""
 
-    data_dir: Optional[str] = flag("The benchmark's data. Default: playground/data/eval/BENCHMARK.")
+    data_dir: Optional[str] = flag("The benchmark's data. Default: its folder under --data-root.")
+    data_root: str = flag("Folder with the data of all benchmarks.", DATA_ROOT)
     answers_file: Optional[str] = flag("The answers, JSON lines.")
     json: Optional[str] = flag("Where the scores go as JSON.")
     allow_missing: bool = flag("Count questions without an answer as wrong.", False)
@@ -44,7 +51,7 @@ def score(benchmark: str, args: ScoreArguments) -> int:
     """Prints the headline and writes all numbers."""
     if args.answers_file is None:
         raise UserError("say which answers: --answers-file FILE")
-    data_dir = Path(args.data_dir or f"playground/data/eval/{benchmark}")
+    data_dir = data_folder(benchmark, args.data_dir, args.data_root)
     answers_file = Path(args.answers_file)
     if args.upload is not None and benchmark != "mmbench":
         raise UserError("--upload is for mmbench: the others have no server to upload to")

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 from llava.errors import UserError
 
-BENCHMARKS = ("mme", "mmbench", "pope", "mmvp", "seed", "gqa", "flickr")
+# Benchmark -> what its folder is called, LLaVA's (or the method's) name first.
+FOLDERS = {
+    "mme": ("MME", "mme"),
+    "mmbench": ("mmbench",),
+    "pope": ("pope",),
+    "mmvp": ("mmvp", "MMVP"),
+    "seed": ("seed_bench", "seed"),
+    "gqa": ("gqa",),
+    "flickr": ("Flickr", "flickr30k", "flickr"),
+}
+BENCHMARKS = tuple(FOLDERS)
+DATA_ROOT = "playground/data/eval"
 
 # The number that a benchmark is quoted with, as a path in its scores; the first that is there.
 MAIN_NUMBERS = {
@@ -37,6 +49,14 @@ def scorer(benchmark: str) -> ModuleType:
         UserError: there is no such benchmark.
     """
     return _module("scoring", benchmark)
+
+
+def data_folder(benchmark: str, data_dir: str | None, data_root: str) -> Path:
+    """The folder of a benchmark: as given, else by its usual name under the root."""
+    if data_dir is not None:
+        return Path(data_dir)
+    folders = [Path(data_root) / name for name in FOLDERS[benchmark]]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
 def main_number(benchmark: str, scores: dict) -> dict:

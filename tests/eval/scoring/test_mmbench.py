@@ -132,10 +132,10 @@ def test_of_duplicates_the_last_one_counts_and_strangers_are_ignored(data_dir):
 @pytest.mark.parametrize(
     "given, says",
     [
-        (answers({"3": "A", 77: "B"}), "none of the 2 answers is to a row of MMBench"),
-        ([{"question_id": 3, "text": "A"}, {"question_id": 4}], "line 2 of the answers has no"),
-        ([{"question_id": [3], "text": "A"}], "line 1 of the answers has no"),
-        ([{"question_id": 3, "text": None}], "line 1 of the answers has no"),
+        (answers({"3": "A", 77: "B"}), "1 of 2 answers are, by id and question, to no question"),
+        ([{"question_id": 3, "text": "A"}, {"question_id": 4}], "line 2 of the answers file has no"),
+        ([{"question_id": [3], "text": "A"}], "line 1 of the answers file has no"),
+        ([{"question_id": 3, "text": None}], "line 1 of the answers file has no"),
         ([], "5 of 5 questions have no answer"),
     ],
 )
@@ -164,7 +164,7 @@ def test_the_file_for_upload(data_dir, tmp_path):
     assert rows[0] == (3, "Which?", "red", "blue", None, None, "A (red)", "A", "dev")
     assert [row[6] for row in rows] == ["A (red)", None, None, None, "=A1"]
     assert openpyxl.load_workbook(path).active["G6"].data_type == "s"
-    with pytest.raises(UserError, match="another benchmark"):
+    with pytest.raises(UserError, match="answers file of another one"):
         write_upload(data_dir, answers({"v1": "A"}), path)
     with pytest.raises(UserError, match="cannot write"):
         write_upload(data_dir, answers(RIGHT), tmp_path / "gone" / "upload.xlsx")
