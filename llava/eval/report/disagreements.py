@@ -11,11 +11,11 @@ from pathlib import Path
 from llava.errors import UserError
 from llava.eval.benchmarks.question import Question
 from llava.eval.report.journal import Entry, read_entries
-from llava.eval.report.runs import ACCM, FLOOR, FULL, PRUNE, Run
+from llava.eval.report.runs import ACCM, BENCHMARKS, FLOOR, FULL, PRUNE, Run
 from llava.eval.report.thumbnails import Thumbnail, thumbnails
 
 ReadQuestions = Callable[[str, Path], Sequence[Question]]
-_GAP = 0.5  # scores this far apart are a disagreement, also where answers are not right or wrong
+GAP = 0.5  # scores this far apart are a disagreement, also where answers are not right or wrong
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def choose_pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
 def _differing(first: Run, second: Run) -> list[str]:
     """Keys of the questions with a gap, the widest in front, else in the order of the first run."""
     gaps = {key: abs(score - second.scores[key]) for key, score in first.scores.items()}
-    return sorted((key for key, gap in gaps.items() if gap >= _GAP), key=lambda key: -gaps[key])
+    return sorted((key for key, gap in gaps.items() if gap >= GAP), key=lambda key: -gaps[key])
 
 
 def _disagreement(
@@ -179,6 +179,6 @@ class _Details:
             except UserError as error:
                 reasons.append(str(error))
         if reasons:
-            where = runs[0].benchmark
+            where = BENCHMARKS[runs[0].benchmark]
             self.notes.append(f"Pictures and questions of {where} are left out: {reasons[0]}.")
         return {}

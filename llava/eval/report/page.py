@@ -9,16 +9,24 @@ from html import escape
 
 from llava.eval.report.case import case_card
 from llava.eval.report.comparison import Comparison, Row
-from llava.eval.report.disagreements import Disagreement
+from llava.eval.report.disagreements import GAP, Disagreement
 from llava.eval.report.plot import LARGE, SMALL, accuracy_chart, mark, method_styles
-from llava.eval.report.runs import ACCM, BENCHMARKS, FLOOR, FULL, Run
+from llava.eval.report.runs import ACCM, BENCHMARKS, FLOOR, FULL, UNBOUNDED, Run
 from llava.eval.report.statistics import Sampled
 from llava.eval.report.style import STYLE
 from llava.eval.report.table import EXPLANATION, bound, main_number
 
+_INTERVAL = "<small>95% interval</small>"
 _COLUMNS = (
-    "Method", "Tokens", "Main number", "% of full", "Mean score, %", "% of full", "Floor to full, %", ""
-)  # fmt: skip
+    "Method",
+    "Tokens",
+    "Main",
+    "of full, %",
+    f"Mean, %{_INTERVAL}",
+    f"of full, %{_INTERVAL}",
+    f"Floor to full, %{_INTERVAL}",
+    "",
+)
 
 
 def render_page(
@@ -67,15 +75,15 @@ def _lead(comparison: Comparison) -> str:
         return ""
     row = min(rows, key=lambda row: row.tokens)
     of_all = f" of {row.num_patches}" if row.num_patches else ""
-    where = f"over {len({r.benchmark for r in comparison.rows})} benchmarks, the mean of"
+    where = f"Averaged over {len({r.benchmark for r in comparison.rows})} benchmarks"
     if row.benchmark is not None:
-        where = f"on {row.title},"
+        where = f"On {row.title}"
     way = ""
     if row.recovered is not None:
-        way = f", and <b>{_with_interval(row.recovered)}</b> of the way up from no image at all"
+        way = f" and covers <b>{_with_interval(row.recovered)}</b> of the way up from no image at all"
     return (
-        f'<p class="lead">With {row.tokens}{of_all} visual tokens, {where} {escape(row.model)} with '
-        f"{row.method} keeps <b>{_with_interval(row.of_full)}</b> of the full-token score{way}.</p>"
+        f'<p class="lead">{where}, {escape(row.model)} with {row.method} and {row.tokens}{of_all} visual '
+        f"tokens keeps <b>{_with_interval(row.of_full)}</b> of the full-token score{way}.</p>"
     )
 
 
@@ -167,11 +175,11 @@ def _way(recovered: Sampled, style: int) -> str:
     """Floor at the left, full at the right, and between them how far the method came."""
 
     def x(share: float) -> float:
-        return 12 + 108 * min(max(share, -0.08), 1.08)
+        return 8 + 88 * min(max(share, -0.08), 1.08)
 
     value, low, high = (x(share) for share in (recovered.value, recovered.low, recovered.high))
     return (
-        '<svg viewBox="0 0 132 16" aria-hidden="true"><path class="way" d="M12 8H120"/>'
+        '<svg viewBox="0 0 104 16" aria-hidden="true"><path class="way" d="M8 8H96"/>'
         f'<path class="range" d="M{low:.1f} 8H{high:.1f}"/>{mark(value, 8, style)}</svg>'
     )
 
@@ -185,29 +193,35 @@ def _disagreements(found: Sequence[Disagreement], left_out: Sequence[str]) -> st
         pairs = list(group)
         shown = sum(len(pair.cases) for pair in pairs)
         count = f"{len(pairs)} pair{'s' * (len(pairs) > 1)} of runs, {shown} questions shown"
-        inside = "".join(_pair(pair) for pair in pairs)
+        inside = "".join(_pair(pair, is_open=pair is pairs[0]) for pair in pairs)
         parts.append(
             f"<details><summary>{BENCHMARKS[name]}<span>{count}</span></summary>{inside}</details>"
         )
     return "\n".join(parts)
 
 
-def _pair(pair: Disagreement) -> str:
+def _pair(pair: Disagreement, is_open: bool) -> str:
     first, second = escape(pair.first.label), escape(pair.second.label)
+    model = f", {escape(pair.first.model)}"
     if pair.first.model != pair.second.model:
-        first = f"{escape(pair.first.model)} ({first})"
-        second = f"{escape(pair.second.model)} ({second})"
+        first, second = f"{escape(pair.first.model)}, {first}", f"{escape(pair.second.model)}, {second}"
+        model = ""
     total = len(pair.first.scores)
     agreed = total - pair.better_first - pair.better_second
     text = (
         f"Only {first} right: {pair.better_first:,}. Only {second} right: {pair.better_second:,}. "
         f"Alike: {agreed:,} of {total:,}."
     )
+    if pair.first.benchmark in UNBOUNDED:
+        text = (
+            f"Higher by {GAP:g} or more: {first} {pair.better_first:,} times, {second} "
+            f"{pair.better_second:,} times, of {total:,}. The widest gaps come first."
+        )
     cards = "".join(case_card(case) for case in pair.cases)
-    model = "" if pair.first.model != pair.second.model else f", {escape(pair.first.model)}"
     return (
-        f'<div class="pair"><h3>{first} against {second}{model}</h3>'
-        f'<p class="faint">{text}</p>{cards}</div>'
+        f'<details class="pair"{" open" * is_open}><summary>{first} against {second}'
+        f'<span>{pair.better_first:,} to {pair.better_second:,}{model}</span></summary>'
+        f'<p class="faint">{text}</p>{cards}</details>'
     )
 
 

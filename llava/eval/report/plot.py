@@ -13,6 +13,7 @@ from llava.eval.report.table import percent
 
 _MARKS = 4  # shapes, and colours of the page, before they repeat
 _LABEL_GAP = 17  # pixels between labels at the right
+_SMALLEST_SPAN = 1  # per cent from bottom to top of a scale
 _DODGE = 5  # pixels between methods of one budget, so that interval bars do not hide each other
 
 
@@ -24,7 +25,7 @@ class Frame:
     height: int
     named: bool
     left: int = 46
-    top: int = 34
+    top: int = 46
     bottom: int = 44
 
     @property
@@ -32,8 +33,8 @@ class Frame:
         return 132 if self.named else 14
 
 
-LARGE = Frame(860, 400, named=True)
-SMALL = Frame(340, 236, named=False)
+LARGE = Frame(860, 410, named=True)
+SMALL = Frame(340, 246, named=False)
 
 
 def method_styles(rows: Sequence[Row]) -> dict[str, int]:
@@ -65,7 +66,7 @@ def accuracy_chart(title: str, rows: Sequence[Row], styles: dict[str, int], fram
     return (
         f'<svg class="chart" viewBox="0 0 {frame.width} {frame.height}" role="img" '
         f'aria-label="{escape(title)}: mean score against visual tokens">'
-        f'<text class="title" x="{frame.left}" y="15">{escape(title)}</text>{"".join(parts)}</svg>'
+        f'<text class="title" x="{frame.left}" y="14">{escape(title)}</text>{"".join(parts)}</svg>'
     )
 
 
@@ -128,7 +129,7 @@ class _Axes:
         middle = (left + self.end) / 2
         parts.append(
             f'<text class="tick mid" x="{middle:.1f}" y="{bottom + 37}">visual tokens (log scale)</text>'
-            f'<text class="tick" x="{left}" y="{self._frame.top - 5}">mean score, %</text>'
+            f'<text class="tick" x="{left}" y="{self._frame.top - 12}">mean score, %</text>'
         )
         return "".join(parts)
 
@@ -196,8 +197,10 @@ def _labels(
 
 
 def _scale(low: float, high: float) -> tuple[float, float, float]:
-    """A scale of four to eight round steps around an interval: bottom, top, step."""
-    span = max(high - low, 1e-6 * max(abs(high), 1))
-    power = 10 ** math.floor(math.log10(span / 4))
-    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if span / (power * factor) <= 6)
+    """A scale of round steps around an interval: bottom, top, step."""
+    if high - low < _SMALLEST_SPAN:  # runs that score the same
+        middle = (low + high) / 2
+        low, high = middle - _SMALLEST_SPAN / 2, middle + _SMALLEST_SPAN / 2
+    power = 10 ** math.floor(math.log10((high - low) / 4))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if high - low <= 6 * power * factor)
     return step * math.floor(low / step), step * math.ceil(high / step), step

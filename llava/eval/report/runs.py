@@ -62,7 +62,7 @@ class Run:
         """Method and budget, for people."""
         if self.tokens is None or self.method == FLOOR:
             return self.method
-        return f"{self.method}, {self.tokens} tokens"
+        return f"{self.method} ({self.tokens} tokens)"
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:

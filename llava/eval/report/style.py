@@ -20,7 +20,7 @@ body {
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans",
     "Liberation Sans", Arial, sans-serif;
 }
-main { max-width: 1120px; margin: 0 auto; padding: 56px 28px 80px; }
+main { max-width: 1140px; margin: 0 auto; padding: 56px 28px 80px; }
 h1 { font-size: 30px; line-height: 1.2; letter-spacing: -.015em; margin: 0 0 6px; }
 h2 { font-size: 20px; letter-spacing: -.01em; margin: 56px 0 14px; }
 h3 { font-size: 16px; margin: 28px 0 10px; }
@@ -47,23 +47,27 @@ p { margin: 0 0 12px; max-width: 74ch; }
 @media (max-width: 580px) { .panels { grid-template-columns: minmax(0, 1fr); } }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; }
-th, td { padding: 6px 10px; text-align: right; white-space: nowrap; }
+th, td { padding: 6px 8px; text-align: right; white-space: nowrap; }
 th { font-weight: 600; color: var(--faint); vertical-align: bottom; line-height: 1.3; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; padding-left: 2px; }
 tbody th { text-align: left; color: var(--ink); padding: 22px 2px 7px; font-size: 15px; }
 tbody th span { color: var(--faint); font-weight: 400; font-size: 13px; margin-left: 8px; }
 tbody td { border-bottom: 1px solid var(--grid); }
-td small { display: inline-block; min-width: 8.6em; color: var(--faint); font-size: 12.5px; margin-left: 5px; }
-td svg { display: block; width: 132px; height: 16px; }
+td small, thead small {
+  display: inline-block; min-width: 7em; margin-left: 7px; text-align: left; color: var(--faint);
+  font-size: 12.5px; font-weight: 400;
+}
+td.bars svg { display: block; width: 104px; height: 16px; }
 .way { stroke: var(--line); stroke-width: 6; stroke-linecap: round; }
 .range { stroke: var(--ink); stroke-width: 1.4; opacity: .6; }
-td.bars { padding-right: 2px; width: 140px; }
+td.bars { padding-right: 2px; width: 112px; }
 .dot { display: inline-block; width: 11px; height: 11px; margin-right: 7px; vertical-align: -1px; overflow: visible; }
 details { border-top: 1px solid var(--line); }
 details:last-of-type { border-bottom: 1px solid var(--line); }
 summary { cursor: pointer; padding: 12px 2px; font-weight: 600; }
 summary span { color: var(--faint); font-weight: 400; margin-left: 8px; font-size: 14px; }
-.pair { padding: 0 0 20px; }
+.pair, .pair:last-of-type { border: 0; margin: 0 0 10px 16px; }
+.pair summary { font-size: 15px; padding: 8px 2px; }
 .case {
   display: grid; grid-template-columns: 240px minmax(0, 1fr); gap: 22px; background: var(--card);
   border: 1px solid var(--line); border-radius: 10px; padding: 18px; margin: 0 0 14px;
@@ -71,6 +75,7 @@ summary span { color: var(--faint); font-weight: 400; margin-left: 8px; font-siz
 @media (max-width: 640px) { .case { grid-template-columns: minmax(0, 1fr); } }
 figure { margin: 0 0 10px; }
 figure img { display: block; width: 240px; max-width: 100%; border-radius: 6px; }
+figure:last-child { margin: 0; }
 figcaption { color: var(--faint); font-size: 12.5px; margin-top: 4px; }
 .question { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0 0 12px; }
 .question b { font-weight: 600; } .question span, .key { color: var(--faint); font-size: 13px; }
