@@ -46,7 +46,9 @@ def write_report(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make the folder {folder} ({error.strerror}): name another") from error
+        raise UserError(
+            f"cannot make the folder {folder} ({error.strerror}): name another"
+        ) from error
     write_text(folder / "report.md", markdown_report(comparison))
     write_text(folder / "report.csv", csv_table(comparison))
     write_text(folder / "report.html", page)
@@ -58,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m llava.eval.report", description=__doc__.splitlines()[0], allow_abbrev=False
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", type=Path, help="JSON of llava.eval.score")
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", type=Path, help="JSON of llava.eval.score"
+    )
     parser.add_argument(
         "--output", required=True, metavar="DIR", type=Path, help="Where the report goes."
     )

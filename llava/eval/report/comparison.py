@@ -67,7 +67,7 @@ def compare(runs: Sequence[Run], seed: int = SEED) -> Comparison:
         members = [run for run in runs if run.benchmark == benchmark]
         keys = list(members[0].scores)
         scores = np.array([[run.scores[key] for key in keys] for run in members])
-        # Each benchmark has draws of its own, so that a mean over them is one of independent numbers.
+        # Each benchmark has draws of its own: a mean over them is one of independent numbers.
         means = sampled_means(scores, (seed, list(BENCHMARKS).index(benchmark)))
         for model in dict.fromkeys(run.model for run in members):
             of_model = [(run, mean) for run, mean in zip(members, means) if run.model == model]
@@ -132,7 +132,7 @@ def _missing_notes(members: Sequence[tuple[Run, Sampled]]) -> list[str]:
 
 
 def _mean_rows(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """A row for each model, method and budget that has all benchmarks; those that do not, as notes."""
+    """A row for each model, method and budget that has all benchmarks; notes on the others."""
     benchmarks = list(dict.fromkeys(row.benchmark for row in rows))
     if len(benchmarks) < 2:
         return [], []

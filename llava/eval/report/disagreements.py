@@ -1,4 +1,4 @@
-"""The questions that one run gets right and another wrong, with all that was written down of them."""
+"""The questions that one run gets right and another wrong, with what was written down of them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def find_disagreements(
 
 
 def choose_pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
-    """Full and pruned-only runs, each against ACCM at its budgets; if there are none, the first two.
+    """Full and pruned-only runs, each against ACCM at its budgets; else the first two runs.
 
     Args:
         runs: those of one benchmark.
@@ -159,7 +159,9 @@ class _Details:
 
     def _read_entries(self, run: Run, keys: set[str]) -> dict[str, Entry]:
         if run.answers_file is None:
-            self.notes.append(f"{run.path} names no answers file: answers and captions are left out.")
+            self.notes.append(
+                f"{run.path} names no answers file: answers and captions are left out."
+            )
             return {}
         try:
             return read_entries(run.answers_file, keys)

@@ -47,10 +47,10 @@ def read_entries(answers_file: Path, keys: Collection[str]) -> dict[str, Entry]:
     entries = {}
     for journal in journals:
         for _, value in read_lines(journal):
-            if isinstance(value, dict) and isinstance(value.get("key"), str) and value["key"] in keys:
-                entry = _entry(value)
-                if entry is not None:
-                    entries[value["key"]] = entry
+            key = value.get("key") if isinstance(value, dict) else None
+            entry = _entry(value) if isinstance(key, str) and key in keys else None
+            if entry is not None:
+                entries[key] = entry
     return entries
 
 

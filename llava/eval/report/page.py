@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from html import escape
 
@@ -62,7 +61,9 @@ def render_page(
 
 def _header(comparison: Comparison, runs: Sequence[Run]) -> str:
     models = ", ".join(dict.fromkeys(run.model for run in runs))
-    benchmarks = ", ".join(BENCHMARKS[name] for name in dict.fromkeys(run.benchmark for run in runs))
+    benchmarks = ", ".join(
+        BENCHMARKS[name] for name in dict.fromkeys(run.benchmark for run in runs)
+    )
     head = f'<h1>Evaluation report</h1>\n<p class="faint">{escape(models)} on {benchmarks}</p>'
     return f"{head}\n{_lead(comparison)}"
 
@@ -80,10 +81,11 @@ def _lead(comparison: Comparison) -> str:
         where = f"On {row.title}"
     way = ""
     if row.recovered is not None:
-        way = f" and covers <b>{_with_interval(row.recovered)}</b> of the way up from no image at all"
+        way = f" and covers <b>{_with_interval(row.recovered)}</b> of the way up from no image"
     return (
-        f'<p class="lead">{where}, {escape(row.model)} with {row.method} and {row.tokens}{of_all} visual '
-        f"tokens keeps <b>{_with_interval(row.of_full)}</b> of the full-token score{way}.</p>"
+        f'<p class="lead">{where}, {escape(row.model)} with {row.method} and {row.tokens}{of_all} '
+        f"visual tokens keeps <b>{_with_interval(row.of_full)}</b> of the full-token score{way}."
+        "</p>"
     )
 
 
@@ -99,7 +101,9 @@ def _charts(comparison: Comparison, styles: dict[str, int]) -> str:
     for model in models:
         rows = [row for row in comparison.rows if row.model == model and row.tokens is not None]
         means = [row for row in comparison.mean_rows if row.model == model]
-        panels = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row.benchmark)]
+        panels = [
+            list(group) for _, group in itertools.groupby(rows, key=lambda row: row.benchmark)
+        ]
         if not panels:
             continue
         drawn += 1
@@ -116,7 +120,7 @@ def _charts(comparison: Comparison, styles: dict[str, int]) -> str:
     if not drawn:
         return ""
     parts.append(
-        '<p class="faint" style="margin-top:14px">Bars and bands are 95% bootstrap intervals. Dashed: '
+        '<p class="faint after">Bars and bands are 95% bootstrap intervals. Dashed: '
         "all visual tokens. Dotted: no image. Scales do not begin at zero.</p>"
     )
     return "\n".join(parts)
@@ -137,7 +141,7 @@ def _table(comparison: Comparison, styles: dict[str, int]) -> str:
     notes = "".join(f"<li>{escape(note)}</li>" for note in comparison.notes)
     return (
         f'<h2>All numbers</h2>\n<div class="scroll"><table><thead><tr>{heads}</tr></thead>'
-        f'{"".join(bodies)}</table></div>\n<p class="faint" style="margin-top:18px">{EXPLANATION}</p>'
+        f'{"".join(bodies)}</table></div>\n<p class="faint after">{EXPLANATION}</p>'
         + (f'\n<ul class="notes">{notes}</ul>' if notes else "")
     )
 
@@ -145,10 +149,10 @@ def _table(comparison: Comparison, styles: dict[str, int]) -> str:
 def _table_line(row: Row, styles: dict[str, int]) -> str:
     level = row.method in (FULL, FLOOR)
     shape = "" if level else mark(6, 6, styles[row.method])
-    name = f'<svg class="dot" viewBox="0 0 12 12" aria-hidden="true">{shape}</svg>{escape(row.method)}'
+    dot = f'<svg class="dot" viewBox="0 0 12 12" aria-hidden="true">{shape}</svg>'
     share = "-" if row.of_full_main is None else f"{100 * row.of_full_main:.1f}"
     values = [
-        name,
+        dot + escape(row.method),
         "-" if row.tokens is None else str(row.tokens),
         "-" if row.main_value is None else main_number(row.main_value),
         share,
@@ -157,9 +161,8 @@ def _table_line(row: Row, styles: dict[str, int]) -> str:
         _number(row.recovered),
     ]
     bar = "" if level or row.recovered is None else _way(row.recovered, styles[row.method])
-    return (
-        "<tr>" + "".join(f"<td>{value}</td>" for value in values) + f'<td class="bars">{bar}</td></tr>'
-    )
+    cells = "".join(f"<td>{value}</td>" for value in values)
+    return f'<tr>{cells}<td class="bars">{bar}</td></tr>'
 
 
 def _number(sampled: Sampled | None) -> str:
@@ -204,7 +207,8 @@ def _pair(pair: Disagreement, is_open: bool) -> str:
     first, second = escape(pair.first.label), escape(pair.second.label)
     model = f", {escape(pair.first.model)}"
     if pair.first.model != pair.second.model:
-        first, second = f"{escape(pair.first.model)}, {first}", f"{escape(pair.second.model)}, {second}"
+        first = f"{escape(pair.first.model)}, {first}"
+        second = f"{escape(pair.second.model)}, {second}"
         model = ""
     total = len(pair.first.scores)
     agreed = total - pair.better_first - pair.better_second
@@ -220,7 +224,7 @@ def _pair(pair: Disagreement, is_open: bool) -> str:
     cards = "".join(case_card(case) for case in pair.cases)
     return (
         f'<details class="pair"{" open" * is_open}><summary>{first} against {second}'
-        f'<span>{pair.better_first:,} to {pair.better_second:,}{model}</span></summary>'
+        f"<span>{pair.better_first:,} to {pair.better_second:,}{model}</span></summary>"
         f'<p class="faint">{text}</p>{cards}</details>'
     )
 

@@ -128,7 +128,8 @@ class _Axes:
             parts.append(f'<text class="tick mid" x="{x:.1f}" y="{bottom + 19}">{tokens}</text>')
         middle = (left + self.end) / 2
         parts.append(
-            f'<text class="tick mid" x="{middle:.1f}" y="{bottom + 37}">visual tokens (log scale)</text>'
+            f'<text class="tick mid" x="{middle:.1f}" y="{bottom + 37}">visual tokens (log scale)'
+            "</text>"
             f'<text class="tick" x="{left}" y="{self._frame.top - 12}">mean score, %</text>'
         )
         return "".join(parts)
@@ -147,7 +148,8 @@ class _Axes:
         y, top, bottom = self.y(row.mean.value), self.y(row.mean.high), self.y(row.mean.low)
         return (
             f'<g class="{kind}"><title>{escape(_tooltip(row))}</title>'
-            f'<rect x="{left}" y="{top:.1f}" width="{self.end - left}" height="{bottom - top:.1f}"/>'
+            f'<rect x="{left}" y="{top:.1f}" width="{self.end - left}" '
+            f'height="{bottom - top:.1f}"/>'
             f'<path d="M{left} {y:.1f}H{self.end}"/></g>'
         )
 
@@ -192,7 +194,8 @@ def _labels(
         free = y + _LABEL_GAP
         shape = mark(axes.end + 15, y, styles[name]) if kind != "level" else ""
         x = axes.end + (26 if shape else 8)
-        parts.append(f'{shape}<text class="label {kind}" x="{x}" y="{y + 4:.1f}">{escape(name)}</text>')
+        place = f'x="{x}" y="{y + 4:.1f}"'
+        parts.append(f'{shape}<text class="label {kind}" {place}>{escape(name)}</text>')
     return "".join(parts)
 
 

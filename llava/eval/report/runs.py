@@ -19,7 +19,7 @@ BENCHMARKS = {  # in the paper's order
     "gqa": "GQA",
     "flickr": "Flickr30k",
 }
-UNBOUNDED = {"flickr"}  # CIDEr of one caption is above 1 when it fits better than captions usually do
+UNBOUNDED = {"flickr"}  # CIDEr of one caption may be above 1
 FULL, PRUNE, ACCM, FLOOR = "full", "prune", "accm", "no image"
 _METHOD_ORDER = (FULL, ACCM, PRUNE)
 _UNKNOWN_MODEL = "unknown model"
@@ -96,7 +96,8 @@ def read_run(path: Path) -> Run:
         )
     benchmark = result["benchmark"]
     if benchmark not in list(BENCHMARKS):  # a list: the value may be of any type
-        raise UserError(f"{path}: unknown benchmark {benchmark!r}; known are {', '.join(BENCHMARKS)}")
+        known = ", ".join(BENCHMARKS)
+        raise UserError(f"{path}: unknown benchmark {benchmark!r}; known are {known}")
     main_name, main_value = _main_number(result["main_number"], path)
     return Run(
         path=path,
@@ -166,7 +167,9 @@ def _settings(value: object, path: Path) -> dict:
 def _count(settings: dict, name: str, path: Path) -> int | None:
     value = settings.get(name)
     if value is not None and (type(value) is not int or value < 1):
-        raise UserError(f"{path}: {name} in settings is {value!r}, not a number of tokens: {_RESCORE}")
+        raise UserError(
+            f"{path}: {name} in settings is {value!r}, not a number of tokens: {_RESCORE}"
+        )
     return value
 
 
@@ -184,8 +187,8 @@ def _refuse_doubles(runs: Sequence[Run]) -> None:
         if other.path.resolve() == run.path.resolve():
             raise UserError(f"{run.path} is named twice: name it once")
         raise UserError(
-            f"{other.path} and {run.path} are the same run ({BENCHMARKS[run.benchmark]}, {run.model}, "
-            f"{run.label}): leave one out"
+            f"{other.path} and {run.path} are the same run ({BENCHMARKS[run.benchmark]}, "
+            f"{run.model}, {run.label}): leave one out"
         )
 
 
@@ -197,8 +200,8 @@ def _refuse_different_questions(runs: Sequence[Run]) -> None:
         if differing:
             raise UserError(
                 f"{other.path} and {run.path} are over different questions of "
-                f"{BENCHMARKS[run.benchmark]} ({len(other.scores)} and {len(run.scores)}; only one has "
-                f"{differing[0]!r}): score both against the same data"
+                f"{BENCHMARKS[run.benchmark]} ({len(other.scores)} and {len(run.scores)}; only one "
+                f"has {differing[0]!r}): score both against the same data"
             )
 
 

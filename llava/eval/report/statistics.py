@@ -42,7 +42,9 @@ class Sampled:
         return float(np.quantile(draws, 1 - _TAIL, method="higher"))
 
 
-def sampled_means(scores: np.ndarray, seed: int | Sequence[int], draws: int = DRAWS) -> list[Sampled]:
+def sampled_means(
+    scores: np.ndarray, seed: int | Sequence[int], draws: int = DRAWS
+) -> list[Sampled]:
     """The mean of each row, over all questions and over questions drawn with replacement.
 
     Args:

@@ -28,6 +28,7 @@ p { margin: 0 0 12px; max-width: 74ch; }
 .faint, .notes { color: var(--faint); font-size: 14px; }
 .lead { font-size: 18px; margin: 22px 0 0; }
 .lead b { font-variant-numeric: tabular-nums; white-space: nowrap; }
+.after { margin-top: 16px; }
 .notes { padding-left: 18px; max-width: 88ch; }
 .chart { display: block; width: 100%; height: auto; overflow: visible; }
 .chart text { fill: var(--ink); font-size: 13px; }
@@ -42,13 +43,21 @@ p { margin: 0 0 12px; max-width: 74ch; }
 .full path { stroke-dasharray: 7 5; }
 .floor path { stroke-dasharray: 1 5; stroke-width: 2.4; stroke-linecap: round; }
 .full rect, .floor rect { fill: var(--faint); opacity: .09; }
-.panels { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 22px 20px; margin-top: 22px; }
+.panels {
+  display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 22px 20px;
+  margin-top: 22px;
+}
 @media (max-width: 900px) { .panels { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
 @media (max-width: 580px) { .panels { grid-template-columns: minmax(0, 1fr); } }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; }
+table {
+  border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums;
+}
 th, td { padding: 6px 8px; text-align: right; white-space: nowrap; }
-th { font-weight: 600; color: var(--faint); vertical-align: bottom; line-height: 1.3; border-bottom: 1px solid var(--line); }
+th {
+  font-weight: 600; color: var(--faint); vertical-align: bottom; line-height: 1.3;
+  border-bottom: 1px solid var(--line);
+}
 th:first-child, td:first-child { text-align: left; padding-left: 2px; }
 tbody th { text-align: left; color: var(--ink); padding: 22px 2px 7px; font-size: 15px; }
 tbody th span { color: var(--faint); font-weight: 400; font-size: 13px; margin-left: 8px; }
@@ -61,7 +70,10 @@ td.bars svg { display: block; width: 104px; height: 16px; }
 .way { stroke: var(--line); stroke-width: 6; stroke-linecap: round; }
 .range { stroke: var(--ink); stroke-width: 1.4; opacity: .6; }
 td.bars { padding-right: 2px; width: 112px; }
-.dot { display: inline-block; width: 11px; height: 11px; margin-right: 7px; vertical-align: -1px; overflow: visible; }
+.dot {
+  display: inline-block; width: 11px; height: 11px; margin-right: 7px; vertical-align: -1px;
+  overflow: visible;
+}
 details { border-top: 1px solid var(--line); }
 details:last-of-type { border-bottom: 1px solid var(--line); }
 summary { cursor: pointer; padding: 12px 2px; font-weight: 600; }
@@ -89,9 +101,13 @@ figcaption { color: var(--faint); font-size: 12.5px; margin-top: 4px; }
 .answer { white-space: pre-wrap; margin: 2px 0 0; font-size: 17px; }
 .captions { list-style: none; margin: 14px 0 0; padding: 0; font-size: 14px; }
 .captions h4 { margin: 0 0 4px; font-size: 13px; font-weight: 400; color: var(--faint); }
-.captions li { padding: 4px 10px; border-radius: 5px; color: var(--faint); overflow-wrap: anywhere; }
+.captions li {
+  padding: 4px 10px; border-radius: 5px; color: var(--faint); overflow-wrap: anywhere;
+}
 .captions .chosen { background: var(--wash); color: var(--ink); }
-.captions i { font-style: normal; font-variant-numeric: tabular-nums; float: right; margin-left: 12px; }
+.captions i {
+  font-style: normal; font-variant-numeric: tabular-nums; float: right; margin-left: 12px;
+}
 .captions .chosen i { color: var(--good); font-weight: 600; }
 """ + "".join(
     f"""

@@ -29,11 +29,12 @@ _CSV_COLUMNS = (
 ).split()
 EXPLANATION = (
     "Mean score: the mean of what each question scored, which for yes-no and multiple-choice "
-    "benchmarks is the share of right answers. Main number: the benchmark's own. Floor to full: how "
-    "far the mean score has come from that of the run without an image (0%) to that of the run with "
-    f"all visual tokens (100%). In brackets 95% bootstrap intervals: {DRAWS} times the questions were "
-    "drawn with replacement, one by one, the same draws for all runs of a benchmark, so that shares "
-    "are paired. They hold the model fixed and speak of the questions alone."
+    "benchmarks is the share of right answers. Main number: the benchmark's own. Floor to full: "
+    "how far the mean score has come from that of the run without an image (0%) to that of the run "
+    f"with all visual tokens (100%). In brackets 95% bootstrap intervals: {DRAWS} times the "
+    "questions were drawn with replacement, one by one, the same draws for all runs of a "
+    "benchmark, so that shares are paired. They hold the model fixed and speak of the questions "
+    "alone."
 )
 
 

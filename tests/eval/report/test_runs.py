@@ -54,7 +54,7 @@ NAN = float("nan")
         ({"benchmark": "imagenet"}, "unknown benchmark 'imagenet'; known are mme, mmbench"),
         ({"benchmark": ["pope"]}, "unknown benchmark"),
         ({"main_number": 0.8}, "main_number is not an object with name and value"),
-        ({"main_number": {"name": "F1", "value": NAN}}, "the value of main_number is nan, not a number"),
+        ({"main_number": {"name": "F1", "value": NAN}}, "main_number is nan, not a number"),
         ({"main_number": {"name": "F1", "value": None}}, "the value of main_number is None"),
         ({"main_number": {"name": "F1", "value": 10**400}}, "not a number"),
         ({"questions": {}}, "questions is not an object with a score a question"),
@@ -121,7 +121,7 @@ def test_the_same_run_twice(workshop):
 
 def test_runs_over_different_questions(workshop):
     paths = [workshop.result("a", [1, 0], "full"), workshop.result("b", [1, 0, 0])]
-    with pytest.raises(UserError, match=r"different questions of POPE \(2 and 3; only one has 'q3'\)"):
+    with pytest.raises(UserError, match=r"questions of POPE \(2 and 3; only one has 'q3'\)"):
         read_runs(paths)
 
 

@@ -34,7 +34,11 @@ def test_the_numbers_of_three_runs(three_runs):
     assert float(accm["mean_percent_of_full"]) == pytest.approx(250 / 3)
     assert float(accm["floor_to_full_percent"]) == 75
     assert float(accm["mean_percent_low"]) < 62.5 < float(accm["mean_percent_high"])
-    for name in ("floor_to_full_percent", "floor_to_full_percent_low", "floor_to_full_percent_high"):
+    for name in (
+        "floor_to_full_percent",
+        "floor_to_full_percent_low",
+        "floor_to_full_percent_high",
+    ):
         assert float(full[name]) == 100
         assert float(floor[name]) == 0
 
