@@ -121,7 +121,7 @@ def _charts(comparison: Comparison, styles: dict[str, int]) -> str:
         return ""
     parts.append(
         '<p class="faint after">Bars and bands are 95% bootstrap intervals. Dashed: '
-        "all visual tokens. Dotted: no image. Scales do not begin at zero.</p>"
+        "all visual tokens. Dotted: no image. Scales need not begin at zero.</p>"
     )
     return "\n".join(parts)
 
