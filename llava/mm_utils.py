@@ -17,6 +17,8 @@ from transformers import CLIPImageProcessorPil
 from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
 from llava.errors import UserError
 
+# CLIP's mean colour as LLaVA rounds it; what pads an image where no processor says otherwise.
+CLIP_BACKGROUND = (122, 116, 104)
 # An image is padded to a square before it is resized: this many pixels take 0.27 GB on the way.
 MAX_SQUARE_PIXELS = 89_478_485
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -71,24 +73,42 @@ def draw_patches(
     model: LlavaAccm, image: Image.Image, kept: list[int], reasons: dict[int, str]
 ) -> Image.Image:
     """The image as the tower saw it, dropped patches dimmed, kept ones framed by reason."""
-    side = round(model.tower.num_patches**0.5)
+    num_patches = model.tower.num_patches
     square = square_view(image, model.image_processor, model.image_aspect_ratio)
-    square = square.resize((IMAGE_SIDE, IMAGE_SIDE))
-    edges = np.linspace(0, IMAGE_SIDE, side + 1).round().astype(int)
-    pixels = np.asarray(square).astype(np.float32)
-    bright = np.full((IMAGE_SIDE, IMAGE_SIDE, 1), DIMMED, dtype=np.float32)
-    boxes = {
-        p: (edges[p % side], edges[p // side], edges[p % side + 1], edges[p // side + 1])
-        for p in kept
-    }
-    for left, top, right, bottom in boxes.values():
-        bright[top:bottom, left:right] = 1
-    picture = Image.fromarray((pixels * bright + 16 * (1 - bright)).astype(np.uint8))
+    picture = dim_patches(square, kept, num_patches, IMAGE_SIDE)
     draw = ImageDraw.Draw(picture)
     for patch, reason in reasons.items():
-        left, top, right, bottom = boxes[patch]
+        left, top, right, bottom = _patch_box(patch, num_patches, IMAGE_SIDE)
         draw.rectangle((left, top, right - 1, bottom - 1), outline=REASON_COLOURS[reason], width=3)
     return picture
+
+
+def dim_patches(
+    square: Image.Image, kept: Collection[int], num_patches: int, side: int
+) -> Image.Image:
+    """A picture with its dropped patches dimmed.
+
+    Args:
+        square: what the tower saw, RGB, of any size.
+        kept: patches that stay bright, counted from the upper left, row by row.
+        num_patches: a square number.
+        side: pixels of the result.
+    """
+    bright = np.full((side, side, 1), DIMMED, dtype=np.float32)
+    for patch in kept:
+        left, top, right, bottom = _patch_box(patch, num_patches, side)
+        bright[top:bottom, left:right] = 1
+    pixels = np.asarray(square.resize((side, side))).astype(np.float32)
+    return Image.fromarray((pixels * bright + 16 * (1 - bright)).astype(np.uint8))
+
+
+def _patch_box(patch: int, num_patches: int, side: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a patch in a picture of ``side`` pixels."""
+    row_length = math.isqrt(num_patches)
+    row, column = divmod(patch, row_length)
+    corners = (column, row, column + 1, row + 1)
+    left, top, right, bottom = (round(corner * side / row_length) for corner in corners)
+    return left, top, right, bottom
 
 
 def _draw_budget(panel: _Panel, answer: Answer, num_patches: int, reasons: dict[int, str]) -> None:

@@ -37,7 +37,9 @@ class Journal:
         UserError: another run is at work on the file, or its settings are others.
     """
 
-    def __init__(self, answers_file: Path, settings: dict, rank: int = 0, leader: bool = True) -> None:
+    def __init__(
+        self, answers_file: Path, settings: dict, rank: int = 0, leader: bool = True
+    ) -> None:
         self._answers_file = answers_file
         self._folder = answers_file.with_name(answers_file.name + ".run")
         self._lock: BinaryIO | None = None
@@ -100,7 +102,9 @@ class Journal:
     def _take_lock(self) -> BinaryIO:
         lock = (self._folder / "lock").open("wb")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however it ends
+            fcntl.flock(
+                lock, fcntl.LOCK_EX | fcntl.LOCK_NB
+            )  # goes with the process, however it ends
         except BlockingIOError as error:
             lock.close()
             raise UserError(

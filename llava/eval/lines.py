@@ -147,12 +147,20 @@ class LineWriter:
 
 def write_json(path: Path, value: dict) -> None:
     """Writes one object, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a UTF-8 file, whole or not at all.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
     check_target(path)
-    text = json.dumps(value, indent=2) + "\n"
     path = path.resolve()
     partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", newline="\n")
         os.replace(partial, path)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}): write elsewhere") from error

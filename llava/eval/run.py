@@ -22,7 +22,7 @@ from llava.eval.command import SOME_FAILED
 from llava.eval.engine import Clock, Outcome, Request, Unit, answer_units, units_by_length
 from llava.eval.journal import Journal
 from llava.eval.processes import Processes
-from llava.model.builder import load_from_arguments, locate_parts
+from llava.model.builder import count_patches, load_from_arguments, locate_parts
 from llava.model.fingerprint import fingerprint
 from llava.model.llava_arch import Answer
 from llava.model.multimodal_encoder import clip_encoder
@@ -61,7 +61,9 @@ def answer_questions(run: Run, args: AskArguments) -> int:
     """
     processes = Processes(args.device)
     args = dataclasses.replace(args, device=processes.device)
-    units = units_by_length([_request(question, args) for question in run.questions], args.batch_size)
+    units = units_by_length(
+        [_request(question, args) for question in run.questions], args.batch_size
+    )
     with _open_journal(run, args, processes) as journal:
         done = _answered(processes.gather(journal.outcomes()))
         # Whole units are answered again, even when some of their questions are done: then each
@@ -163,23 +165,35 @@ def _open_journal(run: Run, args: AskArguments, processes: Processes) -> Journal
 def run_settings(run: Run, args: AskArguments) -> dict:
     """All that the answers depend on, JSON: a run with others does not continue the file."""
     asked = [(q.key, q.prompt, q.tower_question, q.max_new_tokens) for q in run.questions]
-    budget = args.visual_token_num
+    parts = locate_parts(args)
+    num_patches = count_patches(parts["vision_tower"])
+    budget = clip_encoder.VISUAL_TOKEN_NUM
+    budget = budget if args.visual_token_num is None else args.visual_token_num
     return {
         "benchmark": run.benchmark,
         "model_id": run.model_id,
+        "method": _method(args, budget, num_patches),
+        "visual_token_num": 0 if args.no_image else budget,
+        "num_patches": num_patches,
         "questions": hashlib.sha256(json.dumps(asked).encode()).hexdigest(),
-        "visual_token_num": clip_encoder.VISUAL_TOKEN_NUM if budget is None else budget,
         "text_token_num": args.text_token_num,
         "seed": args.seed,
-        "no_image": args.no_image,
-        "compensation": args.compensation,
         "dtype": args.dtype,
         "device": args.device.split(":")[0],
         "patch_post_layernorm": args.patch_post_layernorm,
         "text_selection": args.text_selection,
-        "checkpoints": {part: fingerprint(path) for part, path in locate_parts(args).items()},
+        "checkpoints": {part: fingerprint(path) for part, path in parts.items()},
         "versions": {name: version(name) for name in ("torch", "transformers", "open_clip_torch")},
     }
+
+
+def _method(args: AskArguments, budget: int, num_patches: int) -> str:
+    """What a run is called in a report."""
+    if args.no_image:
+        return "no image"
+    if budget == num_patches:
+        return "full"
+    return "accm" if args.compensation else "prune"
 
 
 def _latest(journals: Sequence[dict[str, dict]]) -> dict[str, dict]:
@@ -216,7 +230,8 @@ def _report(run: Run, processes: Processes, outcomes: dict[str, dict], clock: Cl
             )
         if failed:
             print(
-                f"{len(failed)} questions failed; the same command tries them again", file=sys.stderr
+                f"{len(failed)} questions failed; the same command tries them again",
+                file=sys.stderr,
             )
     return SOME_FAILED if failed else 0
 

@@ -11,7 +11,7 @@ import torch
 from accelerate import dispatch_model, infer_auto_device_map
 from accelerate.utils import get_max_memory
 from PIL import Image
-from transformers import CLIPImageProcessorPil, GPT2Tokenizer, LlamaForCausalLM
+from transformers import CLIPConfig, CLIPImageProcessorPil, GPT2Tokenizer, LlamaForCausalLM
 
 from llava.errors import UserError
 from llava.mm_utils import process_images
@@ -186,6 +186,18 @@ def locate_parts(args: ModelArguments) -> dict[str, Path]:
     return parts
 
 
+def count_patches(vision_tower: Path) -> int:
+    """N of a CLIP folder, without loading it.
+
+    Raises:
+        UserError: its config.json is not CLIP's.
+    """
+    config = read_json(vision_tower / "config.json")
+    with config_errors(str(vision_tower)):
+        vision = CLIPConfig(**config).vision_config
+        return (vision.image_size // vision.patch_size) ** 2
+
+
 def _find(args: ModelArguments, model: Path, part: str, configured: str | None = None) -> Path:
     """The path of a part: as given, as the model's config names it, or by its usual name."""
     given = getattr(args, part)
@@ -274,9 +286,7 @@ def check_vocabulary(tokenizer: Sized, rows: int, folder: Path) -> None:
         )
 
 
-def _load_compensator(
-    paths: Mapping[str, Path], tower: ClipTower, place: Placement
-) -> Compensator:
+def _load_compensator(paths: Mapping[str, Path], tower: ClipTower, place: Placement) -> Compensator:
     gpt2 = paths["gpt2"]
     weights = ("caption_model", "longclip", "selector")
     tensors = {part: read_checkpoint(paths[part]) for part in weights}

@@ -61,7 +61,10 @@ def test_missing_answers_count_as_empty_captions(data_dir):
 @pytest.mark.parametrize(
     "given, says",
     [
-        (answers("one", "two", "three"), r"1 of 3 answers are, by id and question, .*question_id 2\)"),
+        (
+            answers("one", "two", "three"),
+            r"1 of 3 answers are, by id and question, .*question_id 2\)",
+        ),
         ([{"question_id": "0", "text": ""}], "are texts: write them as numbers"),
         ([{"question_id": 0, "text": ""}, {"question_id": 1, "answer": ""}], "line 2 of the ans"),
         ([{"question_id": {}, "text": ""}], "line 1 of the answers"),

@@ -133,7 +133,10 @@ def test_of_duplicates_the_last_one_counts_and_strangers_are_ignored(data_dir):
     "given, says",
     [
         (answers({"3": "A", 77: "B"}), "1 of 2 answers are, by id and question, to no question"),
-        ([{"question_id": 3, "text": "A"}, {"question_id": 4}], "line 2 of the answers file has no"),
+        (
+            [{"question_id": 3, "text": "A"}, {"question_id": 4}],
+            "line 2 of the answers file has no",
+        ),
         ([{"question_id": [3], "text": "A"}], "line 1 of the answers file has no"),
         ([{"question_id": 3, "text": None}], "line 1 of the answers file has no"),
         ([], "5 of 5 questions have no answer"),

@@ -1,0 +1,88 @@
+"""Sets runs side by side: ``python -m llava.eval.report RUN... --output DIR``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from llava.errors import UserError
+from llava.eval.command import USER_MISTAKE
+from llava.eval.lines import write_text
+from llava.eval.report.comparison import compare
+from llava.eval.report.disagreements import ReadQuestions, find_disagreements, read_benchmark
+from llava.eval.report.page import render_page
+from llava.eval.report.runs import read_runs
+from llava.eval.report.table import csv_table, markdown_report, markdown_table
+
+
+def write_report(
+    paths: Sequence[Path],
+    folder: Path,
+    limit: int,
+    read_questions: ReadQuestions = read_benchmark,
+) -> str:
+    """Writes report.md, report.csv and report.html.
+
+    Args:
+        paths: result files of llava.eval.score.
+        folder: where the report goes; made if it is not there.
+        limit: most questions to show of what two runs disagree on.
+        read_questions: gives a benchmark's questions; another one is for tests.
+
+    Returns:
+        The table as Markdown.
+
+    Raises:
+        UserError: result files that are not right, or a folder that cannot be written.
+    """
+    if limit < 0:
+        raise UserError(f"--disagreements is {limit}: give 0 or more")
+    runs = read_runs(paths)
+    comparison = compare(runs)
+    disagreements, left_out = find_disagreements(runs, limit, read_questions)
+    page = render_page(comparison, disagreements, left_out, runs)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the folder {folder} ({error.strerror}): name another"
+        ) from error
+    write_text(folder / "report.md", markdown_report(comparison))
+    write_text(folder / "report.csv", csv_table(comparison))
+    write_text(folder / "report.html", page)
+    return markdown_table(comparison)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m llava.eval.report", description=__doc__.splitlines()[0], allow_abbrev=False
+    )
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", type=Path, help="JSON of llava.eval.score"
+    )
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", type=Path, help="Where the report goes."
+    )
+    parser.add_argument(
+        "--disagreements",
+        type=int,
+        default=12,
+        metavar="N",
+        help="Questions to show of each two runs that disagree. Default: 12.",
+    )
+    args = parser.parse_args(argv)
+    try:
+        table = write_report(args.runs, args.output, args.disagreements)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_MISTAKE
+    print(table)
+    print("\n".join(str(args.output / f"report.{kind}") for kind in ("md", "csv", "html")))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

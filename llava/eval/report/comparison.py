@@ -1,0 +1,176 @@
+"""The rows of the table: each run against the full-token run and the run without an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llava.eval.report.runs import BENCHMARKS, FLOOR, FULL, Run
+from llava.eval.report.statistics import SEED, Sampled, average, difference, ratio, sampled_means
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        benchmark: one of BENCHMARKS, or None for the mean over all that are there.
+        model: name of the model.
+        method: as in Run.
+        tokens: as in Run.
+        num_patches: as in Run.
+        questions: how many.
+        main_name: name of the benchmark's own main number; "" for a mean.
+        main_value: its value, in its own unit; None for a mean.
+        mean: mean score of the questions.
+        of_full_main: main number as a share of the full-token run's; None if there is none.
+        of_full: the same by mean scores.
+        recovered: the share of the way from the mean score without an image to that of the
+            full-token run; None if one of the two is missing, or the way has no length.
+    """
+
+    benchmark: str | None
+    model: str
+    method: str
+    tokens: int | None
+    num_patches: int | None
+    questions: int
+    main_name: str
+    main_value: float | None
+    mean: Sampled
+    of_full_main: float | None
+    of_full: Sampled | None
+    recovered: Sampled | None
+
+    @property
+    def title(self) -> str:
+        """The benchmark's name."""
+        return "Mean of all" if self.benchmark is None else BENCHMARKS[self.benchmark]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All rows, and what a reader must know about what is missing in them."""
+
+    rows: list[Row]
+    mean_rows: list[Row]
+    notes: list[str]
+
+
+def compare(runs: Sequence[Run], seed: int = SEED) -> Comparison:
+    """Compares runs, sorted as read_runs sorts them."""
+    rows: list[Row] = []
+    notes: list[str] = []
+    for benchmark in dict.fromkeys(run.benchmark for run in runs):
+        members = [run for run in runs if run.benchmark == benchmark]
+        keys = list(members[0].scores)
+        scores = np.array([[run.scores[key] for key in keys] for run in members])
+        # Each benchmark has draws of its own: a mean over them is one of independent numbers.
+        means = sampled_means(scores, (seed, list(BENCHMARKS).index(benchmark)))
+        for model in dict.fromkeys(run.model for run in members):
+            of_model = [(run, mean) for run, mean in zip(members, means) if run.model == model]
+            rows += _rows(of_model)
+            notes += _missing_notes(of_model)
+    mean_rows, left_out = _mean_rows(rows)
+    return Comparison(rows, mean_rows, notes + left_out)
+
+
+def _find(members: Sequence[tuple[Run, Sampled]], method: str) -> tuple[Run, Sampled] | None:
+    return next((member for member in members if member[0].method == method), None)
+
+
+def _rows(members: Sequence[tuple[Run, Sampled]]) -> list[Row]:
+    """The rows of one benchmark and model."""
+    full, floor = _find(members, FULL), _find(members, FLOOR)
+    rows = []
+    for run, mean in members:
+        recovered = None
+        if full is not None and floor is not None:
+            recovered = ratio(difference(mean, floor[1]), difference(full[1], floor[1]))
+        has_base = full is not None and full[0].main_value > 0
+        row = Row(
+            benchmark=run.benchmark,
+            model=run.model,
+            method=run.method,
+            tokens=run.tokens,
+            num_patches=run.num_patches,
+            questions=len(run.scores),
+            main_name=run.main_name,
+            main_value=run.main_value,
+            mean=mean,
+            of_full_main=run.main_value / full[0].main_value if has_base else None,
+            of_full=None if full is None else ratio(mean, full[1]),
+            recovered=recovered,
+        )
+        rows.append(row)
+    return rows
+
+
+def _missing_notes(members: Sequence[tuple[Run, Sampled]]) -> list[str]:
+    full, floor = _find(members, FULL), _find(members, FLOOR)
+    run = members[0][0]
+    where = f"{BENCHMARKS[run.benchmark]}, {run.model}"
+    notes = []
+    if full is None:
+        notes.append(f"{where}: there is no full-token run, so nothing is compared with it.")
+    elif full[0].main_value <= 0 or full[1].value <= 0:
+        notes.append(f"{where}: the full-token run scores nothing, so there is no per cent of it.")
+    if floor is None:
+        notes.append(f"{where}: there is no run without an image, so there is no floor.")
+    elif full is not None:
+        way = difference(full[1], floor[1])
+        if way.value <= 0:
+            notes.append(f"{where}: the full-token run is not above the floor: no way to recover.")
+        elif (way.draws <= 0).any():
+            notes.append(
+                f"{where}: in some draws the full-token run is not above the floor; they count as "
+                "infinitely low and high in the intervals of the way."
+            )
+    return notes
+
+
+def _mean_rows(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """A row for each model, method and budget that has all benchmarks; notes on the others."""
+    benchmarks = list(dict.fromkeys(row.benchmark for row in rows))
+    if len(benchmarks) < 2:
+        return [], []
+    cells: dict[tuple, list[Row]] = {}
+    for row in rows:
+        cells.setdefault((row.model, row.method, row.tokens), []).append(row)
+    means, notes = [], []
+    for members in cells.values():
+        if len(members) == len(benchmarks):
+            means.append(_mean_row(members))
+            continue
+        there = {row.benchmark for row in members}
+        lacking = ", ".join(BENCHMARKS[b] for b in benchmarks if b not in there)
+        budget = "" if members[0].tokens is None else f", {members[0].tokens} tokens"
+        where = f"{members[0].model}, {members[0].method}{budget}"
+        notes.append(f"{where}: not among the means, for it lacks {lacking}.")
+    return means, notes
+
+
+def _mean_row(members: Sequence[Row]) -> Row:
+    first = members[0]
+    shares = [row.of_full_main for row in members if row.of_full_main is not None]
+    return Row(
+        benchmark=None,
+        model=first.model,
+        method=first.method,
+        tokens=first.tokens,
+        num_patches=first.num_patches,
+        questions=sum(row.questions for row in members),
+        main_name="",
+        main_value=None,
+        mean=average([row.mean for row in members]),
+        of_full_main=sum(shares) / len(shares) if len(shares) == len(members) else None,
+        of_full=_average_of_all([row.of_full for row in members]),
+        recovered=_average_of_all([row.recovered for row in members]),
+    )
+
+
+def _average_of_all(parts: Sequence[Sampled | None]) -> Sampled | None:
+    there = [part for part in parts if part is not None]
+    return average(there) if len(there) == len(parts) else None

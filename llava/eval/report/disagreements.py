@@ -1,0 +1,186 @@
+"""The questions that one run gets right and another wrong, with what was written down of them."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llava.errors import UserError
+from llava.eval.benchmarks.question import Question
+from llava.eval.report.journal import Entry, read_entries
+from llava.eval.report.runs import ACCM, BENCHMARKS, FLOOR, FULL, PRUNE, Run
+from llava.eval.report.thumbnails import Thumbnail, thumbnails
+
+ReadQuestions = Callable[[str, Path], Sequence[Question]]
+GAP = 0.5  # scores this far apart are a disagreement, also where answers are not right or wrong
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one of the two runs did with the question; entry is None where no journal tells."""
+
+    run: Run
+    score: float
+    entry: Entry | None
+
+
+@dataclass(frozen=True)
+class Case:
+    """A question of a disagreement; question is None where the data are not at hand."""
+
+    key: str
+    question: Question | None
+    sides: tuple[Side, Side]
+    pictures: tuple[Thumbnail, ...]
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Two runs of a benchmark.
+
+    Attributes:
+        first: one run.
+        second: the other.
+        better_first: how many questions the first gets right and the second wrong.
+        better_second: the reverse.
+        cases: the first few of them, the widest gaps in front.
+    """
+
+    first: Run
+    second: Run
+    better_first: int
+    better_second: int
+    cases: list[Case]
+
+
+def read_benchmark(benchmark: str, data_dir: Path) -> Sequence[Question]:
+    """The questions of a data folder, by the benchmark's own reader."""
+    reader = importlib.import_module(f"llava.eval.benchmarks.{benchmark}")
+    return reader.read_questions(data_dir)
+
+
+def find_disagreements(
+    runs: Sequence[Run], limit: int, read_questions: ReadQuestions = read_benchmark
+) -> tuple[list[Disagreement], list[str]]:
+    """What pairs of runs disagree on.
+
+    Args:
+        runs: as read_runs gives them.
+        limit: most questions to show for a pair.
+        read_questions: gives a benchmark's questions; another one is for tests.
+
+    Returns:
+        The disagreements, and notes about what had to be left out.
+    """
+    found: list[Disagreement] = []
+    notes: list[str] = []
+    for _, members in itertools.groupby(runs, key=lambda run: run.benchmark):
+        pairs = [(pair, _differing(*pair)) for pair in choose_pairs(list(members))]
+        shown = [(pair, keys, keys[:limit]) for pair, keys in pairs]
+        details = _Details(shown, read_questions)
+        found += [_disagreement(pair, keys, cut, details) for pair, keys, cut in shown]
+        notes += details.notes
+    return found, list(dict.fromkeys(notes))
+
+
+def choose_pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
+    """Full and pruned-only runs, each against ACCM at its budgets; else the first two runs.
+
+    Args:
+        runs: those of one benchmark.
+    """
+    pairs = []
+    for accm in (run for run in runs if run.method == ACCM):
+        for other in (run for run in runs if run.model == accm.model):
+            if other.method == FULL or (other.method == PRUNE and other.tokens == accm.tokens):
+                pairs.append((other, accm))
+    if pairs or len(runs) < 2:
+        return pairs
+    seeing = [run for run in runs if run.method != FLOOR]
+    first, second = (seeing if len(seeing) > 1 else list(runs))[:2]
+    return [(first, second)]
+
+
+def _differing(first: Run, second: Run) -> list[str]:
+    """Keys of the questions with a gap, the widest in front, else in the order of the first run."""
+    gaps = {key: abs(score - second.scores[key]) for key, score in first.scores.items()}
+    return sorted((key for key, gap in gaps.items() if gap >= GAP), key=lambda key: -gaps[key])
+
+
+def _disagreement(
+    pair: tuple[Run, Run], keys: Sequence[str], shown: Sequence[str], details: _Details
+) -> Disagreement:
+    first, second = pair
+    better = sum(first.scores[key] > second.scores[key] for key in keys)
+    cases = [details.case(key, first, second) for key in shown]
+    return Disagreement(first, second, better, len(keys) - better, cases)
+
+
+class _Details:
+    """Questions and journals of the pairs of one benchmark, each file read once.
+
+    Args:
+        shown: pairs of runs, with all and with the shown keys.
+        read_questions: gives a benchmark's questions.
+    """
+
+    def __init__(
+        self,
+        shown: Sequence[tuple[tuple[Run, Run], Sequence[str], Sequence[str]]],
+        read_questions: ReadQuestions,
+    ) -> None:
+        self.notes: list[str] = []
+        wanted: dict[Path, set[str]] = {}  # by result file
+        runs: dict[Path, Run] = {}
+        for pair, _, keys in shown:
+            for run in pair:
+                runs[run.path] = run
+                wanted.setdefault(run.path, set()).update(keys)
+        self._entries = {p: self._read_entries(runs[p], keys) for p, keys in wanted.items() if keys}
+        self._questions = self._read_questions([runs[p] for p in self._entries], read_questions)
+
+    def case(self, key: str, first: Run, second: Run) -> Case:
+        """One question of a pair."""
+        question = self._questions.get(key)
+        sides = tuple(
+            Side(run, run.scores[key], self._entries[run.path].get(key)) for run in (first, second)
+        )
+        pictures: tuple[Thumbnail, ...] = ()
+        if question is not None:
+            kept = [(s.run.label, s.entry and s.entry.kept, s.run.num_patches) for s in sides]
+            try:
+                pictures = thumbnails(question.image, kept)
+            except UserError as error:
+                self.notes.append(f"A picture is left out: {error}.")
+        return Case(key, question, sides, pictures)
+
+    def _read_entries(self, run: Run, keys: set[str]) -> dict[str, Entry]:
+        if run.answers_file is None:
+            self.notes.append(
+                f"{run.path} names no answers file: answers and captions are left out."
+            )
+            return {}
+        try:
+            return read_entries(run.answers_file, keys)
+        except UserError as error:
+            self.notes.append(f"Answers and captions of {run.path} are left out: {error}.")
+            return {}
+
+    def _read_questions(
+        self, runs: Sequence[Run], read_questions: ReadQuestions
+    ) -> dict[str, Question]:
+        """The questions of the first run whose data can be read."""
+        folders = {run.data_dir: run for run in runs if run.data_dir is not None}
+        reasons = [] if folders or not runs else ["no result file names a data folder"]
+        for folder, run in folders.items():
+            try:
+                return {q.key: q for q in read_questions(run.benchmark, folder)}
+            except UserError as error:
+                reasons.append(str(error))
+        if reasons:
+            where = BENCHMARKS[runs[0].benchmark]
+            self.notes.append(f"Pictures and questions of {where} are left out: {reasons[0]}.")
+        return {}

@@ -1,0 +1,80 @@
+"""What the answering engine wrote down beside an answers file: FILE.run/answers-*.jsonl.
+
+A report is no place to insist on a journal: what is not there, or not as expected, is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from llava.errors import UserError
+from llava.eval.lines import read_lines
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One answered question.
+
+    Attributes:
+        text: the answer.
+        kept: patches whose tokens stayed; None if the journal does not say.
+        captions: candidate captions; empty without compensation.
+        selector_scores: one a caption, or empty.
+        chosen: place of the chosen caption.
+    """
+
+    text: str
+    kept: tuple[int, ...] | None
+    captions: tuple[str, ...]
+    selector_scores: tuple[float, ...]
+    chosen: int | None
+
+
+def read_entries(answers_file: Path, keys: Collection[str]) -> dict[str, Entry]:
+    """The entries of these questions; of several the last one counts.
+
+    Lines that are no entries, as an interruption leaves them, are passed over.
+
+    Raises:
+        UserError: there is no journal, or it is not UTF-8.
+    """
+    folder = answers_file.with_name(answers_file.name + ".run")
+    journals = sorted(folder.glob("answers-*.jsonl"))
+    if not journals:
+        raise UserError(f"there is no journal {folder / 'answers-*.jsonl'}")
+    entries = {}
+    for journal in journals:
+        for _, value in read_lines(journal):
+            key = value.get("key") if isinstance(value, dict) else None
+            entry = _entry(value) if isinstance(key, str) and key in keys else None
+            if entry is not None:
+                entries[key] = entry
+    return entries
+
+
+def _entry(value: dict) -> Entry | None:
+    record, trace = value.get("record"), value.get("trace")
+    if not isinstance(record, dict):
+        return None
+    text = record.get("text", record.get("answer"))
+    if not isinstance(text, str):
+        return None
+    trace = trace if isinstance(trace, dict) else {}
+    captions = _values(trace.get("captions"), str) or ()
+    scores = _values(trace.get("selector_scores"), (int, float)) or ()
+    chosen = trace.get("chosen_index")
+    return Entry(
+        text=text,
+        kept=_values(trace.get("kept_idx"), int),
+        captions=captions,
+        selector_scores=scores if len(scores) == len(captions) else (),
+        chosen=chosen if isinstance(chosen, int) else None,
+    )
+
+
+def _values(value: object, kind: type | tuple[type, ...]) -> tuple | None:
+    if not isinstance(value, list) or not all(isinstance(item, kind) for item in value):
+        return None
+    return tuple(value)

@@ -1,0 +1,219 @@
+"""Result files, read and checked: each is one run, a benchmark answered by a model in one way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llava.errors import UserError
+from llava.eval.lines import read_text
+
+BENCHMARKS = {  # in the paper's order
+    "mme": "MME",
+    "mmbench": "MMBench",
+    "pope": "POPE",
+    "mmvp": "MMVP",
+    "seed": "SEED-Bench",
+    "gqa": "GQA",
+    "flickr": "Flickr30k",
+}
+UNBOUNDED = {"flickr"}  # CIDEr of one caption may be above 1
+FULL, PRUNE, ACCM, FLOOR = "full", "prune", "accm", "no image"
+_METHOD_ORDER = (FULL, ACCM, PRUNE)
+_UNKNOWN_MODEL = "unknown model"
+_LARGEST = 1e300  # of a main number; also keeps infinity and NaN out
+_RESCORE = "score the answers again with python -m llava.eval.score"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One result file.
+
+    Attributes:
+        path: the file.
+        benchmark: one of BENCHMARKS.
+        model: name of the model.
+        method: FULL, PRUNE, ACCM, FLOOR or what else the settings say.
+        tokens: visual tokens that the LLM reads; None if the file does not say.
+        num_patches: visual tokens of the whole image; None if the file does not say.
+        main_name: name of the benchmark's own main number.
+        main_value: its value, in its own unit.
+        scores: of each question, by its key.
+        data_dir: the benchmark's data.
+        answers_file: the answers that were scored.
+    """
+
+    path: Path
+    benchmark: str
+    model: str
+    method: str
+    tokens: int | None
+    num_patches: int | None
+    main_name: str
+    main_value: float
+    scores: Mapping[str, float]
+    data_dir: Path | None
+    answers_file: Path | None
+
+    @property
+    def label(self) -> str:
+        """Method and budget, for people."""
+        if self.tokens is None or self.method == FLOOR:
+            return self.method
+        return f"{self.method} ({self.tokens} tokens)"
+
+
+def read_runs(paths: Sequence[Path]) -> list[Run]:
+    """The runs of result files, sorted by benchmark and model, most visual tokens first.
+
+    Raises:
+        UserError: a file that is missing or no result file, two files of the same run, or runs over
+            different questions of one benchmark.
+    """
+    if not paths:
+        raise UserError("name at least one result file of python -m llava.eval.score")
+    runs = [read_run(path) for path in paths]
+    _refuse_doubles(runs)
+    _refuse_different_questions(runs)
+    return sorted(runs, key=_place)
+
+
+def read_run(path: Path) -> Run:
+    """One result file.
+
+    Raises:
+        UserError: missing, not JSON, or not what the scorer writes.
+    """
+    try:
+        result = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON ({error}): {_RESCORE} --json FILE") from error
+    if not isinstance(result, dict) or not {"benchmark", "main_number", "questions"} <= set(result):
+        raise UserError(
+            f"{path} is no result file (it lacks benchmark, main_number or questions): {_RESCORE}"
+        )
+    benchmark = result["benchmark"]
+    if benchmark not in list(BENCHMARKS):  # a list: the value may be of any type
+        known = ", ".join(BENCHMARKS)
+        raise UserError(f"{path}: unknown benchmark {benchmark!r}; known are {known}")
+    main_name, main_value = _main_number(result["main_number"], path)
+    return Run(
+        path=path,
+        benchmark=benchmark,
+        main_name=main_name,
+        main_value=main_value,
+        scores=_scores(result["questions"], benchmark, path),
+        data_dir=_path(result, "data_dir", path),
+        answers_file=_path(result, "answers_file", path),
+        **_settings(result.get("settings"), path),
+    )
+
+
+def _main_number(value: object, path: Path) -> tuple[str, float]:
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        raise UserError(f"{path}: main_number is not an object with name and value: {_RESCORE}")
+    number = value.get("value")
+    if not _is_number(number) or not -_LARGEST < number < _LARGEST:
+        raise UserError(f"{path}: the value of main_number is {number!r}, not a number: {_RESCORE}")
+    return _printable(value["name"]), float(number)
+
+
+def _scores(value: object, benchmark: str, path: Path) -> dict[str, float]:
+    if not isinstance(value, dict) or not value:
+        raise UserError(f"{path}: questions is not an object with a score a question: {_RESCORE}")
+    highest = _LARGEST if benchmark in UNBOUNDED else 1
+    for key, score in value.items():
+        if not _is_number(score) or not 0 <= score <= highest:
+            raise UserError(
+                f"{path}: question {key!r} has the score {score!r}, not a number from 0 to "
+                f"{highest:g}: {_RESCORE}"
+            )
+    return {key: float(score) for key, score in value.items()}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float))  # true and false count as 1 and 0
+
+
+def _path(result: dict, name: str, path: Path) -> Path | None:
+    value = result.get(name)
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"{path}: {name} is {value!r}, not a path: {_RESCORE}")
+    return None if value is None else Path(value)
+
+
+def _settings(value: object, path: Path) -> dict:
+    """Model, method, tokens and num_patches; a run without settings goes by its file's name."""
+    if value is None:
+        method = _printable(path.stem)
+        return dict(model=_UNKNOWN_MODEL, method=method, tokens=None, num_patches=None)
+    names = ("model_id", "method")
+    if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in names):
+        raise UserError(f"{path}: settings is not an object with model_id and method: {_RESCORE}")
+    num_patches = _count(value, "num_patches", path)
+    method = value["method"]
+    if method == FULL:
+        tokens = num_patches if num_patches is not None else _count(value, "visual_token_num", path)
+    else:
+        tokens = 0 if method == FLOOR else _count(value, "visual_token_num", path)
+    if tokens is None:
+        raise UserError(f"{path}: settings does not say visual_token_num: {_RESCORE}")
+    model, method = _printable(value["model_id"]), _printable(method)
+    return dict(model=model, method=method, tokens=tokens, num_patches=num_patches)
+
+
+def _count(settings: dict, name: str, path: Path) -> int | None:
+    value = settings.get(name)
+    if value is not None and (type(value) is not int or value < 1):
+        raise UserError(
+            f"{path}: {name} in settings is {value!r}, not a number of tokens: {_RESCORE}"
+        )
+    return value
+
+
+def _printable(text: str) -> str:
+    """The text in one line, without what UTF-8 cannot hold (half a surrogate pair)."""
+    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+
+
+def _refuse_doubles(runs: Sequence[Run]) -> None:
+    seen: dict[tuple, Run] = {}
+    for run in runs:
+        other = seen.setdefault((run.benchmark, run.model, run.method, run.tokens), run)
+        if other is run:
+            continue
+        if other.path.resolve() == run.path.resolve():
+            raise UserError(f"{run.path} is named twice: name it once")
+        raise UserError(
+            f"{other.path} and {run.path} are the same run ({BENCHMARKS[run.benchmark]}, "
+            f"{run.model}, {run.label}): leave one out"
+        )
+
+
+def _refuse_different_questions(runs: Sequence[Run]) -> None:
+    first: dict[str, Run] = {}
+    for run in runs:
+        other = first.setdefault(run.benchmark, run)
+        differing = sorted(run.scores.keys() ^ other.scores.keys())
+        if differing:
+            raise UserError(
+                f"{other.path} and {run.path} are over different questions of "
+                f"{BENCHMARKS[run.benchmark]} ({len(other.scores)} and {len(run.scores)}; only one "
+                f"has {differing[0]!r}): score both against the same data"
+            )
+
+
+def _place(run: Run) -> tuple:
+    """Where a run stands in tables: by benchmark and model, then by falling number of tokens."""
+    known = run.method in _METHOD_ORDER
+    return (
+        list(BENCHMARKS).index(run.benchmark),
+        run.model,
+        run.method != FULL,
+        run.method == FLOOR,
+        -(run.tokens or 0),
+        _METHOD_ORDER.index(run.method) if known else len(_METHOD_ORDER),
+        run.method,
+    )

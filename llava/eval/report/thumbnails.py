@@ -1,0 +1,68 @@
+"""Small pictures of a question's image, with the patches bright that a run kept."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+SIDE = 240  # pixels; ten for each patch of the 24 in a row
+_QUALITY = 80
+_DEFAULT_PATCHES = 576
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture as a data: URI, with what it shows."""
+
+    caption: str
+    uri: str
+
+
+def thumbnails(
+    image: Path | bytes, runs: Sequence[tuple[str, Sequence[int] | None, int | None]]
+) -> tuple[Thumbnail, ...]:
+    """One picture for each different set of kept patches; the plain image if nothing was dropped.
+
+    Args:
+        image: a file, or an encoded picture.
+        runs: name, kept patches (None: not known) and number of patches of each run.
+
+    Raises:
+        UserError: the image cannot be read.
+    """
+    # Imported here because it takes seconds, and a report without images needs none of it.
+    from llava.eval.figure import dim_patches
+    from llava.mm_utils import CLIP_BACKGROUND, expand2square, load_image
+
+    picture = expand2square(load_image(image), CLIP_BACKGROUND)
+    groups: dict[tuple[tuple[int, ...], int], list[str]] = {}
+    for name, kept, num_patches in runs:
+        num_patches = num_patches or _DEFAULT_PATCHES
+        if kept and _is_pruned(kept, num_patches):
+            groups.setdefault((tuple(sorted(kept)), num_patches), []).append(name)
+    drawn = [
+        Thumbnail("kept by " + " and ".join(names), _uri(dim_patches(picture, kept, total, SIDE)))
+        for (kept, total), names in groups.items()
+    ]
+    whole = range(_DEFAULT_PATCHES)
+    return tuple(drawn) or (
+        Thumbnail("the image", _uri(dim_patches(picture, whole, len(whole), SIDE))),
+    )
+
+
+def _is_pruned(kept: Sequence[int], num_patches: int) -> bool:
+    """Whether some patches, and not all, of a square grid were kept."""
+    square = math.isqrt(num_patches) ** 2 == num_patches
+    return square and 0 <= min(kept) and max(kept) < num_patches and len(set(kept)) < num_patches
+
+
+def _uri(picture: Image.Image) -> str:
+    data = io.BytesIO()
+    picture.save(data, format="JPEG", quality=_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")

@@ -1,0 +1,210 @@
+import base64
+import io
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from llava.errors import UserError
+from llava.eval.report.__main__ import main, write_report
+from llava.eval.report.comparison import compare
+from llava.eval.report.disagreements import choose_pairs, find_disagreements, read_benchmark
+from llava.eval.report.plot import LARGE, accuracy_chart, method_styles
+from llava.eval.report.runs import read_runs
+
+SCRIPT = "<script>alert('x')</script>"
+
+
+@pytest.fixture
+def report(workshop, three_runs, captions, tmp_path):
+    """The page of three runs, journals and pictures included."""
+    workshop.journal("full", [f"full says {i}" for i in range(1, 9)], list(range(576)))
+    texts = [f"accm says {i}" for i in range(1, 8)] + [SCRIPT]
+    workshop.journal("accm", texts, [0, 1, 575], captions, tail='{"key": "q2", "rec')
+    write_report(three_runs, tmp_path / "out", 12, workshop.questions(8))
+    return (tmp_path / "out" / "report.html").read_text("utf-8")
+
+
+class Checker(HTMLParser):
+    """Collects what a browser would fetch or run, and complains about unbalanced tags."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.loaded, self.tags = [], [], set()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        self.loaded += [value for name, value in attributes if name in ("src", "href", "srcset")]
+        assert not any(name.startswith("on") for name, _ in attributes)
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.add(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed_and_fetches_nothing(report):
+    checker = Checker()
+    checker.feed(report)
+    assert checker.open == []
+    assert checker.loaded and all(url.startswith("data:image/jpeg") for url in checker.loaded)
+    assert not checker.tags & {"script", "link", "iframe", "object", "base"}
+    assert "http" not in report and "url(" not in report and "@import" not in report
+
+
+def test_answers_are_escaped(report):
+    assert SCRIPT not in report
+    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;" in report
+    assert "a dog &lt;b&gt;runs&lt;/b&gt;" in report
+
+
+def test_the_table_is_there(report):
+    assert "main number F1" in report
+    assert "<td>62.5<small>[" in report
+    assert "<td>75.0<small>[" in report
+    assert "On POPE, llava-v1.5-7b with accm and 36 of 576 visual tokens keeps <b>83.3%" in report
+
+
+def test_disagreements_show_the_question_the_answers_and_the_captions(report):
+    """Full and ACCM differ on q2, q5 and q8."""
+    assert re.findall(r'class="key">(q\d)', report) == ["q2", "q5", "q8"]
+    assert "Only full (576 tokens) right: 2. Only accm (36 tokens) right: 1. Alike: 5" in report
+    assert "<b>Is there a thing no. 2?</b><span>\nOne word &amp; no more.</span>" in report
+    assert "full says 2" in report and "accm says 2" in report
+    assert "full says 1<" not in report
+    assert '<li class="chosen"><i>chosen 0.750</i>a cat sleeps</li>' in report
+    assert "<li><i>0.500</i>an empty room</li>" in report
+    assert "<details><summary>POPE" in report
+
+
+def test_thumbnails_show_the_kept_patches(report):
+    (picture, *_) = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', report)
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture)))).astype(int)
+    assert pixels.shape == (240, 240, 3)
+    padding = np.array([122, 116, 104])  # a wide image is padded above and below
+    assert abs(pixels[5, 5] - padding).max() < 12  # patch 0 is kept
+    assert pixels[5, 35].max() < 60  # patch 3 is not
+    assert pixels[120, 120].max() < 90  # the middle, orange, is not
+    assert "kept by accm (36 tokens)" in report
+
+
+def test_the_same_runs_give_the_same_page(report, workshop, three_runs, tmp_path):
+    write_report(three_runs[::-1], tmp_path / "again", 12, workshop.questions(8))
+    assert (tmp_path / "again" / "report.html").read_text("utf-8") == report
+
+
+def test_without_data_and_journal_the_page_says_so(workshop, three_runs, tmp_path):
+    def read(benchmark, data_dir):
+        raise UserError(f"there is no {data_dir / 'coco'}")
+
+    write_report(three_runs, tmp_path / "a" / "out", 12, read)
+    page = (tmp_path / "a" / "out" / "report.html").read_text("utf-8")
+    assert "Answers and captions of" in page and "there is no journal" in page
+    assert "Pictures and questions of POPE are left out: there is no " in page
+    assert page.count('class="case"') == 3
+    assert "<img" not in page
+
+
+def test_questions_come_from_the_benchmark_s_own_reader(monkeypatch):
+    reader = SimpleNamespace(read_questions=lambda data_dir: [data_dir])
+    monkeypatch.setitem(sys.modules, "llava.eval.benchmarks.pope", reader)
+    assert read_benchmark("pope", Path("here")) == [Path("here")]
+
+
+def test_runs_of_one_score_make_a_chart(workshop, tmp_path):
+    paths = [workshop.result("a", [1, 1], "full", None), workshop.result("b", [1, 1])]
+    write_report(paths, tmp_path / "out", 12)
+    assert '<svg class="chart"' in (tmp_path / "out" / "report.html").read_text("utf-8")
+
+
+def test_a_broken_picture_is_left_out(workshop, three_runs, tmp_path):
+    read = workshop.questions(8)
+    (workshop.data_dir / "1.png").write_bytes(b"no picture")
+    write_report(three_runs, tmp_path / "out", 1, read)
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "A picture is left out" in page and "Is there a thing no. 2?" in page
+    assert page.count('class="case"') == 1
+
+
+def test_the_command_prints_the_table_and_the_paths(three_runs, tmp_path, capsys):
+    assert main([*map(str, three_runs), "--output", str(tmp_path), "--disagreements", "0"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("| Benchmark |")
+    for name in ("report.md", "report.csv", "report.html"):
+        assert str(tmp_path / name) in out
+        assert (tmp_path / name).stat().st_size > 0
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_run_without_settings_makes_a_page(workshop, tmp_path):
+    paths = [workshop.result(name, [1, 0], settings=None) for name in ("a", "b")]
+    assert main([*map(str, paths), "--output", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "unknown model" in page and '<svg class="chart"' not in page
+
+
+def test_pairs(workshop):
+    def pairs(*runs):
+        paths = [workshop.result(f"{m}{k}", [1, 0], m, k) for m, k in runs]
+        chosen = choose_pairs(read_runs(paths))
+        return [(first.label, second.label) for first, second in chosen]
+
+    full, floor = ("full", None), ("no image", None)
+    assert pairs(full, floor, ("accm", 36), ("prune", 36), ("prune", 72)) == [
+        ("full (576 tokens)", "accm (36 tokens)"),
+        ("prune (36 tokens)", "accm (36 tokens)"),
+    ]
+    assert pairs(full, floor, ("prune", 36)) == [("full (576 tokens)", "prune (36 tokens)")]
+    assert pairs(floor, ("accm", 36)) == [("accm (36 tokens)", "no image")]
+    assert pairs(full) == []
+
+
+def test_graded_scores_come_widest_first(workshop):
+    paths = [
+        workshop.result("a", [0.1, 0.9, 2.0, 0.3], "full", benchmark="flickr"),
+        workshop.result("b", [0.7, 0.8, 0.5, 0.3], benchmark="flickr"),
+    ]
+    (found,), _ = find_disagreements(read_runs(paths), 12, workshop.questions(4))
+    assert [case.key for case in found.cases] == ["q3", "q1"]
+    assert (found.better_first, found.better_second) == (1, 1)
+
+
+def test_the_chart_places_scores_and_tokens(workshop):
+    scores = {"full": [1] * 10, "no image": [0] * 10}
+    paths = [workshop.result(m.split()[0], s, m, None) for m, s in scores.items()]
+    for tokens, right in ((18, 4), (36, 6), (72, 8)):
+        paths.append(workshop.result(f"t{tokens}", [1] * right + [0] * (10 - right), tokens=tokens))
+    rows = compare(read_runs(paths)).rows
+    svg = ElementTree.fromstring(accuracy_chart("A & B", rows, method_styles(rows), LARGE))
+    xs, ys = zip(*((float(c.get("cx")), float(c.get("cy"))) for c in svg.iter("circle")))
+    # The last circle is the label's.
+    assert xs[1] - xs[0] == pytest.approx(xs[2] - xs[1], abs=0.2)  # doubling is a step of one width
+    assert ys[0] - ys[1] == pytest.approx(ys[1] - ys[2], abs=0.2)
+    full, floor = (
+        float(re.search(r"M\d+ ([\d.]+)H", svg.find(f"g[@class='{name}']/path").get("d"))[1])
+        for name in ("full", "floor")
+    )
+    assert (floor - ys[0]) / (floor - full) == pytest.approx(0.4, abs=0.01)
+    texts = [text.text for text in svg.iter("text")]
+    assert {"18", "36", "72", "visual tokens (log scale)", "mean score, %", "A & B"} <= set(texts)
+
+
+def test_labels_in_the_chart_do_not_touch(workshop):
+    paths = [
+        workshop.result("a", [1, 0] * 5, "full", None),
+        workshop.result("b", [1, 0] * 5, "accm", 36),
+        workshop.result("c", [1, 0] * 5, "prune", 36),
+    ]
+    rows = compare(read_runs(paths)).rows
+    svg = ElementTree.fromstring(accuracy_chart("POPE", rows, method_styles(rows), LARGE))
+    heights = sorted(float(t.get("y")) for t in svg.iter("text") if "label" in t.get("class"))
+    assert len(heights) == 3 and np.diff(heights).min() >= 14
