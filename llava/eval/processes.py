@@ -1,7 +1,7 @@
 """Several processes on one question set: who takes what, and how results come together.
 
-accelerate's PartialState reads what torchrun or `accelerate launch` say; alone, a process is number 0
-of 1.
+accelerate's PartialState reads what torchrun or `accelerate launch` say; alone, a process is number
+0 of 1.
 """
 
 from __future__ import annotations

@@ -61,8 +61,8 @@ class ModelArguments:
     model_path: Optional[str] = flag("LLaVA-1.5: a folder, or a name on the Hugging Face hub.")
     vision_tower: Optional[str] = flag(
         "CLIP, vision and text: a folder or hub name. Default: the name in the model's "
-        "config.json, else clip-vit-large-patch14-336; looked for in the model's folder, beside it, and under "
-        "the checkpoints root; the name in config.json then also on the hub."
+        "config.json, else clip-vit-large-patch14-336; looked for in the model's folder, beside it, "
+        "and under the checkpoints root; the name in config.json then also on the hub."
     )
     gpt2: Optional[str] = flag(
         "GPT-2's config and tokenizer: a folder or hub name. Default: gpt2, looked for in the "

@@ -15,8 +15,8 @@ _FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin")
 def fingerprint(path: Path) -> str:
     """A hash of a checkpoint file, or of the weights, configuration and tokenizer of a folder.
 
-    Files of up to 16 MiB are hashed whole. Of larger ones the size and 16 MiB evenly spread over the
-    file are: every weight that training touches changes with near certainty, a single changed
+    Files of up to 16 MiB are hashed whole. Of larger ones the size and 16 MiB evenly spread over
+    the file are: every weight that training touches changes with near certainty, a single changed
     number may go unseen.
     """
     digest = hashlib.sha256()

@@ -105,7 +105,7 @@ def test_no_result_file(tmp_path, content, says):
 def test_no_file(tmp_path):
     with pytest.raises(UserError, match="there is no file"):
         read_run(tmp_path / "gone.json")
-    with pytest.raises(UserError, match="there is no file"):
+    with pytest.raises(UserError, match="cannot read"):
         read_run(tmp_path)
     with pytest.raises(UserError, match="name at least one result file"):
         read_runs([])

@@ -1,0 +1,34 @@
+"""The method's command for Flickr30k: ``python -m llava.eval.model_vqa_caption``."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from llava.eval.benchmarks import llava_files
+from llava.eval.benchmarks.question import Question
+from llava.eval.command import run_command
+from llava.eval.llava_commands import answer_as_llava
+from llava.eval.model_vqa_loader import LoaderArguments, read_questions
+
+
+def answer(args: LoaderArguments) -> int:
+    """Answers the questions; the tower question is the whole text."""
+
+    def read(path: Path) -> list[Question]:
+        questions = read_questions(args, path)
+        return [dataclasses.replace(q, tower_question=q.prompt) for q in questions]
+
+    return answer_as_llava(args, "model_vqa_caption", read, llava_files.answer_record)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command."""
+    return run_command(
+        LoaderArguments, answer, "llava.eval.model_vqa_caption", __doc__.splitlines()[0], argv
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
