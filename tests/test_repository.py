@@ -53,7 +53,9 @@ def test_the_mmvp_script(tmp_path, tiny_flags, monkeypatch):
     for number in (1, 2):
         shutil.copy(ROOT / "images" / "example.png", data / "MMVP Images" / f"{number}.jpg")
     (data / "Questions.csv").write_text(
-        "Index,Question,Options,Correct Answer\n1,Red?,(a) Yes (b) No,(a)\n2,Red?,(a) Yes (b) No,(b)\n"
+        "Index,Question,Options,Correct Answer\n"
+        "1,Red?,(a) Yes (b) No,(a)\n"
+        "2,Red?,(a) Yes (b) No,(b)\n"
     )
     model_path, *flags = tiny_flags[1:]
     settings = {

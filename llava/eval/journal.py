@@ -20,8 +20,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from llava.errors import UserError
-from llava.eval.lines import write_json
-from llava.model.weights import read_json
+from llava.files import read_json, write_json
 
 
 class Journal:

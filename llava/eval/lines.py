@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import os
 from collections.abc import Iterator
@@ -10,32 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from llava.errors import UserError
-
-
-def read_bytes(path: Path) -> bytes:
-    """A whole file, without a UTF-8 byte-order mark.
-
-    Raises:
-        UserError: no such file, or it cannot be read.
-    """
-    try:
-        return path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    except FileNotFoundError as error:
-        raise UserError(f"there is no file {path}: check the path") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror}): check the path") from error
-
-
-def read_text(path: Path) -> str:
-    """A UTF-8 text file, its line ends made newlines.
-
-    Raises:
-        UserError: no such file, it cannot be read, or is not UTF-8.
-    """
-    try:
-        return read_bytes(path).decode("utf-8").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text ({error}): save it as UTF-8") from error
+from llava.files import check_target, read_bytes
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, dict | str]]:
@@ -59,34 +33,6 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict | str]]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
-
-
-def check_target(path: Path) -> None:
-    """Refuses a place where no file can be written.
-
-    Raises:
-        UserError: its folder does not exist, or something else than a file is there.
-    """
-    if not path.parent.is_dir():
-        raise UserError(f"the folder {path.parent} does not exist: create it, or write elsewhere")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: name a file in it")
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path} is not a regular file: name one that can be replaced")
-
-
-def make_folder(path: Path) -> None:
-    """Makes a folder and those above it.
-
-    Raises:
-        UserError: it cannot be made.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot make the folder {path} ({error.strerror}): write elsewhere"
-        ) from error
 
 
 class LineWriter:
@@ -143,24 +89,3 @@ class LineWriter:
             os.replace(self._partial, self._path)
         elif self._partial.stat().st_size == 0:
             self._partial.unlink()
-
-
-def write_json(path: Path, value: dict) -> None:
-    """Writes one object, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a UTF-8 file, whole or not at all.
-
-    Raises:
-        UserError: it cannot be written there.
-    """
-    check_target(path)
-    path = path.resolve()
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}): write elsewhere") from error

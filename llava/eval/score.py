@@ -17,7 +17,8 @@ from llava.eval.benchmarks.registry import (
 )
 from llava.eval.command import run_benchmark_command
 from llava.eval.journal import read_settings
-from llava.eval.lines import check_target, read_lines, write_json
+from llava.eval.lines import read_lines
+from llava.files import check_target, write_json
 from llava.model.builder import flag
 
 

@@ -19,7 +19,8 @@ from llava.eval.arguments import AskArguments
 from llava.eval.command import SOME_FAILED, run_command
 from llava.eval.engine import Clock, Outcome, Request, answer_units, units_in_order
 from llava.eval.figure import draw_trace
-from llava.eval.lines import LineWriter, check_target, read_lines
+from llava.eval.lines import LineWriter, read_lines
+from llava.files import check_target
 from llava.mm_utils import load_image
 from llava.model.builder import flag, load_from_arguments
 from llava.model.llava_arch import DEFAULT_MAX_NEW_TOKENS, Answer

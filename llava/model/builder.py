@@ -14,6 +14,7 @@ from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessorPil, GPT2Tokenizer, LlamaForCausalLM
 
 from llava.errors import UserError
+from llava.files import read_json
 from llava.mm_utils import process_images
 from llava.model.bpe import read_bpe
 from llava.model.compensation.compensator import Compensator
@@ -39,7 +40,7 @@ from llava.model.parts import (
     read_llava_config,
     split_llava,
 )
-from llava.model.weights import fill, read_checkpoint, read_json
+from llava.model.weights import fill, read_checkpoint
 
 # What an LLM that is spread over GPUs may take of their memory: the rest is for keys and values.
 GPU_SHARE = 0.85
@@ -61,8 +62,8 @@ class ModelArguments:
     model_path: Optional[str] = flag("LLaVA-1.5: a folder, or a name on the Hugging Face hub.")
     vision_tower: Optional[str] = flag(
         "CLIP, vision and text: a folder or hub name. Default: the name in the model's "
-        "config.json, else clip-vit-large-patch14-336; looked for in the model's folder, beside it, "
-        "and under the checkpoints root; the name in config.json then also on the hub."
+        "config.json, else clip-vit-large-patch14-336; looked for in the model's folder, beside "
+        "it, and under the checkpoints root; the name in config.json then also on the hub."
     )
     gpt2: Optional[str] = flag(
         "GPT-2's config and tokenizer: a folder or hub name. Default: gpt2, looked for in the "

@@ -6,7 +6,6 @@ matter. Nothing is unpickled that is not a tensor.
 
 from __future__ import annotations
 
-import json
 import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +17,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from llava.errors import UserError
+from llava.files import read_json
 
 # Buffers that old files carry and that every module computes for itself.
 _HARMLESS_ENDINGS = (".inv_freq", ".position_ids", ".attn.bias", ".attn.masked_bias")
@@ -64,23 +64,6 @@ def _shards(index_path: Path) -> list[Path]:
                 f"the shard {file} is missing, though {index_path.name} names it: download it again"
             )
     return files
-
-
-def read_json(path: Path) -> dict:
-    """A JSON object from a file.
-
-    Raises:
-        UserError: no such file, or not a JSON object.
-    """
-    if not path.is_file():
-        raise UserError(f"there is no {path.name} in {path.parent}: download it there")
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON ({error}): download it again") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} holds a {type(value).__name__}, not a JSON object")
-    return value
 
 
 def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:

@@ -141,7 +141,6 @@ def test_answered_and_scored_by_two_commands(data_dir, tiny_flags, tmp_path, cap
         (lambda d: write_csv(d, HEADER, [["1", "Q", "(a) x (b) y", "c"]]), "expected options"),
         (lambda d: (d / "Questions.csv").write_bytes(b"\xff\xfe\x00"), "not UTF-8"),
         (lambda d: write_csv(d, HEADER, []), "holds no questions"),
-        (lambda d: write_csv(d, HEADER, [["1", "Q" * 200_000, "(a) x (b) y", "(a)"]]), "broken"),
     ],
 )
 def test_a_data_folder_that_is_not_right(data_dir, tmp_path, capsys, change, says):

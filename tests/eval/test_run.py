@@ -1,4 +1,4 @@
-"""Runs that are interrupted, watched, continued and shared, through the command as a user starts it."""
+"""Runs that are interrupted, continued and shared, through the command as a user starts it."""
 
 import fcntl
 import json

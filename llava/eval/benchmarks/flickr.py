@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llava.errors import UserError
+from llava.eval.benchmarks import llava_files
 from llava.eval.benchmarks.question import Question
-from llava.eval.lines import read_lines, read_text
+from llava.eval.lines import read_lines
+from llava.files import read_text
 
 HOME = "https://shannon.cs.illinois.edu/DenotationGraph"
 LAYOUT = (
@@ -26,6 +28,8 @@ LAYOUT = (
 PROMPT = "Provide a one-sentence caption for the provided image."
 MAX_NEW_TOKENS = 128
 CAPTIONS_PER_IMAGE = 5
+
+answer_record = llava_files.answer_record
 
 
 def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Question]:
@@ -58,18 +62,6 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
     if len({question.key for question in questions}) < len(questions) or not questions:
         raise UserError(f"{path or data_dir} has no question, or two with the same question_id")
     return questions
-
-
-def answer_record(question: Question, text: str, answer_id: str, model_id: str) -> dict:
-    """One line of LLaVA's answers file."""
-    return {
-        "question_id": question.question_id,
-        "prompt": question.prompt,
-        "text": text,
-        "answer_id": answer_id,
-        "model_id": model_id,
-        "metadata": {},
-    }
 
 
 def read_annotations(data_dir: Path, questions: Sequence[Question]) -> list[str] | None:

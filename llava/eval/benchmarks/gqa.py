@@ -8,8 +8,9 @@ from pathlib import Path
 from llava.constants import SHORT_ANSWER_SUFFIX
 from llava.errors import UserError
 from llava.eval.benchmarks import llava_files
-from llava.eval.benchmarks.native import need, need_texts, read_json
+from llava.eval.benchmarks.native import need, need_texts
 from llava.eval.benchmarks.question import Question
+from llava.files import read_json
 
 HOME = "https://cs.stanford.edu/people/dorarad/gqa/download.html"
 LAYOUT = (

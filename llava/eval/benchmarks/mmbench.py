@@ -17,7 +17,7 @@ from pathlib import Path
 from llava.constants import OPTION_LETTER_SUFFIX
 from llava.errors import UserError
 from llava.eval.benchmarks.question import Question
-from llava.eval.lines import read_text
+from llava.files import read_text
 
 HOME = "https://download.openmmlab.com/mmclassification/datasets/mmbench/mmbench_dev_20230712.tsv"
 LAYOUT = "MMBench's folder holds mmbench_dev_20230712.tsv"

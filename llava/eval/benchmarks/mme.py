@@ -10,7 +10,7 @@ from llava.errors import UserError
 from llava.eval.benchmarks import llava_files
 from llava.eval.benchmarks.native import need
 from llava.eval.benchmarks.question import Question
-from llava.eval.lines import read_text
+from llava.files import read_text
 
 HOME = "https://github.com/BradyFU/Awesome-Multimodal-Large-Language-Models/tree/Evaluation"
 LAYOUT = (

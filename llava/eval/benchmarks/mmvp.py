@@ -14,7 +14,7 @@ from llava.conversation import question_prompt
 from llava.errors import UserError
 from llava.eval.benchmarks.native import need
 from llava.eval.benchmarks.question import Question
-from llava.eval.lines import read_text
+from llava.files import read_text
 
 HOME = "https://huggingface.co/datasets/MMVP/MMVP"
 LAYOUT = "MMVP's folder holds Questions.csv and 'MMVP Images/1.jpg' to '300.jpg'"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from llava.errors import UserError
-from llava.eval.lines import read_text
 
 
 def need(path: Path, layout: str, home: str) -> Path:
@@ -19,21 +17,6 @@ def need(path: Path, layout: str, home: str) -> Path:
     if not path.exists():
         raise UserError(f"there is no {path}: {layout}; get it from {home}")
     return path
-
-
-def read_json(path: Path) -> dict:
-    """The object that a JSON file holds.
-
-    Raises:
-        UserError: no such file, not UTF-8, not JSON, or not an object.
-    """
-    try:
-        value = json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON ({error}): get it again") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} holds a {type(value).__name__}, not a JSON object")
-    return value
 
 
 def need_texts(record: object, names: Sequence[str], where: str) -> dict:

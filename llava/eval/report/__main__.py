@@ -9,12 +9,12 @@ from pathlib import Path
 
 from llava.errors import UserError
 from llava.eval.command import USER_MISTAKE
-from llava.eval.lines import write_text
 from llava.eval.report.comparison import compare
 from llava.eval.report.disagreements import ReadQuestions, find_disagreements, read_benchmark
 from llava.eval.report.page import render_page
 from llava.eval.report.runs import read_runs
 from llava.eval.report.table import csv_table, markdown_report, markdown_table
+from llava.files import write_text
 
 
 def write_report(

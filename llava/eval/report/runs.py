@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llava.errors import UserError
-from llava.eval.lines import read_text
+from llava.files import read_text
 
 BENCHMARKS = {  # in the paper's order
     "mme": "MME",

@@ -12,7 +12,7 @@ from pathlib import Path
 import sentencepiece
 
 from llava.errors import UserError
-from llava.model.weights import read_json
+from llava.files import read_json
 
 _DUMMY = "▁"  # SentencePiece's blank; it stands before the first word of a text
 

@@ -114,7 +114,7 @@ def test_answers_to_unknown_questions(data_dir):
 @pytest.mark.parametrize(
     "content, says",
     [
-        ("{", "SEED-Bench.json is not JSON"),
+        ("{", "SEED-Bench.json is not valid JSON"),
         ("[]", "holds a list, not a JSON object"),
         ('{"questions": []}', "lacks question_type or questions"),
         (json.dumps(CONTENT | {"question_type": {"x": [1]}}), "lacks question_type"),
