@@ -45,7 +45,7 @@ def answer(benchmark: str, args: AnswerArguments) -> int:
         questions=module.read_questions(data_dir, question_file),
         answer_record=module.answer_record,
         answers_file=Path(args.answers_file),
-        model_id=Path(args.model_path).name,
+        model_id=Path(args.model_path).resolve().name,
     )
     return answer_questions(run, args)
 

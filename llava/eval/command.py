@@ -45,8 +45,13 @@ def run_command(
     filled, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
     if unknown:
         parser.error(f"unknown flags: {' '.join(unknown)}")
+    return guard(lambda: work(filled))
+
+
+def guard(work: Callable[[], int]) -> int:
+    """Does the work of a command; what the user can mend becomes a line on standard error."""
     try:
-        return work(filled)
+        return work()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_MISTAKE

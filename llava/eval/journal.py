@@ -2,25 +2,38 @@
 
 Beside the answers file FILE stands the folder FILE.run:
 
-    settings.json     what the run depends on; another run's settings refuse to continue it
-    answers-R.jsonl   outcomes of process R as they came, each line flushed
-    lock              held while a run is at work
+    settings.json     what the run depends on; other settings do not continue it
+    answers-R.jsonl   outcomes of process R as they came, each line flushed; locked while R works
 
 FILE itself is written at the end, in the order of the questions, from all journals.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 from llava.errors import UserError
-from llava.files import read_json, write_json
+from llava.eval.lines import read_lines
+from llava.files import check_target, read_json
+
+
+def run_folder(answers_file: Path) -> Path:
+    """Where the journals of an answers file lie."""
+    return answers_file.with_name(answers_file.name + ".run")
+
+
+def read_settings(answers_file: Path) -> dict | None:
+    """The settings that an answers file was made with; None where they do not stand beside it."""
+    path = run_folder(answers_file) / "settings.json"
+    return read_json(path) if path.is_file() else None
 
 
 class Journal:
@@ -30,26 +43,25 @@ class Journal:
         answers_file: where the answers will go.
         settings: what the run depends on, JSON.
         rank: number of this process.
-        leader: whether this process holds the lock and writes the settings on its machine.
 
     Raises:
-        UserError: another run is at work on the file, or its settings are others.
+        UserError: another run is at work on the file, its settings are others, or something that
+            no run made stands in its place.
     """
 
-    def __init__(
-        self, answers_file: Path, settings: dict, rank: int = 0, leader: bool = True
-    ) -> None:
+    def __init__(self, answers_file: Path, settings: dict, rank: int = 0) -> None:
         self._answers_file = answers_file
-        self._folder = answers_file.with_name(answers_file.name + ".run")
-        self._lock: BinaryIO | None = None
+        self._folder = run_folder(answers_file)
         with disk_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-            if leader:
-                self._lock = self._take_lock()
-                self._check_settings(settings)
-            path = self._folder / f"answers-{rank}.jsonl"
-            _drop_half_line(path)
-            self._file = path.open("ab", buffering=0)
+            check_target(answers_file)
+            self._file = self._open(self._folder / f"answers-{rank}.jsonl")
+            try:
+                self._check_settings(settings, rank)
+            except BaseException:
+                self._file.close()
+                raise
+            _drop_half_line(self._file)
 
     def append(self, outcome: dict) -> None:
         """Writes one outcome: {"key": ..., "record": ...} or {"key": ..., "error": ...}.
@@ -60,19 +72,15 @@ class Journal:
         line = (json.dumps(outcome) + "\n").encode()
         with disk_errors(self._folder):
             if self._file.write(line) != len(line):
-                raise OSError(28, "No space left on device")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def outcomes(self) -> dict[str, dict]:
-        """The last outcome of every question that any process of any run on this file had."""
-        found: dict[str, dict] = {}
-        for path in sorted(self._folder.glob("answers-*.jsonl")):
-            # A half-written last line (of a process that was killed) has no newline.
-            for line in path.read_bytes().split(b"\n")[:-1]:
-                outcome = json.loads(line)
-                # An error does not undo an answer that another process has.
-                if "record" in outcome or "record" not in found.get(outcome["key"], {}):
-                    found[outcome["key"]] = outcome
-        return found
+        """The outcomes of all questions in the journals of this machine's disk."""
+        return merge_outcomes(
+            value
+            for path in sorted(self._folder.glob("answers-*.jsonl"))
+            for _, value in read_lines(path)
+        )
 
     def publish(self, records: Iterable[dict]) -> None:
         """Writes the answers file, whole or not at all."""
@@ -80,12 +88,7 @@ class Journal:
         with disk_errors(self._folder):
             with partial.open("w", encoding="utf-8") as file:
                 file.writelines(json.dumps(record) + "\n" for record in records)
-            os.replace(partial, self._answers_file)
-
-    def close(self) -> None:
-        self._file.close()
-        if self._lock is not None:
-            self._lock.close()
+            os.replace(partial, self._answers_file.resolve())
 
     def __enter__(self) -> Journal:
         return self
@@ -96,29 +99,39 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        self._file.close()
 
-    def _take_lock(self) -> BinaryIO:
-        lock = (self._folder / "lock").open("wb")
+    def _open(self, path: Path) -> BinaryIO:
+        """Opens and locks a journal; the lock goes with the process, however it ends."""
+        file = path.open("ab+", buffering=0)
         try:
-            fcntl.flock(
-                lock, fcntl.LOCK_EX | fcntl.LOCK_NB
-            )  # goes with the process, however it ends
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            lock.close()
+            file.close()
             raise UserError(
                 f"another run is at work on {self._answers_file}: wait for it, or name another "
                 "--answers-file"
             ) from error
-        return lock
+        return file
 
-    def _check_settings(self, settings: dict) -> None:
+    def _check_settings(self, settings: dict, rank: int) -> None:
+        """Compares with the settings that are there. Those of a run without outcomes do not count:
+        it may have ended because of them."""
         path = self._folder / "settings.json"
         settings = json.loads(json.dumps(settings))
-        if not path.is_file():
-            write_json(path, settings)
+        begun = any(journal.stat().st_size for journal in self._folder.glob("answers-*.jsonl"))
+        if not path.is_file() or not begun:
+            if self._answers_file.exists() and not path.is_file():
+                raise UserError(
+                    f"{self._answers_file} is there already, and no run of this project made it: "
+                    "name another --answers-file, or move it away"
+                )
+            # Processes that share a disk write the same; each under a name of its own.
+            partial = self._folder / f"settings-{rank}.partial"
+            partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+            os.replace(partial, path)
             return
-        before = json.loads(path.read_text("utf-8"))
+        before = read_json(path)
         changed = [
             f"{name} was {before.get(name)!r} and is {settings.get(name)!r}"
             for name in sorted(before.keys() | settings.keys())
@@ -127,37 +140,40 @@ class Journal:
         if changed:
             raise UserError(
                 f"{self._answers_file} was begun with other settings: {'; '.join(changed)}. Name "
-                f"another --answers-file, or delete {self._folder} to begin again"
+                f"another --answers-file, or delete {self._folder} and the file to begin again"
             )
 
 
-def _drop_half_line(path: Path) -> None:
+def merge_outcomes(values: Iterable[object]) -> dict[str, dict]:
+    """The outcome of each question: the last answer, or the last error where there is no answer.
+
+    What is no outcome (a line that an interruption left behind) is passed over, so that its
+    question is asked again.
+    """
+    merged: dict[str, dict] = {}
+    for value in values:
+        if not isinstance(value, Mapping) or not isinstance(value.get("key"), str):
+            continue
+        answered = isinstance(value.get("record"), Mapping)
+        failed = isinstance(value.get("error"), str) and "record" not in value
+        if answered or (failed and "record" not in merged.get(value["key"], {})):
+            merged[value["key"]] = dict(value)
+    return merged
+
+
+def _drop_half_line(file: BinaryIO) -> None:
     """Cuts off what a killed process had written of its last line."""
-    if not path.is_file():
-        return
-    with path.open("rb+") as file:
-        whole = file.read().rfind(b"\n") + 1
-        file.truncate(whole)
+    file.seek(0)
+    file.truncate(file.read().rfind(b"\n") + 1)
 
 
-class disk_errors:
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
     """Turns what the disk says into one message for the user."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind, error: BaseException | None, trace) -> None:
-        if isinstance(error, OSError):
-            raise UserError(
-                f"cannot write in {self._path} ({error.strerror}): make room or write elsewhere; "
-                "what was answered is kept, and the same command goes on from there"
-            ) from error
-
-
-def read_settings(answers_file: Path) -> dict | None:
-    """The settings that an answers file was made with; None where they do not stand beside it."""
-    path = answers_file.with_name(answers_file.name + ".run") / "settings.json"
-    return read_json(path) if path.is_file() else None
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write in {path} ({error.strerror}): make room or write elsewhere; what was "
+            "answered is kept, and the same command goes on from there"
+        ) from error

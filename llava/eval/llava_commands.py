@@ -51,7 +51,13 @@ def answer_as_llava(
     """
     _check(args)
     questions = chunk(read(Path(args.question_file)), args.num_chunks, args.chunk_idx)
-    run = Run(name, questions, answer_record, Path(args.answers_file), Path(args.model_path).name)
+    run = Run(
+        name,
+        questions,
+        answer_record,
+        Path(args.answers_file),
+        Path(args.model_path).resolve().name,
+    )
     return answer_questions(run, args)
 
 

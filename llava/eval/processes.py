@@ -6,13 +6,16 @@ accelerate's PartialState reads what torchrun or `accelerate launch` say; alone,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
+
+from llava.errors import UserError
 
 T = TypeVar("T")
 
@@ -38,16 +41,43 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
+        """Whether this process speaks for all."""
         return self.rank == 0
+
+    @property
+    def is_first_here(self) -> bool:
+        """Whether this process speaks for its machine, whose disk the others here share."""
+        return self._state.is_local_main_process
 
     def share(self, items: Sequence[T]) -> list[T]:
         """Every count-th item, for this process."""
         return list(items[self.rank :: self.count])
 
     def gather(self, value: T) -> list[T]:
-        """The values of all processes, by rank, on every process."""
-        return gather_object([value])
+        """The values of all processes, by rank, on every process.
+
+        Raises:
+            UserError: a process is gone.
+        """
+        with _others_gone():
+            return gather_object([value])
 
     def wait(self) -> None:
-        """Until all processes are here."""
-        self._state.wait_for_everyone()
+        """Until all processes are here.
+
+        Raises:
+            UserError: a process is gone.
+        """
+        with _others_gone():
+            self._state.wait_for_everyone()
+
+
+@contextmanager
+def _others_gone() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # what torch.distributed raises when a connection breaks
+        raise UserError(
+            "another process of this run is gone; what was answered is kept, and the same command "
+            "goes on from there"
+        ) from error

@@ -20,12 +20,13 @@ from llava.eval.arguments import AskArguments
 from llava.eval.benchmarks.question import Question
 from llava.eval.command import SOME_FAILED
 from llava.eval.engine import Clock, Outcome, Request, Unit, answer_units, units_by_length
-from llava.eval.journal import Journal
+from llava.eval.journal import Journal, merge_outcomes
 from llava.eval.processes import Processes
-from llava.model.builder import count_patches, load_from_arguments, locate_parts
+from llava.model.builder import count_patches, load_from_arguments, locate_parts, placement
 from llava.model.fingerprint import fingerprint
 from llava.model.llava_arch import Answer
 from llava.model.multimodal_encoder import clip_encoder
+from llava.model.token_pruning.budget import resolve_budget
 
 AnswerRecord = Callable[[Question, str, str, str], dict]
 
@@ -64,17 +65,25 @@ def answer_questions(run: Run, args: AskArguments) -> int:
     units = units_by_length(
         [_request(question, args) for question in run.questions], args.batch_size
     )
+    clock = Clock()
     with _open_journal(run, args, processes) as journal:
-        done = _answered(processes.gather(journal.outcomes()))
+        done = _answered(_gather_outcomes(processes, journal))
         # Whole units are answered again, even when some of their questions are done: then each
         # answer is computed in the same company as in an undisturbed run.
         todo = [unit for unit in units if any(r.id not in done for batch in unit for r in batch)]
-        clock = Clock()
         _answer_share(run, args, processes, processes.share(todo), done, journal, clock)
-        outcomes = _latest(processes.gather(journal.outcomes()))
+        processes.wait()  # all journals are complete now
+        outcomes = _gather_outcomes(processes, journal)
         if processes.is_first:
             _publish(run, journal, outcomes)
-    return _report(run, processes, outcomes, clock)
+        processes.wait()  # a launcher ends all processes when the first of them has failed
+    return _report(run, outcomes, clock) if processes.is_first else 0
+
+
+def _gather_outcomes(processes: Processes, journal: Journal) -> dict[str, dict]:
+    """What the journals of all machines say; one process a machine reads them."""
+    found = processes.gather(journal.outcomes() if processes.is_first_here else {})
+    return merge_outcomes(outcome for outcomes in found for outcome in outcomes.values())
 
 
 def _answer_share(
@@ -140,46 +149,46 @@ def _trace(answer: Answer) -> dict:
 
 
 def _open_journal(run: Run, args: AskArguments, processes: Processes) -> Journal:
-    """The journal of this process. The first process checks the settings before the others begin.
+    """The journal of this process.
 
     Raises:
         UserError: on every process, when one of them cannot begin.
     """
     journal, error = None, None
-    for turn in (processes.is_first, not processes.is_first):
-        if turn:
-            try:
-                settings = run_settings(run, args)
-                journal = Journal(run.answers_file, settings, processes.rank, processes.is_first)
-            except UserError as problem:
-                error = str(problem)
-        processes.wait()
+    try:
+        journal = Journal(run.answers_file, run_settings(run, args), processes.rank)
+    except UserError as problem:
+        error = str(problem)
     errors = [problem for problem in processes.gather(error) if problem]
-    if errors:
-        if journal is not None:
-            journal.close()
-        raise UserError(errors[0])
-    return journal
+    if not errors:
+        return journal
+    if journal is not None:
+        journal.__exit__(None, None, None)
+    raise UserError(errors[0])
 
 
 def run_settings(run: Run, args: AskArguments) -> dict:
     """All that the answers depend on, JSON: a run with others does not continue the file."""
     asked = [(q.key, q.prompt, q.tower_question, q.max_new_tokens) for q in run.questions]
     parts = locate_parts(args)
+    place = placement(args)
     num_patches = count_patches(parts["vision_tower"])
-    budget = clip_encoder.VISUAL_TOKEN_NUM
-    budget = budget if args.visual_token_num is None else args.visual_token_num
+    wanted = clip_encoder.VISUAL_TOKEN_NUM
+    wanted = wanted if args.visual_token_num is None else args.visual_token_num
+    budget = resolve_budget(wanted, args.text_token_num, num_patches)
+    if args.seed < 0:
+        raise UserError(f"--seed is {args.seed}; it must be at least 0")
     return {
         "benchmark": run.benchmark,
         "model_id": run.model_id,
-        "method": _method(args, budget, num_patches),
-        "visual_token_num": 0 if args.no_image else budget,
+        "method": _method(args, budget.visual_token_num, num_patches),
+        "visual_token_num": 0 if args.no_image else budget.visual_token_num,
+        "text_token_num": budget.text_token_num,
         "num_patches": num_patches,
         "questions": hashlib.sha256(json.dumps(asked).encode()).hexdigest(),
-        "text_token_num": args.text_token_num,
         "seed": args.seed,
-        "dtype": args.dtype,
-        "device": args.device.split(":")[0],
+        "dtype": str(place.dtype).removeprefix("torch."),
+        "device": place.device.type,
         "patch_post_layernorm": args.patch_post_layernorm,
         "text_selection": args.text_selection,
         "checkpoints": {part: fingerprint(path) for part, path in parts.items()},
@@ -196,18 +205,8 @@ def _method(args: AskArguments, budget: int, num_patches: int) -> str:
     return "accm" if args.compensation else "prune"
 
 
-def _latest(journals: Sequence[dict[str, dict]]) -> dict[str, dict]:
-    """The outcomes of all processes; an answer goes before an error."""
-    merged: dict[str, dict] = {}
-    for outcomes in journals:
-        for key, outcome in outcomes.items():
-            if "record" in outcome or key not in merged:
-                merged[key] = outcome
-    return merged
-
-
-def _answered(journals: Sequence[dict[str, dict]]) -> set[str]:
-    return {key for key, outcome in _latest(journals).items() if "record" in outcome}
+def _answered(outcomes: dict[str, dict]) -> set[str]:
+    return {key for key, outcome in outcomes.items() if "record" in outcome}
 
 
 def _publish(run: Run, journal: Journal, outcomes: dict[str, dict]) -> None:
@@ -216,23 +215,21 @@ def _publish(run: Run, journal: Journal, outcomes: dict[str, dict]) -> None:
     journal.publish(outcome["record"] for outcome in found if "record" in outcome)
 
 
-def _report(run: Run, processes: Processes, outcomes: dict[str, dict], clock: Clock) -> int:
+def _report(run: Run, outcomes: dict[str, dict], clock: Clock) -> int:
     """Says how it went; the exit status."""
-    failed = [q for q in run.questions if "record" not in outcomes.get(q.key, {})]
-    if processes.is_first:
-        answered = len(run.questions) - len(failed)
-        print(f"{answered} of {len(run.questions)} questions answered: {run.answers_file}")
-        if clock.model:
-            print(
-                f"{clock.wall:.1f} s, of which the model {clock.model:.1f} s (engine overhead "
-                f"{100 * clock.overhead:.1f}%, loading excluded), peak memory "
-                f"{peak_memory():.2f} GiB"
-            )
-        if failed:
-            print(
-                f"{len(failed)} questions failed; the same command tries them again",
-                file=sys.stderr,
-            )
+    answered = _answered(outcomes)
+    failed = [question for question in run.questions if question.key not in answered]
+    print(
+        f"{len(run.questions) - len(failed)} of {len(run.questions)} questions answered: "
+        f"{run.answers_file}"
+    )
+    if clock.model:
+        print(
+            f"{clock.wall:.1f} s, of which the model {clock.model:.1f} s (engine overhead "
+            f"{100 * clock.overhead:.1f}%, loading excluded), peak memory {peak_memory():.2f} GiB"
+        )
+    if failed:
+        print(f"{len(failed)} questions failed; the same command tries them again", file=sys.stderr)
     return SOME_FAILED if failed else 0
 
 

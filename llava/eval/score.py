@@ -56,8 +56,11 @@ def score(benchmark: str, args: ScoreArguments) -> int:
     answers_file = Path(args.answers_file)
     if args.upload is not None and benchmark != "mmbench":
         raise UserError("--upload is for mmbench: the others have no server to upload to")
-    for target in filter(None, (args.json, args.upload)):
-        check_target(Path(target))
+    targets = [Path(target) for target in (args.json, args.upload) if target is not None]
+    if len({path.resolve() for path in (answers_file, *targets)}) <= len(targets):
+        raise UserError("--answers-file, --json and --upload must be different files")
+    for target in targets:
+        check_target(target)
     module, answers = scorer(benchmark), read_answers(answers_file)
     scores = module.score(data_dir, answers, args.allow_missing)
     if args.upload is not None:

@@ -79,8 +79,8 @@ class ModelArguments:
     checkpoints_root: str = flag("Folder where checkpoints lie.", "checkpoints")
     device: str = flag("auto (a GPU if there is one), cpu, cuda, cuda:1, ...", "auto")
     dtype: str = flag(
-        "auto (bfloat16 on a GPU, as in the published evaluation; float32 on a CPU), float32, "
-        "float16 or bfloat16.",
+        "auto (bfloat16 on a GPU, as in the published evaluation but for MMBench, which was run in "
+        "float16; float32 on a CPU), float32, float16 or bfloat16.",
         "auto",
     )
     device_map: Optional[str] = flag(
@@ -130,7 +130,7 @@ def load_pretrained_model(
 def load_from_arguments(args: ModelArguments) -> LlavaAccm:
     """load_pretrained_model for a command: takes its flags, gives the model alone."""
     parts = locate_parts(args)
-    place = _placement(args)
+    place = placement(args)
     folder, tower_folder = parts["model"], parts["vision_tower"]
     source = str(folder)
     config = read_llava_config(read_json(folder / "config.json"), source)
@@ -219,8 +219,12 @@ def _find(args: ModelArguments, model: Path, part: str, configured: str | None =
     )
 
 
-def _placement(args: ModelArguments) -> Placement:
-    """Device and dtype as asked for."""
+def placement(args: ModelArguments) -> Placement:
+    """Device and dtype as asked for.
+
+    Raises:
+        UserError: there is no such device or dtype.
+    """
     name = args.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

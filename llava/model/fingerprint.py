@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from llava.errors import UserError
+
 # Of a larger file, so many blocks are read, evenly spread, its ends included.
 BLOCK = 1 << 20
 MAX_BLOCKS = 16
@@ -18,7 +20,17 @@ def fingerprint(path: Path) -> str:
     Files of up to 16 MiB are hashed whole. Of larger ones the size and 16 MiB evenly spread over
     the file are: every weight that training touches changes with near certainty, a single changed
     number may go unseen.
+
+    Raises:
+        UserError: a file cannot be read.
     """
+    try:
+        return _fingerprint(path)
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}): check its permissions") from error
+
+
+def _fingerprint(path: Path) -> str:
     digest = hashlib.sha256()
     files = [path] if path.is_file() else sorted(f for p in _FILES for f in path.glob(p))
     for file in files:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from llava.errors import UserError
-from llava.eval import answer
+from llava.eval import model_vqa_loader as answer
 from llava.eval.engine import Request, units_by_length, units_in_order
 from llava.eval.journal import Journal
 
@@ -23,7 +23,7 @@ QUESTIONS = ["Is it red?", "Is there a dog in it, or a cat, or any other animal?
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    """A small POPE: 8 images, 3 questions each."""
+    """Questions as POPE has them: 8 images, 3 questions each."""
     folder = tmp_path_factory.mktemp("pope")
     (folder / "val2014").mkdir()
     lines = []
@@ -39,16 +39,22 @@ def data_dir(tmp_path_factory):
     return folder
 
 
+def command_flags(tiny_flags, data_dir):
+    questions, images = data_dir / "llava_pope_test.jsonl", data_dir / "val2014"
+    words = f"--question-file {questions} --image-folder {images} --max_new_tokens 6"
+    return [*tiny_flags, *words.split(), "--visual-token-num", "30"]
+
+
 @pytest.fixture
 def flags(tiny_flags, data_dir):
-    return ["pope", *tiny_flags, "--data-dir", str(data_dir), "--visual-token-num", "30"]
+    return command_flags(tiny_flags, data_dir)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tiny_flags, data_dir, tmp_path_factory):
     """The answers file of a run that nothing disturbs."""
     path = tmp_path_factory.mktemp("undisturbed") / "answers.jsonl"
-    flags = ["pope", *tiny_flags, "--data-dir", str(data_dir), "--visual-token-num", "30"]
+    flags = command_flags(tiny_flags, data_dir)
     assert answer.main([*flags, "--answers-file", str(path)]) == 0
     return path.read_bytes()
 
@@ -62,19 +68,25 @@ def journal_lines(path):
 
 
 def start(flags, path, **settings):
-    command = [sys.executable, "-m", "llava.eval.answer", *flags, "--answers-file", str(path)]
+    command = [
+        sys.executable,
+        "-m",
+        "llava.eval.model_vqa_loader",
+        *flags,
+        "--answers-file",
+        str(path),
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
 
 
 def test_a_killed_run_ends_as_if_nothing_had_happened(flags, tmp_path, undisturbed):
     path = tmp_path / "answers.jsonl"
-    chance = random.Random(0)
     process = start(flags, path)
     journal = path.with_name(path.name + ".run") / "answers-0.jsonl"
     while not journal.is_file() or journal.stat().st_size == 0:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
-    time.sleep(chance.random() * 0.3)
+    time.sleep(random.Random(0).random() * 0.3)
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = journal.read_bytes()
@@ -134,7 +146,7 @@ def test_two_runs_on_one_file_refuse_each_other(flags, tmp_path, capsys):
     path = tmp_path / "answers.jsonl"
     folder = path.with_name(path.name + ".run")
     folder.mkdir()
-    with (folder / "lock").open("wb") as lock:
+    with (folder / "answers-0.jsonl").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert answer.main([*flags, "--answers-file", str(path)]) == 2
     assert "another run is at work" in capsys.readouterr().err
@@ -148,7 +160,7 @@ def test_two_runs_on_one_file_refuse_each_other(flags, tmp_path, capsys):
         (["--seed", "7"], "seed was 42 and is 7"),
         (["--no-compensation"], "method was 'accm' and is 'prune'"),
         (["--no-image"], "method was 'accm' and is 'no image'"),
-        (["--dtype", "bfloat16"], "dtype was"),
+        (["--dtype", "bfloat16"], "dtype was 'float32' and is 'bfloat16'"),
     ],
 )
 def test_other_settings_do_not_continue_a_file(
@@ -194,7 +206,7 @@ def test_two_processes_give_what_one_gives(flags, tmp_path, undisturbed, nodes):
         starts = [
             [*command, *meet, "--master_port", port, "--node_rank", rank] for rank in ("0", "1")
         ]
-    what = ["-m", "llava.eval.answer", *flags, "--answers-file", str(path)]
+    what = ["-m", "llava.eval.model_vqa_loader", *flags, "--answers-file", str(path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen([*start, *what], stderr=subprocess.PIPE, env=environment, text=True)
@@ -207,6 +219,67 @@ def test_two_processes_give_what_one_gives(flags, tmp_path, undisturbed, nodes):
     counts = [len(journal.read_text().splitlines()) for journal in journals]
     assert len(counts) == 2 and sum(counts) == 24 and min(counts) > 0
     assert path.read_bytes() == undisturbed
+
+
+@pytest.mark.parametrize(
+    "garbage", ["half a li", "[1]", "{}", '{"key": "1", "record": null}', "\x00"]
+)
+def test_garbage_in_a_journal_is_asked_again(
+    flags, tmp_path, undisturbed, monkeypatch, model, garbage
+):
+    monkeypatch.setattr("llava.eval.run.load_from_arguments", lambda args: model)
+    path = tmp_path / "answers.jsonl"
+    assert answer.main([*flags, "--answers-file", str(path)]) == 0
+    journal = path.with_name(path.name + ".run") / "answers-0.jsonl"
+    lines = journal.read_text().splitlines()
+    journal.write_text("\n".join([*lines[:5], garbage, *lines[6:]]) + "\n")
+    assert answer.main([*flags, "--answers-file", str(path)]) == 0
+    assert path.read_bytes() == undisturbed
+
+
+def test_what_no_run_made_is_not_overwritten(flags, tmp_path, capsys):
+    path = tmp_path / "answers.jsonl"
+    path.write_text("precious")
+    assert answer.main([*flags, "--answers-file", str(path)]) == 2
+    assert "no run of this project made it" in capsys.readouterr().err
+    assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "wrong, says",
+    [
+        (["--visual-token-num", "9999"], "from 1 to 576"),
+        (["--seed", "-1"], "--seed is -1"),
+        (["--dtype", "int3"], "no dtype 'int3'"),
+        (["--batch-size", "0"], "at least 1"),
+    ],
+)
+def test_a_wrong_flag_is_told_at_once_and_forgotten(flags, tmp_path, capsys, wrong, says):
+    path = tmp_path / "answers.jsonl"
+    assert answer.main([*flags, *wrong, "--answers-file", str(path)]) == 2
+    assert says in capsys.readouterr().err
+    assert not journal_lines(path)
+
+
+def test_settings_of_a_run_that_answered_nothing_do_not_count(tmp_path):
+    Journal(tmp_path / "a.jsonl", {"seed": 1}).__exit__(None, None, None)
+    with Journal(tmp_path / "a.jsonl", {"seed": 2}) as journal:
+        journal.append({"key": "1", "record": {}})
+    with pytest.raises(UserError, match="seed was 2 and is 1"):
+        Journal(tmp_path / "a.jsonl", {"seed": 1})
+
+
+@pytest.mark.parametrize("name", ["settings.json", "."])
+def test_what_stands_in_the_way(tmp_path, name):
+    path = tmp_path / "a.jsonl"
+    with Journal(path, {}) as journal:
+        journal.append({"key": "1", "record": {}})
+    if name == ".":
+        path.mkdir()
+    else:
+        (tmp_path / "a.jsonl.run" / name).write_text("{")
+    with pytest.raises(UserError, match="not valid JSON|is a folder"):
+        Journal(path, {})
 
 
 def requests(*images):

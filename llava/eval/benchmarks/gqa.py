@@ -84,10 +84,13 @@ def read_annotations(data_dir: Path) -> list[Annotation]:
     """
     path = need(data_dir / "data" / "testdev_balanced_questions.json", LAYOUT, HOME)
     images = data_dir / "data" / "images"
-    return [
+    annotations = [
         _annotation(question_id, record, images, f"question {question_id} of {path}")
         for question_id, record in read_json(path).items()
     ]
+    if not annotations:
+        raise UserError(f"{path} holds no questions: get it from {HOME}")
+    return annotations
 
 
 def _annotation(question_id: str, record: object, images: Path, where: str) -> Annotation:

@@ -77,7 +77,7 @@ def read_rows(data_dir: Path, table: Path | None = None) -> list[Row]:
     # A cell of base64 is longer than the module's default limit. The limit belongs to the process,
     # so it is set to one fixed value, here, where it is needed.
     csv.field_size_limit(2**31 - 1)
-    lines = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter="\t")
+    lines = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter="\t", strict=True)
     try:
         lacking = [name for name in _COLUMNS if name not in (lines.fieldnames or ())]
         if lacking:

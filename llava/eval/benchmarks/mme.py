@@ -133,9 +133,8 @@ def _question(label: Label, release: Path) -> Question:
     apart = label.file.parent.name == "questions_answers_YN"
     folder = label.file.parents[1] / "images" if apart else label.file.parent
     images = [folder / (label.file.stem + end) for end in _IMAGE_TYPES]
-    image = next((path for path in images if path.is_file()), None)
-    if image is None:
-        raise UserError(f"there is no image {images[0]} (or .png) for {label.file}: get it again")
+    # One that is missing costs its two answers, not the run.
+    image = next((path for path in images if path.is_file()), images[0])
     name = image.relative_to(release).as_posix()
     prompt = label.question + SHORT_ANSWER_SUFFIX
     return llava_files.make_question(name, image, prompt, question_key)

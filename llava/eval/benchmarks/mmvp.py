@@ -45,7 +45,7 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
         UserError: no such folder or file, or a line that is not a question.
     """
     path = question_file or need(data_dir / "Questions.csv", LAYOUT, HOME)
-    rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    rows = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
     missing = set(_COLUMNS) - set(rows.fieldnames or ())
     if missing:
         raise UserError(f"{path} lacks the column {', '.join(sorted(missing))}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ LAYOUT = (
     "middle frames in SEED-Bench-video-image, and may hold llava-seed-bench.jsonl"
 )
 DATA_TYPES = ("image", "video")
+_ID_OF_IMAGE = re.compile(r"[0-9]{1,18}")
 _CHOICES = ("choice_a", "choice_b", "choice_c", "choice_d")
 _TEXTS = ("question_id", "question", "answer", "data_id", *_CHOICES)
 
@@ -70,6 +72,8 @@ def read_annotations(data_dir: Path) -> tuple[list[str], list[Annotation]]:
         _annotation(record, names, data_dir, f"question {place} of {path}")
         for place, record in enumerate(records, start=1)
     ]
+    if len({annotation.question.key for annotation in annotations}) < max(1, len(records)):
+        raise UserError(f"{path} has no question, or two with one question_id: get it from {HOME}")
     return [names[number] for number in sorted(names)], annotations
 
 
@@ -90,6 +94,6 @@ def _annotation(record: object, names: dict[int, str], data_dir: Path, where: st
     # Only the videos' ids ("v0") are texts in LLaVA's file; the official scorer looks for numbers.
     question_id = record["question_id"]
     question = llava_files.make_question(
-        int(question_id) if question_id.isdecimal() else question_id, image, prompt
+        int(question_id) if _ID_OF_IMAGE.fullmatch(question_id) else question_id, image, prompt
     )
     return Annotation(question, record["answer"], names[number], data_type)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llava.errors import UserError
-from llava.eval.command import USER_MISTAKE
+from llava.eval.command import guard
 from llava.eval.report.comparison import compare
 from llava.eval.report.disagreements import ReadQuestions, find_disagreements, read_benchmark
 from llava.eval.report.page import render_page
@@ -74,14 +74,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="Questions to show of each two runs that disagree. Default: 12.",
     )
     args = parser.parse_args(argv)
-    try:
-        table = write_report(args.runs, args.output, args.disagreements)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USER_MISTAKE
-    print(table)
-    print("\n".join(str(args.output / f"report.{kind}") for kind in ("md", "csv", "html")))
-    return 0
+
+    def work() -> int:
+        print(write_report(args.runs, args.output, args.disagreements))
+        print("\n".join(str(args.output / f"report.{kind}") for kind in ("md", "csv", "html")))
+        return 0
+
+    return guard(work)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llava.errors import UserError
+from llava.eval.journal import run_folder
 from llava.eval.lines import read_lines
 
 
@@ -40,8 +41,11 @@ def read_entries(answers_file: Path, keys: Collection[str]) -> dict[str, Entry]:
     Raises:
         UserError: there is no journal, or it is not UTF-8.
     """
-    folder = answers_file.with_name(answers_file.name + ".run")
-    journals = sorted(folder.glob("answers-*.jsonl"))
+    folder = run_folder(answers_file)
+    try:
+        journals = sorted(folder.glob("answers-*.jsonl"))
+    except OSError as error:  # a name that no file system takes
+        raise UserError(f"cannot look for journals in {folder} ({error.strerror})") from error
     if not journals:
         raise UserError(f"there is no journal {folder / 'answers-*.jsonl'}")
     entries = {}

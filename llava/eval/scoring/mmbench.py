@@ -192,9 +192,14 @@ def _match(
     need_fields(answers)
     keys = {row.index: str(row.index) for row in rows}
     ids = {key: index for index, key in keys.items()}
-    matched = match(
-        ids, answers, lambda r: keys.get(r["question_id"]), allow_missing, ignore_unknown=True
-    )
+    asked = {row.index: row.cells["question"] for row in rows}
+
+    def find(record: dict) -> str | None:
+        index = record["question_id"]
+        fits = index in keys and asked[index] in str(record.get("prompt", asked[index]))
+        return keys[index] if fits else None
+
+    matched = match(ids, answers, find, allow_missing, ignore_unknown=True)
     return {ids[key]: text for key, text in matched.texts.items()}, matched.missing
 
 
