@@ -17,7 +17,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 from llava.errors import UserError
@@ -90,16 +89,15 @@ class Journal:
                 file.writelines(json.dumps(record) + "\n" for record in records)
             os.replace(partial, self._answers_file.resolve())
 
+    def close(self) -> None:
+        """Lets go of the journal."""
+        self._file.close()
+
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._file.close()
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def _open(self, path: Path) -> BinaryIO:
         """Opens and locks a journal; the lock goes with the process, however it ends."""

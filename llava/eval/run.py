@@ -163,7 +163,7 @@ def _open_journal(run: Run, args: AskArguments, processes: Processes) -> Journal
     if not errors:
         return journal
     if journal is not None:
-        journal.__exit__(None, None, None)
+        journal.close()
     raise UserError(errors[0])
 
 

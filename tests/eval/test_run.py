@@ -262,7 +262,7 @@ def test_a_wrong_flag_is_told_at_once_and_forgotten(flags, tmp_path, capsys, wro
 
 
 def test_settings_of_a_run_that_answered_nothing_do_not_count(tmp_path):
-    Journal(tmp_path / "a.jsonl", {"seed": 1}).__exit__(None, None, None)
+    Journal(tmp_path / "a.jsonl", {"seed": 1}).close()
     with Journal(tmp_path / "a.jsonl", {"seed": 2}) as journal:
         journal.append({"key": "1", "record": {}})
     with pytest.raises(UserError, match="seed was 2 and is 1"):
