@@ -111,7 +111,7 @@ def test_broken_rows(tmp_path, rows, says):
 def test_a_quote_that_is_never_closed(tmp_path):
     path = write_table(tmp_path, [row(7), row(8)]) / FILE
     path.write_text(path.read_text().replace("Which?", '"Which?', 1))
-    with pytest.raises(UserError, match="not as many cells"):
+    with pytest.raises(UserError, match="unexpected end of data"):
         read_questions(tmp_path)
 
 

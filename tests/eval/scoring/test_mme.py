@@ -146,9 +146,8 @@ def test_a_text_that_is_not_right(data_dir, content, says):
 
 def test_a_release_that_is_not_whole(data_dir):
     count = data_dir / "MME_Benchmark_release_version" / "count"
-    (count / "0001.png").unlink()
-    with pytest.raises(UserError, match="there is no image .*count/0001.jpg"):
-        read_questions(data_dir)
+    (count / "0001.png").unlink()  # costs its two answers, not the run
+    assert sum(q.image == count / "0001.jpg" for q in read_questions(data_dir)) == 2
     (count / "0001.txt").unlink()
     with pytest.raises(UserError, match="count holds no questions"):
         read_questions(data_dir)
