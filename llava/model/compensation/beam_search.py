@@ -186,7 +186,8 @@ class _CachedDecoder:
     def step(self, tokens: Tensor) -> Tensor:
         """Reads one token (B, W) a beam; log-probabilities (B, W, V) of the next."""
         beams = tokens.shape[1]
-        self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=-1)
+        if self._padded:
+            self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=-1)
         positions = self._next_position.repeat_interleave(beams).unsqueeze(-1)
         self._next_position = self._next_position + 1
         log_probs = self._forward(input_ids=tokens.reshape(-1, 1), position_ids=positions)
@@ -205,18 +206,15 @@ class _CachedDecoder:
 
     def _forward(self, **inputs: Tensor) -> Tensor:
         """Log-probabilities (rows, V) float32 behind the last position."""
-        rows = next(iter(inputs.values())).shape[0]
-        mask = (
-            self._mask.repeat_interleave(rows // len(self._mask), dim=0) if self._padded else None
+        mask = None
+        if self._padded:
+            rows = next(iter(inputs.values())).shape[0]
+            mask = self._mask.repeat_interleave(rows // len(self._mask), dim=0)
+        out = self._gpt.transformer(
+            **inputs, attention_mask=mask, past_key_values=self._cache, use_cache=True
         )
-        out = self._gpt(
-            **inputs,
-            attention_mask=mask,
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return (out.logits[:, -1].float() / self._temperature).log_softmax(dim=-1)
+        logits = self._gpt.lm_head(out.last_hidden_state[:, -1])
+        return (logits.float() / self._temperature).log_softmax(dim=-1)
 
 
 def greedy_search(
