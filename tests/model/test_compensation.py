@@ -75,6 +75,7 @@ def test_a_text_prompt_in_place_of_embeddings(gpt, compensator, bundled):
 def test_a_batch_of_different_lengths_gives_what_each_gives_alone(gpt, decodings):
     rows = [embeds[0] for embeds, _ in decodings]
     together = beam_search(gpt, *pad_left(rows), STOP)
+    assert len(together) == len(decodings)
     for found, (_, case) in zip(together, decodings):
         same(found, case["beam_3"])
 

@@ -25,7 +25,8 @@ def test_all_tensors_are_used():
 
 def test_old_buffers_are_harmless():
     extra = {"h.0.attn.bias": torch.ones(1), "x.rotary_emb.inv_freq": torch.ones(4)}
-    fill_linear(linear_tensors(**extra))
+    module = fill_linear(linear_tensors(**extra))
+    assert torch.equal(module.weight, torch.ones(2, 3)) and torch.equal(module.bias, torch.zeros(2))
 
 
 def test_a_parameter_that_only_ends_like_a_buffer_is_not_harmless():
@@ -47,7 +48,8 @@ def test_what_does_not_fit_is_named(tensors, says):
 
 
 def test_a_tied_parameter_may_be_left_out():
-    fill_linear({"weight": torch.ones(2, 3)}, optional=frozenset({"bias"}))
+    module = fill_linear({"weight": torch.ones(2, 3)}, optional=frozenset({"bias"}))
+    assert torch.equal(module.weight, torch.ones(2, 3)) and module.bias.is_meta
 
 
 def test_a_pickle_of_more_than_tensors_is_not_unpickled(tmp_path):
