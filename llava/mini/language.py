@@ -1,0 +1,237 @@
+"""What can be said and asked about a scene, in a small English."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from llava.constants import OPTION_LETTER_SUFFIX, SHORT_ANSWER_SUFFIX
+from llava.mini.scene import CELL, COLORS, PLACES, SHAPES, SIZES, Scene, Thing
+
+LETTERS = "ABCD"
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
+CAPTION_PROMPT = "Provide a one-sentence caption for the provided image."
+# Asked by this word, answered by one of these.
+ATTRIBUTES = {"color": COLORS, "shape": SHAPES, "place": PLACES, "size": SIZES}
+_DIRECTIONS = ("left of", "right of", "above", "below")
+_CLEARLY = 0.75 * CELL  # pixels between the centres of two objects whose relation is asked for
+_NAMED = 2  # objects that a caption names
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A question with its answer.
+
+    Attributes:
+        kind: existence, color, shape, place, size, count or relation.
+        text: the question, without options and answer format.
+        answer: a word, "yes" and "no" included.
+        subject: the object that it is about; None where there is none or no single one.
+        others: wrong answers of the same sort; empty for yes and no.
+    """
+
+    kind: str
+    text: str
+    answer: str
+    subject: Thing | None = None
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A fact as multiple choice.
+
+    Attributes:
+        fact: what is asked.
+        options: two to four answers, one of them right.
+        letter: of the right one.
+    """
+
+    fact: Fact
+    options: tuple[str, ...]
+    letter: str
+
+    @property
+    def text(self) -> str:
+        """Question and options, without the answer format."""
+        lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, self.options)]
+        return "\n".join([self.fact.text, *lines])
+
+
+def caption(scene: Scene, generator: np.random.Generator) -> str:
+    """A sentence that names some objects of a scene, each with its quarter."""
+    chosen = generator.choice(len(scene.things), _NAMED, replace=False)
+    return " and ".join(_describe(scene.things[i]) for i in chosen) + "."
+
+
+def _describe(thing: Thing) -> str:
+    return f"a {thing.size} {thing.name} in the {thing.place}"
+
+
+# Questions of one kind ---------------------------------------------------------------------------
+
+
+def existence(scene: Scene, generator: np.random.Generator, answer: str, how: str) -> Fact:
+    """Is there such an object? Where not, it was chosen in POPE's way.
+
+    Args:
+        answer: "yes" or "no".
+        how: random (any absent one), popular (an absent one of a colour that is there),
+            adversarial (colour and shape are both there, at different objects).
+    """
+    if answer == "yes":
+        thing = _pick(generator, scene.things)
+        return Fact("existence", f"Is there {_a(thing.name)} in the image?", "yes", thing)
+    names = {thing.name for thing in scene.things}
+    colors = {thing.color for thing in scene.things}
+    shapes = {thing.shape for thing in scene.things}
+    absent = [(c, s) for c in COLORS for s in SHAPES if f"{c} {s}" not in names]
+    near = {
+        "random": absent,
+        "popular": [(c, s) for c, s in absent if c in colors or s in shapes],
+        "adversarial": [(c, s) for c, s in absent if c in colors and s in shapes],
+    }[how] or absent
+    color, shape = _pick(generator, near)
+    return Fact("existence", f"Is there {_a(f'{color} {shape}')} in the image?", "no")
+
+
+def attribute(scene: Scene, generator: np.random.Generator, kind: str) -> Fact | None:
+    """What colour, shape, place or size an object has; None where none can be named alone."""
+    named = _named_without(scene, kind)
+    return None if not named else attribute_of(*_pick(generator, named), kind)
+
+
+def attribute_of(thing: Thing, name: str, kind: str) -> Fact:
+    """The attribute of an object that goes by a name."""
+    if kind == "place":
+        text = f"Where is the {name}?"
+    else:
+        text = f"What {kind} is the {name}?"
+    answer = getattr(thing, kind)
+    return Fact(kind, text, answer, thing, tuple(a for a in ATTRIBUTES[kind] if a != answer))
+
+
+def verify(scene: Scene, generator: np.random.Generator, kind: str, answer: str) -> Fact | None:
+    """Whether an object has a certain colour, shape, place or size."""
+    fact = attribute(scene, generator, kind)
+    if fact is None:
+        return None
+    value = fact.answer
+    if answer == "no":
+        # Another object's value is the harder mistake.
+        near = {getattr(thing, kind) for thing in scene.things} & set(fact.others)
+        value = _pick(generator, sorted(near) or fact.others)
+    name = fact.text.split(" the ", 1)[1].rstrip("?")
+    said = {"place": f"in the {value}", "shape": _a(value)}.get(kind, value)
+    return Fact(kind, f"Is the {name} {said}?", answer, fact.subject)
+
+
+def count(scene: Scene, generator: np.random.Generator) -> Fact:
+    """How many objects of a shape, or at all."""
+    if generator.random() < 0.3:
+        number, what = len(scene.things), "objects"
+    else:
+        tally = Counter(thing.shape for thing in scene.things)
+        # Each number is asked for equally often, as far as the scene has it.
+        wanted = _pick(generator, sorted({*tally.values(), 0}))
+        shape = _pick(generator, [s for s in SHAPES if tally[s] == wanted])
+        number, what = tally[shape], _plural(shape)
+    others = [n for n in range(max(0, number - 2), number + 4) if n != number and n < len(NUMBERS)]
+    wrong = tuple(NUMBERS[n] for n in others)
+    return Fact("count", f"How many {what} are there in the image?", NUMBERS[number], None, wrong)
+
+
+def verify_count(scene: Scene, generator: np.random.Generator, answer: str) -> Fact:
+    """Whether there are so many objects."""
+    fact = count(scene, generator)
+    what = fact.text.removeprefix("How many ").removesuffix(" are there in the image?")
+    number = fact.answer if answer == "yes" else _pick(generator, fact.others)
+    return Fact("count", f"Is the number of {what} in the image {number}?", answer)
+
+
+def relation(scene: Scene, generator: np.random.Generator, answer: str) -> Fact | None:
+    """Whether an object is left of, right of, above or below another; None where all is vague."""
+    pairs = [
+        (a, b, direction)
+        for a in scene.things
+        for b in scene.things
+        for direction in _DIRECTIONS
+        if a is not b and _offset(a, b, direction) > _CLEARLY
+    ]
+    if not pairs:
+        return None
+    a, b, direction = _pick(generator, pairs)
+    if answer == "no":
+        a, b = b, a
+    return Fact("relation", f"Is the {a.name} {direction} the {b.name}?", answer, a)
+
+
+def _offset(a: Thing, b: Thing, direction: str) -> float:
+    """How far a lies in a direction from b, pixels."""
+    return {"left of": b.x - a.x, "right of": a.x - b.x, "above": b.y - a.y, "below": a.y - b.y}[
+        direction
+    ]
+
+
+def choice(fact: Fact, generator: np.random.Generator, size: int = 4) -> Choice:
+    """A fact as multiple choice, the right answer at a random place."""
+    wrong = min(size - 1, len(fact.others))
+    options = [fact.answer, *generator.choice(fact.others, wrong, replace=False).tolist()]
+    order = generator.permutation(len(options))
+    options = tuple(options[i] for i in order)
+    return Choice(fact, options, LETTERS[options.index(fact.answer)])
+
+
+# Everything about one scene, for training --------------------------------------------------------
+
+
+def conversations(scene: Scene, generator: np.random.Generator) -> list[tuple[str, str]]:
+    """Questions with answer formats, and answers: about a score for a scene, in random order."""
+    how = ("random", "popular", "adversarial")
+    facts: list[Fact | None] = [
+        existence(scene, generator, _coin(generator), _pick(generator, how)) for _ in range(4)
+    ]
+    for kind in ATTRIBUTES:
+        facts += [attribute(scene, generator, kind) for _ in range(1 if kind == "size" else 2)]
+        facts += [verify(scene, generator, kind, _coin(generator))]
+    facts += [count(scene, generator), verify_count(scene, generator, _coin(generator))]
+    facts += [relation(scene, generator, _coin(generator))]
+    pairs = [(f.text + SHORT_ANSWER_SUFFIX, f.answer) for f in facts if f is not None]
+    for kind in (*ATTRIBUTES, "color", "shape", "place", "count"):
+        fact = count(scene, generator) if kind == "count" else attribute(scene, generator, kind)
+        if fact is not None:
+            asked = choice(fact, generator, _pick(generator, (2, 4, 4)))
+            pairs.append((asked.text + OPTION_LETTER_SUFFIX, asked.letter))
+    pairs.append((CAPTION_PROMPT, caption(scene, generator)))
+    return [pairs[i] for i in generator.permutation(len(pairs))]
+
+
+# Words -------------------------------------------------------------------------------------------
+
+
+def _named_without(scene: Scene, kind: str) -> list[tuple[Thing, str]]:
+    """Objects with a name that says nothing of an attribute and fits no other object."""
+    by_shape = [(thing, thing.shape) for thing in scene.things]
+    by_color = [(thing, f"{thing.color} object") for thing in scene.things]
+    by_both = [(thing, thing.name) for thing in scene.things]
+    names = {"color": by_shape, "shape": by_color}.get(kind, by_shape + by_both)
+    tally = Counter(name for _, name in names)
+    return [(thing, name) for thing, name in names if tally[name] == 1]
+
+
+def _a(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def _plural(shape: str) -> str:
+    return f"{shape}es" if shape == "cross" else f"{shape}s"
+
+
+def _coin(generator: np.random.Generator) -> str:
+    return "yes" if generator.random() < 0.5 else "no"
+
+
+def _pick(generator: np.random.Generator, items):
+    return items[int(generator.integers(len(items)))]

@@ -1,0 +1,128 @@
+"""Scenes of the mini world: a few coloured shapes on a 4 x 4 grid, drawn from a seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+IMAGE_SIZE = 96  # pixels
+GRID = 4
+CELL = IMAGE_SIZE // GRID
+SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
+COLORS = ("red", "green", "blue", "yellow", "purple", "orange", "white", "black")
+SIZES = ("small", "large")
+PLACES = ("northwest", "northeast", "southwest", "southeast")
+MIN_OBJECTS, MAX_OBJECTS = 3, 6
+_RADII = {"small": (6.0, 7.5), "large": (9.5, 11.5)}  # pixels
+_JITTER = 3  # pixels, of a centre around the middle of its cell: never into another quarter
+
+# Seeds of the three kinds of scenes never meet: they are different entries of the same seed.
+SPLITS = {"train": 0, "validation": 1, "test": 2}
+
+
+@dataclass(frozen=True)
+class Thing:
+    """An object of a scene.
+
+    Attributes:
+        shape, color, size: of SHAPES, COLORS, SIZES.
+        cell: 0 to 15, row by row.
+        x, y: centre in pixels.
+        radius: in pixels.
+    """
+
+    shape: str
+    color: str
+    size: str
+    cell: int
+    x: float
+    y: float
+    radius: float
+
+    @property
+    def place(self) -> str:
+        """The quarter of the image, of PLACES."""
+        row, column = divmod(self.cell, GRID)
+        return PLACES[2 * (row >= GRID // 2) + (column >= GRID // 2)]
+
+    @property
+    def name(self) -> str:
+        """Colour and shape, which no other object of the scene shares."""
+        return f"{self.color} {self.shape}"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Objects on a background.
+
+    Attributes:
+        things: MIN_OBJECTS to MAX_OBJECTS of them, no two of one colour and shape.
+        background: seed of the background's tone, clutter and noise.
+    """
+
+    things: tuple[Thing, ...]
+    background: int
+
+
+def scene_generator(seed: int, split: str, number: int) -> np.random.Generator:
+    """The random numbers of one scene and of all that is said about it."""
+    return np.random.default_rng([seed, SPLITS[split], number])
+
+
+def make_scene(generator: np.random.Generator) -> Scene:
+    """A random scene."""
+    count = int(generator.integers(MIN_OBJECTS, MAX_OBJECTS + 1))
+    cells = generator.choice(GRID * GRID, count, replace=False)
+    names = generator.choice(len(SHAPES) * len(COLORS), count, replace=False)
+    things = tuple(
+        make_thing(generator, SHAPES[name % len(SHAPES)], COLORS[name // len(SHAPES)], int(cell))
+        for cell, name in zip(cells, names)
+    )
+    return Scene(things, int(generator.integers(2**31)))
+
+
+def make_thing(
+    generator: np.random.Generator, shape: str, color: str, cell: int, size: str | None = None
+) -> Thing:
+    """An object in a cell, its exact place, and its size where none is given, at random."""
+    size = size or SIZES[generator.integers(len(SIZES))]
+    row, column = divmod(cell, GRID)
+    dx, dy = generator.uniform(-_JITTER, _JITTER, 2)
+    return Thing(
+        shape=shape,
+        color=color,
+        size=size,
+        cell=cell,
+        x=(column + 0.5) * CELL + dx,
+        y=(row + 0.5) * CELL + dy,
+        radius=float(generator.uniform(*_RADII[size])),
+    )
+
+
+def change_one(generator: np.random.Generator, scene: Scene) -> tuple[Scene, int, str]:
+    """The same scene but for one attribute of one object.
+
+    Returns:
+        The changed scene, the number of the object, and "color", "shape", "place" or "size".
+    """
+    which = int(generator.integers(len(scene.things)))
+    thing = scene.things[which]
+    attribute = ("color", "shape", "place", "size")[generator.integers(4)]
+    taken = {other.name for other in scene.things}
+    if attribute == "color":
+        free = [c for c in COLORS if f"{c} {thing.shape}" not in taken]
+        changed = replace(thing, color=free[generator.integers(len(free))])
+    elif attribute == "shape":
+        free = [s for s in SHAPES if f"{thing.color} {s}" not in taken]
+        changed = replace(thing, shape=free[generator.integers(len(free))])
+    elif attribute == "size":
+        size = SIZES[1 - SIZES.index(thing.size)]
+        changed = replace(thing, size=size, radius=float(generator.uniform(*_RADII[size])))
+    else:
+        used = {other.cell for other in scene.things}
+        there = [make_thing(generator, thing.shape, thing.color, c, thing.size) for c in range(16)]
+        free = [t for t in there if t.cell not in used and t.place != thing.place]
+        changed = free[generator.integers(len(free))]
+    things = scene.things[:which] + (changed,) + scene.things[which + 1 :]
+    return Scene(things, scene.background), which, attribute
