@@ -135,7 +135,7 @@ def count(scene: Scene, generator: np.random.Generator) -> Fact:
     else:
         tally = Counter(thing.shape for thing in scene.things)
         # Each number is asked for equally often, as far as the scene has it.
-        wanted = _pick(generator, sorted({*tally.values(), 0}))
+        wanted = _pick(generator, sorted({tally[s] for s in SHAPES}))
         shape = _pick(generator, [s for s in SHAPES if tally[s] == wanted])
         number, what = tally[shape], _plural(shape)
     others = [n for n in range(max(0, number - 2), number + 4) if n != number and n < len(NUMBERS)]
