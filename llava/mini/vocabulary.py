@@ -1,0 +1,118 @@
+"""Tokenizers of the mini model, in the files of the real ones, learnt from the mini world's text."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import sentencepiece
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers.pre_tokenizers import ByteLevel
+
+from llava.constants import OPTION_LETTER_SUFFIX, SHORT_ANSWER_SUFFIX
+from llava.conversation import question_prompt
+from llava.files import write_json, write_text
+from llava.mini.language import LETTERS, NUMBERS, caption, conversations
+from llava.mini.scene import make_scene, scene_generator
+
+_SCENES = 1500  # enough to meet every word
+_BPE_MERGES = 700
+_PIECES = 700
+_CLIP_SPECIAL = ("<|startoftext|>", "<|endoftext|>")
+_GPT2_SPECIAL = "<|endoftext|>"
+
+
+def corpus(seed: int) -> list[str]:
+    """All that is said about some scenes, and what stands around it in prompts."""
+    texts = [
+        question_prompt("").replace("<image>", " "),
+        "additional information:",
+        *(f"{letter}." for letter in LETTERS),
+        *NUMBERS,
+    ] * 50
+    for number in range(_SCENES):
+        generator = scene_generator(seed, "train", number)
+        scene = make_scene(generator)
+        texts.append(caption(scene, generator))
+        for question, answer in conversations(scene, generator):
+            texts += [*question.split("\n"), answer]
+    return texts
+
+
+def write_llama_tokenizer(folder: Path, seed: int) -> None:
+    """SentencePiece with Llama's settings: byte-pair, digits apart, bytes for the unknown.
+
+    A newline stays unknown, and so the blank and the byte that the caption is counted behind.
+    """
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(line for text in corpus(seed) for line in text.split("\n")),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=_PIECES,
+        byte_fallback=True,
+        split_digits=True,
+        character_coverage=1.0,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        allow_whitespace_only_pieces=True,
+        hard_vocab_limit=False,
+        num_threads=1,
+        minloglevel=2,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tokenizer.model").write_bytes(model.getvalue())
+    write_json(folder / "tokenizer_config.json", {"legacy": False})
+
+
+def write_gpt2_tokenizer(folder: Path, seed: int) -> None:
+    """GPT-2's byte-level byte pairs: vocab.json and merges.txt."""
+    texts = corpus(seed)
+    # GPT-2's tokens carry the blank before a word; a question begins without one.
+    merges = _learn_merges([*texts, *(f" {text}" for text in texts)], ending="")
+    symbols = sorted(ByteLevel.alphabet())
+    words = [*symbols, *("".join(pair) for pair in merges), _GPT2_SPECIAL]
+    _write_bpe(folder, words, merges)
+    write_json(
+        folder / "tokenizer_config.json",
+        {"tokenizer_class": "GPT2Tokenizer", "eos_token": _GPT2_SPECIAL},
+    )
+
+
+def write_clip_tokenizer(folder: Path, seed: int) -> None:
+    """CLIP's lower-case byte pairs with an end-of-word mark: vocab.json and merges.txt."""
+    merges = _learn_merges([text.lower() for text in corpus(seed)], ending="</w>")
+    symbols = sorted(ByteLevel.alphabet())
+    words = [*symbols, *(s + "</w>" for s in symbols), *("".join(pair) for pair in merges)]
+    _write_bpe(folder, [*words, *_CLIP_SPECIAL], merges)
+
+
+def _learn_merges(texts: list[str], ending: str) -> list[tuple[str, str]]:
+    model = models.BPE(end_of_word_suffix=ending)
+    tokenizer = Tokenizer(model)
+    if ending:
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    else:
+        tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=10**6,
+        min_frequency=5,
+        initial_alphabet=sorted(ByteLevel.alphabet()),
+        end_of_word_suffix=ending,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    merges = json.loads(tokenizer.to_str())["model"]["merges"]
+    return [tuple(pair) for pair in merges][:_BPE_MERGES]
+
+
+def _write_bpe(folder: Path, words: list[str], merges: list[tuple[str, str]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "vocab.json", {word: i for i, word in enumerate(words)})
+    write_text(folder / "merges.txt", "\n".join(["#version: 0.2", *_lines(merges)]) + "\n")
+
+
+def _lines(merges: list[tuple[str, str]]) -> Iterator[str]:
+    return (" ".join(pair) for pair in merges)

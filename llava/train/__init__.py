@@ -1,0 +1,1 @@
+"""Training: one file a stage, one loop (trainer.py) for all."""
