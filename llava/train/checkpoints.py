@@ -70,13 +70,11 @@ def save_checkpoint(
     """
     path = folder / f"step-{state['step']:08d}"
     partial = folder / f"{_UNFINISHED}{path.name}"
+    tensors = {name: p.detach().cpu().contiguous() for name, p in parameters.items()}
     with disk_errors(folder):
         try:
             partial.mkdir()
-            save_file(
-                {name: p.detach().cpu().contiguous() for name, p in parameters.items()},
-                partial / "model.safetensors",
-            )
+            write_safetensors(partial / "model.safetensors", tensors)
             torch.save(optimiser, partial / "optimizer.pt")
             (partial / "state.json").write_text(json.dumps(state) + "\n", encoding="utf-8")
             for written in (*partial.iterdir(), partial):
@@ -133,6 +131,12 @@ def clear_unfinished(folder: Path) -> None:
     with disk_errors(folder):
         for path in folder.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(path)
+
+
+def write_safetensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Writes contiguous tensors that share no memory, as transformers reads them."""
+    save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # safetensors lets only the owner read it
 
 
 def flush_to_disk(path: Path) -> None:

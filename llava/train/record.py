@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Optional
 
 import torch
-from safetensors.torch import save_file
 
 from llava.errors import UserError
 from llava.files import check_target, read_json, write_json
-from llava.train.checkpoints import disk_errors, flush_to_disk, list_checkpoints, read_state
+from llava.train.checkpoints import (
+    disk_errors,
+    flush_to_disk,
+    list_checkpoints,
+    read_state,
+    write_safetensors,
+)
 
 RECORD = "training.json"
 
@@ -43,9 +48,8 @@ def save_weights(
     partial = path.with_name(path.name + ".partial")
     with disk_errors(path.parent):
         try:
-            # "format" is what transformers asks of a safetensors file.
             if path.suffix == ".safetensors":
-                save_file(kept, partial, metadata={"format": "pt"})
+                write_safetensors(partial, kept)
             else:
                 torch.save(kept, partial)
             flush_to_disk(partial)

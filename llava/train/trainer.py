@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Optional
@@ -36,7 +37,9 @@ def train(
     Args:
         name: of the stage.
         objective: objective(batch) gives scalars summed over the batch: "loss", and others that
-            are logged per weight too. It is put into training mode, and moved to the device.
+            are logged per weight too, always the same ones. It is moved to the device and put into
+            training mode (one that wants frozen parts without dropout overrides train()). Buffers
+            are not saved.
         data: the samples.
         args: how to train.
         settings: what else the result depends on (hashes of inputs, ...), JSON; a run is not
@@ -59,11 +62,13 @@ def train(
             _say(team, f"{name}: all {plan.steps} steps are done already, in {args.output_dir}")
             return
         since = time.monotonic() - seconds
-        mine = micro_batches(data, plan, args.seed, begun, team.rank)
         share = plan.micro_batches // plan.processes
-        with team.first_opens(
-            lambda: Progress(name, folder.path, begun, plan.steps, args.log_every)
-        ) as progress:
+        with (
+            team.first_opens(
+                lambda: Progress(name, folder.path, begun, plan.steps, args.log_every)
+            ) as progress,
+            closing(micro_batches(data, plan, args.seed, begun, team.rank)) as mine,
+        ):
             for step in range(begun, plan.steps):
                 numbers = learner.step(step, islice(mine, share))
                 done = step + 1

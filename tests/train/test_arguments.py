@@ -1,6 +1,9 @@
 """Wrong arguments are refused with the flag named; right ones come to a plan."""
 
+from dataclasses import fields
+
 import pytest
+from transformers import HfArgumentParser
 
 from llava.errors import UserError
 from llava.train.arguments import TrainArguments, check_arguments, make_plan, settings_of
@@ -44,3 +47,13 @@ def test_the_number_of_processes_is_no_setting():
     args = TrainArguments("out", max_steps=1, batch_size=12, micro_batch_size=2)
     alone, shared = (settings_of(args, make_plan(args, 50, count)) for count in (1, 3))
     assert alone == shared
+
+
+def test_every_field_is_a_flag(capsys):
+    (args,) = HfArgumentParser(TrainArguments).parse_args_into_dataclasses(
+        "--output-dir out --epochs 1.5 --micro-batch-size 4 --learning-rate 3e-4".split()
+    )
+    assert args == TrainArguments("out", epochs=1.5, micro_batch_size=4, learning_rate=3e-4)
+    HfArgumentParser(TrainArguments).print_help()
+    text = capsys.readouterr().out
+    assert all(f"--{field.name}" in text for field in fields(TrainArguments))

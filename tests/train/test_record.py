@@ -27,6 +27,7 @@ def test_weights_come_back_in_16_bits(tmp_path, name):
     assert torch.equal(loaded["b"], TENSORS["a"].half().T)
     assert torch.equal(loaded["ids"], torch.arange(3))
     assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).stat().st_mode & 0o444 == 0o444  # for all to read
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pt"])
