@@ -59,7 +59,7 @@ class Processes:
         Raises:
             UserError: a process is gone.
         """
-        with _others_gone():
+        with others_gone():
             return gather_object([value])
 
     def wait(self) -> None:
@@ -68,16 +68,17 @@ class Processes:
         Raises:
             UserError: a process is gone.
         """
-        with _others_gone():
+        with others_gone():
             self._state.wait_for_everyone()
 
 
 @contextmanager
-def _others_gone() -> Iterator[None]:
+def others_gone() -> Iterator[None]:
+    """Turns a broken connection into one message for the user."""
     try:
         yield
     except RuntimeError as error:  # what torch.distributed raises when a connection breaks
         raise UserError(
-            "another process of this run is gone; what was answered is kept, and the same command "
+            "another process of this run is gone; what was done is kept, and the same command "
             "goes on from there"
         ) from error

@@ -1,0 +1,125 @@
+"""What every training stage lets its user choose, and the plan that follows from it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Optional
+
+from llava.errors import UserError
+from llava.model.builder import flag
+
+
+# HfArgumentParser turns each field into a flag; it knows Optional[int], not int | None on 3.10.
+@dataclass
+class TrainArguments:
+    """How to train. Every field is a flag; a stage subclasses it and sets its own defaults."""
+
+    output_dir: Optional[str] = flag(
+        "Folder for checkpoints, loss log, loss curve, TensorBoard events and the settings. The "
+        "same command goes on from the newest checkpoint in it."
+    )
+    seed: int = flag("Decides the order of the samples and all noise.", 0)
+    max_steps: Optional[int] = flag("Optimiser steps; give this or --epochs.")
+    epochs: Optional[float] = flag("Passes over the data; give this or --max-steps.")
+    batch_size: int = flag("Samples of one optimiser step, over all processes.", 32)
+    micro_batch_size: Optional[int] = flag(
+        "Samples of one forward pass; gradients of several are added up to --batch-size. Default: "
+        "the batch size divided by the number of processes."
+    )
+    learning_rate: float = flag("Highest learning rate of the schedule.", 1e-4)
+    weight_decay: float = flag("AdamW's; on matrices, not on biases and norms.", 0.0)
+    beta1: float = flag("AdamW's.", 0.9)
+    beta2: float = flag("AdamW's.", 0.999)
+    warmup_steps: int = flag("Steps in which the learning rate rises from 0.", 0)
+    schedule: str = flag("What follows: linear, cosine (both down to 0) or constant.", "linear")
+    max_grad_norm: float = flag("Longer gradients are shortened to this; 0: none are.", 0.0)
+    mixed_precision: str = flag("no, bf16 or fp16 (GPU only): the arithmetic of forwards.", "no")
+    device: str = flag("auto (a GPU if there is one), cpu or cuda.", "auto")
+    save_every: int = flag("Steps between checkpoints; the last step has one always.", 1000)
+    keep_checkpoints: int = flag("How many checkpoints are kept.", 2)
+    log_every: int = flag("Steps between TensorBoard points; loss.jsonl has every step.", 10)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the arguments come to for a number of samples and processes."""
+
+    steps: int
+    batch_size: int
+    micro_batch_size: int
+    processes: int
+
+    @property
+    def micro_batches(self) -> int:
+        """Forward passes of one step, over all processes."""
+        return self.batch_size // self.micro_batch_size
+
+
+def check_arguments(args: TrainArguments) -> None:
+    """Refuses what cannot be trained with.
+
+    Raises:
+        UserError: a value is out of its range; the message names the flag.
+    """
+    if args.output_dir is None:
+        raise UserError("say where checkpoints and logs go: --output-dir FOLDER")
+    choices = {
+        "schedule": ("linear", "cosine", "constant"),
+        "mixed_precision": ("no", "bf16", "fp16"),
+        "device": ("auto", "cpu", "cuda"),
+    }
+    for name, known in choices.items():
+        if getattr(args, name) not in known:
+            _refuse(args, name, f"the choices are {', '.join(known)}")
+    lowest = {"batch_size": 1, "micro_batch_size": 1, "max_steps": 1, "warmup_steps": 0}
+    lowest |= {"save_every": 1, "keep_checkpoints": 1, "log_every": 1, "seed": 0}
+    lowest |= {"weight_decay": 0, "max_grad_norm": 0, "learning_rate": 0, "beta1": 0, "beta2": 0}
+    for name, bound in lowest.items():
+        value = getattr(args, name)
+        if value is not None and not (bound <= value and math.isfinite(value)):
+            _refuse(args, name, f"it must be at least {bound}")
+    for name in ("beta1", "beta2"):
+        if getattr(args, name) >= 1:
+            _refuse(args, name, "it must be below 1")
+    if (args.max_steps is None) == (args.epochs is None):
+        raise UserError("give one of --max-steps and --epochs: it decides how long to train")
+    if args.epochs is not None and not (0 < args.epochs < math.inf):
+        _refuse(args, "epochs", "it must be above 0")
+
+
+def make_plan(args: TrainArguments, samples: int, processes: int) -> Plan:
+    """Steps and batches of checked arguments.
+
+    Raises:
+        UserError: there are no samples, or the batch cannot be split as asked.
+    """
+    if samples == 0:
+        raise UserError("there are no samples to train on: check the data's path")
+    micro = args.micro_batch_size or max(1, args.batch_size // processes)
+    if args.batch_size % (micro * processes):
+        raise UserError(
+            f"--batch-size {args.batch_size} cannot be split into forwards of {micro} samples on "
+            f"{processes} processes: make it a multiple of {micro * processes}, or choose another "
+            "--micro-batch-size"
+        )
+    steps = args.max_steps
+    if steps is None:
+        steps = math.ceil(args.epochs * samples / args.batch_size)
+    return Plan(steps, args.batch_size, micro, processes)
+
+
+def settings_of(args: TrainArguments, plan: Plan) -> dict:
+    """What of the arguments decides the result, beyond rounding.
+
+    How many processes share the work is not in it: a micro batch has the same samples and noise on
+    whichever process.
+    """
+    free = {"output_dir", "epochs", "device", "save_every", "keep_checkpoints", "log_every"}
+    names = {field.name for field in fields(TrainArguments)} - free
+    chosen = {name: value for name, value in asdict(args).items() if name in names}
+    return chosen | {"max_steps": plan.steps, "micro_batch_size": plan.micro_batch_size}
+
+
+def _refuse(args: TrainArguments, name: str, rule: str) -> None:
+    raise UserError(f"--{name.replace('_', '-')} is {getattr(args, name)!r}: {rule}")

@@ -1,0 +1,169 @@
+"""One optimiser step: forwards and backwards of all micro batches, one gradient, one update."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+from torch import nn
+
+from llava.errors import UserError
+from llava.train.arguments import Plan, TrainArguments
+from llava.train.batches import Data, MicroBatch
+from llava.train.checkpoints import load_checkpoint
+from llava.train.optimiser import build_optimiser, schedule_factor, set_learning_rates, trainable
+from llava.train.team import Team
+
+_DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Learner:
+    """An objective and its optimiser, the same on every process after every step.
+
+    Gradients are summed over the processes once a step, not by DistributedDataParallel: so a
+    parameter may go unused, the frozen part is sent to nobody, and the sum is exact whatever the
+    weights of the batches are.
+
+    Args:
+        objective: moved to the team's device and put into training mode.
+        data: names the samples of a batch that cannot be learnt from.
+        args: checked.
+        plan: how a step is split.
+        groups: learning rates of parts, as build_optimiser takes them.
+        team: the processes.
+
+    Raises:
+        UserError: fp16 without a GPU.
+    """
+
+    def __init__(
+        self,
+        objective: nn.Module,
+        data: Data,
+        args: TrainArguments,
+        plan: Plan,
+        groups: Sequence[tuple[str, float]],
+        team: Team,
+    ) -> None:
+        self._device = torch.device(team.device)
+        if args.mixed_precision == "fp16" and self._device.type == "cpu":
+            raise UserError("--mixed-precision fp16 needs a GPU: on a CPU, use bf16 or no")
+        self._objective = objective.to(self._device).train()
+        self._data, self._args, self._plan, self._team = data, args, plan, team
+        self.parameters = trainable(objective)
+        self._optimiser = build_optimiser(self.parameters, args, groups)
+        self._scaler = torch.amp.GradScaler(
+            self._device.type, enabled=args.mixed_precision == "fp16"
+        )
+        for parameter in self.parameters.values():
+            parameter.grad = torch.zeros_like(parameter)
+        team.copy_first_([parameter.data for parameter in self.parameters.values()])
+
+    def state(self) -> dict:
+        """What a checkpoint keeps beside the parameters."""
+        return {"optimiser": self._optimiser.state_dict(), "scaler": self._scaler.state_dict()}
+
+    def restore(self, checkpoint: Path) -> None:
+        """Takes parameters and state from a checkpoint.
+
+        Raises:
+            UserError: it is damaged or another model's.
+        """
+        state = load_checkpoint(checkpoint, self.parameters)
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._scaler.load_state_dict(state["scaler"])
+
+    def step(self, number: int, micro_batches: Iterable[MicroBatch]) -> dict[str, float]:
+        """Learns from one batch.
+
+        Args:
+            number: of the step, from 0; decides the learning rate.
+            micro_batches: this process's part of it.
+
+        Returns:
+            "loss" and the objective's other numbers per unit of weight, over all processes;
+            "learning_rate"; "grad_norm", before it is cut.
+
+        Raises:
+            UserError: a loss or the gradient is not finite (nothing is learnt then), the data
+                cannot be read, or another process failed.
+        """
+        parts, failure = [], None
+        for gradient in self._gradients():
+            gradient.zero_()
+        try:
+            parts = [(micro.indices, self._add_gradient(micro)) for micro in micro_batches]
+        except Exception as error:
+            failure = error
+        self._team.agree(failure)
+        means, weight = self._means([sums for _, sums in parts])
+        if not math.isfinite(means["loss"]):
+            bad = [indices for indices, sums in parts if not math.isfinite(sums["loss"])]
+            self._stop(number, "the loss", means["loss"], bad)
+        self._team.sum_(self._gradients())
+        self._scaler.unscale_(self._optimiser)
+        for gradient in self._gradients():
+            gradient.mul_(self._plan.batch_size / weight)
+        norm = torch.nn.utils.get_total_norm(self._gradients())
+        # A scaler that has scaled up too far passes over the step and scales down by itself.
+        if not math.isfinite(norm) and self._scaler.get_scale() <= 1:
+            self._stop(number, "the gradient's norm", norm.item(), [ids for ids, _ in parts])
+        self._update(number, norm)
+        rate = self._args.learning_rate * self._factor(number)
+        return means | {"learning_rate": rate, "grad_norm": norm.item()}
+
+    def _gradients(self) -> list[torch.Tensor]:
+        return [parameter.grad for parameter in self.parameters.values()]
+
+    def _add_gradient(self, micro: MicroBatch) -> dict[str, torch.Tensor]:
+        """Adds the gradient of one micro batch's summed loss, over the number of samples in a
+        batch: a size that 16 bits can hold.
+
+        Returns:
+            The objective's sums and the batch's weight, float64 scalars.
+        """
+        batch = micro.batch.to(self._device)
+        torch.manual_seed(micro.seed)  # dropout's and sampling's, on CPU and GPU
+        dtype = _DTYPES[self._args.mixed_precision]
+        with torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32):
+            sums = self._objective(batch)
+        self._scaler.scale(sums["loss"] / self._plan.batch_size).backward()
+        weight = torch.tensor(batch.weight, dtype=torch.float64, device=self._device)
+        return {"weight": weight} | {key: value.detach().double() for key, value in sums.items()}
+
+    def _means(self, parts: list[dict[str, torch.Tensor]]) -> tuple[dict[str, float], float]:
+        """What the micro batches of all processes come to per weight, and their weight."""
+        names = list(parts[0])
+        total = torch.stack([sum(part[name] for part in parts) for name in names])
+        self._team.sum_([total])
+        sums = dict(zip(names, total.tolist()))
+        weight = sums.pop("weight")
+        if weight == 0:
+            return dict.fromkeys(sums, math.nan), weight
+        return {name: value / weight for name, value in sums.items()}, weight
+
+    def _update(self, number: int, norm: torch.Tensor) -> None:
+        if self._args.max_grad_norm:
+            torch.nn.utils.clip_grads_with_norm_(
+                self.parameters.values(), self._args.max_grad_norm, norm
+            )
+        set_learning_rates(self._optimiser, self._factor(number))
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
+
+    def _factor(self, number: int) -> float:
+        args = self._args
+        return schedule_factor(args.schedule, number, args.warmup_steps, self._plan.steps)
+
+    def _stop(self, number: int, what: str, value: float, batches: list[list[int]]) -> NoReturn:
+        """Ends the run on every process, naming the samples that each found at fault."""
+        own = [self._data.describe(indices) for indices in batches]
+        names = [name for part in self._team.gather(own) for name in part]
+        raise UserError(
+            f"step {number + 1}: {what} is {value} for {'; '.join(names) or 'the batch'}. Nothing "
+            "was learnt from it, and the newest checkpoint is whole. Look at these samples, or "
+            "train with a lower --learning-rate into another --output-dir"
+        )

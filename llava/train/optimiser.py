@@ -1,0 +1,85 @@
+"""AdamW with learning rates that follow a schedule, different ones for different parts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from llava.train.arguments import TrainArguments
+
+
+def trainable(objective: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are trained and saved, by name.
+
+    Raises:
+        ValueError: there are none, or one has only 16 bits, too few to add up small steps.
+    """
+    found = {name: p for name, p in objective.named_parameters() if p.requires_grad}
+    if not found:
+        raise ValueError("no parameter of the objective requires a gradient")
+    for name, parameter in found.items():
+        if parameter.dtype in (torch.float16, torch.bfloat16):
+            raise ValueError(f"{name} is trained and must be float32, not {parameter.dtype}")
+    return found
+
+
+def build_optimiser(
+    parameters: dict[str, nn.Parameter],
+    args: TrainArguments,
+    groups: Sequence[tuple[str, float]] = (),
+) -> torch.optim.AdamW:
+    """AdamW over named parameters.
+
+    Args:
+        parameters: what is trained.
+        args: learning rate, weight decay (on matrices only) and betas.
+        groups: (prefix, learning rate) for parameters whose name starts so; the first that fits
+            counts; the others have the learning rate of args.
+
+    Returns:
+        The optimiser; each of its groups keeps the schedule's highest rate as "highest".
+
+    Raises:
+        ValueError: a prefix fits no parameter.
+    """
+    for prefix, _ in groups:
+        if not any(name.startswith(prefix) for name in parameters):
+            raise ValueError(f"no trained parameter's name starts with {prefix!r}")
+    collected: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        rates = (rate for prefix, rate in groups if name.startswith(prefix))
+        decay = args.weight_decay if parameter.ndim >= 2 else 0.0
+        collected.setdefault((next(rates, args.learning_rate), decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": members, "lr": rate, "highest": rate, "weight_decay": decay}
+            for (rate, decay), members in collected.items()
+        ],
+        betas=(args.beta1, args.beta2),
+    )
+
+
+def set_learning_rates(optimiser: torch.optim.Optimizer, factor: float) -> None:
+    """Puts every group at that share of its highest rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = group["highest"] * factor
+
+
+def schedule_factor(schedule: str, step: int, warmup: int, steps: int) -> float:
+    """The learning rate of a step as a share of the highest; as transformers' schedules have it.
+
+    Args:
+        schedule: linear, cosine or constant.
+        step: number of the step, from 0.
+        warmup: steps in which it rises from 0.
+        steps: all steps.
+    """
+    if step < warmup:
+        return step / warmup
+    if schedule == "constant":
+        return 1.0
+    done = (step - warmup) / max(1, steps - warmup)
+    return 1 - done if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))

@@ -1,0 +1,135 @@
+"""What a run shows and writes down of each step: bar, loss.jsonl, TensorBoard, loss curve."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from llava.errors import UserError
+from llava.files import read_text
+from llava.train.checkpoints import disk_errors, flush_to_disk
+
+_SMOOTHING = 0.98  # of the loss that is shown; the files have it as it is
+
+
+class Progress:
+    """The reports of one run; the first process has one.
+
+    Args:
+        name: of the stage, shown before the bar.
+        folder: where loss.jsonl, loss.png and tensorboard/ go.
+        step: steps done before; what the files say of later ones is dropped.
+        steps: all steps.
+        log_every: steps between TensorBoard points.
+
+    Raises:
+        UserError: tensorboard or matplotlib is not installed, or the disk is full or gone.
+    """
+
+    def __init__(self, name: str, folder: Path, step: int, steps: int, log_every: int) -> None:
+        try:
+            import matplotlib  # noqa: F401  a missing one shall be missed now, not hours later
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise UserError(
+                f"training needs {error.name}: pip install 'llava-accm[train]'"
+            ) from error
+        self._name, self._folder, self._log_every = name, folder, log_every
+        with disk_errors(folder):
+            _cut_after(folder / "loss.jsonl", step)
+            self._lines = (folder / "loss.jsonl").open("ab", buffering=0)
+            self._events = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
+        on_terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            desc=name,
+            total=steps,
+            initial=step,
+            unit="step",
+            mininterval=0.5 if on_terminal else 30,
+            dynamic_ncols=on_terminal,
+        )
+        self._smoothed: float | None = None
+
+    def report(self, step: int, numbers: dict[str, float]) -> None:
+        """Writes down one step.
+
+        Args:
+            step: how many steps are done.
+            numbers: "loss" and others.
+
+        Raises:
+            UserError: the disk is full or gone.
+        """
+        told = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
+        line = (json.dumps({"step": step} | told) + "\n").encode()
+        with disk_errors(self._folder):
+            if self._lines.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if step % self._log_every == 0 or step == self._bar.total:
+                for key, value in numbers.items():
+                    self._events.add_scalar(f"{self._name}/{key}", value, step)
+        before = numbers["loss"] if self._smoothed is None else self._smoothed
+        self._smoothed = _SMOOTHING * before + (1 - _SMOOTHING) * numbers["loss"]
+        self._bar.set_postfix_str(f"loss {self._smoothed:.4f}", refresh=False)
+        self._bar.update()
+
+    def settle(self) -> None:
+        """Forces the log to the disk, before a checkpoint that counts on it, and draws the curve.
+
+        Raises:
+            UserError: the disk is full or gone.
+        """
+        with disk_errors(self._folder):
+            flush_to_disk(self._folder / "loss.jsonl")
+            self._events.flush()
+            draw_losses(self._folder / "loss.jsonl", self._folder / "loss.png", self._name)
+
+    def close(self) -> None:
+        """Lets go of bar and files."""
+        self._bar.close()
+        self._lines.close()
+        try:
+            self._events.close()
+        except OSError:  # a full disk, told already; what the log has is not lost with the events
+            pass
+
+
+def draw_losses(log: Path, picture: Path, title: str) -> None:
+    """Draws the losses of a loss.jsonl, as they are and smoothed, as a PNG."""
+    from matplotlib.figure import Figure  # slow to import, and an extra
+
+    lines = [json.loads(line) for line in read_text(log).splitlines()]
+    points = [(line["step"], line["loss"]) for line in lines]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(*zip(*points), color="tab:blue", alpha=0.3, linewidth=0.8, label="each step")
+    smoothed, average = [], points[0][1]
+    for _, loss in points:
+        average = _SMOOTHING * average + (1 - _SMOOTHING) * loss
+        smoothed.append(average)
+    axes.plot([step for step, _ in points], smoothed, color="tab:blue", label="smoothed")
+    axes.set(title=title, xlabel="step", ylabel="loss")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    partial = picture.with_name("loss.partial.png")
+    figure.savefig(partial, dpi=120)
+    os.replace(partial, picture)
+
+
+def _cut_after(log: Path, step: int) -> None:
+    """Drops the lines of later steps, and half a line that a killed process left."""
+    if not log.exists():
+        return
+    kept = 0
+    with log.open("rb+") as file:
+        for line in file:
+            if not line.endswith(b"\n") or json.loads(line)["step"] > step:
+                break
+            kept += len(line)
+        file.truncate(kept)

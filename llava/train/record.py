@@ -1,0 +1,129 @@
+"""What a stage hands on: weights, written whole, and beside them the record of their making."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Optional
+
+import torch
+
+from llava.errors import UserError
+from llava.files import check_target, read_json, write_json
+from llava.train.checkpoints import (
+    disk_errors,
+    flush_to_disk,
+    list_checkpoints,
+    read_state,
+    write_safetensors,
+)
+
+RECORD = "training.json"
+
+
+def save_weights(
+    path: Path, tensors: Mapping[str, torch.Tensor], dtype: torch.dtype = torch.float16
+) -> None:
+    """Writes weights, whole or not at all.
+
+    Args:
+        path: ends in .safetensors, or in .pt for a plain dict written by torch.save.
+        tensors: by name, on any device; those that share memory are written twice.
+        dtype: of the floating-point ones in the file.
+
+    Raises:
+        UserError: the folder does not exist, or the disk is full; an older file stays whole then.
+    """
+    if path.suffix not in (".safetensors", ".pt"):
+        raise ValueError(f"{path} ends neither in .safetensors nor in .pt")
+    check_target(path)
+    kept = {
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None, copy=True)
+        for name, tensor in tensors.items()
+    }
+    kept = {name: tensor.contiguous() for name, tensor in kept.items()}
+    partial = path.with_name(path.name + ".partial")
+    with disk_errors(path.parent):
+        try:
+            if path.suffix == ".safetensors":
+                write_safetensors(partial, kept)
+            else:
+                torch.save(kept, partial)
+            flush_to_disk(partial)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def write_record(
+    folder: Path,
+    stage: str,
+    settings: dict,
+    outputs: Sequence[Path],
+    inputs: Mapping[str, Path],
+    run: Optional[Path] = None,
+) -> None:
+    """Writes how a stage's weights were made into training.json, beside those of other stages.
+
+    Args:
+        folder: where the weights lie.
+        stage: name of the stage; what the file said of it before is replaced.
+        settings: the stage's, JSON.
+        outputs: files it made, in the folder or below.
+        inputs: files or folders it was made from, by what they are.
+        run: output folder of the training; its settings, steps and seconds go into the record.
+
+    Raises:
+        UserError: a file cannot be read, the record there is no JSON, or the disk is full.
+    """
+    path = folder / RECORD
+    stages = read_json(path) if path.is_file() else {}
+    packages = ("torch", "transformers", "accelerate")
+    record = {
+        "settings": settings,
+        "versions": {package: version(package) for package in packages},
+        "inputs": {name: hashes_of(source) for name, source in inputs.items()},
+        "outputs": {str(output.relative_to(folder)): file_hash(output) for output in outputs},
+    }
+    if run is not None:
+        record["run"] = read_json(run / "settings.json") | _time_spent(run)
+    write_json(path, stages | {stage: record})
+
+
+def hashes_of(source: Path) -> str | dict[str, str]:
+    """The SHA-256 of a file; of a folder, those of all files in it by their relative paths.
+
+    Raises:
+        UserError: it is not there or cannot be read.
+    """
+    if not source.is_dir():
+        return file_hash(source)
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    return {str(path.relative_to(source)): file_hash(path) for path in files}
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file, in hex.
+
+    Raises:
+        UserError: it is not there or cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}): check the path") from error
+    return digest.hexdigest()
+
+
+def _time_spent(run: Path) -> dict:
+    checkpoints = list_checkpoints(run)
+    if not checkpoints:
+        raise UserError(f"{run} holds no checkpoint: train first")
+    state = read_state(checkpoints[-1])
+    return {"steps": state["step"], "seconds": round(state["seconds"], 1)}

@@ -1,0 +1,113 @@
+"""The processes that train one model: sums over all, and failures that reach all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from typing import Optional, Protocol, TypeVar
+
+import torch
+from torch import distributed
+
+from llava.errors import UserError
+from llava.eval.processes import Processes, others_gone
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+Result = TypeVar("Result")
+Closable = TypeVar("Closable", bound=_Closable)
+
+
+class Team(Processes):
+    """The processes of a training run.
+
+    Args:
+        device: auto, cpu or cuda.
+
+    Raises:
+        UserError: there is no GPU and one was asked for.
+    """
+
+    def __init__(self, device: str) -> None:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise UserError("--device is cuda, and torch finds no GPU here: try --device cpu")
+        super().__init__(device)
+        if self.device == "auto":
+            self.device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def sum_(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Puts the sum over all processes into each tensor.
+
+        Raises:
+            UserError: a process is gone.
+        """
+        if self.count == 1:
+            return
+        with others_gone():
+            works = [distributed.all_reduce(tensor, async_op=True) for tensor in tensors]
+            for work in works:
+                work.wait()
+
+    def copy_first_(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Puts the first process's values into each tensor.
+
+        Raises:
+            UserError: a process is gone.
+        """
+        if self.count == 1:
+            return
+        with others_gone():
+            for tensor in tensors:
+                distributed.broadcast(tensor, src=0)
+
+    def agree(self, failure: Optional[Exception] = None) -> None:
+        """Raises on every process if one of them failed; all must call it.
+
+        Raises:
+            UserError: what the first of them says that failed; this process's own failure, of
+                whichever type, is raised as it is.
+        """
+        failed = torch.tensor(failure is not None, dtype=torch.float32, device=self.device)
+        self.sum_([failed])
+        if not failed.item():  # the usual case, once a step: without pickled messages
+            return
+        told = None if failure is None else _tell(failure)
+        messages = [message for message in self.gather(told) if message is not None]
+        if failure is not None:
+            raise failure
+        raise UserError(messages[0])
+
+    def first_does(self, work: Callable[[], Result]) -> Optional[Result]:
+        """What the first process's work returns; None on the others. All must call it.
+
+        Raises:
+            UserError: the work failed.
+        """
+        result, failure = None, None
+        if self.is_first:
+            try:
+                result = work()
+            except Exception as error:
+                failure = error
+        self.agree(failure)
+        return result
+
+    @contextmanager
+    def first_opens(self, work: Callable[[], Closable]) -> Iterator[Optional[Closable]]:
+        """What the first process opens, closed at the end; None on the others.
+
+        Raises:
+            UserError: it cannot be opened.
+        """
+        opened = self.first_does(work)
+        with nullcontext() if opened is None else closing(opened):
+            yield opened
+
+
+def _tell(failure: Exception) -> str:
+    if isinstance(failure, UserError):
+        return str(failure)
+    return f"another process failed: {type(failure).__name__}: {failure}"

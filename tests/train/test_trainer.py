@@ -1,0 +1,210 @@
+"""Whole runs: interrupted, spread over processes, gone wrong; they end as an undisturbed one."""
+
+import fcntl
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from toy_stage import SAMPLES, Toy, ToyData, train_toy
+
+from llava.errors import UserError
+from llava.train.order import sample_indices
+
+TOY = Path(__file__).with_name("toy_stage.py")
+ROOT = Path(__file__).parents[2]
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def losses(folder):
+    return [json.loads(line)["loss"] for line in (folder / "loss.jsonl").read_text().splitlines()]
+
+
+def final_weights(folder):
+    return (folder / "step-00000024" / "model.safetensors").read_bytes()
+
+
+def assert_same(folder, other):
+    assert (folder / "loss.jsonl").read_bytes() == (other / "loss.jsonl").read_bytes()
+    assert final_weights(folder) == final_weights(other)
+
+
+def test_a_run_learns_and_leaves_its_reports(undisturbed):
+    lines = [json.loads(line) for line in (undisturbed / "loss.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 25))
+    assert set(lines[0]) == {"step", "loss", "near", "learning_rate", "grad_norm"}
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert lines[0]["learning_rate"] == 0 and lines[2]["learning_rate"] == 0.02
+    assert list((undisturbed / "tensorboard").iterdir())
+    assert (undisturbed / "loss.png").read_bytes().startswith(b"\x89PNG")
+    names = sorted(path.name for path in undisturbed.glob("step-*"))
+    assert names == ["step-00000020", "step-00000024"]
+    saved = load_file(undisturbed / "step-00000024" / "model.safetensors")
+    assert set(saved) == {"body.0.weight", "body.0.bias", "head.weight", "head.bias", "unused"}
+
+
+def test_accumulation_is_one_big_batch(tmp_path):
+    """Without noise, which belongs to micro batches; in float64, to tell rounding from mistakes."""
+    weights, logs = [], []
+    for micro in (8, 2):
+        data = ToyData(noise=0.0)
+        data.x = data.x.double()
+        toy = train_toy(
+            tmp_path / str(micro), data, Toy(dropout=0.0).double(), micro_batch_size=micro
+        )
+        weights.append(torch.cat([p.detach().flatten() for p in toy.parameters()]))
+        logs.append(torch.tensor(losses(tmp_path / str(micro))))
+    torch.testing.assert_close(*weights, rtol=0, atol=1e-12)
+    torch.testing.assert_close(*logs, rtol=0, atol=1e-12)
+
+
+def test_two_processes_do_what_one_does(tmp_path, undisturbed):
+    """Though the second of them cannot read a sample, and they go on when it can."""
+    folder = tmp_path / "out"
+    bad = sample_indices(SAMPLES, 8, 5, 0)[2]  # first met in step 6, by the second process
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*command, str(TOY), str(folder), f"unreadable_at={bad}"],
+        env=ONE_THREAD,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(f"error: sample {bad} cannot be read") == 2
+    assert losses(folder) == pytest.approx(losses(undisturbed), abs=1e-5)
+
+
+def test_a_killed_run_ends_as_if_nothing_had_happened(tmp_path, undisturbed):
+    folder = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, str(TOY), str(folder)], env=ONE_THREAD, stderr=subprocess.DEVNULL
+    )
+    while not (folder / "step-00000005").is_dir():
+        assert process.poll() is None
+        time.sleep(0.005)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / "step-00000024").exists()
+    train_toy(folder)
+    assert_same(folder, undisturbed)
+
+
+def interrupted(undisturbed, folder):
+    """A copy of a run without its last checkpoint."""
+    shutil.copytree(undisturbed, folder)
+    shutil.rmtree(folder / "step-00000024")
+    return folder
+
+
+@pytest.mark.parametrize("cut", [0, 1, 150, 10**6])
+def test_a_log_cut_anywhere_is_continued(tmp_path, undisturbed, cut):
+    """As a kill between any two bytes leaves it, with what it had begun to write."""
+    folder = interrupted(undisturbed, tmp_path / "out")
+    log = (folder / "loss.jsonl").read_bytes()
+    counted_on = sum(map(len, log.splitlines(keepends=True)[:20]))
+    (folder / "loss.jsonl").write_bytes(log[: max(counted_on, len(log) - cut)])
+    (folder / "writing-step-00000024").mkdir()
+    (folder / "writing-step-00000024" / "model.safetensors").write_bytes(b"half")
+    train_toy(folder)
+    assert_same(folder, undisturbed)
+    assert not list(folder.glob("writing-*"))
+
+
+def test_a_finished_run_only_says_so(tmp_path, undisturbed, capsys):
+    folder = tmp_path / "out"
+    shutil.copytree(undisturbed, folder)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "lock"}
+    toy = train_toy(folder)
+    assert "all 24 steps are done already" in capsys.readouterr().out
+    after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "lock"}
+    assert {path: after[path] for path in before if path.is_file()} == {
+        path: time for path, time in before.items() if path.is_file()
+    }
+    saved = load_file(folder / "step-00000024" / "model.safetensors")
+    assert torch.equal(toy.head.weight, saved["head.weight"])
+
+
+def test_other_settings_are_refused_and_named(tmp_path, undisturbed):
+    folder = interrupted(undisturbed, tmp_path / "out")
+    with pytest.raises(UserError) as caught:
+        train_toy(folder, learning_rate=0.5, settings={"data": "other"})
+    assert "data was 'toy', now 'other'; learning_rate was 0.02, now 0.5" in str(caught.value)
+    assert "another --output-dir, or delete this one" in str(caught.value)
+    train_toy(folder, log_every=3, keep_checkpoints=1, save_every=2)  # of no consequence
+    assert_same(folder, undisturbed)
+    assert len(list(folder.glob("step-*"))) == 1
+
+
+def test_a_loss_that_is_not_finite_names_the_batch_and_keeps_the_checkpoint(tmp_path, undisturbed):
+    folder = tmp_path / "out"
+    bad = sample_indices(SAMPLES, 8, 5, 0)[4]
+    with pytest.raises(UserError) as caught:
+        train_toy(folder, ToyData(broken_at=bad))
+    neighbours = sample_indices(SAMPLES, 8, 5, 0)[4:6]
+    assert f"step 6: the loss is nan for samples {neighbours[0]}, {neighbours[1]}." in str(
+        caught.value
+    )
+    assert "--learning-rate" in str(caught.value)
+    train_toy(folder)  # the sample is mended
+    assert_same(folder, undisturbed)
+
+
+class Steep(Toy):
+    """Its loss is finite; its gradient is not."""
+
+    def forward(self, batch):
+        return {"loss": (self.unused - 1).abs().sqrt().sum()}
+
+
+def test_a_gradient_that_is_not_finite_is_not_followed(tmp_path):
+    toy = Steep()
+    with pytest.raises(UserError, match="step 1: the gradient's norm is (nan|inf) for samples"):
+        train_toy(tmp_path / "out", objective=toy)
+    assert torch.equal(toy.unused, torch.ones(2))
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, undisturbed):
+    """A limit on the size of files stands for the disk: it breaks a write in the middle."""
+    folder = interrupted(undisturbed, tmp_path / "out")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3500, hard))
+    try:
+        with pytest.raises(UserError, match="make room or write elsewhere"):
+            train_toy(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    train_toy(folder)
+    assert_same(folder, undisturbed)
+
+
+def test_two_runs_in_one_folder_refuse_each_other(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    with (folder / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another run trains into"):
+            train_toy(folder)
+
+
+def test_parts_learn_at_their_own_rates(tmp_path):
+    before, after = Toy(), train_toy(tmp_path / "out", groups=[("body.", 0.0)])
+    assert torch.equal(before.body[0].weight, after.body[0].weight)
+    assert not torch.equal(before.head.weight, after.head.weight)
+
+
+def test_sixteen_bits(tmp_path, undisturbed):
+    folder = tmp_path / "out"
+    train_toy(folder, mixed_precision="bf16")
+    assert losses(folder) == pytest.approx(losses(undisturbed), rel=0.1)
+    with pytest.raises(UserError, match="fp16 needs a GPU"):
+        train_toy(tmp_path / "other", mixed_precision="fp16")
