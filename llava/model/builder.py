@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+import dataclasses
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
@@ -51,6 +52,11 @@ _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch
 def flag(help: str, default: object = None) -> object:
     """A dataclass field with its documentation."""
     return field(default=default, metadata={"help": help})
+
+
+def numbers_flag(help: str, default: Sequence[int]) -> object:
+    """A dataclass field that holds several numbers, with its documentation."""
+    return field(default_factory=lambda: list(default), metadata={"help": help})
 
 
 # HfArgumentParser turns each field into a flag; it knows Optional[int], not int | None on 3.10.
@@ -131,30 +137,71 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
     """load_pretrained_model for a command: takes its flags, gives the model alone."""
     parts = locate_parts(args)
     place = placement(args)
-    folder, tower_folder = parts["model"], parts["vision_tower"]
+    folder = parts["model"]
     source = str(folder)
     config = read_llava_config(read_json(folder / "config.json"), source)
     llava = split_llava(read_checkpoint(folder), source)
-    tower = _load_tower(args, config, tower_folder, llava["tower"], place)
-    vision = tower.clip.config.vision_config
-    processor = _load_processor(tower_folder, vision.image_size)
-    clip_tokenizer = ClipTokenizer(tower_folder)
+    seen = _load_vision(args, config, parts["vision_tower"], llava["tower"], place)
     tokenizer = LlamaTokenizer(folder)
-    check_vocabulary(clip_tokenizer, tower.clip.config.text_config.vocab_size, tower_folder)
     check_vocabulary(tokenizer, config.llm.vocab_size, folder)
-    compensator = _load_compensator(parts, tower, place) if args.compensation else None
-    projector = build_projector(config, vision.hidden_size, llava["projector"], source, place)
+    compensator = _load_compensator(parts, seen.tower, place) if args.compensation else None
+    width = seen.tower.clip.config.vision_config.hidden_size
+    projector = build_projector(config, width, llava["projector"], source, place)
     llm = _load_llm(args, config, llava["llm"], source, place)
     model = LlavaAccm(
-        tower=tower,
-        clip_tokenizer=clip_tokenizer,
-        image_processor=processor,
+        tower=seen.tower,
+        clip_tokenizer=seen.tokenizer,
+        image_processor=seen.image_processor,
         language_model=LanguageModel(llm, projector, tokenizer),
         compensator=compensator,
         image_aspect_ratio=config.image_aspect_ratio,
-        text_selection=_text_selection(args, config),
+        text_selection=seen.text_selection,
     )
     return model.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class Vision:
+    """What sees, of a LLaVA checkpoint.
+
+    Attributes:
+        folder: the CLIP checkpoint.
+        tower: CLIP.
+        tokenizer: CLIP's.
+        image_processor: images to pixels.
+        text_selection: "farthest" or "nearest"; see select_tokens.
+    """
+
+    folder: Path
+    tower: ClipTower
+    tokenizer: ClipTokenizer
+    image_processor: CLIPImageProcessorPil
+    text_selection: str
+
+
+def load_vision(args: ModelArguments) -> Vision:
+    """The tower of a LLaVA checkpoint alone, frozen, for training on what it sees.
+
+    Raises:
+        UserError: see load_pretrained_model.
+    """
+    parts = locate_parts(dataclasses.replace(args, compensation=False))
+    source = str(parts["model"])
+    config = read_llava_config(read_json(parts["model"] / "config.json"), source)
+    own = split_llava(read_checkpoint(parts["model"]), source)["tower"]
+    seen = _load_vision(args, config, parts["vision_tower"], own, placement(args))
+    seen.tower.eval().requires_grad_(False)
+    return seen
+
+
+def _load_vision(
+    args: ModelArguments, config: LlavaConfig, folder: Path, own: Tensors, place: Placement
+) -> Vision:
+    tower = _load_tower(args, config, folder, own, place)
+    tokenizer = ClipTokenizer(folder)
+    check_vocabulary(tokenizer, tower.clip.config.text_config.vocab_size, folder)
+    processor = _load_processor(folder, tower.clip.config.vision_config.image_size)
+    return Vision(folder, tower, tokenizer, processor, _text_selection(args, config))
 
 
 # What a part is called where it is not named, and where it comes from.
@@ -185,6 +232,16 @@ def locate_parts(args: ModelArguments) -> dict[str, Path]:
         for part in ("gpt2", "caption_model", "longclip", "selector"):
             parts[part] = _find(args, model, part)
     return parts
+
+
+def locate_part(args: ModelArguments, part: str) -> Path:
+    """Where one part lies that belongs to compensation: "gpt2", "caption_model", "longclip" or
+    "selector".
+
+    Raises:
+        UserError: it is not to be found.
+    """
+    return _find(args, locate(args.model_path), part)
 
 
 def count_patches(vision_tower: Path) -> int:

@@ -1,0 +1,105 @@
+"""Image-caption pairs in COCO's format, and questions to go with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from llava.constants import OPTION_LETTER_SUFFIX, SHORT_ANSWER_SUFFIX
+from llava.errors import UserError
+from llava.files import read_json
+from llava.train.conversations import read_conversations
+
+DEFAULT_QUESTION = "Describe the image."
+_HOME = "https://cocodataset.org/#download (captions_train2017.json)"
+
+
+@dataclass(frozen=True)
+class CaptionPairs:
+    """Images with their captions.
+
+    Attributes:
+        images: M files, all different.
+        captions: for each, at least one text.
+    """
+
+    images: list[Path]
+    captions: list[list[str]]
+
+
+def read_caption_pairs(path: Path, folder: Path) -> CaptionPairs:
+    """Reads a captions file; images without captions are left out.
+
+    Args:
+        path: JSON with "images" (id, file_name) and "annotations" (image_id, caption).
+        folder: where the images lie.
+
+    Raises:
+        UserError: not such a file; an empty caption; a caption of an image that is not listed, or
+            an image that is not in the folder or has no size.
+    """
+    content = read_json(path)
+    images, annotations = content.get("images"), content.get("annotations")
+    if not isinstance(images, list) or not isinstance(annotations, list):
+        raise UserError(f"{path} has no lists images and annotations: get it from {_HOME}")
+    names = {}
+    for place, image in enumerate(images):
+        if not isinstance(image, dict) or "id" not in image or "file_name" not in image:
+            raise UserError(f"{path}: image {place + 1} has no id or no file_name")
+        names[image["id"]] = image["file_name"]
+    captions: dict[str, list[str]] = {}
+    for place, annotation in enumerate(annotations):
+        name, text = _annotation(annotation, names, f"{path}, annotation {place + 1}")
+        captions.setdefault(name, []).append(text)
+    if not captions:
+        raise UserError(f"{path} holds no captions: get it from {_HOME}")
+    files = [folder / name for name in captions]
+    for file in files:
+        check_image_file(file, str(path))
+    return CaptionPairs(files, list(captions.values()))
+
+
+def check_image_file(file: Path, source: str) -> None:
+    """Refuses an image that is named but not there, or empty.
+
+    Raises:
+        UserError: names the file.
+    """
+    if not file.is_file():
+        raise UserError(
+            f"{source} names the image {file}, which is not there: check the folder of the images, "
+            "or take the image out of the file"
+        )
+    if file.stat().st_size == 0:
+        raise UserError(f"the image {file} that {source} names is empty: fetch it again")
+
+
+def read_questions(path: Path | None) -> list[str]:
+    """The different questions of an instruction file, without answer formats; in rising order.
+
+    Raises:
+        UserError: not an instruction file.
+    """
+    if path is None:
+        return [DEFAULT_QUESTION]
+    asked = set()
+    for entry in read_conversations(path):
+        for question, _ in entry.pairs:
+            asked.add(tower_question(question))
+    return sorted(asked)
+
+
+def tower_question(question: str) -> str:
+    """The part of a question that text tower, caption model and selector read."""
+    for suffix in (OPTION_LETTER_SUFFIX, SHORT_ANSWER_SUFFIX):
+        question = question.replace(suffix, "")
+    return question.split("\n", 1)[0]
+
+
+def _annotation(annotation: object, names: dict, where: str) -> tuple[str, str]:
+    if not isinstance(annotation, dict) or annotation.get("image_id") not in names:
+        raise UserError(f"{where}: its image_id is not among the images of the file")
+    text = annotation.get("caption")
+    if not isinstance(text, str) or not text.strip():
+        raise UserError(f"{where}: its caption is empty: write one, or take the annotation out")
+    return names[annotation["image_id"]], " ".join(text.split())

@@ -1,0 +1,57 @@
+"""Which tokens pruning drops, for training: ACCM's own choice at any mix of budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from llava.errors import UserError
+from llava.model.multimodal_encoder.clip_encoder import EncodedImage
+from llava.model.token_pruning.accm import Selection, select_tokens, text_distances
+from llava.model.token_pruning.budget import resolve_budget
+
+
+@dataclass(frozen=True)
+class Pruner:
+    """ACCM's choice of tokens.
+
+    Attributes:
+        text_embeds: (P,) float32 of each question.
+        nearest: see select_tokens.
+    """
+
+    text_embeds: Mapping[str, Tensor]
+    nearest: bool
+
+    def select(
+        self, image: EncodedImage, question: str, budget: int, generator: torch.Generator
+    ) -> Selection:
+        """What stays of an image for a question, with a budget of so many tokens."""
+        text = self.text_embeds[question][None]
+        distances = text_distances(image.patch_embeds[None], text)[0]
+        resolved = resolve_budget(budget, None, len(distances))
+        return select_tokens(distances, image.cls_attention, resolved, generator, self.nearest)
+
+
+def check_budgets(budgets: Sequence[int], num_patches: int) -> None:
+    """Refuses budgets that drop nothing or do not exist.
+
+    Raises:
+        UserError: names the first of them.
+    """
+    for budget in budgets:
+        if not 1 <= budget < num_patches:
+            raise UserError(
+                f"--budgets has {budget}: of {num_patches} tokens 1 to {num_patches - 1} can stay "
+                "where something is to be dropped"
+            )
+    if not budgets:
+        raise UserError("--budgets is empty: name at least one number of tokens to keep")
+
+
+def draw(items: Sequence, generator: torch.Generator):
+    """One of the items."""
+    return items[int(torch.randint(len(items), (1,), generator=generator))]

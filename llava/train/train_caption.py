@@ -1,0 +1,297 @@
+"""Caption model and mapper on image-caption pairs: what pruning drops, in words.
+
+    python -m llava.train.train_caption --captions captions_train2017.json --images train2017 ...
+
+The mapper reads the tokens that ACCM would drop for a question at one of the budgets; GPT-2 reads
+[question ; prefix] and learns to go on with a caption of the image, up to its first stop. Questions
+come from other data (LLaVA's instructions) and know nothing of the caption: here the model learns
+to tell what it is shown, and to have questions in front of it; train_compensation teaches what they
+are for.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
+
+from llava.errors import UserError
+from llava.eval.command import run_command
+from llava.files import read_json
+from llava.mm_utils import pad_left
+from llava.model.bpe import read_bpe
+from llava.model.builder import ModelArguments, check_vocabulary, flag, load_vision, locate_part, numbers_flag
+from llava.model.compensation.caption_model import CaptionModel
+from llava.model.compensation.compensator import MAX_CAPTION_LENGTH, STOP_TEXT
+from llava.train.arguments import TrainArguments
+from llava.train.captions import CaptionPairs, read_caption_pairs, read_questions
+from llava.train.features import ImageFeatures, encode_questions, image_features
+from llava.train.pruning import Pruner, check_budgets, draw
+from llava.train.record import hashes_of, save_weights, write_record
+from llava.train.trainer import train
+
+IGNORED = -100  # label of a position that is not to be predicted
+
+
+@dataclass
+class CaptionArguments(TrainArguments, ModelArguments):
+    """Flags of the stage; the defaults are for the real models."""
+
+    captions: Optional[str] = flag("Captions in COCO's format, such as captions_train2017.json.")
+    images: Optional[str] = flag("Folder of the images that the captions name.")
+    questions: Optional[str] = flag(
+        "LLaVA's instructions, from which questions are drawn. Default: one general question."
+    )
+    features: Optional[str] = flag(
+        "Folder that keeps the tower's outputs for all images (0.9 MiB an image for CLIP-L/336). "
+        "Default: features, in the output folder."
+    )
+    output: Optional[str] = flag("Where the caption model goes: a .pt file.")
+    budgets: list[int] = numbers_flag("Numbers of kept tokens, drawn evenly.", (18, 36, 72, 144, 288))
+    prefix_length: int = flag("Positions of the visual prefix.", 20)
+    mapper_layers: int = flag("Transformer layers of the mapper.", 4)
+    batch_size: int = flag("Captions of one optimiser step.", 64)
+    learning_rate: float = flag("Highest learning rate.", 2e-5)
+    warmup_steps: int = flag("Steps in which the learning rate rises from 0.", 5000)
+
+
+@dataclass(frozen=True)
+class CaptionBatch:
+    """B captions, padded on the left.
+
+    Attributes:
+        dropped: (B, M, P) float32, the dropped tokens in index order.
+        dropped_mask: (B, M), 0 for padding.
+        ids: (B, L) int64: question, prefix_length times 0, caption.
+        mask: (B, L), 0 for padding.
+        prefix: (B, L) bool, where the visual prefix goes.
+        labels: (B, L) int64, the next token where it is the caption's, else IGNORED.
+    """
+
+    dropped: Tensor
+    dropped_mask: Tensor
+    ids: Tensor
+    mask: Tensor
+    prefix: Tensor
+    labels: Tensor
+
+    @property
+    def weight(self) -> float:
+        """Tokens to be predicted."""
+        return int((self.labels != IGNORED).sum())
+
+    def to(self, device: torch.device) -> CaptionBatch:
+        fields = (self.dropped, self.dropped_mask, self.ids, self.mask, self.prefix, self.labels)
+        return CaptionBatch(*(field.to(device) for field in fields))
+
+
+def caption_batch(
+    dropped: Sequence[Tensor],
+    questions: Sequence[list[int]],
+    captions: Sequence[list[int]],
+    prefix_length: int,
+) -> CaptionBatch:
+    """Puts samples into a batch.
+
+    Args:
+        dropped: B tensors (M_b, P).
+        questions: GPT-2 ids of each question.
+        captions: GPT-2 ids of each caption, its stop token included.
+        prefix_length: positions of the visual prefix.
+    """
+    rows = []
+    for question, text in zip(questions, captions):
+        before = len(question) + prefix_length
+        ids = torch.tensor(question + [0] * prefix_length + text)
+        prefix = torch.zeros(len(ids), dtype=torch.long)
+        prefix[len(question) : before] = 1
+        labels = torch.tensor([IGNORED] * (before - 1) + text + [IGNORED])
+        rows.append(torch.stack([ids, prefix, labels - IGNORED], dim=-1))  # padding: 0 throughout
+    padded, mask = pad_left(rows)
+    tokens, dropped_mask = pad_left(list(dropped))
+    return CaptionBatch(
+        dropped=tokens,
+        dropped_mask=dropped_mask,
+        ids=padded[..., 0],
+        mask=mask,
+        prefix=padded[..., 1].bool(),
+        labels=padded[..., 2] + IGNORED,
+    )
+
+
+def caption_loss(
+    model: CaptionModel, batch: CaptionBatch, prefix: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cross-entropy of the captions' tokens.
+
+    Args:
+        model: GPT-2 is run, the mapper is not.
+        batch: B captions.
+        prefix: (B, prefix_length, D).
+
+    Returns:
+        (tokens,) losses, (tokens,) row of the batch of each, (tokens,) bool, whether it was the
+        likeliest.
+    """
+    embeds = model.gpt.transformer.wte(batch.ids)
+    embeds = embeds.masked_scatter(batch.prefix.unsqueeze(-1), prefix.to(embeds.dtype))
+    hidden = model.gpt.transformer(
+        inputs_embeds=embeds,
+        attention_mask=batch.mask,
+        position_ids=(batch.mask.cumsum(dim=-1) - 1).clamp(min=0),
+        use_cache=False,
+    ).last_hidden_state
+    asked = batch.labels != IGNORED
+    logits = model.gpt.lm_head(hidden[asked]).float()
+    labels = batch.labels[asked]
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    return losses, asked.nonzero()[:, 0], logits.argmax(-1) == labels
+
+
+class CaptionObjective(nn.Module):
+    """Captions from what was dropped.
+
+    Args:
+        model: GPT-2 and its mapper.
+    """
+
+    def __init__(self, model: CaptionModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: CaptionBatch) -> dict[str, Tensor]:
+        """Cross-entropy summed over tokens, and how many were the likeliest."""
+        prefix = self.model.prefix(batch.dropped, batch.dropped_mask)
+        losses, _, right = caption_loss(self.model, batch, prefix)
+        return {"loss": losses.sum(), "accuracy": right.sum().float()}
+
+
+class CaptionData:
+    """Captions with the tokens that pruning drops.
+
+    Args:
+        pairs: images and captions.
+        features: of the images, in the same order.
+        questions: drawn for each caption.
+        pruner: chooses tokens for them.
+        budgets: numbers of kept tokens, drawn evenly.
+        tokenizer: GPT-2's.
+        prefix_length: positions of the visual prefix.
+    """
+
+    def __init__(
+        self,
+        pairs: CaptionPairs,
+        features: ImageFeatures,
+        questions: Sequence[str],
+        pruner: Pruner,
+        budgets: Sequence[int],
+        tokenizer: GPT2Tokenizer,
+        prefix_length: int,
+    ) -> None:
+        self._pairs = pairs
+        self._features = features
+        self._questions = questions
+        self._pruner = pruner
+        self._budgets = budgets
+        self._prefix_length = prefix_length
+        counts = [len(captions) for captions in pairs.captions]
+        self._places = [(i, j) for i, count in enumerate(counts) for j in range(count)]
+        self._question_ids = {q: tokenizer.encode(q, add_special_tokens=False) for q in questions}
+        self._tokenizer = tokenizer
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def collate(self, indices: list[int], generator: torch.Generator) -> CaptionBatch:
+        """A batch of captions."""
+        dropped, questions, captions = [], [], []
+        for index in indices:
+            number, which = self._places[index]
+            question = draw(self._questions, generator)
+            budget = draw(self._budgets, generator)
+            image = self._features.image(number)
+            selection = self._pruner.select(image, question, budget, generator)
+            dropped.append(image.patch_embeds[selection.dropped_idx])
+            questions.append(self._question_ids[question])
+            captions.append(caption_ids(self._pairs.captions[number][which], self._tokenizer))
+        return caption_batch(dropped, questions, captions, self._prefix_length)
+
+    def describe(self, indices: list[int]) -> str:
+        """The images of a batch."""
+        return ", ".join(self._pairs.images[self._places[index][0]].name for index in indices)
+
+
+def caption_ids(text: str, tokenizer: GPT2Tokenizer) -> list[int]:
+    """GPT-2 ids of a caption as the beams write it: up to its first stop, which is there."""
+    sentence = text.split(STOP_TEXT, 1)[0].strip()
+    ids = tokenizer.encode(sentence, add_special_tokens=False)[: MAX_CAPTION_LENGTH - 1]
+    return ids + tokenizer.encode(STOP_TEXT)[:1]
+
+
+def new_caption_model(gpt2: Path, embed_dim: int, args: CaptionArguments) -> CaptionModel:
+    """GPT-2 with its published weights, or new where the folder has none, and a new mapper."""
+    torch.manual_seed(args.seed)
+    if (gpt2 / "model.safetensors").is_file():
+        gpt = GPT2LMHeadModel.from_pretrained(gpt2, dtype=torch.float32)
+    else:
+        gpt = GPT2LMHeadModel(GPT2Config(**read_json(gpt2 / "config.json")))
+    model = CaptionModel(gpt, embed_dim, args.prefix_length, args.mapper_layers)
+    with torch.no_grad():
+        model.clip_project.prefix_const.normal_()
+    return model
+
+
+def train_caption(args: CaptionArguments) -> int:
+    """The stage."""
+    if None in (args.captions, args.images, args.output, args.output_dir):
+        raise UserError("name --captions, --images, --output-dir and --output")
+    run = Path(args.output_dir)
+    pairs = read_caption_pairs(Path(args.captions), Path(args.images))
+    questions = read_questions(args.questions and Path(args.questions))
+    seen = load_vision(args)
+    check_budgets(args.budgets, seen.tower.num_patches)
+    gpt2 = locate_part(args, "gpt2")
+    tokenizer = read_bpe(GPT2Tokenizer, gpt2)
+    inputs = {"captions": Path(args.captions), "vision_tower": seen.folder}
+    identity = {name: hashes_of(path) for name, path in inputs.items()}
+    features = image_features(
+        Path(args.features or run / "features"),
+        pairs.images,
+        seen.tower,
+        seen.image_processor,
+        identity,
+    )
+    texts = encode_questions(seen.tower, seen.tokenizer, questions)
+    pruner = Pruner(texts, seen.text_selection == "nearest")
+    model = new_caption_model(gpt2, features.patch_embeds.shape[-1], args)
+    check_vocabulary(tokenizer, model.gpt.config.vocab_size, gpt2)
+    data = CaptionData(
+        pairs, features, questions, pruner, args.budgets, tokenizer, args.prefix_length
+    )
+    chosen = dict(budgets=list(args.budgets), prefix_length=args.prefix_length)
+    chosen |= dict(mapper_layers=args.mapper_layers, questions=args.questions, inputs=identity)
+    train("train_caption", CaptionObjective(model), data, args, chosen)
+    output = Path(args.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(output, model.state_dict())
+    write_record(output.parent, "train_caption", chosen, [output], inputs, run)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command."""
+    return run_command(
+        CaptionArguments, train_caption, "llava.train.train_caption", __doc__.split("\n")[0], argv
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
