@@ -34,7 +34,7 @@ class TrainArguments:
     warmup_steps: int = flag("Steps in which the learning rate rises from 0.", 0)
     schedule: str = flag("What follows: linear, cosine (both down to 0) or constant.", "linear")
     max_grad_norm: float = flag("Longer gradients are shortened to this; 0: none are.", 0.0)
-    mixed_precision: str = flag("no, bf16 or fp16 (GPU only): the arithmetic of forwards.", "no")
+    mixed_precision: str = flag("no, bf16 or fp16: the arithmetic of forwards.", "no")
     device: str = flag("auto (a GPU if there is one), cpu or cuda.", "auto")
     save_every: int = flag("Steps between checkpoints; the last step has one always.", 1000)
     keep_checkpoints: int = flag("How many checkpoints are kept.", 2)

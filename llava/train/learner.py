@@ -34,9 +34,6 @@ class Learner:
         plan: how a step is split.
         groups: learning rates of parts, as build_optimiser takes them.
         team: the processes.
-
-    Raises:
-        UserError: fp16 without a GPU.
     """
 
     def __init__(
@@ -49,8 +46,6 @@ class Learner:
         team: Team,
     ) -> None:
         self._device = torch.device(team.device)
-        if args.mixed_precision == "fp16" and self._device.type == "cpu":
-            raise UserError("--mixed-precision fp16 needs a GPU: on a CPU, use bf16 or no")
         self._objective = objective.to(self._device).train()
         self._data, self._args, self._plan, self._team = data, args, plan, team
         self.parameters = trainable(objective)
