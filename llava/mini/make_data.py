@@ -92,7 +92,9 @@ def _check_made(folder: Path, settings: dict) -> None:
     if not folder.exists():
         return
     if not (folder / _MADE_WITH).is_file():
-        raise UserError(f"{folder} is there, but was not made by this command: choose another --out")
+        raise UserError(
+            f"{folder} is there, but was not made by this command: choose another --out"
+        )
     made_with = read_json(folder / _MADE_WITH)
     for name, value in settings.items():
         if made_with.get(name) != value:
