@@ -1,9 +1,9 @@
 """The mini world's training data: pictures, captions and conversations in COCO's and LLaVA's files.
 
 Layout: ``images/<number>.jpg``; ``captions.json``, five captions per image as in COCO's annotations
-of captions; ``conversations.json`` as in LLaVA's instruction data; ``texts.jsonl``, a line per image
-with all that is in it (``{"id": 0, "scene": [{"shape", "color", "size", "cell", "place", "name"},
-...]}``).
+of captions; ``conversations.json`` as in LLaVA's instruction data; ``texts.jsonl``, a line for each
+image with all that is in it (``{"id": 0, "scene": [{"shape", "color", "size", "cell", "place",
+"name"}, ...]}``).
 """
 
 from __future__ import annotations
