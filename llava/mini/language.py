@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,7 +64,12 @@ class Choice:
 def caption(scene: Scene, generator: np.random.Generator) -> str:
     """A sentence that names some objects of a scene, each with its quarter."""
     chosen = generator.choice(len(scene.things), _NAMED, replace=False)
-    return " and ".join(_describe(scene.things[i]) for i in chosen) + "."
+    return caption_of([scene.things[i] for i in chosen])
+
+
+def caption_of(things: Sequence[Thing]) -> str:
+    """A sentence that names these objects in this order, each with its quarter."""
+    return " and ".join(_describe(thing) for thing in things) + "."
 
 
 def _describe(thing: Thing) -> str:
@@ -99,7 +105,7 @@ def existence(scene: Scene, generator: np.random.Generator, answer: str, how: st
 
 def attribute(scene: Scene, generator: np.random.Generator, kind: str) -> Fact | None:
     """What colour, shape, place or size an object has; None where none can be named alone."""
-    named = _named_without(scene, kind)
+    named = named_without(scene, kind)
     return None if not named else attribute_of(*_pick(generator, named), kind)
 
 
@@ -118,14 +124,26 @@ def verify(scene: Scene, generator: np.random.Generator, kind: str, answer: str)
     fact = attribute(scene, generator, kind)
     if fact is None:
         return None
-    value = fact.answer
-    if answer == "no":
-        # Another object's value is the harder mistake.
-        near = {getattr(thing, kind) for thing in scene.things} & set(fact.others)
-        value = _pick(generator, sorted(near) or fact.others)
-    name = fact.text.split(" the ", 1)[1].rstrip("?")
-    said = {"place": f"in the {value}", "shape": _a(value)}.get(kind, value)
-    return Fact(kind, f"Is the {name} {said}?", answer, fact.subject)
+    if answer == "yes":
+        return verify_value(fact, fact.answer)
+    return verify_value(fact, _pick(generator, near_values(fact, scene) or fact.others))
+
+
+def verify_value(fact: Fact, value: str) -> Fact:
+    """Whether the answer to what colour, shape, place, size or number is a certain one."""
+    if fact.kind == "count":
+        what = fact.text.removeprefix("How many ").removesuffix(" are there in the image?")
+        text = f"Is the number of {what} in the image {value}?"
+    else:
+        name = fact.text.split(" the ", 1)[1].rstrip("?")
+        said = {"place": f"in the {value}", "shape": _a(value)}.get(fact.kind, value)
+        text = f"Is the {name} {said}?"
+    return Fact(fact.kind, text, "yes" if value == fact.answer else "no", fact.subject)
+
+
+def near_values(fact: Fact, scene: Scene) -> list[str]:
+    """The wrong answers about an attribute that are right of other objects: harder mistakes."""
+    return sorted({getattr(thing, fact.kind) for thing in scene.things} & set(fact.others))
 
 
 def count(scene: Scene, generator: np.random.Generator) -> Fact:
@@ -146,9 +164,8 @@ def count(scene: Scene, generator: np.random.Generator) -> Fact:
 def verify_count(scene: Scene, generator: np.random.Generator, answer: str) -> Fact:
     """Whether there are so many objects."""
     fact = count(scene, generator)
-    what = fact.text.removeprefix("How many ").removesuffix(" are there in the image?")
     number = fact.answer if answer == "yes" else _pick(generator, fact.others)
-    return Fact("count", f"Is the number of {what} in the image {number}?", answer)
+    return verify_value(fact, number)
 
 
 def relation(scene: Scene, generator: np.random.Generator, answer: str) -> Fact | None:
@@ -211,7 +228,7 @@ def conversations(scene: Scene, generator: np.random.Generator) -> list[tuple[st
 # Words -------------------------------------------------------------------------------------------
 
 
-def _named_without(scene: Scene, kind: str) -> list[tuple[Thing, str]]:
+def named_without(scene: Scene, kind: str) -> list[tuple[Thing, str]]:
     """Objects with a name that says nothing of an attribute and fits no other object."""
     by_shape = [(thing, thing.shape) for thing in scene.things]
     by_color = [(thing, f"{thing.color} object") for thing in scene.things]

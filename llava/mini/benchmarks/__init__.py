@@ -1,0 +1,58 @@
+"""The seven benchmarks about the mini world, each in its own native files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+
+from tqdm import tqdm
+
+from llava.eval.benchmarks.registry import BENCHMARKS, FOLDERS
+from llava.files import write_json
+from llava.mini.benchmarks.drawing import SceneSource
+
+# How large each is: images a task (MME), pairs (MMVP), images (POPE, Flickr30k), questions a kind.
+SIZES = {
+    "mme": 40,
+    "mmbench": 72,
+    "pope": 24,
+    "mmvp": 150,
+    "seed": 96,
+    "gqa": 48,
+    "flickr": 300,
+}
+_SCENES_EACH = 10**7  # scene numbers of a benchmark, more than it ever looks at
+
+
+def write_benchmarks(
+    folder: Path, seed: int, split: str, sizes: Mapping[str, int] | None = None
+) -> None:
+    """Writes all seven, and what is known of each question.
+
+    ``<folder>/<name>`` is named as in registry.FOLDERS. ``kinds.json`` holds the kind of each
+    question ({benchmark: {Question.key: kind}}); ``scenes.json`` a true caption that names the
+    object asked for first, and that object ({benchmark: {key: {"caption", "subject"}}}; subject is
+    null where none or no single one is asked for).
+
+    Args:
+        folder: there, and empty.
+        seed: of the scenes and questions.
+        split: of scene.SPLITS. No two benchmarks share a scene.
+        sizes: other sizes than SIZES, by benchmark.
+    """
+    sizes = {**SIZES, **(sizes or {})}
+    notes = {}
+    for place, benchmark in enumerate(tqdm(BENCHMARKS, desc="benchmarks", unit="benchmark")):
+        own = folder / FOLDERS[benchmark][0]
+        own.mkdir()
+        source = SceneSource(seed, split, first=place * _SCENES_EACH)
+        writer = import_module(f"llava.mini.benchmarks.{benchmark}")
+        notes[benchmark] = writer.write(own, source, sizes[benchmark])
+    kinds = {b: {key: note.kind for key, note in of.items()} for b, of in notes.items()}
+    scenes = {
+        b: {key: {"caption": note.caption, "subject": note.subject} for key, note in of.items()}
+        for b, of in notes.items()
+    }
+    write_json(folder / "kinds.json", kinds)
+    write_json(folder / "scenes.json", scenes)

@@ -1,0 +1,78 @@
+"""Mini MMVP: pairs of images that differ in one attribute of one object, which is asked for."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from llava.mini.benchmarks.drawing import Note, SceneSource, note, write_image
+from llava.mini.language import ATTRIBUTES, Fact, attribute_of, named_without
+from llava.mini.scene import Scene, Thing, change_one
+
+_COLUMNS = ("Index", "Question", "Options", "Correct Answer")
+_LETTERS = ("(a)", "(b)")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two scenes and the same question about both.
+
+    Attributes:
+        scenes: the second is the first but for one attribute of one object.
+        facts: question and answer for each.
+    """
+
+    scenes: tuple[Scene, Scene]
+    facts: tuple[Fact, Fact]
+
+
+def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
+    """Writes the benchmark.
+
+    Args:
+        folder: there, and empty.
+        source: gives the scenes.
+        size: pairs.
+
+    Returns:
+        What is known of each question, by its key.
+    """
+    notes = {}
+    kinds = tuple(ATTRIBUTES)
+    with (folder / "Questions.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(_COLUMNS)
+        for turn in range(size):
+            found = source.find(partial(_pair, kinds[turn % len(kinds)]))
+            pair = found.value
+            options = [fact.answer for fact in pair.facts]
+            if turn // len(kinds) % 2:
+                options.reverse()
+            text = " ".join(f"{mark} {option}" for mark, option in zip(_LETTERS, options))
+            for scene, fact in zip(pair.scenes, pair.facts):
+                key = str(len(notes))
+                index = len(notes) + 1
+                table.writerow((index, fact.text, text, _LETTERS[options.index(fact.answer)]))
+                write_image(scene, folder / "MMVP Images" / f"{index}.jpg")
+                notes[key] = note(scene, fact, found.generator)
+    return notes
+
+
+def _pair(kind: str, scene: Scene, generator: np.random.Generator) -> Pair | None:
+    """None where another attribute was changed, or the object has no name that fits both times."""
+    changed, which, attribute = change_one(generator, scene)
+    scenes = (scene, changed)
+    names = [_names(s, s.things[which], kind) for s in scenes]
+    common = [name for name in names[0] if name in names[1]]
+    if attribute != kind or not common:
+        return None
+    name = common[generator.integers(len(common))]
+    return Pair(scenes, tuple(attribute_of(s.things[which], name, kind) for s in scenes))
+
+
+def _names(scene: Scene, thing: Thing, kind: str) -> list[str]:
+    return [name for other, name in named_without(scene, kind) if other == thing]

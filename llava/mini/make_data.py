@@ -1,0 +1,129 @@
+"""Makes the mini world's data: ``python -m llava.mini.make_data --out DIR --seed S``.
+
+``DIR/train`` gets the training data, ``DIR/eval`` the seven benchmarks under the names that
+``--data-root DIR/eval`` looks for. A part appears when it is whole; the same command again does
+nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Optional
+
+from llava.errors import UserError
+from llava.eval.command import run_command
+from llava.files import read_json, write_json
+from llava.mini.benchmarks import write_benchmarks
+from llava.mini.training_set import write_training_set
+from llava.model.builder import flag
+
+PARTS = ("train", "eval")
+_EVAL_SPLITS = ("validation", "test")
+_MADE_WITH = "made_with.json"
+
+
+@dataclass
+class MakeDataArguments:
+    """Flags of the command."""
+
+    out: Optional[str] = flag("Folder for the data; made if it is not there.")
+    seed: int = flag("Seed of everything that is drawn.", 0)
+    parts: str = flag("What to make: all, train or eval.", "all")
+    train_images: int = flag("Training images.", 24000)
+    split: str = flag("Scenes of the benchmarks: test or validation.", "test")
+    processes: Optional[int] = flag("Processes that draw. Default: one for each core.")
+
+
+def make_data(args: MakeDataArguments) -> int:
+    """Makes the parts that are asked for and not there yet.
+
+    Raises:
+        UserError: a flag that makes no sense, a folder with data of other flags, or one that cannot
+            be written.
+    """
+    out = _checked_folder(args)
+    processes = args.processes or os.cpu_count() or 1
+    writers: dict[str, Callable[[Path], None]] = {
+        "train": partial(
+            write_training_set, seed=args.seed, images=args.train_images, processes=processes
+        ),
+        "eval": partial(write_benchmarks, seed=args.seed, split=args.split),
+    }
+    settings = {
+        "train": {"seed": args.seed, "train_images": args.train_images},
+        "eval": {"seed": args.seed, "split": args.split},
+    }
+    asked = PARTS if args.parts == "all" else (args.parts,)
+    for part in PARTS:
+        # Data of two seeds in one folder would be taken for one world.
+        known = settings[part] if part in asked else {"seed": args.seed}
+        _check_made(out / part, known)
+    for part in asked:
+        if (out / part).exists():
+            print(f"{out / part} is there already")
+        else:
+            _make(out / part, settings[part], writers[part])
+    return 0
+
+
+def _checked_folder(args: MakeDataArguments) -> Path:
+    if args.out is None:
+        raise UserError("say where the data go: --out FOLDER")
+    if args.parts not in ("all", *PARTS):
+        raise UserError(f"--parts {args.parts}: say all, {' or '.join(PARTS)}")
+    if args.split not in _EVAL_SPLITS:
+        raise UserError(f"--split {args.split}: say {' or '.join(_EVAL_SPLITS)}")
+    for name in ("train_images", "processes"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} {value}: say 1 or more")
+    if args.seed < 0:
+        raise UserError(f"--seed {args.seed}: say 0 or more")
+    return Path(args.out)
+
+
+def _check_made(folder: Path, settings: dict) -> None:
+    if not folder.exists():
+        return
+    if not (folder / _MADE_WITH).is_file():
+        raise UserError(
+            f"{folder} is there, but was not made by this command: choose another --out"
+        )
+    made_with = read_json(folder / _MADE_WITH)
+    for name, value in settings.items():
+        if made_with.get(name) != value:
+            raise UserError(
+                f"{folder} was made with {name} {made_with.get(name)}, not {value}: remove it, or "
+                "choose another --out"
+            )
+
+
+def _make(folder: Path, settings: dict, write: Callable[[Path], None]) -> None:
+    """Writes a part beside its place and moves it there when it is whole."""
+    partial_folder = folder.with_name(folder.name + ".partial")
+    try:
+        if partial_folder.exists():  # of a run that was stopped
+            shutil.rmtree(partial_folder)
+        partial_folder.mkdir(parents=True)
+        write(partial_folder)
+        write_json(partial_folder / _MADE_WITH, settings)
+        os.replace(partial_folder, folder)
+    except OSError as error:
+        raise UserError(f"cannot write {folder} ({error.strerror}): write elsewhere") from error
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command."""
+    return run_command(
+        MakeDataArguments, make_data, "llava.mini.make_data", __doc__.splitlines()[0], argv
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

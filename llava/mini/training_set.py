@@ -1,0 +1,132 @@
+"""The mini world's training data: pictures, captions and conversations in COCO's and LLaVA's files.
+
+Layout: ``images/<number>.jpg``; ``captions.json``, five captions per image as in COCO's annotations
+of captions; ``conversations.json`` as in LLaVA's instruction data; ``texts.jsonl``, a line for each
+image with all that is in it (``{"id": 0, "scene": [{"shape", "color", "size", "cell", "place",
+"name"}, ...]}``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from tqdm import tqdm
+
+from llava.constants import DEFAULT_IMAGE_TOKEN
+from llava.mini.drawing import draw_scene
+from llava.mini.language import caption, conversations
+from llava.mini.scene import IMAGE_SIZE, Scene, make_scene, scene_generator
+
+CAPTIONS_PER_IMAGE = 5
+JPEG_QUALITY = 95
+_AT_ONCE = 100  # images that a process draws before it reports
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is said about one training image.
+
+    Attributes:
+        number: of the image.
+        captions: CAPTIONS_PER_IMAGE sentences.
+        turns: questions and answers.
+        things: the objects, as texts.jsonl has them.
+    """
+
+    number: int
+    captions: list[str]
+    turns: list[tuple[str, str]]
+    things: list[dict]
+
+    @property
+    def file_name(self) -> str:
+        """Of the image, below its folder."""
+        return f"{self.number}.jpg"
+
+
+def write_training_set(folder: Path, seed: int, images: int, processes: int) -> None:
+    """Writes the training data; the same for any number of processes.
+
+    Args:
+        folder: there, and empty.
+        seed: of the scenes and of what is said about them.
+        images: how many.
+        processes: how many draw; 1 draws here.
+    """
+    (folder / "images").mkdir()
+    samples = []
+    with tqdm(total=images, desc="training images", unit="image") as bar:
+        for made in _blocks(folder / "images", seed, images, processes):
+            samples += made
+            bar.update(len(made))
+    _write(folder / "captions.json", _coco_captions(samples))
+    _write(folder / "conversations.json", [_llava_record(sample) for sample in samples])
+    with (folder / "texts.jsonl").open("w", encoding="utf-8") as file:
+        for sample in samples:
+            file.write(json.dumps({"id": sample.number, "scene": sample.things}) + "\n")
+
+
+def make_sample(folder: Path, seed: int, number: int) -> Sample:
+    """Draws one training image into a folder and says what there is to say."""
+    generator = scene_generator(seed, "train", number)
+    scene = make_scene(generator)
+    sample = Sample(
+        number=number,
+        captions=[caption(scene, generator) for _ in range(CAPTIONS_PER_IMAGE)],
+        turns=conversations(scene, generator),
+        things=describe_things(scene),
+    )
+    draw_scene(scene).save(folder / sample.file_name, quality=JPEG_QUALITY)
+    return sample
+
+
+def describe_things(scene: Scene) -> list[dict]:
+    """The objects of a scene in words, with the cells that they are in."""
+    names = ("shape", "color", "size", "cell", "place", "name")
+    return [{name: getattr(thing, name) for name in names} for thing in scene.things]
+
+
+def _blocks(folder: Path, seed: int, images: int, processes: int) -> Iterator[list[Sample]]:
+    blocks = [range(first, min(first + _AT_ONCE, images)) for first in range(0, images, _AT_ONCE)]
+    work = partial(_make_block, folder, seed)
+    if processes == 1:
+        yield from map(work, blocks)
+        return
+    # Fresh processes: a fork of one that has loaded torch takes its threads' locks along.
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(work, blocks)
+
+
+def _make_block(folder: Path, seed: int, numbers: range) -> list[Sample]:
+    return [make_sample(folder, seed, number) for number in numbers]
+
+
+def _coco_captions(samples: list[Sample]) -> dict:
+    size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+    texts = [(sample.number, text) for sample in samples for text in sample.captions]
+    return {
+        "images": [{"id": s.number, "file_name": s.file_name, **size} for s in samples],
+        "annotations": [
+            {"id": i, "image_id": number, "caption": text} for i, (number, text) in enumerate(texts)
+        ],
+    }
+
+
+def _llava_record(sample: Sample) -> dict:
+    turns = []
+    for question, answer in sample.turns:
+        # As in LLaVA's data the image stands before the first question alone.
+        question = question if turns else f"{DEFAULT_IMAGE_TOKEN}\n{question}"
+        turns += [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+    return {"id": str(sample.number), "image": sample.file_name, "conversations": turns}
+
+
+def _write(path: Path, value: object) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(value, file)
