@@ -69,10 +69,11 @@ def caption(scene: Scene, generator: np.random.Generator) -> str:
 
 def caption_of(things: Sequence[Thing]) -> str:
     """A sentence that names these objects in this order, each with its quarter."""
-    return " and ".join(_describe(thing) for thing in things) + "."
+    return " and ".join(describe(thing) for thing in things) + "."
 
 
-def _describe(thing: Thing) -> str:
+def describe(thing: Thing) -> str:
+    """An object as a phrase with all its attributes."""
     return f"a {thing.size} {thing.name} in the {thing.place}"
 
 

@@ -2,8 +2,8 @@
 
 Layout: ``images/<number>.jpg``; ``captions.json``, five captions per image as in COCO's annotations
 of captions; ``conversations.json`` as in LLaVA's instruction data; ``texts.jsonl``, a line for each
-image with all that is in it (``{"id": 0, "scene": [{"shape", "color", "size", "cell", "place",
-"name"}, ...]}``).
+image with all that is in it (``{"id": 0, "scene": [{"shape", "color", "size", "cell", "x",
+"y", "radius", "place", "name"}, ...]}``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,9 +19,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from llava.constants import DEFAULT_IMAGE_TOKEN
+from llava.files import read_json, read_text
 from llava.mini.drawing import draw_scene
 from llava.mini.language import caption, conversations
-from llava.mini.scene import IMAGE_SIZE, Scene, make_scene, scene_generator
+from llava.mini.scene import IMAGE_SIZE, Scene, Thing, make_scene, scene_generator
+from llava.train.conversations import Conversation, read_conversations
 
 CAPTIONS_PER_IMAGE = 5
 JPEG_QUALITY = 95
@@ -87,8 +89,8 @@ def make_sample(folder: Path, seed: int, number: int) -> Sample:
 
 
 def describe_things(scene: Scene) -> list[dict]:
-    """The objects of a scene in words, with the cells that they are in."""
-    names = ("shape", "color", "size", "cell", "place", "name")
+    """The objects of a scene: all fields of Thing, and what follows from them."""
+    names = ("shape", "color", "size", "cell", "x", "y", "radius", "place", "name")
     return [{name: getattr(thing, name) for name in names} for thing in scene.things]
 
 
@@ -130,3 +132,39 @@ def _llava_record(sample: Sample) -> dict:
 def _write(path: Path, value: object) -> None:
     with path.open("w", encoding="utf-8") as file:
         json.dump(value, file)
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The texts of the training data, image by image.
+
+    Attributes:
+        images: file names.
+        conversations: questions and answers.
+        captions: CAPTIONS_PER_IMAGE each.
+        scenes: the objects of each.
+    """
+
+    images: list[str]
+    conversations: list[Conversation]
+    captions: list[list[str]]
+    scenes: list[list[Thing]]
+
+
+def read_training_set(folder: Path) -> TrainingSet:
+    """Reads what write_training_set wrote.
+
+    Raises:
+        UserError: a file is missing or not right.
+    """
+    conversations = read_conversations(folder / "conversations.json")
+    images = [str(conversation.image) for conversation in conversations]
+    captions: dict[int, list[str]] = {}
+    for annotation in read_json(folder / "captions.json")["annotations"]:
+        captions.setdefault(annotation["image_id"], []).append(annotation["caption"])
+    names = {field.name for field in fields(Thing)}
+    scenes = [
+        [Thing(**{name: thing[name] for name in names}) for thing in json.loads(line)["scene"]]
+        for line in read_text(folder / "texts.jsonl").splitlines()
+    ]
+    return TrainingSet(images, conversations, list(captions.values()), scenes)

@@ -200,7 +200,7 @@ def _load_vision(
     tower = _load_tower(args, config, folder, own, place)
     tokenizer = ClipTokenizer(folder)
     check_vocabulary(tokenizer, tower.clip.config.text_config.vocab_size, folder)
-    processor = _load_processor(folder, tower.clip.config.vision_config.image_size)
+    processor = load_processor(folder, tower.clip.config.vision_config.image_size)
     return Vision(folder, tower, tokenizer, processor, _text_selection(args, config))
 
 
@@ -320,7 +320,7 @@ def _load_tower(
     return ClipTower(clip, post_layernorm, config.select_layer)
 
 
-def _load_processor(folder: Path, image_size: int) -> CLIPImageProcessorPil:
+def load_processor(folder: Path, image_size: int) -> CLIPImageProcessorPil:
     """The image processor of a CLIP folder, by default CLIP's own settings at the tower's size."""
     size = {"height": image_size, "width": image_size}
     with config_errors(f"{folder} (preprocessor_config.json)"):

@@ -8,38 +8,45 @@ phrases.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CLIPConfig, CLIPModel
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
-from llava.mini.scene import COLORS, IMAGE_SIZE, PLACES, SHAPES, SIZES
+from llava.errors import UserError
+from llava.eval.command import run_command
+from llava.files import read_json
+from llava.mini.scene import COLORS, IMAGE_SIZE, PLACES, SHAPES, SIZES, Thing
+from llava.mini.training_set import TrainingSet, read_training_set
+from llava.mm_utils import load_image, process_images
+from llava.model.builder import flag, load_processor
+from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
+from llava.train.arguments import TrainArguments
+from llava.train.pruning import draw
+from llava.train.record import hashes_of, save_weights, write_record
+from llava.train.trainer import train
 
-# Of the mini model's tower; 12 x 12 patches.
-PATCH_SIZE = 8
-VISION = dict(
-    hidden_size=128, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4,
-    image_size=IMAGE_SIZE, patch_size=PATCH_SIZE, hidden_act="gelu",
-)
-TEXT = dict(hidden_size=128, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4, hidden_act="gelu")
-PROJECTION = 64
-
+POSITION_SCALE = 0.3  # of the sines that the position table starts with
 NOTHING, UNCLEAR = 0, -100  # labels of a patch: background; partly covered, not asked
 _ATTRIBUTES = {"color": COLORS, "shape": SHAPES, "size": SIZES, "place": PLACES}
 _INSIDE, _OUTSIDE = 1.0, 5.0  # pixels beyond an object's radius: surely on it, surely off it
 
 
-def mini_clip(vocab_size: int, seed: int) -> CLIPModel:
-    """An untrained CLIP of the mini model's shape; its positions start as a 2-D sine table."""
+def new_clip(folder: Path, seed: int) -> CLIPModel:
+    """An untrained CLIP of a folder's shape; its positions start as a 2-D table of sines."""
     torch.manual_seed(seed)
-    text = dict(TEXT, vocab_size=vocab_size, max_position_embeddings=77)
-    text |= dict(bos_token_id=vocab_size - 2, eos_token_id=vocab_size - 1)
-    clip = CLIPModel(CLIPConfig(vision_config=VISION, text_config=text, projection_dim=PROJECTION))
+    clip = CLIPModel(CLIPConfig(**read_json(folder / "config.json")))
+    vision = clip.config.vision_config
     positions = clip.vision_model.embeddings.position_embedding.weight
     with torch.no_grad():
-        positions[1:] = 0.3 * sine_positions(IMAGE_SIZE // PATCH_SIZE, positions.shape[1])
+        table = sine_positions(vision.image_size // vision.patch_size, positions.shape[1])
+        positions[1:] = POSITION_SCALE * table
     return clip
 
 
@@ -54,33 +61,50 @@ def sine_positions(side: int, width: int) -> Tensor:
     return torch.cat([rows, columns], dim=-1).flatten(0, 1)
 
 
-def patch_labels(things: list[dict]) -> dict[str, Tensor]:
+def patch_labels(things: Sequence[Thing], patch_size: int) -> dict[str, Tensor]:
     """What lies on each patch of a scene.
 
     Args:
-        things: its objects; "color", "shape", "size", "place", "x", "y", "radius".
+        things: its objects.
+        patch_size: side of a patch, pixels.
 
     Returns:
         (N,) int64 for each attribute: NOTHING, UNCLEAR, or 1 + its number; "center": 1 for the
         patch in which an object's centre lies, else 0.
     """
-    side = IMAGE_SIZE // PATCH_SIZE
-    middles = (torch.arange(side) + 0.5) * PATCH_SIZE
+    side = IMAGE_SIZE // patch_size
+    middles = (torch.arange(side) + 0.5) * patch_size
     y, x = torch.meshgrid(middles, middles, indexing="ij")
     center = torch.zeros(side * side, dtype=torch.long)
     best = torch.full((side * side,), torch.inf)
     owner = torch.zeros(side * side, dtype=torch.long)
     for number, thing in enumerate(things):
-        beyond = torch.hypot(x - thing["x"], y - thing["y"]).flatten() - thing["radius"]
+        beyond = torch.hypot(x - thing.x, y - thing.y).flatten() - thing.radius
         owner = torch.where(beyond < best, number, owner)
         best = torch.minimum(best, beyond)
-        center[int(thing["y"] // PATCH_SIZE) * side + int(thing["x"] // PATCH_SIZE)] = 1
+        center[int(thing.y // patch_size) * side + int(thing.x // patch_size)] = 1
     labels = {"center": center}
     for name, values in _ATTRIBUTES.items():
-        of_things = torch.tensor([1 + values.index(thing[name]) for thing in things])
+        of_things = torch.tensor([1 + values.index(getattr(thing, name)) for thing in things])
         label = torch.where(best < _INSIDE, of_things[owner], UNCLEAR)
         labels[name] = torch.where(best > _OUTSIDE, NOTHING, label)
     return labels
+
+
+@dataclass
+class ClipArguments(TrainArguments):
+    """Flags of the stage; the defaults are for the mini model."""
+
+    vision_tower: Optional[str] = flag("CLIP folder: config.json and tokenizer; gets the weights.")
+    data: Optional[str] = flag("Training data of the mini world: llava.mini.make_data's train.")
+    images: int = flag("How many of its images are looked at.", 16000)
+    batch_size: int = flag("Images of one optimiser step.", 40)
+    learning_rate: float = flag("Highest learning rate.", 1.2e-3)
+    warmup_steps: int = flag("Steps in which the learning rate rises from 0.", 100)
+    schedule: str = flag("What follows: linear, cosine or constant.", "cosine")
+    max_grad_norm: float = flag("Longer gradients are shortened to this.", 1.0)
+    weight_decay: float = flag("AdamW's.", 0.01)
+    beta2: float = flag("AdamW's.", 0.98)
 
 
 @dataclass(frozen=True)
@@ -124,7 +148,8 @@ class ClipObjective(nn.Module):
         sizes = {name: 1 + len(values) for name, values in _ATTRIBUTES.items()} | {"center": 2}
         width = clip.config.vision_config.hidden_size
         self.shallow = nn.ModuleDict({name: nn.Linear(width, n) for name, n in sizes.items()})
-        self.deep = nn.ModuleDict({name: nn.Linear(PROJECTION, n) for name, n in sizes.items()})
+        shared = clip.config.projection_dim
+        self.deep = nn.ModuleDict({name: nn.Linear(shared, n) for name, n in sizes.items()})
 
     def forward(self, batch: ClipBatch) -> dict[str, Tensor]:
         """Losses summed over images; "phrase_accuracy": patches of objects that find their phrase."""
@@ -171,3 +196,100 @@ class ClipObjective(nn.Module):
         scale = self.clip.logit_scale.exp().clamp(max=100)
         logits = scale * F.normalize(patches.flatten(0, 1)[on], dim=-1) @ phrases.T
         return F.cross_entropy(logits.float(), target), (logits.argmax(-1) == target).float().mean()
+
+
+class ClipData:
+    """Images with a caption each, and what lies on each patch.
+
+    Args:
+        texts: the training set.
+        folder: of its images.
+        count: how many of them.
+        tokenizer: CLIP's.
+        processor: images to pixels.
+        patch_size: side of a patch, pixels.
+    """
+
+    def __init__(
+        self,
+        texts: TrainingSet,
+        folder: Path,
+        count: int,
+        tokenizer: ClipTokenizer,
+        processor: CLIPImageProcessorPil,
+        patch_size: int,
+    ) -> None:
+        self._texts = texts
+        self._count = min(count, len(texts.images))
+        self._folder = folder
+        self._tokenizer = tokenizer
+        self._processor = processor
+        self._patch_size = patch_size
+        self._pixels: dict[int, Tensor] = {}
+        self._phrase_ids = self._pad([f"a {color} {shape}" for color in COLORS for shape in SHAPES])
+
+    def __len__(self) -> int:
+        return self._count
+
+    def collate(self, indices: list[int], generator: torch.Generator) -> ClipBatch:
+        """A batch of images."""
+        labels = [patch_labels(self._texts.scenes[i], self._patch_size) for i in indices]
+        captions = [draw(self._texts.captions[i], generator) for i in indices]
+        return ClipBatch(
+            pixels=torch.stack([self._image(i) for i in indices]).float(),
+            labels={name: torch.stack([label[name] for label in labels]) for name in labels[0]},
+            text_ids=self._pad(captions),
+            phrase_ids=self._phrase_ids,
+        )
+
+    def describe(self, indices: list[int]) -> str:
+        """The images of a batch."""
+        return ", ".join(self._texts.images[i] for i in indices)
+
+    def _image(self, index: int) -> Tensor:
+        """Pixels (3, S, S) of an image, read once and kept in half precision."""
+        if index not in self._pixels:
+            image = load_image(self._folder / self._texts.images[index])
+            self._pixels[index] = process_images([image], self._processor, "pad")[0].half()
+        return self._pixels[index]
+
+    def _pad(self, texts: Sequence[str]) -> Tensor:
+        ids = [self._tokenizer.encode(text, 77) for text in texts]
+        length = max(map(len, ids))
+        return torch.tensor([row + [row[-1]] * (length - len(row)) for row in ids])
+
+
+def train_clip(args: ClipArguments) -> int:
+    """The stage."""
+    if None in (args.vision_tower, args.data, args.output_dir):
+        raise UserError("name --vision-tower, --data and --output-dir")
+    folder, data_folder = Path(args.vision_tower), Path(args.data)
+    texts = read_training_set(data_folder)
+    clip = new_clip(folder, args.seed)
+    vision = clip.config.vision_config
+    processor = load_processor(folder, vision.image_size)
+    data = ClipData(
+        texts,
+        data_folder / "images",
+        args.images,
+        ClipTokenizer(folder),
+        processor,
+        vision.patch_size,
+    )
+    inputs = {"data": data_folder / "texts.jsonl", "config": folder / "config.json"}
+    chosen = {"images": args.images, "inputs": {k: hashes_of(p) for k, p in inputs.items()}}
+    train("train_clip", ClipObjective(clip), data, args, chosen)
+    output = folder / "model.safetensors"
+    save_weights(output, clip.state_dict())
+    write_record(folder, "train_clip", chosen, [output], inputs, Path(args.output_dir))
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command."""
+    description = __doc__.split("\n")[0]
+    return run_command(ClipArguments, train_clip, "llava.train.train_clip", description, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

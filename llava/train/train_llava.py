@@ -15,7 +15,6 @@ image at all, or else part of what pruning costs would be surprise, not lost inf
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -33,6 +32,7 @@ from llava.errors import UserError
 from llava.eval.command import run_command
 from llava.files import read_json
 from llava.mini.language import describe
+from llava.mini.training_set import read_training_set
 from llava.model.builder import ModelArguments, flag, load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.multimodal_projector.builder import build_vision_projector
@@ -211,46 +211,6 @@ class LlavaData:
         return " and ".join(phrases[i] for i in order) + "."
 
 
-@dataclass(frozen=True)
-class MiniTexts:
-    """The texts of the mini world's training set, image by image.
-
-    Attributes:
-        images: file names.
-        conversations: questions and answers.
-        captions: five each.
-        descriptions: a phrase for each object.
-    """
-
-    images: list[str]
-    conversations: list[Conversation]
-    captions: list[list[str]]
-    descriptions: list[list[str]]
-
-
-def read_mini_texts(folder: Path) -> MiniTexts:
-    """Reads what llava.mini.make_data wrote.
-
-    Raises:
-        UserError: a file is missing or not right.
-    """
-    conversations = read_conversations(folder / "conversations.json")
-    content = read_json(folder / "captions.json")
-    names = {image["id"]: image["file_name"] for image in content["images"]}
-    captions: dict[str, list[str]] = {}
-    for annotation in content["annotations"]:
-        captions.setdefault(names[annotation["image_id"]], []).append(annotation["caption"])
-    with (folder / "texts.jsonl").open(encoding="utf-8") as file:
-        scenes = [json.loads(line)["scene"] for line in file]
-    images = [str(conversation.image) for conversation in conversations]
-    return MiniTexts(
-        images=images,
-        conversations=conversations,
-        captions=[captions[name] for name in images],
-        descriptions=[[describe(thing) for thing in scene] for scene in scenes],
-    )
-
-
 def load_llava(folder: Path, seed: int) -> tuple[LlamaForCausalLM, nn.Module]:
     """Llama and projector of a LLaVA folder in float32, new where it has no weights."""
     config = read_llava_config(read_json(folder / "config.json"), str(folder))
@@ -289,7 +249,7 @@ def train_llava(args: LlavaArguments) -> int:
     if args.stage not in STAGES:
         raise UserError(f"--stage is {args.stage!r}; the stages are {', '.join(STAGES)}")
     source, folder, run = Path(args.model_path), Path(args.data), Path(args.output_dir)
-    texts = read_mini_texts(folder)
+    texts = read_training_set(folder)
     inputs = {"data": folder / "conversations.json", "config": source / "config.json"}
     llm, projector = load_llava(source, args.seed)
     features = None
@@ -306,7 +266,7 @@ def train_llava(args: LlavaArguments) -> int:
     data = LlavaData(
         texts.conversations,
         texts.captions,
-        texts.descriptions,
+        [[describe(thing) for thing in things] for things in texts.scenes],
         features,
         STAGES[args.stage],
         [max(1, num_patches // part) for part in (16, 16, 8, 4)],
