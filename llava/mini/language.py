@@ -120,6 +120,16 @@ def attribute_of(thing: Thing, name: str, kind: str) -> Fact:
     return Fact(kind, text, answer, thing, tuple(a for a in ATTRIBUTES[kind] if a != answer))
 
 
+def named_without(scene: Scene, kind: str) -> list[tuple[Thing, str]]:
+    """Objects with a name that says nothing of an attribute and fits no other object."""
+    by_shape = [(thing, thing.shape) for thing in scene.things]
+    by_color = [(thing, f"{thing.color} object") for thing in scene.things]
+    by_both = [(thing, thing.name) for thing in scene.things]
+    names = {"color": by_shape, "shape": by_color}.get(kind, by_shape + by_both)
+    tally = Counter(name for _, name in names)
+    return [(thing, name) for thing, name in names if tally[name] == 1]
+
+
 def verify(scene: Scene, generator: np.random.Generator, kind: str, answer: str) -> Fact | None:
     """Whether an object has a certain colour, shape, place or size."""
     fact = attribute(scene, generator, kind)
@@ -227,16 +237,6 @@ def conversations(scene: Scene, generator: np.random.Generator) -> list[tuple[st
 
 
 # Words -------------------------------------------------------------------------------------------
-
-
-def named_without(scene: Scene, kind: str) -> list[tuple[Thing, str]]:
-    """Objects with a name that says nothing of an attribute and fits no other object."""
-    by_shape = [(thing, thing.shape) for thing in scene.things]
-    by_color = [(thing, f"{thing.color} object") for thing in scene.things]
-    by_both = [(thing, thing.name) for thing in scene.things]
-    names = {"color": by_shape, "shape": by_color}.get(kind, by_shape + by_both)
-    tally = Counter(name for _, name in names)
-    return [(thing, name) for thing, name in names if tally[name] == 1]
 
 
 def _a(noun: str) -> str:

@@ -47,7 +47,7 @@ def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(_COLUMNS)
         for turn in range(size):
-            found = source.find(partial(_pair, kinds[turn % len(kinds)]))
+            found = source.find(partial(draw_pair, kinds[turn % len(kinds)]))
             pair = found.value
             options = [fact.answer for fact in pair.facts]
             if turn // len(kinds) % 2:
@@ -62,8 +62,17 @@ def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
     return notes
 
 
-def _pair(kind: str, scene: Scene, generator: np.random.Generator) -> Pair | None:
-    """None where another attribute was changed, or the object has no name that fits both times."""
+def draw_pair(kind: str, scene: Scene, generator: np.random.Generator) -> Pair | None:
+    """A scene, the same with another colour, shape, place or size, and the question for it.
+
+    Args:
+        kind: what shall differ.
+        scene: the first.
+        generator: decides what is changed.
+
+    Returns:
+        None where something else was changed, or the object has no name that fits both times.
+    """
     changed, which, attribute = change_one(generator, scene)
     scenes = (scene, changed)
     names = [_names(s, s.things[which], kind) for s in scenes]
