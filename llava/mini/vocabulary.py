@@ -11,7 +11,6 @@ import sentencepiece
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tokenizers.pre_tokenizers import ByteLevel
 
-from llava.constants import OPTION_LETTER_SUFFIX, SHORT_ANSWER_SUFFIX
 from llava.conversation import question_prompt
 from llava.files import write_json, write_text
 from llava.mini.language import LETTERS, NUMBERS, caption, conversations

@@ -18,8 +18,10 @@ from llava.errors import UserError
 from llava.files import read_json
 from llava.mm_utils import process_images
 from llava.model.bpe import read_bpe
+from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.compensator import Compensator
 from llava.model.compensation.long_clip import LongClipText
+from llava.model.compensation.selector import Selector
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.llava_arch import LlavaAccm
@@ -348,29 +350,54 @@ def check_vocabulary(tokenizer: Sized, rows: int, folder: Path) -> None:
         )
 
 
-def _load_compensator(paths: Mapping[str, Path], tower: ClipTower, place: Placement) -> Compensator:
-    gpt2 = paths["gpt2"]
-    weights = ("caption_model", "longclip", "selector")
-    tensors = {part: read_checkpoint(paths[part]) for part in weights}
-    caption_model = build_caption_model(
-        read_json(gpt2 / "config.json"),
-        tower.clip.config.projection_dim,
-        tensors["caption_model"],
-        str(paths["caption_model"]),
-        place,
-    )
+def load_caption_model(
+    gpt2: Path, weights: Path, embed_dim: int, place: Placement
+) -> tuple[CaptionModel, GPT2Tokenizer]:
+    """ACCM's caption model and its tokenizer.
+
+    Args:
+        gpt2: folder of GPT-2's config and tokenizer.
+        weights: ACCM's file.
+        embed_dim: P, the projection width of CLIP.
+        place: where it goes.
+
+    Raises:
+        UserError: a file is missing, damaged or of another model.
+    """
+    config = read_json(gpt2 / "config.json")
+    tensors = read_checkpoint(weights)
+    model = build_caption_model(config, embed_dim, tensors, str(weights), place)
     tokenizer = read_bpe(GPT2Tokenizer, gpt2)
-    check_vocabulary(tokenizer, caption_model.gpt.config.vocab_size, gpt2)
-    long_clip = build_long_clip(tensors["longclip"], str(paths["longclip"]), place)
-    selector = build_selector(
-        long_clip.text_projection.shape[1], tensors["selector"], str(paths["selector"]), place
+    check_vocabulary(tokenizer, model.gpt.config.vocab_size, gpt2)
+    return model, tokenizer
+
+
+def load_long_clip(weights: Path, place: Placement) -> LongClipText:
+    """LongCLIP's text tower.
+
+    Raises:
+        UserError: the file is missing, damaged or of another model.
+    """
+    tower = build_long_clip(read_checkpoint(weights), str(weights), place)
+    return LongClipText(tower, tower.context_length)
+
+
+def load_selector(weights: Path, long_clip: LongClipText, place: Placement) -> Selector:
+    """ACCM's selector for LongCLIP's features.
+
+    Raises:
+        UserError: the file is missing, damaged or of another model.
+    """
+    return build_selector(long_clip.embed_dim, read_checkpoint(weights), str(weights), place)
+
+
+def _load_compensator(paths: Mapping[str, Path], tower: ClipTower, place: Placement) -> Compensator:
+    caption_model, tokenizer = load_caption_model(
+        paths["gpt2"], paths["caption_model"], tower.clip.config.projection_dim, place
     )
-    return Compensator(
-        caption_model,
-        tokenizer,
-        LongClipText(long_clip, long_clip.context_length),
-        selector,
-    )
+    long_clip = load_long_clip(paths["longclip"], place)
+    selector = load_selector(paths["selector"], long_clip, place)
+    return Compensator(caption_model, tokenizer, long_clip, selector)
 
 
 def _load_llm(

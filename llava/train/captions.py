@@ -85,15 +85,16 @@ def read_questions(path: Path | None) -> list[str]:
     asked = set()
     for entry in read_conversations(path):
         for question, _ in entry.pairs:
-            asked.add(tower_question(question))
+            asked.update(tower_questions(question))
     return sorted(asked)
 
 
-def tower_question(question: str) -> str:
-    """The part of a question that text tower, caption model and selector read."""
+def tower_questions(question: str) -> list[str]:
+    """What text tower, caption model and selector may read of a question: its first line, and (as
+    in MMBench) all of it; the same once or twice."""
     for suffix in (OPTION_LETTER_SUFFIX, SHORT_ANSWER_SUFFIX):
         question = question.replace(suffix, "")
-    return question.split("\n", 1)[0]
+    return [question.split("\n", 1)[0], question]
 
 
 def _annotation(annotation: object, names: dict, where: str) -> tuple[str, str]:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM
 
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
@@ -32,12 +33,14 @@ class Packed:
         positions: L numbers.
         blocks: 0 for what all questions see, else the number of the question.
         labels: the id that a token is to be answered with (its successor), or IGNORED.
+        asked: the same for the tokens within the questions.
     """
 
     ids: list[int]
     positions: list[int]
     blocks: list[int]
     labels: list[int]
+    asked: list[int]
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class PackedBatch:
         positions: (B, L) int64.
         mask: (B, 1, L, L) bool, True where a token (third axis) sees another.
         labels: (B, L) int64.
+        asked: (B, L) int64.
         features: (visual tokens of all sequences, C), in their order.
     """
 
@@ -56,15 +60,16 @@ class PackedBatch:
     positions: Tensor
     mask: Tensor
     labels: Tensor
+    asked: Tensor
     features: Tensor
 
     @property
     def weight(self) -> float:
-        """Tokens to be predicted."""
+        """Tokens of answers."""
         return int((self.labels != IGNORED).sum())
 
     def to(self, device: torch.device) -> PackedBatch:
-        fields = (self.ids, self.positions, self.mask, self.labels, self.features)
+        fields = (self.ids, self.positions, self.mask, self.labels, self.asked, self.features)
         return PackedBatch(*(field.to(device) for field in fields))
 
 
@@ -96,7 +101,7 @@ class Packer:
         if caption is not None:
             ids = ids + self._caption(caption)
         positions = list(range(len(ids)))
-        blocks, labels = [0] * len(ids), [IGNORED] * len(ids)
+        blocks, labels, asked = [0] * len(ids), [IGNORED] * len(ids), [IGNORED] * len(ids)
         start = len(ids)
         for number, pair in enumerate(pairs, start=1):
             _, question, answer = self._question(*pair)
@@ -105,14 +110,18 @@ class Packer:
             positions += range(start, start + len(block) - 1)
             blocks += [number] * (len(block) - 1)
             labels += [IGNORED] * (len(question) - 1) + answer
-        return Packed(ids, positions, blocks, labels)
+            asked += question[1:] + [IGNORED] * len(answer)
+        return Packed(ids, positions, blocks, labels, asked)
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """Ids of an answer and of the end-of-text."""
+        return self._tokenizer.encode(answer)[1:] + [self._tokenizer.eos_token_id]
 
     def _encode_question(self, question: str, answer: str) -> tuple[list[int], ...]:
         """Ids up to the image's newline, of the question, and of answer and end-of-text."""
         ids = prompt_ids(question, self._tokenizer)
         place = ids.index(IMAGE_TOKEN_INDEX) + CAPTION_OFFSET
-        answer_ids = self._tokenizer.encode(answer)[1:] + [self._tokenizer.eos_token_id]
-        return ids[:place], ids[place:], answer_ids
+        return ids[:place], ids[place:], self.answer_ids(answer)
 
     def _encode_caption(self, caption: str) -> list[int]:
         return self._tokenizer.encode(f"additional information: {caption}")[1:]
@@ -139,5 +148,28 @@ def collate(sequences: Sequence[Packed], features: Sequence[Tensor]) -> PackedBa
         positions=rows("positions", 0),
         mask=mask[:, None],
         labels=rows("labels", IGNORED),
+        asked=rows("asked", IGNORED),
         features=torch.cat(list(features)),
     )
+
+
+def run_llm(llm: LlamaForCausalLM, projector: nn.Module, batch: PackedBatch) -> Tensor:
+    """The LLM's last hidden states (B, L, D) of a batch."""
+    visual = batch.ids == IMAGE_TOKEN_INDEX
+    embeds = llm.get_input_embeddings()(batch.ids.masked_fill(visual, 0))
+    if len(batch.features):
+        weight = next(projector.parameters())
+        projected = projector(batch.features.to(weight.dtype)).to(embeds.dtype)
+        embeds = embeds.masked_scatter(visual.unsqueeze(-1), projected)
+    return llm.model(
+        inputs_embeds=embeds,
+        attention_mask=batch.mask,
+        position_ids=batch.positions,
+        use_cache=False,
+    ).last_hidden_state
+
+
+def predict(llm: LlamaForCausalLM, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (tokens, V) float32 where labels (B, L) are not IGNORED, and these labels (tokens,)."""
+    wanted = labels != IGNORED
+    return llm.lm_head(hidden[wanted]).float(), labels[wanted]

@@ -27,7 +27,14 @@ from llava.eval.command import run_command
 from llava.files import read_json
 from llava.mm_utils import pad_left
 from llava.model.bpe import read_bpe
-from llava.model.builder import ModelArguments, check_vocabulary, flag, load_vision, locate_part, numbers_flag
+from llava.model.builder import (
+    ModelArguments,
+    check_vocabulary,
+    flag,
+    load_vision,
+    locate_part,
+    numbers_flag,
+)
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.compensator import MAX_CAPTION_LENGTH, STOP_TEXT
 from llava.train.arguments import TrainArguments
@@ -54,7 +61,9 @@ class CaptionArguments(TrainArguments, ModelArguments):
         "Default: features, in the output folder."
     )
     output: Optional[str] = flag("Where the caption model goes: a .pt file.")
-    budgets: list[int] = numbers_flag("Numbers of kept tokens, drawn evenly.", (18, 36, 72, 144, 288))
+    budgets: list[int] = numbers_flag(
+        "Numbers of kept tokens, drawn evenly.", (18, 36, 72, 144, 288)
+    )
     prefix_length: int = flag("Positions of the visual prefix.", 20)
     mapper_layers: int = flag("Transformer layers of the mapper.", 4)
     batch_size: int = flag("Captions of one optimiser step.", 64)

@@ -163,7 +163,9 @@ class ClipObjective(nn.Module):
         logits = scale * images @ self._embed_text(batch.text_ids).T
         target = torch.arange(len(logits), device=logits.device)
         contrast = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-        heads = self._ask(self.shallow, features, batch) + self._ask(self.deep, embeds[:, 1:], batch)
+        heads = self._ask(self.shallow, features, batch) + self._ask(
+            self.deep, embeds[:, 1:], batch
+        )
         phrase, accuracy = self._find_phrases(embeds[:, 1:], batch)
         count = len(logits)
         return {

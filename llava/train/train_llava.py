@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlamaForCausalLM
 
-from llava.constants import IMAGE_TOKEN_INDEX
 from llava.errors import UserError
 from llava.eval.command import run_command
 from llava.files import read_json
@@ -39,9 +38,9 @@ from llava.model.multimodal_projector.builder import build_vision_projector
 from llava.model.parts import fill_llm, read_llava_config, split_llava
 from llava.model.weights import fill, read_checkpoint
 from llava.train.arguments import TrainArguments
-from llava.train.conversations import Conversation, read_conversations
+from llava.train.conversations import Conversation
 from llava.train.features import ImageFeatures, image_features
-from llava.train.packing import IGNORED, PackedBatch, Packer, collate
+from llava.train.packing import PackedBatch, Packer, collate, predict, run_llm
 from llava.train.pruning import draw
 from llava.train.record import hashes_of, save_weights, write_record
 from llava.train.trainer import train
@@ -69,6 +68,7 @@ class LlavaArguments(TrainArguments, ModelArguments):
     )
     output: Optional[str] = flag("LLaVA folder that is written: a copy of --model-path, trained.")
     questions_per_image: int = flag("Questions of one sequence.", 12)
+    question_share: float = flag("How much a question's token counts beside an answer's.", 0.1)
     batch_size: int = flag("Images of one optimiser step.", 16)
     learning_rate: float = flag("Highest learning rate.", 2e-3)
     warmup_steps: int = flag("Steps in which the learning rate rises from 0.", 100)
@@ -101,36 +101,26 @@ class LlavaObjective(nn.Module):
     Args:
         llm: transformers' Llama.
         projector: tower features to LLM embeddings.
+        question_share: how much a question's token counts beside an answer's. Questions ask mostly
+            about what is there, so guessing their words is learning to look.
     """
 
-    def __init__(self, llm: LlamaForCausalLM, projector: nn.Module) -> None:
+    def __init__(
+        self, llm: LlamaForCausalLM, projector: nn.Module, question_share: float = 0.0
+    ) -> None:
         super().__init__()
         self.llm = llm
         self.projector = projector
+        self.question_share = question_share
 
     def forward(self, batch: PackedBatch) -> dict[str, Tensor]:
-        """Cross-entropy of the answers' tokens, summed, and how many were the likeliest."""
-        hidden = self.llm.model(
-            inputs_embeds=embed(self.llm, self.projector, batch),
-            attention_mask=batch.mask,
-            position_ids=batch.positions,
-            use_cache=False,
-        ).last_hidden_state
-        asked = batch.labels != IGNORED
-        logits = self.llm.lm_head(hidden[asked]).float()
-        labels = batch.labels[asked]
-        loss = F.cross_entropy(logits, labels, reduction="sum")
-        return {"loss": loss, "accuracy": (logits.argmax(-1) == labels).sum().float()}
-
-
-def embed(llm: LlamaForCausalLM, projector: nn.Module, batch: PackedBatch) -> Tensor:
-    """(B, L, D): words from the table, visual tokens through the projector."""
-    visual = batch.ids == IMAGE_TOKEN_INDEX
-    embeds = llm.get_input_embeddings()(batch.ids.masked_fill(visual, 0))
-    if not len(batch.features):
-        return embeds
-    projected = projector(batch.features.to(embeds.dtype))
-    return embeds.masked_scatter(visual.unsqueeze(-1), projected.to(embeds.dtype))
+        """Cross-entropy summed over tokens; of the answers' tokens also how many were likeliest."""
+        hidden = run_llm(self.llm, self.projector, batch)
+        logits, labels = predict(self.llm, hidden, batch.labels)
+        answers = F.cross_entropy(logits, labels, reduction="sum")
+        words = F.cross_entropy(*predict(self.llm, hidden, batch.asked), reduction="sum")
+        right = (logits.argmax(-1) == labels).sum().float()
+        return {"loss": answers + self.question_share * words, "answers": answers, "right": right}
 
 
 class LlavaData:
@@ -274,10 +264,14 @@ def train_llava(args: LlavaArguments) -> int:
         args.questions_per_image,
         projector[0].in_features,
     )
-    chosen = dict(llava_stage=args.stage, questions_per_image=args.questions_per_image)
+    chosen = dict(
+        llava_stage=args.stage,
+        question_share=args.question_share,
+        questions_per_image=args.questions_per_image,
+    )
     chosen |= dict(shares=STAGES[args.stage], inputs={k: hashes_of(p) for k, p in inputs.items()})
     name = f"train_llava {args.stage}"
-    train(name, LlavaObjective(llm, projector), data, args, chosen)
+    train(name, LlavaObjective(llm, projector, args.question_share), data, args, chosen)
     output = Path(args.output)
     files = save_llava(llm, projector, source, output)
     write_record(output, name, chosen, files, inputs, run)

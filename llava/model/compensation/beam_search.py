@@ -217,6 +217,56 @@ class _CachedDecoder:
         return (logits.float() / self._temperature).log_softmax(dim=-1)
 
 
+def sample_search(
+    gpt: GPT2LMHeadModel,
+    embeds: Tensor,
+    mask: Tensor,
+    stop_id: int,
+    generators: list[torch.Generator],
+    max_length: int = 67,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> list[list[int]]:
+    """A random text for each sample, up to and including the stop token.
+
+    Args:
+        gpt: GPT-2 in eval mode.
+        embeds: (B, L, D) input embeddings, padded on the left.
+        mask: (B, L), 1 where there is input.
+        stop_id: a text ends with this token.
+        generators: B of them, on the CPU; a sample draws from its own alone.
+        max_length: tokens that a text may have.
+        top_k: draw from so many likeliest tokens.
+        top_p: draw from the likeliest tokens that together have this probability (the nucleus).
+    """
+    decoder = _CachedDecoder(gpt, embeds, mask, temperature=1.0)
+    log_probs = decoder.start(1)
+    texts: list[list[int]] = [[] for _ in generators]
+    for _ in range(max_length):
+        probs = _truncate(log_probs.cpu(), top_k, top_p).softmax(dim=-1)
+        tokens = [torch.multinomial(p, 1, generator=g) for p, g in zip(probs, generators)]
+        for text, token in zip(texts, tokens):
+            if not text or text[-1] != stop_id:
+                text.append(int(token))
+        if all(text[-1] == stop_id for text in texts):
+            break
+        log_probs = decoder.step(torch.stack(tokens).to(embeds.device))[:, 0]
+    return texts
+
+
+def _truncate(log_probs: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
+    """Log-probabilities (B, V), -inf where a token may not be drawn."""
+    ordered, order = log_probs.sort(dim=-1, descending=True)
+    allowed = torch.ones_like(ordered, dtype=torch.bool)
+    if top_k is not None:
+        allowed[:, top_k:] = False
+    if top_p is not None:
+        probs = ordered.exp()
+        allowed &= probs.cumsum(dim=-1) - probs < top_p  # the one that passes the mark included
+    ordered = ordered.masked_fill(~allowed, -torch.inf)
+    return torch.empty_like(ordered).scatter_(-1, order, ordered)
+
+
 def greedy_search(
     gpt: GPT2LMHeadModel, embeds: Tensor, mask: Tensor, stop_id: int, max_length: int = 67
 ) -> list[list[int]]:

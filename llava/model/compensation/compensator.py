@@ -141,10 +141,7 @@ class Compensator(nn.Module):
 
     def decode(self, ids: list[int]) -> str:
         """The text of a caption; a leading blank stays."""
-        text = self._tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-        for spaced, tight in _CLEAN_UP.items():
-            text = text.replace(spaced, tight)
-        return text
+        return decode_caption(self._tokenizer, ids)
 
     def _question_ids(self, question: str) -> list[int]:
         return self._tokenizer.encode(question, add_special_tokens=False)
@@ -153,3 +150,11 @@ class Compensator(nn.Module):
         """(B, prefix_length, D), samples with fewer dropped tokens padded."""
         tokens, mask = pad_left(dropped)
         return self.caption_model.prefix(tokens, None if mask.all() else mask)
+
+
+def decode_caption(tokenizer: GPT2Tokenizer, ids: list[int]) -> str:
+    """The text of a caption as transformers 4 wrote it; a leading blank stays."""
+    text = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    for spaced, tight in _CLEAN_UP.items():
+        text = text.replace(spaced, tight)
+    return text

@@ -47,6 +47,11 @@ class LongClipText(nn.Module):
         self.tower = tower
         self._tokenizer = SimpleTokenizer(context_length=context_length)
 
+    @property
+    def embed_dim(self) -> int:
+        """Width of the features."""
+        return self.tower.text_projection.shape[1]
+
     def tokenize(self, texts: list[str]) -> Tensor:
         """(B, L) int64, L as the longest text needs; longer than the tower reads is cut, the
         last id then being the end-of-text id."""

@@ -1,0 +1,62 @@
+"""Long work on numbered samples, a JSON line each, that goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from llava.errors import UserError
+
+Work = Callable[[list[int]], list[dict]]
+
+
+def resumable(
+    path: Path, total: int, batch_size: int, begin: Callable[[], Work], what: str
+) -> list[dict]:
+    """The results of samples 0 to total - 1, those that a file does not hold yet computed now.
+
+    Args:
+        path: of JSON lines; a last line that was cut off is made again.
+        total: how many samples.
+        batch_size: samples at once.
+        begin: loads what the work needs, and gives work(numbers) -> results; called only where
+            something is left to do.
+        what: name in the progress bar.
+
+    Raises:
+        UserError: the file cannot be written; what is in it stays.
+    """
+    results = _complete_lines(path)[:total]
+    if len(results) == total:
+        return results
+    work = begin()
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            bar = tqdm(total=total, desc=what, unit="sample", initial=len(results))
+            while len(results) < total:
+                numbers = list(range(len(results), min(len(results) + batch_size, total)))
+                made = work(numbers)
+                file.write("".join(json.dumps(result) + "\n" for result in made))
+                file.flush()
+                results += made
+                bar.update(len(made))
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({error.strerror}): make room; the same command goes on"
+        ) from error
+    return results
+
+
+def _complete_lines(path: Path) -> list[dict]:
+    """The lines of a file, which is cut behind the last whole one."""
+    if not path.is_file():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    return [json.loads(line) for line in whole.splitlines()]

@@ -1,0 +1,156 @@
+"""Single questions with short answers, and what a frozen model needs to be asked them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llava.errors import UserError
+from llava.model.builder import ModelArguments, load_from_arguments, load_vision
+from llava.model.language_model.llava_llama import LanguageModel
+from llava.train.captions import check_image_file, tower_questions
+from llava.train.conversations import read_conversations
+from llava.train.features import ImageFeatures, encode_questions, image_features
+from llava.train.pruning import Pruner, check_budgets
+from llava.train.record import hashes_of
+
+SHORT = 3  # words of a short answer, at most
+
+
+@dataclass(frozen=True)
+class ShortQuestion:
+    """One question about one image.
+
+    Attributes:
+        number: of the sample.
+        image: path below the image folder.
+        question: what follows the image in the prompt.
+        tower_question: the part that text tower, caption model and selector read.
+        answer: as the data have it.
+    """
+
+    number: int
+    image: str
+    question: str
+    tower_question: str
+    answer: str
+
+
+def read_short_questions(path: Path, count: int, seed: int) -> list[ShortQuestion]:
+    """Draws questions with short answers from instruction data, each asked on its own.
+
+    Args:
+        path: LLaVA's format.
+        count: how many; all, if there are fewer.
+        seed: decides which, and which part of a question with options the method reads.
+
+    Raises:
+        UserError: not such a file, or one without short answers.
+    """
+    found = [
+        (entry.image, question, answer)
+        for entry in read_conversations(path)
+        if entry.image is not None
+        for question, answer in entry.pairs
+        if len(answer.split()) <= SHORT
+    ]
+    if not found:
+        raise UserError(f"{path} has no question about an image with a short answer")
+    generator = np.random.default_rng(seed)
+    chosen = generator.permutation(len(found))[:count]
+    samples = []
+    for number, place in enumerate(chosen.tolist()):
+        image, question, answer = found[place]
+        forms = tower_questions(question)
+        form = forms[int(generator.integers(len(forms)))]
+        samples.append(ShortQuestion(number, image, question, form, answer))
+    return samples
+
+
+@dataclass(frozen=True)
+class Look:
+    """An image as pruning for a question leaves it, float32 on the CPU.
+
+    Attributes:
+        all: (N, C), what the LLM reads without pruning.
+        kept: (K, C), what it reads of it.
+        dropped: (N - K, P), what the caption model reads.
+    """
+
+    all: Tensor
+    kept: Tensor
+    dropped: Tensor
+
+
+@dataclass(frozen=True)
+class AskedImages:
+    """Questions with what the tower says of their images.
+
+    Attributes:
+        samples: the questions.
+        features: of the different images.
+        places: image -> its number in the features.
+        pruner: chooses tokens for the questions.
+    """
+
+    samples: Sequence[ShortQuestion]
+    features: ImageFeatures
+    places: dict[str, int]
+    pruner: Pruner
+
+    def look(self, number: int, budget: int, seed: int) -> Look:
+        """The image of a sample, as pruning leaves and drops it."""
+        sample = self.samples[number]
+        image = self.features.image(self.places[sample.image])
+        generator = torch.Generator().manual_seed(seed)
+        selection = self.pruner.select(image, sample.tower_question, budget, generator)
+        return Look(
+            all=image.features,
+            kept=image.features[selection.kept_idx],
+            dropped=image.patch_embeds[selection.dropped_idx],
+        )
+
+
+def load_asked_images(
+    args: ModelArguments,
+    samples: Sequence[ShortQuestion],
+    folder: Path,
+    cache: Path,
+    budget: int,
+) -> AskedImages:
+    """Encodes the images and questions of samples.
+
+    Args:
+        args: which model.
+        samples: the questions.
+        folder: of the images.
+        cache: keeps the tower's outputs.
+        budget: of the pruning, to be checked.
+
+    Raises:
+        UserError: an image is missing, or the budget does not fit.
+    """
+    seen = load_vision(args)
+    check_budgets([budget], seen.tower.num_patches)
+    names = sorted({sample.image for sample in samples})
+    files = [folder / name for name in names]
+    for file in files:
+        check_image_file(file, "the instruction data")
+    identity = {"vision_tower": hashes_of(seen.folder)}
+    features = image_features(cache, files, seen.tower, seen.image_processor, identity)
+    questions = [sample.tower_question for sample in samples]
+    texts = encode_questions(seen.tower, seen.tokenizer, questions)
+    pruner = Pruner(texts, seen.text_selection == "nearest")
+    places = {name: place for place, name in enumerate(names)}
+    return AskedImages(samples, features, places, pruner)
+
+
+def load_frozen_llm(args: ModelArguments) -> LanguageModel:
+    """The LLM with its projector, frozen."""
+    return load_from_arguments(dataclasses.replace(args, compensation=False)).language_model

@@ -1,0 +1,238 @@
+"""The selector, on questions where it matters which caption the LLM reads.
+
+    python -m llava.train.train_selector --data llava_v1_5_mix665k.json --images ... --output ...
+
+For single questions with short answers three captions are written (nucleus, top-k, greedy), and the
+frozen LLM reads the kept tokens with each of them. Questions that some captions answer and others
+do not are kept ("mined"), and the selector learns to prefer the captions that helped
+(arXiv 2508.01236).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+
+from llava.errors import UserError
+from llava.eval.command import run_command
+from llava.model.builder import (
+    ModelArguments,
+    flag,
+    load_caption_model,
+    load_long_clip,
+    locate_part,
+    placement,
+)
+from llava.model.compensation.long_clip import LongClipText
+from llava.model.compensation.selector import Selector, selector_text
+from llava.train.arguments import TrainArguments
+from llava.train.candidates import write_candidates
+from llava.train.order import stream_seed
+from llava.train.outcome import Reading, answer_log_probs, is_likeliest
+from llava.train.packing import Packer
+from llava.train.record import hashes_of, save_weights, write_record
+from llava.train.resumable import Work, resumable
+from llava.train.samples import (
+    AskedImages,
+    load_asked_images,
+    load_frozen_llm,
+    read_short_questions,
+)
+from llava.train.trainer import train
+
+LAYERS = 4  # of the published selector
+
+
+@dataclass
+class SelectorArguments(TrainArguments, ModelArguments):
+    """Flags of the stage; the defaults are for the real models."""
+
+    data: Optional[str] = flag("Questions with answers in LLaVA's instruction format.")
+    images: Optional[str] = flag("Folder of their images.")
+    features: Optional[str] = flag(
+        "Folder that keeps the tower's outputs. Default: features, in the output folder."
+    )
+    samples: int = flag("Questions that are tried; the mined ones are fewer.", 100_000)
+    budget: int = flag("Visual tokens that the LLM reads.", 36)
+    mining_batch_size: int = flag("Questions that are tried at once.", 32)
+    output: Optional[str] = flag("Where the selector goes: a .pt file.")
+    batch_size: int = flag("Questions of one optimiser step.", 32)
+    learning_rate: float = flag("Highest learning rate.", 2e-5)
+    warmup_steps: int = flag("Steps in which the learning rate rises from 0.", 1000)
+
+
+def begin_trying(args: SelectorArguments, asked: AskedImages) -> Work:
+    """Loads LLM and caption model; the work is to try questions."""
+    place = placement(args)
+    llm = load_frozen_llm(args)
+    packer = Packer(llm.tokenizer)
+    width = asked.features.patch_embeds.shape[-1]
+    files = locate_part(args, "gpt2"), locate_part(args, "caption_model")
+    caption_model, tokenizer = load_caption_model(*files, width, place)
+    caption_model.eval()
+
+    def work(numbers: list[int]) -> list[dict]:
+        samples = [asked.samples[number] for number in numbers]
+        seeds = [stream_seed(args.seed, "mining", number) for number in numbers]
+        looks = [asked.look(n, args.budget, seed) for n, seed in zip(numbers, seeds)]
+        dropped = [look.dropped.to(place.device) for look in looks]
+        questions = [sample.tower_question for sample in samples]
+        found = write_candidates(caption_model, tokenizer, dropped, questions, "sampled", seeds)
+        readings = [
+            Reading(look.kept, text, sample.question, sample.answer)
+            for sample, look, candidates in zip(samples, looks, found)
+            for text in candidates.captions
+        ]
+        likely = iter(answer_log_probs(llm, packer, readings, args.mining_batch_size))
+        return [
+            {
+                "question": sample.tower_question,
+                "captions": candidates.captions,
+                "right": [
+                    is_likeliest(next(likely), packer.answer_ids(sample.answer))
+                    for _ in candidates.captions
+                ],
+            }
+            for sample, candidates in zip(samples, found)
+        ]
+
+    return work
+
+
+def is_mixed(tried: dict) -> bool:
+    """Whether it mattered which caption the LLM read."""
+    return 0 < sum(tried["right"]) < len(tried["right"])
+
+
+@dataclass(frozen=True)
+class ChoiceBatch:
+    """B questions with candidates.
+
+    Attributes:
+        features: (B, W, P) LongCLIP's, of the candidates.
+        right: (B, W) 1.0 where the LLM answered rightly.
+    """
+
+    features: Tensor
+    right: Tensor
+
+    @property
+    def weight(self) -> float:
+        """Questions."""
+        return len(self.features)
+
+    def to(self, device: torch.device) -> ChoiceBatch:
+        return ChoiceBatch(self.features.to(device), self.right.to(device))
+
+
+class SelectorObjective(nn.Module):
+    """The selector choosing a caption that helps.
+
+    Args:
+        selector: the model that is trained.
+    """
+
+    def __init__(self, selector: Selector) -> None:
+        super().__init__()
+        self.selector = selector
+
+    def forward(self, batch: ChoiceBatch) -> dict[str, Tensor]:
+        """Cross-entropy against an even choice among the right ones, summed over questions;
+        "accuracy" counts the questions whose first choice is right, "chance" those of a random one.
+        """
+        log_scores = self.selector(batch.features).float().log_softmax(dim=-1)
+        target = batch.right / batch.right.sum(dim=1, keepdim=True)
+        chosen = log_scores.argmax(dim=-1, keepdim=True)
+        return {
+            "loss": -(target * log_scores).sum(),
+            "accuracy": batch.right.gather(1, chosen).sum(),
+            "chance": batch.right.mean(dim=1).sum(),
+        }
+
+
+class SelectorData:
+    """Mined questions, read once by LongCLIP.
+
+    Args:
+        mined: records of the questions that are mixed.
+        long_clip: frozen.
+    """
+
+    def __init__(self, mined: Sequence[dict], long_clip: LongClipText) -> None:
+        self._mined = mined
+        self._right = torch.tensor([tried["right"] for tried in mined], dtype=torch.float)
+        texts = [selector_text(t["question"], text) for t in mined for text in t["captions"]]
+        self._features = read_texts(long_clip, texts).unflatten(0, (len(mined), -1))
+
+    def __len__(self) -> int:
+        return len(self._mined)
+
+    def collate(self, indices: list[int], generator: torch.Generator) -> ChoiceBatch:
+        """A batch of questions."""
+        return ChoiceBatch(self._features[indices], self._right[indices])
+
+    def describe(self, indices: list[int]) -> str:
+        """The questions of a batch."""
+        return "; ".join(self._mined[index]["question"] for index in indices)
+
+
+@torch.no_grad()
+def read_texts(long_clip: LongClipText, texts: Sequence[str], batch_size: int = 256) -> Tensor:
+    """LongCLIP's features (len(texts), P) float32 on the CPU."""
+    starts = range(0, len(texts), batch_size)
+    return torch.cat([long_clip(texts[i : i + batch_size]).float().cpu() for i in starts])
+
+
+def train_selector(args: SelectorArguments) -> int:
+    """The stage."""
+    if None in (args.data, args.images, args.output, args.output_dir):
+        raise UserError("name --data, --images, --output-dir and --output")
+    run, output = Path(args.output_dir), Path(args.output)
+    run.mkdir(parents=True, exist_ok=True)
+    samples = read_short_questions(Path(args.data), args.samples, args.seed)
+    cache = Path(args.features or run / "features")
+    asked = load_asked_images(args, samples, Path(args.images), cache, args.budget)
+    parts = ("gpt2", "caption_model", "longclip")
+    inputs = {part: locate_part(args, part) for part in parts}
+    inputs |= {"model": Path(args.model_path) / "config.json", "data": Path(args.data)}
+    hashes = {name: hashes_of(path) for name, path in inputs.items()}
+    chosen = dict(budget=args.budget, tried=len(samples), inputs=hashes)
+    tried = resumable(
+        run / "tried.jsonl",
+        len(samples),
+        args.mining_batch_size,
+        lambda: begin_trying(args, asked),
+        "questions tried",
+    )
+    mined = [record for record in tried if is_mixed(record)]
+    print(f"{len(mined)} of {len(tried)} questions are answered with some captions and not others")
+    if not mined:
+        raise UserError(
+            "no question was mined: the captions are all alike, or the LLM does not read them; try "
+            "more --samples, or train the caption model longer"
+        )
+    torch.manual_seed(args.seed)
+    long_clip = load_long_clip(inputs["longclip"], placement(args)).requires_grad_(False)
+    selector = Selector(long_clip.embed_dim, LAYERS)
+    data = SelectorData(mined, long_clip)
+    train("train_selector", SelectorObjective(selector), data, args, chosen)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(output, selector.state_dict())
+    write_record(output.parent, "train_selector", chosen, [output], inputs, run)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command."""
+    program, description = "llava.train.train_selector", __doc__.split("\n")[0]
+    return run_command(SelectorArguments, train_selector, program, description, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
