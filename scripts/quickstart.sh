@@ -4,15 +4,16 @@
 # with captions, and without the image. Prints the table, writes a report and the picture of one
 # answer. Started again, it goes on where it stopped.
 # Settings, from the environment; paths are relative to the repository:
-#   MODEL_PATH BUDGETS BATCH_SIZE NPROC DATA_DIR OUTPUT_DIR     see below
-#   IMAGE QUESTION VISUAL_TOKEN_NUM                             of the picture
+#   MODEL_PATH BUDGETS BATCH_SIZE NPROC DEVICE DATA_DIR OUTPUT_DIR     see below
+#   IMAGE QUESTION VISUAL_TOKEN_NUM                                    of the picture
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 MODEL_PATH=${MODEL_PATH:-checkpoints/accm-mini}
 BUDGETS=${BUDGETS:-36 18 9}            # of 144 visual tokens
 BATCH_SIZE=${BATCH_SIZE:-32}
-NPROC=${NPROC:-1}                      # processes that share the questions
+NPROC=${NPROC:-2}                      # processes of one thread each that share the questions
+DEVICE=${DEVICE:-cpu}                  # for so small a model as fast as a GPU
 DATA_DIR=${DATA_DIR:-playground/data/mini}
 OUTPUT_DIR=${OUTPUT_DIR:-outputs/quickstart}
 VISUAL_TOKEN_NUM=${VISUAL_TOKEN_NUM:-9}
@@ -24,11 +25,14 @@ mkdir -p "$OUTPUT_DIR"
 
 LAUNCH=("$PYTHON" -m)
 if [ "$NPROC" -gt 1 ]; then
-    LAUNCH=("$PYTHON" -m torch.distributed.run --standalone --nproc_per_node "$NPROC" -m)
+    # The matrices of a small model are not worth several threads; the questions are.
+    LAUNCH=(env OMP_NUM_THREADS=1 "$PYTHON" -m torch.distributed.run
+        --standalone --nproc_per_node "$NPROC" -m)
 fi
 # shellcheck disable=SC2086  # one flag, several budgets
 "${LAUNCH[@]}" llava.eval.sweep \
     --model-path "$MODEL_PATH" \
+    --device "$DEVICE" \
     --data-root "$DATA_DIR/eval" \
     --methods full prune accm no-image \
     --budgets $BUDGETS \
@@ -45,6 +49,7 @@ IMAGE=${IMAGE:-${FIRST%%$'\n'*}}
 QUESTION=${QUESTION:-${FIRST#*$'\n'}}
 "$PYTHON" -m llava.eval.trace \
     --model-path "$MODEL_PATH" \
+    --device "$DEVICE" \
     --image "$IMAGE" \
     --question "$QUESTION" \
     --visual-token-num "$VISUAL_TOKEN_NUM" \

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,23 @@ def test_a_sweep_gives_what_the_single_commands_give(
             assert score.main([benchmark, *data, "--json", str(path.with_suffix(".json"))]) == 0
     assert len(files(folder)) == 2 * 4 * 4  # answers, scores, journal and settings of each
     assert files(folder) == files(tmp_path / "single")
+
+
+def test_two_processes_give_what_one_gives(flags, tmp_path, monkeypatch):
+    monkeypatch.undo()  # the other process writes answers of full length
+    flags = [*flags, "--benchmarks", "pope", "--methods", "full", "prune"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc_per_node", "2", "-m", "llava.eval.sweep", *flags]
+    command += ["--output-dir", str(tmp_path / "two")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("| POPE | llava-v1.5-tiny | prune | 30 |") == 1
+    assert sweep.main([*flags, "--output-dir", str(tmp_path / "one")]) == 0
+    answers = [path.relative_to(tmp_path / "one") for path in tmp_path.glob("one/pope/*.jsonl")]
+    assert len(answers) == 2
+    for name in answers:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
 @pytest.mark.parametrize("lines", [1, 17, 30])
