@@ -112,10 +112,11 @@ def choose_configurations(args: SweepArguments) -> list[Configuration]:
     """What --methods and --budgets ask for, each once.
 
     Raises:
-        UserError: no such method, or a budget that is none.
+        UserError: no such method, a budget that is none, or a part of the model is not to be found.
     """
-    num_patches = count_patches(locate_parts(_least(args))["vision_tower"])
     methods = _choose("method", args.methods, METHODS, DEFAULT_METHODS)
+    needed = dataclasses.replace(args, compensation="accm" in methods)
+    num_patches = count_patches(locate_parts(needed)["vision_tower"])
     words = DEFAULT_BUDGETS if args.budgets is None else args.budgets
     budgets = list(dict.fromkeys(parse_budget(word, num_patches) for word in words))
     return [
@@ -131,11 +132,13 @@ def parse_budget(word: str, num_patches: int) -> int:
     Raises:
         UserError: neither a number nor a share, or not from 1 to num_patches - 1.
     """
-    match = _BUDGET.fullmatch(word)
-    part, whole = (int(group) if group else 1 for group in match.groups()) if match else (0, 0)
-    tokens = part if match and not match[2] else 0
-    if match and match[2] and 0 < part < whole:
-        tokens = max(1, (2 * num_patches * part + whole) // (2 * whole))
+    tokens = 0
+    if match := _BUDGET.fullmatch(word):
+        part, whole = int(match[1]), int(match[2] or 0)
+        if match[2] is None:
+            tokens = part
+        elif 0 < part < whole:
+            tokens = max(1, (2 * num_patches * part + whole) // (2 * whole))
     if not 0 < tokens < num_patches:
         raise UserError(
             f"--budgets: {word!r} is no budget; give numbers from 1 to {num_patches - 1}, or "
@@ -192,11 +195,6 @@ def _choose(
         if name not in known:
             raise UserError(f"there is no {what} {name!r}; name some of: {', '.join(known)}")
     return [name for name in known if name in names]
-
-
-def _least(args: SweepArguments) -> SweepArguments:
-    """The flags without the parts that write captions, which not every sweep needs."""
-    return dataclasses.replace(args, compensation=False)
 
 
 def _read_run(benchmark: str, args: SweepArguments) -> Run:

@@ -210,6 +210,7 @@ def test_a_benchmark_that_cannot_be_scored_does_not_stop_the_others(
         (["--visual-token-num", "36"], "a sweep has no --visual-token-num: use --budgets"),
         (["--no-compensation"], "a sweep has no --no-compensation: use --methods"),
         (["--no-image"], "a sweep has no --no-image"),
+        (["--gpt2", "nowhere"], "nowhere"),
         (["--data-root", "nowhere"], "there is no nowhere/"),
         (["--batch-size", "0"], "at least 1"),
     ],
