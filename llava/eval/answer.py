@@ -37,17 +37,32 @@ def answer(benchmark: str, args: AnswerArguments) -> int:
         raise UserError("say where the answers go: --answers-file FILE")
     if args.model_path is None:
         raise UserError("say which model: --model-path FOLDER, or a name on the Hugging Face hub")
-    module = reader(benchmark)
     data_dir = data_folder(benchmark, args.data_dir, args.data_root)
     question_file = None if args.question_file is None else Path(args.question_file)
-    run = Run(
+    run = read_run(benchmark, data_dir, Path(args.answers_file), args.model_path, question_file)
+    return answer_questions(run, args)
+
+
+def read_run(
+    benchmark: str,
+    data_dir: Path,
+    answers_file: Path,
+    model_path: str,
+    question_file: Path | None = None,
+) -> Run:
+    """A run over a benchmark's questions.
+
+    Raises:
+        UserError: data that are not there, or not right.
+    """
+    module = reader(benchmark)
+    return Run(
         benchmark=benchmark,
         questions=module.read_questions(data_dir, question_file),
         answer_record=module.answer_record,
-        answers_file=Path(args.answers_file),
-        model_id=Path(args.model_path).resolve().name,
+        answers_file=answers_file,
+        model_id=Path(model_path).resolve().name,
     )
-    return answer_questions(run, args)
 
 
 def main(argv: list[str] | None = None) -> int:

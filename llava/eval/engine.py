@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from llava.errors import UserError
+from llava.eval.shared import ImageMemory, Images
 from llava.mm_utils import load_image
 from llava.model.llava_arch import DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED, Answer, LlavaAccm, Sample
 from llava.model.multimodal_encoder.clip_encoder import EncodedImage
@@ -127,27 +128,44 @@ def units_by_length(requests: Sequence[Request], batch_size: int) -> list[Unit]:
     return units + ([[batch]] if batch else [])
 
 
-def answer_units(model: LlavaAccm, units: Sequence[Unit], clock: Clock) -> Iterator[Outcome]:
-    """Answers units one after the other, while the images of the next are being read."""
+def answer_units(
+    model: LlavaAccm, units: Sequence[Unit], clock: Clock, memory: ImageMemory | None = None
+) -> Iterator[Outcome]:
+    """Answers units one after the other, while the images of the next are being read.
+
+    Args:
+        model: answers.
+        units: the requests.
+        clock: told where the time goes.
+        memory: has the encoded images of units that were answered before, and keeps those of these.
+    """
+    memory = ImageMemory(limit=0) if memory is None else memory
     start = time.perf_counter()
     with ThreadPoolExecutor(READERS) as readers:
         ahead: deque[tuple[Unit, dict]] = deque()
         waiting = iter(units)
         while True:
             while len(ahead) <= UNITS_AHEAD and (unit := next(waiting, None)) is not None:
-                ahead.append((unit, _start_reading(readers, model, unit)))
+                ahead.append((unit, _start_reading(readers, model, unit, memory)))
             if not ahead:
                 return
             unit, reading = ahead.popleft()
-            for outcome in _answer_unit(model, unit, reading, clock):
+            for outcome in _answer_unit(model, unit, reading, clock, memory):
                 clock.wall = time.perf_counter() - start
                 yield outcome
 
 
+def _image_names(unit: Unit) -> tuple[Path | bytes, ...]:
+    return tuple(dict.fromkeys(request.image for batch in unit for request in batch))
+
+
 def _start_reading(
-    readers: ThreadPoolExecutor, model: LlavaAccm, unit: Unit
+    readers: ThreadPoolExecutor, model: LlavaAccm, unit: Unit, memory: ImageMemory
 ) -> dict[Path | bytes, Future[Tensor]]:
-    images = dict.fromkeys(request.image for batch in unit for request in batch)
+    """Begins to read the images of a unit, unless the memory has them."""
+    images = _image_names(unit)
+    if memory.find(images) is not None:
+        return {}
 
     def read(image: Path | bytes) -> Tensor:
         return model.preprocess([load_image(image)])
@@ -156,7 +174,11 @@ def _start_reading(
 
 
 def _answer_unit(
-    model: LlavaAccm, unit: Unit, reading: dict[Path | bytes, Future[Tensor]], clock: Clock
+    model: LlavaAccm,
+    unit: Unit,
+    reading: dict[Path | bytes, Future[Tensor]],
+    clock: Clock,
+    memory: ImageMemory,
 ) -> Iterator[Outcome]:
     pixels: dict[Path | bytes, Tensor] = {}
     errors: dict[Path | bytes, str] = {}
@@ -166,8 +188,12 @@ def _answer_unit(
         except UserError as error:
             errors[image] = str(error)
     start = time.perf_counter()
-    encoded = model.encode_images(torch.cat(list(pixels.values()))) if pixels else []
-    images = dict(zip(pixels, encoded))
+    names = _image_names(unit)
+    images = memory.find(names)
+    if images is None:
+        encoded = model.encode_images(torch.cat(list(pixels.values()))) if pixels else []
+        images = dict(zip(pixels, encoded))
+        memory.keep(names, images)
     clock.model += time.perf_counter() - start
     for batch in unit:
         yield from _answer_batch(model, batch, images, errors, clock)
@@ -176,7 +202,7 @@ def _answer_unit(
 def _answer_batch(
     model: LlavaAccm,
     batch: list[Request],
-    images: dict[Path | bytes, EncodedImage],
+    images: Images,
     image_errors: dict[Path | bytes, str],
     clock: Clock,
 ) -> list[Outcome]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import filecmp
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -82,12 +83,17 @@ class Journal:
         )
 
     def publish(self, records: Iterable[dict]) -> None:
-        """Writes the answers file, whole or not at all."""
+        """Writes the answers file, whole or not at all. One that says the same stays as it is, its
+        time included: what was made of it is not out of date."""
         partial = self._folder / "answers.partial"
         with disk_errors(self._folder):
             with partial.open("w", encoding="utf-8") as file:
                 file.writelines(json.dumps(record) + "\n" for record in records)
-            os.replace(partial, self._answers_file.resolve())
+            target = self._answers_file.resolve()
+            if target.is_file() and filecmp.cmp(partial, target, shallow=False):
+                partial.unlink()
+            else:
+                os.replace(partial, target)
 
     def close(self) -> None:
         """Lets go of the journal."""

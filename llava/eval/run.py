@@ -22,8 +22,8 @@ from llava.eval.command import SOME_FAILED
 from llava.eval.engine import Clock, Outcome, Request, Unit, answer_units, units_by_length
 from llava.eval.journal import Journal, merge_outcomes
 from llava.eval.processes import Processes
-from llava.model.builder import count_patches, load_from_arguments, locate_parts, placement
-from llava.model.fingerprint import fingerprint
+from llava.eval.shared import Shared
+from llava.model.builder import count_patches, locate_parts, placement
 from llava.model.llava_arch import Answer
 from llava.model.multimodal_encoder import clip_encoder
 from llava.model.token_pruning.budget import resolve_budget
@@ -51,8 +51,13 @@ class Run:
     model_id: str
 
 
-def answer_questions(run: Run, args: AskArguments) -> int:
+def answer_questions(run: Run, args: AskArguments, shared: Shared | None = None) -> int:
     """Answers all questions that have no answer yet; with several processes, together.
+
+    Args:
+        run: the questions, and where the answers go.
+        args: how to answer them.
+        shared: what other runs of this process have made already; None where this is the only one.
 
     Returns:
         The exit status: 0, or SOME_FAILED where a question could not be answered.
@@ -60,18 +65,19 @@ def answer_questions(run: Run, args: AskArguments) -> int:
     Raises:
         UserError: the run cannot begin or go on; what was answered is kept.
     """
+    shared = Shared(args.compensation) if shared is None else shared
     processes = Processes(args.device)
     args = dataclasses.replace(args, device=processes.device)
     units = units_by_length(
         [_request(question, args) for question in run.questions], args.batch_size
     )
     clock = Clock()
-    with _open_journal(run, args, processes) as journal:
+    with _open_journal(run, args, processes, shared) as journal:
         done = _answered(_gather_outcomes(processes, journal))
         # Whole units are answered again, even when some of their questions are done: then each
         # answer is computed in the same company as in an undisturbed run.
         todo = [unit for unit in units if any(r.id not in done for batch in unit for r in batch)]
-        _answer_share(run, args, processes, processes.share(todo), done, journal, clock)
+        _answer_share(run, args, processes, processes.share(todo), done, journal, clock, shared)
         processes.wait()  # all journals are complete now
         outcomes = _gather_outcomes(processes, journal)
         if processes.is_first:
@@ -94,14 +100,15 @@ def _answer_share(
     done: set[str],
     journal: Journal,
     clock: Clock,
+    shared: Shared,
 ) -> None:
     """Answers the units of this process into its journal."""
     if not units:
         return
-    model = load_from_arguments(args)
+    model = shared.load(args)
     questions = {question.key: question for question in run.questions}
     total = sum(len(batch) for unit in units for batch in unit)
-    outcomes = answer_units(model, units, clock)
+    outcomes = answer_units(model, units, clock, shared.images)
     progress = tqdm(
         outcomes, run.benchmark, total, unit="question", smoothing=0, disable=not processes.is_first
     )
@@ -148,7 +155,7 @@ def _trace(answer: Answer) -> dict:
     }
 
 
-def _open_journal(run: Run, args: AskArguments, processes: Processes) -> Journal:
+def _open_journal(run: Run, args: AskArguments, processes: Processes, shared: Shared) -> Journal:
     """The journal of this process.
 
     Raises:
@@ -156,7 +163,7 @@ def _open_journal(run: Run, args: AskArguments, processes: Processes) -> Journal
     """
     journal, error = None, None
     try:
-        journal = Journal(run.answers_file, run_settings(run, args), processes.rank)
+        journal = Journal(run.answers_file, run_settings(run, args, shared), processes.rank)
     except UserError as problem:
         error = str(problem)
     errors = [problem for problem in processes.gather(error) if problem]
@@ -167,7 +174,7 @@ def _open_journal(run: Run, args: AskArguments, processes: Processes) -> Journal
     raise UserError(errors[0])
 
 
-def run_settings(run: Run, args: AskArguments) -> dict:
+def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
     """All that the answers depend on, JSON: a run with others does not continue the file."""
     asked = [(q.key, q.prompt, q.tower_question, q.max_new_tokens) for q in run.questions]
     parts = locate_parts(args)
@@ -191,7 +198,7 @@ def run_settings(run: Run, args: AskArguments) -> dict:
         "device": place.device.type,
         "patch_post_layernorm": args.patch_post_layernorm,
         "text_selection": args.text_selection,
-        "checkpoints": {part: fingerprint(path) for part, path in parts.items()},
+        "checkpoints": {part: shared.fingerprint(path) for part, path in parts.items()},
         "versions": {name: version(name) for name in ("torch", "transformers", "open_clip_torch")},
     }
 

@@ -158,6 +158,18 @@ class LlavaAccm(nn.Module):
         self.image_aspect_ratio = image_aspect_ratio
         self.text_selection = text_selection
 
+    def without_captions(self) -> LlavaAccm:
+        """The same model, every part shared, that gives nothing back for what it prunes."""
+        return LlavaAccm(
+            self.tower,
+            self.clip_tokenizer,
+            self.image_processor,
+            self.language_model,
+            None,
+            self.image_aspect_ratio,
+            self.text_selection,
+        ).train(self.training)
+
     @torch.inference_mode()
     def answer(self, samples: list[Sample]) -> list[Answer]:
         """Answers any number of samples at once, each as it would be answered alone.

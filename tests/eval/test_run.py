@@ -98,7 +98,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(flags, tmp_path, undisturb
 @pytest.mark.parametrize("cut", range(0, 3000, 271))
 def test_a_journal_cut_anywhere_is_continued(flags, tmp_path, undisturbed, monkeypatch, model, cut):
     """As a kill between any two bytes leaves it."""
-    monkeypatch.setattr("llava.eval.run.load_from_arguments", lambda args: model)
+    monkeypatch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
     path = tmp_path / "answers.jsonl"
     assert answer.main([*flags, "--answers-file", str(path)]) == 0
     journal = path.with_name(path.name + ".run") / "answers-0.jsonl"
@@ -137,7 +137,7 @@ def test_a_finished_run_is_not_done_again(flags, tmp_path, undisturbed, monkeypa
     def never(args):
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("llava.eval.run.load_from_arguments", never)
+    monkeypatch.setattr("llava.eval.shared.load_from_arguments", never)
     assert answer.main([*flags, "--answers-file", str(path)]) == 0
     assert path.read_bytes() == undisturbed
 
@@ -166,7 +166,7 @@ def test_two_runs_on_one_file_refuse_each_other(flags, tmp_path, capsys):
 def test_other_settings_do_not_continue_a_file(
     flags, tmp_path, monkeypatch, model, capsys, other, says
 ):
-    monkeypatch.setattr("llava.eval.run.load_from_arguments", lambda args: model)
+    monkeypatch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
     path = tmp_path / "answers.jsonl"
     assert answer.main([*flags, "--answers-file", str(path)]) == 0
     before = path.read_bytes()
@@ -178,7 +178,7 @@ def test_other_settings_do_not_continue_a_file(
 def test_a_broken_image_costs_its_answers_and_is_tried_again(
     flags, data_dir, tmp_path, monkeypatch, model, capsys, undisturbed
 ):
-    monkeypatch.setattr("llava.eval.run.load_from_arguments", lambda args: model)
+    monkeypatch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
     path, image = tmp_path / "answers.jsonl", data_dir / "val2014" / "3.jpg"
     whole = image.read_bytes()
     try:
@@ -227,7 +227,7 @@ def test_two_processes_give_what_one_gives(flags, tmp_path, undisturbed, nodes):
 def test_garbage_in_a_journal_is_asked_again(
     flags, tmp_path, undisturbed, monkeypatch, model, garbage
 ):
-    monkeypatch.setattr("llava.eval.run.load_from_arguments", lambda args: model)
+    monkeypatch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
     path = tmp_path / "answers.jsonl"
     assert answer.main([*flags, "--answers-file", str(path)]) == 0
     journal = path.with_name(path.name + ".run") / "answers-0.jsonl"

@@ -1,0 +1,54 @@
+"""The report as files: report.md, report.csv and report.html."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from llava.errors import UserError
+from llava.eval.report.comparison import compare
+from llava.eval.report.disagreements import ReadQuestions, find_disagreements, read_benchmark
+from llava.eval.report.page import render_page
+from llava.eval.report.runs import read_runs
+from llava.eval.report.table import csv_table, markdown_report, markdown_table
+from llava.files import write_text
+
+DISAGREEMENTS = 12  # shown of each two runs, unless a command says otherwise
+
+
+def write_report(
+    paths: Sequence[Path],
+    folder: Path,
+    limit: int,
+    read_questions: ReadQuestions = read_benchmark,
+) -> str:
+    """Writes report.md, report.csv and report.html.
+
+    Args:
+        paths: result files of llava.eval.score.
+        folder: where the report goes; made if it is not there.
+        limit: most questions to show of what two runs disagree on.
+        read_questions: gives a benchmark's questions; another one is for tests.
+
+    Returns:
+        The table as Markdown.
+
+    Raises:
+        UserError: result files that are not right, or a folder that cannot be written.
+    """
+    if limit < 0:
+        raise UserError(f"--disagreements is {limit}: give 0 or more")
+    runs = read_runs(paths)
+    comparison = compare(runs)
+    disagreements, left_out = find_disagreements(runs, limit, read_questions)
+    page = render_page(comparison, disagreements, left_out, runs)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the folder {folder} ({error.strerror}): name another"
+        ) from error
+    write_text(folder / "report.md", markdown_report(comparison))
+    write_text(folder / "report.csv", csv_table(comparison))
+    write_text(folder / "report.html", page)
+    return markdown_table(comparison)

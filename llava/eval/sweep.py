@@ -1,0 +1,234 @@
+"""Answers and scores benchmarks in many ways: ``python -m llava.eval.sweep --model-path ...``.
+
+One process loads the model once and goes through all (benchmark, method, budget). Each leaves what
+llava.eval.answer and llava.eval.score leave: OUTPUT_DIR/BENCHMARK/MODEL-METHOD-K.jsonl, its journal
+and its scores beside it. Started again, the same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import List, Optional
+
+from llava.errors import UserError
+from llava.eval.answer import read_run
+from llava.eval.arguments import AskArguments
+from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT, data_folder
+from llava.eval.command import SOME_FAILED, run_command
+from llava.eval.processes import Processes
+from llava.eval.report.comparison import compare
+from llava.eval.report.runs import read_runs
+from llava.eval.report.table import markdown_table
+from llava.eval.report.write import DISAGREEMENTS, write_report
+from llava.eval.run import Run, answer_questions
+from llava.eval.score import ScoreArguments, score
+from llava.eval.shared import ImageMemory, Shared
+from llava.files import read_json
+from llava.model.builder import count_patches, flag, locate_parts
+
+METHODS = ("full", "prune", "accm", "no-image")
+DEFAULT_METHODS = ("full", "prune", "accm")
+DEFAULT_BUDGETS = ("1/4", "1/8", "1/16")
+_BUDGET = re.compile(r"(\d{1,9})(?:/(\d{1,9}))?")
+
+
+@dataclass
+class SweepArguments(AskArguments):
+    """Flags of the command."""
+
+    benchmarks: Optional[List[str]] = flag(f"Default: all, {' '.join(BENCHMARKS)}.")
+    budgets: Optional[List[str]] = flag(
+        "Visual tokens that prune and accm keep: numbers, or shares of all tokens as 1/4. Default: "
+        f"{' '.join(DEFAULT_BUDGETS)}."
+    )
+    methods: Optional[List[str]] = flag(
+        "full (all tokens), prune, accm (pruned, with captions), no-image (the floor). Default: "
+        f"{' '.join(DEFAULT_METHODS)}."
+    )
+    data_root: str = flag("Folder with the data of all benchmarks.", DATA_ROOT)
+    output_dir: str = flag("Where answers and scores go.", "outputs/sweep")
+    report: Optional[str] = flag("Folder for a report of all runs: HTML, Markdown, CSV.")
+    allow_missing: bool = flag("Count questions without an answer as wrong.", False)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One way to answer.
+
+    Attributes:
+        method: one of METHODS.
+        tokens: visual tokens of the budget; all of them where nothing is pruned.
+    """
+
+    method: str
+    tokens: int
+
+    @property
+    def name(self) -> str:
+        """How it is called in file names."""
+        return (
+            self.method if self.method in ("full", "no-image") else f"{self.method}-{self.tokens}"
+        )
+
+    def arguments(self, args: SweepArguments) -> SweepArguments:
+        """The flags that the single command would have for it."""
+        return dataclasses.replace(
+            args,
+            visual_token_num=self.tokens,
+            compensation=self.method == "accm",
+            no_image=self.method == "no-image",
+        )
+
+
+def sweep(args: SweepArguments) -> int:
+    """Answers, scores and compares; the exit status says whether all went well."""
+    _refuse_single_flags(args)
+    benchmarks = _choose("benchmark", args.benchmarks, BENCHMARKS, BENCHMARKS)
+    configurations = choose_configurations(args)
+    # All questions are read before the first is answered: what is missing is told at once.
+    runs = [_read_run(benchmark, args) for benchmark in benchmarks]
+    is_first = Processes(args.device).is_first
+    shared = Shared(compensation=any(c.method == "accm" for c in configurations))
+    status, results = 0, []
+    for run in runs:
+        shared.images = ImageMemory()  # those of the benchmark before are not needed any more
+        for configuration in configurations:
+            single = _configured(run, configuration)
+            status |= answer_questions(single, configuration.arguments(args), shared)
+            if is_first:
+                results.append(_try_to_score(single, args))
+    scored = [result for result in results if result is not None]
+    if scored:
+        print(_compare(scored, args))
+    return status if len(scored) == len(results) else SOME_FAILED
+
+
+def choose_configurations(args: SweepArguments) -> list[Configuration]:
+    """What --methods and --budgets ask for, each once.
+
+    Raises:
+        UserError: no such method, a budget that is none, or a part of the model is not to be found.
+    """
+    methods = _choose("method", args.methods, METHODS, DEFAULT_METHODS)
+    needed = dataclasses.replace(args, compensation="accm" in methods)
+    num_patches = count_patches(locate_parts(needed)["vision_tower"])
+    words = DEFAULT_BUDGETS if args.budgets is None else args.budgets
+    budgets = list(dict.fromkeys(parse_budget(word, num_patches) for word in words))
+    return [
+        Configuration(method, tokens)
+        for method in methods
+        for tokens in (budgets if method in ("prune", "accm") else [num_patches])
+    ]
+
+
+def parse_budget(word: str, num_patches: int) -> int:
+    """A budget as a number of tokens; a share is rounded to the nearest number, halves up.
+
+    Raises:
+        UserError: neither a number nor a share, or not from 1 to num_patches - 1.
+    """
+    tokens = 0
+    if match := _BUDGET.fullmatch(word):
+        part, whole = int(match[1]), int(match[2] or 0)
+        if match[2] is None:
+            tokens = part
+        elif 0 < part < whole:
+            tokens = max(1, (2 * num_patches * part + whole) // (2 * whole))
+    if not 0 < tokens < num_patches:
+        raise UserError(
+            f"--budgets: {word!r} is no budget; give numbers from 1 to {num_patches - 1}, or "
+            f"shares of the {num_patches} tokens of an image as 1/4 (--methods full takes them all)"
+        )
+    return tokens
+
+
+def score_run(run: Run, args: SweepArguments) -> Path:
+    """Scores the answers of a run, unless that was done since they were written.
+
+    Returns:
+        The result file.
+
+    Raises:
+        UserError: as llava.eval.score.
+    """
+    result = run.answers_file.with_suffix(".json")
+    data_dir = data_folder(run.benchmark, None, args.data_root)
+    if not _is_scored(run.answers_file, result, data_dir):
+        flags = ScoreArguments(
+            data_dir=str(data_dir),
+            answers_file=str(run.answers_file),
+            json=str(result),
+            allow_missing=args.allow_missing,
+        )
+        score(run.benchmark, flags)
+    return result
+
+
+def _is_scored(answers_file: Path, result: Path, data_dir: Path) -> bool:
+    if not result.is_file() or result.stat().st_mtime_ns < answers_file.stat().st_mtime_ns:
+        return False
+    return read_json(result).get("data_dir") == str(data_dir)
+
+
+def _refuse_single_flags(args: SweepArguments) -> None:
+    """Refuses what says of one run what a sweep says of many."""
+    for is_given, name, instead in (
+        (args.visual_token_num is not None, "--visual-token-num", "--budgets"),
+        (not args.compensation, "--no-compensation", "--methods"),
+        (args.no_image, "--no-image", "--methods no-image"),
+    ):
+        if is_given:
+            raise UserError(f"a sweep has no {name}: use {instead}")
+
+
+def _choose(
+    what: str, wanted: Sequence[str] | None, known: Sequence[str], default: Sequence[str]
+) -> list[str]:
+    """What was asked for, each once, in the order of all that is known."""
+    names = default if wanted is None else wanted
+    for name in names:
+        if name not in known:
+            raise UserError(f"there is no {what} {name!r}; name some of: {', '.join(known)}")
+    return [name for name in known if name in names]
+
+
+def _read_run(benchmark: str, args: SweepArguments) -> Run:
+    """A benchmark's run without a configuration: its answers file is only the folder."""
+    data_dir = data_folder(benchmark, None, args.data_root)
+    return read_run(benchmark, data_dir, Path(args.output_dir) / benchmark, args.model_path)
+
+
+def _configured(run: Run, configuration: Configuration) -> Run:
+    name = f"{run.model_id}-{configuration.name}.jsonl"
+    return dataclasses.replace(run, answers_file=run.answers_file / name)
+
+
+def _try_to_score(run: Run, args: SweepArguments) -> Path | None:
+    """The result file; None where these answers cannot be scored, which does not keep the others
+    from it."""
+    try:
+        return score_run(run, args)
+    except UserError as error:
+        print(f"error: {run.answers_file}: {error}", file=sys.stderr)
+        return None
+
+
+def _compare(results: Sequence[Path], args: SweepArguments) -> str:
+    """The table of all runs; with --report also as files."""
+    if args.report is None:
+        return markdown_table(compare(read_runs(results)))
+    return write_report(results, Path(args.report), DISAGREEMENTS)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command."""
+    return run_command(SweepArguments, sweep, "llava.eval.sweep", __doc__.splitlines()[0], argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""Sweeps against the single commands, on two small benchmarks in their own formats."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from llava.eval import answer, score, sweep
+from llava.eval.journal import Journal
+
+MMVP_ROWS = [
+    ["1", "Is it open?", "(a) Open (b) Closed", "(a)"],
+    ["2", "Is it open?", "(a) Open (b) Closed", "(b)"],
+    ["3", "How many?", "(a) One, or so (b) Two", "(b)"],
+    ["4", "How many?", "(a) One (b) Two", "(a)"],
+]
+# File name of a configuration -> flags of the single command.
+SINGLE = {
+    "full": ["--visual-token-num", "576", "--no-compensation"],
+    "prune-30": ["--visual-token-num", "30", "--no-compensation"],
+    "accm-30": ["--visual-token-num", "30"],
+    "no-image": ["--visual-token-num", "576", "--no-compensation", "--no-image"],
+}
+
+
+def draw(path, number):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.effect_noise((40, 30), 20 * number).convert("RGB").save(path)
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    for number in range(1, 5):
+        draw(root / "mmvp" / "MMVP Images" / f"{number}.jpg", number)
+    with (root / "mmvp" / "Questions.csv").open("w", newline="") as file:
+        header = ["Index", "Question", "Options", "Correct Answer"]
+        csv.writer(file).writerows([header, *MMVP_ROWS])
+    (root / "pope" / "coco").mkdir(parents=True)
+    draw(root / "pope" / "val2014" / "1.jpg", 5)
+    for category, thing in (("adversarial", "dog"), ("popular", "cat"), ("random", "red car")):
+        lines = [
+            {"image": "1.jpg", "text": f"Is there {word} {thing} in it?", "label": label}
+            for word, label in (("a", "yes"), ("a second", "no"))
+        ]
+        path = root / "pope" / "coco" / f"coco_pope_{category}.json"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return root
+
+
+@pytest.fixture(autouse=True)
+def short_answers(monkeypatch):
+    """The tiny model never stops by itself."""
+    for module in ("llava_files", "mmvp"):
+        monkeypatch.setattr(f"llava.eval.benchmarks.{module}.MAX_NEW_TOKENS", 4)
+
+
+@pytest.fixture
+def flags(tiny_flags, data_root):
+    words = f"--data-root {data_root} --batch-size 3 --benchmarks pope mmvp --budgets 30 30"
+    return [*tiny_flags, *words.split(), "--methods", *sweep.METHODS]
+
+
+@pytest.fixture
+def lend_model(monkeypatch, model):
+    """Spares the loading."""
+    monkeypatch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
+
+
+def files(folder):
+    """What a run left, by name; without what names the folder."""
+    found = {}
+    for path in filter(Path.is_file, sorted(folder.rglob("*.json*"))):
+        name = path.relative_to(folder).as_posix()
+        if path.suffix == ".json" and path.name != "settings.json":
+            found[name] = json.loads(path.read_text()) | {"answers_file": None}
+        else:
+            found[name] = path.read_bytes()
+    return found
+
+
+@pytest.fixture
+def undisturbed(flags, tmp_path, lend_model):
+    folder = tmp_path / "undisturbed"
+    assert sweep.main([*flags, "--output-dir", str(folder)]) == 0
+    return files(folder)
+
+
+def test_a_sweep_gives_what_the_single_commands_give(
+    flags, tiny_flags, data_root, tmp_path, capsys
+):
+    folder = tmp_path / "sweep"
+    assert sweep.main([*flags, "--output-dir", str(folder)]) == 0
+    table = capsys.readouterr().out
+    assert "| MMVP | llava-v1.5-tiny | accm | 30 |" in table
+    assert "| Mean of all | llava-v1.5-tiny | no image | 0 |" in table
+    for benchmark in ("pope", "mmvp"):
+        for name, single in SINGLE.items():
+            path = tmp_path / "single" / benchmark / f"llava-v1.5-tiny-{name}.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            data = ["--data-root", str(data_root), "--answers-file", str(path)]
+            flags = [*tiny_flags, *single, *data, "--batch-size", "3"]
+            assert answer.main([benchmark, *flags]) == 0
+            assert score.main([benchmark, *data, "--json", str(path.with_suffix(".json"))]) == 0
+    assert len(files(folder)) == 2 * 4 * 4  # answers, scores, journal and settings of each
+    assert files(folder) == files(tmp_path / "single")
+
+
+def test_two_processes_give_what_one_gives(flags, tmp_path, monkeypatch):
+    monkeypatch.undo()  # the other process writes answers of full length
+    flags = [*flags, "--benchmarks", "pope", "--methods", "full", "prune"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc_per_node", "2", "-m", "llava.eval.sweep", *flags]
+    command += ["--output-dir", str(tmp_path / "two")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("| POPE | llava-v1.5-tiny | prune | 30 |") == 1
+    assert sweep.main([*flags, "--output-dir", str(tmp_path / "one")]) == 0
+    answers = [path.relative_to(tmp_path / "one") for path in tmp_path.glob("one/pope/*.jsonl")]
+    assert len(answers) == 2
+    for name in answers:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+@pytest.mark.parametrize("lines", [1, 17, 30])
+def test_an_interrupted_sweep_goes_on_where_it_stopped(
+    flags, tmp_path, monkeypatch, undisturbed, lines
+):
+    folder = str(tmp_path / "again")
+    append = Journal.append
+    left = iter(range(lines))
+
+    def interrupted(self, outcome):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        append(self, outcome)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", interrupted)
+        assert sweep.main([*flags, "--output-dir", folder]) == 130
+    assert sweep.main([*flags, "--output-dir", folder]) == 0
+    assert files(tmp_path / "again") == undisturbed
+
+
+def test_a_finished_sweep_is_not_done_again(flags, tmp_path, monkeypatch, capsys, lend_model):
+    output = ["--output-dir", str(tmp_path), "--report", str(tmp_path / "report")]
+    assert sweep.main([*flags, *output]) == 0
+    before = files(tmp_path)
+    table = capsys.readouterr().out[-1000:]
+
+    def never(*args):
+        raise AssertionError("loaded or scored again")
+
+    monkeypatch.setattr("llava.eval.shared.load_from_arguments", never)
+    monkeypatch.setattr("llava.eval.sweep.score", never)
+    assert sweep.main([*flags, *output]) == 0
+    assert files(tmp_path) == before
+    assert capsys.readouterr().out[-1000:] == table
+    assert (tmp_path / "report" / "report.html").is_file()
+
+
+def test_answers_that_changed_are_scored_again(flags, tmp_path, undisturbed):
+    folder = tmp_path / "undisturbed"
+    path = folder / "mmvp" / "llava-v1.5-tiny-full.json"
+    path.write_text(path.read_text().replace("main_number", "old"))
+    stale = path.with_suffix(".jsonl").stat().st_mtime_ns - 1
+    os.utime(path, ns=(stale, stale))
+    assert sweep.main([*flags, "--output-dir", str(folder)]) == 0
+    assert files(folder) == undisturbed
+
+
+def test_a_benchmark_that_cannot_be_scored_does_not_stop_the_others(
+    flags, data_root, tmp_path, capsys, lend_model
+):
+    image = data_root / "pope" / "val2014" / "1.jpg"
+    whole = image.read_bytes()
+    flags = [*flags, "--output-dir", str(tmp_path)]
+    try:
+        image.write_bytes(whole[:50])
+        assert sweep.main(flags) == 1
+    finally:
+        image.write_bytes(whole)
+    said = capsys.readouterr()
+    assert "6 questions failed" in said.err and "POPE" not in said.out and "| MMVP |" in said.out
+    assert sweep.main(flags) == 0
+    assert "| POPE |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "wrong, says",
+    [
+        (["--benchmarks", "pope", "vqa"], "there is no benchmark 'vqa'"),
+        (["--methods", "magic"], "there is no method 'magic'"),
+        (["--budgets", "577"], "'577' is no budget; give numbers from 1 to 575"),
+        (["--budgets", "576"], "--methods full takes them all"),
+        (["--budgets", "0"], "'0' is no budget"),
+        (["--budgets", "-3"], "'-3' is no budget"),
+        (["--budgets", "1/0"], "'1/0' is no budget"),
+        (["--budgets", "0/4"], "'0/4' is no budget"),
+        (["--budgets", "4/4"], "'4/4' is no budget"),
+        (["--budgets", "a/b"], "'a/b' is no budget"),
+        (["--budgets", "1/4/2"], "'1/4/2' is no budget"),
+        (["--budgets", "0.25"], "'0.25' is no budget"),
+        (["--visual-token-num", "36"], "a sweep has no --visual-token-num: use --budgets"),
+        (["--no-compensation"], "a sweep has no --no-compensation: use --methods"),
+        (["--no-image"], "a sweep has no --no-image"),
+        (["--gpt2", "nowhere"], "nowhere"),
+        (["--data-root", "nowhere"], "there is no nowhere/"),
+        (["--batch-size", "0"], "at least 1"),
+    ],
+)
+def test_a_wrong_flag_is_one_clear_error(flags, tmp_path, capsys, wrong, says):
+    status = sweep.main([*flags, "--output-dir", str(tmp_path), *wrong])
+    said = capsys.readouterr().err
+    assert status == 2
+    assert says in said and said.count("error:") == 1 and "Traceback" not in said
+    assert not list(tmp_path.rglob("*.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "word, tokens", [("1/4", 144), ("1/16", 36), ("18", 18), ("1/1000", 1), ("575", 575)]
+)
+def test_budgets(word, tokens):
+    assert sweep.parse_budget(word, 576) == tokens
+    assert sweep.parse_budget("1/8", 100) == 13  # 12.5: halves up
