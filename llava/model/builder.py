@@ -43,7 +43,7 @@ from llava.model.parts import (
     read_llava_config,
     split_llava,
 )
-from llava.model.weights import fill, read_checkpoint
+from llava.model.weights import fill, has_weights, read_checkpoint
 
 # What an LLM that is spread over GPUs may take of their memory: the rest is for keys and values.
 GPU_SHARE = 0.85
@@ -190,7 +190,9 @@ def load_vision(args: ModelArguments) -> Vision:
     parts = locate_parts(dataclasses.replace(args, compensation=False))
     source = str(parts["model"])
     config = read_llava_config(read_json(parts["model"] / "config.json"), source)
-    own = split_llava(read_checkpoint(parts["model"]), source)["tower"]
+    # A LLaVA that is yet to be trained has no weights, and no tower of its own.
+    tensors = read_checkpoint(parts["model"]) if has_weights(parts["model"]) else {}
+    own = split_llava(tensors, source)["tower"]
     seen = _load_vision(args, config, parts["vision_tower"], own, placement(args))
     seen.tower.eval().requires_grad_(False)
     return seen

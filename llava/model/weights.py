@@ -31,6 +31,12 @@ def is_harmless(key: str) -> bool:
     return key.endswith(_HARMLESS_ENDINGS)
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether a folder holds a file, or an index of files, with weights."""
+    names = _SINGLE_FILE_NAMES + _SHARD_INDEX_NAMES
+    return any((folder / name).is_file() for name in names)
+
+
 def weight_files(path: Path) -> list[Path]:
     """The weight files of a checkpoint: the file itself, or those of a folder, safetensors first.
 
