@@ -114,9 +114,7 @@ def _read(data_dir: Path, answers: list[dict], allow_missing: bool) -> _Data:
     return _Data(list(ids), matched.missing, java, captions, annotations, references)
 
 
-def _tokenize_fives(
-    java: Sequence[str], references: Sequence[Sequence[str]]
-) -> list[list[str]]:
+def _tokenize_fives(java: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[str]]:
     # In one go and in this order: how a line ends may depend on how the next begins.
     tokenized = metrics.tokenize(java, [text for texts in references for text in texts])
     size = CAPTIONS_PER_IMAGE

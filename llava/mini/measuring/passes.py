@@ -129,8 +129,7 @@ def _inputs(
         captions = [replace(one, chosen_index=place) for one in written]
         yield condition, model.splice(encoded, selections, captions, samples)
     captions = [
-        replace(one, captions=[about.caption], chosen_index=0)
-        for one, about in zip(written, asked)
+        replace(one, captions=[about.caption], chosen_index=0) for one, about in zip(written, asked)
     ]
     yield TRUE, model.splice(encoded, selections, captions, samples)
 

@@ -7,7 +7,15 @@ from pathlib import Path
 
 from llava.eval.benchmarks.registry import data_folder, reader, scorer
 from llava.eval.scoring import flickr
-from llava.mini.measuring.passes import CANDIDATES, CONDITIONS, FULL, NOTHING, PRUNED, TRUE, Measured
+from llava.mini.measuring.passes import (
+    CANDIDATES,
+    CONDITIONS,
+    FULL,
+    NOTHING,
+    PRUNED,
+    TRUE,
+    Measured,
+)
 
 ACCM, FIRST, RANDOM, BEST = "accm", "first beam", "random candidate", "best candidate"
 # What is compared: the conditions, and the ways to choose one of the candidates.
