@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Optional
 
@@ -125,7 +125,7 @@ def _line(result: Result) -> dict:
         "chosen": measured.chosen,
         "answers": measured.texts,
         "scores": result.scores,
-        "kept": measured.kept,
+        "kept": {rule: asdict(kept) for rule, kept in measured.kept.items()},
     }
 
 

@@ -19,6 +19,7 @@ from llava.mini.measuring.passes import (
     NOTHING,
     PRUNED,
     TRUE,
+    Kept,
     Measured,
     ask_all,
 )
@@ -38,7 +39,7 @@ OTHER = "a large blue ring in the southeast and a large black ring in the northe
 
 
 def asked(key, benchmark="pope", kind="color"):
-    question = Question(key, key, b"", "What?", "What?", 8)
+    question = Question(key, key, f"{benchmark} {key}".encode(), "What?", "What?", 8)
     return Asked(benchmark, question, kind, RIGHT, "red star", [STAR, RING])
 
 
@@ -46,7 +47,10 @@ def result(key, full, pruned, candidates, chosen=0, **about):
     """A question's scores; the patches are those of a 12 x 12 grid."""
     scores = {FULL: full, NOTHING: 0, PRUNED: pruned, TRUE: 1}
     scores |= dict(zip(CANDIDATES, candidates))
-    kept = {"farthest": {13: "question", 14: "uniform"}, "nearest": {0: "attention", 143: "random"}}
+    kept = {
+        "farthest": Kept({13: "question", 14: "uniform"}, [13]),
+        "nearest": Kept({0: "attention", 143: "random"}, [13, 1, 2, 3]),
+    }
     measured = Measured(asked(key, **about), {}, [ASTRAY, RIGHT, OTHER], chosen, kept)
     return Result(measured, choose(scores, chosen))
 
@@ -116,6 +120,14 @@ def test_intervals_are_paired():
     assert np.allclose(group.recovery.draws, draws)
 
 
+def test_an_image_is_drawn_with_all_its_questions():
+    """Four times the same answers about the same images say no more than once."""
+    once = [result(str(i), 1, i % 2, (1, 1, 1)) for i in range(30)]
+    alone, together = (figures(once * times, 144).mean.scores["pruned"] for times in (1, 4))
+    assert (together.low, together.high) == pytest.approx((alone.low, alone.high))
+    assert together.value == alone.value == 0.5
+
+
 def test_captions_by_hand():
     one = asked("1")
     assert names(RIGHT, "red star") and not names(OTHER, "red star")
@@ -142,13 +154,14 @@ def test_patches_by_hand(found):
     # Of 8 pixels: the four around (12, 12) and their neighbours' centres are 8 pixels away.
     assert patches_on([STAR], 144) == {13}
     assert patches_on([replace(STAR, x=16, y=16)], 144) == {13, 14, 25, 26}
-    counts = count_kept({13: "question", 14: "uniform"}, {13}, 144)
+    counts = count_kept(Kept({13: "question", 14: "uniform"}, [13]), {13}, 144)
     assert counts["question"] == (1, 1) and counts["uniform"] == (1, 0)
     assert counts["all kept"] == (2, 1) and counts["all patches"] == (144, 1)
     farthest, nearest = found.patches["farthest"], found.patches["nearest"]
     assert farthest.on_subject["question"].value == 1 == farthest.seen.value
     assert farthest.on_any["all kept"].value == 0.5
     assert nearest.seen.value == 0 and nearest.on_any["question"] is None
+    assert nearest.on_subject["picked by the question, before the cut"].value == 0.25
     assert farthest.per_image["all patches"].value == 144
 
 
@@ -188,7 +201,7 @@ def test_a_short_run(tiny_eval, tmp_path, tiny_flags, monkeypatch, capsys):
     for line in lines:
         assert list(line["answers"]) == list(CONDITIONS) and len(line["captions"]) == 3
         assert all(0 <= score <= 1 for score in line["scores"].values())
-        assert {len(kept) for kept in line["kept"].values()} == {9}
+        assert {len(kept["reasons"]) for kept in line["kept"].values()} == {9}
     assert "Mean of all" in capsys.readouterr().out
 
 
@@ -209,7 +222,7 @@ def test_answers_are_those_of_the_model(tiny_eval, model, prune_only):
         (pruned,) = prune_only.answer([few])
         assert one.captions == compensated.compensation.captions
         assert one.chosen == compensated.compensation.chosen_index
-        assert sorted(one.kept["farthest"]) == sorted(compensated.kept_idx)
+        assert sorted(one.kept["farthest"].reasons) == sorted(compensated.kept_idx)
         given = (full, nothing, pruned, compensated)
         conditions = (FULL, NOTHING, PRUNED, CANDIDATES[one.chosen])
         assert [one.texts[c] for c in conditions] == [answer.text for answer in given]

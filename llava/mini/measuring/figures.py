@@ -1,7 +1,8 @@
 """The numbers of a measurement, each with its 95% bootstrap interval.
 
-Within a benchmark, or a kind of question, all numbers are averaged over the same resampled
-questions: differences and shares are paired. A mean over benchmarks weighs each the same.
+Within a benchmark, or a kind of question, all numbers are averaged over the same resampled images:
+differences and shares are paired. What is drawn is an image with all its questions, for their
+answers are not independent. A mean over benchmarks weighs each the same.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -196,18 +198,26 @@ def _mean_group(results: Sequence[Result], part: int) -> Group:
 
 def _group(parts: Sequence[Sequence[Result]], seeds: Sequence[tuple[int, ...]]) -> Group:
     """The mean over parts, each of which weighs the same."""
-    drawn = [_means([r.scores for r in part], seed) for part, seed in zip(parts, seeds)]
+    drawn = [_means(part, [r.scores for r in part], seed) for part, seed in zip(parts, seeds)]
     scores = {row: average([means[row] for means in drawn]) for row in ROWS}
     differences = {f"{a} - {b}": difference(scores[a], scores[b]) for a, b in PAIRS}
     gain, loss = difference(scores[ACCM], scores[PRUNED]), difference(scores[FULL], scores[PRUNED])
     return Group(sum(len(part) for part in parts), scores, differences, ratio(gain, loss))
 
 
-def _means(rows: Sequence[Mapping[str, float]], seed: Sequence[int]) -> dict[str, Sampled]:
+def _means(
+    results: Sequence[Result], rows: Sequence[Mapping[str, float]], seed: Sequence[int]
+) -> dict[str, Sampled]:
     """The mean of each column of a table with a row for each question."""
+    images: dict[Path | bytes, int] = {}
+    places = [images.setdefault(r.measured.asked.question.image, len(images)) for r in results]
     columns = list(rows[0])
-    values = np.array([[row[column] for row in rows] for column in columns], dtype=np.float64)
-    return dict(zip(columns, sampled_means(values, seed)))
+    sums = np.zeros((1 + len(columns), len(images)))
+    np.add.at(sums[0], places, 1)
+    for of_images, column in zip(sums[1:], columns):
+        np.add.at(of_images, places, [row[column] for row in rows])
+    questions, *totals = sampled_means(sums, seed)
+    return {column: ratio(total, questions) for column, total in zip(columns, totals)}
 
 
 # Captions and patches ----------------------------------------------------------------------------
@@ -217,11 +227,11 @@ def _captions(results: Sequence[Result]) -> Captions:
     named = [_by_writer(r.measured, lambda text, a: names(text, a.subject)) for r in results]
     truly = [_by_writer(r.measured, names_truly) for r in results]
     phrases = [_phrases(result.measured) for result in results]
-    drawn = _means(phrases, (SEED, _CAPTION))
+    drawn = _means(results, phrases, (SEED, _CAPTION))
     return Captions(
         questions=len(results),
-        named=_means(named, (SEED, _CAPTION)),
-        named_truly=_means(truly, (SEED, _CAPTION)),
+        named=_means(results, named, (SEED, _CAPTION)),
+        named_truly=_means(results, truly, (SEED, _CAPTION)),
         phrases_true={
             writer: ratio(drawn[f"{writer}, true"], drawn[writer]) for writer in (CHOSEN, FIRST)
         },
@@ -249,7 +259,7 @@ def _phrases(measured: Measured) -> dict[str, float]:
 
 def _patches(results: Sequence[Result], rule: str, num_patches: int) -> Patches:
     rows = [_count_patches(result.measured, rule, num_patches) for result in results]
-    drawn = _means(rows, (SEED, _PATCH))
+    drawn = _means(results, rows, (SEED, _PATCH))
     return Patches(
         per_image={group: drawn[group] for group in GROUPS},
         on_any={group: ratio(drawn[f"{group}, any"], drawn[group]) for group in GROUPS},

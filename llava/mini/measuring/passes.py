@@ -23,6 +23,20 @@ RULES = ("farthest", "nearest")
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What a rule keeps of one image.
+
+    Attributes:
+        reasons: the kept patches, and why; see figure.kept_reasons.
+        picked: the patches that the question picks, those included that are cut off where the
+            question and the attention want more than the budget.
+    """
+
+    reasons: dict[int, str]
+    picked: list[int]
+
+
+@dataclass(frozen=True)
 class Measured:
     """What the model made of one question.
 
@@ -31,14 +45,14 @@ class Measured:
         texts: its answers, by CONDITIONS.
         captions: the candidates, best beam first.
         chosen: the place of the selector's choice among them.
-        kept: by RULES, the patches that are kept and why; see figure.kept_reasons.
+        kept: by RULES.
     """
 
     asked: Asked
     texts: dict[str, str]
     captions: list[str]
     chosen: int
-    kept: dict[str, dict[int, str]]
+    kept: dict[str, Kept]
 
 
 def ask_all(
@@ -139,13 +153,13 @@ def _answers(model: LlavaAccm, inputs: list[Spliced], samples: list[Sample]) -> 
     return [tokenizer.decode(one.out_ids).strip() for one in model.generate(inputs, samples)]
 
 
-def _kept(model: LlavaAccm, encoded: Encoded, sample: Sample) -> dict[str, dict[int, str]]:
+def _kept(model: LlavaAccm, encoded: Encoded, sample: Sample) -> dict[str, Kept]:
     """What either rule keeps; the answers know only one of them."""
     (distances,) = text_distances(encoded.image.patch_embeds[None], encoded.text_embed[None]).cpu()
     attention, budget = encoded.image.cls_attention.cpu(), model.budget(sample)
     kept = {}
     for rule in RULES:
         generator = torch.Generator().manual_seed(sample.seed)
-        nearest = rule == "nearest"
-        kept[rule] = kept_reasons(select_tokens(distances, attention, budget, generator, nearest))
+        found = select_tokens(distances, attention, budget, generator, rule == "nearest")
+        kept[rule] = Kept(kept_reasons(found), found.text_idx.tolist())
     return kept

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
+from llava.mini.measuring.passes import Kept
 from llava.mini.scene import IMAGE_SIZE, Thing
 
-KEPT, ALL = "all kept", "all patches"
+KEPT, PICKED, ALL = "all kept", "picked by the question, before the cut", "all patches"
 REASONS = ("question", "attention", "question and attention", "uniform", "random")
-GROUPS = (*REASONS, KEPT, ALL)
+GROUPS = (*REASONS, KEPT, PICKED, ALL)
 
 
 def patches_on(things: Iterable[Thing], num_patches: int) -> set[int]:
@@ -28,14 +29,14 @@ def patches_on(things: Iterable[Thing], num_patches: int) -> set[int]:
     }
 
 
-def count_kept(kept: Mapping[int, str], on: set[int], num_patches: int) -> dict[str, tuple]:
+def count_kept(kept: Kept, on: set[int], num_patches: int) -> dict[str, tuple[int, int]]:
     """By GROUPS, how many patches there are and how many of them lie on something.
 
     Args:
-        kept: the kept patches with their reasons.
+        kept: what a rule keeps.
         on: the patches that lie on it.
         num_patches: of the image.
     """
-    groups = {group: [p for p, reason in kept.items() if reason == group] for group in REASONS}
-    groups |= {KEPT: list(kept), ALL: list(range(num_patches))}
+    groups = {g: [p for p, reason in kept.reasons.items() if reason == g] for g in REASONS}
+    groups |= {KEPT: list(kept.reasons), PICKED: kept.picked, ALL: list(range(num_patches))}
     return {group: (len(found), len(on.intersection(found))) for group, found in groups.items()}

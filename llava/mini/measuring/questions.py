@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from llava.errors import UserError
 from llava.eval.benchmarks.question import Question
 from llava.eval.benchmarks.registry import data_folder, reader
 from llava.files import read_json
 from llava.mini.scene import Thing, read_things
 
+_DRAW_SEED = 0
 _AGAIN = "make the benchmarks with python -m llava.mini.make_data"
 
 
@@ -47,7 +50,7 @@ def read_asked(root: Path, benchmarks: Sequence[str], limit: int | None) -> list
     Args:
         root: what make_data wrote.
         benchmarks: which.
-        limit: questions of each, spread evenly over it; None takes all.
+        limit: questions of each, drawn at random, the same each time; None takes all.
 
     Raises:
         UserError: files are missing, or of another version.
@@ -56,7 +59,7 @@ def read_asked(root: Path, benchmarks: Sequence[str], limit: int | None) -> list
     asked = []
     for benchmark in benchmarks:
         folder = data_folder(benchmark, None, str(root))
-        for question in _spread(reader(benchmark).read_questions(folder), limit):
+        for question in _some(reader(benchmark).read_questions(folder), limit):
             try:
                 kind, note = kinds[benchmark][question.key], scenes[benchmark][question.key]
                 asked.append(
@@ -77,8 +80,9 @@ def read_asked(root: Path, benchmarks: Sequence[str], limit: int | None) -> list
     return asked
 
 
-def _spread(questions: Sequence[Question], limit: int | None) -> list[Question]:
-    """So many at even distances: a benchmark's first ones may all be of one kind."""
+def _some(questions: Sequence[Question], limit: int | None) -> list[Question]:
+    """Not the first ones, nor every tenth: those may all be of one kind."""
     if limit is None or limit >= len(questions):
         return list(questions)
-    return [questions[i * len(questions) // limit] for i in range(limit)]
+    drawn = np.random.default_rng(_DRAW_SEED).choice(len(questions), limit, replace=False)
+    return [questions[place] for place in sorted(drawn)]
