@@ -187,17 +187,23 @@ def read_short(*args):
     ]
 
 
-def test_a_short_run(tiny_eval, tmp_path, tiny_flags, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "benchmarks, limit, count",
+    [(["pope", "gqa", "flickr"], ["--limit", "2"], 6), (["mmbench", "mmvp", "seed"], [], 11)],
+)
+def test_a_short_run(
+    tiny_eval, tmp_path, tiny_flags, monkeypatch, capsys, benchmarks, limit, count
+):
     monkeypatch.setattr(metrics, "tokenize", lambda java, texts: list(texts))  # seconds each
     monkeypatch.setattr(measure, "read_asked", read_short)
     files = [tmp_path / "out.json", tmp_path / "out.jsonl"]
-    flags = ["--data-root", str(tiny_eval), "--limit", "2", "--output", str(files[0])]
-    flags += ["--questions-file", str(files[1]), "--benchmarks", "pope", "gqa", "flickr"]
+    flags = ["--data-root", str(tiny_eval), *limit, "--output", str(files[0])]
+    flags += ["--questions-file", str(files[1]), "--benchmarks", *benchmarks]
     assert measure.main([*tiny_flags, *flags]) == 0
     numbers = json.loads(files[0].read_text())
     lines = [json.loads(line) for line in files[1].read_text().splitlines()]
-    assert len(lines) == 6 == numbers["mean"]["questions"]
-    assert list(numbers["benchmarks"]) == ["pope", "gqa", "flickr"]
+    assert len(lines) == count == numbers["mean"]["questions"]
+    assert list(numbers["benchmarks"]) == benchmarks
     for line in lines:
         assert list(line["answers"]) == list(CONDITIONS) and len(line["captions"]) == 3
         assert all(0 <= score <= 1 for score in line["scores"].values())
