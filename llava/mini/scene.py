@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -63,6 +64,18 @@ class Scene:
 
     things: tuple[Thing, ...]
     background: int
+
+
+def describe_things(scene: Scene) -> list[dict]:
+    """The objects of a scene for a file: all fields of Thing, and what follows from them."""
+    names = ("shape", "color", "size", "cell", "x", "y", "radius", "place", "name")
+    return [{name: getattr(thing, name) for name in names} for thing in scene.things]
+
+
+def read_things(records: Iterable[Mapping]) -> list[Thing]:
+    """The objects that describe_things wrote down."""
+    names = [field.name for field in fields(Thing)]
+    return [Thing(**{name: record[name] for name in names}) for record in records]
 
 
 def scene_generator(seed: int, split: str, number: int) -> np.random.Generator:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,7 +22,14 @@ from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.files import read_json, read_text
 from llava.mini.drawing import draw_scene
 from llava.mini.language import caption, conversations
-from llava.mini.scene import IMAGE_SIZE, Scene, Thing, make_scene, scene_generator
+from llava.mini.scene import (
+    IMAGE_SIZE,
+    Thing,
+    describe_things,
+    make_scene,
+    read_things,
+    scene_generator,
+)
 from llava.train.conversations import Conversation, read_conversations
 
 CAPTIONS_PER_IMAGE = 5
@@ -86,12 +93,6 @@ def make_sample(folder: Path, seed: int, number: int) -> Sample:
     )
     draw_scene(scene).save(folder / sample.file_name, quality=JPEG_QUALITY)
     return sample
-
-
-def describe_things(scene: Scene) -> list[dict]:
-    """The objects of a scene: all fields of Thing, and what follows from them."""
-    names = ("shape", "color", "size", "cell", "x", "y", "radius", "place", "name")
-    return [{name: getattr(thing, name) for name in names} for thing in scene.things]
 
 
 def _blocks(folder: Path, seed: int, images: int, processes: int) -> Iterator[list[Sample]]:
@@ -162,9 +163,6 @@ def read_training_set(folder: Path) -> TrainingSet:
     captions: dict[int, list[str]] = {}
     for annotation in read_json(folder / "captions.json")["annotations"]:
         captions.setdefault(annotation["image_id"], []).append(annotation["caption"])
-    names = {field.name for field in fields(Thing)}
-    scenes = [
-        [Thing(**{name: thing[name] for name in names}) for thing in json.loads(line)["scene"]]
-        for line in read_text(folder / "texts.jsonl").splitlines()
-    ]
+    lines = read_text(folder / "texts.jsonl").splitlines()
+    scenes = [read_things(json.loads(line)["scene"]) for line in lines]
     return TrainingSet(images, conversations, list(captions.values()), scenes)

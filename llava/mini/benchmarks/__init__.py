@@ -32,8 +32,8 @@ def write_benchmarks(
 
     ``<folder>/<name>`` is named as in registry.FOLDERS. ``kinds.json`` holds the kind of each
     question ({benchmark: {Question.key: kind}}); ``scenes.json`` a true caption that names the
-    object asked for first, and that object ({benchmark: {key: {"caption", "subject"}}}; subject is
-    null where none or no single one is asked for).
+    object asked for first, that object, and all objects ({benchmark: {key: {"caption", "subject",
+    "things"}}}; subject is null where none or no single one is asked for).
 
     Args:
         folder: there, and empty.
@@ -50,8 +50,9 @@ def write_benchmarks(
         writer = import_module(f"llava.mini.benchmarks.{benchmark}")
         notes[benchmark] = writer.write(own, source, sizes[benchmark])
     kinds = {b: {key: note.kind for key, note in of.items()} for b, of in notes.items()}
+    about = ("caption", "subject", "things")
     scenes = {
-        b: {key: {"caption": note.caption, "subject": note.subject} for key, note in of.items()}
+        b: {key: {name: getattr(note, name) for name in about} for key, note in of.items()}
         for b, of in notes.items()
     }
     write_json(folder / "kinds.json", kinds)

@@ -14,7 +14,7 @@ import numpy as np
 from llava.mini import language
 from llava.mini.drawing import draw_scene
 from llava.mini.language import ATTRIBUTES, LETTERS, NUMBERS, Choice, Fact
-from llava.mini.scene import Scene, make_scene, scene_generator
+from llava.mini.scene import Scene, describe_things, make_scene, scene_generator
 
 T = TypeVar("T")
 JPEG_QUALITY = 95
@@ -47,11 +47,13 @@ class Note:
         kind: as of Fact, or "caption".
         caption: a true one that names the object asked for first, and one more.
         subject: the name of that object; None where none or no single one is asked for.
+        things: all objects, as describe_things has them.
     """
 
     kind: str
     caption: str
     subject: str | None
+    things: list[dict]
 
 
 class SceneSource:
@@ -132,13 +134,15 @@ def choice(source: SceneSource, kind: str, turn: int) -> Found[Choice]:
 
 def note(scene: Scene, fact: Fact, generator: np.random.Generator) -> Note:
     """What is known of a question."""
+    things = describe_things(scene)
     if fact.subject is None:
-        return Note(fact.kind, language.caption(scene, generator), None)
+        return Note(fact.kind, language.caption(scene, generator), None, things)
     others = [thing for thing in scene.things if thing != fact.subject]
     # Of a relation, the other object.
     named = [thing for thing in others if thing.name in fact.text]
     other = (named or others)[generator.integers(len(named or others))]
-    return Note(fact.kind, language.caption_of([fact.subject, other]), fact.subject.name)
+    caption = language.caption_of([fact.subject, other])
+    return Note(fact.kind, caption, fact.subject.name, things)
 
 
 def write_image(scene: Scene, path: Path) -> None:

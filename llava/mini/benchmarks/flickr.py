@@ -10,7 +10,7 @@ from llava.eval.benchmarks.flickr import CAPTIONS_PER_IMAGE
 from llava.files import write_json
 from llava.mini.benchmarks.drawing import Note, SceneSource, write_image
 from llava.mini.language import caption
-from llava.mini.scene import Scene
+from llava.mini.scene import Scene, describe_things
 
 
 def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
@@ -30,7 +30,8 @@ def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
         name = f"{number + 1}.jpg"
         write_image(found.scene, folder / "flickr30k-images" / name)
         records.append(_record(number, name, found.value))
-        notes[str(number)] = Note("caption", caption(found.scene, found.generator), None)
+        true = caption(found.scene, found.generator)
+        notes[str(number)] = Note("caption", true, None, describe_things(found.scene))
     write_json(folder / "dataset_flickr30k.json", {"images": records, "dataset": "flickr30k"})
     return notes
 

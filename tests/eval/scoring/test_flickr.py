@@ -6,7 +6,7 @@ import pytest
 
 from llava.errors import UserError
 from llava.eval.scoring import captions as metrics
-from llava.eval.scoring.flickr import headline, score
+from llava.eval.scoring.flickr import headline, score, score_questions
 
 
 def write_lines(folder, name, records):
@@ -41,6 +41,7 @@ def test_cider_by_hand(data_dir):
     assert scores["CIDEr"] == pytest.approx((7.5 + 2.5) / 2, abs=1e-9)
     assert "five_references" not in scores
     assert headline(scores) == "Flickr30k: CIDEr 500.00 with one reference"
+    assert score_questions(data_dir, answers("A red cat", "A blue cat")) == scores["questions"]
 
 
 def test_captions_are_matched_by_question(data_dir):

@@ -1,0 +1,1 @@
+"""What a model gains from its captions on the mini benchmarks, question by question."""

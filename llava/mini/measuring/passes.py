@@ -1,0 +1,165 @@
+"""Each question answered in seven ways from one encoding of its image and one set of captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from llava.errors import UserError
+from llava.eval.engine import Request, units_by_length
+from llava.eval.figure import kept_reasons
+from llava.mini.measuring.questions import Asked
+from llava.mm_utils import load_image
+from llava.model.compensation.compensator import NUM_CANDIDATES, Compensation
+from llava.model.llava_arch import Encoded, LlavaAccm, Sample, Spliced
+from llava.model.token_pruning.accm import Selection, select_tokens, text_distances
+
+FULL, NOTHING, PRUNED, TRUE = "full", "nothing", "pruned", "true caption"
+CANDIDATES = tuple(f"candidate {number}" for number in range(1, NUM_CANDIDATES + 1))
+CONDITIONS = (FULL, NOTHING, PRUNED, *CANDIDATES, TRUE)
+RULES = ("farthest", "nearest")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a rule keeps of one image.
+
+    Attributes:
+        reasons: the kept patches, and why; see figure.kept_reasons.
+        picked: the patches that the question picks, those included that are cut off where the
+            question and the attention want more than the budget.
+    """
+
+    reasons: dict[int, str]
+    picked: list[int]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the model made of one question.
+
+    Attributes:
+        asked: the question.
+        texts: its answers, by CONDITIONS.
+        captions: the candidates, best beam first.
+        chosen: the place of the selector's choice among them.
+        kept: by RULES.
+    """
+
+    asked: Asked
+    texts: dict[str, str]
+    captions: list[str]
+    chosen: int
+    kept: dict[str, Kept]
+
+
+def ask_all(
+    model: LlavaAccm,
+    asked: Sequence[Asked],
+    batch_size: int,
+    budget: int,
+    text_token_num: int | None,
+    seed: int,
+) -> Iterator[Measured]:
+    """Asks the questions of one benchmark, those of like length at once.
+
+    Args:
+        model: with a compensator.
+        asked: the questions.
+        batch_size: how many at once.
+        budget: tokens that pruning leaves.
+        text_token_num: how many of them the question picks; None takes the paper's share.
+        seed: of the one random draw of each question.
+
+    Raises:
+        UserError: the budget prunes nothing, or a question that cannot be asked.
+    """
+    patches = model.tower.num_patches
+    if not 1 <= budget < patches:
+        raise UserError(f"--budget {budget}: say 1 to {patches - 1}, this model has {patches}")
+    by_key = {one.question.key: one for one in asked}
+    requests = [
+        Request(
+            id=one.question.key,
+            image=one.question.image,
+            question=one.question.prompt,
+            tower_question=one.question.tower_question,
+            visual_token_num=budget,
+            text_token_num=text_token_num,
+            seed=seed,
+            max_new_tokens=one.question.max_new_tokens,
+        )
+        for one in asked
+    ]
+    for unit in units_by_length(requests, batch_size):
+        for batch in unit:
+            yield from _ask_batch(model, batch, [by_key[request.id] for request in batch])
+
+
+@torch.inference_mode()
+def _ask_batch(
+    model: LlavaAccm, batch: Sequence[Request], asked: Sequence[Asked]
+) -> Iterator[Measured]:
+    images = list(dict.fromkeys(request.image for request in batch))
+    pixels = model.preprocess([load_image(image) for image in images])
+    encodings = dict(zip(images, model.encode_images(pixels)))
+    samples = [request.sample(encodings[request.image]) for request in batch]
+    for sample in samples:
+        model.check(sample)
+    encoded = model.encode(samples)
+    selections = model.prune(encoded, samples)
+    written = model.compensate(encoded, selections, samples)
+    texts = {
+        condition: _answers(model, inputs, samples)
+        for condition, inputs in _inputs(model, encoded, selections, written, samples, asked)
+    }
+    kept = [_kept(model, *both) for both in zip(encoded, samples)]
+    for place, one in enumerate(asked):
+        answers = {condition: texts[condition][place] for condition in CONDITIONS}
+        caption = written[place]
+        yield Measured(one, answers, caption.captions, caption.chosen_index, kept[place])
+
+
+def _inputs(
+    model: LlavaAccm,
+    encoded: list[Encoded],
+    selections: list[Selection],
+    written: list[Compensation],
+    samples: list[Sample],
+    asked: Sequence[Asked],
+) -> Iterator[tuple[str, list[Spliced]]]:
+    """What the LLM reads in each condition."""
+    none = [None] * len(samples)
+    whole = [replace(s, visual_token_num=model.tower.num_patches) for s in samples]
+    blind = [replace(s, no_image=True) for s in whole]
+    for sample in whole:
+        model.check(sample)
+    yield FULL, model.splice(encoded, none, none, whole)
+    yield NOTHING, model.splice(encoded, none, none, blind)
+    yield PRUNED, model.splice(encoded, selections, none, samples)
+    for place, condition in enumerate(CANDIDATES):
+        captions = [replace(one, chosen_index=place) for one in written]
+        yield condition, model.splice(encoded, selections, captions, samples)
+    captions = [
+        replace(one, captions=[about.caption], chosen_index=0) for one, about in zip(written, asked)
+    ]
+    yield TRUE, model.splice(encoded, selections, captions, samples)
+
+
+def _answers(model: LlavaAccm, inputs: list[Spliced], samples: list[Sample]) -> list[str]:
+    tokenizer = model.language_model.tokenizer
+    return [tokenizer.decode(one.out_ids).strip() for one in model.generate(inputs, samples)]
+
+
+def _kept(model: LlavaAccm, encoded: Encoded, sample: Sample) -> dict[str, Kept]:
+    """What either rule keeps; the answers know only one of them."""
+    (distances,) = text_distances(encoded.image.patch_embeds[None], encoded.text_embed[None]).cpu()
+    attention, budget = encoded.image.cls_attention.cpu(), model.budget(sample)
+    kept = {}
+    for rule in RULES:
+        generator = torch.Generator().manual_seed(sample.seed)
+        found = select_tokens(distances, attention, budget, generator, rule == "nearest")
+        kept[rule] = Kept(kept_reasons(found), found.text_idx.tolist())
+    return kept

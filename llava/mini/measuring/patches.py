@@ -1,0 +1,42 @@
+"""Which patches of an image lie on an object."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from llava.mini.measuring.passes import Kept
+from llava.mini.scene import IMAGE_SIZE, Thing
+
+KEPT, PICKED, ALL = "all kept", "picked by the question, before the cut", "all patches"
+REASONS = ("question", "attention", "question and attention", "uniform", "random")
+GROUPS = (*REASONS, KEPT, PICKED, ALL)
+
+
+def patches_on(things: Iterable[Thing], num_patches: int) -> set[int]:
+    """The patches whose centre lies within the radius of an object."""
+    side = math.isqrt(num_patches)
+    size = IMAGE_SIZE / side
+    centres = {
+        patch: ((patch % side + 0.5) * size, (patch // side + 0.5) * size)
+        for patch in range(num_patches)
+    }
+    return {
+        patch
+        for thing in things
+        for patch, (x, y) in centres.items()
+        if math.hypot(x - thing.x, y - thing.y) <= thing.radius
+    }
+
+
+def count_kept(kept: Kept, on: set[int], num_patches: int) -> dict[str, tuple[int, int]]:
+    """By GROUPS, how many patches there are and how many of them lie on something.
+
+    Args:
+        kept: what a rule keeps.
+        on: the patches that lie on it.
+        num_patches: of the image.
+    """
+    groups = {g: [p for p, reason in kept.reasons.items() if reason == g] for g in REASONS}
+    groups |= {KEPT: list(kept.reasons), PICKED: kept.picked, ALL: list(range(num_patches))}
+    return {group: (len(found), len(on.intersection(found))) for group, found in groups.items()}

@@ -1,0 +1,75 @@
+"""What each answer scores, from 0 to 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from llava.eval.benchmarks.registry import data_folder, reader, scorer
+from llava.eval.scoring import flickr
+from llava.mini.measuring.passes import (
+    CANDIDATES,
+    CONDITIONS,
+    FULL,
+    NOTHING,
+    PRUNED,
+    TRUE,
+    Measured,
+)
+
+ACCM, FIRST, RANDOM, BEST = "accm", "first beam", "random candidate", "best candidate"
+# What is compared: the conditions, and the ways to choose one of the candidates.
+ROWS = (FULL, NOTHING, PRUNED, ACCM, FIRST, RANDOM, BEST, TRUE)
+
+
+def score_answers(
+    root: Path, benchmark: str, measured: Sequence[Measured], partial: bool
+) -> list[dict[str, float]]:
+    """The scores of one benchmark's questions in each of CONDITIONS.
+
+    The benchmarks' own scorers say whether an answer is right. A caption of Flickr30k scores its
+    CIDEr against five references, at most 1.
+
+    Args:
+        root: what make_data wrote.
+        benchmark: its name.
+        measured: its questions.
+        partial: there are others, that were not asked.
+
+    Raises:
+        UserError: CIDEr needs a program that is not here.
+    """
+    folder, module = data_folder(benchmark, None, str(root)), reader(benchmark)
+    scores: list[dict[str, float]] = [{} for _ in measured]
+    for condition in CONDITIONS:
+        records = [
+            module.answer_record(one.asked.question, one.texts[condition], "", condition)
+            for one in measured
+        ]
+        if benchmark == "flickr":
+            of_questions = flickr.score_questions(folder, records, partial)
+        else:
+            of_questions = scorer(benchmark).score(folder, records, partial)["questions"]
+        for row, one in zip(scores, measured):
+            row[condition] = min(1.0, float(of_questions[one.asked.question.key]))
+    return scores
+
+
+def choose(scores: dict[str, float], chosen: int) -> dict[str, float]:
+    """The scores of one question by ROWS.
+
+    Args:
+        scores: by CONDITIONS.
+        chosen: the selector's choice among the candidates.
+    """
+    candidates = [scores[condition] for condition in CANDIDATES]
+    return {
+        FULL: scores[FULL],
+        NOTHING: scores[NOTHING],
+        PRUNED: scores[PRUNED],
+        ACCM: candidates[chosen],
+        FIRST: candidates[0],
+        RANDOM: sum(candidates) / len(candidates),  # what is to be expected
+        BEST: max(candidates),
+        TRUE: scores[TRUE],
+    }
