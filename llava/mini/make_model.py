@@ -1,0 +1,47 @@
+"""Starts a mini model: ``python -m llava.mini.make_model --out DIR --seed S``.
+
+DIR gets configurations and tokenizers in the files of the real checkpoints; the weights come from
+the stages of llava.train, in the order of scripts/v1_5/train/mini.sh.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from llava.errors import UserError
+from llava.eval.command import run_command
+from llava.mini.architecture import write_architecture
+from llava.model.builder import flag
+
+
+@dataclass
+class MakeModelArguments:
+    """Flags of the command."""
+
+    out: Optional[str] = flag("Folder of the model; made if it is not there.")
+    seed: int = flag("Seed of the scenes that the tokenizers are learnt from.", 0)
+    # Measured, not assumed: in this tower a question's patches are near it, not far from it.
+    text_selection: str = flag("Which patches a question picks: farthest or nearest.", "nearest")
+
+
+def make_model(args: MakeModelArguments) -> int:
+    """Writes the folder."""
+    if args.out is None:
+        raise UserError("say where the model goes: --out FOLDER")
+    if args.text_selection not in ("farthest", "nearest"):
+        raise UserError(f"--text-selection {args.text_selection}: say farthest or nearest")
+    write_architecture(Path(args.out), args.seed, args.text_selection)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command."""
+    description = __doc__.splitlines()[0]
+    return run_command(MakeModelArguments, make_model, "llava.mini.make_model", description, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
