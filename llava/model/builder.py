@@ -238,14 +238,18 @@ def locate_parts(args: ModelArguments) -> dict[str, Path]:
     return parts
 
 
-def locate_part(args: ModelArguments, part: str) -> Path:
-    """Where one part lies that belongs to compensation: "gpt2", "caption_model", "longclip" or
-    "selector".
+def locate_part(args: ModelArguments, part: str, weights: bool = False) -> Path:
+    """Where one part lies that belongs to compensation.
+
+    Args:
+        args: which model.
+        part: "gpt2", "caption_model", "longclip" or "selector".
+        weights: whether GPT-2's own weights are wanted, to train from.
 
     Raises:
         UserError: it is not to be found.
     """
-    return _find(args, locate(args.model_path), part)
+    return _find(args, locate(args.model_path), part, weights=weights)
 
 
 def count_patches(vision_tower: Path) -> int:
@@ -260,11 +264,17 @@ def count_patches(vision_tower: Path) -> int:
         return (vision.image_size // vision.patch_size) ** 2
 
 
-def _find(args: ModelArguments, model: Path, part: str, configured: str | None = None) -> Path:
+def _find(
+    args: ModelArguments,
+    model: Path,
+    part: str,
+    configured: str | None = None,
+    weights: bool = False,
+) -> Path:
     """The path of a part: as given, as the model's config names it, or by its usual name."""
     given = getattr(args, part)
     if given is not None:
-        return locate(given, weights=part != "gpt2")
+        return locate(given, weights=weights or part != "gpt2")
     usual, hub_name = _USUAL_NAMES[part]
     root = Path(args.checkpoints_root)
     for name in (configured, configured and Path(configured).name, usual):

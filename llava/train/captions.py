@@ -75,17 +75,21 @@ def check_image_file(file: Path, source: str) -> None:
 
 
 def read_questions(path: Path | None) -> list[str]:
-    """The different questions of an instruction file, without answer formats; in rising order.
+    """The different questions about images of an instruction file, in rising order and without
+    answer formats.
 
     Raises:
-        UserError: not an instruction file.
+        UserError: not an instruction file, or one without images.
     """
     if path is None:
         return [DEFAULT_QUESTION]
     asked = set()
     for entry in read_conversations(path):
-        for question, _ in entry.pairs:
+        # Chats without an image are in LLaVA's mix too, and longer than a caption model can read.
+        for question, _ in entry.pairs if entry.image is not None else ():
             asked.update(tower_questions(question))
+    if not asked:
+        raise UserError(f"{path} has no question about an image: name LLaVA's instructions")
     return sorted(asked)
 
 

@@ -43,9 +43,10 @@ class ImageFeatures:
     def image(self, number: int) -> EncodedImage:
         """One image as the tower gives it, in float32."""
         return EncodedImage(
-            features=torch.from_numpy(self.features[number]).float(),
-            patch_embeds=torch.from_numpy(self.patch_embeds[number]).float(),
-            cls_attention=torch.from_numpy(self.cls_attention[number].copy()),
+            *(
+                torch.from_numpy(array[number].astype(np.float32))  # a copy: the file is read-only
+                for array in (self.features, self.patch_embeds, self.cls_attention)
+            )
         )
 
 

@@ -36,20 +36,20 @@ class Pruner:
         return select_tokens(distances, image.cls_attention, resolved, generator, self.nearest)
 
 
-def check_budgets(budgets: Sequence[int], num_patches: int) -> None:
+def check_budgets(budgets: Sequence[int], num_patches: int, flag: str = "--budgets") -> None:
     """Refuses budgets that drop nothing or do not exist.
 
     Raises:
-        UserError: names the first of them.
+        UserError: names the first of them, and the flag.
     """
     for budget in budgets:
         if not 1 <= budget < num_patches:
             raise UserError(
-                f"--budgets has {budget}: of {num_patches} tokens 1 to {num_patches - 1} can stay "
+                f"{flag} has {budget}: of {num_patches} tokens 1 to {num_patches - 1} can stay "
                 "where something is to be dropped"
             )
     if not budgets:
-        raise UserError("--budgets is empty: name at least one number of tokens to keep")
+        raise UserError(f"{flag} is empty: name at least one number of tokens to keep")
 
 
 def draw(items: Sequence, generator: torch.Generator):

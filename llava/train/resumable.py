@@ -27,7 +27,7 @@ def resumable(
         what: name in the progress bar.
 
     Raises:
-        UserError: the file cannot be written; what is in it stays.
+        UserError: the file cannot be written, what is in it stays then; or a line is damaged.
     """
     results = _complete_lines(path)[:total]
     if len(results) == total:
@@ -59,4 +59,12 @@ def _complete_lines(path: Path) -> list[dict]:
     if len(whole) < len(content):
         with path.open("r+b") as file:
             file.truncate(len(whole))
-    return [json.loads(line) for line in whole.splitlines()]
+    results = []
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            results.append(json.loads(line))
+        except ValueError as error:
+            raise UserError(
+                f"{path}, line {number} is damaged: delete this line and all behind it, or the file"
+            ) from error
+    return results

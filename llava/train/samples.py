@@ -51,8 +51,10 @@ def read_short_questions(path: Path, count: int, seed: int) -> list[ShortQuestio
         seed: decides which, and which part of a question with options the method reads.
 
     Raises:
-        UserError: not such a file, or one without short answers.
+        UserError: not such a file, or one without short answers; or none are wanted.
     """
+    if count < 1:
+        raise UserError(f"--samples is {count}: it must be at least 1")
     found = [
         (entry.image, question, answer)
         for entry in read_conversations(path)
@@ -137,7 +139,7 @@ def load_asked_images(
         UserError: an image is missing, or the budget does not fit.
     """
     seen = load_vision(args)
-    check_budgets([budget], seen.tower.num_patches)
+    check_budgets([budget], seen.tower.num_patches, "--budget")
     names = sorted({sample.image for sample in samples})
     files = [folder / name for name in names]
     for file in files:

@@ -37,6 +37,7 @@ from llava.model.builder import (
 )
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.compensator import MAX_CAPTION_LENGTH, STOP_TEXT
+from llava.model.weights import has_weights
 from llava.train.arguments import TrainArguments
 from llava.train.captions import CaptionPairs, read_caption_pairs, read_questions
 from llava.train.features import ImageFeatures, encode_questions, image_features
@@ -248,7 +249,7 @@ def caption_ids(text: str, tokenizer: GPT2Tokenizer) -> list[int]:
 def new_caption_model(gpt2: Path, embed_dim: int, args: CaptionArguments) -> CaptionModel:
     """GPT-2 with its published weights, or new where the folder has none, and a new mapper."""
     torch.manual_seed(args.seed)
-    if (gpt2 / "model.safetensors").is_file():
+    if has_weights(gpt2):
         gpt = GPT2LMHeadModel.from_pretrained(gpt2, dtype=torch.float32)
     else:
         gpt = GPT2LMHeadModel(GPT2Config(**read_json(gpt2 / "config.json")))
@@ -267,7 +268,7 @@ def train_caption(args: CaptionArguments) -> int:
     questions = read_questions(args.questions and Path(args.questions))
     seen = load_vision(args)
     check_budgets(args.budgets, seen.tower.num_patches)
-    gpt2 = locate_part(args, "gpt2")
+    gpt2 = locate_part(args, "gpt2", weights=True)
     tokenizer = read_bpe(GPT2Tokenizer, gpt2)
     inputs = {"captions": Path(args.captions), "vision_tower": seen.folder}
     identity = {name: hashes_of(path) for name, path in inputs.items()}

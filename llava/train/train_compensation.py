@@ -333,7 +333,8 @@ def train_compensation(args: CompensationArguments) -> int:
     for path, tensors in outputs.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         save_weights(path, tensors)
-        write_record(path.parent, "train_compensation", chosen, list(outputs), inputs, run)
+    folder = Path(args.caption_output).parent
+    write_record(folder, "train_compensation", chosen, list(outputs), inputs, run)
     return 0
 
 

@@ -1,8 +1,10 @@
-"""A toy that is trained once for several tests."""
+"""A toy that is trained once for several tests, and a toy world for the stages."""
 
 import pytest
 import torch
 from toy_stage import train_toy
+
+from llava.mini.training_set import write_training_set
 
 
 @pytest.fixture(autouse=True)
@@ -20,4 +22,12 @@ def undisturbed(tmp_path_factory):
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("undisturbed") / "out"
     train_toy(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """The mini world's training data, a dozen images of it."""
+    folder = tmp_path_factory.mktemp("world")
+    write_training_set(folder, seed=3, images=12, processes=1)
     return folder
