@@ -9,12 +9,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from llava.errors import UserError
+from llava.files import differing, read_json, write_json
 
 Work = Callable[[list[int]], list[dict]]
 
 
 def resumable(
-    path: Path, total: int, batch_size: int, begin: Callable[[], Work], what: str
+    path: Path, total: int, batch_size: int, begin: Callable[[], Work], what: str, settings: dict
 ) -> list[dict]:
     """The results of samples 0 to total - 1, those that a file does not hold yet computed now.
 
@@ -25,10 +26,13 @@ def resumable(
         begin: loads what the work needs, and gives work(numbers) -> results; called only where
             something is left to do.
         what: name in the progress bar.
+        settings: what the results depend on, JSON; kept beside the file.
 
     Raises:
-        UserError: the file cannot be written, what is in it stays then; or a line is damaged.
+        UserError: the file cannot be written, what is in it stays then; it was begun with other
+            settings; or a line is damaged.
     """
+    _check_settings(path, json.loads(json.dumps(settings)))
     results = _complete_lines(path)[:total]
     if len(results) == total:
         return results
@@ -48,6 +52,17 @@ def resumable(
             f"cannot write {path} ({error.strerror}): make room; the same command goes on"
         ) from error
     return results
+
+
+def _check_settings(path: Path, settings: dict) -> None:
+    mark = path.with_suffix(".settings.json")
+    if not mark.is_file():
+        write_json(mark, settings)
+    elif changed := differing(read_json(mark), settings):
+        raise UserError(
+            f"{path} was begun with other settings ({', '.join(changed)}): name another "
+            "--output-dir, or delete it and its settings to begin again"
+        )
 
 
 def _complete_lines(path: Path) -> list[dict]:

@@ -13,7 +13,10 @@ from torch import Tensor
 
 from llava.errors import UserError
 from llava.model.builder import ModelArguments, load_from_arguments, load_vision
+from llava.model.fingerprint import fingerprint
 from llava.model.language_model.llava_llama import LanguageModel
+from llava.model.locate import locate
+from llava.model.weights import weight_files
 from llava.train.captions import check_image_file, tower_questions
 from llava.train.conversations import read_conversations
 from llava.train.features import ImageFeatures, encode_questions, image_features
@@ -156,3 +159,8 @@ def load_asked_images(
 def load_frozen_llm(args: ModelArguments) -> LanguageModel:
     """The LLM with its projector, frozen."""
     return load_from_arguments(dataclasses.replace(args, compensation=False)).language_model
+
+
+def llm_fingerprints(args: ModelArguments) -> list[str]:
+    """Of each file of the LLM's weights; see fingerprint."""
+    return [fingerprint(file) for file in weight_files(locate(args.model_path))]

@@ -42,6 +42,7 @@ from llava.model.compensation.long_clip import LongClipText
 from llava.model.compensation.selector import Selector, selector_text
 from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.llava_arch import Sample
+from llava.model.locate import locate
 from llava.model.parts import Placement
 from llava.train.arguments import TrainArguments
 from llava.train.candidates import KINDS, Candidates, write_candidates
@@ -53,6 +54,7 @@ from llava.train.samples import (
     AskedImages,
     Look,
     ShortQuestion,
+    llm_fingerprints,
     load_asked_images,
     read_short_questions,
 )
@@ -311,7 +313,7 @@ def train_compensation(args: CompensationArguments) -> int:
     inputs = {
         part: locate_part(args, part) for part in ("gpt2", "caption_model", "longclip", "selector")
     }
-    inputs |= {"model": Path(args.model_path) / "config.json", "data": Path(args.data)}
+    inputs |= {"model": locate(args.model_path) / "config.json", "data": Path(args.data)}
     hashes = {name: hashes_of(path) for name, path in inputs.items()}
     answers = resumable(
         run / "answers.jsonl",
@@ -319,6 +321,7 @@ def train_compensation(args: CompensationArguments) -> int:
         args.answer_batch_size,
         lambda: begin_answering(args, asked),
         "full-token answers",
+        dict(seed=args.seed, data=hashes["data"], weights=llm_fingerprints(args)),
     )
     objective = _objective(args, inputs, asked.features.patch_embeds.shape[-1])
     data = CompensationData(asked, [a["answer"] for a in answers], args.budget, args.seed)

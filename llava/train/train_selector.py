@@ -31,6 +31,7 @@ from llava.model.builder import (
 )
 from llava.model.compensation.long_clip import LongClipText
 from llava.model.compensation.selector import Selector, selector_text
+from llava.model.locate import locate
 from llava.train.arguments import TrainArguments
 from llava.train.candidates import write_candidates
 from llava.train.order import stream_seed
@@ -40,6 +41,7 @@ from llava.train.record import hashes_of, save_weights, write_record
 from llava.train.resumable import Work, resumable
 from llava.train.samples import (
     AskedImages,
+    llm_fingerprints,
     load_asked_images,
     load_frozen_llm,
     read_short_questions,
@@ -200,7 +202,7 @@ def train_selector(args: SelectorArguments) -> int:
     asked = load_asked_images(args, samples, Path(args.images), cache, args.budget)
     parts = ("gpt2", "caption_model", "longclip")
     inputs = {part: locate_part(args, part) for part in parts}
-    inputs |= {"model": Path(args.model_path) / "config.json", "data": Path(args.data)}
+    inputs |= {"model": locate(args.model_path) / "config.json", "data": Path(args.data)}
     hashes = {name: hashes_of(path) for name, path in inputs.items()}
     chosen = dict(budget=args.budget, tried=len(samples), inputs=hashes)
     tried = resumable(
@@ -209,6 +211,7 @@ def train_selector(args: SelectorArguments) -> int:
         args.mining_batch_size,
         lambda: begin_trying(args, asked),
         "questions tried",
+        dict(seed=args.seed, budget=args.budget, inputs=hashes, weights=llm_fingerprints(args)),
     )
     mined = [record for record in tried if is_mixed(record)]
     print(f"{len(mined)} of {len(tried)} questions are answered with some captions and not others")

@@ -2,6 +2,7 @@
 
 import resource
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -44,24 +45,38 @@ def test_features_are_the_towers(cache, images, prune_only):
 
 
 class NoTower:
-    """Must not be asked."""
+    """Must not be asked but for its settings."""
 
-    tower = image_processor = None
+    tower = SimpleNamespace(select_layer=-2, patch_post_layernorm=True)
+    image_processor = None
+
+
+class OtherLayer(NoTower):
+    tower = SimpleNamespace(select_layer=-1, patch_post_layernorm=True)
 
 
 def test_features_are_computed_once(cache, images):
     assert len(compute(cache, images, NoTower)) == 5
 
 
-@pytest.mark.parametrize("what", ["tower", "count", "first"])
-def test_a_cache_of_others_is_refused(cache, images, what):
-    identity, others = IDENTITY, images
-    if what == "tower":
-        identity = {"vision_tower": {"model.bin": "456"}}
-    else:
-        others = images[:4] if what == "count" else [images[1], images[0], *images[2:]]
+def test_a_cache_of_another_tower_is_refused(cache, images):
+    with pytest.raises(UserError, match=r"of another tower \(vision_tower\): .*delete it"):
+        compute(cache, images, NoTower, {"vision_tower": {"model.bin": "456"}})
+    with pytest.raises(UserError, match=r"of another tower \(select_layer\): .*delete it"):
+        compute(cache, images, OtherLayer)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [1, 0, 2, 3, 4], [0, 2, 1, 3, 4]])
+def test_a_cache_of_other_images_is_refused(cache, images, order):
     with pytest.raises(UserError, match="are of other images or of another tower .*delete it"):
-        compute(cache, others, NoTower, identity)
+        compute(cache, [images[number] for number in order], NoTower)
+
+
+def test_a_cache_of_images_that_were_made_anew_is_refused(cache, images, tmp_path):
+    for image in images:
+        (tmp_path / image.name).write_bytes(image.read_bytes() + b"\0" * (image == images[2]))
+    with pytest.raises(UserError, match=r"of another tower \(files\)"):
+        compute(cache, sorted(tmp_path.iterdir()), NoTower)
 
 
 def test_half_made_features_are_made_again(cache, images, prune_only, tmp_path):
@@ -77,6 +92,8 @@ def test_a_picture_that_is_none_is_named(images, prune_only, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     with pytest.raises(UserError, match="broken.jpg"):
         compute(tmp_path / "cache", [*images[:1], tmp_path / "broken.jpg"], prune_only)
+    with pytest.raises(UserError, match="cannot read the image .*gone.jpg.*check the folder"):
+        compute(tmp_path / "cache", [*images[:1], tmp_path / "gone.jpg"], prune_only)
     assert not (tmp_path / "cache" / "features.json").exists()
 
 

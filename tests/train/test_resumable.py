@@ -29,8 +29,8 @@ class Squares:
 EXPECTED = [{"square": number**2} for number in range(7)]
 
 
-def run(path, squares, total=7):
-    return resumable(path, total, 3, squares.begin, "squares")
+def run(path, squares, total=7, settings=None):
+    return resumable(path, total, 3, squares.begin, "squares", settings or {"power": 2})
 
 
 def test_everything_is_done_once_and_kept(tmp_path):
@@ -61,6 +61,15 @@ def test_a_torn_last_line_is_made_again(tmp_path, torn):
     assert run(path, squares) == EXPECTED
     assert squares.asked == [[3, 4, 5], [6]]
     assert [json.loads(line) for line in path.read_text().splitlines()] == EXPECTED
+
+
+def test_results_of_other_settings_are_refused(tmp_path):
+    path = tmp_path / "squares.jsonl"
+    run(path, Squares(), total=3)
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"squares.jsonl was begun with other settings \(power\)"):
+        run(path, Squares(), settings={"power": 3})
+    assert path.read_bytes() == before
 
 
 def test_a_damaged_line_is_named(tmp_path):
