@@ -21,31 +21,45 @@ from llava.model.multimodal_encoder.clip_encoder import ClipTower, EncodedImage
 
 _MARK = "features.json"  # written last: without it the arrays are not complete
 _READERS = 4
+_ARRAYS = {"features": np.float16, "patch_embeds": np.float16, "cls_attention": np.float32}
 
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """The tower's outputs for M images of N patches, on disk.
+    """The tower's outputs for M images of N patches, on disk among those of others.
 
     Attributes:
-        features: (M, N, C) float16.
-        patch_embeds: (M, N, P) float16.
-        cls_attention: (M, N) float32.
+        rows: where each of the images stands in the arrays.
+        features: (at least M, N, C) float16.
+        patch_embeds: (at least M, N, P) float16.
+        cls_attention: (at least M, N) float32.
     """
 
+    rows: list[int]
     features: np.ndarray
     patch_embeds: np.ndarray
     cls_attention: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.features)
+        return len(self.rows)
+
+    @property
+    def num_patches(self) -> int:
+        """N."""
+        return self.features.shape[1]
+
+    @property
+    def embed_dim(self) -> int:
+        """P."""
+        return self.patch_embeds.shape[2]
 
     def image(self, number: int) -> EncodedImage:
         """One image as the tower gives it, in float32."""
+        row = self.rows[number]
         return EncodedImage(
-            features=torch.from_numpy(self.features[number]).float(),
-            patch_embeds=torch.from_numpy(self.patch_embeds[number]).float(),
-            cls_attention=torch.from_numpy(self.cls_attention[number].copy()),
+            features=torch.from_numpy(self.features[row].astype(np.float32)),
+            patch_embeds=torch.from_numpy(self.patch_embeds[row].astype(np.float32)),
+            cls_attention=torch.from_numpy(self.cls_attention[row].copy()),
         )
 
 
@@ -59,40 +73,42 @@ def image_features(
 ) -> ImageFeatures:
     """Opens the features of images, computing them first where the folder has none.
 
+    Stages may share a folder: what the first has computed serves all that look at the same images,
+    or at some of them.
+
     Args:
-        folder: of the cache; half-made ones are made again.
+        folder: of the cache; a half-made one is made again.
         images: files, all different.
         tower: on its device.
         processor: images to pixels.
-        identity: what the features depend on besides the images' names (hashes of tower and data).
+        identity: what the features depend on besides the images' names (hashes of the tower).
         batch_size: images at once.
 
     Raises:
         UserError: an image cannot be read, the disk is full, or the cache is of other images or of
             another tower.
     """
-    wanted = identity | {"images": len(images), "first": images[0].name, "last": images[-1].name}
-    if (folder / _MARK).is_file():
-        found = read_json(folder / _MARK)
-        if found != json.loads(json.dumps(wanted)):
-            differing = sorted(k for k in found | wanted if found.get(k) != wanted.get(k))
-            raise UserError(
-                f"the features in {folder} are of other images or of another tower "
-                f"({', '.join(differing)}): name another folder, or delete it"
-            )
-    else:
+    names = [str(image) for image in images]
+    if not (folder / _MARK).is_file():
         folder.mkdir(parents=True, exist_ok=True)
         try:
             _compute(folder, images, tower, processor, batch_size)
-            write_json(folder / _MARK, wanted)
+            write_json(folder / _MARK, {"identity": identity, "images": names})
         except OSError as error:
             raise UserError(
                 f"cannot write features to {folder} ({error.strerror}): make room, and start again"
             ) from error
-    return ImageFeatures(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS))
-
-
-_ARRAYS = {"features": np.float16, "patch_embeds": np.float16, "cls_attention": np.float32}
+    made = read_json(folder / _MARK)
+    places = {name: row for row, name in enumerate(made["images"])}
+    missing = [name for name in names if name not in places]
+    if missing or made["identity"] != json.loads(json.dumps(identity)):
+        what = f"other images (no {missing[0]})" if missing else "another tower"
+        raise UserError(
+            f"the features in {folder} are of {what}: name another folder with --features, or "
+            "delete it"
+        )
+    arrays = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS)
+    return ImageFeatures([places[name] for name in names], *arrays)
 
 
 @torch.inference_mode()

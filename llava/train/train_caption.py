@@ -270,23 +270,23 @@ def train_caption(args: CaptionArguments) -> int:
     gpt2 = locate_part(args, "gpt2")
     tokenizer = read_bpe(GPT2Tokenizer, gpt2)
     inputs = {"captions": Path(args.captions), "vision_tower": seen.folder}
-    identity = {name: hashes_of(path) for name, path in inputs.items()}
+    hashes = {name: hashes_of(path) for name, path in inputs.items()}
     features = image_features(
         Path(args.features or run / "features"),
         pairs.images,
         seen.tower,
         seen.image_processor,
-        identity,
+        {"vision_tower": hashes["vision_tower"]},
     )
     texts = encode_questions(seen.tower, seen.tokenizer, questions)
     pruner = Pruner(texts, seen.text_selection == "nearest")
-    model = new_caption_model(gpt2, features.patch_embeds.shape[-1], args)
+    model = new_caption_model(gpt2, features.embed_dim, args)
     check_vocabulary(tokenizer, model.gpt.config.vocab_size, gpt2)
     data = CaptionData(
         pairs, features, questions, pruner, args.budgets, tokenizer, args.prefix_length
     )
     chosen = dict(budgets=list(args.budgets), prefix_length=args.prefix_length)
-    chosen |= dict(mapper_layers=args.mapper_layers, questions=args.questions, inputs=identity)
+    chosen |= dict(mapper_layers=args.mapper_layers, questions=args.questions, inputs=hashes)
     train("train_caption", CaptionObjective(model), data, args, chosen)
     output = Path(args.output)
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -152,7 +152,7 @@ class ClipObjective(nn.Module):
         self.deep = nn.ModuleDict({name: nn.Linear(shared, n) for name, n in sizes.items()})
 
     def forward(self, batch: ClipBatch) -> dict[str, Tensor]:
-        """Losses summed over images; "phrase_accuracy": patches of objects that find their phrase."""
+        """Losses summed over images; "phrase_accuracy": object patches that find their phrase."""
         clip, vision = self.clip, self.clip.vision_model
         out = vision(batch.pixels, output_hidden_states=True)
         last = vision.post_layernorm(out.last_hidden_state)

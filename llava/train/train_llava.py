@@ -9,6 +9,7 @@ information. The real model gets its LLaVA-1.5 ready-made.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,6 +57,9 @@ class LlavaArguments(TrainArguments, ModelArguments):
         "How often a sequence shows all visual tokens, some, some and a caption, a description in "
         "words instead, nothing.",
         SHARES,
+    )
+    leave_out: Optional[str] = flag(
+        "Leave out questions in which this regular expression is found: hard ones can come later."
     )
     focus: Optional[int] = flag(
         "Show the so many most attended visual tokens in the place of all: the easy part first."
@@ -110,6 +114,7 @@ class LlavaData:
         questions_per_image: questions of one sequence.
         shares: how often each of SIGHTS is shown.
         focus: how many tokens stand for "full"; None for all.
+        leave_out: regular expression of questions that are not asked; None for none.
     """
 
     def __init__(
@@ -123,11 +128,13 @@ class LlavaData:
         questions_per_image: int,
         shares: Sequence[float],
         focus: int | None,
+        leave_out: str | None,
     ) -> None:
         self._conversations = conversations
         # All captions of an image are answers to the request for one.
+        pattern = re.compile(f"^{CAPTION_PROMPT}$" + (f"|{leave_out}" if leave_out else ""))
         self._pairs = [
-            [pair for pair in conversation.pairs if pair[0] != CAPTION_PROMPT]
+            [pair for pair in conversation.pairs if not pattern.search(pair[0])]
             + [(CAPTION_PROMPT, text) for text in texts]
             for conversation, texts in zip(conversations, captions)
         ]
@@ -193,7 +200,7 @@ def train_llava(args: LlavaArguments) -> int:
     seen = load_vision(args)
     features = mini_features(folder, Path(args.features or run / "features"), texts, seen)
     llm, projector = load_llava(source, args.seed)
-    num_patches = features.features.shape[1]
+    num_patches = features.num_patches
     data = LlavaData(
         texts.conversations,
         texts.captions,
@@ -204,10 +211,12 @@ def train_llava(args: LlavaArguments) -> int:
         args.questions_per_image,
         args.shares,
         args.focus,
+        args.leave_out,
     )
     inputs = {"data": folder / "conversations.json", "vision_tower": seen.folder}
     inputs["model"] = source / "model.safetensors"
     chosen = dict(question_share=args.question_share, shares=args.shares, focus=args.focus)
+    chosen |= dict(leave_out=args.leave_out)
     chosen |= dict(questions_per_image=args.questions_per_image)
     chosen |= dict(inputs={name: hashes_of(path) for name, path in inputs.items()})
     objective = LlavaObjective(llm, projector, args.question_share)

@@ -3,9 +3,9 @@
     python -m llava.train.train_projector --model-path ... --data ... --output ... --output-dir ...
 
 Each visual token learns to lie near the words for what is on its patch, in the LLM's own table of
-words. The LLM is frozen, and here still as chance (and mini_llava.start_attention) made it: attention
-that begins by looking for what is like itself then finds a patch by the word for it. The real model
-gets its projector ready-made.
+words. The LLM is frozen, and here still as chance (and mini_llava.start_attention) made it:
+attention that begins by looking for what is like itself then finds a patch by the word for it. The
+real model gets its projector ready-made.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class ProjectorObjective(nn.Module):
         self.register_buffer("length", table.norm(dim=-1).mean())
 
     def forward(self, batch: PatchBatch) -> dict[str, Tensor]:
-        """Squared distance from the mean direction of the true words, objects counting for more than
-        their area; "accuracy": object patches whose four true words are the nearest ones."""
+        """Squared distance from the mean direction of the true words, objects counting for more
+        than their area; "accuracy": object patches whose four true words are the nearest ones."""
         projected = self.projector(batch.features)[batch.clear] / self.length
         words = batch.words[batch.clear]
         wanted = F.normalize(words @ self.target, dim=-1)
@@ -139,7 +139,7 @@ class ProjectorData:
 
 
 def patch_words(things: list[Thing], patch_size: int) -> tuple[Tensor, Tensor]:
-    """(N, W) 1.0 for each of WORDS that is true of a patch, and (N,) bool: whether that is clear."""
+    """(N, W) 1.0 for each of WORDS that is true of a patch; (N,) bool, whether that is clear."""
     labels = patch_labels(things, patch_size)
     words = torch.zeros(len(labels["color"]), len(WORDS))
     words[labels["color"] == NOTHING, 0] = 1

@@ -72,7 +72,7 @@ def begin_trying(args: SelectorArguments, asked: AskedImages) -> Work:
     place = placement(args)
     llm = load_frozen_llm(args)
     packer = Packer(llm.tokenizer)
-    width = asked.features.patch_embeds.shape[-1]
+    width = asked.features.embed_dim
     files = locate_part(args, "gpt2"), locate_part(args, "caption_model")
     caption_model, tokenizer = load_caption_model(*files, width, place)
     caption_model.eval()
