@@ -23,7 +23,8 @@ from transformers import LlamaForCausalLM
 
 from llava.errors import UserError
 from llava.eval.command import run_command
-from llava.mini.language import CAPTION_PROMPT, describe
+from llava.mini.language import CAPTION_PROMPT, describe, statements
+from llava.mini.scene import Thing
 from llava.mini.training_set import read_training_set
 from llava.model.builder import ModelArguments, flag, load_vision, numbers_flag
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
@@ -107,7 +108,7 @@ class LlavaData:
     Args:
         conversations: one an image.
         captions: of each image.
-        descriptions: of each image, the objects of its scene as phrases.
+        scenes: the objects of each image.
         features: of the images.
         budgets: numbers of tokens of pruned images, drawn evenly.
         packer: texts to sequences.
@@ -121,7 +122,7 @@ class LlavaData:
         self,
         conversations: Sequence[Conversation],
         captions: Sequence[list[str]],
-        descriptions: Sequence[list[str]],
+        scenes: Sequence[list[Thing]],
         features: ImageFeatures,
         budgets: Sequence[int],
         packer: Packer,
@@ -131,15 +132,17 @@ class LlavaData:
         leave_out: str | None,
     ) -> None:
         self._conversations = conversations
-        # All captions of an image are answers to the request for one.
+        # All captions of an image are answers to the request for one; statements teach by their
+        # words, which are predicted too.
         pattern = re.compile(f"^{CAPTION_PROMPT}$" + (f"|{leave_out}" if leave_out else ""))
         self._pairs = [
             [pair for pair in conversation.pairs if not pattern.search(pair[0])]
             + [(CAPTION_PROMPT, text) for text in texts]
-            for conversation, texts in zip(conversations, captions)
+            + statements(things)
+            for conversation, texts, things in zip(conversations, captions, scenes)
         ]
         self._captions = captions
-        self._descriptions = descriptions
+        self._scenes = scenes
         self._features = features
         self._shares = torch.tensor(shares)
         self._focus = focus
@@ -186,7 +189,7 @@ class LlavaData:
             return draw(self._captions[index], generator)
         if sight != "described":
             return None
-        phrases = self._descriptions[index]
+        phrases = [describe(thing) for thing in self._scenes[index]]
         order = torch.randperm(len(phrases), generator=generator).tolist()
         return " and ".join(phrases[i] for i in order) + "."
 
@@ -204,7 +207,7 @@ def train_llava(args: LlavaArguments) -> int:
     data = LlavaData(
         texts.conversations,
         texts.captions,
-        [[describe(thing) for thing in things] for things in texts.scenes],
+        texts.scenes,
         features,
         [max(1, num_patches // part) for part in (16, 16, 8, 4)],
         Packer(LlamaTokenizer(source)),
