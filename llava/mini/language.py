@@ -218,6 +218,16 @@ def statements(things: Sequence[Thing]) -> list[tuple[str, str]]:
     return pairs
 
 
+def letter_exercise(generator: np.random.Generator) -> tuple[str, str]:
+    """Which letter an option has: the second half of every multiple choice, without the first."""
+    words = list(ATTRIBUTES[_pick(generator, tuple(ATTRIBUTES))])
+    options = generator.permutation(words)[:4].tolist()
+    place = int(generator.integers(len(options)))
+    lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, options)]
+    text = "\n".join([f"Which letter is {options[place]}?", *lines])
+    return text + OPTION_LETTER_SUFFIX, LETTERS[place]
+
+
 def choice(fact: Fact, generator: np.random.Generator, size: int = 4) -> Choice:
     """A fact as multiple choice, the right answer at a random place."""
     wrong = min(size - 1, len(fact.others))

@@ -37,6 +37,7 @@ from llava.model.builder import (
 )
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.compensator import MAX_CAPTION_LENGTH, STOP_TEXT
+from llava.model.weights import has_weights
 from llava.train.arguments import TrainArguments
 from llava.train.captions import CaptionPairs, read_caption_pairs, read_questions
 from llava.train.features import ImageFeatures, encode_questions, image_features
@@ -57,7 +58,7 @@ class CaptionArguments(TrainArguments, ModelArguments):
         "LLaVA's instructions, from which questions are drawn. Default: one general question."
     )
     features: Optional[str] = flag(
-        "Folder that keeps the tower's outputs for all images (0.9 MiB an image for CLIP-L/336). "
+        "Folder that keeps the tower's outputs for all images (2 MiB an image for CLIP-L/336). "
         "Default: features, in the output folder."
     )
     output: Optional[str] = flag("Where the caption model goes: a .pt file.")
@@ -248,9 +249,10 @@ def caption_ids(text: str, tokenizer: GPT2Tokenizer) -> list[int]:
 def new_caption_model(gpt2: Path, embed_dim: int, args: CaptionArguments) -> CaptionModel:
     """GPT-2 with its published weights, or new where the folder has none, and a new mapper."""
     torch.manual_seed(args.seed)
-    if (gpt2 / "model.safetensors").is_file():
+    if has_weights(gpt2):
         gpt = GPT2LMHeadModel.from_pretrained(gpt2, dtype=torch.float32)
     else:
+        print(f"{gpt2} has no weights: GPT-2 starts from nothing", file=sys.stderr)
         gpt = GPT2LMHeadModel(GPT2Config(**read_json(gpt2 / "config.json")))
     model = CaptionModel(gpt, embed_dim, args.prefix_length, args.mapper_layers)
     with torch.no_grad():

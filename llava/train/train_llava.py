@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,7 +24,7 @@ from transformers import LlamaForCausalLM
 
 from llava.errors import UserError
 from llava.eval.command import run_command
-from llava.mini.language import CAPTION_PROMPT, describe, statements
+from llava.mini.language import CAPTION_PROMPT, describe, letter_exercise, statements
 from llava.mini.scene import Thing
 from llava.mini.training_set import read_training_set
 from llava.model.builder import ModelArguments, flag, load_vision, numbers_flag
@@ -62,6 +63,7 @@ class LlavaArguments(TrainArguments, ModelArguments):
     leave_out: Optional[str] = flag(
         "Leave out questions in which this regular expression is found: hard ones can come later."
     )
+    exercises: int = flag("Exercises in finding an option's letter, in every sequence.", 2)
     focus: Optional[int] = flag(
         "Show the so many most attended visual tokens in the place of all: the easy part first."
     )
@@ -116,6 +118,7 @@ class LlavaData:
         shares: how often each of SIGHTS is shown.
         focus: how many tokens stand for "full"; None for all.
         leave_out: regular expression of questions that are not asked; None for none.
+        exercises: letter exercises in every sequence.
     """
 
     def __init__(
@@ -130,6 +133,7 @@ class LlavaData:
         shares: Sequence[float],
         focus: int | None,
         leave_out: str | None,
+        exercises: int,
     ) -> None:
         self._conversations = conversations
         # All captions of an image are answers to the request for one; statements teach by their
@@ -141,6 +145,7 @@ class LlavaData:
             + statements(things)
             for conversation, texts, things in zip(conversations, captions, scenes)
         ]
+        self._exercises = exercises
         self._captions = captions
         self._scenes = scenes
         self._features = features
@@ -163,6 +168,7 @@ class LlavaData:
             seen = self._look(index, sight, generator)
             hint = self._hint(index, sight, generator)
             chosen = [pairs[i] for i in order.tolist()]
+            chosen += [self._letter_exercise(generator) for _ in range(self._exercises)]
             sequences.append(self._packer.pack(chosen, len(seen), hint))
             features.append(seen)
         return collate(sequences, features)
@@ -170,6 +176,10 @@ class LlavaData:
     def describe(self, indices: list[int]) -> str:
         """The entries of a batch."""
         return ", ".join(self._conversations[index].id for index in indices)
+
+    def _letter_exercise(self, generator: torch.Generator) -> tuple[str, str]:
+        seed = int(torch.randint(2**31, (1,), generator=generator))
+        return letter_exercise(np.random.default_rng(seed))
 
     def _look(self, index: int, sight: str, generator: torch.Generator) -> Tensor:
         """The visual tokens (K, C) that are shown."""
@@ -215,11 +225,12 @@ def train_llava(args: LlavaArguments) -> int:
         args.shares,
         args.focus,
         args.leave_out,
+        args.exercises,
     )
     inputs = {"data": folder / "conversations.json", "vision_tower": seen.folder}
     inputs["model"] = source / "model.safetensors"
     chosen = dict(question_share=args.question_share, shares=args.shares, focus=args.focus)
-    chosen |= dict(leave_out=args.leave_out)
+    chosen |= dict(leave_out=args.leave_out, exercises=args.exercises)
     chosen |= dict(questions_per_image=args.questions_per_image)
     chosen |= dict(inputs={name: hashes_of(path) for name, path in inputs.items()})
     objective = LlavaObjective(llm, projector, args.question_share)

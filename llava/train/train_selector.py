@@ -81,7 +81,7 @@ def begin_trying(args: SelectorArguments, asked: AskedImages) -> Work:
         samples = [asked.samples[number] for number in numbers]
         seeds = [stream_seed(args.seed, "mining", number) for number in numbers]
         looks = [asked.look(n, args.budget, seed) for n, seed in zip(numbers, seeds)]
-        dropped = [look.dropped.to(place.device) for look in looks]
+        dropped = [look.dropped.to(place.device, place.dtype) for look in looks]
         questions = [sample.tower_question for sample in samples]
         found = write_candidates(caption_model, tokenizer, dropped, questions, "sampled", seeds)
         readings = [
