@@ -51,11 +51,6 @@ def read_json(path: Path) -> dict:
     return value
 
 
-def differing(found: dict, wanted: dict) -> list[str]:
-    """The keys that do not have the same value in both, in rising order."""
-    return sorted(key for key in found | wanted if found.get(key) != wanted.get(key))
-
-
 def check_target(path: Path) -> None:
     """Refuses a place where no file can be written.
 

@@ -203,6 +203,31 @@ def _offset(a: Thing, b: Thing, direction: str) -> float:
     ]
 
 
+def statements(things: Sequence[Thing]) -> list[tuple[str, str]]:
+    """True statements about all objects that go by their shape or their colour alone, as questions:
+    word after word they say what can be seen, the name first."""
+    shapes = Counter(thing.shape for thing in things)
+    colors = Counter(thing.color for thing in things)
+    pairs = []
+    for thing in things:
+        rest = f"{thing.size} and in the {thing.place}. True?"
+        if shapes[thing.shape] == 1:
+            pairs.append((f"The {thing.shape} is {thing.color}, {rest}", "yes"))
+        if colors[thing.color] == 1:
+            pairs.append((f"The {thing.color} object is {_a(thing.shape)}, {rest}", "yes"))
+    return pairs
+
+
+def letter_exercise(generator: np.random.Generator) -> tuple[str, str]:
+    """Which letter an option has: the second half of every multiple choice, without the first."""
+    words = list(ATTRIBUTES[_pick(generator, tuple(ATTRIBUTES))])
+    options = generator.permutation(words)[:4].tolist()
+    place = int(generator.integers(len(options)))
+    lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, options)]
+    text = "\n".join([f"Which letter is {options[place]}?", *lines])
+    return text + OPTION_LETTER_SUFFIX, LETTERS[place]
+
+
 def choice(fact: Fact, generator: np.random.Generator, size: int = 4) -> Choice:
     """A fact as multiple choice, the right answer at a random place."""
     wrong = min(size - 1, len(fact.others))

@@ -1,4 +1,4 @@
-"""Tokenizers of the mini model, in the files of the real ones, learnt from the mini world."""
+"""Tokenizers of the mini model, in the real ones' files, learnt from the mini world's text."""
 
 from __future__ import annotations
 

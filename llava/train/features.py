@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,38 +15,51 @@ from tqdm import tqdm
 from transformers import CLIPImageProcessorPil
 
 from llava.errors import UserError
-from llava.files import differing, read_json, write_json
+from llava.files import read_json, write_json
 from llava.mm_utils import load_image, process_images
 from llava.model.multimodal_encoder.clip_encoder import ClipTower, EncodedImage
 
 _MARK = "features.json"  # written last: without it the arrays are not complete
 _READERS = 4
+_ARRAYS = {"features": np.float16, "patch_embeds": np.float16, "cls_attention": np.float32}
 
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """The tower's outputs for M images of N patches, on disk.
+    """The tower's outputs for M images of N patches, on disk among those of others.
 
     Attributes:
-        features: (M, N, C) float16.
-        patch_embeds: (M, N, P) float16.
-        cls_attention: (M, N) float32.
+        rows: where each of the images stands in the arrays.
+        features: (at least M, N, C) float16.
+        patch_embeds: (at least M, N, P) float16.
+        cls_attention: (at least M, N) float32.
     """
 
+    rows: list[int]
     features: np.ndarray
     patch_embeds: np.ndarray
     cls_attention: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.features)
+        return len(self.rows)
+
+    @property
+    def num_patches(self) -> int:
+        """N."""
+        return self.features.shape[1]
+
+    @property
+    def embed_dim(self) -> int:
+        """P."""
+        return self.patch_embeds.shape[2]
 
     def image(self, number: int) -> EncodedImage:
         """One image as the tower gives it, in float32."""
+        row = self.rows[number]
         return EncodedImage(
-            *(
-                torch.from_numpy(array[number].astype(np.float32))  # a copy: the file is read-only
-                for array in (self.features, self.patch_embeds, self.cls_attention)
-            )
+            features=torch.from_numpy(self.features[row].astype(np.float32)),
+            patch_embeds=torch.from_numpy(self.patch_embeds[row].astype(np.float32)),
+            cls_attention=torch.from_numpy(self.cls_attention[row].copy()),
         )
 
 
@@ -61,53 +73,42 @@ def image_features(
 ) -> ImageFeatures:
     """Opens the features of images, computing them first where the folder has none.
 
+    Stages may share a folder: what the first has computed serves all that look at the same images,
+    or at some of them.
+
     Args:
-        folder: of the cache; half-made ones are made again.
+        folder: of the cache; a half-made one is made again.
         images: files, all different.
         tower: on its device.
         processor: images to pixels.
-        identity: what the features depend on besides the images' names (hashes of tower and data).
+        identity: what the features depend on besides the images' names (hashes of the tower).
         batch_size: images at once.
 
     Raises:
         UserError: an image cannot be read, the disk is full, or the cache is of other images or of
             another tower.
     """
-    wanted = identity | {"images": len(images), "first": images[0].name, "last": images[-1].name}
-    wanted |= {"files": _list_hash(images), "select_layer": tower.select_layer}
-    wanted |= {"patch_post_layernorm": tower.patch_post_layernorm}
-    wanted = json.loads(json.dumps(wanted))
-    if (folder / _MARK).is_file():
-        if changed := differing(read_json(folder / _MARK), wanted):
-            raise UserError(
-                f"the features in {folder} are of other images or of another tower "
-                f"({', '.join(changed)}): name another folder, or delete it"
-            )
-    else:
+    names = [str(image) for image in images]
+    if not (folder / _MARK).is_file():
         folder.mkdir(parents=True, exist_ok=True)
         try:
             _compute(folder, images, tower, processor, batch_size)
-            write_json(folder / _MARK, wanted)
+            write_json(folder / _MARK, {"identity": identity, "images": names})
         except OSError as error:
             raise UserError(
                 f"cannot write features to {folder} ({error.strerror}): make room, and start again"
             ) from error
-    return ImageFeatures(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS))
-
-
-def _list_hash(images: Sequence[Path]) -> str:
-    """Tells lists of images apart by names and sizes, without reading a hundred thousand files."""
-    try:
-        lines = [f"{image.name} {image.stat().st_size}\n" for image in images]
-    except OSError as error:
+    made = read_json(folder / _MARK)
+    places = {name: row for row, name in enumerate(made["images"])}
+    missing = [name for name in names if name not in places]
+    if missing or made["identity"] != json.loads(json.dumps(identity)):
+        what = f"other images (no {missing[0]})" if missing else "another tower"
         raise UserError(
-            f"cannot read the image {error.filename} ({error.strerror}): check the folder of the "
-            "images"
-        ) from error
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-_ARRAYS = {"features": np.float16, "patch_embeds": np.float16, "cls_attention": np.float32}
+            f"the features in {folder} are of {what}: name another folder with --features, or "
+            "delete it"
+        )
+    arrays = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS)
+    return ImageFeatures([places[name] for name in names], *arrays)
 
 
 @torch.inference_mode()

@@ -24,9 +24,9 @@ INITIAL_STD = 0.08  # Llama's usual 0.02 stands still for minutes at this width
 def start_attention(llm: LlamaForCausalLM, seed: int) -> None:
     """Gives a Llama its first weights.
 
-    Its attention starts by looking for what is like itself (keys = queries) and copying it
-    (output = transposed values): looking things up is all that it will do, and chance takes long to
-    find that.
+    Its attention starts by looking for what is like itself (keys = queries) and copying it (output
+    = transposed values): looking things up is all that it will do, and chance takes long to find
+    that.
     """
     torch.manual_seed(seed)
     with torch.no_grad():

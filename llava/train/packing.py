@@ -170,6 +170,6 @@ def run_llm(llm: LlamaForCausalLM, projector: nn.Module, batch: PackedBatch) -> 
 
 
 def predict(llm: LlamaForCausalLM, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (tokens, V) float32 where labels (B, L) are not IGNORED, and those labels."""
+    """Logits (tokens, V) float32 where labels (B, L) are not IGNORED, and these labels."""
     wanted = labels != IGNORED
     return llm.lm_head(hidden[wanted]).float(), labels[wanted]

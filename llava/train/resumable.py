@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from llava.errors import UserError
-from llava.files import differing, read_json, write_json
+from llava.files import read_json, write_json
 
 Work = Callable[[list[int]], list[dict]]
 
@@ -58,7 +58,9 @@ def _check_settings(path: Path, settings: dict) -> None:
     mark = path.with_suffix(".settings.json")
     if not mark.is_file():
         write_json(mark, settings)
-    elif changed := differing(read_json(mark), settings):
+    before = read_json(mark)
+    changed = sorted(k for k in before | settings if before.get(k) != settings.get(k))
+    if changed:
         raise UserError(
             f"{path} was begun with other settings ({', '.join(changed)}): name another "
             "--output-dir, or delete it and its settings to begin again"

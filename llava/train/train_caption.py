@@ -58,7 +58,7 @@ class CaptionArguments(TrainArguments, ModelArguments):
         "LLaVA's instructions, from which questions are drawn. Default: one general question."
     )
     features: Optional[str] = flag(
-        "Folder that keeps the tower's outputs for all images (0.9 MiB an image for CLIP-L/336). "
+        "Folder that keeps the tower's outputs for all images (2 MiB an image for CLIP-L/336). "
         "Default: features, in the output folder."
     )
     output: Optional[str] = flag("Where the caption model goes: a .pt file.")
@@ -252,6 +252,7 @@ def new_caption_model(gpt2: Path, embed_dim: int, args: CaptionArguments) -> Cap
     if has_weights(gpt2):
         gpt = GPT2LMHeadModel.from_pretrained(gpt2, dtype=torch.float32)
     else:
+        print(f"{gpt2} has no weights: GPT-2 starts from nothing", file=sys.stderr)
         gpt = GPT2LMHeadModel(GPT2Config(**read_json(gpt2 / "config.json")))
     model = CaptionModel(gpt, embed_dim, args.prefix_length, args.mapper_layers)
     with torch.no_grad():
@@ -271,23 +272,23 @@ def train_caption(args: CaptionArguments) -> int:
     gpt2 = locate_part(args, "gpt2", weights=True)
     tokenizer = read_bpe(GPT2Tokenizer, gpt2)
     inputs = {"captions": Path(args.captions), "vision_tower": seen.folder}
-    identity = {name: hashes_of(path) for name, path in inputs.items()}
+    hashes = {name: hashes_of(path) for name, path in inputs.items()}
     features = image_features(
         Path(args.features or run / "features"),
         pairs.images,
         seen.tower,
         seen.image_processor,
-        identity,
+        {"vision_tower": hashes["vision_tower"]},
     )
     texts = encode_questions(seen.tower, seen.tokenizer, questions)
     pruner = Pruner(texts, seen.text_selection == "nearest")
-    model = new_caption_model(gpt2, features.patch_embeds.shape[-1], args)
+    model = new_caption_model(gpt2, features.embed_dim, args)
     check_vocabulary(tokenizer, model.gpt.config.vocab_size, gpt2)
     data = CaptionData(
         pairs, features, questions, pruner, args.budgets, tokenizer, args.prefix_length
     )
     chosen = dict(budgets=list(args.budgets), prefix_length=args.prefix_length)
-    chosen |= dict(mapper_layers=args.mapper_layers, questions=args.questions, inputs=identity)
+    chosen |= dict(mapper_layers=args.mapper_layers, questions=args.questions, inputs=hashes)
     train("train_caption", CaptionObjective(model), data, args, chosen)
     output = Path(args.output)
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -323,7 +323,7 @@ def train_compensation(args: CompensationArguments) -> int:
         "full-token answers",
         dict(seed=args.seed, data=hashes["data"], weights=llm_fingerprints(args)),
     )
-    objective = _objective(args, inputs, asked.features.patch_embeds.shape[-1])
+    objective = _objective(args, inputs, asked.features.embed_dim)
     data = CompensationData(asked, [a["answer"] for a in answers], args.budget, args.seed)
     chosen = dict(budget=args.budget, candidates=args.candidates, margins=args.margins)
     chosen |= dict(samples_drawn=len(samples), inputs=hashes)

@@ -9,12 +9,14 @@ information. The real model gets its LLaVA-1.5 ready-made.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,7 +24,8 @@ from transformers import LlamaForCausalLM
 
 from llava.errors import UserError
 from llava.eval.command import run_command
-from llava.mini.language import CAPTION_PROMPT, describe
+from llava.mini.language import CAPTION_PROMPT, describe, letter_exercise, statements
+from llava.mini.scene import Thing
 from llava.mini.training_set import read_training_set
 from llava.model.builder import ModelArguments, flag, load_vision, numbers_flag
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
@@ -57,6 +60,10 @@ class LlavaArguments(TrainArguments, ModelArguments):
         "words instead, nothing.",
         SHARES,
     )
+    leave_out: Optional[str] = flag(
+        "Leave out questions in which this regular expression is found: hard ones can come later."
+    )
+    exercises: int = flag("Exercises in finding an option's letter, in every sequence.", 2)
     focus: Optional[int] = flag(
         "Show the so many most attended visual tokens in the place of all: the easy part first."
     )
@@ -103,36 +110,44 @@ class LlavaData:
     Args:
         conversations: one an image.
         captions: of each image.
-        descriptions: of each image, the objects of its scene as phrases.
+        scenes: the objects of each image.
         features: of the images.
         budgets: numbers of tokens of pruned images, drawn evenly.
         packer: texts to sequences.
         questions_per_image: questions of one sequence.
         shares: how often each of SIGHTS is shown.
         focus: how many tokens stand for "full"; None for all.
+        leave_out: regular expression of questions that are not asked; None for none.
+        exercises: letter exercises in every sequence.
     """
 
     def __init__(
         self,
         conversations: Sequence[Conversation],
         captions: Sequence[list[str]],
-        descriptions: Sequence[list[str]],
+        scenes: Sequence[list[Thing]],
         features: ImageFeatures,
         budgets: Sequence[int],
         packer: Packer,
         questions_per_image: int,
         shares: Sequence[float],
         focus: int | None,
+        leave_out: str | None,
+        exercises: int,
     ) -> None:
         self._conversations = conversations
-        # All captions of an image are answers to the request for one.
+        # All captions of an image are answers to the request for one; statements teach by their
+        # words, which are predicted too.
+        pattern = re.compile(f"^{CAPTION_PROMPT}$" + (f"|{leave_out}" if leave_out else ""))
         self._pairs = [
-            [pair for pair in conversation.pairs if pair[0] != CAPTION_PROMPT]
+            [pair for pair in conversation.pairs if not pattern.search(pair[0])]
             + [(CAPTION_PROMPT, text) for text in texts]
-            for conversation, texts in zip(conversations, captions)
+            + statements(things)
+            for conversation, texts, things in zip(conversations, captions, scenes)
         ]
+        self._exercises = exercises
         self._captions = captions
-        self._descriptions = descriptions
+        self._scenes = scenes
         self._features = features
         self._shares = torch.tensor(shares)
         self._focus = focus
@@ -153,6 +168,7 @@ class LlavaData:
             seen = self._look(index, sight, generator)
             hint = self._hint(index, sight, generator)
             chosen = [pairs[i] for i in order.tolist()]
+            chosen += [self._letter_exercise(generator) for _ in range(self._exercises)]
             sequences.append(self._packer.pack(chosen, len(seen), hint))
             features.append(seen)
         return collate(sequences, features)
@@ -160,6 +176,10 @@ class LlavaData:
     def describe(self, indices: list[int]) -> str:
         """The entries of a batch."""
         return ", ".join(self._conversations[index].id for index in indices)
+
+    def _letter_exercise(self, generator: torch.Generator) -> tuple[str, str]:
+        seed = int(torch.randint(2**31, (1,), generator=generator))
+        return letter_exercise(np.random.default_rng(seed))
 
     def _look(self, index: int, sight: str, generator: torch.Generator) -> Tensor:
         """The visual tokens (K, C) that are shown."""
@@ -179,7 +199,7 @@ class LlavaData:
             return draw(self._captions[index], generator)
         if sight != "described":
             return None
-        phrases = self._descriptions[index]
+        phrases = [describe(thing) for thing in self._scenes[index]]
         order = torch.randperm(len(phrases), generator=generator).tolist()
         return " and ".join(phrases[i] for i in order) + "."
 
@@ -193,21 +213,24 @@ def train_llava(args: LlavaArguments) -> int:
     seen = load_vision(args)
     features = mini_features(folder, Path(args.features or run / "features"), texts, seen)
     llm, projector = load_llava(source, args.seed)
-    num_patches = features.features.shape[1]
+    num_patches = features.num_patches
     data = LlavaData(
         texts.conversations,
         texts.captions,
-        [[describe(thing) for thing in things] for things in texts.scenes],
+        texts.scenes,
         features,
         [max(1, num_patches // part) for part in (16, 16, 8, 4)],
         Packer(LlamaTokenizer(source)),
         args.questions_per_image,
         args.shares,
         args.focus,
+        args.leave_out,
+        args.exercises,
     )
     inputs = {"data": folder / "conversations.json", "vision_tower": seen.folder}
     inputs["model"] = source / "model.safetensors"
     chosen = dict(question_share=args.question_share, shares=args.shares, focus=args.focus)
+    chosen |= dict(leave_out=args.leave_out, exercises=args.exercises)
     chosen |= dict(questions_per_image=args.questions_per_image)
     chosen |= dict(inputs={name: hashes_of(path) for name, path in inputs.items()})
     objective = LlavaObjective(llm, projector, args.question_share)

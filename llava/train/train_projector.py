@@ -139,7 +139,7 @@ class ProjectorData:
 
 
 def patch_words(things: list[Thing], patch_size: int) -> tuple[Tensor, Tensor]:
-    """(N, W) 1.0 for each of WORDS that is true of a patch; (N,) bool: whether that is clear."""
+    """(N, W) 1.0 for each of WORDS that is true of a patch; (N,) bool, whether that is clear."""
     labels = patch_labels(things, patch_size)
     words = torch.zeros(len(labels["color"]), len(WORDS))
     words[labels["color"] == NOTHING, 0] = 1

@@ -74,7 +74,7 @@ def begin_trying(args: SelectorArguments, asked: AskedImages) -> Work:
     place = placement(args)
     llm = load_frozen_llm(args)
     packer = Packer(llm.tokenizer)
-    width = asked.features.patch_embeds.shape[-1]
+    width = asked.features.embed_dim
     files = locate_part(args, "gpt2"), locate_part(args, "caption_model")
     caption_model, tokenizer = load_caption_model(*files, width, place)
     caption_model.eval()
@@ -83,7 +83,7 @@ def begin_trying(args: SelectorArguments, asked: AskedImages) -> Work:
         samples = [asked.samples[number] for number in numbers]
         seeds = [stream_seed(args.seed, "mining", number) for number in numbers]
         looks = [asked.look(n, args.budget, seed) for n, seed in zip(numbers, seeds)]
-        dropped = [look.dropped.to(place.device) for look in looks]
+        dropped = [look.dropped.to(place.device, place.dtype) for look in looks]
         questions = [sample.tower_question for sample in samples]
         found = write_candidates(caption_model, tokenizer, dropped, questions, "sampled", seeds)
         readings = [

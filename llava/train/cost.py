@@ -1,0 +1,303 @@
+"""What training on LLaVA-1.5-7B takes, computed: ``python -m llava.train.cost`` prints a table.
+
+No GPU was at hand: no stage's time or memory is measured. Memory follows from shapes. Time is the
+longest of arithmetic (operations over a card's peak times UTILISATION), of memory (weights that a
+step reads over the card's bandwidth) and of Python (LAYER_SECONDS), with what the CPU does added.
+Searches and answers are as long as they may get, which bounds their time from above.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+UTILISATION = 0.35  # share of a card's dense bfloat16 peak that matrices of these sizes reach
+LAYER_SECONDS = 5e-4  # Python to start one layer's kernels; what small steps wait for
+RESERVE = 1.0e9  # bytes: CUDA's context, its libraries, gaps between tensors
+DISK = 2.0e9  # bytes a second, an NVMe
+CORES = 8
+# Seconds of one CPU core: the only figures that were timed, once, on a Xeon that was busy too.
+IMAGE_SECONDS = 0.0115  # read and preprocess a JPEG of 640 x 480
+COLLATE_SECONDS = 0.0016  # float32 of an image's features, and ACCM's choice among them
+SORT_SECONDS = 0.0044  # sort GPT-2's vocabulary, for nucleus and top-k
+DRAW_SECONDS = 0.0013  # draw one token from it
+
+BF16, FLOAT32 = 2, 4  # bytes
+TRAINED = 4 * FLOAT32  # bytes: a weight, its gradient, AdamW's two moments
+# Bytes kept for the backward pass in bfloat16, per token, layer and unit of width
+# (arXiv 2205.05198), without the attention matrix, which fused attention does not keep.
+ACTIVATION = 34
+GPT2_GELU = 64  # more of them: GPT-2's GELU is four float32 tensors of four times the width
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A transformer.
+
+    Attributes:
+        width: of a token.
+        layers: how many.
+        mlp: inner width of the feed-forward part.
+        vocabulary: rows of the embedding table.
+        positions: rows of the position table.
+        gated: Llama's feed-forward part of three matrices, and an output table of its own.
+    """
+
+    width: int
+    layers: int
+    mlp: int
+    vocabulary: int = 0
+    positions: int = 0
+    gated: bool = False
+
+    @property
+    def matrices(self) -> int:
+        """Parameters of the layers; biases and norms, below 0.2%, are left out."""
+        feed_forward = (3 if self.gated else 2) * self.width * self.mlp
+        return self.layers * (4 * self.width**2 + feed_forward)
+
+    @property
+    def parameters(self) -> int:
+        """All of them, tables included."""
+        tables = 2 if self.gated else 1
+        return self.matrices + (tables * self.vocabulary + self.positions) * self.width
+
+    def operations(self, tokens: float, predicted: float = 0) -> float:
+        """Of a forward pass over one sequence; a multiply-add is two.
+
+        Args:
+            tokens: of the sequence; each is taken to see all of them.
+            predicted: tokens whose successors are predicted.
+        """
+        attention = 4 * tokens**2 * self.width * self.layers
+        return 2 * self.matrices * tokens + attention + 2 * predicted * self.vocabulary * self.width
+
+    def cache_bytes(self, tokens: int) -> int:
+        """Keys and values of a sequence, bfloat16."""
+        return 2 * self.layers * self.width * tokens * BF16
+
+    def activation_bytes(self, tokens: int, more: int = 0) -> int:
+        """What the backward pass of a sequence needs; more: bytes beyond ACTIVATION."""
+        return tokens * self.layers * self.width * (ACTIVATION + more)
+
+
+LLAMA = Shape(4096, 32, 11008, vocabulary=32000, gated=True)
+VISION = Shape(1024, 24, 4096, positions=577)
+TEXT = Shape(768, 12, 3072, vocabulary=49408, positions=77)
+LONG_CLIP = Shape(768, 12, 3072, vocabulary=49408, positions=248)
+GPT2 = Shape(768, 12, 3072, vocabulary=50257, positions=1024)
+MAPPER = Shape(768, 4, 1536)
+SELECTOR = Shape(768, 4, 1536)
+PROJECTOR = 1024 * 4096 + 4096**2
+
+PATCHES, WIDTHS = 576, 1024 + 768  # what the tower's outputs take on disk, float16
+KEPT = 36  # visual tokens in stages 2 and 3
+QUESTION, PREFIX, CAPTION = 15, 20, 12  # tokens for GPT-2
+PROMPT, HINT, ANSWER = 60, 15, 3  # tokens for the LLM
+MAX_CAPTION, MAX_ANSWER, CANDIDATES = 67, 16, 3
+
+IMAGES, CAPTIONS, EPOCHS, CAPTION_BATCH = 118_287, 591_753, 10, 40
+QUESTIONS, TRIED_AT_ONCE, BATCH = 100_000, 32, 4
+
+
+@dataclass(frozen=True)
+class Card:
+    """A GPU.
+
+    Attributes:
+        name: as it is sold.
+        operations: a second, dense bfloat16, at its peak.
+        bandwidth: bytes a second.
+    """
+
+    name: str
+    operations: float
+    bandwidth: float
+
+    def pass_seconds(self, operations: float, layers: int) -> float:
+        """One pass (or several, their layers together) over a batch."""
+        return max(operations / (UTILISATION * self.operations), layers * LAYER_SECONDS)
+
+    def decode_seconds(self, shape: Shape, steps: int, cached: float, weight: int = BF16) -> float:
+        """Steps of one token each.
+
+        Args:
+            shape: of the decoder.
+            steps: how many.
+            cached: bytes of keys and values that a step reads.
+            weight: bytes of one.
+        """
+        read = (weight * shape.parameters + cached) / self.bandwidth
+        return steps * max(read, shape.layers * LAYER_SECONDS)
+
+
+CARDS = (Card("RTX 4090, 24 GB", 165e12, 1.0e12), Card("A100, 80 GB", 312e12, 2.0e12))
+SMALL_CARD = 24e9  # bytes
+
+
+@dataclass(frozen=True)
+class Work:
+    """A part of a stage on a card.
+
+    Attributes:
+        name: stage and part.
+        bytes: that the card needs at most.
+        parts: what takes how many seconds, one after the other.
+    """
+
+    name: str
+    bytes: float
+    parts: Mapping[str, float]
+
+    @property
+    def seconds(self) -> float:
+        """All parts."""
+        return sum(self.parts.values())
+
+
+def look(card: Card, stage: str, images: int) -> Work:
+    """CLIP over images, 64 at once: its outputs go to the disk."""
+    hidden = 64 * VISION.positions * VISION.width * BF16
+    memory = clip_bytes() + (VISION.layers + 1 + 2 * 4) * hidden + RESERVE
+    parts = {
+        "CLIP": card.pass_seconds(images * VISION.operations(VISION.positions), 0),
+        "preprocessing (CPU)": images * IMAGE_SECONDS,
+        "disk": images * feature_bytes() / DISK,
+    }
+    return Work(f"{stage}: the tower's outputs", memory, parts)
+
+
+def learn_captions(card: Card) -> Work:
+    """Stage 1, in bfloat16. A thread makes the next batch meanwhile; each is padded to its longest
+    sample, nearly always one of the smallest budget."""
+    steps = CAPTIONS * EPOCHS / CAPTION_BATCH
+    read, written = PATCHES - 18 + PREFIX, QUESTION + PREFIX + CAPTION
+    each = MAPPER.operations(read) + GPT2.operations(written, CAPTION)
+    backward = 3  # forward, and two like it backward
+    gpu = card.pass_seconds(
+        backward * CAPTION_BATCH * each, backward * (MAPPER.layers + GPT2.layers)
+    )
+    batch = CAPTION_BATCH * (COLLATE_SECONDS + feature_bytes() / DISK)
+    activations = MAPPER.activation_bytes(read) + GPT2.activation_bytes(written, GPT2_GELU)
+    logits = CAPTION * GPT2.vocabulary * (BF16 + 3 * FLOAT32)
+    memory = (TRAINED + BF16) * (GPT2.parameters + MAPPER.parameters) + clip_bytes()
+    memory += CAPTION_BATCH * (activations + logits) + RESERVE
+    longer = max((gpu, "GPU"), (batch, "making batches (1 thread)"))
+    parts = {longer[1]: steps * longer[0]}
+    return Work("train_caption: 10 epochs", memory, parts)
+
+
+def try_captions(card: Card) -> Work:
+    """Stage 2, before it learns: captions by nucleus, top-k and greedy, each read by the LLM."""
+    batches, rows = QUESTIONS / TRIED_AT_ONCE, TRIED_AT_ONCE
+    context = QUESTION + PREFIX + MAX_CAPTION
+    search = card.decode_seconds(GPT2, MAX_CAPTION, rows * GPT2.cache_bytes(context))
+    drawn = 2 * MAX_CAPTION * rows * (SORT_SECONDS / CORES + DRAW_SECONDS)
+    short = KEPT + PROMPT + HINT + ANSWER
+    reading = card.pass_seconds(rows * LLAMA.operations(short, ANSWER), LLAMA.layers)
+    memory = llm_bytes() + BF16 * (GPT2.parameters + MAPPER.parameters)
+    memory += rows * (GPT2.cache_bytes(context) + pass_bytes(short)) + RESERVE
+    parts = {
+        "GPT-2's steps": batches * 3 * search,
+        "drawing tokens (CPU)": batches * drawn,
+        "the LLM": batches * CANDIDATES * reading,
+    }
+    return Work("train_selector: 100,000 questions tried", memory, parts)
+
+
+def answer_fully(card: Card) -> Work:
+    """Stage 3, before it learns: the LLM answers with all tokens."""
+    batches, full = QUESTIONS / BATCH, PATCHES + PROMPT
+    cache = BATCH * LLAMA.cache_bytes(full + MAX_ANSWER)
+    prefill = card.pass_seconds(BATCH * LLAMA.operations(full), LLAMA.layers)
+    steps = card.decode_seconds(LLAMA, MAX_ANSWER, cache)
+    memory = llm_bytes() + clip_bytes() + cache + BATCH * pass_bytes(full) + RESERVE
+    parts = {"prefill": batches * prefill, "the LLM's steps": batches * steps}
+    return Work("train_compensation: 100,000 answers", memory, parts)
+
+
+def learn_compensation(card: Card) -> Work:
+    """Stage 3, GPT-2 in float32: beams, four readings of each question in batches of like length,
+    one update."""
+    steps, beams = QUESTIONS / BATCH, BATCH * CANDIDATES
+    context, full = QUESTION + PREFIX + MAX_CAPTION, PATCHES + PROMPT + ANSWER
+    short = KEPT + PROMPT + HINT + ANSWER
+    cache = 2 * beams * GPT2.cache_bytes(context)  # float32
+    search = card.decode_seconds(GPT2, MAX_CAPTION, cache, FLOAT32)
+    reading = card.pass_seconds(BATCH * LLAMA.operations(full, ANSWER), LLAMA.layers)
+    reading += CANDIDATES * card.pass_seconds(BATCH * LLAMA.operations(short, ANSWER), LLAMA.layers)
+    learnt = 3 * BATCH * GPT2.operations(QUESTION + PREFIX + CAPTION, CAPTION)
+    learnt += BATCH * (2 * MAPPER.operations(PATCHES - KEPT + PREFIX))
+    learnt += beams * LONG_CLIP.operations(QUESTION + 2 * CAPTION)
+    layers = 3 * (GPT2.layers + SELECTOR.layers) + 2 * MAPPER.layers + LONG_CLIP.layers
+    memory = llm_bytes() + TRAINED * (GPT2.parameters + SELECTOR.parameters)
+    memory += BF16 * LONG_CLIP.parameters + FLOAT32 * MAPPER.parameters
+    activations = 2 * GPT2.activation_bytes(context, GPT2_GELU)
+    memory += cache + BATCH * (pass_bytes(full) + activations)
+    parts = {
+        "GPT-2's steps": steps * search,
+        "the LLM": steps * reading,
+        "the update": steps * card.pass_seconds(learnt, layers),
+    }
+    return Work("train_compensation: 25,000 steps", memory + RESERVE, parts)
+
+
+def feature_bytes() -> int:
+    """What one image takes in the cache of the tower's outputs, with its attention."""
+    return PATCHES * (WIDTHS * BF16 + FLOAT32)
+
+
+def clip_bytes() -> int:
+    """CLIP in bfloat16."""
+    return BF16 * (VISION.parameters + TEXT.parameters)
+
+
+def llm_bytes() -> int:
+    """Llama and its projector in bfloat16."""
+    return BF16 * (LLAMA.parameters + PROJECTOR)
+
+
+def pass_bytes(tokens: int) -> int:
+    """What lives at once of the LLM's pass without gradient: the inner feed-forward, thrice."""
+    return tokens * 3 * LLAMA.mlp * BF16
+
+
+def all_work(card: Card) -> list[Work]:
+    """The real stages in their order; the selector alone learns in minutes and is left out."""
+    return [
+        look(card, "train_caption", IMAGES),
+        learn_captions(card),
+        look(card, "train_selector", QUESTIONS),
+        try_captions(card),
+        answer_fully(card),
+        learn_compensation(card),
+    ]
+
+
+def table() -> str:
+    """The table in Markdown."""
+    names = " | ".join(card.name for card in CARDS)
+    lines = [
+        f"| computed, not measured | memory | fits 24 GB | {names} | most of it, on each |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for works in zip(*map(all_work, CARDS)):
+        first = works[0]
+        fits = "yes" if first.bytes <= SMALL_CARD else "no"
+        times = " | ".join(f"{work.seconds / 3600:.1f} h" for work in works)
+        most = " / ".join(dict.fromkeys(max(w.parts, key=w.parts.get) for w in works))
+        lines.append(f"| {first.name} | {first.bytes / 1e9:.1f} GB | {fits} | {times} | {most} |")
+    totals = [sum(work.seconds for work in all_work(card)) / 3600 for card in CARDS]
+    lines.append("| all | | | " + " | ".join(f"{total:.0f} h" for total in totals) + " | |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """The command."""
+    print(table())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Runs one stage of training; called by the scripts beside it: stage.sh NAME flags...
+# Settings, from the environment: NPROC (processes on this machine, one a GPU), PYTHON.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
+
+NAME=$1
+shift
+NPROC=${NPROC:-1}
+PYTHON=${PYTHON:-.venv/bin/python}
+
+LAUNCH=("$PYTHON" -m)
+if [ "$NPROC" -gt 1 ]; then
+    LAUNCH=("$PYTHON" -m torch.distributed.run --standalone --nproc_per_node "$NPROC" -m)
+fi
+exec "${LAUNCH[@]}" "llava.train.$NAME" "$@"
