@@ -1,0 +1,129 @@
+"""A mini model from nothing, by the commands of scripts/v1_5/train/mini.sh, a step or two each."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from llava.errors import UserError
+from llava.mini import make_data, make_model
+from llava.mini.architecture import CLIP_NAME
+from llava.model.builder import load_pretrained_model
+from llava.model.llava_arch import Sample
+from llava.train import (
+    train_caption,
+    train_clip,
+    train_compensation,
+    train_llava,
+    train_long_clip,
+    train_projector,
+    train_selector,
+)
+
+QUESTION = "Is there a red circle in the image?\nAnswer the question using a single word or phrase."
+TRIED = {"question": "Is it red?", "captions": ["A.", "B.", "C."], "right": [True, False, True]}
+
+
+class Builder:
+    """Runs the commands one after the other, as the script does."""
+
+    def __init__(self, work):
+        self.work, self.out = work, work / "model"
+        self.data, self.clip = work / "world" / "train", self.out / CLIP_NAME
+
+    def run(self, stage, **flags):
+        flags |= {"output_dir": self.work / "runs" / stage.__name__, "device": "cpu"}
+        flags = {"max_steps": 2, "batch_size": 2, "warmup_steps": 0} | flags
+        words = [w for k, v in flags.items() for w in (f"--{k.replace('_', '-')}", str(v))]
+        assert stage.main(words) == 0, stage.__name__
+
+    def make_llava(self):
+        """What looks and what answers."""
+        flags = ["--parts", "train", "--train-images", "6", "--processes", "1"]
+        assert make_data.main(["--out", str(self.work / "world"), *flags]) == 0
+        assert make_model.main(["--out", str(self.out)]) == 0
+        self.run(train_clip, vision_tower=self.clip, data=self.data)
+        shared = {"data": self.data, "features": self.work / "features"}
+        first = self.work / "llava-projector"
+        self.run(train_projector, model_path=self.out, output=first, **shared)
+        shared |= {"vision_tower": self.clip, "output": self.out}
+        self.run(train_llava, model_path=first, questions_per_image=3, **shared)
+
+    def make_compensator(self):
+        """What writes and what chooses."""
+        images, questions = self.data / "images", self.data / "conversations.json"
+        shared = {"model_path": self.out, "images": images, "features": self.work / "features"}
+        caption, selector = "coco_prefix-009.pt", "llava-RL_prefix-019.pt"
+        before, accm = self.work / "accm", self.out / "accm"
+        self.run(
+            train_caption,
+            captions=self.data / "captions.json",
+            questions=questions,
+            budgets=36,
+            prefix_length=4,
+            mapper_layers=1,
+            output=before / caption,
+            **shared,
+        )
+        self.run(train_long_clip, data=self.data, output=self.out / "longclip-L.pt")
+        shared |= {"data": questions, "caption_model": before / caption, "budget": 9, "samples": 4}
+        # Nothing is mined with an LLM that knows nothing.
+        run = self.work / "runs" / train_selector.__name__
+        run.mkdir()
+        (run / "tried.jsonl").write_text((json.dumps(TRIED) + "\n") * 4)
+        self.run(train_selector, output=before / selector, **shared)
+        shared |= {"selector": before / selector, "selector_output": accm / selector}
+        self.run(train_compensation, caption_output=accm / caption, **shared)
+
+
+@pytest.fixture(scope="module")
+def builder(tmp_path_factory):
+    torch.set_num_threads(1)
+    builder = Builder(tmp_path_factory.mktemp("mini"))
+    builder.make_llava()
+    builder.make_compensator()
+    return builder
+
+
+def test_the_pipeline_loads_and_answers(builder):
+    tokenizer, model, _, context = load_pretrained_model(str(builder.out), device="cpu")
+    assert context == 2048 and model.tower.num_patches == 144
+    assert model.text_selection == "nearest"
+    with Image.open(builder.data / "images" / "0.jpg") as image:
+        image.load()
+    full, compensated = model.answer(
+        [Sample(image, QUESTION, visual_token_num=n, max_new_tokens=3) for n in (144, 9)]
+    )
+    (pruned,) = model.without_captions().answer(
+        [Sample(image, QUESTION, visual_token_num=9, max_new_tokens=3)]
+    )
+    assert full.compensation is None and full.selection is None and len(full.kept_idx) == 144
+    assert compensated.kept_idx == pruned.kept_idx and len(pruned.kept_idx) == 9
+    assert pruned.compensation is None and len(compensated.compensation.captions) == 3
+    told = tokenizer.encode(f"additional information: {compensated.compensation.chosen_caption}")
+    assert len(compensated.input_ids) - len(pruned.input_ids) == len(told) - 1
+    logits = [answer.first_logits for answer in (full, compensated, pruned)]
+    assert all(row.isfinite().all() and len(row) == len(tokenizer) for row in logits)
+    assert not torch.allclose(logits[0], logits[2]) and not torch.allclose(logits[1], logits[2])
+
+
+def test_every_stage_left_its_record(builder):
+    def stages(folder):
+        return set(json.loads((folder / "training.json").read_text()))
+
+    assert stages(builder.clip) == {"train_clip"}
+    assert stages(builder.out) == {"train_llava", "train_long_clip"}
+    assert stages(builder.work / "accm") == {"train_caption", "train_selector"}
+    assert stages(builder.out / "accm") == {"train_compensation"}
+
+
+def test_the_answers_of_the_whole_were_kept(builder):
+    lines = (builder.work / "runs" / train_compensation.__name__ / "answers.jsonl").read_text()
+    assert len(lines.splitlines()) == 4 and '"answer"' in lines
+
+
+def test_a_part_that_is_not_there_is_named(builder):
+    before = str(builder.work / "llava-projector")
+    with pytest.raises(UserError, match="no gpt2 in .*llava-projector, beside it or under"):
+        load_pretrained_model(before, device="cpu", vision_tower=str(builder.clip))

@@ -1,0 +1,49 @@
+"""The scripts of training give their commands flags that these know."""
+
+import importlib
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from transformers import HfArgumentParser
+
+FOLDER = Path(__file__).parents[2] / "scripts" / "v1_5" / "train"
+STAGES = {
+    "caption.sh": {"llava.train.train_caption"},
+    "selector.sh": {"llava.train.train_selector"},
+    "compensation.sh": {"llava.train.train_compensation"},
+    "mini.sh": {"llava.mini.make_data", "llava.mini.make_model", "llava.train.train_clip"},
+}
+
+
+def arguments_of(module):
+    """The class whose fields are the flags of a command."""
+    (found,) = (
+        value
+        for name, value in vars(module).items()
+        if name.endswith("Arguments") and value.__module__ == module.__name__
+    )
+    return found
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_flags_are_known(tmp_path, name):
+    """In the place of Python something stands that writes down what it is called with."""
+    recorder = tmp_path / "python"
+    recorder.write_text(
+        "#!/usr/bin/env python3\nimport json, sys\n"
+        f"open({str(tmp_path / 'calls')!r}, 'a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
+    )
+    recorder.chmod(0o755)
+    settings = {"PYTHON": str(recorder), "OUT": str(tmp_path / "out"), "WORK": str(tmp_path)}
+    done = subprocess.run(["bash", str(FOLDER / name)], env=os.environ | settings)
+    assert done.returncode == 0
+    calls = [json.loads(line) for line in (tmp_path / "calls").read_text().splitlines()]
+    assert STAGES[name] <= {words[1] for words in calls}
+    for dash, module, *words in calls:
+        assert dash == "-m"
+        parser = HfArgumentParser(arguments_of(importlib.import_module(module)), allow_abbrev=False)
+        _, unknown = parser.parse_args_into_dataclasses(words, return_remaining_strings=True)
+        assert not unknown, (module, unknown)
