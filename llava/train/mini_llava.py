@@ -17,6 +17,7 @@ from llava.model.parts import fill_llm, read_llava_config, split_llava
 from llava.model.weights import fill, has_weights, read_checkpoint
 from llava.train.features import ImageFeatures, image_features
 from llava.train.record import hashes_of, save_weights
+from llava.train.team import Team
 
 INITIAL_STD = 0.08  # Llama's usual 0.02 stands still for minutes at this width
 
@@ -70,8 +71,12 @@ def save_llava(
     return [output / "model.safetensors"]
 
 
-def mini_features(data: Path, cache: Path, texts: TrainingSet, seen: Vision) -> ImageFeatures:
+def mini_features(
+    data: Path, cache: Path, texts: TrainingSet, seen: Vision, team: Team
+) -> ImageFeatures:
     """What the tower says of the mini world's training images."""
     images = [data / "images" / name for name in texts.images]
     identity = {"vision_tower": hashes_of(seen.folder)}
-    return image_features(cache, images, seen.tower, seen.image_processor, identity)
+    return team.first_then_all(
+        lambda: image_features(cache, images, seen.tower, seen.image_processor, identity)
+    )

@@ -22,6 +22,7 @@ from llava.train.conversations import read_conversations
 from llava.train.features import ImageFeatures, encode_questions, image_features
 from llava.train.pruning import Pruner, check_budgets
 from llava.train.record import hashes_of
+from llava.train.team import Team
 
 SHORT = 3  # words of a short answer, at most
 
@@ -141,6 +142,7 @@ def load_asked_images(
     Raises:
         UserError: an image is missing, or the budget does not fit.
     """
+    team = Team(args.device)  # before anything goes to "cuda": each process has a GPU of its own
     seen = load_vision(args)
     check_budgets([budget], seen.tower.num_patches, "--budget")
     names = sorted({sample.image for sample in samples})
@@ -148,7 +150,9 @@ def load_asked_images(
     for file in files:
         check_image_file(file, "the instruction data")
     identity = {"vision_tower": hashes_of(seen.folder)}
-    features = image_features(cache, files, seen.tower, seen.image_processor, identity)
+    features = team.first_then_all(
+        lambda: image_features(cache, files, seen.tower, seen.image_processor, identity)
+    )
     questions = [sample.tower_question for sample in samples]
     texts = encode_questions(seen.tower, seen.tokenizer, questions)
     pruner = Pruner(texts, seen.text_selection == "nearest")

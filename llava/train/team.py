@@ -95,6 +95,16 @@ class Team(Processes):
         self.agree(failure)
         return result
 
+    def first_then_all(self, work: Callable[[], Result]) -> Result:
+        """What work returns, on every process; when the others begin it, the first has done it and
+        left on the disk what they need. All must call it.
+
+        Raises:
+            UserError: the work failed.
+        """
+        result = self.first_does(work)
+        return result if self.is_first else work()
+
     @contextmanager
     def first_opens(self, work: Callable[[], Closable]) -> Iterator[Optional[Closable]]:
         """What the first process opens, closed at the end; None on the others.

@@ -43,6 +43,7 @@ from llava.train.captions import CaptionPairs, read_caption_pairs, read_question
 from llava.train.features import ImageFeatures, encode_questions, image_features
 from llava.train.pruning import Pruner, check_budgets, draw
 from llava.train.record import hashes_of, save_weights, write_record
+from llava.train.team import Team
 from llava.train.trainer import train
 
 IGNORED = -100  # label of a position that is not to be predicted
@@ -264,7 +265,7 @@ def train_caption(args: CaptionArguments) -> int:
     """The stage."""
     if None in (args.captions, args.images, args.output, args.output_dir):
         raise UserError("name --captions, --images, --output-dir and --output")
-    run = Path(args.output_dir)
+    run, team = Path(args.output_dir), Team(args.device)
     pairs = read_caption_pairs(Path(args.captions), Path(args.images))
     questions = read_questions(args.questions and Path(args.questions))
     seen = load_vision(args)
@@ -273,12 +274,14 @@ def train_caption(args: CaptionArguments) -> int:
     tokenizer = read_bpe(GPT2Tokenizer, gpt2)
     inputs = {"captions": Path(args.captions), "vision_tower": seen.folder}
     hashes = {name: hashes_of(path) for name, path in inputs.items()}
-    features = image_features(
-        Path(args.features or run / "features"),
-        pairs.images,
-        seen.tower,
-        seen.image_processor,
-        {"vision_tower": hashes["vision_tower"]},
+    features = team.first_then_all(
+        lambda: image_features(
+            Path(args.features or run / "features"),
+            pairs.images,
+            seen.tower,
+            seen.image_processor,
+            {"vision_tower": hashes["vision_tower"]},
+        )
     )
     texts = encode_questions(seen.tower, seen.tokenizer, questions)
     pruner = Pruner(texts, seen.text_selection == "nearest")
@@ -290,6 +293,8 @@ def train_caption(args: CaptionArguments) -> int:
     chosen = dict(budgets=list(args.budgets), prefix_length=args.prefix_length)
     chosen |= dict(mapper_layers=args.mapper_layers, questions=args.questions, inputs=hashes)
     train("train_caption", CaptionObjective(model), data, args, chosen)
+    if not team.is_first:
+        return 0
     output = Path(args.output)
     output.parent.mkdir(parents=True, exist_ok=True)
     save_weights(output, model.state_dict())

@@ -30,6 +30,7 @@ from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.train.arguments import TrainArguments
 from llava.train.pruning import draw
 from llava.train.record import hashes_of, save_weights, write_record
+from llava.train.team import Team
 from llava.train.trainer import train
 
 POSITION_SCALE = 0.3  # of the sines that the position table starts with
@@ -281,6 +282,8 @@ def train_clip(args: ClipArguments) -> int:
     inputs = {"data": data_folder / "texts.jsonl", "config": folder / "config.json"}
     chosen = {"images": args.images, "inputs": {k: hashes_of(p) for k, p in inputs.items()}}
     train("train_clip", ClipObjective(clip), data, args, chosen)
+    if not Team(args.device).is_first:
+        return 0
     output = folder / "model.safetensors"
     save_weights(output, clip.state_dict())
     write_record(folder, "train_clip", chosen, [output], inputs, Path(args.output_dir))

@@ -58,6 +58,7 @@ from llava.train.samples import (
     load_asked_images,
     read_short_questions,
 )
+from llava.train.team import Team
 from llava.train.train_caption import caption_batch, caption_loss
 from llava.train.trainer import train
 
@@ -315,13 +316,17 @@ def train_compensation(args: CompensationArguments) -> int:
     }
     inputs |= {"model": locate(args.model_path) / "config.json", "data": Path(args.data)}
     hashes = {name: hashes_of(path) for name, path in inputs.items()}
-    answers = resumable(
-        run / "answers.jsonl",
-        len(samples),
-        args.answer_batch_size,
-        lambda: begin_answering(args, asked),
-        "full-token answers",
-        dict(seed=args.seed, data=hashes["data"], weights=llm_fingerprints(args)),
+    settings = dict(seed=args.seed, data=hashes["data"], weights=llm_fingerprints(args))
+    team = Team(args.device)
+    answers = team.first_then_all(
+        lambda: resumable(
+            run / "answers.jsonl",
+            len(samples),
+            args.answer_batch_size,
+            lambda: begin_answering(args, asked),
+            "full-token answers",
+            settings,
+        )
     )
     objective = _objective(args, inputs, asked.features.embed_dim)
     data = CompensationData(asked, [a["answer"] for a in answers], args.budget, args.seed)
@@ -329,6 +334,8 @@ def train_compensation(args: CompensationArguments) -> int:
     chosen |= dict(samples_drawn=len(samples), inputs=hashes)
     groups = [("selector.", args.selector_learning_rate)]
     train("train_compensation", objective, data, args, chosen, groups)
+    if not team.is_first:
+        return 0
     outputs = {
         Path(args.caption_output): objective.caption_model.state_dict(),
         Path(args.selector_output): objective.selector.state_dict(),

@@ -36,6 +36,7 @@ from llava.train.mini_llava import load_llava, mini_features, save_llava
 from llava.train.packing import PackedBatch, Packer, collate, predict, run_llm
 from llava.train.pruning import draw
 from llava.train.record import hashes_of, write_record
+from llava.train.team import Team
 from llava.train.trainer import train
 
 # What a sequence shows of its scene: all visual tokens, some of them, some of them and a caption,
@@ -210,8 +211,9 @@ def train_llava(args: LlavaArguments) -> int:
         raise UserError("name --model-path, --data, --output-dir and --output")
     source, folder, run = Path(args.model_path), Path(args.data), Path(args.output_dir)
     texts = read_training_set(folder)
+    team = Team(args.device)
     seen = load_vision(args)
-    features = mini_features(folder, Path(args.features or run / "features"), texts, seen)
+    features = mini_features(folder, Path(args.features or run / "features"), texts, seen, team)
     llm, projector = load_llava(source, args.seed)
     num_patches = features.num_patches
     data = LlavaData(
@@ -235,6 +237,8 @@ def train_llava(args: LlavaArguments) -> int:
     chosen |= dict(inputs={name: hashes_of(path) for name, path in inputs.items()})
     objective = LlavaObjective(llm, projector, args.question_share)
     train("train_llava", objective, data, args, chosen)
+    if not team.is_first:
+        return 0
     output = Path(args.output)
     files = save_llava(llm, projector, source, output)
     write_record(output, "train_llava", chosen, files, inputs, run)

@@ -34,6 +34,7 @@ from llava.train.arguments import TrainArguments
 from llava.train.captions import tower_questions
 from llava.train.pruning import draw
 from llava.train.record import hashes_of, save_weights, write_record
+from llava.train.team import Team
 from llava.train.trainer import train
 
 _OBJECT = re.compile(rf"\b({'|'.join(COLORS)}) ({'|'.join(SHAPES)})\b")
@@ -190,6 +191,8 @@ def train_long_clip(args: LongClipArguments) -> int:
     chosen = {"shape": LONG_CLIP, "inputs": {k: hashes_of(p) for k, p in inputs.items()}}
     objective = LongClipObjective(text, LONG_CLIP["embed_dim"])
     train("train_long_clip", objective, LongClipData(read_training_set(folder)), args, chosen)
+    if not Team(args.device).is_first:
+        return 0
     output.parent.mkdir(parents=True, exist_ok=True)
     save_weights(output, long_clip_tensors(text))
     write_record(output.parent, "train_long_clip", chosen, [output], inputs, Path(args.output_dir))

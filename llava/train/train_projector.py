@@ -29,6 +29,7 @@ from llava.train.arguments import TrainArguments
 from llava.train.features import ImageFeatures
 from llava.train.mini_llava import load_llava, mini_features, save_llava
 from llava.train.record import hashes_of, write_record
+from llava.train.team import Team
 from llava.train.train_clip import NOTHING, UNCLEAR, patch_labels
 from llava.train.trainer import train
 
@@ -157,8 +158,9 @@ def train_projector(args: ProjectorArguments) -> int:
         raise UserError("name --model-path, --data, --output-dir and --output")
     source, folder, run = Path(args.model_path), Path(args.data), Path(args.output_dir)
     texts = read_training_set(folder)
+    team = Team(args.device)
     seen = load_vision(args)
-    features = mini_features(folder, Path(args.features or run / "features"), texts, seen)
+    features = mini_features(folder, Path(args.features or run / "features"), texts, seen, team)
     llm, projector = load_llava(source, args.seed)
     tokenizer = LlamaTokenizer(source)
     ids = [tokenizer.encode(word)[-1] for word in WORDS]
@@ -168,6 +170,8 @@ def train_projector(args: ProjectorArguments) -> int:
     inputs["config"] = source / "config.json"
     chosen = dict(inputs={name: hashes_of(path) for name, path in inputs.items()})
     train("train_projector", objective, data, args, chosen)
+    if not team.is_first:
+        return 0
     output = Path(args.output)
     files = save_llava(llm, projector, source, output)
     write_record(output, "train_projector", chosen, files, inputs, run)

@@ -46,6 +46,7 @@ from llava.train.samples import (
     load_frozen_llm,
     read_short_questions,
 )
+from llava.train.team import Team
 from llava.train.trainer import train
 
 LAYERS = 4  # of the published selector
@@ -205,16 +206,22 @@ def train_selector(args: SelectorArguments) -> int:
     inputs |= {"model": locate(args.model_path) / "config.json", "data": Path(args.data)}
     hashes = {name: hashes_of(path) for name, path in inputs.items()}
     chosen = dict(budget=args.budget, tried=len(samples), inputs=hashes)
-    tried = resumable(
-        run / "tried.jsonl",
-        len(samples),
-        args.mining_batch_size,
-        lambda: begin_trying(args, asked),
-        "questions tried",
-        dict(seed=args.seed, budget=args.budget, inputs=hashes, weights=llm_fingerprints(args)),
+    settings = dict(seed=args.seed, budget=args.budget, inputs=hashes)
+    settings |= dict(weights=llm_fingerprints(args))
+    team = Team(args.device)
+    tried = team.first_then_all(
+        lambda: resumable(
+            run / "tried.jsonl",
+            len(samples),
+            args.mining_batch_size,
+            lambda: begin_trying(args, asked),
+            "questions tried",
+            settings,
+        )
     )
     mined = [record for record in tried if is_mixed(record)]
-    print(f"{len(mined)} of {len(tried)} questions are answered with some captions and not others")
+    if team.is_first:
+        print(f"{len(mined)} of {len(tried)} questions are answered with some captions only")
     if not mined:
         raise UserError(
             "no question was mined: the captions are all alike, or the LLM does not read them; try "
@@ -225,6 +232,8 @@ def train_selector(args: SelectorArguments) -> int:
     selector = Selector(long_clip.embed_dim, LAYERS)
     data = SelectorData(mined, long_clip)
     train("train_selector", SelectorObjective(selector), data, args, chosen)
+    if not team.is_first:
+        return 0
     output.parent.mkdir(parents=True, exist_ok=True)
     save_weights(output, selector.state_dict())
     write_record(output.parent, "train_selector", chosen, [output], inputs, run)

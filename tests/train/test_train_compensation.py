@@ -1,6 +1,10 @@
 """The self-supervised stage: what is lost, what counts, what learns, and what does not matter."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,6 +29,7 @@ from llava.train.train_compensation import (
     begin_answering,
 )
 
+ROOT = Path(__file__).parents[2]
 BUDGET = 9
 ANSWERS = ["no", "", "dark yellow", "B"]
 PLACE = Placement(torch.device("cpu"), torch.float32)
@@ -157,10 +162,10 @@ def test_the_answers_are_the_llms_own_with_all_tokens(asked, tiny_settings, prun
 
 
 @pytest.fixture(scope="module")
-def command(world, tiny_flags):
-    """Runs the stage on the toy world; gives its exit status."""
+def words(world, tiny_flags):
+    """The stage's flags for the toy world."""
 
-    def run(folder, *others):
+    def of(folder, *others):
         flags = ["--output-dir", str(folder / "run"), "--budget", str(BUDGET)]
         flags += ["--caption-output", str(folder / "accm" / "caption.pt")]
         flags += ["--selector-output", str(folder / "accm" / "selector.pt")]
@@ -168,9 +173,15 @@ def command(world, tiny_flags):
         flags += "--max-steps 2 --batch-size 2 --warmup-steps 0 --samples 5".split()
         # Far above the real rates: the files hold 16 bits, and two steps shall show in them.
         flags += "--learning-rate 1e-2 --selector-learning-rate 1e-2".split()
-        return train_compensation.main([*tiny_flags, *flags, *others])
+        return [*tiny_flags, *flags, *others]
 
-    return run
+    return of
+
+
+@pytest.fixture(scope="module")
+def command(words):
+    """Runs the stage; gives its exit status."""
+    return lambda folder, *others: train_compensation.main(words(folder, *others))
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +222,28 @@ def test_the_datas_answers_change_nothing(trained, command, world, tmp_path):
         expected = read_checkpoint(trained / "accm" / name)
         found = read_checkpoint(tmp_path / "accm" / name)
         assert all(torch.equal(found[key], tensor) for key, tensor in expected.items())
+
+
+def test_two_processes_do_what_one_does(command, words, tmp_path):
+    """From nothing: one of them makes features and answers, and writes the files."""
+    split = ["--micro-batch-size", "1"]
+    assert command(tmp_path / "one", *split) == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*launch, "-m", "llava.train.train_compensation", *words(tmp_path / "two", *split)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    alone, shared = ((tmp_path / n / "run" / "answers.jsonl").read_text() for n in ("one", "two"))
+    assert shared == alone
+    for name in ("caption.pt", "selector.pt"):
+        expected = read_checkpoint(tmp_path / "one" / "accm" / name)
+        found = read_checkpoint(tmp_path / "two" / "accm" / name)
+        for key, tensor in expected.items():
+            assert torch.allclose(found[key].float(), tensor.float(), atol=1e-3), key
 
 
 @pytest.mark.parametrize(

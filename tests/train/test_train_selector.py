@@ -134,7 +134,7 @@ def test_the_command_writes_what_the_pipeline_loads(command, tmp_path, checkpoin
     lines = "".join(json.dumps(record) + "\n" for record in records)
     (tmp_path / "run" / "tried.jsonl").write_text(lines)
     assert command(tmp_path) == 0
-    assert "3 of 5 questions are answered with some captions" in capsys.readouterr().out
+    assert "3 of 5 questions are answered with some captions only" in capsys.readouterr().out
     place = Placement(torch.device("cpu"), torch.float32)
     long_clip = load_long_clip(checkpoints / "longclip-L.pt", place)
     selector = load_selector(tmp_path / "accm" / "selector.pt", long_clip, place).eval()
