@@ -43,7 +43,6 @@ def test_seeds_decide_what_is_drawn(parts, dropped):
     for one, other in zip(first, write(parts, dropped, seeds=(8, 9, 10))):
         assert one.ids[0] != other.ids[0] and one.ids[1] != other.ids[1]
         assert one.ids[2] == other.ids[2]  # greedy: nothing is drawn
-    # Nucleus and top-k draw from streams of their own.
     assert all(found.ids[0] != found.ids[1] for found in first)
 
 

@@ -18,6 +18,7 @@ from llava.model.parts import Placement
 from llava.model.weights import read_checkpoint
 from llava.train import train_compensation
 from llava.train.candidates import write_candidates
+from llava.train.optimiser import trainable
 from llava.train.outcome import Reading, answer_log_probs
 from llava.train.packing import Packer
 from llava.train.samples import load_asked_images, read_short_questions
@@ -139,6 +140,7 @@ def test_gpt2_and_the_selector_learn_and_nothing_else(make, batch):
     assert not objective.llm.training and not objective.long_clip.training
     objective(batch)["loss"].backward()
     learning = {name for name, p in objective.named_parameters() if p.grad is not None}
+    assert learning == set(trainable(objective))  # so decay moves nothing else either
     starts = ("caption_model.gpt.", "selector.")
     assert learning == {n for n, _ in objective.named_parameters() if n.startswith(starts)}
     assert all(objective.get_parameter(name).grad.abs().max() > 0 for name in _SOME)
