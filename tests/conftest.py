@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llava.mini import make_model
 from llava.mm_utils import load_image
 from llava.model.builder import ModelArguments, load_from_arguments
 from llava.model.llava_arch import Sample
@@ -121,3 +122,11 @@ def shared_benchmarks() -> Path:
     if not (SHARED / "benchmarks").is_dir():
         pytest.skip("the benchmark data (../shared/benchmarks) are not here")
     return SHARED / "benchmarks"
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory) -> Path:
+    """The mini model before it is trained: configurations and tokenizers. Not to be changed."""
+    folder = tmp_path_factory.mktemp("untrained") / "model"
+    assert make_model.main(["--out", str(folder)]) == 0
+    return folder

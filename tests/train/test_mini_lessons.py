@@ -1,0 +1,112 @@
+"""What the mini model's own stages teach: labels of patches, of texts, sights of a scene."""
+
+import pytest
+import torch
+
+from llava.mini.scene import COLORS, PLACES, SHAPES, SIZES, Thing
+from llava.mini.training_set import read_training_set
+from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+from llava.train.features import ImageFeatures
+from llava.train.packing import Packer
+from llava.train.train_clip import NOTHING, UNCLEAR, patch_labels, sine_positions
+from llava.train.train_llava import SIGHTS, LlavaData
+from llava.train.train_long_clip import is_related, named_words, text_batch
+from llava.train.train_projector import WORDS, patch_words
+
+# A large green star in the third cell of the first row, a small black ring in the last cell.
+THINGS = [Thing("star", "green", "large", 2, 60.0, 12.0, 10.0)]
+THINGS += [Thing("ring", "black", "small", 15, 84.0, 84.0, 6.0)]
+STAR, FAR, RING = 12 * 1 + 7, 12 * 6 + 2, 12 * 10 + 10  # of 12 x 12 patches
+
+
+def test_patches_are_what_lies_on_their_middle():
+    labels = patch_labels(THINGS, 8)
+    said = {name: label[[STAR, RING, FAR]].tolist() for name, label in labels.items()}
+    assert said == {
+        "color": [1 + COLORS.index("green"), 1 + COLORS.index("black"), NOTHING],
+        "shape": [1 + SHAPES.index("star"), 1 + SHAPES.index("ring"), NOTHING],
+        "size": [1 + SIZES.index("large"), 1 + SIZES.index("small"), NOTHING],
+        "place": [1 + PLACES.index("northeast"), 1 + PLACES.index("southeast"), NOTHING],
+        "center": [1, 1, 0],
+    }
+    around = {12 * 1 + 8: 1 + COLORS.index("green"), 12 * 2 + 8: UNCLEAR, 12 * 1 + 9: NOTHING}
+    for patch, label in around.items():  # 8, 11.3 and 16 pixels from the star's centre
+        assert labels["color"][patch] == label
+    assert (labels["center"] == 1).sum() == 2
+
+
+def test_words_of_patches_are_those_of_their_labels():
+    words, clear = patch_words(THINGS, 8)
+    told = [{WORDS[i] for i in words[patch].nonzero()[:, 0]} for patch in (STAR, RING, FAR)]
+    assert told == [
+        {"green", "star", "large", "northeast"},
+        {"black", "ring", "small", "southeast"},
+        {"image"},
+    ]
+    assert clear[[STAR, RING, FAR]].all() and not clear.all()
+    assert not words[~clear].any()
+
+
+def test_positions_tell_rows_and_columns():
+    table = sine_positions(3, 8).unflatten(0, (3, 3))
+    assert torch.equal(table[1, :, :4], table[1, :1, :4].expand(3, -1))  # rows
+    assert torch.equal(table[:, 2, 4:], table[:1, 2, 4:].expand(3, -1))  # columns
+    assert len({tuple(row.tolist()) for row in table.flatten(0, 1)}) == 9
+
+
+@pytest.mark.parametrize(
+    "question, caption, related",
+    [
+        ("Is there a red star?", "A red star and a blue ring.", True),
+        ("Is there a red star?", "A red ring and a blue star.", False),
+        ("What color is the star?", "A red star.", True),
+        ("What color is the star?", "A red ring.", False),
+        ("Is the red star above the blue ring?", "A blue ring.", True),
+        ("Is the red star above the blue ring?", "A red ring.", False),
+        ("How many objects are there?", "A red star.", False),
+        ("What shape is it?\nA. star\nB. ring", "A red star.", False),
+    ],
+)
+def test_a_caption_is_related_where_it_names_what_is_asked(question, caption, related):
+    assert is_related(question, caption) == related
+
+
+def test_texts_are_labelled_by_what_they_name():
+    batch = text_batch([("Is the red star small?", "A blue ring and a red star.")])
+    assert named_words("Is the red star small?") == ["red", "star"]
+    words = (*COLORS, *SHAPES)
+    assert {words[i] for i in batch.asked[0].nonzero()[:, 0]} == {"red", "star"}
+    told = {divmod(i, len(SHAPES)) for i in batch.told[0].nonzero()[:, 0].tolist()}
+    assert {(COLORS[c], SHAPES[s]) for c, s in told} == {("blue", "ring"), ("red", "star")}
+    assert batch.related.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("sight", SIGHTS)
+def test_sights_show_what_they_should(world, untrained, sight):
+    """Visual tokens and caption of each sight, at shares that leave no other."""
+    texts = read_training_set(world)
+    count, tokenizer = len(texts.images), LlamaTokenizer(untrained)
+    arrays = torch.arange(count * 20 * 3.0).reshape(count, 20, 3).numpy()
+    features = ImageFeatures(list(range(count)), arrays, arrays, arrays[..., 0])
+    data = LlavaData(
+        texts.conversations,
+        texts.captions,
+        texts.scenes,
+        features,
+        budgets=[4, 5],
+        packer=Packer(tokenizer),
+        questions_per_image=3,
+        shares=[float(name == sight) for name in SIGHTS],
+        focus=None,
+        leave_out=None,
+        exercises=0,
+    )
+    batch = data.collate([5, 2], torch.Generator().manual_seed(0))
+    both = [set(features.image(number).features[:, 0].tolist()) for number in (5, 2)]
+    seen = set(batch.features[:, 0].tolist())
+    limits = {"full": (40, 40), "described": (0, 0), "nothing": (0, 0)}
+    low, high = limits.get(sight, (8, 10))
+    assert low <= len(seen) <= high and seen <= both[0] | both[1]
+    hint = "additional information" in tokenizer.decode(batch.ids[0].clamp(min=0).tolist())
+    assert hint == (sight in ("compensated", "described"))
+    assert batch.labels.shape == batch.ids.shape and batch.weight > 0
