@@ -74,7 +74,7 @@ def caption_of(things: Sequence[Thing]) -> str:
 
 def describe(thing: Thing) -> str:
     """An object as a phrase with all its attributes."""
-    return f"a {thing.size} {thing.name} in the {thing.place}"
+    return f"a {thing.size} {thing.name} {thing.place}"
 
 
 # Questions of one kind ---------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def statements(things: Sequence[Thing]) -> list[tuple[str, str]]:
     colors = Counter(thing.color for thing in things)
     pairs = []
     for thing in things:
-        rest = f"{thing.size} and in the {thing.place}. True?"
+        rest = f"{thing.size} and {thing.place}. True?"
         if shapes[thing.shape] == 1:
             pairs.append((f"The {thing.shape} is {thing.color}, {rest}", "yes"))
         if colors[thing.color] == 1:

@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import LlamaForCausalLM
 
 from llava.files import read_json
@@ -20,24 +21,54 @@ from llava.train.record import hashes_of, save_weights
 from llava.train.team import Team
 
 INITIAL_STD = 0.08  # Llama's usual 0.02 stands still for minutes at this width
+SHARED_LENGTH = 0.45  # of the direction that all words share, half of their own length
+LOOKING_BACK = {0: (1, 2), 1: (1,)}  # layer -> how far its first heads look back
+SHARPNESS = 1.35
+_FAST_PAIRS = 5
 
 
 def start_attention(llm: LlamaForCausalLM, seed: int) -> None:
     """Gives a Llama its first weights.
 
-    Its attention starts by looking for what is like itself (keys = queries) and copying it (output
-    = transposed values): looking things up is all that it will do, and chance takes long to find
-    that.
+    Looking things up is all that it will do, and chance takes long to find how. So attention starts
+    by looking for what is like itself (keys = queries) and copying it (output = transposed values);
+    and some heads of the first layers start by looking one or two tokens back, so that a word knows
+    the words before it. For these all words share a direction, which the other heads do not see.
     """
     torch.manual_seed(seed)
+    config = llm.config
+    width = config.hidden_size // config.num_attention_heads
     with torch.no_grad():
         for parameter in llm.parameters():
             if parameter.dim() == 2:
                 parameter.normal_(0, INITIAL_STD)
-        for layer in llm.model.layers:
+        shared = F.normalize(torch.randn(config.hidden_size), dim=0)
+        table = llm.get_input_embeddings().weight
+        table += (SHARED_LENGTH - table @ shared)[:, None] * shared
+        for number, layer in enumerate(llm.model.layers):
             attention = layer.self_attn
-            attention.k_proj.weight.copy_(attention.q_proj.weight)
+            queries, keys = attention.q_proj.weight, attention.k_proj.weight
+            queries -= (queries @ shared)[:, None] * shared
+            keys.copy_(queries)
+            for head, back in enumerate(LOOKING_BACK.get(number, ())):
+                rows = slice(head * width, (head + 1) * width)
+                query, key = look_back(back, width, config.rope_parameters["rope_theta"])
+                queries[rows], keys[rows] = torch.outer(query, shared), torch.outer(key, shared)
             attention.o_proj.weight.copy_(attention.v_proj.weight.T)
+
+
+def look_back(back: int, width: int, theta: float) -> tuple[Tensor, Tensor]:
+    """A query and a key, both (width,), that fit best so many tokens apart.
+
+    Only the fast pairs of the rotary embedding tell neighbours apart.
+    """
+    half = width // 2
+    angles = back * theta ** (-torch.arange(_FAST_PAIRS) / half)
+    query, key = torch.zeros(width), torch.zeros(width)
+    key[:_FAST_PAIRS] = SHARPNESS
+    query[:_FAST_PAIRS] = SHARPNESS * angles.cos()
+    query[half : half + _FAST_PAIRS] = -SHARPNESS * angles.sin()
+    return query, key
 
 
 def load_llava(folder: Path, seed: int) -> tuple[LlamaForCausalLM, nn.Module]:

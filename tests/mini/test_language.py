@@ -126,7 +126,7 @@ def test_choice():
 
 def test_caption():
     text = language.caption_of([BLUE_STAR, RED_CIRCLE])
-    expected = "a large blue star in the northeast and a small red circle in the northwest."
+    expected = "a large blue star northeast and a small red circle northwest."
     assert text == expected
 
 

@@ -33,9 +33,9 @@ from llava.model.llava_arch import Sample
 
 STAR = Thing("star", "red", "small", cell=0, x=12, y=12, radius=7)
 RING = Thing("ring", "blue", "large", cell=15, x=84, y=84, radius=10)
-RIGHT = "a small red star in the northwest and a large blue ring in the southeast."
-ASTRAY = "a small red star in the southeast and a small blue ring in the southeast."
-OTHER = "a large blue ring in the southeast and a large black ring in the northeast."
+RIGHT = "a small red star northwest and a large blue ring southeast."
+ASTRAY = "a small red star southeast and a small blue ring southeast."
+OTHER = "a large blue ring southeast and a large black ring northeast."
 
 
 def asked(key, benchmark="pope", kind="color"):

@@ -8,7 +8,7 @@ from llava.mini.measuring.questions import Asked
 from llava.mini.scene import COLORS, PLACES, SHAPES, SIZES
 
 _PHRASE = re.compile(
-    rf"({'|'.join(SIZES)}) ({'|'.join(COLORS)}) ({'|'.join(SHAPES)}) in the ({'|'.join(PLACES)})"
+    rf"({'|'.join(SIZES)}) ({'|'.join(COLORS)}) ({'|'.join(SHAPES)}) ({'|'.join(PLACES)})"
 )
 
 

@@ -15,8 +15,8 @@ from llava.mini.measuring.scores import ACCM, ROWS
 EXPLANATION = (
     "Scores from 0 to 1; a caption of Flickr30k scores a fifth of its CIDEr, at most 1. Means over "
     "benchmarks weigh each the same; a kind's mean is over its questions in all of them. Recovery: "
-    f"(accm - pruned) / (full - pruned). In brackets 95% paired bootstrap intervals ({DRAWS} draws of the "
-    "images, each with all its questions); they hold the model fixed."
+    f"(accm - pruned) / (full - pruned). In brackets 95% paired bootstrap intervals ({DRAWS} draws "
+    "of the images, each with all its questions); they hold the model fixed."
 )
 _GAIN = f"{ACCM} - {PRUNED}"
 
