@@ -19,23 +19,20 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil
 
-from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
-from llava.conversation import question_prompt
+from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.errors import UserError
-from llava.mm_utils import process_images, tokenizer_image_token
+from llava.mm_utils import process_images
 from llava.model.compensation.compensator import Compensation, Compensator
 from llava.model.language_model.llava_llama import Generated, LanguageModel
 from llava.model.multimodal_encoder import clip_encoder
 from llava.model.multimodal_encoder.clip_encoder import ClipTower, EncodedImage
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
+from llava.model.prompt import insert_caption, prompt_ids
 from llava.model.token_pruning.accm import Selection, select_tokens, text_distances
 from llava.model.token_pruning.budget import Budget, resolve_budget
 
 DEFAULT_SEED = 42
 DEFAULT_MAX_NEW_TOKENS = 128
-# The caption goes this many ids behind the image's placeholder: behind the newline (a dummy blank
-# and the newline itself) that follows it. The reference counts, it does not look.
-CAPTION_OFFSET = 3
 
 
 @dataclass(frozen=True)
@@ -244,7 +241,8 @@ class LlavaAccm(nn.Module):
                 features = features[:0]
             ids = self._prompt_ids(sample)
             if compensations[b] is not None:
-                ids = self._insert_caption(ids, compensations[b].chosen_caption)
+                caption = compensations[b].chosen_caption
+                ids = insert_caption(ids, caption, self.language_model.tokenizer)
             spliced.append(Spliced(ids, self.language_model.embed(ids, features)))
         return spliced
 
@@ -305,14 +303,7 @@ class LlavaAccm(nn.Module):
         return select_tokens(distances, attention, budget, generator, nearest)
 
     def _prompt_ids(self, sample: Sample) -> list[int]:
-        prompt = question_prompt(sample.question)
-        return tokenizer_image_token(prompt, self.language_model.tokenizer.encode)
-
-    def _insert_caption(self, ids: list[int], caption: str) -> list[int]:
-        """Puts "additional information: CAPTION" between the image's newline and the question."""
-        place = ids.index(IMAGE_TOKEN_INDEX) + CAPTION_OFFSET
-        text_ids = self.language_model.tokenizer.encode(f"additional information: {caption}")
-        return ids[:place] + text_ids[1:] + ids[place:]
+        return prompt_ids(sample.question, self.language_model.tokenizer)
 
     def _answer(
         self,

@@ -85,6 +85,7 @@ def test_candidates_from_the_recorded_prefix(golden, compensator):
     """Beam scores close to the recorded ones, given the mapper's output as recorded.
 
     From the image on, the mapper magnifies the rounding of the tower: there the ids are compared.
+    1e-4 is what was asked for; processors differ in the last digits (AVX2: 5e-6, AVX-512: 1.2e-5).
     """
     arrays = golden.arrays("accm_arrays.npz")
     model = compensator.caption_model
@@ -93,7 +94,7 @@ def test_candidates_from_the_recorded_prefix(golden, compensator):
         embeds = model.embed_prompt(case["gpt_prompt_ids"], prefix)[None]
         (found,) = beam_search(model.gpt, embeds, ones(embeds), STOP)
         assert found.ids == case["caption_ids"], case["id"]
-        assert np.allclose(found.scores, case["beam_scores"], rtol=0, atol=1e-5), case["id"]
+        assert np.allclose(found.scores, case["beam_scores"], rtol=0, atol=1e-4), case["id"]
 
 
 @torch.inference_mode()

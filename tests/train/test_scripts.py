@@ -14,7 +14,12 @@ STAGES = {
     "caption.sh": {"llava.train.train_caption"},
     "selector.sh": {"llava.train.train_selector"},
     "compensation.sh": {"llava.train.train_compensation"},
-    "mini.sh": {"llava.mini.make_data", "llava.mini.make_model", "llava.train.train_clip"},
+    "mini.sh": {
+        *("llava.mini.make_data", "llava.mini.make_model", "llava.train.train_clip"),
+        *("llava.train.train_projector", "llava.train.train_llava", "llava.train.train_caption"),
+        *("llava.train.train_long_clip", "llava.train.train_selector"),
+        "llava.train.train_compensation",
+    },
 }
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the mini model from nothing: data, configurations, all stages, in some 80 minutes on 2 cores.
-# Started again after an interruption, it goes on where it stopped.
+# Makes the mini model from nothing: data, configurations, all stages. Started again after an
+# interruption, it goes on where it stopped.
 # Settings, from the environment: OUT (the model's folder), WORK (data, runs and caches), SEED,
 # DEVICE (cpu or cuda), PYTHON.
 set -euo pipefail
@@ -31,25 +31,22 @@ run() {
 run train_clip clip --vision-tower "$CLIP" --data "$DATA" --max-steps 1500
 FEATURES=(--features "$WORK/runs/features")
 
+# Visual tokens aligned with words. The tower's outputs are computed here, for all that follows.
+run train_projector projector --data "$DATA" "${FEATURES[@]}" --max-steps 2000 \
+    --model-path "$OUT" --output "$WORK/llava-projector"
 
 # What the LLM reads, and what writes for it, learn side by side: a matrix of this size is not worth
 # two threads.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
 llava() {
-    # Visual tokens aligned with words; then answers: first the easy questions from the most attended
-    # tokens alone, then all.
+    # First the easy questions from the most attended tokens alone, then all.
     local easy='\nA\.|How many|number of|left of|right of|above|below'
-    run train_projector projector --data "$DATA" "${FEATURES[@]}" --max-steps 2000 \
-        --model-path "$OUT" --output "$WORK/llava-projector"
-    run train_llava llava-focus --data "$DATA" "${FEATURES[@]}" --max-steps 1200 \
-        --schedule constant --warmup-steps 50 --focus 30 --shares 0.75 0.05 0.05 0.1 0.05 \
-        --model-path "$WORK/llava-projector" --vision-tower "$CLIP" --output "$WORK/llava-focus"
-    run train_llava llava-easy --data "$DATA" "${FEATURES[@]}" --max-steps 4000 \
+    run train_llava llava-easy --data "$DATA" "${FEATURES[@]}" --max-steps 3000 \
         --schedule constant --warmup-steps 50 --focus 30 --shares 0.8 0.05 0.05 0.05 0.05 \
         --leave-out "$easy" \
-        --model-path "$WORK/llava-focus" --vision-tower "$CLIP" --output "$WORK/llava-easy"
-    run train_llava llava --data "$DATA" "${FEATURES[@]}" --max-steps 4000 \
+        --model-path "$WORK/llava-projector" --vision-tower "$CLIP" --output "$WORK/llava-easy"
+    run train_llava llava --data "$DATA" "${FEATURES[@]}" --max-steps 10000 --warmup-steps 50 \
         --model-path "$WORK/llava-easy" --vision-tower "$CLIP" --output "$OUT"
 }
 
@@ -61,3 +58,22 @@ captions() {
         --output "$WORK/accm/coco_prefix-009.pt"
     run train_long_clip long-clip --data "$DATA" --max-steps 800 --output "$OUT/longclip-L.pt"
 }
+
+llava &
+LLAVA=$!
+captions
+wait "$LLAVA"
+
+# Who chooses among captions, and then both, taught by the LLM.
+run train_selector selector --model-path "$OUT" "${QUESTIONS[@]}" "${FEATURES[@]}" \
+    --caption-model "$WORK/accm/coco_prefix-009.pt" --samples 6000 --budget 9 \
+    --mining-batch-size 64 --learning-rate 5e-4 --warmup-steps 50 --max-steps 600 \
+    --output "$WORK/accm/llava-RL_prefix-019.pt"
+run train_compensation compensation --model-path "$OUT" "${QUESTIONS[@]}" "${FEATURES[@]}" \
+    --caption-model "$WORK/accm/coco_prefix-009.pt" \
+    --selector "$WORK/accm/llava-RL_prefix-019.pt" --samples 8000 --budget 9 \
+    --answer-batch-size 64 --candidates sampled --margins sample --batch-size 16 \
+    --learning-rate 1e-4 --selector-learning-rate 3e-4 --warmup-steps 50 --max-steps 1000 \
+    --caption-output "$OUT/accm/coco_prefix-009.pt" \
+    --selector-output "$OUT/accm/llava-RL_prefix-019.pt"
+echo "The mini model: $OUT. Measure it: MODEL_PATH=$OUT bash scripts/mini_benchmarks.sh"
