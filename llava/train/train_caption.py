@@ -46,6 +46,10 @@ from llava.train.record import hashes_of, save_weights, write_record
 from llava.train.team import Team
 from llava.train.trainer import train
 
+# Of a GPT-2 and a mapper without published weights, at the width of the mini model.
+INITIAL_STD = 0.08
+POSITION_STD = 0.03
+PREFIX_STD = 0.3
 IGNORED = -100  # label of a position that is not to be predicted
 
 
@@ -258,7 +262,33 @@ def new_caption_model(gpt2: Path, embed_dim: int, args: CaptionArguments) -> Cap
     model = CaptionModel(gpt, embed_dim, args.prefix_length, args.mapper_layers)
     with torch.no_grad():
         model.clip_project.prefix_const.normal_()
+        if not has_weights(gpt2):
+            _start_copying(model)
     return model
+
+
+def _start_copying(model: CaptionModel) -> None:
+    """Lets attention start by looking for what is like itself (keys = queries) and copying it
+    (output = transposed values), in GPT-2 and mapper.
+
+    A GPT-2 from nothing learns otherwise to name what is there, and for a long time not where.
+    """
+    for name, parameter in model.gpt.named_parameters():
+        if parameter.dim() == 2:
+            parameter.normal_(0, POSITION_STD if "wpe" in name else INITIAL_STD)
+    for block in model.gpt.transformer.h:
+        weight = block.attn.c_attn.weight  # (D, 3 D), transposed as GPT-2 has it
+        width = len(weight)
+        weight[:, width : 2 * width] = weight[:, :width]
+        block.attn.c_proj.weight.copy_(weight[:, 2 * width :].T)
+    for layer in model.clip_project.transformer.layers:
+        queries, both = layer.attn.to_queries.weight, layer.attn.to_keys_values.weight
+        queries.normal_(0, INITIAL_STD)
+        both.normal_(0, INITIAL_STD)
+        both[: len(queries)] = queries
+        layer.attn.project.weight.copy_(both[len(queries) :].T)
+        layer.attn.project.bias.zero_()
+    model.clip_project.prefix_const.normal_(0, PREFIX_STD)
 
 
 def train_caption(args: CaptionArguments) -> int:

@@ -66,9 +66,9 @@ def test_every_question_is_known(eval_folder, benchmark):
     for question in questions:
         assert isinstance(question.image, bytes) or question.image.is_file()
         note = scenes[question.key]
-        assert note["caption"].endswith(".") and note["caption"].count(" in the ") == 2
+        assert note["caption"].endswith(".") and note["caption"].count(" and a ") == 1
         if note["subject"] is not None:
-            assert note["subject"] in note["caption"].split(" in the ")[0]
+            assert note["subject"] in note["caption"].split(" and a ")[0]
 
 
 @pytest.mark.parametrize("benchmark", SCORED)
