@@ -177,7 +177,13 @@ def test_the_command_goes_on_from_its_checkpoint(trained, command, tmp_path):
     undisturbed = read_checkpoint(trained / "accm" / "caption.pt")
     resumed = read_checkpoint(tmp_path / "accm" / "caption.pt")
     assert undisturbed.keys() == resumed.keys()
-    assert all(torch.equal(resumed[name], tensor) for name, tensor in undisturbed.items())
+    for name, tensor in undisturbed.items():
+        if name.endswith("c_attn.bias"):
+            # Attention does not see a bias of its keys: its gradient is the rounding's alone, which
+            # depends on where in memory a tensor lies, and which AdamW makes as large as any.
+            width = len(tensor) // 3
+            tensor[width : 2 * width] = resumed[name][width : 2 * width] = 0
+        assert torch.equal(resumed[name], tensor), name
 
 
 def test_a_run_is_not_continued_with_other_budgets(trained, command, capsys):
