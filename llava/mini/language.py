@@ -8,16 +8,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llava.constants import OPTION_LETTER_SUFFIX, SHORT_ANSWER_SUFFIX
-from llava.mini.scene import CELL, COLORS, PLACES, SHAPES, SIZES, Scene, Thing
+from llava.constants import OPTION_LETTER_SUFFIX, SHORT_ANSWER_SUFFIX, YES_OR_NO
+from llava.mini.scene import COLORS, PLACES, SHAPES, SIZES, Scene, Thing
 
 LETTERS = "ABCD"
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 CAPTION_PROMPT = "Provide a one-sentence caption for the provided image."
 # Asked by this word, answered by one of these.
 ATTRIBUTES = {"color": COLORS, "shape": SHAPES, "place": PLACES, "size": SIZES}
-_DIRECTIONS = ("left of", "right of", "above", "below")
-_CLEARLY = 0.75 * CELL  # pixels between the centres of two objects whose relation is asked for
+# What a relation says, as the halves of the image in which its two objects lie.
+_DIRECTIONS = {
+    "left of": ("west", "east"),
+    "right of": ("east", "west"),
+    "above": ("north", "south"),
+    "below": ("south", "north"),
+}
+OPTIONS_HEADING = "Options:"  # MMVP's, between question and options
 _NAMED = 2  # objects that a caption names
 
 
@@ -180,13 +186,14 @@ def verify_count(scene: Scene, generator: np.random.Generator, answer: str) -> F
 
 
 def relation(scene: Scene, generator: np.random.Generator, answer: str) -> Fact | None:
-    """Whether an object is left of, right of, above or below another; None where all is vague."""
+    """Whether an object is left of, right of, above or below another, in the other half of the
+    image; None where all lie in one half."""
     pairs = [
         (a, b, direction)
         for a in scene.things
         for b in scene.things
-        for direction in _DIRECTIONS
-        if a is not b and _offset(a, b, direction) > _CLEARLY
+        for direction, (half, other) in _DIRECTIONS.items()
+        if half in a.place and other in b.place
     ]
     if not pairs:
         return None
@@ -194,13 +201,6 @@ def relation(scene: Scene, generator: np.random.Generator, answer: str) -> Fact 
     if answer == "no":
         a, b = b, a
     return Fact("relation", f"Is the {a.name} {direction} the {b.name}?", answer, a)
-
-
-def _offset(a: Thing, b: Thing, direction: str) -> float:
-    """How far a lies in a direction from b, pixels."""
-    return {"left of": b.x - a.x, "right of": a.x - b.x, "above": b.y - a.y, "below": a.y - b.y}[
-        direction
-    ]
 
 
 def statements(things: Sequence[Thing]) -> list[tuple[str, str]]:
@@ -251,14 +251,22 @@ def conversations(scene: Scene, generator: np.random.Generator) -> list[tuple[st
         facts += [verify(scene, generator, kind, _coin(generator))]
     facts += [count(scene, generator), verify_count(scene, generator, _coin(generator))]
     facts += [relation(scene, generator, _coin(generator))]
-    pairs = [(f.text + SHORT_ANSWER_SUFFIX, f.answer) for f in facts if f is not None]
+    pairs = [(_formatted(f, generator), f.answer) for f in facts if f is not None]
     for kind in (*ATTRIBUTES, "color", "shape", "place", "count"):
         fact = count(scene, generator) if kind == "count" else attribute(scene, generator, kind)
         if fact is not None:
             asked = choice(fact, generator, _pick(generator, (2, 4, 4)))
-            pairs.append((asked.text + OPTION_LETTER_SUFFIX, asked.letter))
+            heading = _pick(generator, ("", f" {OPTIONS_HEADING}"))
+            text = asked.text.replace("\n", f"{heading}\n", 1)
+            pairs.append((text + OPTION_LETTER_SUFFIX, asked.letter))
     pairs.append((CAPTION_PROMPT, caption(scene, generator)))
     return [pairs[i] for i in generator.permutation(len(pairs))]
+
+
+def _formatted(fact: Fact, generator: np.random.Generator) -> str:
+    """A question with its answer format; sometimes MME's, where yes or no is the answer."""
+    mme = fact.answer in ("yes", "no") and generator.random() < 0.3
+    return fact.text + (f" {YES_OR_NO}" if mme else "") + SHORT_ANSWER_SUFFIX
 
 
 # Words -------------------------------------------------------------------------------------------

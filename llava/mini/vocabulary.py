@@ -11,9 +11,10 @@ import sentencepiece
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tokenizers.pre_tokenizers import ByteLevel
 
+from llava.constants import OPTION_LETTER_SUFFIX, SHORT_ANSWER_SUFFIX, YES_OR_NO
 from llava.conversation import question_prompt
 from llava.files import write_json, write_text
-from llava.mini.language import LETTERS, NUMBERS, caption, conversations
+from llava.mini.language import CAPTION_PROMPT, LETTERS, NUMBERS, caption, conversations
 from llava.mini.scene import make_scene, scene_generator
 
 _SCENES = 1500  # enough to meet every word
@@ -21,6 +22,7 @@ _BPE_MERGES = 700
 _PIECES = 700
 _CLIP_SPECIAL = ("<|startoftext|>", "<|endoftext|>")
 _GPT2_SPECIAL = "<|endoftext|>"
+_BLANK = "▁"  # SentencePiece's
 
 
 def corpus(seed: int) -> list[str]:
@@ -40,10 +42,18 @@ def corpus(seed: int) -> list[str]:
     return texts
 
 
+def constant_phrases() -> list[str]:
+    """What stands in every prompt, to the letter. It teaches nothing, and in words it would be more
+    than half of what a small LLM reads."""
+    before, after = question_prompt("").split("<image>\n")
+    asked_for = (SHORT_ANSWER_SUFFIX.strip(), OPTION_LETTER_SUFFIX.strip(), YES_OR_NO)
+    return [before.strip(), after.strip(), *asked_for, CAPTION_PROMPT, "additional information:"]
+
+
 def write_llama_tokenizer(folder: Path, seed: int) -> None:
     """SentencePiece with Llama's settings: byte-pair, digits apart, bytes for the unknown.
 
-    A newline stays unknown, and so the blank and the byte that the caption is counted behind.
+    Constant phrases are one piece each. A newline stays unknown, and so the blank and the byte that the caption is counted behind.
     """
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -58,6 +68,7 @@ def write_llama_tokenizer(folder: Path, seed: int) -> None:
         remove_extra_whitespaces=False,
         allow_whitespace_only_pieces=True,
         hard_vocab_limit=False,
+        user_defined_symbols=[text.replace(" ", _BLANK) for text in constant_phrases()],
         num_threads=1,
         minloglevel=2,
     )

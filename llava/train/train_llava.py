@@ -4,7 +4,8 @@
 
 They read pictures, pictures with captions, captions alone. Pruned pictures without a caption and no
 picture at all are among them, or else part of what pruning costs would be surprise, not lost
-information. The real model gets its LLaVA-1.5 ready-made.
+information. A first run may show descriptions alone (--shares 0 0 0 1 0): looking things up in text
+is learnt sooner than in pictures, and then found there again. The real model gets its LLaVA-1.5 ready-made.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ from llava.errors import UserError
 from llava.eval.command import run_command
 from llava.mini.language import CAPTION_PROMPT, describe, letter_exercise, statements
 from llava.mini.scene import Thing
-from llava.mini.training_set import read_training_set
-from llava.model.builder import ModelArguments, flag, load_vision, numbers_flag
+from llava.mini.training_set import TrainingSet, read_training_set
+from llava.model.builder import ModelArguments, Vision, flag, load_vision, numbers_flag
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+from llava.model.weights import has_weights
 from llava.train.arguments import TrainArguments
 from llava.train.conversations import Conversation
-from llava.train.features import ImageFeatures
+from llava.train.features import ImageFeatures, encode_questions
 from llava.train.mini_llava import load_llava, mini_features, save_llava
 from llava.train.packing import PackedBatch, Packer, collate, predict, run_llm
-from llava.train.pruning import draw
+from llava.train.pruning import Pruner, draw
 from llava.train.record import hashes_of, write_record
 from llava.train.team import Team
 from llava.train.trainer import train
@@ -43,6 +45,8 @@ from llava.train.trainer import train
 # a description of everything instead, or nothing; and how often.
 SIGHTS = ("full", "pruned", "compensated", "described", "nothing")
 SHARES = (0.45, 0.12, 0.28, 0.1, 0.05)
+WITHOUT_IMAGE = ("described", "nothing")
+BUDGETS = (16, 16, 8, 4)  # of a pruned image: one in so many tokens stays, drawn evenly
 
 
 @dataclass
@@ -112,8 +116,8 @@ class LlavaData:
         conversations: one an image.
         captions: of each image.
         scenes: the objects of each image.
-        features: of the images.
-        budgets: numbers of tokens of pruned images, drawn evenly.
+        features: of the images; None where the shares show no image.
+        pruner: chooses tokens for the first question of a sequence; None as well.
         packer: texts to sequences.
         questions_per_image: questions of one sequence.
         shares: how often each of SIGHTS is shown.
@@ -127,8 +131,8 @@ class LlavaData:
         conversations: Sequence[Conversation],
         captions: Sequence[list[str]],
         scenes: Sequence[list[Thing]],
-        features: ImageFeatures,
-        budgets: Sequence[int],
+        features: Optional[ImageFeatures],
+        pruner: Optional[Pruner],
         packer: Packer,
         questions_per_image: int,
         shares: Sequence[float],
@@ -150,9 +154,9 @@ class LlavaData:
         self._captions = captions
         self._scenes = scenes
         self._features = features
+        self._pruner = pruner
         self._shares = torch.tensor(shares)
         self._focus = focus
-        self._budgets = budgets
         self._packer = packer
         self._count = questions_per_image
 
@@ -166,9 +170,9 @@ class LlavaData:
             sight = SIGHTS[int(torch.multinomial(self._shares, 1, generator=generator))]
             pairs = self._pairs[index]
             order = torch.randperm(len(pairs), generator=generator)[: self._count]
-            seen = self._look(index, sight, generator)
-            hint = self._hint(index, sight, generator)
             chosen = [pairs[i] for i in order.tolist()]
+            seen = self._look(index, sight, chosen[0][0], generator)
+            hint = self._hint(index, sight, generator)
             chosen += [self._letter_exercise(generator) for _ in range(self._exercises)]
             sequences.append(self._packer.pack(chosen, len(seen), hint))
             features.append(seen)
@@ -182,18 +186,20 @@ class LlavaData:
         seed = int(torch.randint(2**31, (1,), generator=generator))
         return letter_exercise(np.random.default_rng(seed))
 
-    def _look(self, index: int, sight: str, generator: torch.Generator) -> Tensor:
+    def _look(self, index: int, sight: str, question: str, generator: torch.Generator) -> Tensor:
         """The visual tokens (K, C) that are shown."""
+        if self._features is None:
+            return torch.empty(0, 0)
         image = self._features.image(index)
         features = image.features
         if sight == "full":
             if self._focus is None:
                 return features
             return features[image.cls_attention.topk(self._focus).indices.sort().values]
-        if sight in ("described", "nothing"):
+        if sight in WITHOUT_IMAGE:
             return features[:0]
-        kept = torch.randperm(len(features), generator=generator)[: draw(self._budgets, generator)]
-        return features[kept.sort().values]
+        budget = max(1, len(features) // draw(BUDGETS, generator))
+        return features[self._pruner.select(image, topic(question), budget, generator).kept_idx]
 
     def _hint(self, index: int, sight: str, generator: torch.Generator) -> str | None:
         if sight == "compensated":
@@ -205,6 +211,23 @@ class LlavaData:
         return " and ".join(phrases[i] for i in order) + "."
 
 
+def shows_images(shares: Sequence[float]) -> bool:
+    """Whether some of SIGHTS that are shown have visual tokens."""
+    return any(share and sight not in WITHOUT_IMAGE for share, sight in zip(shares, SIGHTS))
+
+
+def topic(question: str) -> str:
+    """What the text tower reads of a question: its first line."""
+    return question.split("\n", 1)[0]
+
+
+def encode_topics(seen: Vision, texts: TrainingSet) -> dict[str, Tensor]:
+    """The text tower's embeddings of all that may be asked."""
+    asked = {topic(q) for conversation in texts.conversations for q, _ in conversation.pairs}
+    asked.update(q for things in texts.scenes for q, _ in statements(things))
+    return encode_questions(seen.tower, seen.tokenizer, sorted(asked | {CAPTION_PROMPT}))
+
+
 def train_llava(args: LlavaArguments) -> int:
     """The stage."""
     if None in (args.model_path, args.data, args.output, args.output_dir):
@@ -212,16 +235,20 @@ def train_llava(args: LlavaArguments) -> int:
     source, folder, run = Path(args.model_path), Path(args.data), Path(args.output_dir)
     texts = read_training_set(folder)
     team = Team(args.device)
-    seen = load_vision(args)
-    features = mini_features(folder, Path(args.features or run / "features"), texts, seen, team)
     llm, projector = load_llava(source, args.seed)
-    num_patches = features.num_patches
+    inputs = {"data": folder / "conversations.json", "config": source / "config.json"}
+    features, pruner = None, None
+    if shows_images(args.shares):
+        seen = load_vision(args)
+        inputs["vision_tower"] = seen.folder
+        pruner = Pruner(encode_topics(seen, texts), seen.text_selection == "nearest")
+        features = mini_features(folder, Path(args.features or run / "features"), texts, seen, team)
     data = LlavaData(
         texts.conversations,
         texts.captions,
         texts.scenes,
         features,
-        [max(1, num_patches // part) for part in (16, 16, 8, 4)],
+        pruner,
         Packer(LlamaTokenizer(source)),
         args.questions_per_image,
         args.shares,
@@ -229,8 +256,8 @@ def train_llava(args: LlavaArguments) -> int:
         args.leave_out,
         args.exercises,
     )
-    inputs = {"data": folder / "conversations.json", "vision_tower": seen.folder}
-    inputs["model"] = source / "model.safetensors"
+    if has_weights(source):
+        inputs["model"] = source / "model.safetensors"
     chosen = dict(question_share=args.question_share, shares=args.shares, focus=args.focus)
     chosen |= dict(leave_out=args.leave_out, exercises=args.exercises)
     chosen |= dict(questions_per_image=args.questions_per_image)

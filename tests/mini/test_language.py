@@ -22,7 +22,6 @@ def drawn(make, times=300):
 
 def test_relations_by_hand():
     first = ["red circle left of blue star", "red circle left of blue circle"]
-    first += ["blue circle left of blue star"]
     first += ["red circle above blue circle", "blue star above blue circle"]
     right = set()
     for text in first:
@@ -37,7 +36,7 @@ def test_relations_by_hand():
     assert {answer for _, answer in no} == {"no"}
 
 
-def test_no_relation_where_objects_are_close():
+def test_no_relation_within_one_half_of_the_image():
     close = Thing("star", "red", "small", cell=1, x=28, y=14, radius=7)
     scene = Scene((RED_CIRCLE, close), background=0)
     assert language.relation(scene, np.random.default_rng(0), "yes") is None

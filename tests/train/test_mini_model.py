@@ -34,9 +34,11 @@ class Builder:
         self.data, self.clip = work / "world" / "train", self.out / CLIP_NAME
 
     def run(self, stage, **flags):
-        flags |= {"output_dir": self.work / "runs" / stage.__name__, "device": "cpu"}
+        flags = {"output_dir": self.work / "runs" / stage.__name__, "device": "cpu"} | flags
         flags = {"max_steps": 2, "batch_size": 2, "warmup_steps": 0} | flags
-        words = [w for k, v in flags.items() for w in (f"--{k.replace('_', '-')}", str(v))]
+        words = [
+            w for k, v in flags.items() for w in (f"--{k.replace('_', '-')}", *str(v).split(" "))
+        ]
         assert stage.main(words) == 0, stage.__name__
 
     def make_llava(self):
@@ -44,11 +46,18 @@ class Builder:
         flags = ["--parts", "train", "--train-images", "6", "--processes", "1"]
         assert make_data.main(["--out", str(self.work / "world"), *flags]) == 0
         self.run(train_clip, vision_tower=self.clip, data=self.data)
+        words, first = self.work / "llava-language", self.work / "llava-projector"
+        self.run_language(words)
         shared = {"data": self.data, "features": self.work / "features"}
-        first = self.work / "llava-projector"
-        self.run(train_projector, model_path=self.out, output=first, **shared)
-        shared |= {"vision_tower": self.clip, "output": self.out}
+        shared |= {"vision_tower": self.clip}
+        self.run(train_projector, model_path=words, output=first, **shared)
+        shared |= {"output": self.out}
         self.run(train_llava, model_path=first, questions_per_image=3, **shared)
+
+    def run_language(self, output):
+        """The first run of train_llava, on descriptions."""
+        flags = {"output_dir": self.work / "runs" / "language", "shares": "0 0 0 1 0"}
+        self.run(train_llava, model_path=self.out, data=self.data, output=output, **flags)
 
     def make_compensator(self):
         """What writes and what chooses."""

@@ -43,6 +43,7 @@ def test_flags_are_known(tmp_path, name):
     )
     recorder.chmod(0o755)
     settings = {"PYTHON": str(recorder), "OUT": str(tmp_path / "out"), "WORK": str(tmp_path)}
+    settings["NPROC"] = "1"
     done = subprocess.run(["bash", str(FOLDER / name)], env=os.environ | settings)
     assert done.returncode == 0
     calls = [json.loads(line) for line in (tmp_path / "calls").read_text().splitlines()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from llava.constants import SHORT_ANSWER_SUFFIX
+from llava.constants import SHORT_ANSWER_SUFFIX, YES_OR_NO
 from llava.errors import UserError
 from llava.eval.benchmarks import llava_files
 from llava.eval.benchmarks.native import need
@@ -36,7 +36,6 @@ COGNITION = (
     "code_reasoning",
 )
 _RELEASE = "MME_Benchmark_release_version"
-_ANSWER_FORMAT = "Please answer yes or no."
 _IMAGE_TYPES = (".jpg", ".png", ".jpeg")
 
 answer_record = llava_files.answer_record
@@ -76,7 +75,7 @@ def question_key(question_id: int | str, prompt: str) -> str:
     first dot.
     """
     task, _, path = str(question_id).partition("/")
-    question = prompt.replace(SHORT_ANSWER_SUFFIX.strip(), "").replace(_ANSWER_FORMAT, "")
+    question = prompt.replace(SHORT_ANSWER_SUFFIX.strip(), "").replace(YES_OR_NO, "")
     return f"{_image_name(task, path)} {question.strip()}"
 
 
@@ -125,7 +124,7 @@ def _label(line: str, file: Path, task: str) -> Label:
     cells = line.split("\t")
     if len(cells) != 2 or cells[1].strip().lower() not in ("yes", "no"):
         raise UserError(f"{file}: expected a question, a tab and Yes or No, found {line!r}")
-    question = cells[0].replace(_ANSWER_FORMAT, "").strip()
+    question = cells[0].replace(YES_OR_NO, "").strip()
     return Label(task, file, question, cells[1].strip().lower())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from llava.constants import YES_OR_NO
 from llava.mini.benchmarks.drawing import Note, SceneSource, note, write_image, yes_and_no
 
 # MME's scores are sums over all fourteen tasks. Four of them ask what the mini world can be asked;
@@ -53,7 +54,7 @@ def _write_image(
 ) -> dict[str, Note]:
     found = yes_and_no(source, kind, turn)
     write_image(found.scene, folder / f"{name}.jpg")
-    lines = [f"{f.text} Please answer yes or no.\t{f.answer.capitalize()}\n" for f in found.value]
+    lines = [f"{f.text} {YES_OR_NO}\t{f.answer.capitalize()}\n" for f in found.value]
     (folder / f"{name}.txt").write_text("".join(lines), "utf-8")
     return {
         f"{folder.name}/{name} {fact.text}": note(found.scene, fact, found.generator)
