@@ -43,8 +43,7 @@ def corpus(seed: int) -> list[str]:
 
 
 def constant_phrases() -> list[str]:
-    """What stands in every prompt, to the letter. It teaches nothing, and in words it would be more
-    than half of what a small LLM reads."""
+    """What stands in prompts to the letter: in words it would be half of what a small LLM reads."""
     before, after = question_prompt("").split("<image>\n")
     asked_for = (SHORT_ANSWER_SUFFIX.strip(), OPTION_LETTER_SUFFIX.strip(), YES_OR_NO)
     return [before.strip(), after.strip(), *asked_for, CAPTION_PROMPT, "additional information:"]
@@ -53,7 +52,8 @@ def constant_phrases() -> list[str]:
 def write_llama_tokenizer(folder: Path, seed: int) -> None:
     """SentencePiece with Llama's settings: byte-pair, digits apart, bytes for the unknown.
 
-    Constant phrases are one piece each. A newline stays unknown, and so the blank and the byte that the caption is counted behind.
+    Constant phrases are one piece each. A newline stays unknown, and so the blank and the byte that
+    the caption is counted behind.
     """
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(

@@ -38,22 +38,25 @@ stage() {
 # The tower contrasts the images of one forward pass, so they stay together.
 NPROC=1 stage clip train_clip --vision-tower "$CLIP" --data "$DATA" --max-steps 1500
 
-# The LLM learns to look things up: first in words, ...
-stage language train_llava --data "$DATA" --max-steps 2500 --warmup-steps 50 \
-    --shares 0 0 0 1 0 --questions-per-image 16 --batch-size 8 --micro-batch-size 4 \
-    --model-path "$OUT" --output "$WORK/llava-language"
-# ... then, with visual tokens that say these words, ...
-stage projector train_projector --data "$DATA" "${FEATURES[@]}" --max-steps 2000 \
+# The LLM learns to look things up: in words, ...
+BATCHES=(--questions-per-image 16 --batch-size 8 --micro-batch-size 4 --warmup-steps 50)
+stage language train_llava --data "$DATA" "${BATCHES[@]}" --max-steps 2500 \
+    --shares 0 0 0 1 0 --model-path "$OUT" --output "$WORK/llava-language"
+# ... then, with visual tokens that say these words, in the most attended tokens, ...
+stage projector train_projector --data "$DATA" "${FEATURES[@]}" --max-steps 1500 \
     --model-path "$WORK/llava-language" --vision-tower "$CLIP" --output "$WORK/llava-projector"
-# ... in what pictures show.
-stage llava train_llava --data "$DATA" "${FEATURES[@]}" --max-steps 6000 --warmup-steps 50 \
-    --questions-per-image 16 --batch-size 8 --micro-batch-size 4 \
-    --model-path "$WORK/llava-projector" --vision-tower "$CLIP" --output "$OUT"
+stage llava-easy train_llava --data "$DATA" "${FEATURES[@]}" "${BATCHES[@]}" --max-steps 2500 \
+    --schedule constant --focus 30 --shares 0.5 0.05 0.15 0.25 0.05 --exercises 3 \
+    --model-path "$WORK/llava-projector" --vision-tower "$CLIP" --output "$WORK/llava-easy"
+# ... and in all of them.
+stage llava train_llava --data "$DATA" "${FEATURES[@]}" "${BATCHES[@]}" --max-steps 3000 \
+    --shares 0.5 0.12 0.23 0.1 0.05 \
+    --model-path "$WORK/llava-easy" --vision-tower "$CLIP" --output "$OUT"
 
 stage caption train_caption --model-path "$OUT" --captions "$DATA/captions.json" \
     --images "$DATA/images" --questions "$DATA/conversations.json" "${FEATURES[@]}" \
     --budgets 9 18 36 --mapper-layers 2 --batch-size 32 --learning-rate 1e-3 \
-    --schedule cosine --warmup-steps 100 --max-grad-norm 1 --max-steps 4000 \
+    --schedule cosine --warmup-steps 100 --max-grad-norm 1 --max-steps 3500 \
     --output "$WORK/accm/coco_prefix-009.pt"
 stage long-clip train_long_clip --data "$DATA" --max-steps 800 --output "$OUT/longclip-L.pt"
 
@@ -64,7 +67,7 @@ stage selector train_selector --model-path "$OUT" "${QUESTIONS[@]}" "${FEATURES[
     --output "$WORK/accm/llava-RL_prefix-019.pt"
 stage compensation train_compensation --model-path "$OUT" "${QUESTIONS[@]}" "${FEATURES[@]}" \
     --caption-model "$WORK/accm/coco_prefix-009.pt" \
-    --selector "$WORK/accm/llava-RL_prefix-019.pt" --samples 8000 --budget 9 \
+    --selector "$WORK/accm/llava-RL_prefix-019.pt" --samples 16000 --budget 9 \
     --answer-batch-size 64 --candidates sampled --margins sample --batch-size 16 \
     --learning-rate 1e-4 --selector-learning-rate 3e-4 --warmup-steps 50 --max-steps 1000 \
     --caption-output "$OUT/accm/coco_prefix-009.pt" \

@@ -1,0 +1,52 @@
+"""The mini model that comes along: whole, small, as recorded; it sees, and its captions help."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llava.mini.measure import main
+from llava.train.record import RECORD, file_hash
+
+FOLDER = Path(__file__).parents[2] / "checkpoints" / "accm-mini"
+STAGES = {
+    ".": {"train_llava", "train_long_clip"},
+    "clip-vit-mini-patch8-96": {"train_clip"},
+    "accm": {"train_compensation"},
+}
+
+
+def test_all_files_together_are_small():
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) < 40e6
+
+
+@pytest.mark.parametrize("part", STAGES)
+def test_weights_are_those_that_their_records_name(part):
+    records = json.loads((FOLDER / part / RECORD).read_text("utf-8"))
+    assert set(records) == STAGES[part]
+    for record in records.values():
+        for name, digest in record["outputs"].items():
+            assert file_hash(FOLDER / part / name) == digest, name
+
+
+@pytest.fixture(scope="module")
+def found(eval_folder, tmp_path_factory):
+    """Its numbers on some questions of three benchmarks."""
+    output = tmp_path_factory.mktemp("measured") / "numbers.json"
+    words = ["--model-path", str(FOLDER), "--data-root", str(eval_folder), "--device", "cpu"]
+    words += ["--benchmarks", "pope", "seed", "mmvp", "--limit", "54", "--output", str(output)]
+    assert main(words) == 0
+    return json.loads(output.read_text("utf-8"))
+
+
+def test_it_sees_what_it_is_asked_about(found):
+    scores = {name: number["value"] for name, number in found["mean"]["scores"].items()}
+    assert scores["full"] > 0.8 and scores["nothing"] < 0.6
+    for kind in ("existence", "color", "shape", "place"):
+        assert found["kinds"][kind]["scores"]["full"]["value"] > 0.85, kind
+
+
+def test_pruning_loses_and_captions_give_back(found):
+    scores = {name: number["value"] for name, number in found["mean"]["scores"].items()}
+    assert scores["pruned"] < scores["full"] - 0.1
+    assert scores["accm"] > scores["pruned"] + 0.05
