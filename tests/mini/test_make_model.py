@@ -11,6 +11,7 @@ from llava.mini import make_model
 from llava.mini.architecture import CLIP_NAME
 from llava.mini.language import caption, conversations
 from llava.mini.scene import make_scene, scene_generator
+from llava.mini.vocabulary import constant_phrases
 from llava.model.bpe import read_bpe
 from llava.model.builder import ModelArguments, count_patches, load_vision
 from llava.model.compensation.compensator import MAX_CAPTION_LENGTH, STOP_TEXT
@@ -43,6 +44,13 @@ def test_the_llm_reads_and_writes_every_text(untrained, said):
         ids = tokenizer.encode(text)
         assert tokenizer.unk_token_id not in ids
         assert tokenizer.decode(ids) == text
+
+
+def test_constant_phrases_are_single_pieces(untrained):
+    tokenizer = LlamaTokenizer(untrained)
+    for phrase in constant_phrases():
+        ids = tokenizer.encode(phrase)
+        assert len(ids) == 3 and tokenizer.decode(ids) == phrase  # begin-of-text, a blank, the phrase
 
 
 def test_words_for_patches_are_single_tokens(untrained):

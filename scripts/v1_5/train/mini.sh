@@ -35,6 +35,7 @@ stage() {
 "$PYTHON" -m llava.mini.make_data --out "$WORK/world" --seed "$SEED" --parts train
 "$PYTHON" -m llava.mini.make_model --out "$OUT" --seed "$SEED"
 
+# --micro-batch-size stands with each --batch-size: so the result is the same for any NPROC.
 # The tower contrasts the images of one forward pass, so they stay together.
 NPROC=1 stage clip train_clip --vision-tower "$CLIP" --data "$DATA" --max-steps 1500
 
@@ -44,6 +45,7 @@ stage language train_llava --data "$DATA" "${BATCHES[@]}" --max-steps 2500 \
     --shares 0 0 0 1 0 --model-path "$OUT" --output "$WORK/llava-language"
 # ... then, with visual tokens that say these words, in the most attended tokens, ...
 stage projector train_projector --data "$DATA" "${FEATURES[@]}" --max-steps 1500 \
+    --batch-size 32 --micro-batch-size 16 \
     --model-path "$WORK/llava-language" --vision-tower "$CLIP" --output "$WORK/llava-projector"
 stage llava-easy train_llava --data "$DATA" "${FEATURES[@]}" "${BATCHES[@]}" --max-steps 2500 \
     --schedule constant --focus 30 --shares 0.5 0.05 0.15 0.25 0.05 --exercises 3 \
@@ -55,21 +57,24 @@ stage llava train_llava --data "$DATA" "${FEATURES[@]}" "${BATCHES[@]}" --max-st
 
 stage caption train_caption --model-path "$OUT" --captions "$DATA/captions.json" \
     --images "$DATA/images" --questions "$DATA/conversations.json" "${FEATURES[@]}" \
-    --budgets 9 18 36 --mapper-layers 2 --batch-size 32 --learning-rate 1e-3 \
-    --schedule cosine --warmup-steps 100 --max-grad-norm 1 --max-steps 3500 \
+    --budgets 9 18 36 --mapper-layers 2 --batch-size 32 --micro-batch-size 16 \
+    --learning-rate 1e-3 --schedule cosine --warmup-steps 100 --max-grad-norm 1 --max-steps 3500 \
     --output "$WORK/accm/coco_prefix-009.pt"
-stage long-clip train_long_clip --data "$DATA" --max-steps 800 --output "$OUT/longclip-L.pt"
+stage long-clip train_long_clip --data "$DATA" --max-steps 800 \
+    --batch-size 96 --micro-batch-size 48 --output "$OUT/longclip-L.pt"
 
 # Who chooses among captions, and then both, taught by the LLM.
 stage selector train_selector --model-path "$OUT" "${QUESTIONS[@]}" "${FEATURES[@]}" \
     --caption-model "$WORK/accm/coco_prefix-009.pt" --samples 6000 --budget 9 \
-    --mining-batch-size 64 --learning-rate 5e-4 --warmup-steps 50 --max-steps 600 \
+    --mining-batch-size 64 --batch-size 32 --micro-batch-size 16 \
+    --learning-rate 5e-4 --warmup-steps 50 --max-steps 600 \
     --output "$WORK/accm/llava-RL_prefix-019.pt"
 stage compensation train_compensation --model-path "$OUT" "${QUESTIONS[@]}" "${FEATURES[@]}" \
     --caption-model "$WORK/accm/coco_prefix-009.pt" \
     --selector "$WORK/accm/llava-RL_prefix-019.pt" --samples 16000 --budget 9 \
-    --answer-batch-size 64 --candidates sampled --margins sample --batch-size 16 \
-    --learning-rate 1e-4 --selector-learning-rate 3e-4 --warmup-steps 50 --max-steps 1000 \
+    --answer-batch-size 64 --candidates sampled --margins sample \
+    --batch-size 16 --micro-batch-size 8 --warmup-steps 50 --max-steps 1000 \
+    --learning-rate 1e-4 --selector-learning-rate 3e-4 \
     --caption-output "$OUT/accm/coco_prefix-009.pt" \
     --selector-output "$OUT/accm/llava-RL_prefix-019.pt"
 echo "The mini model: $OUT. Measure it: MODEL_PATH=$OUT bash scripts/quickstart.sh"
