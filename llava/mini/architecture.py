@@ -75,7 +75,8 @@ def write_architecture(folder: Path, seed: int, text_selection: str) -> None:
     config = dict(model_type="clip", vision_config=_VISION, text_config=text)
     write_json(clip / "config.json", config | dict(projection_dim=PROJECTION))
     size = len(read_bpe(GPT2Tokenizer, gpt2))
-    write_json(gpt2 / "config.json", dict(model_type="gpt2", vocab_size=size, **_GPT2))
+    end = dict(bos_token_id=size - 1, eos_token_id=size - 1)  # as in GPT-2, its only special token
+    write_json(gpt2 / "config.json", dict(model_type="gpt2", vocab_size=size, **end, **_GPT2))
     tokenizer = LlamaTokenizer(folder)
     llava = dict(
         model_type="llava",
