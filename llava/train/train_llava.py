@@ -11,6 +11,7 @@ ready-made.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -212,6 +213,19 @@ class LlavaData:
         return " and ".join(phrases[i] for i in order) + "."
 
 
+def check_shares(shares: Sequence[float]) -> None:
+    """Refuses shares that nothing can be drawn by.
+
+    Raises:
+        UserError: says what is wrong.
+    """
+    if len(shares) != len(SIGHTS) or min(shares) < 0 or not 0 < sum(shares) < math.inf:
+        raise UserError(
+            f"--shares is {' '.join(map(str, shares))}: give {len(SIGHTS)} numbers, not all of them "
+            f"0 and none below, for {', '.join(SIGHTS)}"
+        )
+
+
 def shows_images(shares: Sequence[float]) -> bool:
     """Whether some of SIGHTS that are shown have visual tokens."""
     return any(share and sight not in WITHOUT_IMAGE for share, sight in zip(shares, SIGHTS))
@@ -233,6 +247,7 @@ def train_llava(args: LlavaArguments) -> int:
     """The stage."""
     if None in (args.model_path, args.data, args.output, args.output_dir):
         raise UserError("name --model-path, --data, --output-dir and --output")
+    check_shares(args.shares)
     source, folder, run = Path(args.model_path), Path(args.data), Path(args.output_dir)
     texts = read_training_set(folder)
     team = Team(args.device)

@@ -5,6 +5,7 @@ from collections import defaultdict
 import pytest
 import torch
 
+from llava.errors import UserError
 from llava.mini.scene import COLORS, PLACES, SHAPES, SIZES, Thing
 from llava.mini.training_set import read_training_set
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
@@ -12,7 +13,7 @@ from llava.train.features import ImageFeatures
 from llava.train.packing import Packer
 from llava.train.pruning import Pruner
 from llava.train.train_clip import NOTHING, UNCLEAR, patch_labels, sine_positions
-from llava.train.train_llava import SIGHTS, LlavaData, shows_images
+from llava.train.train_llava import SIGHTS, LlavaData, check_shares, shows_images
 from llava.train.train_long_clip import is_related, named_words, text_batch
 from llava.train.train_projector import WORDS, patch_words
 
@@ -113,6 +114,14 @@ def test_sights_show_what_they_should(world, untrained, sight):
     hint = "additional information" in tokenizer.decode(batch.ids[0].clamp(min=0).tolist())
     assert hint == (sight in ("compensated", "described"))
     assert batch.labels.shape == batch.ids.shape and batch.weight > 0
+
+
+@pytest.mark.parametrize(
+    "shares", [[1.0], [0.0] * 5, [1, 1, 1, 1, -1], [float("inf"), 0, 0, 0, 0], [float("nan")] * 5]
+)
+def test_shares_that_nothing_can_be_drawn_by_are_refused(shares):
+    with pytest.raises(UserError, match="--shares is .*give 5 numbers"):
+        check_shares(shares)
 
 
 def test_descriptions_alone_need_no_images():
