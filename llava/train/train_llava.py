@@ -221,8 +221,8 @@ def check_shares(shares: Sequence[float]) -> None:
     """
     if len(shares) != len(SIGHTS) or min(shares) < 0 or not 0 < sum(shares) < math.inf:
         raise UserError(
-            f"--shares is {' '.join(map(str, shares))}: give {len(SIGHTS)} numbers, not all of them "
-            f"0 and none below, for {', '.join(SIGHTS)}"
+            f"--shares is {' '.join(map(str, shares))}: give {len(SIGHTS)} numbers for "
+            f"{', '.join(SIGHTS)}: none below 0, and not all of them 0"
         )
 
 

@@ -50,7 +50,8 @@ def test_constant_phrases_are_single_pieces(untrained):
     tokenizer = LlamaTokenizer(untrained)
     for phrase in constant_phrases():
         ids = tokenizer.encode(phrase)
-        assert len(ids) == 3 and tokenizer.decode(ids) == phrase  # begin-of-text, a blank, the phrase
+        # Begin-of-text, a blank, the phrase.
+        assert len(ids) == 3 and tokenizer.decode(ids) == phrase
 
 
 def test_words_for_patches_are_single_tokens(untrained):
