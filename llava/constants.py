@@ -6,7 +6,8 @@ DEFAULT_IMAGE_TOKEN = "<image>"
 # What LLaVA-1.5 puts behind a question to ask for a short answer.
 SHORT_ANSWER_SUFFIX = "\nAnswer the question using a single word or phrase."
 OPTION_LETTER_SUFFIX = "\nAnswer with the option's letter from the given choices directly."
-# What MME puts there.
+# What MMVP puts between question and options, and MME behind a question.
+OPTIONS_HEADING = "Options:"
 YES_OR_NO = "Please answer yes or no."
 # How many texts a tokenizer remembers: more than a batch and its check, or a small benchmark, has.
 REMEMBERED_TEXTS = 4096

@@ -8,7 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llava.constants import OPTION_LETTER_SUFFIX, SHORT_ANSWER_SUFFIX, YES_OR_NO
+from llava.constants import (
+    OPTION_LETTER_SUFFIX,
+    OPTIONS_HEADING,
+    SHORT_ANSWER_SUFFIX,
+    YES_OR_NO,
+)
 from llava.mini.scene import COLORS, PLACES, SHAPES, SIZES, Scene, Thing
 
 LETTERS = "ABCD"
@@ -23,7 +28,6 @@ _DIRECTIONS = {
     "above": ("north", "south"),
     "below": ("south", "north"),
 }
-OPTIONS_HEADING = "Options:"  # MMVP's, between question and options
 _NAMED = 2  # objects that a caption names
 
 
@@ -187,7 +191,7 @@ def verify_count(scene: Scene, generator: np.random.Generator, answer: str) -> F
 
 def relation(scene: Scene, generator: np.random.Generator, answer: str) -> Fact | None:
     """Whether an object is left of, right of, above or below another, in the other half of the
-    image; None where all lie in one half."""
+    image; None where all lie in one quarter."""
     pairs = [
         (a, b, direction)
         for a in scene.things

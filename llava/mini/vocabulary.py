@@ -43,7 +43,7 @@ def corpus(seed: int) -> list[str]:
 
 
 def constant_phrases() -> list[str]:
-    """What stands in prompts to the letter: in words it would be half of what a small LLM reads."""
+    """What stands in prompts to the letter: in words, half of what a small LLM reads."""
     before, after = question_prompt("").split("<image>\n")
     asked_for = (SHORT_ANSWER_SUFFIX.strip(), OPTION_LETTER_SUFFIX.strip(), YES_OR_NO)
     return [before.strip(), after.strip(), *asked_for, CAPTION_PROMPT, "additional information:"]

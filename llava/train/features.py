@@ -44,11 +44,6 @@ class ImageFeatures:
         return len(self.rows)
 
     @property
-    def num_patches(self) -> int:
-        """N."""
-        return self.features.shape[1]
-
-    @property
     def embed_dim(self) -> int:
         """P."""
         return self.patch_embeds.shape[2]

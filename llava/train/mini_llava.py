@@ -15,7 +15,7 @@ from llava.mini.training_set import TrainingSet
 from llava.model.builder import Vision
 from llava.model.multimodal_projector.builder import build_vision_projector
 from llava.model.parts import fill_llm, read_llava_config, split_llava
-from llava.model.weights import fill, has_weights, read_checkpoint
+from llava.model.weights import fill, has_weights, read_checkpoint, weight_files
 from llava.train.features import ImageFeatures, image_features
 from llava.train.record import hashes_of, save_weights
 from llava.train.team import Team
@@ -84,6 +84,13 @@ def load_llava(folder: Path, seed: int) -> tuple[LlamaForCausalLM, nn.Module]:
         fill_llm(llm, parts["llm"], str(folder), torch.float32, lambda name: cpu)
         fill(projector, parts["projector"], str(folder), torch.float32, lambda name: cpu)
     return llm, projector
+
+
+def model_files(folder: Path) -> dict[str, Path]:
+    """What a stage reads of a LLaVA folder, for its settings and record: the configuration, and the
+    weights where there are some."""
+    weights = weight_files(folder) if has_weights(folder) else []
+    return {"config": folder / "config.json"} | {path.name: path for path in weights}
 
 
 def save_llava(

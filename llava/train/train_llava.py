@@ -12,7 +12,6 @@ ready-made.
 from __future__ import annotations
 
 import math
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,11 +31,11 @@ from llava.mini.scene import Thing
 from llava.mini.training_set import TrainingSet, read_training_set
 from llava.model.builder import ModelArguments, Vision, flag, load_vision, numbers_flag
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
-from llava.model.weights import has_weights
 from llava.train.arguments import TrainArguments
+from llava.train.captions import tower_questions
 from llava.train.conversations import Conversation
 from llava.train.features import ImageFeatures, encode_questions
-from llava.train.mini_llava import load_llava, mini_features, save_llava
+from llava.train.mini_llava import load_llava, mini_features, model_files, save_llava
 from llava.train.packing import PackedBatch, Packer, collate, predict, run_llm
 from llava.train.pruning import Pruner, draw
 from llava.train.record import hashes_of, write_record
@@ -66,9 +65,6 @@ class LlavaArguments(TrainArguments, ModelArguments):
         "How often a sequence shows all visual tokens, some, some and a caption, a description in "
         "words instead, nothing.",
         SHARES,
-    )
-    leave_out: Optional[str] = flag(
-        "Leave out questions in which this regular expression is found: hard ones can come later."
     )
     exercises: int = flag("Exercises in finding an option's letter, in every sequence.", 2)
     focus: Optional[int] = flag(
@@ -124,7 +120,6 @@ class LlavaData:
         questions_per_image: questions of one sequence.
         shares: how often each of SIGHTS is shown.
         focus: how many tokens stand for "full"; None for all.
-        leave_out: regular expression of questions that are not asked; None for none.
         exercises: letter exercises in every sequence.
     """
 
@@ -139,15 +134,13 @@ class LlavaData:
         questions_per_image: int,
         shares: Sequence[float],
         focus: int | None,
-        leave_out: str | None,
         exercises: int,
     ) -> None:
         self._conversations = conversations
         # All captions of an image are answers to the request for one; statements teach by their
         # words, which are predicted too.
-        pattern = re.compile(f"^{CAPTION_PROMPT}$" + (f"|{leave_out}" if leave_out else ""))
         self._pairs = [
-            [pair for pair in conversation.pairs if not pattern.search(pair[0])]
+            [pair for pair in conversation.pairs if pair[0] != CAPTION_PROMPT]
             + [(CAPTION_PROMPT, text) for text in texts]
             + statements(things)
             for conversation, texts, things in zip(conversations, captions, scenes)
@@ -201,7 +194,8 @@ class LlavaData:
         if sight in WITHOUT_IMAGE:
             return features[:0]
         budget = max(1, len(features) // draw(BUDGETS, generator))
-        return features[self._pruner.select(image, topic(question), budget, generator).kept_idx]
+        topic = tower_questions(question)[0]
+        return features[self._pruner.select(image, topic, budget, generator).kept_idx]
 
     def _hint(self, index: int, sight: str, generator: torch.Generator) -> str | None:
         if sight == "compensated":
@@ -227,20 +221,16 @@ def check_shares(shares: Sequence[float]) -> None:
 
 
 def shows_images(shares: Sequence[float]) -> bool:
-    """Whether some of SIGHTS that are shown have visual tokens."""
+    """Whether any of SIGHTS with a share above 0 has visual tokens."""
     return any(share and sight not in WITHOUT_IMAGE for share, sight in zip(shares, SIGHTS))
-
-
-def topic(question: str) -> str:
-    """What the text tower reads of a question: its first line."""
-    return question.split("\n", 1)[0]
 
 
 def encode_topics(seen: Vision, texts: TrainingSet) -> dict[str, Tensor]:
     """The text tower's embeddings of all that may be asked."""
-    asked = {topic(q) for conversation in texts.conversations for q, _ in conversation.pairs}
+    asked = {q for conversation in texts.conversations for q, _ in conversation.pairs}
     asked.update(q for things in texts.scenes for q, _ in statements(things))
-    return encode_questions(seen.tower, seen.tokenizer, sorted(asked | {CAPTION_PROMPT}))
+    topics = {tower_questions(question)[0] for question in asked | {CAPTION_PROMPT}}
+    return encode_questions(seen.tower, seen.tokenizer, sorted(topics))
 
 
 def train_llava(args: LlavaArguments) -> int:
@@ -252,7 +242,7 @@ def train_llava(args: LlavaArguments) -> int:
     texts = read_training_set(folder)
     team = Team(args.device)
     llm, projector = load_llava(source, args.seed)
-    inputs = {"data": folder / "conversations.json", "config": source / "config.json"}
+    inputs = {"data": folder / "conversations.json"} | model_files(source)
     features, pruner = None, None
     if shows_images(args.shares):
         seen = load_vision(args)
@@ -269,14 +259,10 @@ def train_llava(args: LlavaArguments) -> int:
         args.questions_per_image,
         args.shares,
         args.focus,
-        args.leave_out,
         args.exercises,
     )
-    if has_weights(source):
-        inputs["model"] = source / "model.safetensors"
     chosen = dict(question_share=args.question_share, shares=args.shares, focus=args.focus)
-    chosen |= dict(leave_out=args.leave_out, exercises=args.exercises)
-    chosen |= dict(questions_per_image=args.questions_per_image)
+    chosen |= dict(exercises=args.exercises, questions_per_image=args.questions_per_image)
     chosen |= dict(inputs={name: hashes_of(path) for name, path in inputs.items()})
     objective = LlavaObjective(llm, projector, args.question_share)
     train("train_llava", objective, data, args, chosen)

@@ -3,9 +3,9 @@
     python -m llava.train.train_projector --model-path ... --data ... --output ... --output-dir ...
 
 Each visual token learns to lie near the words for what is on its patch, in the LLM's own table of
-words. The LLM is frozen, and here still as chance (and mini_llava.start_attention) made it:
-attention that begins by looking for what is like itself then finds a patch by the word for it. The
-real model gets its projector ready-made.
+words. The LLM is frozen. It has learnt from descriptions to find things by their words (first run
+of train_llava); a visual token that lies near these words is found in the same way. The real model
+gets its projector ready-made.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from llava.model.builder import ModelArguments, flag, load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.train.arguments import TrainArguments
 from llava.train.features import ImageFeatures
-from llava.train.mini_llava import load_llava, mini_features, save_llava
+from llava.train.mini_llava import load_llava, mini_features, model_files, save_llava
 from llava.train.record import hashes_of, write_record
 from llava.train.team import Team
 from llava.train.train_clip import NOTHING, UNCLEAR, patch_labels
@@ -166,8 +166,7 @@ def train_projector(args: ProjectorArguments) -> int:
     ids = [tokenizer.encode(word)[-1] for word in WORDS]
     objective = ProjectorObjective(projector, llm.get_input_embeddings().weight[ids].detach())
     data = ProjectorData(texts, features, seen.tower.clip.config.vision_config.patch_size)
-    inputs = {"data": folder / "texts.jsonl", "vision_tower": seen.folder}
-    inputs["config"] = source / "config.json"
+    inputs = {"data": folder / "texts.jsonl", "vision_tower": seen.folder} | model_files(source)
     chosen = dict(inputs={name: hashes_of(path) for name, path in inputs.items()})
     train("train_projector", objective, data, args, chosen)
     if not team.is_first:

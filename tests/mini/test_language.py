@@ -36,7 +36,7 @@ def test_relations_by_hand():
     assert {answer for _, answer in no} == {"no"}
 
 
-def test_no_relation_within_one_half_of_the_image():
+def test_no_relation_within_one_quarter():
     close = Thing("star", "red", "small", cell=1, x=28, y=14, radius=7)
     scene = Scene((RED_CIRCLE, close), background=0)
     assert language.relation(scene, np.random.default_rng(0), "yes") is None

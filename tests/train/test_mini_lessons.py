@@ -1,19 +1,28 @@
 """What the mini model's own stages teach: labels of patches, of texts, sights of a scene."""
 
+import shutil
+import tempfile
 from collections import defaultdict
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from llava.errors import UserError
+from llava.mini.architecture import CLIP_NAME
+from llava.mini.language import CAPTION_PROMPT, statements
 from llava.mini.scene import COLORS, PLACES, SHAPES, SIZES, Thing
 from llava.mini.training_set import read_training_set
+from llava.model.builder import ModelArguments, load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+from llava.train.captions import tower_questions
 from llava.train.features import ImageFeatures
 from llava.train.packing import Packer
 from llava.train.pruning import Pruner
-from llava.train.train_clip import NOTHING, UNCLEAR, patch_labels, sine_positions
-from llava.train.train_llava import SIGHTS, LlavaData, check_shares, shows_images
+from llava.train.record import save_weights
+from llava.train.train_clip import NOTHING, UNCLEAR, new_clip, patch_labels, sine_positions
+from llava.train.train_llava import SIGHTS, LlavaData, check_shares, encode_topics, shows_images
 from llava.train.train_long_clip import is_related, named_words, text_batch
 from llava.train.train_projector import WORDS, patch_words
 
@@ -102,7 +111,6 @@ def test_sights_show_what_they_should(world, untrained, sight):
         questions_per_image=3,
         shares=[float(name == sight) for name in SIGHTS],
         focus=None,
-        leave_out=None,
         exercises=0,
     )
     batch = data.collate([5, 2], torch.Generator().manual_seed(0))
@@ -114,6 +122,38 @@ def test_sights_show_what_they_should(world, untrained, sight):
     hint = "additional information" in tokenizer.decode(batch.ids[0].clamp(min=0).tolist())
     assert hint == (sight in ("compensated", "described"))
     assert batch.labels.shape == batch.ids.shape and batch.weight > 0
+
+
+def test_what_pruning_keeps_follows_the_first_question(world, untrained):
+    """Patch i of 20 looks like text i: the question's own patches stay, and are the nearest."""
+    texts = read_training_set(world)
+    count = len(texts.images)
+    patches = np.eye(20, dtype=np.float32)[None].repeat(count, axis=0)
+    features = ImageFeatures(list(range(count)), patches, patches, np.zeros((count, 20), "float32"))
+    kept = {}
+    for place in (3, 17):
+        pruner = Pruner(defaultdict(lambda p=place: torch.eye(20)[p]), nearest=True)
+        pack = Packer(LlamaTokenizer(untrained))
+        shares = [0.0, 1.0, 0.0, 0.0, 0.0]  # pruned
+        sets = (texts.conversations, texts.captions, texts.scenes, features, pruner, pack)
+        data = LlavaData(*sets, questions_per_image=2, shares=shares, focus=None, exercises=0)
+        batches = [data.collate([0], torch.Generator().manual_seed(s)) for s in range(8)]
+        kept[place] = [set(batch.features.argmax(dim=-1).tolist()) for batch in batches]
+    assert all(3 in one for one in kept[3]) and all(17 in one for one in kept[17])
+    assert kept[3] != kept[17]
+
+
+def test_every_question_that_can_come_first_has_an_embedding(world, untrained):
+    texts = read_training_set(world)
+    clip = new_clip(untrained / CLIP_NAME, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        tower = shutil.copytree(untrained / CLIP_NAME, Path(folder) / CLIP_NAME)
+        save_weights(tower / "model.safetensors", clip.state_dict())
+        args = ModelArguments(str(untrained), vision_tower=str(tower), device="cpu")
+        embedded = encode_topics(load_vision(args), texts)
+    asked = [q for conversation in texts.conversations for q, _ in conversation.pairs]
+    asked += [q for things in texts.scenes for q, _ in statements(things)] + [CAPTION_PROMPT]
+    assert {tower_questions(question)[0] for question in asked} == set(embedded)
 
 
 @pytest.mark.parametrize(

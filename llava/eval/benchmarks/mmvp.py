@@ -9,7 +9,7 @@ import csv
 import io
 from pathlib import Path
 
-from llava.constants import OPTION_LETTER_SUFFIX
+from llava.constants import OPTION_LETTER_SUFFIX, OPTIONS_HEADING
 from llava.conversation import question_prompt
 from llava.errors import UserError
 from llava.eval.benchmarks.native import need
@@ -72,7 +72,7 @@ def _question(row: dict[str, str | None], index: str | None, number: int, folder
             f"{row['Options']!r} and {answer!r}"
         )
     options = [before.replace("(a)", "").strip(), second.strip()]
-    lines = f"{row['Question']} Options:\nA. {options[0]}\nB. {options[1]}"
+    lines = f"{row['Question']} {OPTIONS_HEADING}\nA. {options[0]}\nB. {options[1]}"
     return Question(
         key=str(number),
         question_id=number,

@@ -33,7 +33,10 @@ stage() {
 }
 
 "$PYTHON" -m llava.mini.make_data --out "$WORK/world" --seed "$SEED" --parts train
-"$PYTHON" -m llava.mini.make_model --out "$OUT" --seed "$SEED"
+# Twice: what the first stage of the LLM starts from must stay without weights.
+for folder in "$OUT" "$WORK/untrained"; do
+    "$PYTHON" -m llava.mini.make_model --out "$folder" --seed "$SEED"
+done
 
 # --micro-batch-size stands with each --batch-size: so the result is the same for any NPROC.
 # The tower contrasts the images of one forward pass, so they stay together.
@@ -42,7 +45,7 @@ NPROC=1 stage clip train_clip --vision-tower "$CLIP" --data "$DATA" --max-steps 
 # The LLM learns to look things up: in words, ...
 BATCHES=(--questions-per-image 16 --batch-size 8 --micro-batch-size 4 --warmup-steps 50)
 stage language train_llava --data "$DATA" "${BATCHES[@]}" --max-steps 2500 \
-    --shares 0 0 0 1 0 --model-path "$OUT" --output "$WORK/llava-language"
+    --shares 0 0 0 1 0 --model-path "$WORK/untrained" --output "$WORK/llava-language"
 # ... then, with visual tokens that say these words, in the most attended tokens, ...
 stage projector train_projector --data "$DATA" "${FEATURES[@]}" --max-steps 1500 \
     --batch-size 32 --micro-batch-size 16 \
@@ -77,4 +80,5 @@ stage compensation train_compensation --model-path "$OUT" "${QUESTIONS[@]}" "${F
     --learning-rate 1e-4 --selector-learning-rate 3e-4 \
     --caption-output "$OUT/accm/coco_prefix-009.pt" \
     --selector-output "$OUT/accm/llava-RL_prefix-019.pt"
-echo "The mini model: $OUT. Measure it: MODEL_PATH=$OUT bash scripts/quickstart.sh"
+echo "The mini model: $OUT. Measure it:"
+echo "MODEL_PATH=$OUT OUTPUT_DIR=$WORK/benchmarks bash scripts/quickstart.sh"
