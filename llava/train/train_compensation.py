@@ -330,6 +330,11 @@ def train_compensation(args: CompensationArguments) -> int:
     )
     objective = _objective(args, inputs, asked.features.embed_dim)
     data = CompensationData(asked, [a["answer"] for a in answers], args.budget, args.seed)
+    if len(data) == 0:
+        raise UserError(
+            "the LLM answers every question with nothing, and nothing can be learnt from that: check "
+            "--model-path, or train the LLM longer"
+        )
     chosen = dict(budget=args.budget, candidates=args.candidates, margins=args.margins)
     chosen |= dict(samples_drawn=len(samples), inputs=hashes)
     groups = [("selector.", args.selector_learning_rate)]
