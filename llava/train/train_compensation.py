@@ -332,8 +332,8 @@ def train_compensation(args: CompensationArguments) -> int:
     data = CompensationData(asked, [a["answer"] for a in answers], args.budget, args.seed)
     if len(data) == 0:
         raise UserError(
-            "the LLM answers every question with nothing, and nothing can be learnt from that: check "
-            "--model-path, or train the LLM longer"
+            "the LLM answers every question with nothing, and nothing can be learnt from that: "
+            "check --model-path, or train the LLM longer"
         )
     chosen = dict(budget=args.budget, candidates=args.candidates, margins=args.margins)
     chosen |= dict(samples_drawn=len(samples), inputs=hashes)
