@@ -193,6 +193,15 @@ def trained(command, tmp_path_factory):
     return folder
 
 
+def test_an_llm_that_says_nothing_is_named(command, tmp_path, monkeypatch, capsys):
+    def silent(args, asked):
+        return lambda numbers: [{"answer": ""} for _ in numbers]
+
+    monkeypatch.setattr(train_compensation, "begin_answering", silent)
+    assert command(tmp_path) == 2
+    assert "answers every question with nothing" in capsys.readouterr().err
+
+
 def test_the_command_writes_what_the_pipeline_loads(trained, checkpoints, model):
     before = read_checkpoint(checkpoints / "accm" / "coco_prefix-009.pt")
     after = read_checkpoint(trained / "accm" / "caption.pt")
