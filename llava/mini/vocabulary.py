@@ -11,7 +11,13 @@ import sentencepiece
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tokenizers.pre_tokenizers import ByteLevel
 
-from llava.constants import OPTION_LETTER_SUFFIX, SHORT_ANSWER_SUFFIX, YES_OR_NO
+from llava.constants import (
+    CAPTION_HEADING,
+    DEFAULT_IMAGE_TOKEN,
+    OPTION_LETTER_SUFFIX,
+    SHORT_ANSWER_SUFFIX,
+    YES_OR_NO,
+)
 from llava.conversation import question_prompt
 from llava.files import write_json, write_text
 from llava.mini.language import CAPTION_PROMPT, LETTERS, NUMBERS, caption, conversations
@@ -28,8 +34,8 @@ _BLANK = "▁"  # SentencePiece's
 def corpus(seed: int) -> list[str]:
     """All that is said about some scenes, and what stands around it in prompts."""
     texts = [
-        question_prompt("").replace("<image>", " "),
-        "additional information:",
+        question_prompt("").replace(DEFAULT_IMAGE_TOKEN, " "),
+        CAPTION_HEADING,
         *(f"{letter}." for letter in LETTERS),
         *NUMBERS,
     ] * 50
@@ -44,9 +50,9 @@ def corpus(seed: int) -> list[str]:
 
 def constant_phrases() -> list[str]:
     """What stands in prompts to the letter: in words, half of what a small LLM reads."""
-    before, after = question_prompt("").split("<image>\n")
+    before, after = question_prompt("").split(f"{DEFAULT_IMAGE_TOKEN}\n")
     asked_for = (SHORT_ANSWER_SUFFIX.strip(), OPTION_LETTER_SUFFIX.strip(), YES_OR_NO)
-    return [before.strip(), after.strip(), *asked_for, CAPTION_PROMPT, "additional information:"]
+    return [before.strip(), after.strip(), *asked_for, CAPTION_PROMPT, CAPTION_HEADING]
 
 
 def write_llama_tokenizer(folder: Path, seed: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llava.constants import IMAGE_TOKEN_INDEX
+from llava.constants import CAPTION_HEADING, IMAGE_TOKEN_INDEX
 from llava.conversation import question_prompt
 from llava.mm_utils import tokenizer_image_token
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
@@ -20,5 +20,9 @@ def prompt_ids(question: str, tokenizer: LlamaTokenizer) -> list[int]:
 def insert_caption(ids: list[int], caption: str, tokenizer: LlamaTokenizer) -> list[int]:
     """Puts "additional information: CAPTION" between the image's newline and the question."""
     place = ids.index(IMAGE_TOKEN_INDEX) + CAPTION_OFFSET
-    text_ids = tokenizer.encode(f"additional information: {caption}")
-    return ids[:place] + text_ids[1:] + ids[place:]
+    return ids[:place] + caption_ids(caption, tokenizer) + ids[place:]
+
+
+def caption_ids(caption: str, tokenizer: LlamaTokenizer) -> list[int]:
+    """Ids of a caption with its heading, without the begin-of-text."""
+    return tokenizer.encode(f"{CAPTION_HEADING} {caption}")[1:]

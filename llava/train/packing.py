@@ -19,7 +19,7 @@ from transformers import LlamaForCausalLM
 
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
-from llava.model.prompt import CAPTION_OFFSET, prompt_ids
+from llava.model.prompt import CAPTION_OFFSET, caption_ids, prompt_ids
 
 IGNORED = -100  # label of a token that is not to be predicted
 
@@ -124,7 +124,7 @@ class Packer:
         return ids[:place], ids[place:], self.answer_ids(answer)
 
     def _encode_caption(self, caption: str) -> list[int]:
-        return self._tokenizer.encode(f"additional information: {caption}")[1:]
+        return caption_ids(caption, self._tokenizer)
 
 
 def collate(sequences: Sequence[Packed], features: Sequence[Tensor]) -> PackedBatch:

@@ -1,9 +1,7 @@
 """What the mini model's own stages teach: labels of patches, of texts, sights of a scene."""
 
 import shutil
-import tempfile
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,14 +141,13 @@ def test_what_pruning_keeps_follows_the_first_question(world, untrained):
     assert kept[3] != kept[17]
 
 
-def test_every_question_that_can_come_first_has_an_embedding(world, untrained):
+def test_every_question_that_can_come_first_has_an_embedding(world, untrained, tmp_path):
     texts = read_training_set(world)
     clip = new_clip(untrained / CLIP_NAME, 0)
-    with tempfile.TemporaryDirectory() as folder:
-        tower = shutil.copytree(untrained / CLIP_NAME, Path(folder) / CLIP_NAME)
-        save_weights(tower / "model.safetensors", clip.state_dict())
-        args = ModelArguments(str(untrained), vision_tower=str(tower), device="cpu")
-        embedded = encode_topics(load_vision(args), texts)
+    tower = shutil.copytree(untrained / CLIP_NAME, tmp_path / CLIP_NAME)
+    save_weights(tower / "model.safetensors", clip.state_dict())
+    args = ModelArguments(str(untrained), vision_tower=str(tower), device="cpu")
+    embedded = encode_topics(load_vision(args), texts)
     asked = [q for conversation in texts.conversations for q, _ in conversation.pairs]
     asked += [q for things in texts.scenes for q, _ in statements(things)] + [CAPTION_PROMPT]
     assert {tower_questions(question)[0] for question in asked} == set(embedded)

@@ -49,7 +49,9 @@ class Builder:
         flags = ["--parts", "train", "--train-images", "6", "--processes", "1"]
         assert make_data.main(["--out", str(self.work / "world"), *flags]) == 0
         self.run(train_clip, vision_tower=self.clip, data=self.data)
-        shutil.copytree(self.out, self.work / "untrained", ignore=shutil.ignore_patterns("*.s*"))
+        shutil.copytree(
+            self.out, self.work / "untrained", ignore=shutil.ignore_patterns("*.safetensors")
+        )
         words, first = self.work / "llava-language", self.work / "llava-projector"
         self.run_language(words)
         shared = {"data": self.data, "features": self.work / "features"}
