@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Tensor
-
 from llava.model.builder import ModelArguments, load_from_arguments
 from llava.model.fingerprint import fingerprint
 from llava.model.llava_arch import LlavaAccm
@@ -41,15 +39,10 @@ class ImageMemory:
 
     def keep(self, names: tuple[Path | bytes, ...], images: Images) -> None:
         """Keeps the images of a unit where there is room, and where none of them is missing."""
-        size = sum(_size(image) for image in images.values())
+        size = sum(image.nbytes for image in images.values())
         if len(images) == len(names) and size <= self._room:
             self._room -= size
             self._units[names] = images
-
-
-def _size(image: EncodedImage) -> int:
-    tensors: tuple[Tensor, ...] = (image.features, image.patch_embeds, image.cls_attention)
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 class Shared:

@@ -12,9 +12,12 @@ to compensate.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
+from cachetools import LRUCache
 from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil
@@ -23,16 +26,20 @@ from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.errors import UserError
 from llava.mm_utils import process_images
 from llava.model.compensation.compensator import Compensation, Compensator
-from llava.model.language_model.llava_llama import Generated, LanguageModel
+from llava.model.language_model.llava_llama import Generated, LanguageModel, Prompt
 from llava.model.multimodal_encoder import clip_encoder
 from llava.model.multimodal_encoder.clip_encoder import ClipTower, EncodedImage
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.prompt import insert_caption, prompt_ids
+from llava.model.reading import Prefix
+from llava.model.side_stream import SideStream
+from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.accm import Selection, select_tokens, text_distances
 from llava.model.token_pruning.budget import Budget, resolve_budget
 
 DEFAULT_SEED = 42
 DEFAULT_MAX_NEW_TOKENS = 128
+IMAGE_MEMORY = 1 << 28  # bytes of encoded images that are kept for questions to come
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ class Sample:
         question: what follows ``<image>`` and a newline in the prompt.
         tower_question: the part of it that text tower, caption model and selector read; None takes
             the first line.
+        text_embed: (P,), what encode_questions made of that part; None lets it be made.
         visual_token_num: K; None takes VISUAL_TOKEN_NUM of clip_encoder.py.
         text_token_num: T; None takes the paper's share of K (budget.py).
         seed: of the one random draw, so that a result depends on nothing but its sample.
@@ -56,6 +64,7 @@ class Sample:
     image: Image.Image | EncodedImage
     question: str
     tower_question: str | None = None
+    text_embed: Tensor | None = None
     visual_token_num: int | None = None
     text_token_num: int | None = None
     seed: int = DEFAULT_SEED
@@ -84,19 +93,6 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Spliced:
-    """Stage 4 for one sample.
-
-    Attributes:
-        input_ids: the prompt's ids with the caption's; IMAGE_TOKEN_INDEX stands for the image.
-        embeds: (L, D), L = len(input_ids) - 1 + K.
-    """
-
-    input_ids: list[int]
-    embeds: Tensor
-
-
-@dataclass(frozen=True)
 class Answer:
     """What happened to one sample.
 
@@ -110,6 +106,7 @@ class Answer:
         compensation: the captions; None where there was none.
         input_ids: what the LLM read, IMAGE_TOKEN_INDEX for the image.
         input_length: positions of the LLM's input, visual tokens included.
+        seconds: what each stage took, for the whole batch that the sample was answered in.
     """
 
     text: str
@@ -121,6 +118,7 @@ class Answer:
     compensation: Compensation | None
     input_ids: list[int]
     input_length: int
+    seconds: dict[str, float]
 
 
 class LlavaAccm(nn.Module):
@@ -134,6 +132,8 @@ class LlavaAccm(nn.Module):
         compensator: None prunes without giving anything back.
         image_aspect_ratio: "pad", or None; see process_images.
         text_selection: "farthest" (the method) or "nearest" patches are picked by the question.
+        reads_ahead: let the LLM read what comes before the caption while the caption is written;
+            None does so on a GPU. On a CPU, which gains nothing by it, it is a pass more.
     """
 
     def __init__(
@@ -145,6 +145,7 @@ class LlavaAccm(nn.Module):
         compensator: Compensator | None,
         image_aspect_ratio: str | None = "pad",
         text_selection: str = "farthest",
+        reads_ahead: bool | None = None,
     ) -> None:
         super().__init__()
         self.tower = tower
@@ -154,6 +155,10 @@ class LlavaAccm(nn.Module):
         self.compensator = compensator
         self.image_aspect_ratio = image_aspect_ratio
         self.text_selection = text_selection
+        on_gpu = tower.device.type == "cuda"
+        self.reads_ahead = on_gpu if reads_ahead is None else reads_ahead
+        self._side = SideStream(tower.device)
+        self._remembered = LRUCache(IMAGE_MEMORY, getsizeof=lambda image: image.nbytes)
 
     def without_captions(self) -> LlavaAccm:
         """The same model, every part shared, that gives nothing back for what it prunes."""
@@ -178,40 +183,91 @@ class LlavaAccm(nn.Module):
             return []
         for sample in samples:
             self.check(sample)
-        encoded = self.encode(samples)
-        selections = self.prune(encoded, samples)
-        compensations = self.compensate(encoded, selections, samples)
-        spliced = self.splice(encoded, selections, compensations, samples)
-        generated = self.generate(spliced, samples)
+        watch = Stopwatch(self.tower.device)
+        with watch.stage("encode"):
+            encoded = self.encode(samples)
+        with watch.stage("prune"):
+            selections = self.prune(encoded, samples)
+        read = self.read_ahead(encoded, selections, samples, watch)
+        compensations = self.compensate(encoded, selections, samples, watch)
+        with watch.stage("splice"):
+            prompts = self.splice(encoded, selections, compensations, samples)
+            self._side.join()
+            prompts = [replace(prompt, prefix=read.get(b)) for b, prompt in enumerate(prompts)]
+        generated = self.generate(prompts, samples, watch)
+        seconds = watch.seconds()
         return [
-            self._answer(*stages)
-            for stages in zip(samples, selections, compensations, spliced, generated)
+            self._answer(*stages, seconds)
+            for stages in zip(samples, selections, compensations, prompts, generated)
         ]
 
     # The five stages ----------------------------------------------------------------------------
 
     def encode(self, samples: list[Sample]) -> list[Encoded]:
         """Stage 1. Every image and every question goes through its tower once."""
-        images = {id(sample.image): sample.image for sample in samples}
-        new = {key: image for key, image in images.items() if not isinstance(image, EncodedImage)}
-        images |= zip(new, self.encode_images(self.preprocess(list(new.values()))) if new else ())
-        questions = list(dict.fromkeys(sample.question_of_the_method for sample in samples))
-        ids = [self.clip_tokenizer.encode(q, self.tower.max_text_length) for q in questions]
-        texts = dict(zip(questions, self.tower.embed_text(ids)))
-        return [Encoded(images[id(s.image)], texts[s.question_of_the_method]) for s in samples]
+        images = self._encoded_images([sample.image for sample in samples])
+        new = [s.question_of_the_method for s in samples if s.text_embed is None]
+        questions = list(dict.fromkeys(new))
+        texts = dict(zip(questions, self.encode_questions(questions))) if questions else {}
+        return [
+            Encoded(
+                images[id(sample.image)],
+                texts[sample.question_of_the_method]
+                if sample.text_embed is None
+                else sample.text_embed,
+            )
+            for sample in samples
+        ]
 
     def prune(self, encoded: list[Encoded], samples: list[Sample]) -> list[Selection | None]:
         """Stage 2. None for a sample whose budget is all tokens."""
-        patches = torch.stack([e.image.patch_embeds for e in encoded])
-        texts = torch.stack([e.text_embed for e in encoded])
-        distances = text_distances(patches, texts).cpu()
-        attention = torch.stack([e.image.cls_attention for e in encoded]).cpu()
-        return [
-            self._select(distances[b], attention[b], sample) for b, sample in enumerate(samples)
+        results: list[Selection | None] = [None] * len(samples)
+        budgets = [self.budget(sample) for sample in samples]
+        pruned = [
+            b
+            for b, sample in enumerate(samples)
+            if not sample.no_image and budgets[b].visual_token_num < self.tower.num_patches
         ]
+        if not pruned:
+            return results
+        patches = torch.stack([encoded[b].image.patch_embeds for b in pruned])
+        texts = torch.stack([encoded[b].text_embed for b in pruned])
+        attention = torch.stack([encoded[b].image.cls_attention for b in pruned])
+        # One way to the CPU for both.
+        distances, attention = torch.stack([text_distances(patches, texts), attention]).cpu()
+        found = select_tokens(
+            distances,
+            attention,
+            [budgets[b] for b in pruned],
+            [torch.Generator().manual_seed(samples[b].seed) for b in pruned],
+            nearest=self.text_selection == "nearest",
+        )
+        for b, selection in zip(pruned, found):
+            results[b] = selection
+        return results
+
+    def read_ahead(
+        self,
+        encoded: list[Encoded],
+        selections: list[Selection | None],
+        samples: list[Sample],
+        watch: Stopwatch,
+    ) -> dict[int, Prefix]:
+        """What the LLM has read of samples that wait for a caption: all that stands before it."""
+        waiting = [b for b, selection in enumerate(selections) if selection is not None]
+        if not self.reads_ahead or self.compensator is None or not waiting:
+            return {}
+        parts = [[stage[b] for b in waiting] for stage in (encoded, selections, samples)]
+        prompts = self.splice(*parts[:2], [None] * len(waiting), parts[2])
+        with self._side.beside(), watch.stage("prefill"):
+            return dict(zip(waiting, self.language_model.read_images(prompts)))
 
     def compensate(
-        self, encoded: list[Encoded], selections: list[Selection | None], samples: list[Sample]
+        self,
+        encoded: list[Encoded],
+        selections: list[Selection | None],
+        samples: list[Sample],
+        watch: Stopwatch | None = None,
     ) -> list[Compensation | None]:
         """Stage 3. None where nothing was pruned, and everywhere without a compensator."""
         results: list[Compensation | None] = [None] * len(samples)
@@ -220,7 +276,7 @@ class LlavaAccm(nn.Module):
             return results
         dropped = [encoded[b].image.patch_embeds[selections[b].dropped_idx] for b in pruned]
         questions = [samples[b].question_of_the_method for b in pruned]
-        for b, compensation in zip(pruned, self.compensator(dropped, questions)):
+        for b, compensation in zip(pruned, self.compensator(dropped, questions, watch)):
             results[b] = compensation
         return results
 
@@ -230,28 +286,26 @@ class LlavaAccm(nn.Module):
         selections: list[Selection | None],
         compensations: list[Compensation | None],
         samples: list[Sample],
-    ) -> list[Spliced]:
+    ) -> list[Prompt]:
         """Stage 4."""
-        spliced = []
-        for b, sample in enumerate(samples):
-            features = encoded[b].image.features
-            if selections[b] is not None:
-                features = features[selections[b].kept_idx]
-            elif sample.no_image:
-                features = features[:0]
-            ids = self._prompt_ids(sample)
-            if compensations[b] is not None:
-                caption = compensations[b].chosen_caption
-                ids = insert_caption(ids, caption, self.language_model.tokenizer)
-            spliced.append(Spliced(ids, self.language_model.embed(ids, features)))
-        return spliced
+        ids = [self._prompt_ids(sample) for sample in samples]
+        for b, compensation in enumerate(compensations):
+            if compensation is not None:
+                caption = compensation.chosen_caption
+                ids[b] = insert_caption(ids[b], caption, self.language_model.tokenizer)
+        seen = [_seen(*stages) for stages in zip(encoded, selections, samples)]
+        embeds = self.language_model.embed(ids, seen)
+        names = [_shared_name(*stages) for stages in zip(encoded, selections, samples)]
+        return [Prompt(*prompt) for prompt in zip(ids, embeds, names)]
 
-    def generate(self, spliced: list[Spliced], samples: list[Sample]) -> list[Generated]:
+    def generate(
+        self, prompts: list[Prompt], samples: list[Sample], watch: Stopwatch | None = None
+    ) -> list[Generated]:
         """Stage 5."""
         limits = [sample.max_new_tokens for sample in samples]
-        return self.language_model.generate([s.embeds for s in spliced], limits)
+        return self.language_model.generate(prompts, limits, watch)
 
-    # Images on their own, for callers that ask several batches about one -----------------------
+    # Images and questions on their own, for callers that have several batches about one ---------
 
     def preprocess(self, images: list[Image.Image]) -> Tensor:
         """Pixels (B, 3, S, S) float32 on the CPU, as the tower wants them."""
@@ -261,6 +315,12 @@ class LlavaAccm(nn.Module):
     def encode_images(self, pixels: Tensor) -> list[EncodedImage]:
         """Encodes preprocessed images; the results may stand in samples in the images' place."""
         return self.tower(pixels)
+
+    @torch.inference_mode()
+    def encode_questions(self, questions: Sequence[str]) -> list[Tensor]:
+        """What a sample may have as its text_embed, (P,) float32 of unit length each."""
+        ids = [self.clip_tokenizer.encode(q, self.tower.max_text_length) for q in questions]
+        return list(self.tower.embed_text(ids))
 
     # What the stages ask ------------------------------------------------------------------------
 
@@ -293,14 +353,25 @@ class LlavaAccm(nn.Module):
                 "question, or ask for fewer new tokens"
             )
 
-    def _select(self, distances: Tensor, attention: Tensor, sample: Sample) -> Selection | None:
-        """Stage 2 for one sample, from its (N,) distances and attention."""
-        budget = self.budget(sample)
-        if sample.no_image or budget.visual_token_num == self.tower.num_patches:
-            return None
-        generator = torch.Generator().manual_seed(sample.seed)
-        nearest = self.text_selection == "nearest"
-        return select_tokens(distances, attention, budget, generator, nearest)
+    def _encoded_images(
+        self, images: Sequence[Image.Image | EncodedImage]
+    ) -> dict[int, EncodedImage]:
+        """The encodings by the id() of the images; those of the last images are remembered."""
+        found = {id(image): image for image in images if isinstance(image, EncodedImage)}
+        digests = {id(image): _digest(image) for image in images if id(image) not in found}
+        by_digest = {digests[id(image)]: image for image in images if id(image) in digests}
+        new = {d: image for d, image in by_digest.items() if d not in self._remembered}
+        known = {d: self._remembered[d] for d in by_digest if d not in new}
+        if new:
+            encoded = self.encode_images(self.preprocess(list(new.values())))
+            known |= zip(new, [image.clone() for image in encoded])
+            self._remember({d: known[d] for d in new})
+        return found | {key: known[digest] for key, digest in digests.items()}
+
+    def _remember(self, images: dict[bytes, EncodedImage]) -> None:
+        for digest, image in images.items():
+            if image.nbytes <= IMAGE_MEMORY:
+                self._remembered[digest] = image
 
     def _prompt_ids(self, sample: Sample) -> list[int]:
         return prompt_ids(sample.question, self.language_model.tokenizer)
@@ -310,8 +381,9 @@ class LlavaAccm(nn.Module):
         sample: Sample,
         selection: Selection | None,
         compensation: Compensation | None,
-        spliced: Spliced,
+        prompt: Prompt,
         generated: Generated,
+        seconds: dict[str, float],
     ) -> Answer:
         text = self.language_model.tokenizer.decode(generated.out_ids)
         kept = range(0 if sample.no_image else self.tower.num_patches)
@@ -323,9 +395,35 @@ class LlavaAccm(nn.Module):
             kept_idx=list(kept) if selection is None else selection.kept_idx.tolist(),
             selection=selection,
             compensation=compensation,
-            input_ids=spliced.input_ids,
-            input_length=len(spliced.embeds),
+            input_ids=prompt.input_ids,
+            input_length=len(prompt.embeds),
+            seconds=seconds,
         )
+
+
+def _seen(encoded: Encoded, selection: Selection | None, sample: Sample) -> Tensor:
+    """The features (K, C) that the LLM gets to see."""
+    features = encoded.image.features
+    if selection is not None:
+        return features[selection.kept_idx]
+    return features[:0] if sample.no_image else features
+
+
+def _shared_name(encoded: Encoded, selection: Selection | None, sample: Sample) -> Hashable | None:
+    """Names the visual tokens of a sample where the question has no say in them."""
+    if sample.no_image:
+        return None
+    if selection is None:
+        return encoded.image
+    if len(selection.text_idx) == 0:
+        return encoded.image, tuple(selection.kept_idx.tolist())
+    return None
+
+
+def _digest(image: Image.Image) -> bytes:
+    """Names the content of an image."""
+    kind = repr((image.mode, image.size, image.getpalette()))
+    return hashlib.blake2b(kind.encode() + image.tobytes()).digest()
 
 
 def _check_text(what: str, text: object) -> None:

@@ -31,9 +31,11 @@ class Pruner:
     ) -> Selection:
         """What stays of an image for a question, with a budget of so many tokens."""
         text = self.text_embeds[question][None]
-        distances = text_distances(image.patch_embeds[None], text)[0]
-        resolved = resolve_budget(budget, None, len(distances))
-        return select_tokens(distances, image.cls_attention, resolved, generator, self.nearest)
+        distances = text_distances(image.patch_embeds[None], text)
+        resolved = resolve_budget(budget, None, distances.shape[1])
+        attention = image.cls_attention[None]
+        (found,) = select_tokens(distances, attention, [resolved], [generator], self.nearest)
+        return found
 
 
 def check_budgets(budgets: Sequence[int], num_patches: int, flag: str = "--budgets") -> None:

@@ -13,7 +13,9 @@ from llava.model.token_pruning.budget import (
 
 def select(distances, attention, k, t, seed=0, nearest=False):
     generator = torch.Generator().manual_seed(seed)
-    return select_tokens(distances, attention, Budget(k, t), generator, nearest)
+    rows = distances[None], attention[None]
+    (chosen,) = select_tokens(*rows, [Budget(k, t)], [generator], nearest)
+    return chosen
 
 
 # Twelve patches; the CLS looks at 3 and 8 far more than at the others.
@@ -49,7 +51,7 @@ def test_the_question_may_pick_the_nearest():
 
 def test_the_fence():
     # 1..9 and 100: quartiles 3.25 and 7.75, fence 7.75 + 1.5 * 4.5 = 14.5.
-    outliers = attention_outliers(torch.tensor([1.0, 2, 3, 4, 5, 6, 7, 8, 9, 100]))
+    (outliers,) = attention_outliers(torch.tensor([[1.0, 2, 3, 4, 5, 6, 7, 8, 9, 100]]))
     assert (outliers.q1, outliers.q3, outliers.upper) == (3.25, 7.75, 14.5)
     assert (outliers.n_selected, outliers.ratio, outliers.min_margin) == (1, 0.1, 5.5)
 

@@ -13,7 +13,8 @@ from llava.eval.figure import kept_reasons
 from llava.mini.measuring.questions import Asked
 from llava.mm_utils import load_image
 from llava.model.compensation.compensator import NUM_CANDIDATES, Compensation
-from llava.model.llava_arch import Encoded, LlavaAccm, Sample, Spliced
+from llava.model.language_model.llava_llama import Prompt
+from llava.model.llava_arch import Encoded, LlavaAccm, Sample
 from llava.model.token_pruning.accm import Selection, select_tokens, text_distances
 
 FULL, NOTHING, PRUNED, TRUE = "full", "nothing", "pruned", "true caption"
@@ -129,7 +130,7 @@ def _inputs(
     written: list[Compensation],
     samples: list[Sample],
     asked: Sequence[Asked],
-) -> Iterator[tuple[str, list[Spliced]]]:
+) -> Iterator[tuple[str, list[Prompt]]]:
     """What the LLM reads in each condition."""
     none = [None] * len(samples)
     whole = [replace(s, visual_token_num=model.tower.num_patches) for s in samples]
@@ -148,18 +149,18 @@ def _inputs(
     yield TRUE, model.splice(encoded, selections, captions, samples)
 
 
-def _answers(model: LlavaAccm, inputs: list[Spliced], samples: list[Sample]) -> list[str]:
+def _answers(model: LlavaAccm, inputs: list[Prompt], samples: list[Sample]) -> list[str]:
     tokenizer = model.language_model.tokenizer
     return [tokenizer.decode(one.out_ids).strip() for one in model.generate(inputs, samples)]
 
 
 def _kept(model: LlavaAccm, encoded: Encoded, sample: Sample) -> dict[str, Kept]:
     """What either rule keeps; the answers know only one of them."""
-    (distances,) = text_distances(encoded.image.patch_embeds[None], encoded.text_embed[None]).cpu()
-    attention, budget = encoded.image.cls_attention.cpu(), model.budget(sample)
+    distances = text_distances(encoded.image.patch_embeds[None], encoded.text_embed[None]).cpu()
+    attention, budget = encoded.image.cls_attention[None].cpu(), model.budget(sample)
     kept = {}
     for rule in RULES:
         generator = torch.Generator().manual_seed(sample.seed)
-        found = select_tokens(distances, attention, budget, generator, rule == "nearest")
+        (found,) = select_tokens(distances, attention, [budget], [generator], rule == "nearest")
         kept[rule] = Kept(kept_reasons(found), found.text_idx.tolist())
     return kept

@@ -10,7 +10,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, GPT2LMHeadModel
+from torch.nn import functional as F
+from transformers import GPT2LMHeadModel
+
+from llava.model.lagging import LaggingFlag
+from llava.model.reading import Prefix, Reader
 
 PADDING_ID = 0  # what a finished beam goes on writing, at no cost; cut off in the end
 
@@ -46,26 +50,33 @@ class _Beams:
     lengths: Tensor
     stopped: Tensor
 
-    def select(self, rows: Tensor) -> _Beams:
-        """The beams of some of the samples."""
-        return _Beams(self.tokens[rows], self.sums[rows], self.lengths[rows], self.stopped[rows])
+    def advanced(self, following: _Beams) -> _Beams:
+        """The beams of the next step; a sample whose beams have all stopped stays as it is, but for
+        padding behind its texts."""
+        done = self.stopped.all(dim=-1, keepdim=True)
+        padded = F.pad(self.tokens, (0, 1), value=PADDING_ID)
+        return _Beams(
+            tokens=torch.where(done.unsqueeze(-1), padded, following.tokens),
+            sums=torch.where(done, self.sums, following.sums),
+            lengths=torch.where(done, self.lengths, following.lengths),
+            stopped=following.stopped | done,
+        )
 
     def candidates(self) -> list[BeamCandidates]:
         """Each sample's candidates by falling mean log-probability, cut to their own lengths."""
-        scores = self.sums / self.lengths
-        order = scores.argsort(dim=-1, descending=True, stable=True)
-        results = []
-        for b, beams in enumerate(order.tolist()):
-            lengths = [int(self.lengths[b, w]) for w in beams]
-            rows = self.tokens[b, beams].tolist()
-            results.append(
-                BeamCandidates(
-                    ids=[row[:length] for row, length in zip(rows, lengths)],
-                    scores=scores[b, beams].tolist(),
-                    stopped=self.stopped[b, beams].tolist(),
-                )
+        means = self.sums / self.lengths
+        order = means.argsort(dim=-1, descending=True, stable=True)
+        ranked = [t.gather(1, order).tolist() for t in (means, self.lengths, self.stopped)]
+        place = order.unsqueeze(-1).expand_as(self.tokens)
+        texts = self.tokens.gather(1, place).tolist()
+        return [
+            BeamCandidates(
+                ids=[row[: int(length)] for row, length in zip(rows, lengths)],
+                scores=scores,
+                stopped=stopped,
             )
-        return results
+            for rows, scores, lengths, stopped in zip(texts, *ranked)
+        ]
 
 
 def beam_search(
@@ -97,27 +108,78 @@ def beam_search(
     Returns:
         One BeamCandidates a sample; a sample's result does not depend on the others.
     """
-    decoder = _CachedDecoder(gpt, embeds, mask, temperature)
-    log_probs = decoder.start(beam_size)  # (B, V)
-    sums, tokens = log_probs.topk(beam_size, dim=-1)
+    reader = Reader(gpt, gpt.config, [Prefix()] * len(embeds), embeds.device)
+    sums, tokens = _log_probs(reader.read(embeds, mask), temperature).topk(beam_size, dim=-1)
     beams = _Beams(tokens.unsqueeze(-1), sums, torch.ones_like(sums), tokens == stop_id)
-    running = torch.arange(len(embeds), device=embeds.device)
-    results: dict[int, BeamCandidates] = {}
-    while True:
-        done = beams.stopped.all(dim=-1) | (beams.tokens.shape[-1] >= max_length)
-        if done.any():  # finished samples leave the computation
-            results.update(zip(running[done].tolist(), beams.select(done).candidates()))
-            if done.all():
-                return [results[b] for b in range(len(embeds))]
-            beams, running = beams.select(~done), running[~done]
-            decoder.keep_samples(~done)
-        log_probs = decoder.step(beams.tokens[..., -1])  # (B, W, V)
+    source = torch.arange(beam_size, device=embeds.device).expand_as(tokens)
+    rows = _Rows(gpt, reader, beam_size)
+    finished = LaggingFlag(embeds.device)
+    for _ in range(1, max_length):
+        finished.push(beams.stopped.all())
+        if finished.is_set():
+            break
+        log_probs = _log_probs(rows.step(beams, source), temperature)  # (B, W, V)
         if diversity_penalty:
             log_probs = log_probs - diversity_penalty * _group_counts(
                 beams.tokens, group_size, log_probs.shape[-1]
             )
-        beams, source = _advance(beams, log_probs, stop_id)
-        decoder.reorder(source)
+        following, source = _advance(beams, log_probs, stop_id)
+        beams = beams.advanced(following)
+    return beams.candidates()
+
+
+def _log_probs(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Log-probabilities (..., V) float32."""
+    return (logits / temperature).log_softmax(dim=-1)
+
+
+class _Rows:
+    """GPT-2 at work on the beams of B samples, W each.
+
+    On a CPU, beams that have stopped leave the computation at once. On a GPU they stay, for there
+    the number of rows costs nothing, and to learn it would hold the GPU up.
+
+    Args:
+        gpt: GPT-2 in eval mode.
+        reader: has read the prompts, a row a sample.
+        beam_size: W.
+    """
+
+    def __init__(self, gpt: GPT2LMHeadModel, reader: Reader, beam_size: int) -> None:
+        self._embed = gpt.get_input_embeddings()
+        self._reader = reader
+        # (B * W,) the row of the reader that has a beam's history.
+        self._row_of = torch.arange(len(reader), device=reader.device).repeat_interleave(beam_size)
+
+    def step(self, beams: _Beams, source: Tensor) -> Tensor:
+        """Reads the last token of each beam.
+
+        Args:
+            beams: the beams.
+            source: (B, W), which beam of its sample each one goes on from.
+
+        Returns:
+            (B, W, V) float32 logits; a beam that has stopped may have any.
+        """
+        num_samples, beam_size = source.shape
+        first = torch.arange(num_samples, device=source.device).unsqueeze(-1) * beam_size
+        rows = self._row_of[(first + source).flatten()]
+        running = self._running(beams.stopped.flatten())
+        self._reader.select(rows[running])
+        self._row_of = torch.zeros_like(rows)
+        self._row_of[running] = torch.arange(len(running), device=rows.device)
+        tokens = beams.tokens[..., -1].flatten()[running].unsqueeze(-1)
+        logits = self._reader.read(self._embed(tokens), torch.ones_like(tokens))
+        every = logits.new_zeros(len(rows), logits.shape[-1])
+        every[running] = logits
+        return every.unflatten(0, (num_samples, beam_size))
+
+    @staticmethod
+    def _running(stopped: Tensor) -> Tensor:
+        """The places (R,) of the beams to compute."""
+        if stopped.device.type == "cuda":
+            return torch.arange(len(stopped), device=stopped.device)
+        return (~stopped).nonzero().squeeze(-1)
 
 
 def _advance(beams: _Beams, log_probs: Tensor, stop_id: int) -> tuple[_Beams, Tensor]:
@@ -155,68 +217,6 @@ def _group_counts(tokens: Tensor, group_size: int, vocabulary: int) -> Tensor:
     return counts.repeat_interleave(group_size, dim=1)
 
 
-class _CachedDecoder:
-    """GPT-2 with its keys and values: one prefill, then a token a beam and step.
-
-    Args:
-        gpt: GPT-2 in eval mode.
-        embeds: (B, L, D), padded on the left.
-        mask: (B, L).
-        temperature: divides the logits.
-    """
-
-    def __init__(
-        self, gpt: GPT2LMHeadModel, embeds: Tensor, mask: Tensor, temperature: float
-    ) -> None:
-        self._gpt = gpt
-        self._embeds = embeds
-        self._mask = mask
-        self._next_position = mask.sum(dim=-1)  # (B,)
-        self._padded = bool((mask == 0).any())
-        self._temperature = temperature
-        self._cache = DynamicCache(config=gpt.config)
-
-    def start(self, beam_size: int) -> Tensor:
-        """Reads the input; log-probabilities (B, V) of the first token."""
-        positions = (self._mask.cumsum(dim=-1) - 1).clamp(min=0)  # learned ones: padding has none
-        log_probs = self._forward(inputs_embeds=self._embeds, position_ids=positions)
-        self._cache.batch_repeat_interleave(beam_size)
-        return log_probs
-
-    def step(self, tokens: Tensor) -> Tensor:
-        """Reads one token (B, W) a beam; log-probabilities (B, W, V) of the next."""
-        beams = tokens.shape[1]
-        if self._padded:
-            self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=-1)
-        positions = self._next_position.repeat_interleave(beams).unsqueeze(-1)
-        self._next_position = self._next_position + 1
-        log_probs = self._forward(input_ids=tokens.reshape(-1, 1), position_ids=positions)
-        return log_probs.unflatten(0, (-1, beams))
-
-    def keep_samples(self, keep: Tensor) -> None:
-        """Leaves finished samples behind; keep is (B,) bool."""
-        beams = self._cache.layers[0].keys.shape[0] // len(keep)
-        self._cache.batch_select_indices(keep.repeat_interleave(beams))
-        self._mask, self._next_position = self._mask[keep], self._next_position[keep]
-
-    def reorder(self, source: Tensor) -> None:
-        """Lets every beam go on from the history of another; source is (B, W), per sample."""
-        first = torch.arange(len(source), device=source.device).unsqueeze(-1) * source.shape[1]
-        self._cache.reorder_cache((first + source).flatten())
-
-    def _forward(self, **inputs: Tensor) -> Tensor:
-        """Log-probabilities (rows, V) float32 behind the last position."""
-        mask = None
-        if self._padded:
-            rows = next(iter(inputs.values())).shape[0]
-            mask = self._mask.repeat_interleave(rows // len(self._mask), dim=0)
-        out = self._gpt.transformer(
-            **inputs, attention_mask=mask, past_key_values=self._cache, use_cache=True
-        )
-        logits = self._gpt.lm_head(out.last_hidden_state[:, -1])
-        return (logits.float() / self._temperature).log_softmax(dim=-1)
-
-
 def sample_search(
     gpt: GPT2LMHeadModel,
     embeds: Tensor,
@@ -239,8 +239,9 @@ def sample_search(
         top_k: draw from so many likeliest tokens.
         top_p: draw from the likeliest tokens that together have this probability (the nucleus).
     """
-    decoder = _CachedDecoder(gpt, embeds, mask, temperature=1.0)
-    log_probs = decoder.start(1)
+    reader = Reader(gpt, gpt.config, [Prefix()] * len(embeds), embeds.device)
+    log_probs = _log_probs(reader.read(embeds, mask))
+    embed = gpt.get_input_embeddings()
     texts: list[list[int]] = [[] for _ in generators]
     for _ in range(max_length):
         probs = _truncate(log_probs.cpu(), top_k, top_p).softmax(dim=-1)
@@ -250,7 +251,8 @@ def sample_search(
                 text.append(int(token))
         if all(text[-1] == stop_id for text in texts):
             break
-        log_probs = decoder.step(torch.stack(tokens).to(embeds.device))[:, 0]
+        read = torch.stack(tokens).to(embeds.device)  # (B, 1)
+        log_probs = _log_probs(reader.read(embed(read), torch.ones_like(read)))
     return texts
 
 

@@ -15,6 +15,7 @@ from llava.model.compensation.beam_search import BeamCandidates, beam_search
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.long_clip import LongClipText
 from llava.model.compensation.selector import Selector, selector_text
+from llava.model.stopwatch import Stopwatch
 
 NUM_CANDIDATES = 3
 MAX_CAPTION_LENGTH = 67  # tokens
@@ -72,6 +73,8 @@ class Compensator(nn.Module):
         gpt_tokenizer: GPT-2's tokenizer.
         long_clip: LongCLIP's text tower.
         selector: scores the candidates.
+        stop_id: ends a caption; None takes the id of ".", -1 lets every caption go on to its limit.
+        max_length: the limit, in tokens.
     """
 
     def __init__(
@@ -80,14 +83,17 @@ class Compensator(nn.Module):
         gpt_tokenizer: GPT2Tokenizer,
         long_clip: LongClipText,
         selector: Selector,
+        stop_id: int | None = None,
+        max_length: int = MAX_CAPTION_LENGTH,
     ) -> None:
         super().__init__()
+        self.max_length = max_length
         self.caption_model = caption_model
         self.long_clip = long_clip
         self.selector = selector
         self._tokenizer = gpt_tokenizer
         self._ids_once = lru_cache(REMEMBERED_TEXTS)(self._ids)
-        self._stop_id = gpt_tokenizer.encode(STOP_TEXT)[0]
+        self._stop_id = gpt_tokenizer.encode(STOP_TEXT)[0] if stop_id is None else stop_id
 
     def check_question(self, question: str) -> None:
         """Refuses a question that GPT-2 cannot read with prefix and caption behind it.
@@ -97,7 +103,7 @@ class Compensator(nn.Module):
         """
         gpt = self.caption_model.gpt.config
         room = gpt.n_positions - len(self.caption_model.clip_project.prefix_const)
-        room -= MAX_CAPTION_LENGTH
+        room -= self.max_length
         length = len(self._question_ids(question))
         if length > room:
             raise UserError(
@@ -105,13 +111,29 @@ class Compensator(nn.Module):
                 f"{room}: shorten it, or give a shorter tower question beside it"
             )
 
-    def forward(self, dropped: list[Tensor], questions: list[str]) -> list[Compensation]:
+    def forward(
+        self, dropped: list[Tensor], questions: list[str], watch: Stopwatch | None = None
+    ) -> list[Compensation]:
         """Writes and chooses captions.
 
         Args:
             dropped: B tensors (M_b, P), the dropped tokens of each sample in index order.
             questions: B questions.
+            watch: is told what "caption" and "select" take.
         """
+        watch = watch or Stopwatch(dropped[0].device)
+        with watch.stage("caption"):
+            written = self._write(dropped, questions)
+        with watch.stage("select"):
+            features, scores = self.score(questions, [captions for *_, captions in written])
+            scores = scores.tolist()
+        return [
+            Compensation(*sample, features[b], scores[b], scores[b].index(max(scores[b])))
+            for b, sample in enumerate(written)
+        ]
+
+    def _write(self, dropped: list[Tensor], questions: list[str]) -> list[tuple]:
+        """The first fields of each sample's Compensation, up to its captions."""
         prefixes = self._prefixes(dropped)
         question_ids = [self._question_ids(question) for question in questions]
         embed = self.caption_model.embed_prompt
@@ -121,18 +143,10 @@ class Compensator(nn.Module):
             *pad_left(prompts),
             stop_id=self._stop_id,
             beam_size=NUM_CANDIDATES,
-            max_length=MAX_CAPTION_LENGTH,
+            max_length=self.max_length,
         )
         captions = [[self.decode(ids) for ids in found.ids] for found in beams]
-        features, scores = self.score(questions, captions)
-        return [
-            Compensation(
-                *sample, chosen_index=max(range(len(sample[-1])), key=sample[-1].__getitem__)
-            )
-            for sample in zip(
-                prefixes, prompts, question_ids, beams, captions, features, scores.tolist()
-            )
-        ]
+        return list(zip(prefixes, prompts, question_ids, beams, captions))
 
     def score(self, questions: list[str], captions: list[list[str]]) -> tuple[Tensor, Tensor]:
         """LongCLIP's features (B, W, P) of candidate captions and the selector's scores (B, W)."""
@@ -155,7 +169,8 @@ class Compensator(nn.Module):
     def _prefixes(self, dropped: list[Tensor]) -> Tensor:
         """(B, prefix_length, D), samples with fewer dropped tokens padded."""
         tokens, mask = pad_left(dropped)
-        return self.caption_model.prefix(tokens, None if mask.all() else mask)
+        alike = len({len(rows) for rows in dropped}) == 1
+        return self.caption_model.prefix(tokens, None if alike else mask)
 
 
 def decode_caption(tokenizer: GPT2Tokenizer, ids: list[int]) -> str:

@@ -2,15 +2,59 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
+from cachetools import LRUCache
 from torch import Tensor, nn
-from transformers import GenerationConfig, LlamaForCausalLM, LogitsProcessor
+from transformers import LlamaForCausalLM
 
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.mm_utils import pad_left
+from llava.model.lagging import LaggingFlag
+from llava.model.language_model.graphs import Graphs
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+from llava.model.reading import Prefix, Reader
+from llava.model.stopwatch import Stopwatch
+
+# Keys and values that are kept for prompts to come: two or three full images of LLaVA-1.5-7B.
+PREFIX_MEMORY = 1 << 30  # bytes
+# Prompts whose lengths differ by more are read apart: padding so much costs what a pass costs.
+MAX_PADDING = 64
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the LLM reads of one sample.
+
+    Attributes:
+        input_ids: the prompt's ids with the caption's; IMAGE_TOKEN_INDEX stands for the image.
+        embeds: (L, D), L = len(input_ids) - 1 + K.
+        shared_image: names the K visual tokens where other prompts may have the very same; None
+            where they depend on the question.
+        prefix: what the LLM has read of it already; None where there is nothing.
+    """
+
+    input_ids: list[int]
+    embeds: Tensor
+    shared_image: Hashable | None = None
+    prefix: Prefix | None = None
+
+    @property
+    def system_length(self) -> int:
+        """Positions before the image."""
+        return self.input_ids.index(IMAGE_TOKEN_INDEX)
+
+    @property
+    def image_end(self) -> int:
+        """Positions up to the image's last."""
+        return self.system_length + len(self.embeds) - len(self.input_ids) + 1
+
+    @property
+    def system(self) -> Hashable:
+        """Names what stands before the image."""
+        return tuple(self.input_ids[: self.system_length])
 
 
 @dataclass(frozen=True)
@@ -33,75 +77,198 @@ class LanguageModel(nn.Module):
         llm: transformers' Llama.
         projector: tower features (..., C) to LLM embeddings (..., D).
         tokenizer: LLaVA's.
+        end_id: ends an answer; None takes the tokenizer's end-of-text, -1 lets every answer go on
+            to its limit.
+        graphs: compile the LLM for prompts of a few fixed lengths.
     """
 
     def __init__(
-        self, llm: LlamaForCausalLM, projector: nn.Module, tokenizer: LlamaTokenizer
+        self,
+        llm: LlamaForCausalLM,
+        projector: nn.Module,
+        tokenizer: LlamaTokenizer,
+        end_id: int | None = None,
+        graphs: bool = False,
     ) -> None:
         super().__init__()
         self.llm = llm
         self.projector = projector
         self.tokenizer = tokenizer
+        self.end_id = tokenizer.eos_token_id if end_id is None else end_id
+        self._graphs = Graphs(llm) if graphs else None
+        self._memory = LRUCache(PREFIX_MEMORY, getsizeof=lambda prefix: prefix.nbytes)
 
     @property
     def context_length(self) -> int:
         """Positions that the LLM was trained for."""
         return self.llm.config.max_position_embeddings
 
-    def embed(self, ids: list[int], image_features: Tensor) -> Tensor:
-        """Embeddings of a prompt, the image's in the place of its placeholder.
+    def embed(self, ids: Sequence[list[int]], image_features: Sequence[Tensor]) -> list[Tensor]:
+        """Embeddings of prompts, the images' in the place of their placeholders.
 
         Args:
-            ids: token ids with one IMAGE_TOKEN_INDEX.
-            image_features: (K, C), from the tower, in the order in which the LLM reads them.
+            ids: B lists of token ids with one IMAGE_TOKEN_INDEX each.
+            image_features: B tensors (K, C), from the tower, in the order in which the LLM reads
+                them; prompts that share the tensor share its projection.
 
         Returns:
-            (len(ids) - 1 + K, D).
+            B tensors (len(ids) - 1 + K, D).
         """
-        place = ids.index(IMAGE_TOKEN_INDEX)
-        projected = self.projector(image_features.to(next(self.projector.parameters()).dtype))
+        distinct = {id(features): features for features in image_features}
+        joined = torch.cat(list(distinct.values())).to(next(self.projector.parameters()).dtype)
         table = self.llm.get_input_embeddings()
-        text = table(torch.tensor(ids[:place] + ids[place + 1 :], device=projected.device))
-        return torch.cat([text[:place], projected.to(text.device), text[place:]])
+        projected = self.projector(joined).to(table.weight.device)
+        images = dict(zip(distinct, projected.split([len(f) for f in distinct.values()])))
+        places = [row.index(IMAGE_TOKEN_INDEX) for row in ids]
+        words = [i for row in ids for i in row if i != IMAGE_TOKEN_INDEX]
+        texts = table(torch.tensor(words, device=projected.device)).split([len(r) - 1 for r in ids])
+        return [
+            torch.cat([text[:place], images[id(features)], text[place:]])
+            for text, place, features in zip(texts, places, image_features)
+        ]
 
-    def generate(self, inputs_embeds: list[Tensor], max_new_tokens: list[int]) -> list[Generated]:
+    @torch.inference_mode()
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        max_new_tokens: Sequence[int],
+        watch: Stopwatch | None = None,
+    ) -> list[Generated]:
         """Greedy answers, each as it would be alone.
 
         Args:
-            inputs_embeds: B tensors (L_b, D).
+            prompts: B of them.
             max_new_tokens: B limits.
+            watch: is told what "prefill" and "decode" take.
         """
-        embeds, mask = pad_left(inputs_embeds)
-        end, fill = self.tokenizer.eos_token_id, self.tokenizer.unk_token_id
-        # A fresh configuration: what checkpoints ship (sampling, a max_length) must not matter.
-        config = GenerationConfig(
-            max_new_tokens=max(max_new_tokens),
-            do_sample=False,
-            bos_token_id=self.tokenizer.bos_token_id,
-            eos_token_id=end,
-            pad_token_id=fill,
-        )
-        keeper = _FirstLogits()
-        sequences = self.llm.generate(
-            inputs_embeds=embeds,
-            attention_mask=mask,
-            generation_config=config,
-            logits_processor=[keeper],
-        )
-        answers = [ids[:limit] for ids, limit in zip(sequences.tolist(), max_new_tokens)]
+        watch = watch or Stopwatch(self.llm.device)
+        with watch.stage("prefill"):
+            prompts = self._begin(prompts)
+        answers: dict[int, Generated] = {}
+        for rows in _length_buckets([len(p.embeds) - p.prefix.length for p in prompts]):
+            limits = [max_new_tokens[row] for row in rows]
+            found = self._answer([prompts[row] for row in rows], limits, watch)
+            answers.update(zip(rows, found))
+        return [answers[row] for row in range(len(prompts))]
+
+    @torch.inference_mode()
+    def read_images(self, prompts: Sequence[Prompt]) -> list[Prefix]:
+        """Reads prompts up to the last visual token; what comes behind may yet be unknown."""
+        systems = [self._read_system(prompt) for prompt in prompts]
+        reader = Reader(self.llm, self.llm.config, systems, prompts[0].embeds.device)
+        images = [prompt.embeds[prompt.system_length : prompt.image_end] for prompt in prompts]
+        reader.read(*pad_left(images))
         return [
-            Generated(ids[: ids.index(end) + 1] if end in ids else ids, logits)
-            for ids, logits in zip(answers, keeper.logits)
+            reader.prefix(row, slice(reader.filled - len(image), reader.filled), system)
+            for row, (image, system) in enumerate(zip(images, systems))
         ]
 
+    def train(self, mode: bool = True) -> LanguageModel:
+        """As in torch; forgets what was read, for weights may have changed since."""
+        self._memory.clear()
+        return super().train(mode)
 
-class _FirstLogits(LogitsProcessor):
-    """Changes nothing and keeps the logits (B, V) of the first step, on the CPU."""
+    # Prompts that begin alike -------------------------------------------------------------------
 
-    def __init__(self) -> None:
-        self.logits: Tensor | None = None
+    def _begin(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """Gives each prompt the longest start that is known, or will be needed more than once."""
+        keys = [(prompt.system, prompt.shared_image) for prompt in prompts]
+        known = {key: self._memory.get(key) for key in keys if key[1] is not None}
+        shared = {
+            key: prompt
+            for key, prompt in zip(keys, prompts)
+            if key in known and known[key] is None and keys.count(key) > 1
+        }
+        if shared:
+            for key, prefix in zip(shared, self.read_images(list(shared.values()))):
+                known[key] = prefix
+                self._remember(key, prefix)
+        return [
+            replace(p, prefix=p.prefix or known.get(key) or self._read_system(p))
+            for key, p in zip(keys, prompts)
+        ]
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        if self.logits is None:
-            self.logits = scores.float().cpu()
-        return scores
+    def _read_system(self, prompt: Prompt) -> Prefix:
+        """The system prompt, read alone and once."""
+        key = (prompt.system, None)
+        if key in self._memory:
+            return self._memory[key]
+        embeds = prompt.embeds[None, : prompt.system_length]
+        reader = Reader(self.llm, self.llm.config, [Prefix()], embeds.device)
+        reader.read(embeds, torch.ones(embeds.shape[:2], device=embeds.device))
+        prefix = reader.prefix(0, slice(None), Prefix())
+        self._remember(key, prefix)
+        return prefix
+
+    def _remember(self, key: Hashable, prefix: Prefix) -> None:
+        if prefix.nbytes <= PREFIX_MEMORY:
+            self._memory[key] = prefix
+
+    # One batch -----------------------------------------------------------------------------------
+
+    def _answer(
+        self, prompts: Sequence[Prompt], limits: Sequence[int], watch: Stopwatch
+    ) -> list[Generated]:
+        """Answers prompts of like length, each with its prefix."""
+        with watch.stage("prefill"):
+            embeds, mask = pad_left([prompt.embeds[prompt.prefix.length :] for prompt in prompts])
+            reader, embeds, mask = self._reader(prompts, embeds, mask, max(limits))
+            logits = reader.read(embeds, mask).clone()  # the next step of a graph overwrites them
+            self._remember_images(prompts, reader)
+        with watch.stage("decode"):
+            tokens = self._decode(reader, logits.argmax(dim=-1), limits)
+            rows = [ids[:limit] for ids, limit in zip(tokens.tolist(), limits)]
+            end = self.end_id
+            return [
+                Generated(ids[: ids.index(end) + 1] if end in ids else ids, first)
+                for ids, first in zip(rows, logits.cpu())
+            ]
+
+    def _reader(
+        self, prompts: Sequence[Prompt], embeds: Tensor, mask: Tensor, longest_answer: int
+    ) -> tuple[Reader, Tensor, Tensor]:
+        """A reader behind the prompts' prefixes, and the rest of them as it wants it."""
+        prefixes = [prompt.prefix for prompt in prompts]
+        if self._graphs is None:
+            return Reader(self.llm, self.llm.config, prefixes, embeds.device), embeds, mask
+        embeds, mask = self._graphs.pad(embeds, mask)
+        num_new = embeds.shape[1] + longest_answer
+        return self._graphs.reader(prefixes, num_new, embeds.device), embeds, mask
+
+    def _remember_images(self, prompts: Sequence[Prompt], reader: Reader) -> None:
+        """Keeps images that were read just now and may be asked about again."""
+        for row, prompt in enumerate(prompts):
+            if prompt.shared_image is not None and prompt.prefix.length == prompt.system_length:
+                start = reader.filled - len(prompt.embeds) + prompt.prefix.length
+                image = slice(start, start + prompt.image_end - prompt.system_length)
+                key = (prompt.system, prompt.shared_image)
+                self._remember(key, reader.prefix(row, image, prompt.prefix))
+
+    def _decode(self, reader: Reader, tokens: Tensor, limits: Sequence[int]) -> Tensor:
+        """(B, T) int64, the likeliest token each time, from the first (B,) on; what stands behind
+        an answer's end means nothing."""
+        table = self.llm.get_input_embeddings()
+        ones = torch.ones(len(tokens), 1, device=tokens.device)
+        left = torch.tensor(limits, device=tokens.device)
+        ended = LaggingFlag(tokens.device)
+        done = torch.zeros_like(tokens, dtype=torch.bool)
+        written = [tokens]
+        for _ in range(1, max(limits)):
+            left = left - 1
+            done = done | (written[-1] == self.end_id) | (left == 0)
+            ended.push(done.all())
+            if ended.is_set():
+                break
+            logits = reader.read(table(written[-1])[:, None], ones)
+            written.append(logits.argmax(dim=-1))
+        return torch.stack(written, dim=1)
+
+
+def _length_buckets(lengths: Sequence[int]) -> list[list[int]]:
+    """Places in a batch, in groups of like length, the shortest first."""
+    buckets: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if not buckets or lengths[place] - lengths[buckets[-1][0]] > MAX_PADDING:
+            buckets.append([])
+        buckets[-1].append(place)
+    return buckets

@@ -18,7 +18,7 @@ from transformers import CLIPModel
 VISUAL_TOKEN_NUM = 36
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equal to nothing but itself: it names what was made of it
 class EncodedImage:
     """What the tower says of one image of N patches.
 
@@ -33,6 +33,17 @@ class EncodedImage:
     features: Tensor
     patch_embeds: Tensor
     cls_attention: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes of memory."""
+        return self.features.nbytes + self.patch_embeds.nbytes + self.cls_attention.nbytes
+
+    def clone(self) -> EncodedImage:
+        """The same with memory of its own, free of the batch in which it was encoded."""
+        return EncodedImage(
+            self.features.clone(), self.patch_embeds.clone(), self.cls_attention.clone()
+        )
 
 
 class ClipTower(nn.Module):
@@ -52,6 +63,11 @@ class ClipTower(nn.Module):
         self.clip = clip
         self.select_layer = select_layer
         self.patch_post_layernorm = patch_post_layernorm
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.clip.visual_projection.weight.device
 
     @property
     def num_patches(self) -> int:

@@ -1,12 +1,13 @@
 """ACCM's choice of visual tokens: by the question, by the CLS, then an even grid.
 
-Pure functions on the values of one image (arXiv 2508.01236). They run on the
-CPU: a few hundred numbers, and the order of equal values does not depend on a GPU's sorting.
+Pure functions on the values of a batch (arXiv 2508.01236). They run on the CPU: a few hundred
+numbers an image, and the order of equal values does not depend on a GPU's sorting.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,7 +71,9 @@ class Selection:
     @property
     def dropped_idx(self) -> Tensor:
         """(N - K,) int64, rising."""
-        return _all_but(self.num_patches, self.kept_idx)
+        dropped = torch.ones(self.num_patches, dtype=torch.bool)
+        dropped[self.kept_idx] = False
+        return _places(dropped)
 
 
 def text_distances(patch_embeds: Tensor, text_embeds: Tensor) -> Tensor:
@@ -88,76 +91,98 @@ def text_distances(patch_embeds: Tensor, text_embeds: Tensor) -> Tensor:
     return patches.square().sum(-1) + text_embeds.square().sum(-1, keepdim=True) - 2 * dots
 
 
-def attention_outliers(attention: Tensor) -> Outliers:
-    """The fence over (N,) float32 attention values; quartiles in float64, compared in float32."""
+def attention_outliers(attention: Tensor) -> list[Outliers]:
+    """The fences over (B, N) float32 attention; quartiles in float64, compared in float32."""
     values = attention.numpy()
-    q1, q3 = np.percentile(values.astype(np.float64), (25, 75))
+    q1, q3 = np.percentile(values.astype(np.float64), (25, 75), axis=1)
     upper = q3 + 1.5 * (q3 - q1)
-    above = int((values > np.float32(upper)).sum())
-    margin = np.abs(values - upper).min()
-    return Outliers(float(q1), float(q3), float(upper), above / len(values), above, float(margin))
+    above = (values > upper.astype(np.float32)[:, None]).sum(axis=1)
+    margin = np.abs(values - upper[:, None]).min(axis=1)
+    columns = (q1, q3, upper, above / values.shape[1], above, margin)
+    return [Outliers(*row) for row in zip(*(column.tolist() for column in columns))]
 
 
 def select_tokens(
     distances: Tensor,
     cls_attention: Tensor,
-    budget: Budget,
-    generator: torch.Generator,
+    budgets: Sequence[Budget],
+    generators: Sequence[torch.Generator],
     nearest: bool = False,
-) -> Selection:
-    """Chooses the K patches of one image that the LLM gets to see.
+) -> list[Selection]:
+    """Chooses the K patches of each image that the LLM gets to see.
 
     Args:
-        distances: (N,) float32 on the CPU, from text_distances.
-        cls_attention: (N,) float32 on the CPU.
-        budget: K and T.
-        generator: draws where the grid leaves a gap: at most one ``randperm``.
+        distances: (B, N) float32 on the CPU, from text_distances.
+        cls_attention: (B, N) float32 on the CPU.
+        budgets: K and T of each.
+        generators: each draws where its grid leaves a gap: at most one ``randperm``.
         nearest: pick the patches nearest to the question. The method picks the farthest: in CLIP,
             the patches that a text is about are those least similar to it.
     """
-    n, k = len(distances), budget.visual_token_num
-    text_idx = torch.topk(-distances if nearest else distances, budget.text_token_num).indices
     outliers = attention_outliers(cls_attention)
-    cls_idx = torch.topk(cls_attention, outliers.n_selected).indices
-    union = torch.unique(torch.cat([text_idx, cls_idx]))  # rising
+    kept = torch.tensor([budget.visual_token_num for budget in budgets])
+    text_idx = _most(-distances if nearest else distances, [b.text_token_num for b in budgets])
+    cls_idx = _most(cls_attention, [fence.n_selected for fence in outliers])
+    union = _members(distances.shape, text_idx) | _members(distances.shape, cls_idx)
     # A quirk of the reference, kept: too many, and the top of the image goes first.
-    union_idx = union[-k:]
-    step, uniform_idx, random_idx = _fill(n, k, union_idx, generator)
-    return Selection(
-        num_patches=n,
-        text_idx=text_idx,
-        outliers=outliers,
-        cls_idx=cls_idx,
-        n_unique_before_cut=len(union),
-        union_idx=union_idx,
-        uniform_step=step,
-        uniform_idx=uniform_idx,
-        random_idx=random_idx,
-    )
-
-
-def _fill(
-    n: int, k: int, chosen: Tensor, generator: torch.Generator
-) -> tuple[int | None, Tensor, Tensor]:
-    """Fills a choice up to K: grid step, grid patches, random patches."""
-    nothing = torch.empty(0, dtype=torch.long)
-    need = k - len(chosen)
-    if need == 0:
-        return None, nothing, nothing
-    step = math.ceil(n / need)
-    grid = torch.arange(0, n, step)
-    uniform_idx = grid[~torch.isin(grid, chosen)]
+    chosen = union & (union.flip(1).cumsum(dim=1).flip(1) <= kept[:, None])
+    steps, grid = _grid(chosen, kept)
+    uniform = grid & ~chosen
     # Grid points that are taken already are not moved aside; chance makes up for them.
-    short = need - len(uniform_idx)
-    if short == 0:
-        return step, uniform_idx, nothing
-    rest = _all_but(n, torch.cat([chosen, uniform_idx]))
-    order = torch.randperm(len(rest), generator=generator)
-    return step, uniform_idx, rest[order[:short]]
+    short = kept - chosen.sum(dim=1) - uniform.sum(dim=1)
+    rest = ~(chosen | uniform)
+    return [
+        Selection(
+            num_patches=distances.shape[1],
+            text_idx=text_idx[b],
+            outliers=outliers[b],
+            cls_idx=cls_idx[b],
+            n_unique_before_cut=int(union[b].sum()),
+            union_idx=_places(chosen[b]),
+            uniform_step=steps[b],
+            uniform_idx=_places(uniform[b]),
+            random_idx=_draw(_places(rest[b]), int(short[b]), generators[b]),
+        )
+        for b in range(len(distances))
+    ]
 
 
-def _all_but(n: int, taken: Tensor) -> Tensor:
-    """The indices 0..n-1 that are not taken, rising."""
-    free = torch.ones(n, dtype=torch.bool)
-    free[taken] = False
-    return free.nonzero().squeeze(-1)
+def _most(values: Tensor, counts: Sequence[int]) -> list[Tensor]:
+    """The places of the largest values of each row of (B, N), so many, largest first; of equal
+    values the first."""
+    order = values.argsort(dim=1, descending=True, stable=True)
+    return [row[:count] for row, count in zip(order, counts)]
+
+
+def _members(shape: torch.Size, places: Sequence[Tensor]) -> Tensor:
+    """(B, N) bool, True at the places of each row."""
+    members = torch.zeros(shape, dtype=torch.bool)
+    rows = torch.arange(len(places)).repeat_interleave(torch.tensor([len(p) for p in places]))
+    members[rows, torch.cat(list(places))] = True
+    return members
+
+
+def _grid(chosen: Tensor, kept: Tensor) -> tuple[list[int | None], Tensor]:
+    """The even grids that fill choices (B, N) up to (B,) patches each.
+
+    Returns:
+        Their steps, None where nothing is missing, and (B, N) bool.
+    """
+    n = chosen.shape[1]
+    need = (kept - chosen.sum(dim=1)).tolist()
+    steps = [math.ceil(n / missing) if missing else None for missing in need]
+    spacing = torch.tensor([step or n for step in steps])
+    wanted = torch.tensor([missing > 0 for missing in need])
+    return steps, (torch.arange(n) % spacing[:, None] == 0) & wanted[:, None]
+
+
+def _draw(rest: Tensor, number: int, generator: torch.Generator) -> Tensor:
+    """So many of the patches at random; the generator is not touched for none."""
+    if number == 0:
+        return rest[:0]
+    return rest[torch.randperm(len(rest), generator=generator)[:number]]
+
+
+def _places(members: Tensor) -> Tensor:
+    """The indices where (N,) bool is True, rising."""
+    return members.nonzero().squeeze(-1)

@@ -1,0 +1,157 @@
+"""How a decoder (Llama, GPT-2) reads a batch of sequences, behind starts that were read before.
+
+What prompts begin with alike (the system prompt, all tokens of an image) is read once, and its keys
+and values are kept as a Prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import Cache, DynamicCache, PreTrainedConfig, StaticCache
+
+LayerStates = tuple[Tensor, Tensor]  # keys and values, each (H, L, d)
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """Keys and values of the first L positions of a prompt.
+
+    Attributes:
+        layers: of each layer of the LLM; empty where L is 0.
+    """
+
+    layers: tuple[LayerStates, ...] = ()
+
+    @property
+    def length(self) -> int:
+        """L."""
+        return self.layers[0][0].shape[1] if self.layers else 0
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes of memory."""
+        return sum(keys.nbytes + values.nbytes for keys, values in self.layers)
+
+
+class Reader:
+    """A batch of B sequences that a decoder reads piece by piece.
+
+    Pieces are padded on the left, and so are prefixes: padding lies between them and is masked.
+
+    Attributes:
+        cache: the keys and values.
+        filled: columns of it that are in use.
+
+    Args:
+        forward: transformers' causal LM, or what it was compiled to.
+        config: its.
+        prefixes: B of them, what each sequence begins with.
+        device: of the embeddings.
+        cache: an empty one of fixed size, for graphs, whose tensors never change their shapes. None
+            takes one that grows.
+    """
+
+    def __init__(
+        self,
+        forward: Callable,
+        config: PreTrainedConfig,
+        prefixes: Sequence[Prefix],
+        device: torch.device,
+        cache: StaticCache | None = None,
+    ) -> None:
+        self._forward = forward
+        self._is_static = cache is not None
+        self.cache: Cache = cache if self._is_static else DynamicCache(config=config)
+        self.filled = _put(self.cache, prefixes)
+        self._lengths = torch.tensor([prefix.length for prefix in prefixes], device=device)
+        columns = torch.arange(self.filled, device=device)
+        self._valid = columns >= self.filled - self._lengths[:, None]  # (B, filled)
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    @property
+    def device(self) -> torch.device:
+        """Of what is read."""
+        return self._lengths.device
+
+    def read(self, embeds: Tensor, mask: Tensor) -> Tensor:
+        """Reads the next piece of every sequence.
+
+        Args:
+            embeds: (B, L, D), padded on the left.
+            mask: (B, L), 1 where there is something.
+
+        Returns:
+            (B, V) float32, the logits of what follows; an output of a graph is overwritten by the
+            next piece.
+        """
+        mask = mask.bool()
+        positions = (self._lengths[:, None] + mask.cumsum(dim=1) - 1).clamp(min=0)
+        self._valid = torch.cat([self._valid, mask], dim=1)
+        out = self._forward(
+            inputs_embeds=embeds,
+            # Of four dimensions, transformers takes it as it is, without looking into it: on a GPU
+            # each look would wait for all that was started before.
+            attention_mask=self._attention_mask(embeds.shape[1]),
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self._lengths = self._lengths + mask.sum(dim=1)
+        self.filled += embeds.shape[1]
+        return out.logits[:, -1].float()
+
+    def select(self, rows: Tensor) -> None:
+        """Goes on with some of the sequences, (R,) int64; one may be taken several times."""
+        self.cache.batch_select_indices(rows)
+        self._valid, self._lengths = self._valid[rows], self._lengths[rows]
+
+    def prefix(self, row: int, columns: slice, before: Prefix) -> Prefix:
+        """What was read in some columns of a row, as a start for other prompts.
+
+        Args:
+            row: of the batch.
+            columns: of the cache, none of them padding.
+            before: what the row began with; stands before them.
+        """
+        own = [(each.keys[row, :, columns], each.values[row, :, columns]) for each in self.cache.layers]
+        if not before.layers:
+            return Prefix(tuple((keys.clone(), values.clone()) for keys, values in own))
+        pairs = [zip(old, new) for old, new in zip(before.layers, own)]
+        return Prefix(tuple(tuple(torch.cat(pair, dim=1) for pair in each) for each in pairs))
+
+    def _attention_mask(self, num_new: int) -> Tensor:
+        """(B, 1, num_new, columns of the cache) bool: what is there and does not lie ahead."""
+        place = torch.arange(self._valid.shape[1], device=self._valid.device)
+        new = place[-num_new:, None]
+        # Padding sees itself: a row of the mask that is all False would give NaN.
+        mask = (self._valid[:, None, None] & (new >= place)) | (new == place)
+        return F.pad(mask, (0, self._free)) if self._is_static else mask
+
+    @property
+    def _free(self) -> int:
+        """Columns of a cache of fixed size that are not in use yet, those of this step included."""
+        return self.cache.layers[0].max_cache_len - self._valid.shape[1]
+
+
+def _put(cache: Cache, prefixes: Sequence[Prefix]) -> int:
+    """Puts prefixes into an empty cache, their ends side by side; the number of columns."""
+    first, longest = prefixes[0], max(prefix.length for prefix in prefixes)
+    for index, states in enumerate(first.layers):
+        if all(prefix is first for prefix in prefixes):
+            batch = [state.expand(len(prefixes), -1, -1, -1) for state in states]
+        else:
+            rows = [
+                [F.pad(state, (0, 0, longest - prefix.length, 0)) for state in prefix.layers[index]]
+                for prefix in prefixes
+            ]
+            batch = [torch.stack(column) for column in zip(*rows)]
+        cache.update(*batch, index)
+    return longest

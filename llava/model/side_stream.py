@@ -1,0 +1,35 @@
+"""Work that a GPU does beside its main stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+class SideStream:
+    """A second stream of a GPU; on a CPU, all is done in turn.
+
+    Args:
+        device: where the work is done.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """What is started inside runs beside what the main stream is given afterwards."""
+        if self._stream is None:
+            yield
+            return
+        # Memory that this stream freed may still be read by the main one: it waits for that too.
+        self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
+        with torch.cuda.stream(self._stream):
+            yield
+
+    def join(self) -> None:
+        """Lets the main stream wait for what was started beside it."""
+        if self._stream is not None:
+            torch.cuda.current_stream(self._stream.device).wait_stream(self._stream)
