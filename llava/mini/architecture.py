@@ -17,7 +17,7 @@ from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 CLIP_NAME = "clip-vit-mini-patch8-96"
 PROJECTION = 64  # P, the width that image and text share
 
-_VISION = dict(
+VISION = dict(
     hidden_size=128,
     intermediate_size=512,
     num_hidden_layers=4,
@@ -26,7 +26,7 @@ _VISION = dict(
     patch_size=8,
     hidden_act="gelu",
 )
-_TEXT = dict(
+TEXT = dict(
     hidden_size=128,
     intermediate_size=512,
     num_hidden_layers=2,
@@ -34,7 +34,7 @@ _TEXT = dict(
     hidden_act="gelu",
     max_position_embeddings=77,
 )
-_LLM = dict(
+LLM = dict(
     hidden_size=128,
     intermediate_size=384,
     num_hidden_layers=5,
@@ -45,7 +45,7 @@ _LLM = dict(
     rms_norm_eps=1e-5,
     tie_word_embeddings=True,
 )
-_GPT2 = dict(
+GPT2 = dict(
     n_embd=128,
     n_layer=3,
     n_head=4,
@@ -71,12 +71,12 @@ def write_architecture(folder: Path, seed: int, text_selection: str) -> None:
     write_clip_tokenizer(clip, seed)
     write_gpt2_tokenizer(gpt2, seed)
     words = len(ClipTokenizer(clip))
-    text = _TEXT | dict(vocab_size=words, bos_token_id=words - 2, eos_token_id=words - 1)
-    config = dict(model_type="clip", vision_config=_VISION, text_config=text)
+    text = TEXT | dict(vocab_size=words, bos_token_id=words - 2, eos_token_id=words - 1)
+    config = dict(model_type="clip", vision_config=VISION, text_config=text)
     write_json(clip / "config.json", config | dict(projection_dim=PROJECTION))
     size = len(read_bpe(GPT2Tokenizer, gpt2))
     end = dict(bos_token_id=size - 1, eos_token_id=size - 1)  # as in GPT-2, its only special token
-    write_json(gpt2 / "config.json", dict(model_type="gpt2", vocab_size=size, **end, **_GPT2))
+    write_json(gpt2 / "config.json", dict(model_type="gpt2", vocab_size=size, **end, **GPT2))
     tokenizer = LlamaTokenizer(folder)
     llava = dict(
         model_type="llava",
@@ -86,12 +86,12 @@ def write_architecture(folder: Path, seed: int, text_selection: str) -> None:
         eos_token_id=tokenizer.eos_token_id,
         mm_projector_type="mlp2x_gelu",
         mm_vision_tower=CLIP_NAME,
-        mm_hidden_size=_VISION["hidden_size"],
+        mm_hidden_size=VISION["hidden_size"],
         mm_vision_select_layer=-2,
         mm_vision_select_feature="patch",
         mm_use_im_start_end=False,
         image_aspect_ratio="pad",
         accm_text_selection=text_selection,
-        **_LLM,
+        **LLM,
     )
     write_json(folder / "config.json", llava)

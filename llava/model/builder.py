@@ -56,8 +56,8 @@ def flag(help: str, default: object = None) -> object:
     return field(default=default, metadata={"help": help})
 
 
-def numbers_flag(help: str, default: Sequence[int]) -> object:
-    """A dataclass field that holds several numbers, with its documentation."""
+def list_flag(help: str, default: Sequence) -> object:
+    """A dataclass field that holds several values, with its documentation."""
     return field(default_factory=lambda: list(default), metadata={"help": help})
 
 
@@ -93,6 +93,11 @@ class ModelArguments:
     )
     device_map: Optional[str] = flag(
         "auto spreads an LLM that is larger than one GPU over all of them and the CPU's memory."
+    )
+    compile: bool = flag(
+        "Compile the LLM for prompts and answers of a few fixed lengths, on a GPU into graphs: "
+        "the first answers take minutes, the others less time.",
+        False,
     )
     compensation: bool = flag(
         "Give the dropped tokens back as a caption. Without it, caption model, selector, LongCLIP "
@@ -154,7 +159,7 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
         tower=seen.tower,
         clip_tokenizer=seen.tokenizer,
         image_processor=seen.image_processor,
-        language_model=LanguageModel(llm, projector, tokenizer),
+        language_model=LanguageModel(llm, projector, tokenizer, graphs=args.compile),
         compensator=compensator,
         image_aspect_ratio=config.image_aspect_ratio,
         text_selection=seen.text_selection,
@@ -420,6 +425,8 @@ def _load_llm(
     if args.device_map is None:
         fill_llm(llm, tensors, source, place.dtype, place.device_of)
         return llm.to(place.device)
+    if args.compile:
+        raise UserError("--compile works on one device: leave out --compile or --device-map")
     if args.device_map != "auto":
         raise UserError(f"--device-map is {args.device_map!r}; the only choice is auto")
     # The other parts are on their device already, so what is measured is what is left.

@@ -173,8 +173,12 @@ class LlavaAccm(nn.Module):
         ).train(self.training)
 
     @torch.inference_mode()
-    def answer(self, samples: list[Sample]) -> list[Answer]:
+    def answer(self, samples: list[Sample], watch: Stopwatch | None = None) -> list[Answer]:
         """Answers any number of samples at once, each as it would be answered alone.
+
+        Args:
+            samples: B of them.
+            watch: is told what each stage takes; it may have been told of others before.
 
         Raises:
             UserError: a sample that cannot be answered; see check.
@@ -183,7 +187,7 @@ class LlavaAccm(nn.Module):
             return []
         for sample in samples:
             self.check(sample)
-        watch = Stopwatch(self.tower.device)
+        watch = watch or Stopwatch(self.tower.device)
         with watch.stage("encode"):
             encoded = self.encode(samples)
         with watch.stage("prune"):

@@ -121,7 +121,9 @@ class Reader:
             columns: of the cache, none of them padding.
             before: what the row began with; stands before them.
         """
-        own = [(each.keys[row, :, columns], each.values[row, :, columns]) for each in self.cache.layers]
+        own = [
+            (each.keys[row, :, columns], each.values[row, :, columns]) for each in self.cache.layers
+        ]
         if not before.layers:
             return Prefix(tuple((keys.clone(), values.clone()) for keys, values in own))
         pairs = [zip(old, new) for old, new in zip(before.layers, own)]

@@ -22,6 +22,7 @@ class Stopwatch:
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
         self._spans: list[tuple[str, object, object]] = []
+        self._last: object = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -29,6 +30,15 @@ class Stopwatch:
         start = self._mark()
         yield
         self._spans.append((name, start, self._mark()))
+
+    def start(self) -> None:
+        """Begins the first lap."""
+        self._last = self._mark()
+
+    def lap(self, name: str) -> None:
+        """Counts what was done since the start, or the last lap, towards a stage."""
+        before, self._last = self._last, self._mark()
+        self._spans.append((name, before, self._last))
 
     def seconds(self) -> dict[str, float]:
         """What each stage took, in the order in which they began; waits for a GPU to finish."""

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from llava.model.cost import BF16, FLOAT32, Shape
+
 UTILISATION = 0.35  # share of a card's dense bfloat16 peak that matrices of these sizes reach
 LAYER_SECONDS = 5e-4  # Python to start one layer's kernels; what small steps wait for
 RESERVE = 1.0e9  # bytes: CUDA's context, its libraries, gaps between tensors
@@ -23,7 +25,6 @@ COLLATE_SECONDS = 0.0016  # float32 of an image's features, and ACCM's choice am
 SORT_SECONDS = 0.0044  # sort GPT-2's vocabulary, for nucleus and top-k
 DRAW_SECONDS = 0.0013  # draw one token from it
 
-BF16, FLOAT32 = 2, 4  # bytes
 TRAINED = 4 * FLOAT32  # bytes: a weight, its gradient, AdamW's two moments
 # Bytes kept for the backward pass in bfloat16, per token, layer and unit of width
 # (arXiv 2205.05198), without the attention matrix, which fused attention does not keep.
@@ -31,55 +32,9 @@ ACTIVATION = 34
 GPT2_GELU = 64  # more of them: GPT-2's GELU is four float32 tensors of four times the width
 
 
-@dataclass(frozen=True)
-class Shape:
-    """A transformer.
-
-    Attributes:
-        width: of a token.
-        layers: how many.
-        mlp: inner width of the feed-forward part.
-        vocabulary: rows of the embedding table.
-        positions: rows of the position table.
-        gated: Llama's feed-forward part of three matrices, and an output table of its own.
-    """
-
-    width: int
-    layers: int
-    mlp: int
-    vocabulary: int = 0
-    positions: int = 0
-    gated: bool = False
-
-    @property
-    def matrices(self) -> int:
-        """Parameters of the layers; biases and norms, below 0.2%, are left out."""
-        feed_forward = (3 if self.gated else 2) * self.width * self.mlp
-        return self.layers * (4 * self.width**2 + feed_forward)
-
-    @property
-    def parameters(self) -> int:
-        """All of them, tables included."""
-        tables = 2 if self.gated else 1
-        return self.matrices + (tables * self.vocabulary + self.positions) * self.width
-
-    def operations(self, tokens: float, predicted: float = 0) -> float:
-        """Of a forward pass over one sequence; a multiply-add is two.
-
-        Args:
-            tokens: of the sequence; each is taken to see all of them.
-            predicted: tokens whose successors are predicted.
-        """
-        attention = 4 * tokens**2 * self.width * self.layers
-        return 2 * self.matrices * tokens + attention + 2 * predicted * self.vocabulary * self.width
-
-    def cache_bytes(self, tokens: int) -> int:
-        """Keys and values of a sequence, bfloat16."""
-        return 2 * self.layers * self.width * tokens * BF16
-
-    def activation_bytes(self, tokens: int, more: int = 0) -> int:
-        """What the backward pass of a sequence needs; more: bytes beyond ACTIVATION."""
-        return tokens * self.layers * self.width * (ACTIVATION + more)
+def activation_bytes(shape: Shape, tokens: int, more: int = 0) -> int:
+    """What the backward pass of a sequence needs; more: bytes beyond ACTIVATION."""
+    return tokens * shape.layers * shape.width * (ACTIVATION + more)
 
 
 LLAMA = Shape(4096, 32, 11008, vocabulary=32000, gated=True)
@@ -179,7 +134,7 @@ def learn_captions(card: Card) -> Work:
         backward * CAPTION_BATCH * each, backward * (MAPPER.layers + GPT2.layers)
     )
     batch = CAPTION_BATCH * (COLLATE_SECONDS + feature_bytes() / DISK)
-    activations = MAPPER.activation_bytes(read) + GPT2.activation_bytes(written, GPT2_GELU)
+    activations = activation_bytes(MAPPER, read) + activation_bytes(GPT2, written, GPT2_GELU)
     logits = CAPTION * GPT2.vocabulary * (BF16 + 3 * FLOAT32)
     memory = (TRAINED + BF16) * (GPT2.parameters + MAPPER.parameters) + clip_bytes()
     memory += CAPTION_BATCH * (activations + logits) + RESERVE
@@ -233,7 +188,7 @@ def learn_compensation(card: Card) -> Work:
     layers = 3 * (GPT2.layers + SELECTOR.layers) + 2 * MAPPER.layers + LONG_CLIP.layers
     memory = llm_bytes() + TRAINED * (GPT2.parameters + SELECTOR.parameters)
     memory += BF16 * LONG_CLIP.parameters + FLOAT32 * MAPPER.parameters
-    activations = 2 * GPT2.activation_bytes(context, GPT2_GELU)
+    activations = 2 * activation_bytes(GPT2, context, GPT2_GELU)
     memory += cache + BATCH * (pass_bytes(full) + activations)
     parts = {
         "GPT-2's steps": steps * search,

@@ -31,9 +31,9 @@ from llava.model.builder import (
     ModelArguments,
     check_vocabulary,
     flag,
+    list_flag,
     load_vision,
     locate_part,
-    numbers_flag,
 )
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.compensator import MAX_CAPTION_LENGTH, STOP_TEXT
@@ -67,9 +67,7 @@ class CaptionArguments(TrainArguments, ModelArguments):
         "Default: features, in the output folder."
     )
     output: Optional[str] = flag("Where the caption model goes: a .pt file.")
-    budgets: list[int] = numbers_flag(
-        "Numbers of kept tokens, drawn evenly.", (18, 36, 72, 144, 288)
-    )
+    budgets: list[int] = list_flag("Numbers of kept tokens, drawn evenly.", (18, 36, 72, 144, 288))
     prefix_length: int = flag("Positions of the visual prefix.", 20)
     mapper_layers: int = flag("Transformer layers of the mapper.", 4)
     batch_size: int = flag("Captions of one optimiser step.", 64)

@@ -29,7 +29,7 @@ from llava.eval.command import run_command
 from llava.mini.language import CAPTION_PROMPT, describe, letter_exercise, statements
 from llava.mini.scene import Thing
 from llava.mini.training_set import TrainingSet, read_training_set
-from llava.model.builder import ModelArguments, Vision, flag, load_vision, numbers_flag
+from llava.model.builder import ModelArguments, Vision, flag, list_flag, load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.train.arguments import TrainArguments
 from llava.train.captions import tower_questions
@@ -61,7 +61,7 @@ class LlavaArguments(TrainArguments, ModelArguments):
     output: Optional[str] = flag("LLaVA folder that is written: a copy of --model-path, trained.")
     questions_per_image: int = flag("Questions of one sequence.", 12)
     question_share: float = flag("How much a question's token counts beside an answer's.", 0.5)
-    shares: list[float] = numbers_flag(
+    shares: list[float] = list_flag(
         "How often a sequence shows all visual tokens, some, some and a caption, a description in "
         "words instead, nothing.",
         SHARES,

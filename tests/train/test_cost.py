@@ -32,7 +32,8 @@ def test_operations_and_bytes():
     assert SMALL.operations(10) == 2 * 108 * 10 + 4 * 100 * 2 * 3
     assert SMALL.operations(10, predicted=3) - SMALL.operations(10) == 2 * 3 * 7 * 2
     assert SMALL.cache_bytes(10) == 2 * 3 * 2 * 10 * 2
-    assert SMALL.activation_bytes(10, more=6) == 10 * 3 * 2 * (34 + 6)
+    assert cost.activation_bytes(SMALL, 10, more=6) == 10 * 3 * 2 * (34 + 6)
+    assert SMALL.operations(1, past=9) == 2 * 108 + 4 * 10 * 2 * 3
     assert cost.TRAINED == 16
     assert cost.feature_bytes() == 576 * ((1024 + 768) * 2 + 4)
 

@@ -91,7 +91,7 @@ class Compensator(nn.Module):
         self.caption_model = caption_model
         self.long_clip = long_clip
         self.selector = selector
-        self._tokenizer = gpt_tokenizer
+        self.tokenizer = gpt_tokenizer
         self._ids_once = lru_cache(REMEMBERED_TEXTS)(self._ids)
         self._stop_id = gpt_tokenizer.encode(STOP_TEXT)[0] if stop_id is None else stop_id
 
@@ -158,13 +158,13 @@ class Compensator(nn.Module):
 
     def decode(self, ids: list[int]) -> str:
         """The text of a caption; a leading blank stays."""
-        return decode_caption(self._tokenizer, ids)
+        return decode_caption(self.tokenizer, ids)
 
     def _question_ids(self, question: str) -> list[int]:
         return list(self._ids_once(question))
 
     def _ids(self, question: str) -> list[int]:
-        return self._tokenizer.encode(question, add_special_tokens=False)
+        return self.tokenizer.encode(question, add_special_tokens=False)
 
     def _prefixes(self, dropped: list[Tensor]) -> Tensor:
         """(B, prefix_length, D), samples with fewer dropped tokens padded."""

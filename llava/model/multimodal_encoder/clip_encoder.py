@@ -72,8 +72,12 @@ class ClipTower(nn.Module):
     @property
     def num_patches(self) -> int:
         """N, from the tower's own sizes."""
-        vision = self.clip.config.vision_config
-        return (vision.image_size // vision.patch_size) ** 2
+        return (self.image_size // self.clip.config.vision_config.patch_size) ** 2
+
+    @property
+    def image_size(self) -> int:
+        """Pixels on a side of what the tower sees."""
+        return self.clip.config.vision_config.image_size
 
     @property
     def max_text_length(self) -> int:

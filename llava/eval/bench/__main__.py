@@ -1,0 +1,202 @@
+"""What pruning and compensation cost and save: ``python -m llava.eval.bench``.
+
+Without a checkpoint, random weights of a named shape are made on the device; with --model-path a
+real model runs. Texts have fixed lengths, so that runs can be compared.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Optional
+
+import torch
+
+from llava.errors import UserError
+from llava.eval.bench import picture
+from llava.eval.bench.measuring import Measured, inspect, measure
+from llava.eval.bench.methods import (
+    ACCM,
+    HF,
+    METHODS,
+    PRUNE,
+    Bench,
+    Case,
+    Lengths,
+    cases,
+    questions,
+    with_fixed_lengths,
+)
+from llava.eval.bench.prediction import CostModel, count_tokens, measure_machine
+from llava.eval.bench.shapes import SHAPES, random_model
+from llava.eval.bench.table import markdown, records
+from llava.eval.command import run_command
+from llava.files import write_json, write_text
+from llava.model.builder import ModelArguments, flag, list_flag, load_from_arguments, placement
+from llava.model.llava_arch import LlavaAccm
+from llava.model.parts import Placement
+from llava.model.stopwatch import Stopwatch
+from llava.model.token_pruning.budget import resolve_budget
+
+
+@dataclass
+class BenchArguments(ModelArguments):
+    """Flags of the command."""
+
+    shape: Optional[str] = flag(
+        f"Random weights in the place of --model-path: {', '.join(SHAPES)}."
+    )
+    llm_layers: Optional[int] = flag("With --shape: fewer layers of the LLM, for small machines.")
+    methods: list[str] = list_flag(
+        "What is compared: hf (transformers' own LLaVA), full (this pipeline with all tokens), "
+        "prune, accm.",
+        METHODS,
+    )
+    budgets: list[int] = list_flag("Visual tokens that prune and accm keep.", (36,))
+    batch_sizes: list[int] = list_flag("Questions at once.", (1,))
+    questions_per_image: int = flag("So many questions of a batch are about one image.", 1)
+    caption_length: int = flag("Tokens of every candidate caption.", 15)
+    answer_length: int = flag("Tokens of every answer.", 4)
+    rounds: int = flag("Times that each case is timed.", 7)
+    warm_up: int = flag("Rounds before them that do not count.", 1)
+    seed: int = flag("Of weights and images.", 0)
+    picture: bool = flag("Draw OUTPUT/bench.png (needs matplotlib).", True)
+    output: str = flag("Folder for bench.json, bench.md and bench.png.", "outputs/bench")
+
+
+def bench(args: BenchArguments) -> int:
+    """Measures, prints the table, writes the files."""
+    _check(args)
+    place = placement(args)
+    model = with_fixed_lengths(_load(args), args.caption_length, args.compile)
+    for budget in args.budgets:
+        resolve_budget(budget, None, model.tower.num_patches)
+    lengths = Lengths(args.caption_length, args.answer_length, args.questions_per_image)
+    runner = Bench(model, lengths, args.compile, stock=HF in args.methods)
+    todo = cases(args.methods, args.budgets, args.batch_sizes, model.tower.num_patches)
+    with torch.inference_mode():
+        machine = measure_machine(place.device, place.dtype)
+        found = [inspect(runner, case, place.device, counts=not args.compile) for case in todo]
+        costs = _cost_model(runner, found, args.budgets[0], lengths)
+        measure(runner, found, args.rounds, args.warm_up, place.device)
+    rows = records(found, costs, machine)
+    report = {
+        "settings": asdict(args),
+        "machine": _describe(place) | asdict(machine),
+        "versions": {name: version(name) for name in ("torch", "transformers")},
+        "cases": rows,
+    }
+    _write(Path(args.output), report, found)
+    return 0
+
+
+def _check(args: BenchArguments) -> None:
+    """Refuses settings before minutes are spent.
+
+    Raises:
+        UserError: which one is wrong.
+    """
+    if (args.shape is None) == (args.model_path is None):
+        raise UserError("say what to measure: --shape NAME for random weights, or --model-path")
+    if args.shape is not None and args.shape not in SHAPES:
+        raise UserError(f"there is no shape {args.shape!r}; there are: {', '.join(SHAPES)}")
+    if args.llm_layers is not None and args.shape is None:
+        raise UserError("--llm-layers goes with --shape: a checkpoint has the layers that it has")
+    unknown = [method for method in args.methods if method not in METHODS]
+    if unknown:
+        raise UserError(f"there is no method {unknown[0]!r}; there are: {', '.join(METHODS)}")
+    if not args.compensation:
+        raise UserError("leave out --no-compensation; name the methods: --methods hf full prune")
+    if args.device_map is not None:
+        raise UserError("the bench works on one device: leave out --device-map")
+    numbers = {
+        "llm-layers": args.llm_layers or 1,
+        "questions-per-image": args.questions_per_image,
+        "caption-length": args.caption_length,
+        "answer-length": args.answer_length,
+        "rounds": args.rounds,
+    } | {"batch-sizes": min(args.batch_sizes, default=0), "budgets": min(args.budgets, default=0)}
+    for name, value in numbers.items():
+        if value < 1:
+            raise UserError(f"--{name} has {value}; it must be at least 1")
+    if args.warm_up < 0 or not args.methods:
+        raise UserError("--warm-up must not be negative, and --methods must name one")
+    if args.picture:
+        picture.check()
+    Path(args.output).mkdir(parents=True, exist_ok=True)
+
+
+def _load(args: BenchArguments) -> LlavaAccm:
+    if args.shape is None:
+        return load_from_arguments(args)
+    shape, place = SHAPES[args.shape], placement(args)
+    return random_model(shape, args.llm_layers, place, args.seed, args.compile)
+
+
+def _cost_model(runner: Bench, found: list[Measured], budget: int, lengths: Lengths) -> CostModel:
+    """The cost model, with the tokens of a sample as it was answered."""
+    answers = {one.case.method: one.answers[0] for one in found if one.answers}
+    device = runner.model.tower.device
+    for method in (PRUNE, ACCM):
+        if method not in answers:
+            case = Case(method, budget, 1)
+            answers[method] = runner.run(case, 0, Stopwatch(device))[0]
+    question = questions(1)[0].split("\n", 1)[0]
+    counts = count_tokens(runner.model, question, answers[PRUNE], answers[ACCM])
+    return CostModel(runner.model, counts, lengths)
+
+
+def _describe(place: Placement) -> dict:
+    """What the machine is, in words."""
+    dtype = str(place.dtype).removeprefix("torch.")
+    if place.device.type == "cuda":
+        return {"device": torch.cuda.get_device_name(place.device), "dtype": dtype}
+    return {"device": _processor(), "threads": torch.get_num_threads(), "dtype": dtype}
+
+
+def _processor() -> str:
+    """The processor's name as Linux has it, or Python."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _write(folder: Path, report: dict, found: list[Measured]) -> None:
+    """Prints the table and writes all files."""
+    settings, machine = report["settings"], report["machine"]
+    what = settings["shape"] or settings["model_path"]
+    layers = settings["llm_layers"]
+    title = f"{what}{f', {layers} layers' if layers else ''}, {settings['dtype']}"
+    title += f", {machine['device']}"
+    text = markdown(report["cases"])
+    print(text)
+    print(
+        f"{machine['operations'] / 1e9:,.0f} GFLOP/s in a large matrix product, "
+        f"{machine['bandwidth'] / 1e9:,.1f} GB/s of weights read: what the predictions go by"
+    )
+    for one in found:
+        if one.is_noisy:
+            print(f"too noisy to rely on: {one.case.name} ({one.spread:.0%})", file=sys.stderr)
+    write_json(folder / "bench.json", report)
+    write_text(folder / "bench.md", text)
+    if settings["picture"]:
+        picture.draw(report["cases"], title, folder / "bench.png")
+    print(
+        f"written: {folder}/bench.json, bench.md" + (", bench.png" if settings["picture"] else "")
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command."""
+    description = __doc__.splitlines()[0]
+    return run_command(BenchArguments, bench, "llava.eval.bench", description, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""What is compared: transformers' LLaVA, and this pipeline in full, pruned, and compensated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from llava.eval.bench.stock import StockLlava
+from llava.model.compensation.compensator import Compensator
+from llava.model.language_model.llava_llama import LanguageModel
+from llava.model.llava_arch import Answer, LlavaAccm, Sample
+from llava.model.stopwatch import Stopwatch
+
+HF, FULL, PRUNE, ACCM = METHODS = ("hf", "full", "prune", "accm")
+STAGES = ("encode", "prune", "caption", "select", "splice", "prefill", "decode")
+_NEVER = -1  # no token has this id: texts go on to their limits
+
+
+@dataclass(frozen=True)
+class Case:
+    """What one row of the table is about.
+
+    Attributes:
+        method: of METHODS.
+        visual_token_num: K.
+        batch_size: questions at once.
+    """
+
+    method: str
+    visual_token_num: int
+    batch_size: int
+
+    @property
+    def name(self) -> str:
+        """As it stands in tables."""
+        kept = f" K={self.visual_token_num}" if self.method in (PRUNE, ACCM) else ""
+        return f"{self.method}{kept}, batch {self.batch_size}"
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """What is asked, and how long texts get.
+
+    Attributes:
+        caption: tokens of every candidate.
+        answer: tokens of every answer.
+        questions_per_image: so many questions of a batch share an image.
+    """
+
+    caption: int
+    answer: int
+    questions_per_image: int
+
+
+def with_fixed_lengths(model: LlavaAccm, caption: int, graphs: bool) -> LlavaAccm:
+    """The same model, every part shared, whose captions and answers all go on to their limits."""
+    language_model, compensator = model.language_model, model.compensator
+    return LlavaAccm(
+        model.tower,
+        model.clip_tokenizer,
+        model.image_processor,
+        LanguageModel(
+            language_model.llm, language_model.projector, language_model.tokenizer, _NEVER, graphs
+        ),
+        Compensator(
+            compensator.caption_model,
+            compensator.tokenizer,
+            compensator.long_clip,
+            compensator.selector,
+            _NEVER,
+            caption,
+        ),
+        model.image_aspect_ratio,
+        model.text_selection,
+    ).eval()
+
+
+class Bench:
+    """Runs cases on images of noise.
+
+    Args:
+        model: from with_fixed_lengths.
+        lengths: of texts.
+        graphs: whether the LLM is compiled.
+        stock: whether transformers' LLaVA is wanted too.
+    """
+
+    def __init__(self, model: LlavaAccm, lengths: Lengths, graphs: bool, stock: bool) -> None:
+        self.model = model
+        self.lengths = lengths
+        self._pruner = model.without_captions()
+        self._stock = StockLlava(model, graphs) if stock else None
+
+    def run(self, case: Case, seed: int, watch: Stopwatch) -> list[Answer]:
+        """Runs a case once; no images are seen twice, as long as seeds differ.
+
+        Returns:
+            The answers of this pipeline; none for transformers'.
+        """
+        if case.method == HF:
+            pixels = self.pixels(case.batch_size, seed)
+            self._stock.answer(pixels, questions(case.batch_size), self.lengths.answer, watch)
+            return []
+        model = self.model if case.method == ACCM else self._pruner
+        shared = min(self.lengths.questions_per_image, case.batch_size)
+        pixels = self.pixels(-(-case.batch_size // shared), seed)
+        with watch.stage("encode"):
+            images = model.encode_images(pixels)
+        samples = [
+            Sample(
+                images[place // shared],
+                question,
+                visual_token_num=case.visual_token_num,
+                max_new_tokens=self.lengths.answer,
+            )
+            for place, question in enumerate(questions(case.batch_size))
+        ]
+        return model.answer(samples, watch)
+
+    def pixels(self, number: int, seed: int) -> Tensor:
+        """Images of noise (B, 3, S, S) float32, as if preprocessed."""
+        side = self.model.tower.image_size
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(number, 3, side, side, generator=generator)
+
+    def parts(self, method: str) -> list[nn.Module]:
+        """What a method has in memory."""
+        language_model = self.model.language_model
+        llm = [language_model.llm, language_model.projector]
+        if method == HF:
+            return [self.model.tower.clip.vision_model, *llm]
+        return [self.model.tower, *llm, *([self.model.compensator] if method == ACCM else [])]
+
+    def forget(self) -> None:
+        """Drops what was read before."""
+        self.model.eval()
+
+
+def questions(number: int) -> list[str]:
+    """Different questions of like length."""
+    suffix = "\nAnswer the question using a single word or phrase."
+    return [
+        f"What is the color of the object with number {100 + i}?{suffix}" for i in range(number)
+    ]
+
+
+def cases(
+    methods: Sequence[str], budgets: Sequence[int], batch_sizes: Sequence[int], num_patches: int
+) -> list[Case]:
+    """All combinations that differ."""
+    found = []
+    for batch_size in batch_sizes:
+        for method in methods:
+            kept = budgets if method in (PRUNE, ACCM) else [num_patches]
+            found += [Case(method, k, batch_size) for k in kept]
+    return found

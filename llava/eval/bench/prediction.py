@@ -1,0 +1,293 @@
+"""What each stage should take: operations and bytes as formulas of K, of lengths and of the batch.
+
+A stage is a number of passes; a pass takes what its arithmetic takes at the speed of a large matrix
+product, or what reading its weights, keys and values takes, whichever is longer. Both speeds are
+measured on the machine at hand (``Machine``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from llava.eval.bench.memory import parameter_bytes
+from llava.eval.bench.methods import ACCM, FULL, HF, Case, Lengths
+from llava.model.compensation.compensator import NUM_CANDIDATES
+from llava.model.compensation.selector import selector_text
+from llava.model.cost import Shape
+from llava.model.llava_arch import Answer, LlavaAccm
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass through a network.
+
+    Attributes:
+        operations: floating-point operations, a multiply-add being two.
+        bytes: of weights, keys and values that are read.
+    """
+
+    operations: float
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Tokens of one sample.
+
+    Attributes:
+        system: the LLM reads before the image.
+        prompt: all that the LLM reads but the visual tokens and the caption.
+        hint: the caption, with its heading, for the LLM.
+        question: the text tower reads.
+        gpt: the caption model reads of the question.
+        candidate: LongCLIP reads of one candidate.
+    """
+
+    system: int
+    prompt: int
+    hint: int
+    question: int
+    gpt: int
+    candidate: int
+
+
+def count_tokens(model: LlavaAccm, question: str, plain: Answer, hinted: Answer | None) -> Counts:
+    """The tokens of a sample.
+
+    Args:
+        model: that answered it.
+        question: what its method reads of it.
+        plain: its answer without a caption.
+        hinted: with one; None where there was none.
+    """
+    clip_ids = model.clip_tokenizer.encode(question, model.tower.max_text_length)
+    written = hinted and hinted.compensation
+    texts = [selector_text(question, caption) for caption in written.captions] if written else []
+    return Counts(
+        system=plain.input_ids.index(-200),
+        prompt=len(plain.input_ids) - 1,
+        hint=len(hinted.input_ids) - len(plain.input_ids) if written else 0,
+        question=len(clip_ids),
+        gpt=len(written.question_ids) if written else 0,
+        candidate=model.compensator.long_clip.tokenize(texts).shape[1] if written else 0,
+    )
+
+
+class CostModel:
+    """The passes of each stage.
+
+    Args:
+        model: gives the shapes.
+        counts: tokens of a sample.
+        lengths: of captions and answers.
+    """
+
+    def __init__(self, model: LlavaAccm, counts: Counts, lengths: Lengths) -> None:
+        self._model = model
+        self._counts = counts
+        self._lengths = lengths
+        vision, text = model.tower.clip.config.vision_config, model.tower.clip.config.text_config
+        llm = model.language_model.llm.config
+        gpt, mapper = model.compensator.caption_model.gpt.config, model.compensator.caption_model
+        tower, selector = model.compensator.long_clip.tower, model.compensator.selector
+        layers = selector.transformer_encoder.layers
+        self.vision = Shape(vision.hidden_size, vision.num_hidden_layers, vision.intermediate_size)
+        self.text = Shape(text.hidden_size, text.num_hidden_layers, text.intermediate_size)
+        self.llm = Shape(
+            llm.hidden_size,
+            llm.num_hidden_layers,
+            llm.intermediate_size,
+            vocabulary=llm.vocab_size,
+            gated=True,
+        )
+        self.gpt = Shape(
+            gpt.n_embd, gpt.n_layer, gpt.n_inner or 4 * gpt.n_embd, vocabulary=gpt.vocab_size
+        )
+        self.mapper = Shape(
+            gpt.n_embd,
+            len(mapper.clip_project.transformer.layers),
+            mapper.clip_project.transformer.layers[0].mlp.fc1.out_features,
+        )
+        self.long_clip = Shape(
+            tower.width,
+            len(tower.transformer.resblocks),
+            tower.transformer.resblocks[0].mlp[0].out_features,
+        )
+        self.selector = Shape(
+            layers[0].linear1.in_features, len(layers), layers[0].linear1.out_features
+        )
+
+    def stages(self, case: Case) -> dict[str, list[Pass]]:
+        """The passes of a case, for its whole batch."""
+        stages = {"encode": list(self._encode(case))}
+        if case.method not in (HF, FULL):
+            stages["prune"] = [self._prune(case)]
+        if case.method == ACCM:
+            stages["caption"] = list(self._caption(case))
+            stages["select"] = list(self._select(case))
+        if case.method != HF:
+            stages["splice"] = [self._project(case)]
+        return stages | {
+            "prefill": list(self._prefill(case)),
+            "decode": list(self._decode(case)),
+        }
+
+    def cache_bytes(self, case: Case) -> int:
+        """The LLM's keys and values at the end, for the whole batch."""
+        size = self._model.language_model.llm.dtype.itemsize
+        positions = self._positions(case) + self._lengths.answer - 1
+        return case.batch_size * self.llm.cache_bytes(positions, size)
+
+    def _positions(self, case: Case) -> int:
+        """What the LLM reads of a sample."""
+        hint = self._counts.hint if case.method == ACCM else 0
+        return self._counts.prompt + case.visual_token_num + hint
+
+    def _images(self, case: Case) -> int:
+        shared = 1 if case.method == HF else min(self._lengths.questions_per_image, case.batch_size)
+        return -(-case.batch_size // shared)
+
+    def _encode(self, case: Case) -> Iterator[Pass]:
+        tower, n = self._model.tower, self._model.tower.num_patches
+        clip, width = tower.clip, self.vision.width
+        patch = clip.config.vision_config.patch_size
+        one = self.vision.operations(n + 1) + 2 * n * 3 * patch**2 * width
+        if case.method == HF:  # the tower, and the projector with it
+            one += self._projector_operations(n)
+            yield Pass(self._images(case) * one, _bytes(clip.vision_model))
+            return
+        one += 2 * n * width * clip.config.projection_dim
+        one += 2 * (n + 2) * width**2 + 2 * (n + 1) * width  # the row of the CLS
+        yield Pass(self._images(case) * one, _bytes(clip.vision_model))
+        words = self.text.operations(self._counts.question)
+        words += 2 * self.text.width * clip.config.projection_dim
+        yield Pass(case.batch_size * words, _bytes(clip.text_model))
+
+    def _prune(self, case: Case) -> Pass:
+        n, width = self._model.tower.num_patches, self._model.tower.clip.config.projection_dim
+        return Pass(case.batch_size * 2 * n * width, case.batch_size * n * width * 4)
+
+    def _caption(self, case: Case) -> Iterator[Pass]:
+        model, rows = self._model.compensator.caption_model, NUM_CANDIDATES * case.batch_size
+        width = self._model.tower.clip.config.projection_dim
+        dropped = self._model.tower.num_patches - case.visual_token_num
+        prefix = len(model.clip_project.prefix_const)
+        all_but_last = Shape(self.mapper.width, self.mapper.layers - 1, self.mapper.mlp)
+        read = dropped + prefix
+        one = 2 * dropped * width * self.mapper.width + all_but_last.operations(read)
+        d = self.mapper.width  # the last layer: keys and values of all, the rest of the prefix
+        one += 4 * read * d**2 + prefix * (4 * d**2 + 4 * read * d + 4 * d * self.mapper.mlp)
+        yield Pass(case.batch_size * one, _bytes(model.clip_project))
+        read = self._counts.gpt + prefix
+        yield Pass(case.batch_size * self.gpt.operations(read, 1), _bytes(model.gpt))
+        size = model.gpt.dtype.itemsize
+        for step in range(1, self._lengths.caption):
+            past = read + step - 1
+            yield Pass(
+                rows * self.gpt.operations(1, 1, past),
+                _bytes(model.gpt) + rows * self.gpt.cache_bytes(past, size),
+            )
+
+    def _select(self, case: Case) -> Iterator[Pass]:
+        compensator, rows = self._model.compensator, NUM_CANDIDATES * case.batch_size
+        one = self.long_clip.operations(self._counts.candidate)
+        one += 2 * self.long_clip.width * compensator.long_clip.embed_dim
+        yield Pass(rows * one, _bytes(compensator.long_clip))
+        one = self.selector.operations(NUM_CANDIDATES) + 2 * NUM_CANDIDATES * self.selector.width
+        yield Pass(case.batch_size * one, _bytes(compensator.selector))
+
+    def _projector_operations(self, tokens: int) -> float:
+        first, _, second = self._model.language_model.projector
+        return 2 * tokens * (first.weight.numel() + second.weight.numel())
+
+    def _project(self, case: Case) -> Pass:
+        samples = self._images(case) if case.method == FULL else case.batch_size
+        operations = samples * self._projector_operations(case.visual_token_num)
+        return Pass(operations, _bytes(self._model.language_model.projector))
+
+    def _prefill(self, case: Case) -> Iterator[Pass]:
+        llm, counts, size = self._model.language_model.llm, self._counts, self.llm_item
+        weights = _bytes(llm)
+        positions, past = self._positions(case), 0 if case.method == HF else counts.system
+        if case.method == FULL and self._images(case) < case.batch_size:
+            image = self.llm.operations(case.visual_token_num, 1, past)
+            yield Pass(self._images(case) * image, weights)
+            past += case.visual_token_num
+        one = self.llm.operations(positions - past, 1, past)
+        cached = case.batch_size * self.llm.cache_bytes(past, size)
+        yield Pass(case.batch_size * one, weights + cached)
+
+    @property
+    def llm_item(self) -> int:
+        """Bytes of one of the LLM's numbers."""
+        return self._model.language_model.llm.dtype.itemsize
+
+    def _decode(self, case: Case) -> Iterator[Pass]:
+        weights = _bytes(self._model.language_model.llm)
+        for step in range(1, self._lengths.answer):
+            past = self._positions(case) + step - 1
+            yield Pass(
+                case.batch_size * self.llm.operations(1, 1, past),
+                weights + case.batch_size * self.llm.cache_bytes(past, self.llm_item),
+            )
+
+
+def _bytes(module: nn.Module) -> int:
+    """What a pass reads of a module: all but embedding tables that nothing is multiplied with."""
+    tables = [m.weight for m in module.modules() if isinstance(m, nn.Embedding)]
+    multiplied = {m.weight.data_ptr() for m in module.modules() if isinstance(m, nn.Linear)}
+    idle = {t.data_ptr(): t.nbytes for t in tables if t.data_ptr() not in multiplied}
+    return parameter_bytes([module]) - sum(idle.values())
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the machine can do.
+
+    Attributes:
+        operations: a second, of a large matrix product.
+        bandwidth: bytes a second, of weights that are read once.
+    """
+
+    operations: float
+    bandwidth: float
+
+    def seconds(self, passes: list[Pass]) -> float:
+        """What passes should take, one after the other."""
+        return sum(max(p.operations / self.operations, p.bytes / self.bandwidth) for p in passes)
+
+
+def measure_machine(device: torch.device, dtype: torch.dtype) -> Machine:
+    """Times a product of large matrices, and of a vector with matrices that no cache holds."""
+    on_gpu = device.type == "cuda"
+    n, rows = 4096, 4096 if on_gpu else 576
+    weights = [torch.full((n, n), 0.01, device=device, dtype=dtype) for _ in range(16)]
+    many = torch.full((rows, n), 0.01, device=device, dtype=dtype)
+    product = _best_seconds(lambda: [many @ w.T for w in weights[:4]], device) / 4
+    reading = _best_seconds(lambda: [many[:1] @ w.T for w in weights], device)
+    return Machine(
+        operations=2 * rows * n * n / product,
+        bandwidth=sum(w.nbytes for w in weights) / reading,
+    )
+
+
+def _best_seconds(work, device: torch.device, repeats: int = 5) -> float:
+    times = []
+    for _ in range(repeats):
+        synchronise(device)
+        start = time.perf_counter()
+        work()
+        synchronise(device)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def synchronise(device: torch.device) -> None:
+    """Waits until a GPU has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

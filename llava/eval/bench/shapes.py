@@ -1,0 +1,207 @@
+"""Models of named shapes with random weights, made on the device: no checkpoint is needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from accelerate import init_empty_weights
+from torch import Tensor, nn
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+)
+
+from llava.eval.bench.words import ClipWords, GptWords, LlamaWords
+from llava.mini import architecture as mini
+from llava.model.compensation.caption_model import CaptionModel
+from llava.model.compensation.compensator import Compensator
+from llava.model.compensation.long_clip import LongClipText, build_text_tower
+from llava.model.compensation.selector import Selector
+from llava.model.language_model.llava_llama import LanguageModel
+from llava.model.llava_arch import LlavaAccm
+from llava.model.multimodal_encoder.clip_encoder import ClipTower
+from llava.model.multimodal_projector.builder import build_vision_projector
+from llava.model.parts import (
+    Placement,
+    build_caption_model,
+    build_clip,
+    build_long_clip,
+    build_selector,
+    empty_llm,
+    fill_llm,
+)
+from llava.model.weights import fill
+
+SOURCE = "random weights"
+_NOISE = 1 << 24  # numbers that are drawn; tensors repeat them
+_PREFIX_LENGTH = 20
+_VOCABULARY = 49408  # CLIP's
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Sizes of all parts.
+
+    Attributes:
+        vision, text, gpt2, llm: arguments of transformers' configurations.
+        projection: P, the width that image and text share.
+        long_clip: arguments of build_text_tower.
+        mapper_layers, selector_layers: of the caption model and the selector.
+    """
+
+    vision: dict
+    text: dict
+    gpt2: dict
+    llm: dict
+    projection: int
+    long_clip: dict
+    mapper_layers: int = 4
+    selector_layers: int = 4
+
+
+def _llama(width: int, mlp: int, layers: int, heads: int) -> dict:
+    return dict(
+        hidden_size=width,
+        intermediate_size=mlp,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        vocab_size=32000,
+        max_position_embeddings=4096,
+        rms_norm_eps=1e-5,
+    )
+
+
+_LLAVA_7B = ModelShape(
+    vision=dict(
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        image_size=336,
+        patch_size=14,
+    ),
+    text=dict(
+        hidden_size=768,
+        intermediate_size=3072,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        vocab_size=_VOCABULARY,
+    ),
+    gpt2={},  # transformers' defaults are GPT-2 small
+    llm=_llama(4096, 11008, 32, 32),
+    projection=768,
+    long_clip=dict(width=768, layers=12, embed_dim=768, context_length=248, vocab_size=_VOCABULARY),
+)
+SHAPES = {
+    "mini": ModelShape(
+        vision=mini.VISION,
+        text=mini.TEXT | dict(vocab_size=1024, bos_token_id=1022, eos_token_id=1023),
+        gpt2=mini.GPT2 | dict(vocab_size=1024, bos_token_id=1023, eos_token_id=1023),
+        llm=mini.LLM | dict(vocab_size=1024),
+        projection=mini.PROJECTION,
+        long_clip=mini.LONG_CLIP,
+        mapper_layers=2,
+    ),
+    "llava-1.5-7b": _LLAVA_7B,
+    "llava-1.5-13b": replace(_LLAVA_7B, llm=_llama(5120, 13824, 40, 40)),
+}
+
+
+def random_model(
+    shape: ModelShape, llm_layers: int | None, place: Placement, seed: int, graphs: bool
+) -> LlavaAccm:
+    """A model that answers nonsense at the speed of a trained one.
+
+    Args:
+        shape: of its parts.
+        llm_layers: of the LLM; None takes the shape's.
+        place: where it goes.
+        seed: of the weights.
+        graphs: see LanguageModel.
+    """
+    noise = _Noise(place, seed)
+    tower = _random_tower(shape, noise)
+    llm_sizes = shape.llm | ({} if llm_layers is None else dict(num_hidden_layers=llm_layers))
+    llm = empty_llm(LlamaConfig(**llm_sizes), SOURCE)
+    fill_llm(llm, noise.like(llm), SOURCE, place.dtype, place.device_of)
+    with init_empty_weights():
+        projector = build_vision_projector(
+            "mlp2x_gelu", shape.vision["hidden_size"], llm.config.hidden_size
+        )
+    fill(projector, noise.like(projector), SOURCE, place.dtype, place.device_of)
+    side = dict(height=tower.image_size, width=tower.image_size)
+    model = LlavaAccm(
+        tower=tower,
+        clip_tokenizer=ClipWords(tower.clip.config.text_config.vocab_size),
+        image_processor=CLIPImageProcessorPil(
+            size={"shortest_edge": tower.image_size}, crop_size=side
+        ),
+        language_model=LanguageModel(
+            llm, projector, LlamaWords(llm.config.vocab_size), graphs=graphs
+        ),
+        compensator=_random_compensator(shape, noise),
+    )
+    return model.eval().requires_grad_(False)
+
+
+def _random_tower(shape: ModelShape, noise: _Noise) -> ClipTower:
+    config = dict(
+        vision_config=shape.vision | dict(projection_dim=shape.projection),
+        text_config=shape.text | dict(projection_dim=shape.projection),
+        projection_dim=shape.projection,
+    )
+    with init_empty_weights():
+        empty = CLIPModel(CLIPConfig(**config))
+    return ClipTower(build_clip(config, noise.like(empty), SOURCE, noise.place))
+
+
+def _random_compensator(shape: ModelShape, noise: _Noise) -> Compensator:
+    with init_empty_weights():
+        gpt = GPT2LMHeadModel(GPT2Config(**shape.gpt2))
+        empty = CaptionModel(gpt, shape.projection, _PREFIX_LENGTH, shape.mapper_layers)
+        text_tower = build_text_tower(**shape.long_clip)
+        selector = Selector(shape.long_clip["embed_dim"], shape.selector_layers)
+    vocabulary = gpt.config.vocab_size
+    texts = noise.like(text_tower)
+    texts["positional_embedding_res"] = texts["positional_embedding"].clone()
+    tower = build_long_clip(texts, SOURCE, noise.place)
+    return Compensator(
+        build_caption_model(shape.gpt2, shape.projection, noise.like(empty), SOURCE, noise.place),
+        GptWords(vocabulary),
+        LongClipText(tower, tower.context_length),
+        build_selector(tower.text_projection.shape[1], noise.like(selector), SOURCE, noise.place),
+    )
+
+
+class _Noise:
+    """Random weights.
+
+    Args:
+        place: where they go.
+        seed: of all of them.
+    """
+
+    def __init__(self, place: Placement, seed: int) -> None:
+        self.place = place
+        generator = torch.Generator(place.device).manual_seed(seed)
+        drawn = torch.randn(_NOISE, device=place.device, generator=generator)
+        self._drawn = (0.02 * drawn).to(place.dtype)
+
+    def like(self, module: nn.Module) -> dict[str, Tensor]:
+        """A tensor for each parameter of a module, which may be on the meta device."""
+        return {name: self._tensor(name, p.shape) for name, p in module.named_parameters()}
+
+    def _tensor(self, name: str, shape: torch.Size) -> Tensor:
+        options = dict(device=self.place.device, dtype=self.place.dtype)
+        if len(shape) == 1 and ("norm" in name or "ln_" in name):
+            return (torch.ones if name.endswith("weight") else torch.zeros)(shape, **options)
+        tensor = torch.empty(shape, **options)
+        for part in tensor.view(-1).split(_NOISE):
+            part.copy_(self._drawn[: len(part)])
+        return tensor
