@@ -10,14 +10,14 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from llava.errors import UserError
-from llava.eval.shared import ImageMemory, Images
+from llava.eval.shared import ImageMemory, Images, QuestionMemory
 from llava.mm_utils import load_image
 from llava.model.llava_arch import DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED, Answer, LlavaAccm, Sample
 from llava.model.multimodal_encoder.clip_encoder import EncodedImage
@@ -129,7 +129,11 @@ def units_by_length(requests: Sequence[Request], batch_size: int) -> list[Unit]:
 
 
 def answer_units(
-    model: LlavaAccm, units: Sequence[Unit], clock: Clock, memory: ImageMemory | None = None
+    model: LlavaAccm,
+    units: Sequence[Unit],
+    clock: Clock,
+    memory: ImageMemory | None = None,
+    texts: QuestionMemory | None = None,
 ) -> Iterator[Outcome]:
     """Answers units one after the other, while the images of the next are being read.
 
@@ -138,8 +142,10 @@ def answer_units(
         units: the requests.
         clock: told where the time goes.
         memory: has the encoded images of units that were answered before, and keeps those of these.
+        texts: encodes the questions; None lets the model encode those of each batch.
     """
     memory = ImageMemory(limit=0) if memory is None else memory
+    texts = QuestionMemory(()) if texts is None else texts
     start = time.perf_counter()
     with ThreadPoolExecutor(READERS) as readers:
         ahead: deque[tuple[Unit, dict]] = deque()
@@ -150,7 +156,7 @@ def answer_units(
             if not ahead:
                 return
             unit, reading = ahead.popleft()
-            for outcome in _answer_unit(model, unit, reading, clock, memory):
+            for outcome in _answer_unit(model, unit, reading, clock, memory, texts):
                 clock.wall = time.perf_counter() - start
                 yield outcome
 
@@ -179,6 +185,7 @@ def _answer_unit(
     reading: dict[Path | bytes, Future[Tensor]],
     clock: Clock,
     memory: ImageMemory,
+    texts: QuestionMemory,
 ) -> Iterator[Outcome]:
     pixels: dict[Path | bytes, Tensor] = {}
     errors: dict[Path | bytes, str] = {}
@@ -196,7 +203,7 @@ def _answer_unit(
         memory.keep(names, images)
     clock.model += time.perf_counter() - start
     for batch in unit:
-        yield from _answer_batch(model, batch, images, errors, clock)
+        yield from _answer_batch(model, batch, images, errors, clock, texts)
 
 
 def _answer_batch(
@@ -205,6 +212,7 @@ def _answer_batch(
     images: Images,
     image_errors: dict[Path | bytes, str],
     clock: Clock,
+    texts: QuestionMemory,
 ) -> list[Outcome]:
     samples: dict[int, Sample] = {}
     errors: dict[int, str] = {}
@@ -219,12 +227,20 @@ def _answer_batch(
         except UserError as error:
             errors[place] = str(error)
     start = time.perf_counter()
-    answers = dict(zip(samples, model.answer(list(samples.values()))))
+    encoded = [_with_text(model, sample, texts) for sample in samples.values()]
+    answers = dict(zip(samples, model.answer(encoded)))
     clock.model += time.perf_counter() - start
     return [
         Outcome(request, answers.get(place), errors.get(place))
         for place, request in enumerate(batch)
     ]
+
+
+def _with_text(model: LlavaAccm, sample: Sample, texts: QuestionMemory) -> Sample:
+    """A sample with its question encoded, where it needs that."""
+    if not model.is_pruned(sample):
+        return sample
+    return replace(sample, text_embed=texts.find(model, sample.question_of_the_method))
 
 
 def _check_batch_size(batch_size: int) -> None:

@@ -108,7 +108,8 @@ def _answer_share(
     model = shared.load(args)
     questions = {question.key: question for question in run.questions}
     total = sum(len(batch) for unit in units for batch in unit)
-    outcomes = answer_units(model, units, clock, shared.images)
+    texts = shared.texts([question.tower_question for question in run.questions])
+    outcomes = answer_units(model, units, clock, shared.images, texts)
     progress = tqdm(
         outcomes, run.benchmark, total, unit="question", smoothing=0, disable=not processes.is_first
     )

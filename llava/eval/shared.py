@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from torch import Tensor
+
+from llava.errors import UserError
 from llava.model.builder import ModelArguments, load_from_arguments
 from llava.model.fingerprint import fingerprint
-from llava.model.llava_arch import LlavaAccm
+from llava.model.llava_arch import LlavaAccm, check_text
 from llava.model.multimodal_encoder.clip_encoder import EncodedImage
 
 # Images of the benchmark at hand that are kept encoded: all of a small model's, and of LLaVA-1.5's
 # about 250 in float32.
 IMAGE_MEMORY = 1 << 30  # bytes
+
+QUESTIONS_AT_ONCE = 32  # how many go through the text tower together
 
 Images = Mapping[Path | bytes, EncodedImage]
 
@@ -45,6 +50,43 @@ class ImageMemory:
             self._units[names] = images
 
 
+class QuestionMemory:
+    """What the text tower says of the questions of a run, each of them encoded once.
+
+    Questions go through the tower in companies that depend on nothing but all the questions of the
+    run: not on which are answered already, nor on the number of processes. So the last digits of
+    an embedding, and with them the choice of tokens, do not depend on them either.
+
+    Args:
+        questions: of all requests, as the method reads them.
+    """
+
+    def __init__(self, questions: Iterable[str]) -> None:
+        distinct = [question for question in dict.fromkeys(questions) if _is_readable(question)]
+        starts = range(0, len(distinct), QUESTIONS_AT_ONCE)
+        companies = [distinct[start : start + QUESTIONS_AT_ONCE] for start in starts]
+        self._company = {question: company for company in companies for question in company}
+        self._embeds: dict[str, Tensor] = {}
+
+    def find(self, model: LlavaAccm, question: str) -> Tensor | None:
+        """The embedding (P,) of a question; None for one that was not announced."""
+        if question not in self._company:
+            return None
+        if question not in self._embeds:
+            company = self._company[question]
+            self._embeds.update(zip(company, model.encode_questions(company)))
+        return self._embeds[question]
+
+
+def _is_readable(question: str) -> bool:
+    """Whether a question can be encoded; one that cannot shall not cost others their answers."""
+    try:
+        check_text("question", question)
+    except UserError:
+        return False
+    return True
+
+
 class Shared:
     """What several runs with the same model hand on to each other; each thing is made when needed.
 
@@ -61,6 +103,7 @@ class Shared:
         self._compensation = compensation
         self._model: LlavaAccm | None = None
         self._fingerprints: dict[Path, str] = {}
+        self._texts: tuple[list[str], QuestionMemory] = ([], QuestionMemory(()))
 
     def load(self, args: ModelArguments) -> LlavaAccm:
         """The model; a run without captions gets it without what writes them.
@@ -86,3 +129,9 @@ class Shared:
         if path not in self._fingerprints:
             self._fingerprints[path] = fingerprint(path)
         return self._fingerprints[path]
+
+    def texts(self, questions: list[str]) -> QuestionMemory:
+        """The memory of a benchmark's questions, in their order; the last one is kept."""
+        if self._texts[0] != questions:
+            self._texts = (questions, QuestionMemory(questions))
+        return self._texts[1]

@@ -85,11 +85,11 @@ class Encoded:
 
     Attributes:
         image: what the tower says of it; samples of one image share the object.
-        text_embed: (P,) float32 of unit length, the question.
+        text_embed: (P,) float32 of unit length, the question; None where nothing is to be pruned.
     """
 
     image: EncodedImage
-    text_embed: Tensor
+    text_embed: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -210,28 +210,13 @@ class LlavaAccm(nn.Module):
     def encode(self, samples: list[Sample]) -> list[Encoded]:
         """Stage 1. Every image and every question goes through its tower once."""
         images = self._encoded_images([sample.image for sample in samples])
-        new = [s.question_of_the_method for s in samples if s.text_embed is None]
-        questions = list(dict.fromkeys(new))
-        texts = dict(zip(questions, self.encode_questions(questions))) if questions else {}
-        return [
-            Encoded(
-                images[id(sample.image)],
-                texts[sample.question_of_the_method]
-                if sample.text_embed is None
-                else sample.text_embed,
-            )
-            for sample in samples
-        ]
+        texts = self._encoded_questions(samples)
+        return [Encoded(images[id(sample.image)], text) for sample, text in zip(samples, texts)]
 
     def prune(self, encoded: list[Encoded], samples: list[Sample]) -> list[Selection | None]:
         """Stage 2. None for a sample whose budget is all tokens."""
         results: list[Selection | None] = [None] * len(samples)
-        budgets = [self.budget(sample) for sample in samples]
-        pruned = [
-            b
-            for b, sample in enumerate(samples)
-            if not sample.no_image and budgets[b].visual_token_num < self.tower.num_patches
-        ]
+        pruned = [b for b, sample in enumerate(samples) if self.is_pruned(sample)]
         if not pruned:
             return results
         patches = torch.stack([encoded[b].image.patch_embeds for b in pruned])
@@ -242,7 +227,7 @@ class LlavaAccm(nn.Module):
         found = select_tokens(
             distances,
             attention,
-            [budgets[b] for b in pruned],
+            [self.budget(samples[b]) for b in pruned],
             [torch.Generator().manual_seed(samples[b].seed) for b in pruned],
             nearest=self.text_selection == "nearest",
         )
@@ -335,6 +320,11 @@ class LlavaAccm(nn.Module):
             wanted = clip_encoder.VISUAL_TOKEN_NUM
         return resolve_budget(wanted, sample.text_token_num, self.tower.num_patches)
 
+    def is_pruned(self, sample: Sample) -> bool:
+        """Whether the LLM gets to see some of the image's tokens, and not all."""
+        kept = self.budget(sample).visual_token_num
+        return not sample.no_image and kept < self.tower.num_patches
+
     def check(self, sample: Sample) -> None:
         """Refuses a sample that cannot be answered, before anything is computed.
 
@@ -342,8 +332,8 @@ class LlavaAccm(nn.Module):
             UserError: what is wrong with its budget, question or limits.
         """
         budget = self.budget(sample)
-        _check_text("question", sample.question)
-        _check_text("tower question (by default the first line)", sample.question_of_the_method)
+        check_text("question", sample.question)
+        check_text("tower question (by default the first line)", sample.question_of_the_method)
         _check_limits(sample)
         pruned = budget.visual_token_num < self.tower.num_patches
         if pruned and self.compensator is not None:
@@ -371,6 +361,17 @@ class LlavaAccm(nn.Module):
             known |= zip(new, [image.clone() for image in encoded])
             self._remember({d: known[d] for d in new})
         return found | {key: known[digest] for key, digest in digests.items()}
+
+    def _encoded_questions(self, samples: Sequence[Sample]) -> list[Tensor | None]:
+        """The text embeddings of samples that need one."""
+        new = [self.is_pruned(sample) and sample.text_embed is None for sample in samples]
+        asked = [sample.question_of_the_method for sample in samples]
+        questions = list(dict.fromkeys(q for q, is_new in zip(asked, new) if is_new))
+        texts = dict(zip(questions, self.encode_questions(questions))) if questions else {}
+        return [
+            texts[question] if is_new else sample.text_embed
+            for sample, question, is_new in zip(samples, asked, new)
+        ]
 
     def _remember(self, images: dict[bytes, EncodedImage]) -> None:
         for digest, image in images.items():
@@ -430,7 +431,12 @@ def _digest(image: Image.Image) -> bytes:
     return hashlib.blake2b(kind.encode() + image.tobytes()).digest()
 
 
-def _check_text(what: str, text: object) -> None:
+def check_text(what: str, text: object) -> None:
+    """Refuses what is no question.
+
+    Raises:
+        UserError: says so of ``what``.
+    """
     if not isinstance(text, str):
         raise UserError(f"the {what} is {text!r}, not a text")
     if not text.strip():

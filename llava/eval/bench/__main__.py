@@ -172,7 +172,7 @@ def _write(folder: Path, report: dict, found: list[Measured]) -> None:
     settings, machine = report["settings"], report["machine"]
     what = settings["shape"] or settings["model_path"]
     layers = settings["llm_layers"]
-    title = f"{what}{f', {layers} layers' if layers else ''}, {settings['dtype']}"
+    title = f"{what}{f', {layers} layers' if layers else ''}, {machine['dtype']}"
     title += f", {machine['device']}"
     text = markdown(report["cases"])
     print(text)

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from llava.eval.bench.stock import StockLlava
 from llava.model.compensation.compensator import Compensator
-from llava.model.language_model.llava_llama import LanguageModel
+from llava.model.language_model.llava_llama import LanguageModel, Prompt
 from llava.model.llava_arch import Answer, LlavaAccm, Sample
+from llava.model.prompt import prompt_ids
 from llava.model.stopwatch import Stopwatch
 
 HF, FULL, PRUNE, ACCM = METHODS = ("hf", "full", "prune", "accm")
@@ -135,8 +136,12 @@ class Bench:
         return [self.model.tower, *llm, *([self.model.compensator] if method == ACCM else [])]
 
     def forget(self) -> None:
-        """Drops what was read before."""
-        self.model.eval()
+        """Drops what was read before, but for the system prompt."""
+        language_model = self.model.language_model.eval()
+        ids = prompt_ids(questions(1)[0], language_model.tokenizer)
+        nothing = torch.empty(0, self.model.tower.clip.config.vision_config.hidden_size)
+        (embeds,) = language_model.embed([ids], [nothing.to(self.model.tower.device)])
+        language_model.read_system(Prompt(ids, embeds))
 
 
 def questions(number: int) -> list[str]:

@@ -154,7 +154,7 @@ class LanguageModel(nn.Module):
     @torch.inference_mode()
     def read_images(self, prompts: Sequence[Prompt]) -> list[Prefix]:
         """Reads prompts up to the last visual token; what comes behind may yet be unknown."""
-        systems = [self._read_system(prompt) for prompt in prompts]
+        systems = [self.read_system(prompt) for prompt in prompts]
         reader = Reader(self.llm, self.llm.config, systems, prompts[0].embeds.device)
         images = [prompt.embeds[prompt.system_length : prompt.image_end] for prompt in prompts]
         reader.read(*pad_left(images))
@@ -162,6 +162,19 @@ class LanguageModel(nn.Module):
             reader.prefix(row, slice(reader.filled - len(image), reader.filled), system)
             for row, (image, system) in enumerate(zip(images, systems))
         ]
+
+    @torch.inference_mode()
+    def read_system(self, prompt: Prompt) -> Prefix:
+        """The system prompt, read alone and once."""
+        key = (prompt.system, None)
+        if key in self._memory:
+            return self._memory[key]
+        embeds = prompt.embeds[None, : prompt.system_length]
+        reader = Reader(self.llm, self.llm.config, [Prefix()], embeds.device)
+        reader.read(embeds, torch.ones(embeds.shape[:2], device=embeds.device))
+        prefix = reader.prefix(0, slice(None), Prefix())
+        self._remember(key, prefix)
+        return prefix
 
     def train(self, mode: bool = True) -> LanguageModel:
         """As in torch; forgets what was read, for weights may have changed since."""
@@ -184,21 +197,9 @@ class LanguageModel(nn.Module):
                 known[key] = prefix
                 self._remember(key, prefix)
         return [
-            replace(p, prefix=p.prefix or known.get(key) or self._read_system(p))
+            replace(p, prefix=p.prefix or known.get(key) or self.read_system(p))
             for key, p in zip(keys, prompts)
         ]
-
-    def _read_system(self, prompt: Prompt) -> Prefix:
-        """The system prompt, read alone and once."""
-        key = (prompt.system, None)
-        if key in self._memory:
-            return self._memory[key]
-        embeds = prompt.embeds[None, : prompt.system_length]
-        reader = Reader(self.llm, self.llm.config, [Prefix()], embeds.device)
-        reader.read(embeds, torch.ones(embeds.shape[:2], device=embeds.device))
-        prefix = reader.prefix(0, slice(None), Prefix())
-        self._remember(key, prefix)
-        return prefix
 
     def _remember(self, key: Hashable, prefix: Prefix) -> None:
         if prefix.nbytes <= PREFIX_MEMORY:
