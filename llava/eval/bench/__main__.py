@@ -113,7 +113,7 @@ def _check(args: BenchArguments) -> None:
     if args.device_map is not None:
         raise UserError("the bench works on one device: leave out --device-map")
     numbers = {
-        "llm-layers": args.llm_layers or 1,
+        "llm-layers": 1 if args.llm_layers is None else args.llm_layers,
         "questions-per-image": args.questions_per_image,
         "caption-length": args.caption_length,
         "answer-length": args.answer_length,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from llava.constants import IMAGE_TOKEN_INDEX
 from llava.eval.bench.memory import parameter_bytes
 from llava.eval.bench.methods import ACCM, FULL, HF, Case, Lengths
 from llava.model.compensation.compensator import NUM_CANDIDATES
@@ -69,7 +70,7 @@ def count_tokens(model: LlavaAccm, question: str, plain: Answer, hinted: Answer 
     written = hinted and hinted.compensation
     texts = [selector_text(question, caption) for caption in written.captions] if written else []
     return Counts(
-        system=plain.input_ids.index(-200),
+        system=plain.input_ids.index(IMAGE_TOKEN_INDEX),
         prompt=len(plain.input_ids) - 1,
         hint=len(hinted.input_ids) - len(plain.input_ids) if written else 0,
         question=len(clip_ids),
@@ -164,6 +165,8 @@ class CostModel:
         one += 2 * n * width * clip.config.projection_dim
         one += 2 * (n + 2) * width**2 + 2 * (n + 1) * width  # the row of the CLS
         yield Pass(self._images(case) * one, _bytes(clip.vision_model))
+        if case.method == FULL:
+            return  # nothing is pruned: the question does not matter
         words = self.text.operations(self._counts.question)
         words += 2 * self.text.width * clip.config.projection_dim
         yield Pass(case.batch_size * words, _bytes(clip.text_model))

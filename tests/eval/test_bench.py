@@ -1,0 +1,215 @@
+"""The instrument: what it counts is what torch counts, and what it writes is complete."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from llava.eval.bench import __main__ as command
+from llava.eval.bench.measuring import Measured, measure
+from llava.eval.bench.memory import PeakMemory, parameter_bytes
+from llava.eval.bench.methods import ACCM, FULL, HF, METHODS, PRUNE, Bench, Case, Lengths, cases
+from llava.eval.bench.prediction import Machine, Pass
+from llava.eval.bench.shapes import SHAPES, random_model
+from llava.eval.bench.stock import StockLlava
+from llava.eval.bench.table import markdown
+from llava.eval.bench.words import LlamaWords
+from llava.model.language_model.llava_llama import LanguageModel
+from llava.model.llava_arch import Sample
+from llava.model.parts import Placement
+from llava.model.stopwatch import Stopwatch
+
+CPU = torch.device("cpu")
+FLAGS = "--shape mini --device cpu --rounds 2 --warm-up 0 --caption-length 4 --answer-length 3"
+STAGES = {
+    HF: {"encode", "prefill", "decode"},
+    FULL: {"encode", "prune", "splice", "prefill", "decode"},
+    PRUNE: {"encode", "prune", "splice", "prefill", "decode"},
+    ACCM: {"encode", "prune", "caption", "select", "splice", "prefill", "decode"},
+}
+
+
+def run(folder, *more):
+    return command.main([*FLAGS.split(), "--output", str(folder), *map(str, more)])
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bench")
+    more = "--budgets 9 36 --batch-sizes 1 4 --questions-per-image 2".split()
+    assert run(folder, *more) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(report):
+    return json.loads((report / "bench.json").read_text())["cases"]
+
+
+def test_every_case_has_its_stages(rows):
+    names = [(row["method"], row["visual_token_num"], row["batch_size"]) for row in rows]
+    assert names == [
+        (method, k, batch)
+        for batch in (1, 4)
+        for method, kept in ((HF, [144]), (FULL, [144]), (PRUNE, [9, 36]), (ACCM, [9, 36]))
+        for k in kept
+    ]
+    for row in rows:
+        assert set(row["stages"]) == STAGES[row["method"]]
+        assert len(row["totals"]) == 2
+        assert all(len(seconds) == 2 for seconds in row["stages"].values())
+        for number, total in enumerate(row["totals"]):
+            assert 0 < sum(seconds[number] for seconds in row["stages"].values()) <= total
+
+
+def test_the_formulas_count_what_torch_counts(rows):
+    for row in rows:
+        counted = {stage: n for stage, n in row["counted_operations"].items() if n}
+        computed = {stage: n for stage, n in row["operations"].items() if n}
+        assert counted.keys() == computed.keys()
+        for stage, number in counted.items():
+            assert computed[stage] == pytest.approx(number, rel=0.02), (row["method"], stage)
+
+
+def test_memory_and_cache(rows):
+    by_name = {(row["method"], row["visual_token_num"], row["batch_size"]): row for row in rows}
+    hf, accm = by_name[HF, 144, 1], by_name[ACCM, 36, 1]
+    assert accm["cache_bytes"] < hf["cache_bytes"]
+    # 5 layers of width 128 in float32; 60 ids of the prompt, 144 patches, 2 answer tokens read.
+    assert hf["cache_bytes"] == 2 * 5 * 128 * 4 * (60 + 144 + 2)
+    assert by_name[HF, 144, 4]["cache_bytes"] == 4 * hf["cache_bytes"]
+    assert accm["weight_bytes"] > by_name[PRUNE, 36, 1]["weight_bytes"] > hf["weight_bytes"]
+
+
+def test_the_files_that_people_read(report):
+    text = (report / "bench.md").read_text()
+    assert "| accm, K = 36 | 4 |" in text and "times hf" in text
+    with Image.open(report / "bench.png") as picture:
+        assert picture.width > 800 and len(picture.convert("RGB").getcolors(1 << 24)) > 50
+
+
+def test_noise_is_said(rows, report):
+    assert "noisy:" not in markdown([replace_noise(row, False) for row in rows])
+    assert "(noisy)" in markdown([replace_noise(row, True) for row in rows])
+
+
+def replace_noise(row, noisy):
+    return row | {"noisy": noisy}
+
+
+def test_the_spread_of_the_totals():
+    steady = Measured(Case(HF, 144, 2), [], {}, 0, None, totals=[2.0, 2.0, 2.1, 1.9, 2.0])
+    assert steady.seconds == 1.0 and steady.spread == 0.0 and not steady.is_noisy
+    assert replace(steady, totals=[1.0, 2.0, 3.0, 4.0, 5.0]).is_noisy
+
+
+@pytest.fixture(scope="module")
+def bench():
+    model = random_model(SHAPES["mini"], 2, Placement(CPU, torch.float32), 0, False)
+    fixed = command.with_fixed_lengths(model, 3, False)
+    return Bench(fixed, Lengths(3, 2, 1), False, stock=True)
+
+
+def test_rounds_go_there_and_back(bench):
+    order = []
+
+    class Watched:
+        def run(self, case, seed, watch):
+            order.append((case.method, seed))
+
+    found = [Measured(Case(m, 9, 1), [], {}, 0, None) for m in (HF, ACCM)]
+    measure(Watched(), found, rounds=2, warm_up=1, device=CPU)
+    assert order == [(ACCM, 1), (HF, 1), (HF, 2), (ACCM, 2), (ACCM, 3), (HF, 3)]
+    assert [len(one.totals) for one in found] == [2, 2]
+
+
+@torch.inference_mode()
+def test_hf_answers_what_this_pipeline_answers(model):
+    """The comparison is one of equals: on the tiny checkpoint both give the same ids."""
+    stock = StockLlava(model, graphs=False)
+    pixels = torch.randn(1, 3, 336, 336, generator=torch.Generator().manual_seed(0))
+    (image,) = model.encode_images(pixels)
+    sample = Sample(image, "What is it?", visual_token_num=576, max_new_tokens=3)
+    heads = []
+    stock.llava.lm_head.register_forward_hook(lambda *args: heads.append(args[-1][0, -1]))
+    stock.answer(pixels, ["What is it?"], 3, Stopwatch(CPU))
+    whole = model.language_model
+    endless = LanguageModel(whole.llm, whole.projector, whole.tokenizer, end_id=-1)
+    prompts = model.splice(model.encode([sample]), [None], [None], [sample])
+    (generated,) = endless.generate(prompts, [3])
+    assert [int(head.argmax()) for head in heads] == generated.out_ids
+    assert torch.allclose(heads[0], generated.first_logits, rtol=0, atol=1e-4)
+
+
+def test_captions_and_answers_have_the_lengths_asked_for(bench):
+    answers = bench.run(Case(ACCM, 9, 2), 0, Stopwatch(CPU))
+    assert [len(answer.out_ids) for answer in answers] == [2, 2]
+    for answer in answers:
+        assert [len(ids) for ids in answer.compensation.candidates.ids] == [3, 3, 3]
+
+
+def test_cases_differ():
+    assert cases(METHODS, [9], [1], 144) == [
+        Case(HF, 144, 1),
+        Case(FULL, 144, 1),
+        Case(PRUNE, 9, 1),
+        Case(ACCM, 9, 1),
+    ]
+
+
+def test_a_pass_waits_for_arithmetic_or_for_weights():
+    machine = Machine(operations=100.0, bandwidth=10.0)
+    assert machine.seconds([Pass(200, 1), Pass(1, 30)]) == 2 + 3
+
+
+def test_peak_memory_sees_what_is_gone_in_the_end():
+    with PeakMemory(CPU) as peak:
+        torch.ones(50 << 18).sum()  # 50 MiB
+    if peak.bytes is None:
+        pytest.skip("nobody counts memory here")
+    assert 45 << 20 < peak.bytes < 120 << 20
+
+
+def test_shared_parameters_count_once():
+    layer = torch.nn.Linear(4, 4, bias=False)
+    assert parameter_bytes([layer, torch.nn.Sequential(layer)]) == 64
+
+
+def test_the_stand_in_prompt_is_as_long_as_the_real_one():
+    system = (
+        "A chat between a curious user and an artificial intelligence assistant. The assistant "
+        "gives helpful, detailed, and polite answers to the user's questions. USER: "
+    )
+    assert len(LlamaWords(32000).encode(system)) == 34  # LLaVA-1.5's own: 35
+
+
+@pytest.mark.parametrize(
+    "flags, says",
+    [
+        ("--shape huge", "no shape 'huge'"),
+        ("--model-path x", "say what to measure"),
+        ("--methods fast", "no method 'fast'"),
+        ("--budgets 0", "--budgets has 0"),
+        ("--budgets 145", "from 1 to 144"),
+        ("--batch-sizes 0", "--batch-sizes has 0"),
+        ("--rounds 0", "--rounds has 0"),
+        ("--caption-length 0", "--caption-length has 0"),
+        ("--answer-length -1", "--answer-length has -1"),
+        ("--llm-layers 0", "--llm-layers has 0"),
+        ("--warm-up -1", "--warm-up"),
+        ("--device-map auto", "one device"),
+        ("--no-compensation", "leave out --no-compensation"),
+        ("--device cuda:99", "no device"),
+    ],
+)
+def test_bad_flags_get_one_line(tmp_path, capsys, flags, says):
+    assert run(tmp_path, *flags.split()) == 2
+    error = capsys.readouterr().err
+    assert says in error and "Traceback" not in error
+
+
+def test_without_a_model_or_a_shape(tmp_path, capsys):
+    assert command.main(["--output", str(tmp_path)]) == 2
+    assert "say what to measure" in capsys.readouterr().err

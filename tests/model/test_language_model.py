@@ -1,0 +1,191 @@
+"""What prompts share is read once, and no answer changes by it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from llava.model.language_model import llava_llama
+from llava.model.language_model.llava_llama import LanguageModel
+from llava.model.llava_arch import LlavaAccm, Sample
+
+QUESTIONS = ["What is it?", "Where is the small one?", "Is there a dog in the picture? Look well."]
+MANY = 576
+
+
+def image_of(seed):
+    noise = np.random.default_rng(seed).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    return Image.fromarray(noise)
+
+
+def samples_of(*images, **settings):
+    settings = dict(max_new_tokens=5) | settings
+    return [Sample(image, question, **settings) for image in images for question in QUESTIONS]
+
+
+@pytest.fixture
+def reads(model, monkeypatch):
+    """The shapes (B, L) of all that the LLM reads, with nothing remembered at first."""
+    model.language_model.eval()
+    llm, shapes = model.language_model.llm, []
+    forward = llm.forward
+
+    def watched(**inputs):
+        shapes.append(tuple(inputs["inputs_embeds"].shape[:2]))
+        return forward(**inputs)
+
+    monkeypatch.setattr(llm, "forward", watched)
+    yield shapes
+    model.language_model.eval()
+
+
+def plain_answers(model, samples):
+    """Answers by transformers' own generate: nothing shared, nothing remembered."""
+    encoded = model.encode(samples)
+    selections = model.prune(encoded, samples)
+    written = model.compensate(encoded, selections, samples)
+    language_model, found = model.language_model, []
+    for prompt, sample in zip(model.splice(encoded, selections, written, samples), samples):
+        ids = language_model.llm.generate(
+            inputs_embeds=prompt.embeds[None],
+            attention_mask=torch.ones(1, len(prompt.embeds), dtype=torch.long),
+            max_new_tokens=sample.max_new_tokens,
+            do_sample=False,
+            eos_token_id=language_model.end_id,
+            pad_token_id=0,
+        )
+        found.append(ids[0].tolist())
+    return found
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("budget", [36, MANY])
+def test_answers_are_those_of_transformers_generate(model, budget):
+    samples = samples_of(image_of(1), image_of(2), visual_token_num=budget)
+    answers = model.answer(samples)
+    assert [answer.out_ids for answer in answers] == plain_answers(model, samples)
+
+
+def test_the_system_prompt_is_read_once(model, reads):
+    sample = samples_of(image_of(1), visual_token_num=36)[0]
+    first, second = model.answer([sample])[0], model.answer([sample])[0]
+    system = first.input_ids.index(-200)
+    assert reads[0] == (1, system)
+    assert (1, system) not in reads[1:]
+    assert reads[1] == (1, first.input_length - system)
+    assert second.out_ids == first.out_ids
+    assert torch.equal(second.first_logits, first.first_logits)
+
+
+def test_questions_on_one_image_share_its_tokens(model, reads):
+    samples = samples_of(image_of(3), visual_token_num=MANY)
+    together = model.answer(samples)
+    assert [shape for shape in reads if shape[1] >= MANY] == [(1, MANY)]
+    reads.clear()
+    again = model.answer(samples)  # the image is remembered
+    assert max(shape[1] for shape in reads) < MANY
+    model.language_model.eval()  # nothing is
+    alone = [model.answer([sample])[0] for sample in samples]
+    for answers in (again, alone):
+        assert [a.out_ids for a in answers] == [a.out_ids for a in together]
+        for one, other in zip(answers, together):
+            assert torch.allclose(one.first_logits, other.first_logits, rtol=0, atol=1e-4)
+
+
+def test_an_image_that_was_read_with_a_question_serves_the_next(model, reads):
+    first, second, _ = samples_of(image_of(4), visual_token_num=MANY)
+    model.answer([first])
+    reads.clear()
+    (warm,) = model.answer([second])
+    assert max(shape[1] for shape in reads) < MANY
+    model.language_model.eval()
+    (cold,) = model.answer([second])
+    assert warm.out_ids == cold.out_ids
+    assert torch.allclose(warm.first_logits, cold.first_logits, rtol=0, atol=1e-4)
+
+
+def test_tokens_that_the_question_picks_are_not_shared(model, reads):
+    samples = samples_of(image_of(5), visual_token_num=36)
+    model.answer(samples)
+    prompts = [shape for shape in reads if shape[1] > 36]
+    assert prompts and all(shape[0] == len(samples) for shape in prompts if shape[1] > 40)
+    reads.clear()
+    model.answer(samples_of(image_of(5), visual_token_num=36, text_token_num=0))
+    assert (1, 36) in reads  # the question has no say: one reading for all
+
+
+def test_prompts_of_very_different_lengths_are_read_apart(model, reads):
+    long, short = image_of(6), image_of(7)
+    samples = [
+        Sample(long, QUESTIONS[0], visual_token_num=MANY, max_new_tokens=4),
+        Sample(short, QUESTIONS[1], visual_token_num=2, max_new_tokens=6),
+    ]
+    together = model.answer(samples)
+    assert all(shape[0] == 1 for shape in reads)
+    assert [a.out_ids for a in together] == [model.answer([s])[0].out_ids for s in samples]
+
+
+def test_lengths_are_grouped_by_their_gaps():
+    assert llava_llama._length_buckets([300, 10, 70, 75, 74]) == [[1, 2, 4], [3], [0]]
+    assert llava_llama._length_buckets([5]) == [[0]]
+
+
+def rebuilt(model, **settings):
+    """The model with every part shared, put together anew."""
+    return LlavaAccm(
+        model.tower,
+        model.clip_tokenizer,
+        model.image_processor,
+        settings.pop("language_model", model.language_model),
+        model.compensator,
+        model.image_aspect_ratio,
+        model.text_selection,
+        **settings,
+    ).eval()
+
+
+def test_reading_ahead_of_the_caption_changes_nothing(model, reads):
+    ahead = rebuilt(model, reads_ahead=True)
+    samples = samples_of(image_of(8), visual_token_num=36) + samples_of(
+        image_of(9), visual_token_num=MANY
+    )
+    expected = model.answer(samples)
+    reads.clear()
+    found = ahead.answer(samples)
+    assert (3, 36) in reads  # the pruned ones, before their captions
+    assert [a.out_ids for a in found] == [a.out_ids for a in expected]
+    for one, other in zip(found, expected):
+        assert torch.allclose(one.first_logits, other.first_logits, rtol=0, atol=1e-4)
+
+
+def test_training_forgets_what_was_read(model, reads):
+    sample = samples_of(image_of(1), visual_token_num=36)[0]
+    model.answer([sample])
+    model.train().eval()
+    reads.clear()
+    model.answer([sample])
+    assert reads[0][1] == model.answer([sample])[0].input_ids.index(-200)
+
+
+def test_an_answer_may_go_on_to_its_limit(model):
+    whole = model.language_model
+    endless = LanguageModel(whole.llm, whole.projector, whole.tokenizer, end_id=-1)
+    samples = samples_of(image_of(2), visual_token_num=36, max_new_tokens=30)
+    answers = rebuilt(model, language_model=endless).answer(samples)
+    assert [len(answer.out_ids) for answer in answers] == [30] * len(samples)
+
+
+def test_compiled_answers_are_the_same(model):
+    """Graphs of fixed lengths, used again for other prompts: the same ids, eagerly or compiled."""
+    whole = model.language_model
+    compiled = LanguageModel(whole.llm, whole.projector, whole.tokenizer, graphs=True)
+    graphs = rebuilt(model, language_model=compiled)
+    for seed in (10, 11):
+        samples = samples_of(image_of(seed), visual_token_num=36)
+        samples = [dataclasses.replace(s, max_new_tokens=3 + seed % 2) for s in samples]
+        expected, found = model.answer(samples), graphs.answer(samples)
+        assert [a.out_ids for a in found] == [a.out_ids for a in expected]
+        for one, other in zip(found, expected):
+            assert torch.allclose(one.first_logits, other.first_logits, rtol=0, atol=1e-4)
