@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -152,6 +152,15 @@ def tokenizer_image_token(prompt: str, encode: Callable[[str], list[int]]) -> li
     return ids
 
 
+def send(values: Sequence | Tensor, device: torch.device) -> Tensor:
+    """A tensor of numbers on a device. To a GPU they go from pinned memory, so that nobody waits
+    until it has done what it was given before."""
+    tensor = values if isinstance(values, Tensor) else torch.tensor(values)
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 def pad_left(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Stacks sequences of different lengths, padded with zeros on the left.
 
@@ -163,8 +172,8 @@ def pad_left(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
     """
     length = max(len(row) for row in rows)
     padded = rows[0].new_zeros(len(rows), length, rows[0].shape[-1])
-    mask = torch.zeros(len(rows), length, dtype=torch.long, device=padded.device)
     for b, row in enumerate(rows):
         padded[b, length - len(row) :] = row
-        mask[b, length - len(row) :] = 1
-    return padded, mask
+    padding = torch.tensor([length - len(row) for row in rows])
+    mask = (torch.arange(length) >= padding[:, None]).long()
+    return padded, send(mask, padded.device)

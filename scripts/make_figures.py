@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from llava.eval.figure import REASON_COLOURS, draw_patches, kept_reasons
 from llava.model.builder import load_pretrained_model
-from llava.model.llava_arch import Sample
+from llava.model.sample import Sample
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKPOINTS = ROOT / "tests" / "data" / "golden" / "checkpoints"

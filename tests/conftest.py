@@ -16,7 +16,7 @@ import pytest
 from llava.mini import make_model
 from llava.mm_utils import load_image
 from llava.model.builder import ModelArguments, load_from_arguments
-from llava.model.llava_arch import Sample
+from llava.model.sample import Sample
 
 ROOT = Path(__file__).parents[1]
 BUNDLED = ROOT / "tests" / "data" / "golden"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from llava.model.builder import ModelArguments, flag
-from llava.model.llava_arch import DEFAULT_SEED
+from llava.model.sample import DEFAULT_SEED
 
 
 @dataclass

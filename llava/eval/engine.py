@@ -19,8 +19,9 @@ from torch import Tensor
 from llava.errors import UserError
 from llava.eval.shared import ImageMemory, Images, QuestionMemory
 from llava.mm_utils import load_image
-from llava.model.llava_arch import DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED, Answer, LlavaAccm, Sample
+from llava.model.llava_arch import LlavaAccm
 from llava.model.multimodal_encoder.clip_encoder import EncodedImage
+from llava.model.sample import DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED, Answer, Sample
 
 READERS = 2  # threads that read images
 UNITS_AHEAD = 2  # how far they run before the model

@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from llava.errors import UserError
 from llava.mm_utils import square_view
-from llava.model.llava_arch import Answer, LlavaAccm
+from llava.model.llava_arch import LlavaAccm
+from llava.model.sample import Answer
 from llava.model.token_pruning.accm import Selection
 
 IMAGE_SIDE = 672  # pixels of the picture on the left

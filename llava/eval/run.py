@@ -24,8 +24,8 @@ from llava.eval.journal import Journal, merge_outcomes
 from llava.eval.processes import Processes
 from llava.eval.shared import Shared
 from llava.model.builder import count_patches, locate_parts, placement
-from llava.model.llava_arch import Answer
 from llava.model.multimodal_encoder import clip_encoder
+from llava.model.sample import Answer
 from llava.model.token_pruning.budget import resolve_budget
 
 AnswerRecord = Callable[[Question, str, str, str], dict]

@@ -11,8 +11,9 @@ from torch import Tensor
 from llava.errors import UserError
 from llava.model.builder import ModelArguments, load_from_arguments
 from llava.model.fingerprint import fingerprint
-from llava.model.llava_arch import LlavaAccm, check_text
+from llava.model.llava_arch import LlavaAccm
 from llava.model.multimodal_encoder.clip_encoder import EncodedImage
+from llava.model.sample import check_text
 
 # Images of the benchmark at hand that are kept encoded: all of a small model's, and of LLaVA-1.5's
 # about 250 in float32.

@@ -23,7 +23,7 @@ from llava.eval.lines import LineWriter, read_lines
 from llava.files import check_target
 from llava.mm_utils import load_image
 from llava.model.builder import flag, load_from_arguments
-from llava.model.llava_arch import DEFAULT_MAX_NEW_TOKENS, Answer
+from llava.model.sample import DEFAULT_MAX_NEW_TOKENS, Answer
 
 _REQUEST_KEYS = {field.name for field in dataclasses.fields(Request)}
 

@@ -1,5 +1,5 @@
-"""Shapes of the mini model's parts, and the folder they start from: configurations and tokenizers
-in the files of the real ones, without weights."""
+"""The folder that a mini model starts from: configurations and tokenizers in the files of the real
+ones, without weights."""
 
 from __future__ import annotations
 
@@ -8,54 +8,13 @@ from pathlib import Path
 from transformers import GPT2Tokenizer
 
 from llava.files import write_json
-from llava.mini.scene import IMAGE_SIZE
 from llava.mini.vocabulary import write_clip_tokenizer, write_gpt2_tokenizer, write_llama_tokenizer
 from llava.model.bpe import read_bpe
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
+from llava.model.shapes import MINI
 
 CLIP_NAME = "clip-vit-mini-patch8-96"
-PROJECTION = 64  # P, the width that image and text share
-
-VISION = dict(
-    hidden_size=128,
-    intermediate_size=512,
-    num_hidden_layers=4,
-    num_attention_heads=4,
-    image_size=IMAGE_SIZE,
-    patch_size=8,
-    hidden_act="gelu",
-)
-TEXT = dict(
-    hidden_size=128,
-    intermediate_size=512,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    hidden_act="gelu",
-    max_position_embeddings=77,
-)
-LLM = dict(
-    hidden_size=128,
-    intermediate_size=384,
-    num_hidden_layers=5,
-    num_attention_heads=4,
-    num_key_value_heads=4,
-    max_position_embeddings=2048,
-    rope_theta=1e5,
-    rms_norm_eps=1e-5,
-    tie_word_embeddings=True,
-)
-GPT2 = dict(
-    n_embd=128,
-    n_layer=3,
-    n_head=4,
-    n_positions=256,
-    resid_pdrop=0.0,
-    embd_pdrop=0.0,
-    attn_pdrop=0.0,
-)
-# LongCLIP's text tower; its vocabulary is CLIP's full one, as in the real file.
-LONG_CLIP = dict(width=128, layers=3, embed_dim=64, context_length=248, vocab_size=49408)
 
 
 def write_architecture(folder: Path, seed: int, text_selection: str) -> None:
@@ -71,12 +30,12 @@ def write_architecture(folder: Path, seed: int, text_selection: str) -> None:
     write_clip_tokenizer(clip, seed)
     write_gpt2_tokenizer(gpt2, seed)
     words = len(ClipTokenizer(clip))
-    text = TEXT | dict(vocab_size=words, bos_token_id=words - 2, eos_token_id=words - 1)
-    config = dict(model_type="clip", vision_config=VISION, text_config=text)
-    write_json(clip / "config.json", config | dict(projection_dim=PROJECTION))
+    text = MINI.text | dict(vocab_size=words, bos_token_id=words - 2, eos_token_id=words - 1)
+    config = dict(model_type="clip", vision_config=MINI.vision, text_config=text)
+    write_json(clip / "config.json", config | dict(projection_dim=MINI.projection))
     size = len(read_bpe(GPT2Tokenizer, gpt2))
     end = dict(bos_token_id=size - 1, eos_token_id=size - 1)  # as in GPT-2, its only special token
-    write_json(gpt2 / "config.json", dict(model_type="gpt2", vocab_size=size, **end, **GPT2))
+    write_json(gpt2 / "config.json", dict(model_type="gpt2", vocab_size=size, **end, **MINI.gpt2))
     tokenizer = LlamaTokenizer(folder)
     llava = dict(
         model_type="llava",
@@ -86,12 +45,12 @@ def write_architecture(folder: Path, seed: int, text_selection: str) -> None:
         eos_token_id=tokenizer.eos_token_id,
         mm_projector_type="mlp2x_gelu",
         mm_vision_tower=CLIP_NAME,
-        mm_hidden_size=VISION["hidden_size"],
+        mm_hidden_size=MINI.vision["hidden_size"],
         mm_vision_select_layer=-2,
         mm_vision_select_feature="patch",
         mm_use_im_start_end=False,
         image_aspect_ratio="pad",
         accm_text_selection=text_selection,
-        **LLM,
+        **MINI.llm,
     )
     write_json(folder / "config.json", llava)

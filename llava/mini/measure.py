@@ -27,7 +27,8 @@ from llava.mini.measuring.questions import Asked, read_asked
 from llava.mini.measuring.scores import choose, score_answers
 from llava.mini.measuring.table import tables
 from llava.model.builder import ModelArguments, flag, load_from_arguments
-from llava.model.llava_arch import DEFAULT_SEED, LlavaAccm
+from llava.model.llava_arch import LlavaAccm
+from llava.model.sample import DEFAULT_SEED
 
 
 @dataclass

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from cachetools import LRUCache
@@ -22,9 +22,8 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil
 
-from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.errors import UserError
-from llava.mm_utils import process_images
+from llava.mm_utils import process_images, send
 from llava.model.compensation.compensator import Compensation, Compensator
 from llava.model.language_model.llava_llama import Generated, LanguageModel, Prompt
 from llava.model.multimodal_encoder import clip_encoder
@@ -32,93 +31,13 @@ from llava.model.multimodal_encoder.clip_encoder import ClipTower, EncodedImage
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.prompt import insert_caption, prompt_ids
 from llava.model.reading import Prefix
+from llava.model.sample import Answer, Encoded, Sample, check_limits, check_text
 from llava.model.side_stream import SideStream
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.accm import Selection, select_tokens, text_distances
 from llava.model.token_pruning.budget import Budget, resolve_budget
 
-DEFAULT_SEED = 42
-DEFAULT_MAX_NEW_TOKENS = 128
 IMAGE_MEMORY = 1 << 28  # bytes of encoded images that are kept for questions to come
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One question about one image.
-
-    Attributes:
-        image: an image, or what encode_images made of it. Samples that share the object share its
-            encoding.
-        question: what follows ``<image>`` and a newline in the prompt.
-        tower_question: the part of it that text tower, caption model and selector read; None takes
-            the first line.
-        text_embed: (P,), what encode_questions made of that part; None lets it be made.
-        visual_token_num: K; None takes VISUAL_TOKEN_NUM of clip_encoder.py.
-        text_token_num: T; None takes the paper's share of K (budget.py).
-        seed: of the one random draw, so that a result depends on nothing but its sample.
-        max_new_tokens: limit of the answer.
-        no_image: let the LLM read the prompt without any visual token and without a caption: what
-            can be answered so needs no image, and is the floor to compare with.
-    """
-
-    image: Image.Image | EncodedImage
-    question: str
-    tower_question: str | None = None
-    text_embed: Tensor | None = None
-    visual_token_num: int | None = None
-    text_token_num: int | None = None
-    seed: int = DEFAULT_SEED
-    max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
-    no_image: bool = False
-
-    @property
-    def question_of_the_method(self) -> str:
-        """What the text tower, the caption model and the selector read."""
-        if self.tower_question is not None:
-            return self.tower_question
-        return self.question.split("\n", 1)[0]
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Stage 1 for one sample.
-
-    Attributes:
-        image: what the tower says of it; samples of one image share the object.
-        text_embed: (P,) float32 of unit length, the question; None where nothing is to be pruned.
-    """
-
-    image: EncodedImage
-    text_embed: Tensor | None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What happened to one sample.
-
-    Attributes:
-        text: the answer, blanks around it removed.
-        raw_text: the answer as decoded.
-        out_ids: its token ids.
-        first_logits: (V,) float32, of its first token.
-        kept_idx: the patches that the LLM saw, in order.
-        selection: why; None where nothing was pruned.
-        compensation: the captions; None where there was none.
-        input_ids: what the LLM read, IMAGE_TOKEN_INDEX for the image.
-        input_length: positions of the LLM's input, visual tokens included.
-        seconds: what each stage took, for the whole batch that the sample was answered in.
-    """
-
-    text: str
-    raw_text: str
-    out_ids: list[int]
-    first_logits: Tensor
-    kept_idx: list[int]
-    selection: Selection | None
-    compensation: Compensation | None
-    input_ids: list[int]
-    input_length: int
-    seconds: dict[str, float]
 
 
 class LlavaAccm(nn.Module):
@@ -263,7 +182,7 @@ class LlavaAccm(nn.Module):
         pruned = [b for b, selection in enumerate(selections) if selection is not None]
         if self.compensator is None or not pruned:
             return results
-        dropped = [encoded[b].image.patch_embeds[selections[b].dropped_idx] for b in pruned]
+        dropped = [_pick(encoded[b].image.patch_embeds, selections[b].dropped_idx) for b in pruned]
         questions = [samples[b].question_of_the_method for b in pruned]
         for b, compensation in zip(pruned, self.compensator(dropped, questions, watch)):
             results[b] = compensation
@@ -334,7 +253,7 @@ class LlavaAccm(nn.Module):
         budget = self.budget(sample)
         check_text("question", sample.question)
         check_text("tower question (by default the first line)", sample.question_of_the_method)
-        _check_limits(sample)
+        check_limits(sample)
         pruned = budget.visual_token_num < self.tower.num_patches
         if pruned and self.compensator is not None:
             self.compensator.check_question(sample.question_of_the_method)
@@ -410,8 +329,13 @@ def _seen(encoded: Encoded, selection: Selection | None, sample: Sample) -> Tens
     """The features (K, C) that the LLM gets to see."""
     features = encoded.image.features
     if selection is not None:
-        return features[selection.kept_idx]
+        return _pick(features, selection.kept_idx)
     return features[:0] if sample.no_image else features
+
+
+def _pick(tokens: Tensor, idx: Tensor) -> Tensor:
+    """Some of the tokens (N, C) of an image, by indices on the CPU."""
+    return tokens[send(idx, tokens.device)]
 
 
 def _shared_name(encoded: Encoded, selection: Selection | None, sample: Sample) -> Hashable | None:
@@ -429,37 +353,3 @@ def _digest(image: Image.Image) -> bytes:
     """Names the content of an image."""
     kind = repr((image.mode, image.size, image.getpalette()))
     return hashlib.blake2b(kind.encode() + image.tobytes()).digest()
-
-
-def check_text(what: str, text: object) -> None:
-    """Refuses what is no question.
-
-    Raises:
-        UserError: says so of ``what``.
-    """
-    if not isinstance(text, str):
-        raise UserError(f"the {what} is {text!r}, not a text")
-    if not text.strip():
-        raise UserError(f"the {what} is empty: write what is asked about the image")
-    if DEFAULT_IMAGE_TOKEN in text:
-        raise UserError(
-            f"the {what} holds {DEFAULT_IMAGE_TOKEN}: a question is about one image, whose place "
-            "in the prompt is set already. Take it out; ask about another image separately"
-        )
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise UserError(
-            f"the {what} is not valid Unicode ({error.reason}): save it as UTF-8"
-        ) from error
-
-
-def _check_limits(sample: Sample) -> None:
-    for name, value, low in (
-        ("seed", sample.seed, 0),
-        ("max_new_tokens", sample.max_new_tokens, 1),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 2**63:
-            raise UserError(
-                f"{name} is {value!r}; it must be a whole number from {low} to 2**63 - 1"
-            )

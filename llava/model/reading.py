@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import Cache, DynamicCache, PreTrainedConfig, StaticCache
 
+from llava.mm_utils import send
+
 LayerStates = tuple[Tensor, Tensor]  # keys and values, each (H, L, d)
 
 
@@ -68,7 +70,7 @@ class Reader:
         self._is_static = cache is not None
         self.cache: Cache = cache if self._is_static else DynamicCache(config=config)
         self.filled = _put(self.cache, prefixes)
-        self._lengths = torch.tensor([prefix.length for prefix in prefixes], device=device)
+        self._lengths = send([prefix.length for prefix in prefixes], device)
         columns = torch.arange(self.filled, device=device)
         self._valid = columns >= self.filled - self._lengths[:, None]  # (B, filled)
 

@@ -41,9 +41,9 @@ from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.long_clip import LongClipText
 from llava.model.compensation.selector import Selector, selector_text
 from llava.model.language_model.llava_llama import LanguageModel
-from llava.model.llava_arch import Sample
 from llava.model.locate import locate
 from llava.model.parts import Placement
+from llava.model.sample import Sample
 from llava.train.arguments import TrainArguments
 from llava.train.candidates import KINDS, Candidates, write_candidates
 from llava.train.outcome import Reading, answer_log_probs

@@ -24,12 +24,12 @@ from torch.nn import functional as F
 
 from llava.errors import UserError
 from llava.eval.command import run_command
-from llava.mini.architecture import LONG_CLIP
 from llava.mini.scene import COLORS, SHAPES
 from llava.mini.training_set import TrainingSet, read_training_set
 from llava.model.builder import flag
 from llava.model.compensation.long_clip import LongClipText, build_text_tower
 from llava.model.compensation.selector import selector_text
+from llava.model.shapes import MINI
 from llava.train.arguments import TrainArguments
 from llava.train.captions import tower_questions
 from llava.train.pruning import draw
@@ -169,9 +169,9 @@ def text_batch(rows: Sequence[tuple[str, str]]) -> TextBatch:
 def new_long_clip(seed: int) -> LongClipText:
     """An untrained text tower of the mini model's shape."""
     torch.manual_seed(seed)
-    tower = build_text_tower(**LONG_CLIP)
-    nn.init.normal_(tower.text_projection, std=LONG_CLIP["width"] ** -0.5)
-    return LongClipText(tower, LONG_CLIP["context_length"])
+    tower = build_text_tower(**MINI.long_clip)
+    nn.init.normal_(tower.text_projection, std=MINI.long_clip["width"] ** -0.5)
+    return LongClipText(tower, MINI.long_clip["context_length"])
 
 
 def long_clip_tensors(text: LongClipText) -> dict[str, Tensor]:
@@ -188,8 +188,8 @@ def train_long_clip(args: LongClipArguments) -> int:
     folder, output = Path(args.data), Path(args.output)
     text = new_long_clip(args.seed)
     inputs = {"data": folder / "conversations.json"}
-    chosen = {"shape": LONG_CLIP, "inputs": {k: hashes_of(p) for k, p in inputs.items()}}
-    objective = LongClipObjective(text, LONG_CLIP["embed_dim"])
+    chosen = {"shape": MINI.long_clip, "inputs": {k: hashes_of(p) for k, p in inputs.items()}}
+    objective = LongClipObjective(text, MINI.long_clip["embed_dim"])
     train("train_long_clip", objective, LongClipData(read_training_set(folder)), args, chosen)
     if not Team(args.device).is_first:
         return 0

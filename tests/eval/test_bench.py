@@ -12,13 +12,13 @@ from llava.eval.bench.measuring import Measured, measure
 from llava.eval.bench.memory import PeakMemory, parameter_bytes
 from llava.eval.bench.methods import ACCM, FULL, HF, METHODS, PRUNE, Bench, Case, Lengths, cases
 from llava.eval.bench.prediction import Machine, Pass
-from llava.eval.bench.shapes import SHAPES, random_model
+from llava.eval.bench.random_model import SHAPES, random_model
 from llava.eval.bench.stock import StockLlava
 from llava.eval.bench.table import markdown
 from llava.eval.bench.words import LlamaWords
 from llava.model.language_model.llava_llama import LanguageModel
-from llava.model.llava_arch import Sample
 from llava.model.parts import Placement
+from llava.model.sample import Sample
 from llava.model.stopwatch import Stopwatch
 
 CPU = torch.device("cpu")
@@ -77,8 +77,8 @@ def test_memory_and_cache(rows):
     by_name = {(row["method"], row["visual_token_num"], row["batch_size"]): row for row in rows}
     hf, accm = by_name[HF, 144, 1], by_name[ACCM, 36, 1]
     assert accm["cache_bytes"] < hf["cache_bytes"]
-    # 5 layers of width 128 in float32; 60 ids of the prompt, 144 patches, 2 answer tokens read.
-    assert hf["cache_bytes"] == 2 * 5 * 128 * 4 * (60 + 144 + 2)
+    # 5 layers of width 128 in float32; 59 ids of the prompt, 144 patches, 2 answer tokens read.
+    assert hf["cache_bytes"] == 2 * 5 * 128 * 4 * (59 + 144 + 2)
     assert by_name[HF, 144, 4]["cache_bytes"] == 4 * hf["cache_bytes"]
     assert accm["weight_bytes"] > by_name[PRUNE, 36, 1]["weight_bytes"] > hf["weight_bytes"]
 

@@ -4,7 +4,7 @@ from PIL import Image
 
 from llava.errors import UserError
 from llava.eval.figure import IMAGE_SIDE, MARGIN, REASON_COLOURS, draw_trace, kept_reasons
-from llava.model.llava_arch import Sample
+from llava.model.sample import Sample
 
 
 @pytest.fixture(scope="module")

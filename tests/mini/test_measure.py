@@ -29,7 +29,7 @@ from llava.mini.measuring.scores import choose
 from llava.mini.measuring.table import tables
 from llava.mini.scene import Thing
 from llava.mm_utils import load_image
-from llava.model.llava_arch import Sample
+from llava.model.sample import Sample
 
 STAR = Thing("star", "red", "small", cell=0, x=12, y=12, radius=7)
 RING = Thing("ring", "blue", "large", cell=15, x=84, y=84, radius=10)

@@ -9,7 +9,6 @@ from safetensors.torch import save_file
 
 from llava.errors import UserError
 from llava.model.builder import device_in, load_pretrained_model
-from llava.model.llava_arch import Sample
 from llava.model.parts import (
     Placement,
     build_caption_model,
@@ -22,6 +21,7 @@ from llava.model.parts import (
     read_llava_config,
     split_llava,
 )
+from llava.model.sample import Sample
 from llava.model.weights import read_checkpoint
 
 META = Placement(torch.device("meta"), torch.float16)

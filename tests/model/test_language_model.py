@@ -9,7 +9,8 @@ from PIL import Image
 
 from llava.model.language_model import llava_llama
 from llava.model.language_model.llava_llama import LanguageModel
-from llava.model.llava_arch import LlavaAccm, Sample
+from llava.model.llava_arch import LlavaAccm
+from llava.model.sample import Sample
 
 QUESTIONS = ["What is it?", "Where is the small one?", "Is there a dog in the picture? Look well."]
 MANY = 576

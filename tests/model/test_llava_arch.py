@@ -10,8 +10,8 @@ from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGener
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.errors import UserError
 from llava.mm_utils import process_images
-from llava.model.llava_arch import Sample
 from llava.model.multimodal_encoder import clip_encoder
+from llava.model.sample import Sample
 from llava.model.token_pruning.accm import text_distances
 
 
@@ -206,14 +206,46 @@ def test_questions_on_one_image_share_its_encoding(model, monkeypatch):
     monkeypatch.setattr(
         model.tower, "forward", lambda pixels: seen.append(len(pixels)) or tower_forward(pixels)
     )
-    first = sample_of(3, max_new_tokens=2)
+    first = sample_of(103, max_new_tokens=2)
     second = dataclasses.replace(first, question="Where is it?")
-    third = sample_of(4, max_new_tokens=2)
+    third = sample_of(104, max_new_tokens=2)
     together = model.answer([first, third, second])
     assert seen == [2]
-    alone = [model.answer([sample])[0] for sample in (first, third, second)]
+    same = dataclasses.replace(first, image=first.image.copy())  # remembered by its content
+    alone = [model.answer([sample])[0] for sample in (same, third, second)]
+    assert seen == [2]
     for one, other in zip(together, alone):
         assert (one.kept_idx, one.out_ids) == (other.kept_idx, other.out_ids)
+
+
+def test_images_that_differ_in_a_pixel_or_a_palette_are_told_apart(model):
+    image = sample_of(105).image
+    other = image.copy()
+    other.putpixel((5, 5), (1, 2, 3))
+    paletted = image.quantize(16)
+    recoloured = paletted.copy()
+    recoloured.putpalette(paletted.getpalette()[::-1])
+    images = [image, other, paletted, recoloured]
+    encoded = model.encode([Sample(each, "What?", visual_token_num=36) for each in images])
+    assert len({id(each.image) for each in encoded}) == 4
+    assert not torch.equal(encoded[2].image.features, encoded[3].image.features)
+
+
+def test_a_question_may_come_encoded(model):
+    sample = sample_of(6, max_new_tokens=3)
+    (text_embed,) = model.encode_questions([sample.question_of_the_method])
+    again = dataclasses.replace(sample, text_embed=text_embed)
+    one, other = model.answer([sample])[0], model.answer([again])[0]
+    assert (one.kept_idx, one.out_ids) == (other.kept_idx, other.out_ids)
+    wrong = dataclasses.replace(sample, text_embed=-text_embed, visual_token_num=12)
+    assert model.answer([wrong])[0].kept_idx != one.kept_idx
+
+
+def test_each_stage_is_timed(model):
+    (answer,) = model.answer([sample_of(7, max_new_tokens=2)])
+    stages = "encode prune caption select splice prefill decode".split()
+    assert list(answer.seconds) == stages
+    assert all(seconds > 0 for seconds in answer.seconds.values())
 
 
 def test_an_encoded_image_stands_for_the_image(model):

@@ -13,7 +13,7 @@ STOP = 13  # "." in the tiny GPT-2
 
 @pytest.fixture(scope="module")
 def parts(model):
-    return model.compensator.caption_model, model.compensator._tokenizer
+    return model.compensator.caption_model, model.compensator.tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from llava.errors import UserError
 from llava.mini import make_data
 from llava.mini.architecture import CLIP_NAME
 from llava.model.builder import load_pretrained_model
-from llava.model.llava_arch import Sample
+from llava.model.sample import Sample
 from llava.train import (
     train_caption,
     train_clip,

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from llava.model.language_model.llava_llama import Prompt
 from llava.model.prompt import insert_caption, prompt_ids
 from llava.train.outcome import Reading, answer_log_probs, is_likeliest
 from llava.train.packing import Packer
@@ -29,11 +30,11 @@ def readings():
 
 
 def prompt(language_model, reading):
-    """Embeddings of what the LLM reads, as the pipeline makes them."""
+    """What the LLM reads, as the pipeline makes it."""
     ids = prompt_ids(reading.question, language_model.tokenizer)
     if reading.caption is not None:
         ids = insert_caption(ids, reading.caption, language_model.tokenizer)
-    return language_model.embed(ids, reading.features)
+    return Prompt(ids, *language_model.embed([ids], [reading.features]))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
@@ -46,7 +47,7 @@ def test_log_probs_are_those_of_a_plain_forward(model, readings, batch_size):
         ids = packer.answer_ids(reading.answer)
         assert ids[-1] == language_model.tokenizer.eos_token_id
         answer = language_model.llm.get_input_embeddings()(torch.tensor(ids[:-1]))
-        embeds = torch.cat([prompt(language_model, reading), answer])[None]
+        embeds = torch.cat([prompt(language_model, reading).embeds, answer])[None]
         logits = language_model.llm(inputs_embeds=embeds).logits[0, -len(ids) :]
         assert log_probs.shape == logits.shape
         assert torch.allclose(log_probs, logits.log_softmax(dim=-1), rtol=0, atol=1e-5)
@@ -56,8 +57,8 @@ def test_log_probs_are_those_of_a_plain_forward(model, readings, batch_size):
 def test_likeliest_is_what_greedy_decoding_writes(model, readings):
     language_model = model.language_model
     packer = IdPacker(language_model.tokenizer)
-    embeds = [prompt(language_model, reading) for reading in readings]
-    for reading, written in zip(readings, language_model.generate(embeds, [6] * len(embeds))):
+    prompts = [prompt(language_model, reading) for reading in readings]
+    for reading, written in zip(readings, language_model.generate(prompts, [6] * len(prompts))):
         ids = written.out_ids
         for place in range(len(ids) + 1):  # the answer itself, and each token changed in turn
             other = [i + 7 * (j + 1 == place) for j, i in enumerate(ids)]

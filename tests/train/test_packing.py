@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from llava.constants import IMAGE_TOKEN_INDEX
-from llava.model.llava_arch import Sample
+from llava.model.sample import Sample
 from llava.train.packing import IGNORED, Packer, collate, predict, run_llm
 
 PAIRS = [
@@ -58,7 +58,9 @@ def read(model, bundled):
 def alone(language_model, packer, spliced, answer):
     """The LLM's logits at the answer's tokens behind the pipeline's own input."""
     ids = packer.answer_ids(answer)
-    embeds = torch.cat([spliced.embeds, language_model.embed([IMAGE_TOKEN_INDEX, *ids[:-1]], NONE)])
+    embeds = torch.cat(
+        [spliced.embeds, *language_model.embed([[IMAGE_TOKEN_INDEX, *ids[:-1]]], [NONE])]
+    )
     return language_model.llm(inputs_embeds=embeds[None]).logits[0, -len(ids) :]
 
 

@@ -8,7 +8,7 @@ import torch
 from llava.errors import UserError
 from llava.mm_utils import load_image
 from llava.model.builder import ModelArguments
-from llava.model.llava_arch import Sample
+from llava.model.sample import Sample
 from llava.train.samples import load_asked_images, read_short_questions
 
 SHORT_SUFFIX = "\nAnswer the question using a single word or phrase."

@@ -98,7 +98,7 @@ def test_padding_of_the_dropped_tokens_is_not_looked_at(caption_model, dropped):
 
 
 def test_a_caption_ends_with_its_first_stop(model):
-    tokenizer = model.compensator._tokenizer
+    tokenizer = model.compensator.tokenizer
     (stop,) = tokenizer.encode(".")
     one = caption_ids("A cat. A dog.", tokenizer)
     assert one == caption_ids(" A cat", tokenizer) == [*tokenizer.encode("A cat"), stop]

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from llava.constants import SHORT_ANSWER_SUFFIX
 from llava.model.builder import load_caption_model, load_selector
-from llava.model.llava_arch import Sample
 from llava.model.parts import Placement
+from llava.model.sample import Sample
 from llava.model.weights import read_checkpoint
 from llava.train import train_compensation
 from llava.train.candidates import write_candidates
@@ -66,7 +66,7 @@ def make(load_tiny):
             writer.selector.requires_grad_(True),
             writer.long_clip,
             parts.language_model,
-            writer._tokenizer,
+            writer.tokenizer,
             candidates,
             margins,
             llm_batch_size=5,

@@ -79,7 +79,7 @@ def asked(args, world, tmp_path_factory):
 def test_right_is_what_the_llm_would_write_with_the_caption(model, args, asked, monkeypatch):
     """Each answer is made the LLM's own with the first caption; the others may lead elsewhere."""
     monkeypatch.setattr(train_selector, "Packer", IdPacker)
-    caption_model, tokenizer = model.compensator.caption_model, model.compensator._tokenizer
+    caption_model, tokenizer = model.compensator.caption_model, model.compensator.tokenizer
     samples, expected = [], []
     for number, sample in enumerate(asked.samples):
         seed = stream_seed(0, "mining", number)
@@ -89,8 +89,8 @@ def test_right_is_what_the_llm_would_write_with_the_caption(model, args, asked, 
             caption_model, tokenizer, [look.dropped], question, "sampled", [seed]
         )
         readings = [Reading(look.kept, text, sample.question, "") for text in found.captions]
-        embeds = [prompt(model.language_model, reading) for reading in readings]
-        written = [w.out_ids for w in model.language_model.generate(embeds, [4] * len(embeds))]
+        prompts = [prompt(model.language_model, reading) for reading in readings]
+        written = [w.out_ids for w in model.language_model.generate(prompts, [4] * len(prompts))]
         samples.append(replace(sample, answer=" ".join(map(str, written[0]))))
         right = [ids == written[0] for ids in written]
         record = {"question": question[0], "captions": found.captions, "right": right}

@@ -31,7 +31,7 @@ from llava.eval.bench.methods import (
     with_fixed_lengths,
 )
 from llava.eval.bench.prediction import CostModel, count_tokens, measure_machine
-from llava.eval.bench.shapes import SHAPES, random_model
+from llava.eval.bench.random_model import SHAPES, random_model
 from llava.eval.bench.table import markdown, records
 from llava.eval.command import run_command
 from llava.files import write_json, write_text

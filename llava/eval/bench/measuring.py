@@ -14,7 +14,7 @@ from tqdm import tqdm
 from llava.eval.bench.memory import PeakMemory, parameter_bytes
 from llava.eval.bench.methods import Bench, Case
 from llava.eval.bench.prediction import synchronise
-from llava.model.llava_arch import Answer
+from llava.model.sample import Answer
 from llava.model.stopwatch import Stopwatch
 
 # A spread of the whole beyond this share of its median makes a row untrustworthy.

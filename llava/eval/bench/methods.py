@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from llava.eval.bench.stock import StockLlava
 from llava.model.compensation.compensator import Compensator
 from llava.model.language_model.llava_llama import LanguageModel, Prompt
-from llava.model.llava_arch import Answer, LlavaAccm, Sample
+from llava.model.llava_arch import LlavaAccm
 from llava.model.prompt import prompt_ids
+from llava.model.sample import Answer, Sample
 from llava.model.stopwatch import Stopwatch
 
 HF, FULL, PRUNE, ACCM = METHODS = ("hf", "full", "prune", "accm")

@@ -20,7 +20,8 @@ from llava.eval.bench.methods import ACCM, FULL, HF, Case, Lengths
 from llava.model.compensation.compensator import NUM_CANDIDATES
 from llava.model.compensation.selector import selector_text
 from llava.model.cost import Shape
-from llava.model.llava_arch import Answer, LlavaAccm
+from llava.model.llava_arch import LlavaAccm
+from llava.model.sample import Answer
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from llava.mini.measuring.questions import Asked
 from llava.mm_utils import load_image
 from llava.model.compensation.compensator import NUM_CANDIDATES, Compensation
 from llava.model.language_model.llava_llama import Prompt
-from llava.model.llava_arch import Encoded, LlavaAccm, Sample
+from llava.model.llava_arch import LlavaAccm
+from llava.model.sample import Encoded, Sample
 from llava.model.token_pruning.accm import Selection, select_tokens, text_distances
 
 FULL, NOTHING, PRUNED, TRUE = "full", "nothing", "pruned", "true caption"

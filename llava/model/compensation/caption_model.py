@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import GPT2LMHeadModel
 
+from llava.mm_utils import send
+
 MAPPER_HEADS = 8
 MAPPER_MLP_RATIO = 2
 
@@ -132,5 +134,5 @@ class CaptionModel(nn.Module):
         Returns:
             (Q + prefix_length, D).
         """
-        ids = torch.tensor(question_ids, dtype=torch.long, device=prefix.device)
+        ids = send(torch.tensor(question_ids, dtype=torch.long), prefix.device)
         return torch.cat([self.gpt.transformer.wte(ids), prefix])

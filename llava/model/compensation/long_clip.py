@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from llava.mm_utils import send
+
 HEAD_WIDTH = 64  # heads of OpenAI's CLIP text towers are this wide
 MLP_RATIO = 4
 # The first rows of the position table are those of the CLIP that LongCLIP started from; the others
@@ -63,7 +65,7 @@ class LongClipText(nn.Module):
     def forward(self, texts: list[str]) -> Tensor:
         """(B, embed_dim)."""
         tower = self.tower
-        ids = self.tokenize(texts).to(tower.positional_embedding.device)
+        ids = send(self.tokenize(texts), tower.positional_embedding.device)
         length = ids.shape[1]
         x = tower.token_embedding(ids) + tower.positional_embedding[:length]
         x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from llava.constants import IMAGE_TOKEN_INDEX
-from llava.mm_utils import pad_left
+from llava.mm_utils import pad_left, send
 from llava.model.lagging import LaggingFlag
 from llava.model.language_model.graphs import Graphs
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
@@ -121,7 +121,7 @@ class LanguageModel(nn.Module):
         images = dict(zip(distinct, projected.split([len(f) for f in distinct.values()])))
         places = [row.index(IMAGE_TOKEN_INDEX) for row in ids]
         words = [i for row in ids for i in row if i != IMAGE_TOKEN_INDEX]
-        texts = table(torch.tensor(words, device=projected.device)).split([len(r) - 1 for r in ids])
+        texts = table(send(words, projected.device)).split([len(r) - 1 for r in ids])
         return [
             torch.cat([text[:place], images[id(features)], text[place:]])
             for text, place, features in zip(texts, places, image_features)
@@ -250,7 +250,7 @@ class LanguageModel(nn.Module):
         an answer's end means nothing."""
         table = self.llm.get_input_embeddings()
         ones = torch.ones(len(tokens), 1, device=tokens.device)
-        left = torch.tensor(limits, device=tokens.device)
+        left = send(limits, tokens.device)
         ended = LaggingFlag(tokens.device)
         done = torch.zeros_like(tokens, dtype=torch.bool)
         written = [tokens]

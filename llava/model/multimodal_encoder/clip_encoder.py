@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPModel
 
+from llava.mm_utils import send
+
 # How many visual tokens of an image the LLM reads, unless a command or a sample says otherwise.
 # Any number from 1 to the number of patches; all patches means no pruning. This is the one place.
 VISUAL_TOKEN_NUM = 36
@@ -116,8 +118,7 @@ class ClipTower(nn.Module):
         length = max(len(ids) for ids in token_ids)
         # Attention is causal and the first end-of-text is read, so what is behind it is free.
         rows = [ids + [ids[-1]] * (length - len(ids)) for ids in token_ids]
-        device = self.clip.text_projection.weight.device
-        pooled = self.clip.text_model(torch.tensor(rows, device=device)).pooler_output
+        pooled = self.clip.text_model(send(rows, self.device)).pooler_output
         return F.normalize(self.clip.text_projection(pooled).float(), dim=-1)
 
 

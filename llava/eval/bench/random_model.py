@@ -1,8 +1,8 @@
-"""Models of named shapes with random weights, made on the device: no checkpoint is needed."""
+"""Models with random weights, made on the device: no checkpoint is needed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from accelerate import init_empty_weights
@@ -17,7 +17,6 @@ from transformers import (
 )
 
 from llava.eval.bench.words import ClipWords, GptWords, LlamaWords
-from llava.mini import architecture as mini
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.compensator import Compensator
 from llava.model.compensation.long_clip import LongClipText, build_text_tower
@@ -35,81 +34,21 @@ from llava.model.parts import (
     empty_llm,
     fill_llm,
 )
+from llava.model.shapes import LLAVA_7B, LLAVA_13B, MINI, ModelShape
 from llava.model.weights import fill
 
 SOURCE = "random weights"
 _NOISE = 1 << 24  # numbers that are drawn; tensors repeat them
 _PREFIX_LENGTH = 20
-_VOCABULARY = 49408  # CLIP's
-
-
-@dataclass(frozen=True)
-class ModelShape:
-    """Sizes of all parts.
-
-    Attributes:
-        vision, text, gpt2, llm: arguments of transformers' configurations.
-        projection: P, the width that image and text share.
-        long_clip: arguments of build_text_tower.
-        mapper_layers, selector_layers: of the caption model and the selector.
-    """
-
-    vision: dict
-    text: dict
-    gpt2: dict
-    llm: dict
-    projection: int
-    long_clip: dict
-    mapper_layers: int = 4
-    selector_layers: int = 4
-
-
-def _llama(width: int, mlp: int, layers: int, heads: int) -> dict:
-    return dict(
-        hidden_size=width,
-        intermediate_size=mlp,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
-        vocab_size=32000,
-        max_position_embeddings=4096,
-        rms_norm_eps=1e-5,
-    )
-
-
-_LLAVA_7B = ModelShape(
-    vision=dict(
-        hidden_size=1024,
-        intermediate_size=4096,
-        num_hidden_layers=24,
-        num_attention_heads=16,
-        image_size=336,
-        patch_size=14,
-    ),
-    text=dict(
-        hidden_size=768,
-        intermediate_size=3072,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        vocab_size=_VOCABULARY,
-    ),
-    gpt2={},  # transformers' defaults are GPT-2 small
-    llm=_llama(4096, 11008, 32, 32),
-    projection=768,
-    long_clip=dict(width=768, layers=12, embed_dim=768, context_length=248, vocab_size=_VOCABULARY),
-)
 SHAPES = {
-    "mini": ModelShape(
-        vision=mini.VISION,
-        text=mini.TEXT | dict(vocab_size=1024, bos_token_id=1022, eos_token_id=1023),
-        gpt2=mini.GPT2 | dict(vocab_size=1024, bos_token_id=1023, eos_token_id=1023),
-        llm=mini.LLM | dict(vocab_size=1024),
-        projection=mini.PROJECTION,
-        long_clip=mini.LONG_CLIP,
-        mapper_layers=2,
+    "mini": replace(
+        MINI,
+        text=MINI.text | dict(vocab_size=1024, bos_token_id=1022, eos_token_id=1023),
+        gpt2=MINI.gpt2 | dict(vocab_size=1024, bos_token_id=1023, eos_token_id=1023),
+        llm=MINI.llm | dict(vocab_size=1024),
     ),
-    "llava-1.5-7b": _LLAVA_7B,
-    "llava-1.5-13b": replace(_LLAVA_7B, llm=_llama(5120, 13824, 40, 40)),
+    "llava-1.5-7b": LLAVA_7B,
+    "llava-1.5-13b": LLAVA_13B,
 }
 
 

@@ -1,0 +1,135 @@
+"""What goes into the pipeline, and what comes out: Sample, Encoded, Answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from PIL import Image
+from torch import Tensor
+
+from llava.constants import DEFAULT_IMAGE_TOKEN
+from llava.errors import UserError
+from llava.model.compensation.compensator import Compensation
+from llava.model.multimodal_encoder.clip_encoder import EncodedImage
+from llava.model.token_pruning.accm import Selection
+
+DEFAULT_SEED = 42
+DEFAULT_MAX_NEW_TOKENS = 128
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question about one image.
+
+    Attributes:
+        image: an image, or what encode_images made of it. Samples that share the object share its
+            encoding.
+        question: what follows ``<image>`` and a newline in the prompt.
+        tower_question: the part of it that text tower, caption model and selector read; None takes
+            the first line.
+        visual_token_num: K; None takes VISUAL_TOKEN_NUM of clip_encoder.py.
+        text_token_num: T; None takes the paper's share of K (budget.py).
+        seed: of the one random draw, so that a result depends on nothing but its sample.
+        max_new_tokens: limit of the answer.
+        no_image: let the LLM read the prompt without any visual token and without a caption: what
+            can be answered so needs no image, and is the floor to compare with.
+        text_embed: (P,), what encode_questions made of the tower question; None lets it be made.
+    """
+
+    image: Image.Image | EncodedImage
+    question: str
+    tower_question: str | None = None
+    visual_token_num: int | None = None
+    text_token_num: int | None = None
+    seed: int = DEFAULT_SEED
+    max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
+    no_image: bool = False
+    text_embed: Tensor | None = None
+
+    @property
+    def question_of_the_method(self) -> str:
+        """What the text tower, the caption model and the selector read."""
+        if self.tower_question is not None:
+            return self.tower_question
+        return self.question.split("\n", 1)[0]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Stage 1 for one sample.
+
+    Attributes:
+        image: what the tower says of it; samples of one image share the object.
+        text_embed: (P,) float32 of unit length, the question; None where nothing is to be pruned.
+    """
+
+    image: EncodedImage
+    text_embed: Tensor | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What happened to one sample.
+
+    Attributes:
+        text: the answer, blanks around it removed.
+        raw_text: the answer as decoded.
+        out_ids: its token ids.
+        first_logits: (V,) float32, of its first token.
+        kept_idx: the patches that the LLM saw, in order.
+        selection: why; None where nothing was pruned.
+        compensation: the captions; None where there was none.
+        input_ids: what the LLM read, IMAGE_TOKEN_INDEX for the image.
+        input_length: positions of the LLM's input, visual tokens included.
+        seconds: what each stage took, for the whole batch that the sample was answered in.
+    """
+
+    text: str
+    raw_text: str
+    out_ids: list[int]
+    first_logits: Tensor
+    kept_idx: list[int]
+    selection: Selection | None
+    compensation: Compensation | None
+    input_ids: list[int]
+    input_length: int
+    seconds: dict[str, float]
+
+
+def check_text(what: str, text: object) -> None:
+    """Refuses what is no question.
+
+    Raises:
+        UserError: says so of ``what``.
+    """
+    if not isinstance(text, str):
+        raise UserError(f"the {what} is {text!r}, not a text")
+    if not text.strip():
+        raise UserError(f"the {what} is empty: write what is asked about the image")
+    if DEFAULT_IMAGE_TOKEN in text:
+        raise UserError(
+            f"the {what} holds {DEFAULT_IMAGE_TOKEN}: a question is about one image, whose place "
+            "in the prompt is set already. Take it out; ask about another image separately"
+        )
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"the {what} is not valid Unicode ({error.reason}): save it as UTF-8"
+        ) from error
+
+
+def check_limits(sample: Sample) -> None:
+    """Refuses a seed or a length that is none.
+
+    Raises:
+        UserError: says what it is and may be.
+    """
+    for name, value, low in (
+        ("seed", sample.seed, 0),
+        ("max_new_tokens", sample.max_new_tokens, 1),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 2**63:
+            raise UserError(
+                f"{name} is {value!r}; it must be a whole number from {low} to 2**63 - 1"
+            )

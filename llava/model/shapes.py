@@ -1,0 +1,114 @@
+"""Sizes of whole models by name: an architecture as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+_CLIP_VOCABULARY = 49408  # CLIP's; LongCLIP has it in every size
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Sizes of all parts of a model.
+
+    Attributes:
+        vision, text, gpt2, llm: arguments of transformers' configurations.
+        projection: P, the width that image and text share.
+        long_clip: arguments of build_text_tower.
+        mapper_layers, selector_layers: of the caption model and the selector.
+    """
+
+    vision: dict
+    text: dict
+    gpt2: dict
+    llm: dict
+    projection: int
+    long_clip: dict
+    mapper_layers: int = 4
+    selector_layers: int = 4
+
+
+# Vocabularies of text tower, GPT-2 and LLM depend on the drawn world: they are not given here.
+MINI = ModelShape(
+    vision=dict(
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        image_size=96,
+        patch_size=8,
+        hidden_act="gelu",
+    ),
+    text=dict(
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        hidden_act="gelu",
+        max_position_embeddings=77,
+    ),
+    gpt2=dict(
+        n_embd=128,
+        n_layer=3,
+        n_head=4,
+        n_positions=256,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+    ),
+    llm=dict(
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=5,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=2048,
+        rope_theta=1e5,
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=True,
+    ),
+    projection=64,
+    long_clip=dict(
+        width=128, layers=3, embed_dim=64, context_length=248, vocab_size=_CLIP_VOCABULARY
+    ),
+    mapper_layers=2,
+)
+
+
+def _llama(width: int, mlp: int, layers: int, heads: int) -> dict:
+    return dict(
+        hidden_size=width,
+        intermediate_size=mlp,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        vocab_size=32000,
+        max_position_embeddings=4096,
+        rms_norm_eps=1e-5,
+    )
+
+
+LLAVA_7B = ModelShape(
+    vision=dict(
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        image_size=336,
+        patch_size=14,
+    ),
+    text=dict(
+        hidden_size=768,
+        intermediate_size=3072,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        vocab_size=_CLIP_VOCABULARY,
+    ),
+    gpt2={},  # transformers' defaults are GPT-2 small
+    llm=_llama(4096, 11008, 32, 32),
+    projection=768,
+    long_clip=dict(
+        width=768, layers=12, embed_dim=768, context_length=248, vocab_size=_CLIP_VOCABULARY
+    ),
+)
+LLAVA_13B = replace(LLAVA_7B, llm=_llama(5120, 13824, 40, 40))
