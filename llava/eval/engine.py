@@ -29,7 +29,7 @@ UNITS_AHEAD = 2  # how far they run before the model
 
 @dataclass(frozen=True)
 class Request:
-    """A question about an image; see llava_arch.Sample for the other fields.
+    """A question about an image; see llava.model.sample.Sample for the other fields.
 
     Attributes:
         id: names the request.

@@ -197,6 +197,7 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
         "seed": args.seed,
         "dtype": str(place.dtype).removeprefix("torch."),
         "device": place.device.type,
+        "compile": args.compile,
         "patch_post_layernorm": args.patch_post_layernorm,
         "text_selection": args.text_selection,
         "checkpoints": {part: shared.fingerprint(path) for part, path in parts.items()},

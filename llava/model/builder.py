@@ -22,6 +22,7 @@ from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.compensator import Compensator
 from llava.model.compensation.long_clip import LongClipText
 from llava.model.compensation.selector import Selector
+from llava.model.language_model.graphs import check_compiler
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.llava_arch import LlavaAccm
@@ -142,6 +143,8 @@ def load_pretrained_model(
 
 def load_from_arguments(args: ModelArguments) -> LlavaAccm:
     """load_pretrained_model for a command: takes its flags, gives the model alone."""
+    if args.compile:
+        check_compiler()
     parts = locate_parts(args)
     place = placement(args)
     folder = parts["model"]

@@ -33,7 +33,7 @@ class LaggingFlag:
         copy = torch.empty((), dtype=torch.bool, pin_memory=True)
         copy.copy_(flag, non_blocking=True)
         arrived = torch.cuda.Event()
-        arrived.record()
+        arrived.record(torch.cuda.current_stream(flag.device))
         self._flags.append((copy, arrived))
 
     def is_set(self) -> bool:

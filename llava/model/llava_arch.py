@@ -81,7 +81,7 @@ class LlavaAccm(nn.Module):
 
     def without_captions(self) -> LlavaAccm:
         """The same model, every part shared, that gives nothing back for what it prunes."""
-        return LlavaAccm(
+        other = LlavaAccm(
             self.tower,
             self.clip_tokenizer,
             self.image_processor,
@@ -89,7 +89,24 @@ class LlavaAccm(nn.Module):
             None,
             self.image_aspect_ratio,
             self.text_selection,
-        ).train(self.training)
+        )
+        other.training = self.training
+        return other
+
+    def forget(self) -> None:
+        """Drops what is remembered of images and prompts."""
+        self._remembered.clear()
+        self.language_model.forget()
+
+    def train(self, mode: bool = True) -> LlavaAccm:
+        """As in torch; weights may have changed since, so what they made is forgotten."""
+        self._remembered.clear()
+        return super().train(mode)
+
+    def _apply(self, *args: object, **settings: object) -> LlavaAccm:
+        """Behind torch's to(), half() and so on: what was made before would not fit any more."""
+        self._remembered.clear()
+        return super()._apply(*args, **settings)
 
     @torch.inference_mode()
     def answer(self, samples: list[Sample], watch: Stopwatch | None = None) -> list[Answer]:
@@ -167,7 +184,9 @@ class LlavaAccm(nn.Module):
             return {}
         parts = [[stage[b] for b in waiting] for stage in (encoded, selections, samples)]
         prompts = self.splice(*parts[:2], [None] * len(waiting), parts[2])
-        with self._side.beside(), watch.stage("prefill"):
+        for prompt in prompts:  # what stays in memory is read on the main stream
+            self.language_model.read_system(prompt)
+        with self._side.beside(*[p.embeds for p in prompts]), watch.stage("prefill"):
             return dict(zip(waiting, self.language_model.read_images(prompts)))
 
     def compensate(

@@ -141,7 +141,7 @@ class Reader:
 
     @property
     def _free(self) -> int:
-        """Columns of a cache of fixed size that are not in use yet, those of this step included."""
+        """Columns of a cache of fixed size that this step leaves free."""
         return self.cache.layers[0].max_cache_len - self._valid.shape[1]
 
 

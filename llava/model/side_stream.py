@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 
 class SideStream:
@@ -19,11 +20,17 @@ class SideStream:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     @contextmanager
-    def beside(self) -> Iterator[None]:
-        """What is started inside runs beside what the main stream is given afterwards."""
+    def beside(self, *inputs: Tensor) -> Iterator[None]:
+        """What is started inside runs beside what the main stream is given afterwards.
+
+        Args:
+            inputs: what it reads of the main stream's; kept from other use until it has.
+        """
         if self._stream is None:
             yield
             return
+        for tensor in inputs:
+            tensor.record_stream(self._stream)
         # Memory that this stream freed may still be read by the main one: it waits for that too.
         self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
         with torch.cuda.stream(self._stream):

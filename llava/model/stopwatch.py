@@ -20,7 +20,7 @@ class Stopwatch:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
+        self._device = device
         self._spans: list[tuple[str, object, object]] = []
         self._last: object = None
 
@@ -48,14 +48,14 @@ class Stopwatch:
         return totals
 
     def _mark(self) -> object:
-        if not self._cuda:
+        if self._device.type != "cuda":
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
-        event.record()
+        event.record(torch.cuda.current_stream(self._device))
         return event
 
     def _between(self, start: object, end: object) -> float:
-        if not self._cuda:
+        if self._device.type != "cuda":
             return end - start
         end.synchronize()
         return start.elapsed_time(end) / 1000

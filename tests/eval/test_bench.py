@@ -107,7 +107,7 @@ def test_the_spread_of_the_totals():
 
 @pytest.fixture(scope="module")
 def bench():
-    model = random_model(SHAPES["mini"], 2, Placement(CPU, torch.float32), 0, False)
+    model = random_model(SHAPES["mini"], 2, Placement(CPU, torch.float32), 0)
     fixed = command.with_fixed_lengths(model, 3, False)
     return Bench(fixed, Lengths(3, 2, 1), False, stock=True)
 
@@ -116,8 +116,11 @@ def test_rounds_go_there_and_back(bench):
     order = []
 
     class Watched:
-        def run(self, case, seed, watch):
-            order.append((case.method, seed))
+        def pixels(self, case, seed):
+            return seed
+
+        def run(self, case, pixels, watch):
+            order.append((case.method, pixels))
 
     found = [Measured(Case(m, 9, 1), [], {}, 0, None) for m in (HF, ACCM)]
     measure(Watched(), found, rounds=2, warm_up=1, device=CPU)
@@ -144,7 +147,8 @@ def test_hf_answers_what_this_pipeline_answers(model):
 
 
 def test_captions_and_answers_have_the_lengths_asked_for(bench):
-    answers = bench.run(Case(ACCM, 9, 2), 0, Stopwatch(CPU))
+    case = Case(ACCM, 9, 2)
+    answers = bench.run(case, bench.pixels(case, 0), Stopwatch(CPU))
     assert [len(answer.out_ids) for answer in answers] == [2, 2]
     for answer in answers:
         assert [len(ids) for ids in answer.compensation.candidates.ids] == [3, 3, 3]
@@ -202,6 +206,7 @@ def test_the_stand_in_prompt_is_as_long_as_the_real_one():
         ("--device-map auto", "one device"),
         ("--no-compensation", "leave out --no-compensation"),
         ("--device cuda:99", "no device"),
+        ("--output README.md/x", "cannot make the folder"),
     ],
 )
 def test_bad_flags_get_one_line(tmp_path, capsys, flags, says):

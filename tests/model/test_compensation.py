@@ -1,10 +1,14 @@
+import functools
+
 import numpy as np
 import pytest
 import torch
 
 from llava.mm_utils import pad_left
+from llava.model.compensation import beam_search as beam_search_module
 from llava.model.compensation.beam_search import beam_search, greedy_search
 from llava.model.compensation.selector import selector_text
+from llava.model.lagging import LaggingFlag
 
 STOP = 13  # "." in the tiny GPT-2
 
@@ -77,6 +81,19 @@ def test_a_batch_of_different_lengths_gives_what_each_gives_alone(gpt, decodings
     together = beam_search(gpt, *pad_left(rows), STOP)
     assert len(together) == len(decodings)
     for found, (_, case) in zip(together, decodings):
+        same(found, case["beam_3"])
+
+
+@torch.inference_mode()
+def test_beams_that_have_stopped_may_stay_in_the_computation(gpt, decodings, monkeypatch):
+    """As on a GPU: all rows are computed, and the end of all is seen a step late."""
+    late = functools.partial(LaggingFlag, lag=1)
+    monkeypatch.setattr(beam_search_module, "LaggingFlag", late)
+    monkeypatch.setattr(
+        beam_search_module._Rows, "_running", staticmethod(lambda s: torch.arange(len(s)))
+    )
+    rows = [embeds[0] for embeds, _ in decodings]
+    for found, (_, case) in zip(beam_search(gpt, *pad_left(rows), STOP), decodings):
         same(found, case["beam_3"])
 
 

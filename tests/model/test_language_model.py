@@ -1,12 +1,15 @@
 """What prompts share is read once, and no answer changes by it."""
 
 import dataclasses
+import functools
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from llava.model.lagging import LaggingFlag
 from llava.model.language_model import llava_llama
 from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.llava_arch import LlavaAccm
@@ -29,7 +32,7 @@ def samples_of(*images, **settings):
 @pytest.fixture
 def reads(model, monkeypatch):
     """The shapes (B, L) of all that the LLM reads, with nothing remembered at first."""
-    model.language_model.eval()
+    model.forget()
     llm, shapes = model.language_model.llm, []
     forward = llm.forward
 
@@ -39,7 +42,7 @@ def reads(model, monkeypatch):
 
     monkeypatch.setattr(llm, "forward", watched)
     yield shapes
-    model.language_model.eval()
+    model.forget()
 
 
 def plain_answers(model, samples):
@@ -87,7 +90,7 @@ def test_questions_on_one_image_share_its_tokens(model, reads):
     reads.clear()
     again = model.answer(samples)  # the image is remembered
     assert max(shape[1] for shape in reads) < MANY
-    model.language_model.eval()  # nothing is
+    model.forget()  # nothing is
     alone = [model.answer([sample])[0] for sample in samples]
     for answers in (again, alone):
         assert [a.out_ids for a in answers] == [a.out_ids for a in together]
@@ -101,7 +104,7 @@ def test_an_image_that_was_read_with_a_question_serves_the_next(model, reads):
     reads.clear()
     (warm,) = model.answer([second])
     assert max(shape[1] for shape in reads) < MANY
-    model.language_model.eval()
+    model.forget()
     (cold,) = model.answer([second])
     assert warm.out_ids == cold.out_ids
     assert torch.allclose(warm.first_logits, cold.first_logits, rtol=0, atol=1e-4)
@@ -170,6 +173,35 @@ def test_training_forgets_what_was_read(model, reads):
     assert reads[0][1] == model.answer([sample])[0].input_ids.index(-200)
 
 
+def test_reading_ahead_where_the_question_has_no_say(model, reads):
+    samples = samples_of(image_of(8), visual_token_num=36, text_token_num=0)
+    expected = model.answer(samples)
+    model.forget()
+    reads.clear()
+    found = rebuilt(model, reads_ahead=True).answer(samples)
+    assert [a.out_ids for a in found] == [a.out_ids for a in expected]
+    assert [shape for shape in reads if shape[1] == 36] == [(3, 36)]  # read once, not once more
+
+
+def test_one_step_too_many_does_no_harm(model, monkeypatch):
+    """On a GPU the end of a text is seen a step late."""
+    samples = samples_of(image_of(2), image_of(3), visual_token_num=36, max_new_tokens=20)
+    expected = model.answer(samples)
+    late = functools.partial(LaggingFlag, lag=1)
+    monkeypatch.setattr(llava_llama, "LaggingFlag", late)
+    found = model.answer(samples)
+    assert [a.out_ids for a in found] == [a.out_ids for a in expected]
+
+
+def test_moving_the_model_forgets(model, reads):
+    sample = samples_of(image_of(1), visual_token_num=36)[0]
+    model.answer([sample])
+    reads.clear()
+    model.float()
+    model.answer([sample])
+    assert reads[0] == (1, model.answer([sample])[0].input_ids.index(-200))
+
+
 def test_an_answer_may_go_on_to_its_limit(model):
     whole = model.language_model
     endless = LanguageModel(whole.llm, whole.projector, whole.tokenizer, end_id=-1)
@@ -178,6 +210,7 @@ def test_an_answer_may_go_on_to_its_limit(model):
     assert [len(answer.out_ids) for answer in answers] == [30] * len(samples)
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with g++")
 def test_compiled_answers_are_the_same(model):
     """Graphs of fixed lengths, used again for other prompts: the same ids, eagerly or compiled."""
     whole = model.language_model

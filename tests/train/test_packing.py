@@ -27,7 +27,7 @@ def packer(language_model):
 
 @pytest.fixture(scope="module")
 def read(model, bundled):
-    """What each question is read as by the pipeline: (features, caption, [Spliced]) by sight.
+    """What each question is read as by the pipeline: (features, caption, [Prompt]) by sight.
 
     The three share the tokens and the caption of the first, as in a packed sequence.
     """

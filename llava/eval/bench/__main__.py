@@ -126,14 +126,17 @@ def _check(args: BenchArguments) -> None:
         raise UserError("--warm-up must not be negative, and --methods must name one")
     if args.picture:
         picture.check()
-    Path(args.output).mkdir(parents=True, exist_ok=True)
+    try:
+        Path(args.output).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {args.output} ({error.strerror})") from error
 
 
 def _load(args: BenchArguments) -> LlavaAccm:
     if args.shape is None:
         return load_from_arguments(args)
     shape, place = SHAPES[args.shape], placement(args)
-    return random_model(shape, args.llm_layers, place, args.seed, args.compile)
+    return random_model(shape, args.llm_layers, place, args.seed)
 
 
 def _cost_model(runner: Bench, found: list[Measured], budget: int, lengths: Lengths) -> CostModel:
@@ -143,7 +146,7 @@ def _cost_model(runner: Bench, found: list[Measured], budget: int, lengths: Leng
     for method in (PRUNE, ACCM):
         if method not in answers:
             case = Case(method, budget, 1)
-            answers[method] = runner.run(case, 0, Stopwatch(device))[0]
+            answers[method] = runner.run(case, runner.pixels(case, 0), Stopwatch(device))[0]
     question = questions(1)[0].split("\n", 1)[0]
     counts = count_tokens(runner.model, question, answers[PRUNE], answers[ACCM])
     return CostModel(runner.model, counts, lengths)
@@ -182,7 +185,7 @@ def _write(folder: Path, report: dict, found: list[Measured]) -> None:
     )
     for one in found:
         if one.is_noisy:
-            print(f"too noisy to rely on: {one.case.name} ({one.spread:.0%})", file=sys.stderr)
+            print(f"too noisy to rely on: {one.case} ({one.spread:.0%})", file=sys.stderr)
     write_json(folder / "bench.json", report)
     write_text(folder / "bench.md", text)
     if settings["picture"]:

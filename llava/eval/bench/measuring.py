@@ -86,17 +86,18 @@ def inspect(bench: Bench, case: Case, device: torch.device, counts: bool) -> Mea
         counts: whether operations are to be counted: not where graphs run.
     """
     bench.forget()
+    pixels = bench.pixels(case, 0)
     counter = FlopCounterMode(display=False)
     watch = _OperationWatch(device, counter) if counts else Stopwatch(device)
     fast = torch.backends.mha.get_fastpath_enabled()
     with PeakMemory(device) as peak:
         if not counts:
-            answers = bench.run(case, 0, watch)
+            answers = bench.run(case, pixels, watch)
         else:
             torch.backends.mha.set_fastpath_enabled(False)  # its kernels are not counted
             try:
                 with counter:
-                    answers = bench.run(case, 0, watch)
+                    answers = bench.run(case, pixels, watch)
             finally:
                 torch.backends.mha.set_fastpath_enabled(fast)
     return Measured(
@@ -124,11 +125,11 @@ def measure(
     with tqdm(total=(warm_up + rounds) * len(found), desc="rounds", unit="run") as progress:
         for number in range(warm_up + rounds):
             for one in found if number % 2 else reversed(found):
-                progress.set_postfix_str(one.case.name)
-                watch = Stopwatch(device)
+                progress.set_postfix_str(str(one.case))
+                watch, pixels = Stopwatch(device), bench.pixels(one.case, 1 + number)
                 synchronise(device)
                 start = time.perf_counter()
-                bench.run(one.case, 1 + number, watch)
+                bench.run(one.case, pixels, watch)
                 synchronise(device)
                 total = time.perf_counter() - start
                 if number >= warm_up:

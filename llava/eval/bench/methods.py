@@ -35,11 +35,8 @@ class Case:
     visual_token_num: int
     batch_size: int
 
-    @property
-    def name(self) -> str:
-        """As it stands in tables."""
-        kept = f" K={self.visual_token_num}" if self.method in (PRUNE, ACCM) else ""
-        return f"{self.method}{kept}, batch {self.batch_size}"
+    def __str__(self) -> str:
+        return f"{self.method}, K = {self.visual_token_num}, batch {self.batch_size}"
 
 
 @dataclass(frozen=True)
@@ -96,19 +93,22 @@ class Bench:
         self._pruner = model.without_captions()
         self._stock = StockLlava(model, graphs) if stock else None
 
-    def run(self, case: Case, seed: int, watch: Stopwatch) -> list[Answer]:
-        """Runs a case once; no images are seen twice, as long as seeds differ.
+    def run(self, case: Case, pixels: Tensor, watch: Stopwatch) -> list[Answer]:
+        """Runs a case once.
+
+        Args:
+            case: which.
+            pixels: from pixels(); a model that has seen them would remember them.
+            watch: is told what each stage takes.
 
         Returns:
             The answers of this pipeline; none for transformers'.
         """
         if case.method == HF:
-            pixels = self.pixels(case.batch_size, seed)
             self._stock.answer(pixels, questions(case.batch_size), self.lengths.answer, watch)
             return []
         model = self.model if case.method == ACCM else self._pruner
-        shared = min(self.lengths.questions_per_image, case.batch_size)
-        pixels = self.pixels(-(-case.batch_size // shared), seed)
+        shared = self._shared(case)
         with watch.stage("encode"):
             images = model.encode_images(pixels)
         samples = [
@@ -122,11 +122,16 @@ class Bench:
         ]
         return model.answer(samples, watch)
 
-    def pixels(self, number: int, seed: int) -> Tensor:
-        """Images of noise (B, 3, S, S) float32, as if preprocessed."""
+    def pixels(self, case: Case, seed: int) -> Tensor:
+        """Images of noise (B, 3, S, S) float32, as if preprocessed; one for each question of
+        transformers' LLaVA, which cannot share them."""
         side = self.model.tower.image_size
+        number = case.batch_size if case.method == HF else -(-case.batch_size // self._shared(case))
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(number, 3, side, side, generator=generator)
+
+    def _shared(self, case: Case) -> int:
+        return min(self.lengths.questions_per_image, case.batch_size)
 
     def parts(self, method: str) -> list[nn.Module]:
         """What a method has in memory."""
@@ -138,7 +143,8 @@ class Bench:
 
     def forget(self) -> None:
         """Drops what was read before, but for the system prompt."""
-        language_model = self.model.language_model.eval()
+        language_model = self.model.language_model
+        language_model.forget()
         ids = prompt_ids(questions(1)[0], language_model.tokenizer)
         nothing = torch.empty(0, self.model.tower.clip.config.vision_config.hidden_size)
         (embeds,) = language_model.embed([ids], [nothing.to(self.model.tower.device)])

@@ -58,17 +58,17 @@ class Counts:
     candidate: int
 
 
-def count_tokens(model: LlavaAccm, question: str, plain: Answer, hinted: Answer | None) -> Counts:
+def count_tokens(model: LlavaAccm, question: str, plain: Answer, hinted: Answer) -> Counts:
     """The tokens of a sample.
 
     Args:
         model: that answered it.
         question: what its method reads of it.
         plain: its answer without a caption.
-        hinted: with one; None where there was none.
+        hinted: with one, where its budget prunes.
     """
     clip_ids = model.clip_tokenizer.encode(question, model.tower.max_text_length)
-    written = hinted and hinted.compensation
+    written = hinted.compensation
     texts = [selector_text(question, caption) for caption in written.captions] if written else []
     return Counts(
         system=plain.input_ids.index(IMAGE_TOKEN_INDEX),
@@ -215,29 +215,29 @@ class CostModel:
         return Pass(operations, _bytes(self._model.language_model.projector))
 
     def _prefill(self, case: Case) -> Iterator[Pass]:
-        llm, counts, size = self._model.language_model.llm, self._counts, self.llm_item
+        llm, counts = self._model.language_model.llm, self._counts
+        size = llm.dtype.itemsize
         weights = _bytes(llm)
         positions, past = self._positions(case), 0 if case.method == HF else counts.system
-        if case.method == FULL and self._images(case) < case.batch_size:
+        shared = case.method == FULL and self._images(case) < case.batch_size
+        ahead = case.method == ACCM and self._model.reads_ahead and counts.candidate > 0
+        if shared or ahead:  # the visual tokens in a pass of their own
+            rows = self._images(case) if shared else case.batch_size
             image = self.llm.operations(case.visual_token_num, 1, past)
-            yield Pass(self._images(case) * image, weights)
+            yield Pass(rows * image, weights)
             past += case.visual_token_num
         one = self.llm.operations(positions - past, 1, past)
         cached = case.batch_size * self.llm.cache_bytes(past, size)
         yield Pass(case.batch_size * one, weights + cached)
 
-    @property
-    def llm_item(self) -> int:
-        """Bytes of one of the LLM's numbers."""
-        return self._model.language_model.llm.dtype.itemsize
-
     def _decode(self, case: Case) -> Iterator[Pass]:
-        weights = _bytes(self._model.language_model.llm)
+        llm = self._model.language_model.llm
+        weights = _bytes(llm)
         for step in range(1, self._lengths.answer):
             past = self._positions(case) + step - 1
             yield Pass(
                 case.batch_size * self.llm.operations(1, 1, past),
-                weights + case.batch_size * self.llm.cache_bytes(past, self.llm_item),
+                weights + case.batch_size * self.llm.cache_bytes(past, llm.dtype.itemsize),
             )
 
 
@@ -269,8 +269,8 @@ class Machine:
 def measure_machine(device: torch.device, dtype: torch.dtype) -> Machine:
     """Times a product of large matrices, and of a vector with matrices that no cache holds."""
     on_gpu = device.type == "cuda"
-    n, rows = 4096, 4096 if on_gpu else 576
-    weights = [torch.full((n, n), 0.01, device=device, dtype=dtype) for _ in range(16)]
+    n, rows, number = (16384, 4096, 4) if on_gpu else (4096, 576, 16)
+    weights = [torch.full((n, n), 0.01, device=device, dtype=dtype) for _ in range(number)]
     many = torch.full((rows, n), 0.01, device=device, dtype=dtype)
     product = _best_seconds(lambda: [many @ w.T for w in weights[:4]], device) / 4
     reading = _best_seconds(lambda: [many[:1] @ w.T for w in weights], device)

@@ -53,7 +53,7 @@ SHAPES = {
 
 
 def random_model(
-    shape: ModelShape, llm_layers: int | None, place: Placement, seed: int, graphs: bool
+    shape: ModelShape, llm_layers: int | None, place: Placement, seed: int
 ) -> LlavaAccm:
     """A model that answers nonsense at the speed of a trained one.
 
@@ -62,7 +62,6 @@ def random_model(
         llm_layers: of the LLM; None takes the shape's.
         place: where it goes.
         seed: of the weights.
-        graphs: see LanguageModel.
     """
     noise = _Noise(place, seed)
     tower = _random_tower(shape, noise)
@@ -81,9 +80,7 @@ def random_model(
         image_processor=CLIPImageProcessorPil(
             size={"shortest_edge": tower.image_size}, crop_size=side
         ),
-        language_model=LanguageModel(
-            llm, projector, LlamaWords(llm.config.vocab_size), graphs=graphs
-        ),
+        language_model=LanguageModel(llm, projector, LlamaWords(llm.config.vocab_size)),
         compensator=_random_compensator(shape, noise),
     )
     return model.eval().requires_grad_(False)

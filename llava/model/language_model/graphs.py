@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 
 import torch
+from cachetools import LRUCache
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import LlamaForCausalLM, StaticCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from llava.errors import UserError
 from llava.model.reading import Prefix, Reader
 
 # Prompts, and room for answers, come in so many positions, twice as many, ...
 LENGTH_STEP = 64
-# Shapes of batch, prompt and room that are compiled before torch would give up and go on slowly.
+# Shapes that are compiled (two for each kind of batch: its prompts, and its steps) before torch
+# would warn and go on without.
 MAX_SHAPES = 64
+MAX_CACHES = 4  # for the last shapes; on LLaVA-1.5-7B 0.2 GB a prompt and 400 positions
+
+
+def check_compiler() -> None:
+    """Refuses to compile where there is no compiler.
+
+    Raises:
+        UserError: how to get one, or do without.
+    """
+    if not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        raise UserError(
+            "--compile needs a C++ compiler (g++ or clang++), and none is found: install one, or "
+            "leave out --compile"
+        )
 
 
 class Graphs:
@@ -30,16 +48,23 @@ class Graphs:
         mode = "reduce-overhead" if llm.device.type == "cuda" else "default"
         self._compiled = torch.compile(llm.forward, mode=mode, dynamic=False)
         # A graph knows the addresses of its cache: each shape has one, used again and again.
-        self._caches: dict[tuple[int, int], StaticCache] = {}
+        self._caches: LRUCache = LRUCache(MAX_CACHES)
 
     def reader(self, prefixes: Sequence[Prefix], num_new: int, device: torch.device) -> Reader:
         """A reader with room for so many positions behind the prefixes."""
-        room = max(prefix.length for prefix in prefixes) + _round_up(num_new)
+        room = _round_up(max(prefix.length for prefix in prefixes) + num_new)
         shape = (len(prefixes), room)
-        if shape not in self._caches:
-            self._caches[shape] = StaticCache(config=self._config, max_cache_len=room)
-        self._caches[shape].reset()
-        return Reader(self._forward, self._config, prefixes, device, self._caches[shape])
+        cache = self._caches.get(shape)
+        if cache is None:
+            cache = self._caches[shape] = StaticCache(config=self._config, max_cache_len=room)
+        cache.reset()
+        return Reader(self._forward, self._config, prefixes, device, cache)
+
+    @staticmethod
+    def fill_up(prompts: Sequence) -> list:
+        """A batch made a power of two by repeating its last prompt: fewer shapes to compile."""
+        more = (1 << (len(prompts) - 1).bit_length()) - len(prompts)
+        return [*prompts, *[prompts[-1]] * more]
 
     @staticmethod
     def pad(embeds: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

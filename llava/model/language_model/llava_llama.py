@@ -176,16 +176,25 @@ class LanguageModel(nn.Module):
         self._remember(key, prefix)
         return prefix
 
-    def train(self, mode: bool = True) -> LanguageModel:
-        """As in torch; forgets what was read, for weights may have changed since."""
+    def forget(self) -> None:
+        """Drops what is remembered of prompts."""
         self._memory.clear()
+
+    def train(self, mode: bool = True) -> LanguageModel:
+        """As in torch; weights may have changed since, so what they made is forgotten."""
+        self.forget()
         return super().train(mode)
+
+    def _apply(self, *args: object, **settings: object) -> LanguageModel:
+        """Behind torch's to(), half() and so on: what was made before would not fit any more."""
+        self.forget()
+        return super()._apply(*args, **settings)
 
     # Prompts that begin alike -------------------------------------------------------------------
 
     def _begin(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """Gives each prompt the longest start that is known, or will be needed more than once."""
-        keys = [(prompt.system, prompt.shared_image) for prompt in prompts]
+        keys = [(p.system, None if p.prefix else p.shared_image) for p in prompts]
         known = {key: self._memory.get(key) for key in keys if key[1] is not None}
         shared = {
             key: prompt
@@ -211,6 +220,10 @@ class LanguageModel(nn.Module):
         self, prompts: Sequence[Prompt], limits: Sequence[int], watch: Stopwatch
     ) -> list[Generated]:
         """Answers prompts of like length, each with its prefix."""
+        wanted = len(prompts)
+        if self._graphs is not None:
+            prompts = self._graphs.fill_up(prompts)
+            limits = [*limits, *[1] * (len(prompts) - len(limits))]
         with watch.stage("prefill"):
             embeds, mask = pad_left([prompt.embeds[prompt.prefix.length :] for prompt in prompts])
             reader, embeds, mask = self._reader(prompts, embeds, mask, max(limits))
@@ -222,7 +235,7 @@ class LanguageModel(nn.Module):
             end = self.end_id
             return [
                 Generated(ids[: ids.index(end) + 1] if end in ids else ids, first)
-                for ids, first in zip(rows, logits.cpu())
+                for ids, first in zip(rows[:wanted], logits.cpu())
             ]
 
     def _reader(
@@ -237,13 +250,18 @@ class LanguageModel(nn.Module):
         return self._graphs.reader(prefixes, num_new, embeds.device), embeds, mask
 
     def _remember_images(self, prompts: Sequence[Prompt], reader: Reader) -> None:
-        """Keeps images that were read just now and may be asked about again."""
-        for row, prompt in enumerate(prompts):
-            if prompt.shared_image is not None and prompt.prefix.length == prompt.system_length:
-                start = reader.filled - len(prompt.embeds) + prompt.prefix.length
-                image = slice(start, start + prompt.image_end - prompt.system_length)
-                key = (prompt.system, prompt.shared_image)
-                self._remember(key, reader.prefix(row, image, prompt.prefix))
+        """Keeps images that were read just now and may be asked about again, the last of them."""
+        room = PREFIX_MEMORY
+        for row, prompt in reversed(list(enumerate(prompts))):
+            if prompt.shared_image is None or prompt.prefix.length != prompt.system_length:
+                continue
+            start = reader.filled - len(prompt.embeds) + prompt.prefix.length
+            image = slice(start, start + prompt.image_end - prompt.system_length)
+            room -= prompt.prefix.nbytes * prompt.image_end // prompt.system_length
+            if room < 0:
+                break
+            key = (prompt.system, prompt.shared_image)
+            self._remember(key, reader.prefix(row, image, prompt.prefix))
 
     def _decode(self, reader: Reader, tokens: Tensor, limits: Sequence[int]) -> Tensor:
         """(B, T) int64, the likeliest token each time, from the first (B,) on; what stands behind
