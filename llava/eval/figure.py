@@ -48,11 +48,21 @@ def kept_reasons(selection: Selection) -> dict[int, str]:
 def draw_trace(
     model: LlavaAccm, image: Image.Image, question: str, answer: Answer, path: Path
 ) -> None:
-    """Draws a PNG of an answer to a question about an RGB image.
+    """Writes a PNG of an answer to a question about an RGB image.
 
     Raises:
         UserError: the file cannot be written.
     """
+    try:
+        trace_picture(model, image, question, answer).save(path, format="PNG")
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error}): write elsewhere") from error
+
+
+def trace_picture(
+    model: LlavaAccm, image: Image.Image, question: str, answer: Answer
+) -> Image.Image:
+    """The picture of an answer to a question about an RGB image."""
     reasons = {} if answer.selection is None else kept_reasons(answer.selection)
     picture = draw_patches(model, image, answer.kept_idx, reasons)
     panel = _Panel(IMAGE_SIDE)
@@ -64,10 +74,7 @@ def draw_trace(
     sheet = Image.new("RGB", (IMAGE_SIDE + PANEL_WIDTH + 3 * MARGIN, height), PAPER)
     sheet.paste(picture, (MARGIN, MARGIN))
     sheet.paste(panel.image(), (IMAGE_SIDE + 2 * MARGIN, MARGIN))
-    try:
-        sheet.save(path, format="PNG")
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error}): write elsewhere") from error
+    return sheet
 
 
 def draw_patches(

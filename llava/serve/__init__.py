@@ -1,0 +1,1 @@
+"""Ways for people to try the method."""
