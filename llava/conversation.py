@@ -6,6 +6,7 @@ LLaVA-1.5 was tuned with and that the method is evaluated with.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from llava.constants import DEFAULT_IMAGE_TOKEN
@@ -113,7 +114,19 @@ def conversation(mode: str = "vicuna_v1") -> Conversation:
     return CONVERSATIONS[mode]
 
 
-def question_prompt(question: str, mode: str = "vicuna_v1") -> str:
-    """The prompt of one question about one image: image, newline, question, answer asked for."""
-    turns = conversation(mode).append(0, f"{DEFAULT_IMAGE_TOKEN}\n{question}").append(1, None)
-    return turns.prompt()
+def question_prompt(
+    question: str, mode: str = "vicuna_v1", history: Sequence[tuple[str, str]] = ()
+) -> str:
+    """The prompt of a question about an image: image, newline, question, answer asked for.
+
+    Args:
+        question: the one that is asked now.
+        mode: name of the template.
+        history: questions and answers before it; the image stands before the first question.
+    """
+    turns = conversation(mode)
+    image = f"{DEFAULT_IMAGE_TOKEN}\n"
+    for asked, answered in history:
+        turns = turns.append(0, image + asked).append(1, answered)
+        image = ""
+    return turns.append(0, image + question).append(1, None).prompt()

@@ -25,7 +25,7 @@ from transformers import CLIPImageProcessorPil
 from llava.errors import UserError
 from llava.mm_utils import process_images, send
 from llava.model.compensation.compensator import Compensation, Compensator
-from llava.model.language_model.llava_llama import Generated, LanguageModel, Prompt
+from llava.model.language_model.llava_llama import Generated, LanguageModel, OnToken, Prompt
 from llava.model.multimodal_encoder import clip_encoder
 from llava.model.multimodal_encoder.clip_encoder import ClipTower, EncodedImage
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
@@ -109,12 +109,18 @@ class LlavaAccm(nn.Module):
         return super()._apply(*args, **settings)
 
     @torch.inference_mode()
-    def answer(self, samples: list[Sample], watch: Stopwatch | None = None) -> list[Answer]:
+    def answer(
+        self,
+        samples: list[Sample],
+        watch: Stopwatch | None = None,
+        on_token: OnToken | None = None,
+    ) -> list[Answer]:
         """Answers any number of samples at once, each as it would be answered alone.
 
         Args:
             samples: B of them.
             watch: is told what each stage takes; it may have been told of others before.
+            on_token: is told of each new token, as it comes: the sample's place, and the id.
 
         Raises:
             UserError: a sample that cannot be answered; see check.
@@ -134,7 +140,7 @@ class LlavaAccm(nn.Module):
             prompts = self.splice(encoded, selections, compensations, samples)
             self._side.join()
             prompts = [replace(prompt, prefix=read.get(b)) for b, prompt in enumerate(prompts)]
-        generated = self.generate(prompts, samples, watch)
+        generated = self.generate(prompts, samples, watch, on_token)
         seconds = watch.seconds()
         return [
             self._answer(*stages, seconds)
@@ -226,11 +232,15 @@ class LlavaAccm(nn.Module):
         return [Prompt(*prompt) for prompt in zip(ids, embeds, names)]
 
     def generate(
-        self, prompts: list[Prompt], samples: list[Sample], watch: Stopwatch | None = None
+        self,
+        prompts: list[Prompt],
+        samples: list[Sample],
+        watch: Stopwatch | None = None,
+        on_token: OnToken | None = None,
     ) -> list[Generated]:
         """Stage 5."""
         limits = [sample.max_new_tokens for sample in samples]
-        return self.language_model.generate(prompts, limits, watch)
+        return self.language_model.generate(prompts, limits, watch, on_token)
 
     # Images and questions on their own, for callers that have several batches about one ---------
 
@@ -271,6 +281,9 @@ class LlavaAccm(nn.Module):
         """
         budget = self.budget(sample)
         check_text("question", sample.question)
+        for turn in sample.history:
+            for text in turn:
+                check_text("conversation so far", text)
         check_text("tower question (by default the first line)", sample.question_of_the_method)
         check_limits(sample)
         pruned = budget.visual_token_num < self.tower.num_patches
@@ -317,7 +330,7 @@ class LlavaAccm(nn.Module):
                 self._remembered[digest] = image
 
     def _prompt_ids(self, sample: Sample) -> list[int]:
-        return prompt_ids(sample.question, self.language_model.tokenizer)
+        return prompt_ids(sample.question, self.language_model.tokenizer, sample.history)
 
     def _answer(
         self,

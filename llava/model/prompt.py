@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llava.constants import CAPTION_HEADING, IMAGE_TOKEN_INDEX
 from llava.conversation import question_prompt
 from llava.mm_utils import tokenizer_image_token
@@ -12,9 +14,12 @@ from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 CAPTION_OFFSET = 3
 
 
-def prompt_ids(question: str, tokenizer: LlamaTokenizer) -> list[int]:
-    """Ids of a question's prompt, with one IMAGE_TOKEN_INDEX."""
-    return tokenizer_image_token(question_prompt(question), tokenizer.encode)
+def prompt_ids(
+    question: str, tokenizer: LlamaTokenizer, history: Sequence[tuple[str, str]] = ()
+) -> list[int]:
+    """Ids of a question's prompt, behind the turns before it, with one IMAGE_TOKEN_INDEX."""
+    prompt = question_prompt(question, history=history)
+    return tokenizer_image_token(prompt, tokenizer.encode)
 
 
 def insert_caption(ids: list[int], caption: str, tokenizer: LlamaTokenizer) -> list[int]:

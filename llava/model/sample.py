@@ -33,6 +33,7 @@ class Sample:
         max_new_tokens: limit of the answer.
         no_image: let the LLM read the prompt without any visual token and without a caption: what
             can be answered so needs no image, and is the floor to compare with.
+        history: questions and answers of the same conversation before it.
         text_embed: (P,), what encode_questions made of the tower question; None lets it be made.
     """
 
@@ -44,6 +45,7 @@ class Sample:
     seed: int = DEFAULT_SEED
     max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
     no_image: bool = False
+    history: tuple[tuple[str, str], ...] = ()
     text_embed: Tensor | None = None
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,6 +22,8 @@ from llava.model.stopwatch import Stopwatch
 PREFIX_MEMORY = 1 << 30  # bytes
 # Prompts whose lengths differ by more are read apart: padding so much costs what a pass costs.
 MAX_PADDING = 64
+
+OnToken = Callable[[int, int], None]  # the place of a prompt, and the id of its next token
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ class LanguageModel(nn.Module):
         prompts: Sequence[Prompt],
         max_new_tokens: Sequence[int],
         watch: Stopwatch | None = None,
+        on_token: OnToken | None = None,
     ) -> list[Generated]:
         """Greedy answers, each as it would be alone.
 
@@ -140,6 +143,7 @@ class LanguageModel(nn.Module):
             prompts: B of them.
             max_new_tokens: B limits.
             watch: is told what "prefill" and "decode" take.
+            on_token: is told of each new token, as it comes: the prompt's place, and the id.
         """
         watch = watch or Stopwatch(self.llm.device)
         with watch.stage("prefill"):
@@ -147,7 +151,8 @@ class LanguageModel(nn.Module):
         answers: dict[int, Generated] = {}
         for rows in _length_buckets([len(p.embeds) - p.prefix.length for p in prompts]):
             limits = [max_new_tokens[row] for row in rows]
-            found = self._answer([prompts[row] for row in rows], limits, watch)
+            tell = on_token and (lambda place, token, rows=rows: on_token(rows[place], token))
+            found = self._answer([prompts[row] for row in rows], limits, watch, tell)
             answers.update(zip(rows, found))
         return [answers[row] for row in range(len(prompts))]
 
@@ -217,7 +222,11 @@ class LanguageModel(nn.Module):
     # One batch -----------------------------------------------------------------------------------
 
     def _answer(
-        self, prompts: Sequence[Prompt], limits: Sequence[int], watch: Stopwatch
+        self,
+        prompts: Sequence[Prompt],
+        limits: Sequence[int],
+        watch: Stopwatch,
+        on_token: OnToken | None,
     ) -> list[Generated]:
         """Answers prompts of like length, each with its prefix."""
         wanted = len(prompts)
@@ -230,7 +239,7 @@ class LanguageModel(nn.Module):
             logits = reader.read(embeds, mask).clone()  # the next step of a graph overwrites them
             self._remember_images(prompts, reader)
         with watch.stage("decode"):
-            tokens = self._decode(reader, logits.argmax(dim=-1), limits)
+            tokens = self._decode(reader, logits.argmax(dim=-1), limits, _told(on_token, wanted))
             rows = [ids[:limit] for ids, limit in zip(tokens.tolist(), limits)]
             end = self.end_id
             return [
@@ -263,15 +272,22 @@ class LanguageModel(nn.Module):
             key = (prompt.system, prompt.shared_image)
             self._remember(key, reader.prefix(row, image, prompt.prefix))
 
-    def _decode(self, reader: Reader, tokens: Tensor, limits: Sequence[int]) -> Tensor:
+    def _decode(
+        self,
+        reader: Reader,
+        tokens: Tensor,
+        limits: Sequence[int],
+        tell: Callable[[Tensor, Tensor], None],
+    ) -> Tensor:
         """(B, T) int64, the likeliest token each time, from the first (B,) on; what stands behind
-        an answer's end means nothing."""
+        an answer's end means nothing. tell gets each column, and which answers had ended before."""
         table = self.llm.get_input_embeddings()
         ones = torch.ones(len(tokens), 1, device=tokens.device)
         left = send(limits, tokens.device)
         ended = LaggingFlag(tokens.device)
         done = torch.zeros_like(tokens, dtype=torch.bool)
         written = [tokens]
+        tell(tokens, done)
         for _ in range(1, max(limits)):
             left = left - 1
             done = done | (written[-1] == self.end_id) | (left == 0)
@@ -280,7 +296,19 @@ class LanguageModel(nn.Module):
                 break
             logits = reader.read(table(written[-1])[:, None], ones)
             written.append(logits.argmax(dim=-1))
+            tell(written[-1], done)
         return torch.stack(written, dim=1)
+
+
+def _told(on_token: OnToken | None, wanted: int) -> Callable[[Tensor, Tensor], None]:
+    """Tells a listener of the columns of tokens of so many answers; without one, of nothing."""
+
+    def tell(tokens: Tensor, done: Tensor) -> None:
+        for place, (token, is_done) in enumerate(zip(tokens.tolist(), done.tolist())):
+            if place < wanted and not is_done:
+                on_token(place, token)
+
+    return tell if on_token is not None else lambda tokens, done: None
 
 
 def _length_buckets(lengths: Sequence[int]) -> list[list[int]]:

@@ -1,0 +1,111 @@
+"""A conversation about one image, whatever shows it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from llava.eval.figure import kept_reasons
+from llava.model.llava_arch import LlavaAccm
+from llava.model.sample import DEFAULT_SEED, Answer, Sample
+
+
+@dataclass
+class Chat:
+    """An image, and the turns about it so far.
+
+    Attributes:
+        model: answers.
+        image: RGB; None until there is one.
+        visual_token_num: tokens that stay; None takes VISUAL_TOKEN_NUM of clip_encoder.py.
+        max_new_tokens: limit of an answer.
+        seed: of the one random draw of each question.
+        turns: questions and answers.
+        last: the last answer, with everything that happened.
+    """
+
+    model: LlavaAccm
+    image: Image.Image | None = None
+    visual_token_num: int | None = None
+    max_new_tokens: int = 128
+    seed: int = DEFAULT_SEED
+    turns: list[tuple[str, str]] = field(default_factory=list)
+    last: Answer | None = None
+
+    def show(self, image: Image.Image) -> None:
+        """Begins anew, about another image."""
+        self.image = image
+        self.clear()
+
+    def clear(self) -> None:
+        """Begins anew, about the same image."""
+        self.turns, self.last = [], None
+
+    def ask(self, question: str, on_text: Callable[[str], None] | None = None) -> Answer:
+        """Answers the next question; a question that fails leaves the conversation as it was.
+
+        Args:
+            question: its text.
+            on_text: is given the answer piece by piece, as it comes.
+
+        Raises:
+            UserError: it cannot be answered.
+        """
+        sample = Sample(
+            self.image,
+            question,
+            visual_token_num=self.visual_token_num,
+            seed=self.seed,
+            max_new_tokens=self.max_new_tokens,
+            history=tuple(self.turns),
+        )
+        pieces = TextPieces(self.model.language_model.tokenizer.decode, on_text)
+        (answer,) = self.model.answer([sample], on_token=on_text and pieces.add)
+        if answer.text:  # a turn without a text would not read as one
+            self.turns.append((question, answer.text))
+        self.last = answer
+        return answer
+
+
+class TextPieces:
+    """Token ids of one answer into pieces of its text.
+
+    Args:
+        decode: ids to text.
+        on_text: is given each piece.
+    """
+
+    def __init__(self, decode: Callable[[list[int]], str], on_text: Callable[[str], None]) -> None:
+        self._decode = decode
+        self._on_text = on_text
+        self._ids: list[int] = []
+        self._told = ""
+
+    def add(self, _: int, token: int) -> None:
+        """One more id; a character of several ids waits until it is whole."""
+        self._ids.append(token)
+        text = self._decode(self._ids).lstrip()
+        if text.startswith(self._told) and not text.endswith("\N{REPLACEMENT CHARACTER}"):
+            self._on_text(text[len(self._told) :])
+            self._told = text
+
+
+def why(answer: Answer, num_patches: int) -> str:
+    """How an answer came about: caption, candidates, scores, tokens by reason, time by stage."""
+    lines = [f"{len(answer.kept_idx)} of {num_patches} visual tokens kept"]
+    if answer.selection is not None:
+        counts = Counter(kept_reasons(answer.selection).values())
+        lines[0] += ": " + ", ".join(f"{reason} {n}" for reason, n in counts.most_common())
+    if answer.compensation is not None:
+        lines.append("candidates (score, * chosen):")
+        chosen = answer.compensation.chosen_index
+        for place, both in enumerate(zip(answer.compensation.scores, answer.compensation.captions)):
+            mark = "*" if place == chosen else " "
+            lines.append(f"  {mark} {both[0]:.3f}  {both[1].strip()}")
+    times = [f"{stage} {1000 * seconds:.0f}" for stage, seconds in answer.seconds.items()]
+    total = 1000 * sum(answer.seconds.values())
+    lines.append(f"ms: {', '.join(times)}; together {total:.0f}")
+    return "\n".join(lines)
