@@ -1,0 +1,1 @@
+"""Getting the weights right: ``python -m llava.checkpoints download|verify|convert``."""

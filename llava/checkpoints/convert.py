@@ -1,0 +1,90 @@
+"""Old weight files (.bin, .pt) into safetensors, file by file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from llava.errors import UserError
+from llava.files import write_json
+from llava.model.weights import read_tensors, weight_files
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_INDEX = "model.safetensors.index.json"
+_NOT_COPIED = (".bin", ".pt", ".safetensors", ".index.json", ".h5", ".msgpack", ".partial")
+
+
+def convert(source: Path, target: Path, dtype: str | None) -> list[Path]:
+    """Writes the weights of a folder as safetensors into another, with its small files.
+
+    A file that is there already is not made again: a conversion that was interrupted goes on.
+
+    Args:
+        source: folder of a checkpoint.
+        target: another folder; made if it is not there.
+        dtype: of DTYPES; None keeps each tensor's.
+
+    Returns:
+        The weight files.
+
+    Raises:
+        UserError: the source has no weights or is damaged, or the target cannot be written.
+    """
+    if not source.is_dir():
+        raise UserError(f"there is no folder {source}: check the path")
+    if target.resolve() == source.resolve():
+        raise UserError("the converted files go to another folder: say which with --output")
+    if dtype is not None and dtype not in DTYPES:
+        raise UserError(f"there is no dtype {dtype!r}; there are: {', '.join(DTYPES)}")
+    shards = weight_files(source)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        names = [_name(place, len(shards)) for place in range(len(shards))]
+        for shard, name in zip(tqdm(shards, "converting", unit="file"), names):
+            if not (target / name).is_file():
+                _convert_file(shard, target / name, dtype)
+        _write_index(target, names)
+        _copy_small_files(source, target)
+    except OSError as error:
+        raise UserError(f"cannot write {target} ({error.strerror}): make room there") from error
+    return [target / name for name in names]
+
+
+def _name(place: int, number: int) -> str:
+    if number == 1:
+        return "model.safetensors"
+    return f"model-{place + 1:05d}-of-{number:05d}.safetensors"
+
+
+def _convert_file(shard: Path, path: Path, dtype: str | None) -> None:
+    """One file, whole or not at all."""
+    tensors = {
+        key: (tensor if dtype is None else tensor.to(DTYPES[dtype])).contiguous().clone()
+        for key, tensor in read_tensors(shard)
+    }
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, metadata={"format": "pt"})
+    os.replace(partial, path)
+
+
+def _write_index(target: Path, names: list[str]) -> None:
+    """Says which tensor is where, if there is more than one file."""
+    if len(names) == 1:
+        return
+    weight_map, size = {}, 0
+    for name in names:
+        for key, tensor in read_tensors(target / name):
+            weight_map[key] = name
+            size += tensor.nbytes
+    write_json(target / _INDEX, {"metadata": {"total_size": size}, "weight_map": weight_map})
+
+
+def _copy_small_files(source: Path, target: Path) -> None:
+    for file in sorted(source.iterdir()):
+        if file.is_file() and not file.name.endswith(_NOT_COPIED):
+            shutil.copyfile(file, target / file.name)

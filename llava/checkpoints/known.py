@@ -1,0 +1,59 @@
+"""The published checkpoints: where they live on the hub, and where they go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Published:
+    """A checkpoint of the Hugging Face hub.
+
+    Attributes:
+        repository: its name there.
+        files: which of its files are wanted, as patterns.
+        target: folder under the checkpoints root.
+        gigabytes: about so much is fetched.
+        licence: as its publisher states it.
+    """
+
+    repository: str
+    files: tuple[str, ...]
+    target: str
+    gigabytes: float
+    licence: str
+
+
+_LLAVA_FILES = ("*.json", "tokenizer.model", "pytorch_model*.bin", "*.safetensors")
+_LLAVA_LICENCE = "Llama 2 Community License"
+
+PUBLISHED = {
+    "llava-v1.5-7b": Published(
+        "liuhaotian/llava-v1.5-7b", _LLAVA_FILES, "llava-v1.5-7b", 13.5, _LLAVA_LICENCE
+    ),
+    "llava-v1.5-13b": Published(
+        "liuhaotian/llava-v1.5-13b", _LLAVA_FILES, "llava-v1.5-13b", 26.1, _LLAVA_LICENCE
+    ),
+    "clip": Published(
+        "openai/clip-vit-large-patch14-336",
+        ("*.json", "*.txt", "pytorch_model.bin", "*.safetensors"),
+        "clip-vit-large-patch14-336",
+        1.7,
+        "not stated; CLIP's code is MIT",
+    ),
+    "gpt2": Published(
+        "openai-community/gpt2", ("config.json", "vocab.json", "merges.txt"), "gpt2", 0.001, "MIT"
+    ),
+    "longclip": Published(
+        "BeichenZhang/LongCLIP-L", ("longclip-L.pt",), ".", 1.7, "see its page on the hub"
+    ),
+    "accm": Published(
+        "fumingyu064/ACCM",
+        ("*coco_prefix-009.pt", "*llava-RL_prefix-019.pt"),
+        "accm",
+        0.7,
+        "see its page on the hub",
+    ),
+}
+# What the method needs on the 7B model.
+ALL = ("llava-v1.5-7b", "clip", "gpt2", "longclip", "accm")

@@ -1,0 +1,157 @@
+"""Weights looked at and converted. The download itself is not tested yet but for its errors."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from llava.checkpoints.__main__ import main
+from llava.checkpoints.known import ALL, PUBLISHED
+from llava.model.builder import ModelArguments, load_from_arguments
+from llava.model.weights import read_checkpoint
+
+ROOT = Path(__file__).parents[2]
+MINI = ROOT / "checkpoints" / "accm-mini"
+
+
+@pytest.fixture
+def mini(tmp_path):
+    """A copy of the mini model, to be damaged."""
+    return Path(shutil.copytree(MINI, tmp_path / "accm-mini"))
+
+
+def verdicts(folder, capsys):
+    status = main(["verify", "--model-path", str(folder)])
+    return status, capsys.readouterr().out.splitlines()
+
+
+def test_a_whole_model_is_ok(mini, capsys):
+    status, lines = verdicts(mini, capsys)
+    assert status == 0 and len(lines) == 6
+    assert all(line.startswith("ok ") for line in lines)
+    assert "float16" in lines[0] and "tensors" in lines[0]
+
+
+def damage_cut(folder):
+    path = folder / "longclip-L.pt"
+    path.write_bytes(path.read_bytes()[:100_000])
+
+
+def damage_other(folder):
+    shutil.copy(folder / "accm/coco_prefix-009.pt", folder / "accm/llava-RL_prefix-019.pt")
+
+
+def damage_missing(folder):
+    (folder / "model.safetensors").unlink()
+
+
+def damage_config(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_size": 256}))
+
+
+def damage_empty(folder):
+    (folder / "clip-vit-mini-patch8-96" / "model.safetensors").write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    "damage, part, says",
+    [
+        (damage_cut, "longclip", "damaged or cut short"),
+        (damage_other, "selector", "is not a selector"),
+        (damage_missing, "model", "no weights"),
+        (damage_config, "model", "of another shape"),
+        (damage_empty, "vision_tower", "damaged or cut short (0 bytes"),
+    ],
+)
+def test_a_bad_part_is_named_and_hides_no_other(mini, capsys, damage, part, says):
+    damage(mini)
+    status, lines = verdicts(mini, capsys)
+    assert status == 1 and len(lines) == 6
+    bad = [line for line in lines if line.startswith("BAD")]
+    assert bad[0].startswith(f"BAD  {part}: ") and says in bad[0]
+    assert all("mend" in line for line in bad[1:])  # what cannot be looked at because of it
+
+
+def test_a_model_that_is_not_there(tmp_path, capsys):
+    assert main(["verify", "--model-path", str(tmp_path / "nowhere"), "--no-compensation"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and all(line.startswith("BAD") for line in lines)
+
+
+def test_converted_weights_are_the_same(checkpoints, tmp_path, tiny_settings):
+    source, target = checkpoints / "llava-v1.5-tiny", tmp_path / "converted"
+    assert main(["convert", str(source), "--output", str(target)]) == 0
+    before, after = read_checkpoint(source), read_checkpoint(target)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert not list(target.glob("*.bin")) and (target / "tokenizer.model").is_file()
+    model = load_from_arguments(ModelArguments(**tiny_settings | {"model_path": str(target)}))
+    assert model.language_model.llm.dtype == torch.float32
+
+
+def test_half_precision_on_request_and_an_interrupted_conversion_goes_on(checkpoints, tmp_path):
+    source, target = checkpoints / "llava-v1.5-tiny", tmp_path / "converted"
+    words = ["convert", str(source), "--output", str(target), "--dtype", "float16"]
+    assert main(words) == 0
+    first, second = sorted(target.glob("*.safetensors"))
+    assert {t.dtype for t in load_file(first).values()} == {torch.float16}
+    kept = first.stat().st_mtime_ns
+    content = second.read_bytes()
+    second.unlink()  # as if it had been stopped here
+    (target / (second.name + ".partial")).write_bytes(b"half a file")
+    assert main(words) == 0
+    assert first.stat().st_mtime_ns == kept and second.read_bytes() == content
+    assert not list(target.glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        ([], "say what to do"),
+        (["fly"], "say what to do"),
+        (["verify"], "say which model"),
+        (["convert", "x"], "say what and where to"),
+        (["convert", "nowhere", "--output", "y"], "no folder nowhere"),
+        (["convert", "tests", "--output", "tests"], "another folder"),
+        (["convert", "tests", "--output", "y"], "no weights in tests"),
+        (["download"], "say what to fetch"),
+        (["download", "gpt5"], "no checkpoint 'gpt5'"),
+    ],
+)
+def test_bad_words_get_one_line(monkeypatch, capsys, words, says):
+    monkeypatch.chdir(ROOT)
+    assert main(words) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_all_means_known_names():
+    assert set(ALL) < set(PUBLISHED)
+
+
+def fetch(hub, root, *names):
+    """Runs the command in a process of its own: the hub's address is read when it begins."""
+    environment = os.environ | {
+        "HF_ENDPOINT": hub,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
+    words = ["-m", "llava.checkpoints", "download", *names, "--checkpoints-root", str(root)]
+    return subprocess.run(
+        [sys.executable, *words], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def test_no_hub_is_one_line(tmp_path):
+    done = fetch("http://127.0.0.1:9", tmp_path, "gpt2")
+    assert done.returncode == 2
+    assert "error: openai-community/gpt2 could not be fetched" in done.stderr
+    assert "Traceback" not in done.stderr
