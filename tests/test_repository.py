@@ -9,22 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from llava.model.builder import _USUAL_NAMES, load_pretrained_model
+from llava.model.builder import _USUAL_NAMES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 SCRIPTS = sorted(ROOT.glob("scripts/**/*.sh")) + [ROOT / ".ci" / "run"]
-
-
-def test_the_python_of_the_readme_runs(tiny_settings, capsys, monkeypatch):
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(
-        "llava.model.builder.load_pretrained_model",
-        lambda name: load_pretrained_model(**tiny_settings),
-    )
-    exec(block, {})
-    assert capsys.readouterr().out.strip()
 
 
 def test_the_readme_names_every_part_where_it_is_looked_for():
