@@ -53,8 +53,17 @@ def draw_trace(
     Raises:
         UserError: the file cannot be written.
     """
+    save_picture(trace_picture(model, image, question, answer), path)
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Writes a PNG.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     try:
-        trace_picture(model, image, question, answer).save(path, format="PNG")
+        picture.save(path, format="PNG")
     except OSError as error:
         raise UserError(f"cannot write {path} ({error}): write elsewhere") from error
 

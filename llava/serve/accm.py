@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from llava.errors import UserError
-from llava.eval.figure import trace_picture
+from llava.eval.figure import save_picture, trace_picture
 from llava.files import check_target
 from llava.mm_utils import load_image
 from llava.model.builder import load_pretrained_model
@@ -54,7 +54,7 @@ class Result:
         picture = trace_picture(self._model, self._image, self._question, self.answer)
         if path is not None:
             check_target(Path(path))
-            picture.save(path, format="PNG")
+            save_picture(picture, Path(path))
         return picture
 
 

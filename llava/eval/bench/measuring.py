@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -89,17 +90,8 @@ def inspect(bench: Bench, case: Case, device: torch.device, counts: bool) -> Mea
     pixels = bench.pixels(case, 0)
     counter = FlopCounterMode(display=False)
     watch = _OperationWatch(device, counter) if counts else Stopwatch(device)
-    fast = torch.backends.mha.get_fastpath_enabled()
-    with PeakMemory(device) as peak:
-        if not counts:
-            answers = bench.run(case, pixels, watch)
-        else:
-            torch.backends.mha.set_fastpath_enabled(False)  # its kernels are not counted
-            try:
-                with counter:
-                    answers = bench.run(case, pixels, watch)
-            finally:
-                torch.backends.mha.set_fastpath_enabled(fast)
+    with PeakMemory(device) as peak, _counting(counter) if counts else nullcontext():
+        answers = bench.run(case, pixels, watch)
     return Measured(
         case,
         answers,
@@ -107,6 +99,18 @@ def inspect(bench: Bench, case: Case, device: torch.device, counts: bool) -> Mea
         parameter_bytes(bench.parts(case.method)),
         peak.bytes,
     )
+
+
+@contextmanager
+def _counting(counter: FlopCounterMode) -> Iterator[None]:
+    """Lets a counter see all operations; torch's fast path for attention would hide some."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with counter:
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def measure(

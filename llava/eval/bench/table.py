@@ -14,30 +14,29 @@ _GIB = 1 << 30
 
 def records(found: Sequence[Measured], costs: CostModel, machine: Machine) -> list[dict]:
     """One JSON object a case; seconds, operations and bytes of the whole batch."""
-    return [
-        {
-            "method": one.case.method,
-            "visual_token_num": one.case.visual_token_num,
-            "batch_size": one.case.batch_size,
-            "seconds_per_sample": one.seconds,
-            "spread": one.spread,
-            "noisy": one.is_noisy,
-            "totals": one.totals,
-            "stages": one.stages,
-            "predicted": {
-                stage: machine.seconds(passes) for stage, passes in costs.stages(one.case).items()
-            },
-            "operations": {
-                stage: sum(p.operations for p in passes)
-                for stage, passes in costs.stages(one.case).items()
-            },
-            "counted_operations": one.operations,
-            "cache_bytes": costs.cache_bytes(one.case),
-            "weight_bytes": one.weight_bytes,
-            "peak_bytes": one.peak_bytes,
-        }
-        for one in found
-    ]
+    return [_record(one, costs, machine) for one in found]
+
+
+def _record(one: Measured, costs: CostModel, machine: Machine) -> dict:
+    stages = costs.stages(one.case)
+    return {
+        "method": one.case.method,
+        "visual_token_num": one.case.visual_token_num,
+        "batch_size": one.case.batch_size,
+        "seconds_per_sample": one.seconds,
+        "spread": one.spread,
+        "noisy": one.is_noisy,
+        "totals": one.totals,
+        "stages": one.stages,
+        "predicted": {stage: machine.seconds(passes) for stage, passes in stages.items()},
+        "operations": {
+            stage: sum(p.operations for p in passes) for stage, passes in stages.items()
+        },
+        "counted_operations": one.operations,
+        "cache_bytes": costs.cache_bytes(one.case),
+        "weight_bytes": one.weight_bytes,
+        "peak_bytes": one.peak_bytes,
+    }
 
 
 def markdown(rows: Sequence[dict]) -> str:
