@@ -161,16 +161,22 @@ def send(values: Sequence | Tensor, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
-def pad_left(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
+def round_up(number: int, multiple: int) -> int:
+    """The next multiple, or the number itself."""
+    return -(-number // multiple) * multiple
+
+
+def pad_left(rows: list[Tensor], multiple: int = 1) -> tuple[Tensor, Tensor]:
     """Stacks sequences of different lengths, padded with zeros on the left.
 
     Args:
         rows: B tensors (L_b, C) of one dtype.
+        multiple: L is rounded up to one of this number.
 
     Returns:
         (B, L, C) and its mask (B, L) int64, 1 where there is something.
     """
-    length = max(len(row) for row in rows)
+    length = round_up(max(len(row) for row in rows), multiple)
     padded = rows[0].new_zeros(len(rows), length, rows[0].shape[-1])
     for b, row in enumerate(rows):
         padded[b, length - len(row) :] = row

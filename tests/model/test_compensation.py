@@ -165,3 +165,26 @@ def test_padding_changes_no_prefix(compensator):
     together = compensator._prefixes(tokens)
     for row, prefix in zip(tokens, together):
         assert torch.allclose(compensator._prefixes([row])[0], prefix, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_packed_candidates_have_the_features_of_texts_read_alone(compensator):
+    rows = [
+        ["a red star", "a red star and a dog", "a blue dog"],  # one goes on where another ends
+        ["a cat", "a cat", "a cat"],
+        ["cat", "dog", ""],  # nothing alike
+        ["word " * 400, "word " * 500, "word " * 300 + "end"],  # cut
+    ] * 3  # more than one row has room for
+    packed = compensator.long_clip.candidate_features(rows)
+    alone = compensator.long_clip([text for row in rows for text in row]).unflatten(0, (12, 3))
+    assert torch.allclose(packed, alone, rtol=0, atol=1e-5)
+
+
+def test_packed_candidates_are_read_once_where_they_are_alike(compensator):
+    texts = ["a red star", "a red dog", "a red cat"]  # each four or five ids with its two ends
+    (start, *_), *_ = compensator.long_clip.tokenize(texts).tolist()
+    packed = compensator.long_clip.pack([texts])
+    assert packed.ids.count(start) == 1
+    assert [packed.ids[end] for end in packed.ends[0]] == [49407] * 3
+    assert packed.positions[packed.ends[0][1]] == 4
+    assert len(packed.ids) == 3 + 3 * 2

@@ -17,9 +17,12 @@ from torch import nn
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.eval.bench.memory import parameter_bytes
 from llava.eval.bench.methods import ACCM, FULL, HF, Case, Lengths
+from llava.mm_utils import round_up
 from llava.model.compensation.compensator import NUM_CANDIDATES
+from llava.model.compensation.long_clip import SAMPLES_PER_ROW
 from llava.model.compensation.selector import selector_text
 from llava.model.cost import Shape
+from llava.model.language_model.llava_llama import TILE
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Answer
 
@@ -47,7 +50,7 @@ class Counts:
         hint: the caption, with its heading, for the LLM.
         question: the text tower reads.
         gpt: the caption model reads of the question.
-        candidate: LongCLIP reads of one candidate.
+        candidates: LongCLIP reads of all candidates, what they begin with alike once.
     """
 
     system: int
@@ -55,7 +58,7 @@ class Counts:
     hint: int
     question: int
     gpt: int
-    candidate: int
+    candidates: int
 
 
 def count_tokens(model: LlavaAccm, question: str, plain: Answer, hinted: Answer) -> Counts:
@@ -76,7 +79,7 @@ def count_tokens(model: LlavaAccm, question: str, plain: Answer, hinted: Answer)
         hint=len(hinted.input_ids) - len(plain.input_ids) if written else 0,
         question=len(clip_ids),
         gpt=len(written.question_ids) if written else 0,
-        candidate=model.compensator.long_clip.tokenize(texts).shape[1] if written else 0,
+        candidates=len(model.compensator.long_clip.pack([texts]).ids) if written else 0,
     )
 
 
@@ -198,10 +201,12 @@ class CostModel:
             )
 
     def _select(self, case: Case) -> Iterator[Pass]:
-        compensator, rows = self._model.compensator, NUM_CANDIDATES * case.batch_size
-        one = self.long_clip.operations(self._counts.candidate)
-        one += 2 * self.long_clip.width * compensator.long_clip.embed_dim
-        yield Pass(rows * one, _bytes(compensator.long_clip))
+        compensator = self._model.compensator
+        features = 2 * NUM_CANDIDATES * self.long_clip.width * compensator.long_clip.embed_dim
+        for start in range(0, case.batch_size, SAMPLES_PER_ROW):
+            samples = min(SAMPLES_PER_ROW, case.batch_size - start)
+            row = self.long_clip.operations(samples * self._counts.candidates)
+            yield Pass(row + samples * features, _bytes(compensator.long_clip))
         one = self.selector.operations(NUM_CANDIDATES) + 2 * NUM_CANDIDATES * self.selector.width
         yield Pass(case.batch_size * one, _bytes(compensator.selector))
 
@@ -220,13 +225,14 @@ class CostModel:
         weights = _bytes(llm)
         positions, past = self._positions(case), 0 if case.method == HF else counts.system
         shared = case.method == FULL and self._images(case) < case.batch_size
-        ahead = case.method == ACCM and self._model.reads_ahead and counts.candidate > 0
+        ahead = case.method == ACCM and self._model.reads_ahead and counts.candidates > 0
         if shared or ahead:  # the visual tokens in a pass of their own
             rows = self._images(case) if shared else case.batch_size
-            image = self.llm.operations(case.visual_token_num, 1, past)
+            image = self.llm.operations(round_up(case.visual_token_num, TILE), 1, past)
             yield Pass(rows * image, weights)
             past += case.visual_token_num
-        one = self.llm.operations(positions - past, 1, past)
+        new = positions - past
+        one = self.llm.operations(new if case.method == HF else round_up(new, TILE), 1, past)
         cached = case.batch_size * self.llm.cache_bytes(past, size)
         yield Pass(case.batch_size * one, weights + cached)
 

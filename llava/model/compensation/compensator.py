@@ -12,7 +12,7 @@ from llava.constants import REMEMBERED_TEXTS
 from llava.errors import UserError
 from llava.mm_utils import pad_left
 from llava.model.compensation.beam_search import BeamCandidates, beam_search
-from llava.model.compensation.caption_model import CaptionModel
+from llava.model.compensation.caption_model import CaptionModel, lay_out_for_beams
 from llava.model.compensation.long_clip import LongClipText
 from llava.model.compensation.selector import Selector, selector_text
 from llava.model.stopwatch import Stopwatch
@@ -87,6 +87,7 @@ class Compensator(nn.Module):
         max_length: int = MAX_CAPTION_LENGTH,
     ) -> None:
         super().__init__()
+        lay_out_for_beams(caption_model.gpt)
         self.max_length = max_length
         self.caption_model = caption_model
         self.long_clip = long_clip
@@ -150,10 +151,8 @@ class Compensator(nn.Module):
 
     def score(self, questions: list[str], captions: list[list[str]]) -> tuple[Tensor, Tensor]:
         """LongCLIP's features (B, W, P) of candidate captions and the selector's scores (B, W)."""
-        texts = [
-            selector_text(q, caption) for q, row in zip(questions, captions) for caption in row
-        ]
-        features = self.long_clip(texts).unflatten(0, (len(questions), -1))
+        texts = [[selector_text(q, text) for text in row] for q, row in zip(questions, captions)]
+        features = self.long_clip.candidate_features(texts)
         return features, self.selector(features).float().softmax(dim=-1)
 
     def decode(self, ids: list[int]) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +15,7 @@ MLP_RATIO = 4
 # The first rows of the position table are those of the CLIP that LongCLIP started from; the others
 # are kept apart in the file, as ``positional_embedding_res``.
 KEPT_POSITIONS = 20
+SAMPLES_PER_ROW = 8  # whose candidates are read side by side; attention grows with their square
 
 
 def build_text_tower(
@@ -71,6 +75,83 @@ class LongClipText(nn.Module):
         x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length])
         ends = tower.ln_final(x)[torch.arange(len(ids), device=ids.device), ids.argmax(dim=-1)]
         return ends @ tower.text_projection
+
+    def candidate_features(self, texts: Sequence[Sequence[str]]) -> Tensor:
+        """Features (B, W, embed_dim) of W texts of each sample, which begin alike.
+
+        What the texts of a sample have in common is read once, and all stand one behind the other
+        in a single row, each seeing only its own: torch's MultiheadAttention copies its weights for
+        every position where there are several rows.
+        """
+        starts = range(0, len(texts), SAMPLES_PER_ROW)
+        return torch.cat([self._read_row(texts[i : i + SAMPLES_PER_ROW]) for i in starts])
+
+    def pack(self, texts: Sequence[Sequence[str]]) -> PackedTexts:
+        """Texts as candidate_features reads them."""
+        return pack([[self._cut(ids) for ids in self.tokenize(row).tolist()] for row in texts])
+
+    def _read_row(self, texts: Sequence[Sequence[str]]) -> Tensor:
+        tower, device = self.tower, self.tower.positional_embedding.device
+        packed = self.pack(texts)
+        ids, positions, sample, text = send(
+            [packed.ids, packed.positions, packed.samples, packed.texts], device
+        )
+        place = torch.arange(len(ids), device=device)
+        sees = (sample == sample[:, None]) & ((text < 0) | (text == text[:, None]))
+        mask = torch.zeros(sees.shape, device=device, dtype=tower.text_projection.dtype)
+        mask = mask.masked_fill(~sees | (place > place[:, None]), -torch.inf)
+        x = (tower.token_embedding(ids) + tower.positional_embedding[positions])[None]
+        x = tower.ln_final(tower.transformer(x, attn_mask=mask))[0]
+        return x[send(packed.ends, device)] @ tower.text_projection
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        """Ids up to the end of the text, which has the highest id there is."""
+        return ids[: ids.index(max(ids)) + 1]
+
+
+@dataclass(frozen=True)
+class PackedTexts:
+    """Texts of several samples in one row of L ids: of each sample what its texts begin with alike,
+    and then the rest of each.
+
+    Attributes:
+        ids: L token ids.
+        positions: L places in the text that an id belongs to.
+        samples: L numbers of samples.
+        texts: L numbers of texts; -1 for what all texts of the sample begin with.
+        ends: of B samples, the places in the row of the last ids of their W texts.
+    """
+
+    ids: list[int]
+    positions: list[int]
+    samples: list[int]
+    texts: list[int]
+    ends: list[list[int]]
+
+
+def pack(rows: Sequence[Sequence[list[int]]]) -> PackedTexts:
+    """Packs the ids of B samples' texts."""
+    packed = PackedTexts([], [], [], [], [])
+    for sample, texts in enumerate(rows):
+        shared = _shared_length(texts)
+        pieces = [(-1, texts[0][:shared]), *((w, ids[shared:]) for w, ids in enumerate(texts))]
+        packed.ends.append([])
+        for text, ids in pieces:
+            start = 0 if text < 0 else shared
+            packed.ids.extend(ids)
+            packed.positions.extend(range(start, start + len(ids)))
+            packed.samples.extend([sample] * len(ids))
+            packed.texts.extend([text] * len(ids))
+            if text >= 0:
+                packed.ends[-1].append(len(packed.ids) - 1)
+    return packed
+
+
+def _shared_length(texts: Sequence[list[int]]) -> int:
+    """How many ids all texts begin with; each keeps one of its own at least."""
+    longest = min(len(ids) for ids in texts) - 1
+    alike = (len({ids[place] for ids in texts}) == 1 for place in range(longest))
+    return next((place for place, same in enumerate(alike) if not same), longest)
 
 
 def merge_positions(positional_embedding: Tensor, residual: Tensor) -> Tensor:
