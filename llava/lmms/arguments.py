@@ -1,0 +1,65 @@
+"""What stands behind lmms-eval's ``--model_args``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import get_args, get_type_hints
+
+from llava.errors import UserError
+from llava.eval.arguments import AskArguments
+from llava.model.builder import flag
+
+MODEL = "pretrained"  # what lmms-eval's models call the model's path
+_WORDS = {bool: "true or false", int: "a whole number"}
+
+
+@dataclass
+class LmmsArguments(AskArguments):
+    """Model arguments: the flags of every command, without their dashes; model_path is called
+    ``pretrained``, and batch_size comes from ``--batch_size``."""
+
+    max_new_tokens: int = flag("Longest answer in tokens, where a task does not say.", 1024)
+
+
+def read_arguments(given: Mapping[str, object]) -> LmmsArguments:
+    """Model arguments as lmms-eval gives them: texts, or what it took them for.
+
+    Raises:
+        UserError: there is no such argument, it cannot have that value, or there is no model.
+    """
+    kinds = get_type_hints(LmmsArguments)
+    names = {MODEL if name == "model_path" else name: name for name in kinds}
+    if unknown := [name for name in given if name not in names]:
+        raise UserError(
+            f"there is no model argument {', '.join(unknown)}; there are: {', '.join(names)}"
+        )
+    if MODEL not in given:
+        raise UserError(
+            f"say which model: --model_args {MODEL}=FOLDER, or a name on the Hugging Face hub"
+        )
+    args = LmmsArguments(
+        **{names[name]: _typed(name, value, kinds[names[name]]) for name, value in given.items()}
+    )
+    for name in ("batch_size", "max_new_tokens"):
+        if getattr(args, name) < 1:
+            raise UserError(f"{name} is {getattr(args, name)}; it must be at least 1")
+    return args
+
+
+def _typed(name: str, value: object, kind: type) -> str | int | bool:
+    """A value as its argument wants it, Optional or not.
+
+    Raises:
+        UserError: it is none.
+    """
+    kind = next(iter(get_args(kind)), kind)
+    text = str(value).strip()
+    if kind is str:
+        return text
+    if kind is bool and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if kind is int and re.fullmatch(r"-?\d+", text):
+        return int(text)
+    raise UserError(f"{name} is {value!r}; it must be {_WORDS[kind]}")

@@ -1,0 +1,148 @@
+"""The model that lmms-eval asks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
+from lmms_eval.api.model import lmms
+from lmms_eval.utils import Collator
+from loguru import logger
+from tqdm import tqdm
+
+from llava.errors import UserError
+from llava.eval.processes import Processes
+from llava.lmms.arguments import read_arguments
+from llava.lmms.requests import make_sample, not_greedy, read_ending, read_image
+from llava.model.builder import load_from_arguments
+from llava.model.sample import Answer, Sample
+
+# Questions are put in order of length among so many neighbours only: neighbours often share an
+# image, and the model remembers the images of some hundred questions.
+NEIGHBOURS = 64
+TOLD = 10  # requests of a task that cannot be answered, and are told of one by one
+
+# Prompt, generation_kwargs, and where the image is: task, split and place in it.
+RequestArguments = tuple[str, dict, Callable[[object], object], int, str, str]
+
+
+class AccmModel(lmms):
+    """LLaVA-1.5 with ACCM, as ``lmms-eval --model accm`` loads it.
+
+    A request that cannot be answered (a prompt that is too long, a broken image, several of them)
+    gets an empty text and a warning: it costs its own score, and not the run.
+
+    Args:
+        given: the model arguments; see LmmsArguments.
+
+    Raises:
+        UserError: they are wrong, or the model is not to be loaded.
+    """
+
+    is_simple = True
+
+    def __init__(self, **given: object) -> None:
+        super().__init__()
+        self._args = read_arguments(given)
+        processes = Processes(self._args.device)
+        self._rank, self._world_size = processes.rank, processes.count
+        if self._world_size > 1 and self._args.device.startswith("cuda:"):
+            raise UserError("each process takes a GPU of its own: leave out the device")
+        self._model = load_from_arguments(replace(self._args, device=processes.device))
+        self._device = self._model.tower.device
+        make_sample(self._model, self._args, "?", None, 1)  # a wrong budget shows now
+        self._not_heeded: set[str] = set()
+        self._unanswered: Counter[str] = Counter()
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return self._device
+
+    @property
+    def batch_size(self) -> int:
+        """Requests that are answered at once."""
+        return self._args.batch_size
+
+    def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
+        """Answers requests, each as it would be answered alone.
+
+        Raises:
+            UserError: a task asks for something that is no generation.
+        """
+        wanted = [request.args for request in requests]
+        for _, generation, *_ in wanted:  # a mistake shows now, and not after hours
+            read_ending(generation, self._args.max_new_tokens)
+            self._tell_not_heeded(generation)
+        order = Collator(wanted, _order, grouping=True)
+        results: list[GenerationResult] = []
+        with tqdm(total=len(wanted), desc="Answering", disable=self.rank != 0) as bar:
+            for batch in order.get_batched(n=self.batch_size):
+                results += self._answer(batch)
+                bar.update(len(batch))
+        for task, count in self._unanswered.items():
+            logger.warning(f"{task}: {count} requests could not be answered and got an empty text")
+        self._unanswered.clear()
+        return order.get_original(results)
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        """Is not to be had."""
+        raise NotImplementedError(
+            "accm writes answers; it does not tell how likely given ones are. Take a task whose "
+            "output_type is generate_until: most benchmarks of images have one"
+        )
+
+    def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
+        """Is not to be had."""
+        raise NotImplementedError(
+            "accm answers one question about one image; tasks of several rounds show other images "
+            "in each. Take a task whose output_type is generate_until"
+        )
+
+    def _answer(self, batch: list[RequestArguments]) -> list[GenerationResult]:
+        samples: dict[int, Sample] = {}
+        for place, request in enumerate(batch):
+            try:
+                samples[place] = self._sample(*request)
+            except UserError as error:
+                self._give_up(*request[-3:], error)
+        answers = dict(zip(samples, self._model.answer(list(samples.values()))))
+        return [self._result(answers.get(place), request[1]) for place, request in enumerate(batch)]
+
+    def _sample(
+        self,
+        context: str,
+        generation: dict,
+        doc_to_visual: Callable[[object], object],
+        doc_id: int,
+        task: str,
+        split: str,
+    ) -> Sample:
+        image = read_image(lambda: doc_to_visual(self.task_dict[task][split][doc_id]))
+        limit = read_ending(generation, self._args.max_new_tokens).max_new_tokens
+        return make_sample(self._model, self._args, context, image, limit)
+
+    def _result(self, answer: Answer | None, generation: dict) -> GenerationResult:
+        if answer is None:
+            return GenerationResult("")
+        text = read_ending(generation, self._args.max_new_tokens).cut(answer.text)
+        return GenerationResult(text, TokenCounts(answer.input_length, len(answer.out_ids)))
+
+    def _give_up(self, doc_id: int, task: str, split: str, error: UserError) -> None:
+        self._unanswered[task] += 1
+        if self._unanswered[task] <= TOLD:
+            logger.warning(f"{task}, {split} {doc_id} gets an empty text: {error}")
+
+    def _tell_not_heeded(self, generation: dict) -> None:
+        """Says once of each setting that the answers are the likeliest ones all the same."""
+        for setting in set(not_greedy(generation)) - self._not_heeded:
+            self._not_heeded.add(setting)
+            logger.warning(f"accm takes the likeliest token each time: {setting} is not heeded")
+
+
+def _order(request: RequestArguments) -> tuple[str, str, int, int]:
+    context, _, _, doc_id, task, split = request
+    return task, split, doc_id // NEIGHBOURS, -len(context)

@@ -1,0 +1,164 @@
+"""From a request of lmms-eval to a sample of the pipeline, and back to a text."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from PIL import Image
+
+from llava.constants import DEFAULT_IMAGE_TOKEN
+from llava.errors import UserError
+from llava.lmms.arguments import LmmsArguments
+from llava.mm_utils import check_size
+from llava.model.llava_arch import LlavaAccm
+from llava.model.prompt import prompt_ids
+from llava.model.sample import Sample
+
+# What lmms-eval lets an answer end at where a task says nothing: it stands between examples of a
+# prompt, and would cut answers of several paragraphs. LLaVA's own plug-in does not heed it either.
+EXAMPLE_SEPARATOR = "\n\n"
+
+# Settings of a generation that is not greedy, and what they are in one that is.
+_GREEDY = {
+    "temperature": (None, 0),
+    "do_sample": (None, False),
+    "num_beams": (None, 1),
+    "num_return_sequences": (None, 1),
+    "repetition_penalty": (None, 1),
+}
+
+# What Pillow raises of a file that is damaged or none. Anything else is a mistake in the task, and
+# ends the run: it would meet all the questions.
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+_BROKEN += (Image.DecompressionBombError,)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Where an answer ends.
+
+    Attributes:
+        until: texts; it ends before the first of them.
+        max_new_tokens: its limit.
+    """
+
+    until: tuple[str, ...]
+    max_new_tokens: int
+
+    def cut(self, text: str) -> str:
+        """An answer's text up to its end."""
+        for stop in self.until:
+            text = text.split(stop, 1)[0]
+        return text.strip()
+
+
+def read_ending(generation: Mapping[str, object], limit: int) -> Ending:
+    """Where answers end, by a task's generation_kwargs.
+
+    Args:
+        generation: until (a text, or several) and max_new_tokens are read.
+        limit: max_new_tokens where they say nothing.
+
+    Raises:
+        UserError: they say something else.
+    """
+    until = generation.get("until") or []
+    until = [until] if isinstance(until, str) else until
+    if not isinstance(until, (list, tuple)) or not all(isinstance(stop, str) for stop in until):
+        raise UserError(f"until is {until!r} in a task's generation_kwargs: give texts")
+    wanted = generation.get("max_new_tokens")
+    wanted = limit if wanted is None else wanted
+    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
+        raise UserError(
+            f"max_new_tokens is {wanted!r} in a task's generation_kwargs; it must be a whole "
+            "number of at least 1"
+        )
+    return Ending(tuple(stop for stop in until if stop not in ("", EXAMPLE_SEPARATOR)), wanted)
+
+
+def not_greedy(generation: Mapping[str, object]) -> list[str]:
+    """Settings in a task's generation_kwargs that this pipeline, which is greedy, does not heed."""
+    return [
+        f"{name}={generation[name]}"
+        for name, greedy in _GREEDY.items()
+        if generation.get(name) not in greedy
+    ]
+
+
+def question_of(context: str) -> str:
+    """The question of a prompt. The image stands before it in any case, so marks for its place are
+    taken out; nothing blank stands first, as the method reads the first line."""
+    return context.replace(DEFAULT_IMAGE_TOKEN, "").lstrip()
+
+
+def read_image(read: Callable[[], object]) -> Image.Image | None:
+    """The image of a request.
+
+    Args:
+        read: gives what the task shows: an image or a list of them.
+
+    Returns:
+        RGB; None where there is none.
+
+    Raises:
+        UserError: several, no image but a video or sound, or one that cannot be read.
+    """
+    try:
+        image = _only_image(read())
+        if image is None:
+            return None
+        check_size(image)
+        return image.convert("RGB")
+    except _BROKEN as error:
+        raise UserError(f"the image cannot be read ({error})") from error
+
+
+def _only_image(shown: object) -> Image.Image | None:
+    shown = shown if isinstance(shown, (list, tuple)) else [shown]
+    shown = [each for each in shown if each is not None]
+    if len(shown) > 1:
+        raise UserError(f"there are {len(shown)} images: this pipeline reads one with a question")
+    if shown and not isinstance(shown[0], Image.Image):
+        kind = type(shown[0]).__name__
+        raise UserError(f"there is a {kind}, not an image: this pipeline reads no video or sound")
+    return shown[0] if shown else None
+
+
+def make_sample(
+    model: LlavaAccm,
+    args: LmmsArguments,
+    context: str,
+    image: Image.Image | None,
+    max_new_tokens: int,
+) -> Sample:
+    """A sample that can be answered. Where there is no image, the LLM reads the prompt alone.
+
+    Args:
+        model: answers it.
+        args: the model arguments.
+        context: the prompt.
+        image: RGB or none.
+        max_new_tokens: limit of the answer; less where the LLM has no room for so many, as tasks
+            ask for more than it reads altogether.
+
+    Raises:
+        UserError: it cannot be answered.
+    """
+    sample = Sample(
+        Image.new("RGB", (1, 1)) if image is None else image,
+        question_of(context),
+        visual_token_num=args.visual_token_num,
+        text_token_num=args.text_token_num,
+        seed=args.seed,
+        no_image=args.no_image or image is None,
+    )
+    language_model = model.language_model
+    length = len(prompt_ids(sample.question, language_model.tokenizer)) - 1
+    length += model.budget(sample).visual_token_num
+    room = language_model.context_length - length
+    sample = replace(sample, max_new_tokens=max(1, min(max_new_tokens, room)))
+    model.check(sample)
+    return sample
