@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import close_session
 
 from llava.mini import make_model
 from llava.mm_utils import load_image
@@ -21,6 +23,17 @@ from llava.model.sample import Sample
 ROOT = Path(__file__).parents[1]
 BUNDLED = ROOT / "tests" / "data" / "golden"
 SHARED = ROOT.parent / "shared"
+
+
+def _load(name: str):
+    """A module beside this one: the tests are no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+standin = _load("standin")
 
 
 @dataclass(frozen=True)
@@ -130,3 +143,14 @@ def untrained(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("untrained") / "model"
     assert make_model.main(["--out", str(folder)]) == 0
     return folder
+
+
+@pytest.fixture
+def web(monkeypatch):
+    """A web server on loopback, see tests/standin.py, which no setting of this machine hides."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    close_session()
+    server = standin.Web()
+    yield server
+    server.close()

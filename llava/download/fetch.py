@@ -1,0 +1,104 @@
+"""One file from the network: gone on with, compared with what is known of it, whole or not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from llava.download.stream import Address, append, read_size
+from llava.download.trouble import told
+from llava.errors import UserError
+
+PARTIAL = ".partial"
+_CHUNK = 2**22
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file of the network and what is known of its contents.
+
+    Attributes:
+        address: where it is.
+        size: bytes; None where that is not known.
+        sha256: of its contents, in hex; None where that is not known.
+        git_sha1: git's name of its contents, in hex; None where that is not known.
+    """
+
+    address: Address
+    size: int | None = None
+    sha256: str | None = None
+    git_sha1: str | None = None
+
+
+def is_whole(path: Path, remote: Remote) -> bool:
+    """Whether a file has the size and the contents that are known of it."""
+    if not path.is_file() or remote.size not in (None, path.stat().st_size):
+        return False
+    if remote.sha256 is not None:
+        return _digest(path, hashlib.sha256()) == remote.sha256
+    if remote.git_sha1 is not None:
+        # What git calls a file's contents, not a matter of safety.
+        start = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+        return _digest(path, start) == remote.git_sha1
+    return True
+
+
+def fetch(remote: Remote, path: Path) -> bool:
+    """Fetches a file, unless it is there and right.
+
+    What a run that was stopped has left (``.partial``) is gone on with. A file of the right name
+    with other contents is replaced.
+
+    Args:
+        remote: the file.
+        path: where it goes; folders are made.
+
+    Returns:
+        Whether anything was fetched.
+
+    Raises:
+        UserError: it cannot be fetched or written, or comes with other contents than it should.
+    """
+    with told(path.name, path.parent):
+        if remote.size is None and remote.sha256 is None:
+            if path.is_file():
+                remote = Remote(remote.address, read_size(remote.address))
+        if is_whole(path, remote):
+            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + PARTIAL)
+        for is_last in (False, True):  # the first may have begun with another edition's half
+            went_on = partial.is_file()
+            append(remote.address, partial, remote.size)
+            if is_whole(partial, remote):
+                os.replace(partial, path)
+                return True
+            partial.unlink()
+            if is_last or not went_on:
+                break
+    raise UserError(
+        f"{path.name} came with other contents than {remote.address.url} says: fetch it again; if "
+        "that comes to the same, it was changed on the way"
+    )
+
+
+def _digest(path: Path, digest: hashlib._Hash) -> str:
+    with (
+        path.open("rb") as file,
+        tqdm(
+            total=path.stat().st_size,
+            desc=f"checking {path.name.removesuffix(PARTIAL)}",
+            unit="B",
+            unit_scale=True,
+            delay=1,
+            leave=False,
+        ) as bar,
+    ):
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            bar.update(len(chunk))
+    return digest.hexdigest()

@@ -1,0 +1,75 @@
+"""What can go wrong between the network and the disk, as one message each."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from llava.errors import UserError
+
+AGAIN = "the same command goes on where it stopped"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Refused(Exception):
+    """A server's answer that another try would not change."""
+
+
+@contextmanager
+def told(what: str, folder: Path) -> Iterator[None]:
+    """Turns every failure of network and disk inside into a UserError.
+
+    Args:
+        what: is being fetched, for the message.
+        folder: where it goes.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise UserError(
+                f"no room left in {folder} ({free_gigabytes(folder):.2f} GB free) while fetching "
+                f"{what}: make room there; {AGAIN}"
+            ) from error
+        raise UserError(
+            f"cannot write {what} to {folder} ({error.strerror or error}): mend that; {AGAIN}"
+        ) from error
+    # httpx's errors, whatever it is called, and the hub's: they have no base class of their own.
+    except Exception as error:
+        raise UserError(f"{what} could not be fetched ({reason(error)}); {AGAIN}") from error
+
+
+def reason(error: Exception) -> str:
+    """What an error says, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2]) or type(error).__name__
+
+
+def need_room(what: str, folder: Path, size: int) -> None:
+    """Refuses to begin with what cannot be finished.
+
+    Args:
+        what: is to be fetched.
+        folder: where to; it need not be there yet.
+        size: bytes that are still to come.
+
+    Raises:
+        UserError: the disk has less.
+    """
+    free = free_gigabytes(folder)
+    if size / 1e9 > free:
+        raise UserError(
+            f"{what} takes {size / 1e9:.2f} GB more and {folder} has {free:.2f} GB left: make room "
+            "there, or name another folder"
+        )
+
+
+def free_gigabytes(folder: Path) -> float:
+    """What the disk of a folder, or of the nearest one above that is there, has left."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free / 1e9

@@ -1,0 +1,106 @@
+"""Single files: cut lines, halves of earlier runs, wrong contents, full disks, bad servers."""
+
+import hashlib
+
+import pytest
+
+from llava.download.fetch import Remote, fetch
+from llava.download.stream import Address
+from llava.errors import UserError
+
+CONTENT = bytes(range(256)) * 8192  # 2 MiB
+
+
+@pytest.fixture
+def remote(web):
+    web.files["/big"] = CONTENT
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    return Remote(Address(f"{web.url}/big", wait=0.01), len(CONTENT), sha256=digest)
+
+
+def test_a_file_comes_whole_and_is_not_fetched_twice(web, remote, tmp_path):
+    path = tmp_path / "new" / "folder" / "big"
+    assert fetch(remote, path) and path.read_bytes() == CONTENT
+    assert not fetch(remote, path)
+    assert web.fetched("/big") == [None]
+    assert [file.name for file in path.parent.iterdir()] == ["big"]
+
+
+def test_a_cut_line_is_taken_up_again(web, remote, tmp_path):
+    web.cuts["/big"] = 2**20 + 5
+    assert fetch(remote, tmp_path / "big") and (tmp_path / "big").read_bytes() == CONTENT
+    assert len(web.fetched("/big")) == 2
+    start = int(web.fetched("/big")[1].removeprefix("bytes=").rstrip("-"))
+    assert 0 < start <= 2**20 + 5
+
+
+def test_half_a_file_of_an_earlier_run_is_gone_on_with(web, remote, tmp_path):
+    (tmp_path / "big.partial").write_bytes(CONTENT[:1_500_000])
+    assert fetch(remote, tmp_path / "big") and (tmp_path / "big").read_bytes() == CONTENT
+    assert web.fetched("/big") == ["bytes=1500000-"]
+
+
+def test_a_server_without_ranges_sends_all_of_it_again(web, remote, tmp_path):
+    web.ranges = False
+    (tmp_path / "big.partial").write_bytes(CONTENT[:1_500_000])
+    assert fetch(remote, tmp_path / "big") and (tmp_path / "big").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("half", [b"another edition", CONTENT + b"longer", CONTENT[1:] + b"!"])
+def test_half_of_something_else_is_thrown_away(web, remote, tmp_path, half):
+    (tmp_path / "big.partial").write_bytes(half)
+    assert fetch(remote, tmp_path / "big") and (tmp_path / "big").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("wrong", [b"", CONTENT[:-1], b"!" + CONTENT[1:]])
+def test_a_wrong_file_of_the_right_name_is_replaced(web, remote, tmp_path, wrong):
+    (tmp_path / "big").write_bytes(wrong)
+    assert fetch(remote, tmp_path / "big") and (tmp_path / "big").read_bytes() == CONTENT
+
+
+def test_a_partial_file_of_which_only_the_server_knows_the_size(web, remote, tmp_path):
+    (tmp_path / "big").write_bytes(CONTENT[:1000])
+    assert fetch(Remote(remote.address), tmp_path / "big")
+    assert (tmp_path / "big").read_bytes() == CONTENT
+    assert not fetch(Remote(remote.address), tmp_path / "big")
+
+
+def test_other_contents_than_announced_are_not_taken(web, remote, tmp_path):
+    web.files["/big"] = CONTENT[::-1]
+    with pytest.raises(UserError, match="other contents"):
+        fetch(remote, tmp_path / "big")
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_that_pass_are_waited_for(web, remote, tmp_path):
+    web.answers["/big"] = [503, 429, 500]
+    assert fetch(remote, tmp_path / "big") and (tmp_path / "big").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    "answers, says",
+    [
+        ([404], "not there any more"),
+        ([403], "a login or a permission"),
+        ([503] * 9, "answered 503"),
+    ],
+)
+def test_errors_that_do_not_pass_are_one_message(web, remote, tmp_path, answers, says):
+    web.answers["/big"] = list(answers)
+    with pytest.raises(UserError, match=says) as caught:
+        fetch(remote, tmp_path / "big")
+    assert "goes on where it stopped" in str(caught.value)
+    assert len(web.fetched("/big")) <= 4
+
+
+def test_nobody_there(tmp_path):
+    with pytest.raises(UserError, match="could not be fetched"):
+        fetch(Remote(Address("http://127.0.0.1:9/x", wait=0.01)), tmp_path / "x")
+
+
+def test_a_full_disk_is_one_message_and_the_same_call_goes_on(web, remote, tmp_path):
+    (tmp_path / "big.partial").symlink_to("/dev/full")  # every write says that the disk is full
+    with pytest.raises(UserError, match="no room left in .* make room there; the same command"):
+        fetch(remote, tmp_path / "big")
+    (tmp_path / "big.partial").unlink()
+    assert fetch(remote, tmp_path / "big") and (tmp_path / "big").read_bytes() == CONTENT
