@@ -11,11 +11,10 @@ from typing import Optional
 from llava.checkpoints.convert import convert
 from llava.checkpoints.download import download, plan
 from llava.checkpoints.verify import verify
+from llava.download.trouble import free_gigabytes
 from llava.errors import UserError
-from llava.eval.command import SOME_FAILED, USER_MISTAKE, run_command
+from llava.eval.command import SOME_FAILED, run_words_command
 from llava.model.builder import ModelArguments, flag
-
-PROGRAM = "llava.checkpoints"
 
 
 @dataclass
@@ -23,6 +22,7 @@ class DownloadArguments:
     """Flags of download; the names come before them."""
 
     checkpoints_root: str = flag("Folder where checkpoints go.", "checkpoints")
+    dry_run: bool = flag("Say what would be fetched, and fetch nothing.", False)
 
 
 @dataclass
@@ -41,8 +41,11 @@ def _download(names: Sequence[str], args: DownloadArguments) -> int:
             f"{one.repository} -> {root / one.target}: about {one.gigabytes:g} GB, "
             f"licence: {one.licence}"
         )
-    for one in wanted:
-        print(f"there: {download(one, root)}", flush=True)
+    total = sum(one.gigabytes for one in wanted)
+    print(f"about {total:.1f} GB in all, {free_gigabytes(root):.1f} GB free", flush=True)
+    for one in [] if args.dry_run else wanted:
+        files = download(one, root)
+        print(f"there: {one.repository}, {len(files)} files as on the hub", flush=True)
     return 0
 
 
@@ -73,20 +76,7 @@ _COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] not in _COMMANDS:
-        print(f"error: say what to do, one of: {', '.join(_COMMANDS)}", file=sys.stderr)
-        return USER_MISTAKE
-    arguments, work = _COMMANDS[words[0]]
-    rest = words[1:]
-    first_flag = next((i for i, word in enumerate(rest) if word.startswith("-")), len(rest))
-    return run_command(
-        arguments,
-        lambda args: work(rest[:first_flag], args),
-        f"{PROGRAM} {words[0]}",
-        __doc__,
-        rest[first_flag:],
-    )
+    return run_words_command(_COMMANDS, "llava.checkpoints", __doc__, argv)
 
 
 if __name__ == "__main__":

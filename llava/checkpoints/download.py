@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-
 from llava.checkpoints.known import ALL, PUBLISHED, Published
+from llava.download.hub import Repository, fetch_files
 from llava.errors import UserError
 
 
@@ -28,37 +26,26 @@ def plan(names: Sequence[str]) -> list[Published]:
     return [PUBLISHED[name] for name in dict.fromkeys(wanted)]
 
 
-def download(checkpoint: Published, root: Path) -> Path:
-    """Fetches a checkpoint; what is there is not fetched again, half a file is gone on with.
+def download(checkpoint: Published, root: Path, endpoint: str | None = None) -> list[Path]:
+    """Fetches a checkpoint; half a file is gone on with.
+
+    What is there is compared with the size and the hash that the hub states, and fetched again
+    where it differs.
 
     Args:
         checkpoint: of PUBLISHED.
         root: the checkpoints root.
+        endpoint: another hub; None takes the library's, which HF_ENDPOINT names.
 
     Returns:
-        Where it lies.
+        Its files.
 
     Raises:
         UserError: it cannot be fetched, or there is no room for it.
     """
-    target = root / checkpoint.target
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(target).free / 1e9
-        if free < checkpoint.gigabytes and not any(target.iterdir()):
-            raise UserError(
-                f"{checkpoint.repository} takes {checkpoint.gigabytes:.1f} GB and {target} has "
-                f"{free:.1f} GB left: make room, or name another folder with --checkpoints-root"
-            )
-        snapshot_download(
-            checkpoint.repository, local_dir=target, allow_patterns=list(checkpoint.files)
-        )
-    except UserError:
-        raise
-    except Exception as error:  # every failure of the hub, the way there, or the disk ends here
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise UserError(
-            f"{checkpoint.repository} could not be fetched ({reason}); the same command goes on "
-            "where it stopped"
-        ) from error
-    return target
+    return fetch_files(
+        Repository(checkpoint.repository, "model", endpoint),
+        checkpoint.files,
+        root / checkpoint.target,
+        checkpoint.flat,
+    )

@@ -11,10 +11,12 @@ class Published:
 
     Attributes:
         repository: its name there.
-        files: which of its files are wanted, as patterns.
+        files: which of its files are wanted, as patterns; each must match. Of several with "|"
+            between them the first that matches counts.
         target: folder under the checkpoints root.
-        gigabytes: about so much is fetched.
+        gigabytes: about so much is fetched; from memory, the hub says it exactly.
         licence: as its publisher states it.
+        flat: whether the files lose the folders that they have on the hub.
     """
 
     repository: str
@@ -22,9 +24,10 @@ class Published:
     target: str
     gigabytes: float
     licence: str
+    flat: bool = False
 
 
-_LLAVA_FILES = ("*.json", "tokenizer.model", "pytorch_model*.bin", "*.safetensors")
+_LLAVA_FILES = ("*.json", "tokenizer.model", "*.safetensors|pytorch_model*.bin")
 _LLAVA_LICENCE = "Llama 2 Community License"
 
 PUBLISHED = {
@@ -36,16 +39,21 @@ PUBLISHED = {
     ),
     "clip": Published(
         "openai/clip-vit-large-patch14-336",
-        ("*.json", "*.txt", "pytorch_model.bin", "*.safetensors"),
+        ("*.json", "merges.txt", "*.safetensors|pytorch_model.bin"),
         "clip-vit-large-patch14-336",
         1.7,
         "not stated; CLIP's code is MIT",
     ),
     "gpt2": Published(
-        "openai-community/gpt2", ("config.json", "vocab.json", "merges.txt"), "gpt2", 0.001, "MIT"
+        "openai-community/gpt2", ("config.json", "vocab.json", "merges.txt"), "gpt2", 0.002, "MIT"
     ),
     "longclip": Published(
-        "BeichenZhang/LongCLIP-L", ("longclip-L.pt",), ".", 1.7, "see its page on the hub"
+        "BeichenZhang/LongCLIP-L",
+        ("*longclip-L.pt",),
+        ".",
+        1.7,
+        "see its page on the hub",
+        flat=True,
     ),
     "accm": Published(
         "fumingyu064/ACCM",
@@ -53,6 +61,7 @@ PUBLISHED = {
         "accm",
         0.7,
         "see its page on the hub",
+        flat=True,
     ),
 }
 # What the method needs on the 7B model.

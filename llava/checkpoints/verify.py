@@ -65,17 +65,30 @@ class Verdict:
         return f"ok   {self.part}: {self.path} ({self.details})"
 
 
+@dataclass
+class _Seen:
+    """What is known so far.
+
+    Attributes:
+        places: where the parts lie that were found.
+        long_clip_width: of LongCLIP's features; None until it was looked at.
+    """
+
+    places: dict[str, Path]
+    long_clip_width: int | None = None
+
+
 def verify(args: ModelArguments) -> Iterator[Verdict]:
     """Looks at the parts that the flags name, one after the other; a bad one hides no other."""
-    found: dict[str, Path] = {}
+    seen = _Seen({})
     for part, find in _finders(args).items():
         try:
-            found[part] = find()
+            seen.places[part] = find()
         except UserError as error:
             yield Verdict(part, None, str(error))
-    for part, path in found.items():
+    for part, path in seen.places.items():
         try:
-            yield Verdict(part, path, None, _CHECKS[part](path, found))
+            yield Verdict(part, path, None, _CHECKS[part](path, seen))
         except UserError as error:
             yield Verdict(part, path, str(error))
 
@@ -105,7 +118,7 @@ def _details(path: Path, tensors: dict[str, Tensor]) -> str:
     return f"{size / 1e6:,.1f} MB, {len(tensors)} tensors, {', '.join(dtypes)}"
 
 
-def _check_model(path: Path, found: dict[str, Path]) -> str:
+def _check_model(path: Path, seen: _Seen) -> str:
     config = read_llava_config(read_json(path / "config.json"), str(path))
     tensors = _shapes(path)
     parts = split_llava(tensors, str(path))
@@ -118,7 +131,7 @@ def _check_model(path: Path, found: dict[str, Path]) -> str:
     return _details(path, tensors)
 
 
-def _check_vision_tower(path: Path, found: dict[str, Path]) -> str:
+def _check_vision_tower(path: Path, seen: _Seen) -> str:
     tensors = _shapes(path)
     clip = build_clip(read_json(path / "config.json"), tensors, str(path), _META)
     check_vocabulary(ClipTokenizer(path), clip.config.text_config.vocab_size, path)
@@ -126,44 +139,40 @@ def _check_vision_tower(path: Path, found: dict[str, Path]) -> str:
     return _details(path, tensors)
 
 
-def _check_gpt2(path: Path, found: dict[str, Path]) -> str:
+def _check_gpt2(path: Path, seen: _Seen) -> str:
     rows = read_json(path / "config.json").get("vocab_size", 50257)
     tokenizer = read_bpe(GPT2Tokenizer, path)
     check_vocabulary(tokenizer, rows, path)
     return f"config and {len(tokenizer)} tokens"
 
 
-def _check_caption_model(path: Path, found: dict[str, Path]) -> str:
-    if "gpt2" not in found or "vision_tower" not in found:
+def _check_caption_model(path: Path, seen: _Seen) -> str:
+    if not {"gpt2", "vision_tower"} <= seen.places.keys():
         raise UserError(
             "it cannot be looked at without GPT-2's config and CLIP's: mend those first"
         )
     tensors = _shapes(path)
-    config = read_json(found["gpt2"] / "config.json")
-    width = read_json(found["vision_tower"] / "config.json").get("projection_dim", 512)
+    config = read_json(seen.places["gpt2"] / "config.json")
+    width = read_json(seen.places["vision_tower"] / "config.json").get("projection_dim", 512)
     build_caption_model(config, width, tensors, str(path), _META)
     return _details(path, tensors)
 
 
-def _check_longclip(path: Path, found: dict[str, Path]) -> str:
+def _check_longclip(path: Path, seen: _Seen) -> str:
     tensors = _shapes(path)
-    build_long_clip(tensors, str(path), _META)
+    seen.long_clip_width = build_long_clip(tensors, str(path), _META).text_projection.shape[1]
     return _details(path, tensors)
 
 
-def _check_selector(path: Path, found: dict[str, Path]) -> str:
-    if "longclip" not in found:
-        raise UserError("it cannot be looked at without LongCLIP: mend that first")
-    try:
-        long_clip = build_long_clip(_shapes(found["longclip"]), str(found["longclip"]), _META)
-    except UserError as error:
-        raise UserError("it cannot be looked at without a whole LongCLIP: mend that") from error
+def _check_selector(path: Path, seen: _Seen) -> str:
+    if seen.long_clip_width is None:
+        raise UserError("it cannot be looked at without a whole LongCLIP: mend that first")
     tensors = _shapes(path)
-    build_selector(long_clip.text_projection.shape[1], tensors, str(path), _META)
+    build_selector(seen.long_clip_width, tensors, str(path), _META)
     return _details(path, tensors)
 
 
-_CHECKS: dict[str, Callable[[Path, dict[str, Path]], str]] = {
+_CHECKS: dict[str, Callable[[Path, _Seen], str]] = {
     "model": _check_model,
     "vision_tower": _check_vision_tower,
     "gpt2": _check_gpt2,

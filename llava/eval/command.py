@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -88,3 +88,33 @@ def run_benchmark_command(
     program = f"{program} {name if name in benchmarks else 'BENCHMARK'}"
     flags = words[1:] if name in benchmarks else words
     return run_command(arguments, lambda args: work(name, args), program, description, flags)
+
+
+def run_words_command(
+    commands: Mapping[str, tuple[type[Arguments], Callable[[Sequence[str], Arguments], int]]],
+    program: str,
+    description: str,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """run_command for several commands under one name: which, then words, then flags.
+
+    Args:
+        commands: by their first word: flags, and the work, which gets the other words and them.
+        program: name of the command in its help.
+        description: first line of the help.
+        argv: the command line; None takes the process's.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] not in commands:
+        print(f"error: say what to do, one of: {', '.join(commands)}", file=sys.stderr)
+        return USER_MISTAKE
+    arguments, work = commands[words[0]]
+    rest = words[1:]
+    first_flag = next((i for i, word in enumerate(rest) if word.startswith("-")), len(rest))
+    return run_command(
+        arguments,
+        lambda args: work(rest[:first_flag], args),
+        f"{program} {words[0]}",
+        description,
+        rest[first_flag:],
+    )
