@@ -29,10 +29,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="N",
         help=f"Questions to show of each two runs that disagree. Default: {DISAGREEMENTS}.",
     )
+    parser.add_argument(
+        "--references",
+        type=Path,
+        metavar="FILE",
+        help="JSON with numbers of others to set beside these, as scripts/published.json.",
+    )
     args = parser.parse_args(argv)
 
     def work() -> int:
-        print(write_report(args.runs, args.output, args.disagreements))
+        print(write_report(args.runs, args.output, args.disagreements, references=args.references))
         print("\n".join(str(args.output / f"report.{kind}") for kind in ("md", "csv", "html")))
         return 0
 

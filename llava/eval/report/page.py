@@ -10,6 +10,7 @@ from llava.eval.report.case import case_card
 from llava.eval.report.comparison import Comparison, Row
 from llava.eval.report.disagreements import GAP, Disagreement
 from llava.eval.report.plot import LARGE, SMALL, accuracy_chart, mark, method_styles
+from llava.eval.report.references import Compared, html_section
 from llava.eval.report.runs import ACCM, BENCHMARKS, FLOOR, FULL, UNBOUNDED, Run
 from llava.eval.report.statistics import Sampled
 from llava.eval.report.style import STYLE
@@ -33,6 +34,7 @@ def render_page(
     disagreements: Sequence[Disagreement],
     left_out: Sequence[str],
     runs: Sequence[Run],
+    references: Sequence[Compared] = (),
 ) -> str:
     """The whole page.
 
@@ -41,12 +43,14 @@ def render_page(
         disagreements: of find_disagreements.
         left_out: notes on what the disagreements lack.
         runs: the result files.
+        references: numbers of others, to be shown beside these.
     """
     styles = method_styles(comparison.rows)
     body = [
         _header(comparison, runs),
         _charts(comparison, styles),
         _table(comparison, styles),
+        html_section(references),
         _disagreements(disagreements, left_out),
         _files(runs),
     ]

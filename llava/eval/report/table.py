@@ -8,6 +8,8 @@ import math
 from collections.abc import Sequence
 
 from llava.eval.report.comparison import Comparison, Row
+from llava.eval.report.references import HEADINGS as REFERENCE_HEADINGS
+from llava.eval.report.references import TITLE, Compared, explanation
 from llava.eval.report.statistics import DRAWS, Sampled
 
 HEADINGS = (
@@ -85,6 +87,16 @@ def markdown_table(comparison: Comparison) -> str:
 def markdown_report(comparison: Comparison) -> str:
     """The table under a heading, with what its columns mean."""
     return f"# Evaluation report\n\n{markdown_table(comparison)}\n{EXPLANATION}\n"
+
+
+def reference_table(compared: Sequence[Compared]) -> str:
+    """The references under a heading of their own; empty where there are none."""
+    if not compared:
+        return ""
+    aligned = ["---"] * 5 + ["---:"] * 2 + ["---"]
+    rows = [one.cells() for one in compared]
+    lines = [_markdown_line(line) for line in (REFERENCE_HEADINGS, aligned, *rows)]
+    return f"\n## {TITLE}\n\n" + "\n".join(lines) + f"\n\n{explanation(compared)}\n"
 
 
 def _markdown_line(texts: Sequence[str]) -> str:

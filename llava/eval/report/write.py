@@ -9,8 +9,14 @@ from llava.errors import UserError
 from llava.eval.report.comparison import compare
 from llava.eval.report.disagreements import ReadQuestions, find_disagreements, read_benchmark
 from llava.eval.report.page import render_page
+from llava.eval.report.references import read_references, set_beside
 from llava.eval.report.runs import read_runs
-from llava.eval.report.table import csv_table, markdown_report, markdown_table
+from llava.eval.report.table import (
+    csv_table,
+    markdown_report,
+    markdown_table,
+    reference_table,
+)
 from llava.files import write_text
 
 DISAGREEMENTS = 12  # shown of each two runs, unless a command says otherwise
@@ -21,6 +27,7 @@ def write_report(
     folder: Path,
     limit: int,
     read_questions: ReadQuestions = read_benchmark,
+    references: Path | None = None,
 ) -> str:
     """Writes report.md, report.csv and report.html.
 
@@ -29,26 +36,29 @@ def write_report(
         folder: where the report goes; made if it is not there.
         limit: most questions to show of what two runs disagree on.
         read_questions: gives a benchmark's questions; another one is for tests.
+        references: file with numbers of others to set beside these, as read_references has it.
 
     Returns:
-        The table as Markdown.
+        The table as Markdown, and that of the references.
 
     Raises:
         UserError: result files that are not right, or a folder that cannot be written.
     """
     if limit < 0:
         raise UserError(f"--disagreements is {limit}: give 0 or more")
+    others = [] if references is None else read_references(references)
     runs = read_runs(paths)
+    compared = set_beside(others, runs)
     comparison = compare(runs)
     disagreements, left_out = find_disagreements(runs, limit, read_questions)
-    page = render_page(comparison, disagreements, left_out, runs)
+    page = render_page(comparison, disagreements, left_out, runs, compared)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
             f"cannot make the folder {folder} ({error.strerror}): name another"
         ) from error
-    write_text(folder / "report.md", markdown_report(comparison))
+    write_text(folder / "report.md", markdown_report(comparison) + reference_table(compared))
     write_text(folder / "report.csv", csv_table(comparison))
     write_text(folder / "report.html", page)
-    return markdown_table(comparison)
+    return markdown_table(comparison) + reference_table(compared)

@@ -1,0 +1,134 @@
+"""Published and recorded numbers, set beside what was measured here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from llava.errors import UserError
+from llava.eval.report.runs import BENCHMARKS, Run
+from llava.files import read_json, read_text
+
+TITLE = "Published and recorded numbers"
+HEADINGS = ("Benchmark", "Model", "Method", "Tokens", "Number", "Measured", "Reference", "Source")
+_TEXTS = ("benchmark", "model", "method", "number", "source")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A number that others have found.
+
+    Attributes:
+        benchmark: one of BENCHMARKS.
+        model: name of the model.
+        method: as in Run.
+        tokens: as in Run.
+        number: what it is called in result files, as a path: "average.f1".
+        value: what they found.
+        times: what the number of a result file is multiplied by to be in the same unit.
+        source: who found it, and where it stands.
+    """
+
+    benchmark: str
+    model: str
+    method: str
+    tokens: int
+    number: str
+    value: float
+    times: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A reference and what was measured here; None where there is no such run."""
+
+    reference: Reference
+    measured: float | None
+
+    def cells(self) -> tuple[str, ...]:
+        """A row under HEADINGS."""
+        one = self.reference
+        here = "-"
+        if self.measured is not None:
+            here = f"{self.measured:.2f} ({self.measured - one.value:+.2f})"
+        return (
+            BENCHMARKS[one.benchmark],
+            one.model,
+            one.method,
+            str(one.tokens),
+            one.number,
+            here,
+            f"{one.value:.2f}",
+            one.source,
+        )
+
+
+def read_references(path: Path) -> list[Reference]:
+    """The references of a file: {"numbers": [{"benchmark": ..., the fields of Reference}, ...]}.
+
+    ``times`` may be left out and is 1 then.
+
+    Raises:
+        UserError: no such file, or one of another form.
+    """
+    numbers = read_json(path).get("numbers")
+    if not isinstance(numbers, list):
+        raise UserError(f"{path} has no list under 'numbers': it is no file of references")
+    return [_reference(record, f"{path}, number {n}") for n, record in enumerate(numbers, start=1)]
+
+
+def set_beside(references: Sequence[Reference], runs: Sequence[Run]) -> list[Compared]:
+    """Each reference with what the run of its benchmark, model, method and tokens has found."""
+    by_kind = {(run.benchmark, run.model, run.method, run.tokens): run for run in runs}
+    compared = []
+    for one in references:
+        run = by_kind.get((one.benchmark, one.model, one.method, one.tokens))
+        value = None if run is None else _number(run.path, one.number)
+        compared.append(Compared(one, None if value is None else value * one.times))
+    return compared
+
+
+def html_section(compared: Sequence[Compared]) -> str:
+    """The table for the page; empty where there is no reference."""
+    if not compared:
+        return ""
+    heads = "".join(f"<th>{name}</th>" for name in HEADINGS)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in one.cells()) + "</tr>"
+        for one in compared
+    )
+    return (
+        f'<h2>{TITLE}</h2>\n<div class="scroll"><table><thead><tr>{heads}</tr></thead>'
+        f'<tbody>{rows}</tbody></table></div>\n<p class="faint after">{explanation(compared)}</p>'
+    )
+
+
+def explanation(compared: Sequence[Compared]) -> str:
+    """What a reader must know of the table."""
+    run = sum(one.measured is not None for one in compared)
+    return f"{run} of these {len(compared)} were run here; in brackets, measured less reference."
+
+
+def _reference(record: object, where: str) -> Reference:
+    fields = record if isinstance(record, dict) else {}
+    texts = all(isinstance(fields.get(name), str) for name in _TEXTS)
+    numbers = {"value": fields.get("value"), "times": fields.get("times", 1)}
+    if not texts or fields["benchmark"] not in list(BENCHMARKS):
+        raise UserError(f"{where}: it needs texts under {', '.join(_TEXTS)}, and a known benchmark")
+    if type(fields.get("tokens")) is not int or not all(
+        type(value) in (int, float) for value in numbers.values()
+    ):
+        raise UserError(f"{where}: tokens must be a whole number, value and times numbers")
+    return Reference(**{name: fields[name] for name in (*_TEXTS, "tokens")}, **numbers)
+
+
+def _number(path: Path, name: str) -> float | None:
+    """A number of a result file by its path; None where it is not there."""
+    value: object = json.loads(read_text(path))
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return float(value) if type(value) in (int, float) else None
