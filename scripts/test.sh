@@ -1,7 +1,12 @@
 #!/usr/bin/env bash
 # Sets up .venv and runs the tests. Arguments go to pytest: bash scripts/test.sh -k beam
+# The web page is tested in Chromium: where there is none and this is root on Debian, it is installed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 bash scripts/setup.sh
+if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null ||
+        echo "no Chromium: the tests of the web page in a browser are left out" >&2
+fi
 .venv/bin/python -m pytest --quiet --durations=10 "$@"

@@ -124,3 +124,12 @@ def test_padding_on_the_left():
     padded, mask = pad_left(rows)
     assert mask.tolist() == [[0, 0, 1], [1, 1, 1]]
     assert torch.equal(padded, mask.unsqueeze(-1).expand(-1, -1, 2).float())
+
+
+def test_padding_to_a_multiple():
+    rows = [torch.ones(1, 2), torch.ones(9, 2)]
+    padded, mask = pad_left(rows, multiple=8)
+    assert padded.shape == (2, 16, 2)
+    assert mask.sum(dim=1).tolist() == [1, 9]
+    assert torch.equal(padded[:, :, 0], mask.float())
+    assert pad_left(rows[:1] * 2, multiple=1)[0].shape == (2, 1, 2)

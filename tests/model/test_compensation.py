@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from llava.mm_utils import pad_left
+from llava.model.builder import load_caption_model
 from llava.model.compensation import beam_search as beam_search_module
 from llava.model.compensation.beam_search import beam_search, greedy_search
 from llava.model.compensation.selector import selector_text
 from llava.model.lagging import LaggingFlag
+from llava.model.parts import Placement
 
 STOP = 13  # "." in the tiny GPT-2
 
@@ -188,3 +190,14 @@ def test_packed_candidates_are_read_once_where_they_are_alike(compensator):
     assert [packed.ids[end] for end in packed.ends[0]] == [49407] * 3
     assert packed.positions[packed.ends[0][1]] == 4
     assert len(packed.ids) == 3 + 3 * 2
+
+
+def test_the_matrices_of_gpt2_keep_their_values_in_another_order(compensator, checkpoints):
+    """Whoever writes captions has them turned; training, which saves them, has not."""
+    files = checkpoints / "gpt2-tiny", checkpoints / "accm" / "coco_prefix-009.pt"
+    place = Placement(torch.device("cpu"), torch.float32)
+    plain = load_caption_model(*files, 48, place)[0].gpt.state_dict()
+    turned = compensator.caption_model.gpt.state_dict()
+    assert all(torch.equal(tensor, plain[name]) for name, tensor in turned.items())
+    name = "transformer.h.0.mlp.c_fc.weight"
+    assert plain[name].is_contiguous() and turned[name].T.is_contiguous()

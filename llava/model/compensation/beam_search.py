@@ -130,7 +130,7 @@ def beam_search(
 
 def _log_probs(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Log-probabilities (..., V) float32."""
-    return (logits / temperature).log_softmax(dim=-1)
+    return (logits if temperature == 1 else logits / temperature).log_softmax(dim=-1)
 
 
 class _Rows:
@@ -170,6 +170,8 @@ class _Rows:
         self._row_of[running] = torch.arange(len(running), device=rows.device)
         tokens = beams.tokens[..., -1].flatten()[running].unsqueeze(-1)
         logits = self._reader.read(self._embed(tokens), torch.ones_like(tokens))
+        if len(running) == len(rows):
+            return logits.unflatten(0, (num_samples, beam_size))
         every = logits.new_zeros(len(rows), logits.shape[-1])
         every[running] = logits
         return every.unflatten(0, (num_samples, beam_size))

@@ -12,7 +12,7 @@ from llava.constants import REMEMBERED_TEXTS
 from llava.errors import UserError
 from llava.mm_utils import pad_left
 from llava.model.compensation.beam_search import BeamCandidates, beam_search
-from llava.model.compensation.caption_model import CaptionModel, lay_out_for_beams
+from llava.model.compensation.caption_model import CaptionModel, quicken
 from llava.model.compensation.long_clip import LongClipText
 from llava.model.compensation.selector import Selector, selector_text
 from llava.model.stopwatch import Stopwatch
@@ -69,7 +69,7 @@ class Compensator(nn.Module):
     """Caption model, LongCLIP and selector (arXiv 2508.01236).
 
     Args:
-        caption_model: GPT-2 and its mapper.
+        caption_model: GPT-2 and its mapper; GPT-2 is changed to write faster, see quicken.
         gpt_tokenizer: GPT-2's tokenizer.
         long_clip: LongCLIP's text tower.
         selector: scores the candidates.
@@ -87,7 +87,7 @@ class Compensator(nn.Module):
         max_length: int = MAX_CAPTION_LENGTH,
     ) -> None:
         super().__init__()
-        lay_out_for_beams(caption_model.gpt)
+        quicken(caption_model.gpt)
         self.max_length = max_length
         self.caption_model = caption_model
         self.long_clip = long_clip
