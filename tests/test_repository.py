@@ -12,18 +12,20 @@ import pytest
 from llava.model.builder import _USUAL_NAMES
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text("utf-8")
+CHECKPOINTS = (ROOT / "docs" / "checkpoints.md").read_text("utf-8")
+DOCUMENTS = [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
+DOCUMENTS += [ROOT / folder / "README.md" for folder in ("checkpoints", "playground/data")]
 SCRIPTS = sorted(ROOT.glob("scripts/**/*.sh")) + [ROOT / ".ci" / "run"]
 
 
-def test_the_readme_names_every_part_where_it_is_looked_for():
+def test_the_documents_name_every_part_where_it_is_looked_for():
     for name, repository in _USUAL_NAMES.values():
-        assert f"checkpoints/{name}" in README
-        assert repository in README
+        assert f"checkpoints/{name}" in CHECKPOINTS
+        assert repository in CHECKPOINTS
 
 
 def test_links_in_the_documents_lead_somewhere():
-    for document in [ROOT / "README.md", *ROOT.glob("docs/*.md")]:
+    for document in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#]+)", document.read_text("utf-8")):
             if not target.startswith("http"):
                 assert (document.parent / target).exists(), (document, target)

@@ -1,0 +1,109 @@
+"""What makes a site of pages that also read well as files: mkdocs calls these functions.
+
+Pages link to pictures and sources beside their folder, as they lie in the repository. The pictures
+and the mini model's card are taken into the site; a link to a source becomes its name. A comment
+``<!-- api: NAME -->`` becomes the documentation of that name, ``<!-- flags: NAME -->`` a table of
+the flags that a class of arguments has.
+"""
+
+from __future__ import annotations
+
+import ast
+import posixpath
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+_ROOT = Path(__file__).resolve().parents[1]
+_CARD = "checkpoints/accm-mini/README.md"
+# Where files of the repository lie in the site.
+_MOVED = {_CARD: "accm-mini.md"}
+_FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(
+    r"(?P<picture>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s#]+)(?P<anchor>#[^)]*)?\)"
+)
+_API = re.compile(r"^<!-- api: (\S+) -->$", re.MULTILINE)
+_FLAGS = re.compile(r"^<!-- flags: (\S+) -->$", re.MULTILINE)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the pictures and the card."""
+    for picture in sorted((_ROOT / "images").glob("*.png")):
+        name = f"images/{picture.name}"
+        files.append(File.generated(config, name, abs_src_path=str(picture)))
+    for source, name in _MOVED.items():
+        files.append(File.generated(config, name, abs_src_path=str(_ROOT / source)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Links and comments of a page, but for its blocks of code."""
+    name = page.file.src_uri
+    source = next((s for s, moved in _MOVED.items() if moved == name), f"docs/{name}")
+    pieces, end = [], 0
+    for fence in _FENCE.finditer(markdown):
+        pieces += [_rewrite(markdown[end : fence.start()], source, name), fence.group()]
+        end = fence.end()
+    return "".join([*pieces, _rewrite(markdown[end:], source, name)])
+
+
+def _rewrite(text: str, source: str, name: str) -> str:
+    """A piece of a page.
+
+    Args:
+        text: Markdown without blocks of code.
+        source: where the page lies in the repository.
+        name: where it lies in the site.
+    """
+    text = _API.sub(r"::: \1", text)
+    text = _FLAGS.sub(lambda comment: _flag_table(comment[1]), text)
+    return _LINK.sub(lambda link: _moved_link(link, source, name), text)
+
+
+def _moved_link(link: re.Match, source: str, name: str) -> str:
+    """A link as it must be in the site."""
+    if ":" in link["target"]:  # an address
+        return link.group()
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(source), link["target"]))
+    inside = _place_in_site(target)
+    if inside is None:
+        return link["text"]
+    way = posixpath.relpath(inside, posixpath.dirname(name) or ".")
+    if link["picture"]:  # one that can be looked at alone, which a small screen needs
+        return f"[![{link['text']}]({way})]({way})"
+    return f"[{link['text']}]({way}{link['anchor'] or ''})"
+
+
+def _place_in_site(target: str) -> str | None:
+    """Where a file of the repository lies in the site; None where it is not part of it."""
+    if target in _MOVED:
+        return _MOVED[target]
+    if target.startswith("docs/"):
+        return target.removeprefix("docs/")
+    return target if target.startswith("images/") else None
+
+
+def _flag_table(name: str) -> str:
+    """The fields of a class of arguments, read from its source."""
+    module, _, class_name = name.rpartition(".")
+    source = (_ROOT / Path(*module.split("."))).with_suffix(".py").read_text("utf-8")
+    (found,) = (
+        node
+        for node in ast.parse(source).body
+        if isinstance(node, ast.ClassDef) and node.name == class_name
+    )
+    rows = [f"| `{flag}` | {default} | {help} |" for flag, default, help in _fields(found)]
+    return "\n".join(["| argument | default | what |", "| --- | --- | --- |", *rows])
+
+
+def _fields(node: ast.ClassDef) -> Iterator[tuple[str, str, str]]:
+    """Name, default and documentation of the fields that ``flag`` makes."""
+    for line in node.body:
+        if isinstance(line, ast.AnnAssign) and isinstance(line.value, ast.Call):
+            help, *default = [ast.literal_eval(value) for value in line.value.args]
+            shown = f"`{default[0]}`" if default else ""
+            yield line.target.id, shown, help
