@@ -1,0 +1,111 @@
+"""The model behind the page: one answer at a time, word by word, for as long as somebody reads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Event
+
+from PIL import Image
+
+from llava.model.llava_arch import LlavaAccm
+from llava.model.sample import Answer, Sample
+from llava.serve.chat import TextPieces
+
+
+@dataclass(frozen=True)
+class Timed:
+    """An answer, and the seconds from the question to its end."""
+
+    answer: Answer
+    seconds: float
+
+    def record(self) -> dict:
+        """What happened, for JSON: the seconds altogether and of each stage, the captions' scores
+        in the order of the captions."""
+        compensation = self.answer.compensation
+        return {
+            "text": self.answer.text,
+            "kept_idx": self.answer.kept_idx,
+            "caption": compensation and compensation.chosen_caption.strip(),
+            "candidates": [text.strip() for text in compensation.captions] if compensation else [],
+            "scores": compensation.scores if compensation else [],
+            "seconds": self.seconds,
+            "stages": self.answer.seconds,
+        }
+
+
+class Answerer:
+    """Answers questions in one thread of its own, in the order in which they come.
+
+    Nothing is remembered from one question to the next: all are answered, and timed, alike, and
+    memory stays what it is.
+
+    Args:
+        model: answers.
+        max_new_tokens: limit of an answer.
+        seed: of the one random draw of each question.
+    """
+
+    def __init__(self, model: LlavaAccm, max_new_tokens: int, seed: int) -> None:
+        self.model = model
+        self._max_new_tokens = max_new_tokens
+        self._seed = seed
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
+
+    def sample(self, image: Image.Image, question: str, visual_token_num: int) -> Sample:
+        """A question about an RGB image, made sure of.
+
+        Raises:
+            UserError: it cannot be answered.
+        """
+        sample = Sample(
+            image,
+            question,
+            visual_token_num=visual_token_num,
+            seed=self._seed,
+            max_new_tokens=self._max_new_tokens,
+        )
+        self.model.check(sample)
+        return sample
+
+    def stream(self, sample: Sample) -> Iterator[str | Timed]:
+        """Answers a question; who closes the iterator before its end ends the work.
+
+        Yields:
+            Pieces of the answer as they come, and in the end the whole.
+        """
+        pieces: SimpleQueue[str | None] = SimpleQueue()
+        left = Event()
+
+        def tell(text: str) -> None:
+            if left.is_set():
+                raise _Left
+            pieces.put(text)
+
+        work = self._thread.submit(self._answer, sample, tell)
+        work.add_done_callback(lambda _: pieces.put(None))
+        try:
+            yield from iter(pieces.get, None)
+        finally:
+            left.set()
+            work.cancel()
+        yield work.result()
+
+    def close(self) -> None:
+        """Begins nothing more."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _answer(self, sample: Sample, tell: Callable[[str], None]) -> Timed:
+        self.model.forget()
+        pieces = TextPieces(self.model.language_model.tokenizer.decode, tell)
+        start = time.perf_counter()
+        (answer,) = self.model.answer([sample], on_token=pieces.add)
+        return Timed(answer, time.perf_counter() - start)
+
+
+class _Left(Exception):
+    """Nobody reads on."""
