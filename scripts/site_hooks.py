@@ -2,8 +2,9 @@
 
 Pages link to pictures and sources beside their folder, as they lie in the repository. The pictures
 and the mini model's card are taken into the site; a link to a source becomes its name. A comment
-``<!-- api: NAME -->`` becomes the documentation of that name, ``<!-- flags: NAME -->`` a table of
-the flags that a class of arguments has.
+``<!-- api: NAME -->`` becomes the documentation of that name, ``<!-- fields: NAME -->`` that of a
+class that nobody calls, and ``<!-- flags: NAME -->`` a table of the flags that a class of arguments
+has.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ _LINK = re.compile(
     r"(?P<picture>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s#]+)(?P<anchor>#[^)]*)?\)"
 )
 _API = re.compile(r"^<!-- api: (\S+) -->$", re.MULTILINE)
+_FIELDS = re.compile(r"^<!-- fields: (\S+) -->$", re.MULTILINE)
 _FLAGS = re.compile(r"^<!-- flags: (\S+) -->$", re.MULTILINE)
 
 
@@ -60,6 +62,7 @@ def _rewrite(text: str, source: str, name: str) -> str:
         name: where it lies in the site.
     """
     text = _API.sub(r"::: \1", text)
+    text = _FIELDS.sub(r"::: \1\n    options:\n      show_signature: false", text)
     text = _FLAGS.sub(lambda comment: _flag_table(comment[1]), text)
     return _LINK.sub(lambda link: _moved_link(link, source, name), text)
 
