@@ -12,13 +12,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 
 from figures.accuracy import draw_accuracy, read_points
 from figures.answers import draw_example_scene
 from figures.example import draw_example
-from figures.page import DPI
 from figures.pipeline import draw_pipeline
 from figures.trace import draw_trace_at_budgets
 from transformers import HfArgumentParser
@@ -47,39 +46,21 @@ class FigureArguments:
     output_dir: str = flag("Where the figures go.", str(ROOT / "images"))
 
 
-class Figures:
-    """Draws each figure into a folder.
+def figures(args: FigureArguments) -> dict[str, Callable[[Path], None]]:
+    """How each figure is drawn into a file."""
+    scene = draw_example_scene()
 
-    Args:
-        args: the flags.
-    """
+    @cache
+    def model() -> LlavaAccm:
+        return load_from_arguments(ModelArguments(args.model_path, device="cpu"))
 
-    def __init__(self, args: FigureArguments) -> None:
-        self._args = args
-        self._folder = Path(args.output_dir)
-
-    @cached_property
-    def _model(self) -> LlavaAccm:
-        return load_from_arguments(ModelArguments(self._args.model_path, device="cpu"))
-
-    def example(self) -> None:
-        save_picture(draw_example(), self._folder / "example.png")
-
-    def scene(self) -> None:
-        save_picture(draw_example_scene(), self._folder / "scene.png")
-
-    def pipeline(self) -> None:
-        draw_pipeline(self._model, draw_example_scene()).save(self._folder / "pipeline.png")
-
-    def trace(self) -> None:
-        draw_trace_at_budgets(self._model, draw_example_scene()).save(self._folder / "trace.png")
-
-    def accuracy(self) -> None:
-        figure = draw_accuracy(read_points(Path(self._args.report)))
-        figure.savefig(self._folder / "accuracy.png", dpi=DPI)
-
-
-NAMES = ("example", "scene", "pipeline", "trace", "accuracy")
+    return {
+        "example": lambda path: save_picture(draw_example(), path),
+        "scene": lambda path: save_picture(scene, path),
+        "pipeline": lambda path: draw_pipeline(model(), scene).save(path),
+        "trace": lambda path: draw_trace_at_budgets(model(), scene).save(path),
+        "accuracy": lambda path: draw_accuracy(read_points(Path(args.report))).savefig(path),
+    }
 
 
 def make_figures(args: FigureArguments) -> int:
@@ -88,16 +69,16 @@ def make_figures(args: FigureArguments) -> int:
     Raises:
         UserError: there is no such figure, or no table for it.
     """
-    unknown = set(args.only) - set(NAMES)
+    known = figures(args)
+    unknown = set(args.only) - set(known)
     if unknown:
-        raise UserError(f"--only {' '.join(sorted(unknown))}: there are {', '.join(NAMES)}")
-    if not Path(args.output_dir).is_dir():
-        raise UserError(f"there is no folder {args.output_dir}: make it, or name another")
-    figures = Figures(args)
-    for name in args.only or NAMES:
-        draw: Callable[[], None] = getattr(figures, name)
-        draw()
-        print(Path(args.output_dir) / f"{name}.png", flush=True)
+        raise UserError(f"--only {' '.join(sorted(unknown))}: there are {', '.join(known)}")
+    folder = Path(args.output_dir)
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}: make it, or name another")
+    for name in args.only or known:
+        known[name](folder / f"{name}.png")
+        print(folder / f"{name}.png", flush=True)
     return 0
 
 

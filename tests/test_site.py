@@ -1,6 +1,7 @@
 """The documentation as a site: built without a warning, whole, and fetching nothing."""
 
 import os
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -86,3 +87,12 @@ def test_the_reference_documents_the_public_doors(site, pages, page, names):
         for anchor in filter(None, pages[site / f"api/{page}.html"].anchors)
     }
     assert set(names) <= anchors
+
+
+def test_comments_have_become_documentation(site):
+    """And no link to a source is left, which a site does not have."""
+    assert "patch_post_layernorm" in (site / "api" / "model.html").read_text("utf-8")
+    for path in site.rglob("*.html"):
+        text = path.read_text("utf-8")
+        assert not any(f"<!-- {kind}: " in text for kind in ("api", "fields", "flags")), path
+        assert not re.search(r'href="[^"]*\.(py|sh)[#"]', text), path

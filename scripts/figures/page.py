@@ -56,17 +56,13 @@ class Page:
 
     def picture(self, x: float, y: float, picture: Image.Image, side: float) -> None:
         """A square picture."""
-        pixels = np.asarray(picture)
         self._axes.imshow(
-            pixels, extent=(x, x + side, y + side, y), interpolation="antialiased", zorder=1
+            np.asarray(picture),
+            extent=(x, x + side, y + side, y),
+            interpolation="antialiased",
+            aspect="auto",
+            zorder=1,  # as boxes: what is drawn later lies above
         )
-        self._axes.set_aspect("auto")
-        self._axes.set(xlim=self._limits[0], ylim=self._limits[1])
-
-    @property
-    def _limits(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        width, height = self.figure.get_size_inches() * UNITS_PER_INCH
-        return (0, width), (height, 0)
 
     def arrow(self, *points: Sequence[float], colour: str = FAINT) -> None:
         """Lines from point to point, along the axes, a head at the end."""

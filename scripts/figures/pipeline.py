@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 
 from figures.answers import QUESTION, ask
-from figures.page import BLUE, CHOSEN, FAINT, GREEN, GREY, INK, LINE, PAPER, REASONS, Page
+from figures.candidates import draw_candidates
+from figures.page import BLUE, CHOSEN, FAINT, GREEN, INK, PAPER, REASONS, Page
 from PIL import Image
 from transformers import GPT2Config
 
@@ -20,6 +21,13 @@ SIDE = 132  # of a picture
 TOP, BOTTOM = 50, 290  # of the two rows
 IMAGE, ENCODE, PRUNE, CARD, RIGHT = 14, 188, 342, 546, 786  # columns, their left edges
 CARD_WIDTH = 206
+_NAMES = (
+    "$N$  patches",
+    "$C$  CLIP's width",
+    "$P$  image and text",
+    "GPT-2's width",
+    "LLM's width",
+)
 
 
 def draw_pipeline(model: LlavaAccm, scene: Image.Image) -> Page:
@@ -83,16 +91,7 @@ def _draw_caption_writing(page: Page, answer: Answer) -> None:
     page.arrow((PRUNE + SIDE + 3, middle), (CARD - 4, middle))
     _title(page, PRUNE + SIDE / 2 - 10, BOTTOM + 8, "3", "compensate", at="rm")
     page.box(CARD, BOTTOM - 10, CARD_WIDTH, 158, PAPER)
-    y = BOTTOM + 8
-    for place, (caption, score) in enumerate(zip(found.captions, found.scores)):
-        chosen = place == found.chosen_index
-        colour = CHOSEN if chosen else FAINT
-        page.bar(CARD + 12, y - 2, 110, 7, GREY)
-        page.bar(CARD + 12, y - 2, 110 * score, 7, CHOSEN if chosen else LINE)
-        page.text(CARD + 130, y, f"{score:.2f}" + ("  chosen" if chosen else ""), 7.5, colour, "lm")
-        lines = textwrap.wrap(caption.strip(), 36)
-        page.text(CARD + 12, y + 8, "\n".join(lines), 7.5, colour if chosen else INK, "lt")
-        y += 51
+    draw_candidates(page, CARD + 12, BOTTOM + 8, found, 110, characters=36, size=7.5, step=51)
     page.text(CARD + CARD_WIDTH / 2, BOTTOM + 163, "scores of LongCLIP + selector", 7.5, FAINT)
     middle = CARD + CARD_WIDTH / 2
     page.arrow((middle, BOTTOM - 13), (middle, TOP + 158), colour=CHOSEN)
@@ -155,15 +154,6 @@ def _draw_shapes(page: Page) -> None:
     page.text(columns[0], y, "$K$  kept", 7.5, FAINT, "lm")
     page.text(columns[1], y, str(TOKENS), 7.5, at="rm")
     page.text(columns[2], y, "any", 7.5, at="rm")
-
-
-_NAMES = (
-    "$N$  patches",
-    "$C$  CLIP's width",
-    "$P$  image and text",
-    "GPT-2's width",
-    "LLM's width",
-)
 
 
 def _sizes(shape: ModelShape) -> tuple[int, ...]:

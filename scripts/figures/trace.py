@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 
 from figures.answers import QUESTION, Asked, ask
-from figures.page import CHOSEN, FAINT, GREY, INK, LINE, REASONS, Page
+from figures.candidates import draw_candidates
+from figures.page import FAINT, INK, REASONS, Page
 from PIL import Image
 
 from llava.eval.figure import draw_patches, kept_reasons
@@ -39,23 +39,10 @@ def _draw_column(page: Page, model: LlavaAccm, scene: Image.Image, x: float, tok
             page.frame(x + 1, y - 3, 10, REASONS[reason], 1.6)
             page.text(x + 20, y, f"{reason}: {counts[reason]}", 8, INK, "lm")
             y += 17
-    _draw_candidates(page, x, TOP + SIDE + 80, asked)
-    _draw_answers(page, x, TOP + SIDE + 268, asked)
-
-
-def _draw_candidates(page: Page, x: float, y: float, asked: Asked) -> None:
-    found = asked.answer.compensation
+    y = TOP + SIDE + 80
     page.text(x, y, "candidate captions, and their scores", 8, FAINT, "lm")
-    y += 24
-    for place, (caption, score) in enumerate(zip(found.captions, found.scores)):
-        chosen = place == found.chosen_index
-        page.bar(x, y - 2, 180, 7, GREY)
-        page.bar(x, y - 2, 180 * score, 7, CHOSEN if chosen else LINE)
-        told = f"{score:.2f}" + ("  chosen" if chosen else "")
-        page.text(x + 190, y, told, 8, CHOSEN if chosen else FAINT, "lm")
-        lines = textwrap.wrap(caption.strip(), 48)
-        page.text(x, y + 8, "\n".join(lines), 8, CHOSEN if chosen else INK, "lt")
-        y += 52
+    draw_candidates(page, x, y + 24, asked.answer.compensation, 180, characters=48)
+    _draw_answers(page, x, TOP + SIDE + 268, asked)
 
 
 def _draw_answers(page: Page, x: float, y: float, asked: Asked) -> None:
