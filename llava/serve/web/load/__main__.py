@@ -1,0 +1,142 @@
+"""How the page bears many visitors, and bad ones: ``python -m llava.serve.web.load``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+import numpy as np
+from tqdm import tqdm
+
+from llava.eval.command import SOME_FAILED, run_command
+from llava.model.builder import ModelArguments, flag, load_from_arguments
+from llava.model.llava_arch import LlavaAccm
+from llava.serve.web.load.crowd import answered_alone, is_same, make_cases, visit
+from llava.serve.web.load.malformed import attempts, outcome
+from llava.serve.web.load.process import Served, served
+from llava.serve.web.visitor import Visitor
+
+
+@dataclass
+class LoadArguments(ModelArguments):
+    """Flags of the command."""
+
+    model_path: str = flag(
+        "LLaVA-1.5: a folder, or a name on the Hugging Face hub.", "checkpoints/accm-mini"
+    )
+    visitors: int = flag("Visitors at once.", 16)
+    questions: int = flag("Questions of each.", 20)
+    requests: int = flag("Questions over which memory is watched.", 1000)
+    malformed: int = flag("Malformed uploads and inputs.", 300)
+    seed: int = flag("Seed of scenes and questions.", 0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table; ``is_good`` is None where there is nothing to reach."""
+
+    name: str
+    value: str
+    is_good: bool | None = None
+
+
+def load(args: LoadArguments) -> int:
+    """Serves the page, visits it, and prints a table."""
+    model = load_from_arguments(args)
+    flags = ["--model-path", args.model_path, "--device", args.device]
+    rows: list[Row] = []
+    with served(flags) as page:
+        rows += crowd_rows(page, model, args)
+        rows += memory_rows(page, model, args)
+        rows += malformed_rows(page, model, args)
+    width = max(len(row.name) for row in rows)
+    for row in rows:
+        verdict = {None: "", True: "  good", False: "  BAD"}[row.is_good]
+        print(f"{row.name:<{width}}  {row.value}{verdict}", flush=True)
+    return SOME_FAILED if any(row.is_good is False for row in rows) else 0
+
+
+def crowd_rows(page: Served, model: LlavaAccm, args: LoadArguments) -> list[Row]:
+    """Many at once: nothing is lost or mixed up."""
+    cases = make_cases(args.visitors * args.questions, model.tower.num_patches, args.seed)
+    expected = [
+        answered_alone(model, case) for case in tqdm(cases, desc="asked alone", leave=False)
+    ]
+    outcomes = visit(page.address, cases, args.visitors, "asked at once")
+    lost = [one.error for one in outcomes if one.record is None]
+    mixed = [
+        one
+        for one, right in zip(outcomes, expected)
+        if one.record and not is_same(one.record, right)
+    ]
+    for error in lost[:5]:
+        tqdm.write(f"lost: {error}", file=sys.stderr)
+    seconds = [one.seconds for one in outcomes]
+    return [
+        Row("questions", f"{len(cases)} of {args.visitors} visitors at once"),
+        Row("lost", str(len(lost)), not lost),
+        Row("other than asked alone", str(len(mixed)), not mixed),
+        Row("seconds, median", f"{np.percentile(seconds, 50):.2f}"),
+        Row("seconds, 95%", f"{np.percentile(seconds, 95):.2f}"),
+    ]
+
+
+def memory_rows(page: Served, model: LlavaAccm, args: LoadArguments) -> list[Row]:
+    """Over many questions memory stays what it was."""
+    cases = make_cases(args.requests, model.tower.num_patches, args.seed + 1)
+    seen: list[float] = []
+    outcomes = visit(
+        page.address, cases, args.visitors, "memory", lambda: seen.append(page.memory())
+    )
+    lost = sum(one.record is None for one in outcomes)
+    first, last = thirds(seen)
+    return [
+        Row("questions over which memory is watched", str(len(cases))),
+        Row("lost of them", str(lost), not lost),
+        Row("MB, mean of the first third", f"{first:.0f}"),
+        Row("MB, mean of the last third", f"{last:.0f}", last < 1.05 * first),
+        Row("MB of uploads on disk, kept an hour", f"{page.disk():.1f}"),
+    ]
+
+
+def malformed_rows(page: Served, model: LlavaAccm, args: LoadArguments) -> list[Row]:
+    """Bad uploads and inputs: each gets a message, and the page goes on."""
+    (case,) = make_cases(1, model.tower.num_patches, args.seed + 2)
+    seen, bad = [], []
+    with Visitor(page.address) as visitor:
+        upload = visitor.upload(case.image)
+        tried = list(attempts(args.malformed, upload, args.seed))
+        for kind, attempt in tqdm(tried, desc="malformed", leave=False):
+            is_good, said = outcome(attempt, visitor)
+            seen.append(page.memory())
+            if not is_good:
+                bad.append(f"{kind}: {said:.200}")
+        record = visitor.ask(upload, case.question, case.visual_token_num)
+    for one in bad:
+        tqdm.write(f"without a message: {one}", file=sys.stderr)
+    is_right = is_same(record, answered_alone(model, case))
+    first, last = thirds(seen)
+    return [
+        Row("malformed uploads and inputs", str(len(tried))),
+        Row("without answer or message", str(len(bad)), not bad),
+        Row("still right afterwards", "yes" if is_right else "no", is_right),
+        Row("MB, mean of the first third of them", f"{first:.0f}"),
+        Row("MB, mean of the last third of them", f"{last:.0f}", last < 1.05 * first),
+    ]
+
+
+def thirds(values: Sequence[float]) -> tuple[float, float]:
+    """Means of the first and the last third."""
+    length = max(1, len(values) // 3)
+    return mean(values[:length]), mean(values[-length:])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command."""
+    return run_command(LoadArguments, load, "llava.serve.web.load", __doc__, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""A page in a process of its own, whose memory can be told."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+
+from llava.errors import UserError
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running page.
+
+    Attributes:
+        address: of the page.
+        process: that serves it.
+        folder: where everything lies that it writes.
+    """
+
+    address: str
+    process: psutil.Process
+    folder: Path
+
+    def memory(self) -> float:
+        """MB of resident memory."""
+        return self.process.memory_info().rss / 1e6
+
+    def disk(self) -> float:
+        """MB of files."""
+        return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file()) / 1e6
+
+
+@contextmanager
+def served(flags: Sequence[str]) -> Iterator[Served]:
+    """Serves the page on a free port, and ends it afterwards.
+
+    Args:
+        flags: of ``python -m llava.serve.web``.
+
+    Raises:
+        UserError: it does not start.
+    """
+    command = [sys.executable, "-m", "llava.serve.web", "--port", str(free_port()), *flags]
+    with TemporaryDirectory(prefix="accm-load-") as folder:
+        environment = os.environ | {"TMPDIR": folder}
+        log = Path(folder) / "server.log"
+        with (
+            log.open("w") as errors,
+            subprocess.Popen(
+                command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
+            ) as process,
+        ):
+            try:
+                said = process.stdout.readline()
+                if " at http" not in said:
+                    raise UserError(f"the page did not start: {log.read_text()[-500:]}")
+                address = said.split(" at ")[1].split()[0]
+                yield Served(address, psutil.Process(process.pid), Path(folder))
+            finally:
+                process.terminate()
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,101 @@
+"""A visitor of the page who is a program: uploads an image, asks, and reads what comes back."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+
+from llava.errors import UserError
+
+TIMEOUT = 300  # seconds for one answer, the wait in the queue included
+
+
+class Visitor:
+    """Asks a page over HTTP, through the endpoint ``ask`` of Gradio's interface for programs.
+
+    Args:
+        address: of the page.
+        user, password: where it asks for them.
+    """
+
+    def __init__(self, address: str, user: str | None = None, password: str | None = None) -> None:
+        # What the environment says of proxies is about other addresses.
+        self.http = httpx.Client(base_url=address, timeout=TIMEOUT, trust_env=False)
+        if user is not None:
+            self._post("/login", data={"username": user, "password": password})
+
+    def __enter__(self) -> Visitor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+
+    def upload(self, data: bytes, name: str = "image.png") -> dict:
+        """Uploads a file; gives what Visitor.ask takes for it.
+
+        Raises:
+            UserError: the page does not take it, and says so.
+        """
+        (path,) = self._post("/gradio_api/upload", files=[("files", (name, data))]).json()
+        return as_file(path)
+
+    def ask(self, *inputs: object) -> dict:
+        """Asks; gives what Timed.record says of the answers "pruned" and "full".
+
+        Args:
+            inputs: an uploaded image, a question, and how many tokens stay.
+
+        Raises:
+            UserError: the page does not answer it, and says so.
+        """
+        event = self.begin(*inputs)
+        kind = None
+        with self.http.stream("GET", f"/gradio_api/call/ask/{event}") as response:
+            _check(response)
+            for line in response.iter_lines():
+                name, _, value = line.partition(": ")
+                if name == "event":
+                    kind = value
+                elif name == "data" and kind == "error":
+                    raise UserError(_message(json.loads(value)))
+                elif name == "data" and kind == "complete":
+                    return json.loads(value)[0]
+        raise UserError("the page went away in the middle of an answer")
+
+    def begin(self, *inputs: object) -> str:
+        """Asks without waiting for the answer; gives the event's name.
+
+        Raises:
+            UserError: the page does not take it, and says so.
+        """
+        body = json.dumps({"data": inputs})
+        headers = {"Content-Type": "application/json"}
+        return self._post("/gradio_api/call/ask", content=body, headers=headers).json()["event_id"]
+
+    def _post(self, path: str, **body: object) -> httpx.Response:
+        response = self.http.post(path, **body)
+        _check(response)
+        return response
+
+
+def as_file(path: object) -> dict:
+    """How Gradio names an uploaded file."""
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+
+def _check(response: httpx.Response) -> None:
+    if not response.is_success:
+        text = response.read().decode("utf-8", "replace")
+        try:
+            text = _message(json.loads(text))
+        except ValueError:
+            pass
+        raise UserError(f"{response.status_code}: {text}")
+
+
+def _message(said: object) -> str:
+    """What a refusal says."""
+    if isinstance(said, dict):
+        said = said.get("error") or said.get("detail")
+    return said if isinstance(said, str) else json.dumps(said)
