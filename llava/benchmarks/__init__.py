@@ -1,0 +1,1 @@
+"""Getting the data right: ``python -m llava.benchmarks download|verify NAME...|all``."""
