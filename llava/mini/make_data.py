@@ -19,13 +19,14 @@ from typing import Optional
 from llava.errors import UserError
 from llava.eval.command import run_command
 from llava.files import read_json, write_json
-from llava.mini.benchmarks import write_benchmarks
+from llava.mini.benchmarks import SIZES, write_benchmarks
 from llava.mini.training_set import write_training_set
 from llava.model.builder import flag
 
 PARTS = ("train", "eval")
 _EVAL_SPLITS = ("validation", "test")
 _MADE_WITH = "made_with.json"
+_BEFORE_SHARES = {"share": 1.0}  # of data that were made before there was this flag
 
 
 @dataclass
@@ -37,6 +38,7 @@ class MakeDataArguments:
     parts: str = flag("What to make: all, train or eval.", "all")
     train_images: int = flag("Training images.", 24000)
     split: str = flag("Scenes of the benchmarks: test or validation.", "test")
+    share: float = flag("Size of the benchmarks, of what they have usually.", 1.0)
     processes: Optional[int] = flag("Processes that draw. Default: one for each core.")
 
 
@@ -53,11 +55,13 @@ def make_data(args: MakeDataArguments) -> int:
         "train": partial(
             write_training_set, seed=args.seed, images=args.train_images, processes=processes
         ),
-        "eval": partial(write_benchmarks, seed=args.seed, split=args.split),
+        "eval": partial(
+            write_benchmarks, seed=args.seed, split=args.split, sizes=_sizes(args.share)
+        ),
     }
     settings = {
         "train": {"seed": args.seed, "train_images": args.train_images},
-        "eval": {"seed": args.seed, "split": args.split},
+        "eval": {"seed": args.seed, "split": args.split, "share": args.share},
     }
     asked = PARTS if args.parts == "all" else (args.parts,)
     for part in PARTS:
@@ -72,6 +76,11 @@ def make_data(args: MakeDataArguments) -> int:
     return 0
 
 
+def _sizes(share: float) -> dict[str, int]:
+    """The sizes of the benchmarks; none is without a pair of questions."""
+    return {name: max(2, round(share * size)) for name, size in SIZES.items()}
+
+
 def _checked_folder(args: MakeDataArguments) -> Path:
     if args.out is None:
         raise UserError("say where the data go: --out FOLDER")
@@ -83,6 +92,8 @@ def _checked_folder(args: MakeDataArguments) -> Path:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} {value}: say 1 or more")
+    if not 0 < args.share <= 1:
+        raise UserError(f"--share {args.share}: say more than 0, and at most 1")
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: say 0 or more")
     return Path(args.out)
@@ -95,7 +106,7 @@ def _check_made(folder: Path, settings: dict) -> None:
         raise UserError(
             f"{folder} is there, but was not made by this command: choose another --out"
         )
-    made_with = read_json(folder / _MADE_WITH)
+    made_with = _BEFORE_SHARES | read_json(folder / _MADE_WITH)
     for name, value in settings.items():
         if made_with.get(name) != value:
             raise UserError(

@@ -111,3 +111,11 @@ def test_folders_that_do_not_fit(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert make_train(tmp_path / "file") == 2
     assert "cannot write" in capsys.readouterr().err
+
+
+def test_a_share_of_the_benchmarks(tmp_path, capsys):
+    flags = ["--out", str(tmp_path), "--parts", "eval"]
+    assert make_data.main([*flags, "--share", "0.02"]) == 0
+    assert len(list((tmp_path / "eval/mmvp/MMVP Images").iterdir())) == 2 * 3
+    assert make_data.main(flags) == 2
+    assert "was made with share 0.02, not 1.0" in capsys.readouterr().err

@@ -1,0 +1,153 @@
+#!/usr/bin/env bash
+# The whole paper: set-up, weights, data, seven benchmarks with all visual tokens and at 288, 144, 72,
+# 36 and 18 of them, and a report with the published and recorded numbers beside the measured ones.
+# Started again, it goes on where it stopped.
+#   bash scripts/reproduce.sh             on a machine with a GPU (the 7B model takes 14 GB and more)
+#   bash scripts/reproduce.sh --dry-run   says what that takes, and does nothing
+#   bash scripts/reproduce.sh --mini      the same with the mini model and its benchmarks, on a CPU
+# Exit status: 0 all done; 3 done, but for benchmarks of which something has to be got by hand; else
+# something failed.
+# Settings, from the environment; paths are relative to the repository:
+#   MODEL_PATH CHECKPOINTS_ROOT DATA_ROOT OUTPUT_DIR BENCHMARKS METHODS BUDGETS BATCH_SIZE NPROC DEVICE
+#   PYTHON (one that has all packages: then nothing is set up)
+#   ACCEPT_TERMS=1 (you agree to MME's terms: academic research, not passed on)
+#   SECONDS_PER_QUESTION (of the estimate)
+#   MINI_DATA (in place of DATA_ROOT) MINI_SHARE (of the mini benchmarks' questions), with --mini
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+DRY_RUN='' MINI=''
+for word in "$@"; do
+    case $word in
+    --dry-run) DRY_RUN=1 ;;
+    --mini) MINI=1 ;;
+    *) echo "error: there is no flag $word; there are --dry-run and --mini" >&2 && exit 2 ;;
+    esac
+done
+
+if [ -n "$MINI" ]; then
+    MODEL_PATH=${MODEL_PATH:-checkpoints/accm-mini}
+    MINI_DATA=${MINI_DATA:-playground/data/mini}
+    DATA_ROOT=$MINI_DATA/eval
+    OUTPUT_DIR=${OUTPUT_DIR:-outputs/reproduce-mini}
+    BATCH_SIZE=${BATCH_SIZE:-32} NPROC=${NPROC:-2} DEVICE=${DEVICE:-cpu}
+    SECONDS_PER_QUESTION=${SECONDS_PER_QUESTION:-0.012}
+    REASON="as in the quickstart: 30,240 answers in some three minutes with two processes"
+else
+    MODEL_PATH=${MODEL_PATH:-checkpoints/llava-v1.5-7b}
+    DATA_ROOT=${DATA_ROOT:-playground/data/eval}
+    OUTPUT_DIR=${OUTPUT_DIR:-outputs/reproduce}
+    BATCH_SIZE=${BATCH_SIZE:-16} NPROC=${NPROC:-1} DEVICE=${DEVICE:-auto}
+    SECONDS_PER_QUESTION=${SECONDS_PER_QUESTION:-0.1}
+    REASON="not measured: twice what docs/scaling.md computes for all 576 tokens on an H100"
+fi
+CHECKPOINTS_ROOT=${CHECKPOINTS_ROOT:-checkpoints}
+BENCHMARKS=${BENCHMARKS:-mme mmbench pope mmvp seed gqa flickr}
+METHODS=${METHODS:-full accm}             # prune and no-image are the others
+BUDGETS=${BUDGETS:-1/2 1/4 1/8 1/16 1/32} # of 576: 288 144 72 36 18
+ACCEPT_TERMS=${ACCEPT_TERMS:-}
+MINI_SHARE=${MINI_SHARE:-1}
+SET_UP=
+if [ -z "${PYTHON:-}" ]; then PYTHON=.venv/bin/python SET_UP=1; fi
+
+# The steps. Lists of names are split into words where they are used.
+# shellcheck disable=SC2086
+fetch_weights() {
+    "$PYTHON" -m llava.checkpoints download "$(basename "$MODEL_PATH")" clip gpt2 longclip accm \
+        --checkpoints-root "$CHECKPOINTS_ROOT" "$@"
+}
+
+verify_weights() {
+    "$PYTHON" -m llava.checkpoints verify \
+        --model-path "$MODEL_PATH" --checkpoints-root "$CHECKPOINTS_ROOT"
+}
+
+# shellcheck disable=SC2086
+fetch_data() {
+    "$PYTHON" -m llava.benchmarks download $BENCHMARKS --data-root "$DATA_ROOT" \
+        ${ACCEPT_TERMS:+--accept-terms} "$@"
+}
+
+make_mini_data() {
+    "$PYTHON" -m llava.mini.make_data --out "$MINI_DATA" --seed 0 --parts eval \
+        --share "$MINI_SHARE"
+}
+
+# shellcheck disable=SC2086
+sweep() {
+    local launch=("$PYTHON" -m)
+    if [ "$NPROC" -gt 1 ]; then
+        launch=("$PYTHON" -m torch.distributed.run --standalone --nproc_per_node "$NPROC" -m)
+        # The matrices of the mini model are not worth several threads; the questions are.
+        [ -z "$MINI" ] || export OMP_NUM_THREADS=1
+    fi
+    "${launch[@]}" llava.eval.sweep \
+        --model-path "$MODEL_PATH" --checkpoints-root "$CHECKPOINTS_ROOT" --device "$DEVICE" \
+        --data-root "$DATA_ROOT" --benchmarks $1 --methods $METHODS --budgets $BUDGETS \
+        --batch-size "$BATCH_SIZE" --output-dir "$OUTPUT_DIR"
+}
+
+show_plan() {
+    local questions runs=0 method data
+    echo "== weights: $MODEL_PATH"
+    [ -n "$MINI" ] || fetch_weights --dry-run
+    echo "== data: $DATA_ROOT"
+    if [ -n "$MINI" ]; then
+        data="drawn here, 3,024 questions in all at MINI_SHARE=1"
+    else
+        data=$(fetch_data --dry-run)
+    fi
+    echo "$data"
+    questions=$(echo "$data" | sed -n 's/.* \([0-9,]*\) questions in all.*/\1/p' | tr -d ,)
+    for method in $METHODS; do
+        case $method in
+        prune | accm) runs=$((runs + $(echo "$BUDGETS" | wc -w))) ;;
+        *) runs=$((runs + 1)) ;;
+        esac
+    done
+    echo "== answers: methods $METHODS, budgets $BUDGETS: $runs runs of $questions questions"
+    awk -v q="$questions" -v r="$runs" -v s="$SECONDS_PER_QUESTION" -v n="$NPROC" 'BEGIN {
+        time = q * r * s / n
+        printf "about %s: %d questions x %d runs x %s s / %d processes, without downloads\n", \
+            time < 3600 ? sprintf("%.0f minutes", time / 60) : sprintf("%.1f hours", time / 3600), \
+            q, r, s, n
+    }'
+    echo "$SECONDS_PER_QUESTION s a question (SECONDS_PER_QUESTION): $REASON"
+    echo "== report: $OUTPUT_DIR/report, beside scripts/published.json"
+}
+
+if [ -n "$DRY_RUN" ]; then
+    if ! "$PYTHON" -c '' 2>/dev/null; then
+        echo "error: the plan is told by the project: set it up first (bash scripts/setup.sh)" >&2
+        exit 2
+    fi
+    show_plan
+    exit 0
+fi
+
+[ -z "$SET_UP" ] || bash scripts/setup.sh
+mkdir -p "$OUTPUT_DIR"
+echo "== weights"
+verify_weights || { fetch_weights && verify_weights; }
+echo "== data"
+if [ -n "$MINI" ]; then
+    make_mini_data
+    READY=$BENCHMARKS
+else
+    # What failed or is left by hand does not keep the others from being run.
+    { fetch_data || true; } | tee "$OUTPUT_DIR/data.txt"
+    READY=$(sed -n 's/^ok *\([a-z]*\): .*/\1/p' "$OUTPUT_DIR/data.txt" | xargs)
+fi
+LEFT=$(comm -23 <(xargs -n1 <<<"$BENCHMARKS" | sort) <(xargs -n1 <<<"$READY" | sort) | xargs)
+[ -n "$READY" ] || { echo "error: of no benchmark all data are there, see above" >&2 && exit 1; }
+echo "== answers: $READY"
+status=0
+sweep "$READY" || status=$?
+echo "== report"
+"$PYTHON" -m llava.eval.report "$OUTPUT_DIR"/*/*.json --output "$OUTPUT_DIR/report" \
+    --references scripts/published.json
+[ $status -eq 0 ] || { echo "error: not all runs are whole; the same command goes on" >&2 && exit 1; }
+if [ -n "$LEFT" ]; then
+    echo "left out: $LEFT, of which something is missing (see == data); then the same command goes on"
+    exit 3
+fi
