@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Optional
 
@@ -33,7 +34,7 @@ class ConvertArguments:
     dtype: Optional[str] = flag("float16, bfloat16 or float32. Default: as each tensor is.")
 
 
-def _download(names: Sequence[str], args: DownloadArguments) -> int:
+def _download(endpoint: str | None, names: Sequence[str], args: DownloadArguments) -> int:
     wanted = plan(names)
     root = Path(args.checkpoints_root)
     for one in wanted:
@@ -44,7 +45,7 @@ def _download(names: Sequence[str], args: DownloadArguments) -> int:
     total = sum(one.gigabytes for one in wanted)
     print(f"about {total:.1f} GB in all, {free_gigabytes(root):.1f} GB free", flush=True)
     for one in [] if args.dry_run else wanted:
-        files = download(one, root)
+        files = download(one, root, endpoint)
         print(f"there: {one.repository}, {len(files)} files as on the hub", flush=True)
     return 0
 
@@ -67,16 +68,19 @@ def _convert(words: Sequence[str], args: ConvertArguments) -> int:
     return 0
 
 
-_COMMANDS = {
-    "download": (DownloadArguments, _download),
-    "verify": (ModelArguments, _verify),
-    "convert": (ConvertArguments, _convert),
-}
+def main(argv: Sequence[str] | None = None, endpoint: str | None = None) -> int:
+    """The command.
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
-    return run_words_command(_COMMANDS, "llava.checkpoints", __doc__, argv)
+    Args:
+        argv: the command line; None takes the process's.
+        endpoint: as of download.
+    """
+    commands = {
+        "download": (DownloadArguments, partial(_download, endpoint)),
+        "verify": (ModelArguments, _verify),
+        "convert": (ConvertArguments, _convert),
+    }
+    return run_words_command(commands, "llava.checkpoints", __doc__, argv)
 
 
 if __name__ == "__main__":
