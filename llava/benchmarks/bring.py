@@ -45,7 +45,12 @@ def bring(benchmark: Benchmark, folder: Path, endpoint: str | None = None) -> Fi
 
 def _hub_files(source: HubFiles, benchmark: Benchmark, folder: Path, endpoint: str | None) -> None:
     repository = Repository(source.repository, source.kind, endpoint)
-    fetch_files(repository, source.files, folder, source.flat)
+    try:
+        fetch_files(repository, source.files, folder, source.flat)
+    except UserError as error:
+        if not source.optional:
+            raise
+        print(f"going on without: {error}", flush=True)
 
 
 def _web_file(source: WebFile, benchmark: Benchmark, folder: Path, endpoint: str | None) -> None:
@@ -58,8 +63,10 @@ def _zip_parts(source: ZipParts, benchmark: Benchmark, folder: Path, endpoint: s
         address = hub_file(Repository(source.repository, "dataset", endpoint), source.file)
     name = PurePosixPath(source.file).name
     wanted = _asked(benchmark, folder, source.folder) if source.only_asked else None
+    here = folder / name  # whoever has the archive already need not fetch it
     with told(name, folder):
-        _unpack(remote_members(address), source.members, folder / source.folder, name, wanted)
+        archive = local_members(here) if here.is_file() else remote_members(address)
+        _unpack(archive, source.members, folder / source.folder, name, wanted)
 
 
 def _by_hand(source: ByHand, benchmark: Benchmark, folder: Path, endpoint: str | None) -> None:

@@ -209,6 +209,7 @@ _ALL = (
                 "model",
                 ("*questions-3k.jsonl", "*annotations-3k.jsonl"),
                 flat=True,
+                optional=True,  # Karpathy's test split is asked about then
             ),
             ZipParts(
                 file="https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip",

@@ -14,12 +14,14 @@ class HubFiles:
         kind: "model" or "dataset".
         files: patterns, as in Published.files.
         flat: whether they lose the folders that they have there.
+        optional: whether the benchmark can be run without them.
     """
 
     repository: str
     kind: str
     files: tuple[str, ...]
     flat: bool = False
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class WebFile:
 @dataclass(frozen=True)
 class ZipParts:
     """Members of a zip, read from it where it is: the rest is not fetched.
+
+    A zip of that name in the benchmark's folder is read instead.
 
     Attributes:
         file: its url; of a zip on the hub its name in the repository.

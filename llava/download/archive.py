@@ -25,7 +25,8 @@ from llava.errors import UserError
 _AHEAD = 2**16  # bytes read at once where nothing better is known
 _RUN = 2**24  # at most so many bytes of neighbouring members are fetched at once
 _CHUNK = 2**20
-_DAMAGED = (zipfile.BadZipFile, zlib.error, tarfile.TarError, EOFError, NotImplementedError)
+# RuntimeError: it is encrypted, or packed in a way that zipfile does not know.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, tarfile.TarError, EOFError, RuntimeError)
 
 
 @dataclass(frozen=True)

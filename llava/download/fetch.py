@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -64,13 +64,12 @@ def fetch(remote: Remote, path: Path) -> bool:
         UserError: it cannot be fetched or written, or comes with other contents than it should.
     """
     with told(path.name, path.parent):
-        if remote.size is None and remote.sha256 is None:
-            if path.is_file():
-                remote = Remote(remote.address, read_size(remote.address))
+        partial = path.with_name(path.name + PARTIAL)
+        if remote.size is None and (path.is_file() or partial.is_file()):
+            remote = replace(remote, size=read_size(remote.address))
         if is_whole(path, remote):
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + PARTIAL)
         for is_last in (False, True):  # the first may have begun with another edition's half
             went_on = partial.is_file()
             append(remote.address, partial, remote.size)

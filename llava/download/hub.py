@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from llava.download.fetch import Remote, fetch, is_whole
 from llava.download.stream import TIMEOUT, Address
-from llava.download.trouble import need_room, told
+from llava.download.trouble import need_room, reason, told
 from llava.errors import UserError
 
 
@@ -48,6 +48,11 @@ def list_files(repository: Repository, patterns: Sequence[str]) -> dict[str, Rem
             raise UserError(
                 f"there is no {repository.kind} {repository.name} on the hub, or it asks for a "
                 "login: look at its page, or log in with .venv/bin/hf auth login"
+            ) from error
+        except (ValueError, TypeError, KeyError) as error:  # not what a hub says
+            raise UserError(
+                f"what answered about {repository.name} is no hub ({reason(error)}): check "
+                "HF_ENDPOINT and the network"
             ) from error
     names = [sibling.rfilename for sibling in info.siblings]
     wanted = {name for pattern in patterns for name in _matches(pattern, names, repository)}

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from huggingface_hub import get_session
+from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 from tqdm import tqdm
 
-from llava.download.trouble import Refused
+from llava.download.trouble import Refused, Unreachable
 
 TIMEOUT = 30.0  # seconds without a byte
 TRIES = 4  # in a row that bring nothing
@@ -48,7 +49,7 @@ def append(address: Address, path: Path, size: int | None) -> None:
 
     Raises:
         OSError: it cannot be written.
-        Exception: the server refuses it, or does not answer.
+        Refused, Unreachable: the server does not give it, or does not answer.
     """
 
     def have() -> int:
@@ -70,7 +71,7 @@ def read_part(address: Address, start: int, stop: int) -> bytes:
     """Bytes start to stop (without it) of a file.
 
     Raises:
-        Exception: as append; Refused too where the server sends only whole files.
+        Refused, Unreachable: as append; Refused too where the server sends only whole files.
     """
     wanted = {"Range": f"bytes={start}-{stop - 1}"}
 
@@ -78,9 +79,9 @@ def read_part(address: Address, start: int, stop: int) -> bytes:
         response = get_session().get(
             address.url, headers=_headers(address, wanted), timeout=TIMEOUT
         )
-        _check(response, address.url)
+        _check(response.status_code, address.url)
         if response.status_code != 206 or len(response.content) != stop - start:
-            raise Refused(f"{address.url} does not give parts of the file")
+            raise Refused(f"{address.url} does not give parts of it: fetch it whole by hand")
         return response.content
 
     return _patiently(once, lambda: 0, address.wait)
@@ -90,13 +91,13 @@ def read_size(address: Address) -> int | None:
     """How long a file is, in bytes; None where its server does not say.
 
     Raises:
-        Exception: as append.
+        Refused, Unreachable: as append.
     """
 
     def once() -> int | None:
         headers = _headers(address, {"Range": "bytes=0-0"})
         with get_session().stream("GET", address.url, headers=headers, timeout=TIMEOUT) as response:
-            _check(response, address.url)
+            _check(response.status_code, address.url)
             if match := _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "")):
                 return int(match[3])
             length = response.headers.get("Content-Length", "")
@@ -106,7 +107,7 @@ def read_size(address: Address) -> int | None:
 
 
 def _append_once(address: Address, path: Path, size: int | None) -> None:
-    with path.open("ab", buffering=0) as file:
+    with path.open("ab") as file:
         start = file.tell()
         wanted = {"Range": f"bytes={start}-"} if start else {}
         with get_session().stream(
@@ -115,7 +116,7 @@ def _append_once(address: Address, path: Path, size: int | None) -> None:
             if response.status_code == 416 and start:  # nothing is there behind what we have
                 file.truncate(0)
                 raise ConnectionError(f"{address.url} has changed")
-            _check(response, address.url)
+            _check(response.status_code, address.url)
             if start and response.status_code != 206:  # the server sends the whole again
                 file.truncate(0)
                 start = 0
@@ -138,9 +139,8 @@ def _headers(address: Address, more: Mapping[str, str]) -> dict[str, str]:
     return {**address.headers, "Accept-Encoding": "identity", **more}
 
 
-def _check(response, url: str) -> None:
+def _check(status: int, url: str) -> None:
     """Refuses an error of the server; one that may pass is raised as a cut line."""
-    status = response.status_code
     if status in _PASSING:
         raise ConnectionError(f"{url} answered {status}")
     if status in (401, 403):
@@ -155,20 +155,12 @@ def _patiently(once: Callable[[], Result], progress: Callable[[], int], wait: fl
     while True:
         try:
             return once()
-        except Refused:
+        except OfflineModeIsEnabled:
             raise
-        except OSError as error:
-            if not isinstance(error, ConnectionError):
-                raise  # the disk's
-            cut: Exception = error
-        except Exception as error:  # httpx's errors; the module's name depends on the hub's version
+        except (HTTPError, ConnectionError) as error:
             cut = error
         left, pause = (TRIES, wait) if progress() > before else (left - 1, 2 * pause)
         before = progress()
         if not left:
             raise Unreachable(str(cut) or type(cut).__name__) from cut
         time.sleep(pause)
-
-
-class Unreachable(Exception):
-    """All tries failed; says what the last one said."""

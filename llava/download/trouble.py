@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from huggingface_hub.errors import HTTPError  # httpx's, whatever the hub's version calls that
+
 from llava.errors import UserError
 
 AGAIN = "the same command goes on where it stopped"
@@ -18,9 +20,16 @@ class Refused(Exception):
     """A server's answer that another try would not change."""
 
 
+class Unreachable(Exception):
+    """All tries failed; says what the last one said."""
+
+
+ON_THE_WAY = (HTTPError, ConnectionError, Refused, Unreachable)
+
+
 @contextmanager
 def told(what: str, folder: Path) -> Iterator[None]:
-    """Turns every failure of network and disk inside into a UserError.
+    """Turns failures of network and disk inside into a UserError.
 
     Args:
         what: is being fetched, for the message.
@@ -28,8 +37,8 @@ def told(what: str, folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except UserError:
-        raise
+    except ON_THE_WAY as error:
+        raise UserError(f"{what} could not be fetched ({reason(error)}); {AGAIN}") from error
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise UserError(
@@ -39,9 +48,6 @@ def told(what: str, folder: Path) -> Iterator[None]:
         raise UserError(
             f"cannot write {what} to {folder} ({error.strerror or error}): mend that; {AGAIN}"
         ) from error
-    # httpx's errors, whatever it is called, and the hub's: they have no base class of their own.
-    except Exception as error:
-        raise UserError(f"{what} could not be fetched ({reason(error)}); {AGAIN}") from error
 
 
 def reason(error: Exception) -> str:

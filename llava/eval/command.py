@@ -105,6 +105,9 @@ def run_words_command(
         argv: the command line; None takes the process's.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in ("-h", "--help"):
+        print(f"{description}\n\nMore: python -m {program} {'|'.join(commands)} ... --help")
+        return 0
     if not words or words[0] not in commands:
         print(f"error: say what to do, one of: {', '.join(commands)}", file=sys.stderr)
         return USER_MISTAKE

@@ -133,7 +133,7 @@ def test_a_download_that_was_cut_goes_on(run, root, tiny, homes):
     (root / "mmbench").mkdir(parents=True)
     (root / "mmbench/mmbench_dev_20230712.tsv.partial").write_bytes(whole[:5000])
     assert run("download", "mmbench")[0] == 0
-    assert homes.fetched(path) == ["bytes=5000-"]
+    assert homes.fetched(path) == ["bytes=0-0", "bytes=5000-"]  # its size, and what is lacking
     assert read("mmbench", root) == read("mmbench", tiny)
 
 
@@ -148,6 +148,21 @@ def test_a_missing_and_a_broken_image_are_found_and_mended(run, root, tiny):
     assert status == 1 and "2 of 11 images" in out
     assert run("download", "gqa")[0] == 0
     assert read("gqa", root) == read("gqa", tiny)
+
+
+def test_an_archive_that_is_there_already_is_not_fetched(run, root, tiny, homes):
+    (root / "gqa").mkdir(parents=True)
+    (root / "gqa/images.zip").write_bytes(homes.files.pop("/nlp/data/gqa/images.zip"))
+    assert run("download", "gqa")[0] == 0
+    assert read("gqa", root) == read("gqa", tiny) and not get(homes, "images.zip")
+
+
+def test_flickr_goes_on_without_the_authors_own_captions(run, root, tiny, homes):
+    del homes.files["/api/models/fumingyu064/ACCM"]
+    shutil.copytree(tiny / "Flickr/flickr30k-images", root / "Flickr/flickr30k-images")
+    status, out = run("download", "flickr")
+    assert status == 0 and "going on without: there is no model fumingyu064/ACCM" in out
+    assert [path.name for path in (root / "Flickr").glob("*.json*")] == ["dataset_flickr30k.json"]
 
 
 def test_an_archive_that_tries_tricks_is_refused(run, root, tmp_path):
@@ -198,6 +213,11 @@ def test_a_dry_run_asks_for_nothing(run, root, homes):
 def test_bad_words_get_one_line(capsys, words, says):
     assert main(words) == 2
     assert says in capsys.readouterr().err
+
+
+def test_help_names_the_commands(capsys):
+    assert main(["--help"]) == 0
+    assert "python -m llava.benchmarks download|verify ... --help" in capsys.readouterr().out
 
 
 def test_verify_says_what_is_missing_where_nothing_is(run):

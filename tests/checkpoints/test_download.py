@@ -183,3 +183,19 @@ def test_a_dry_run_fetches_nothing(tmp_path, capsys):
     assert main(["download", "all", "--checkpoints-root", str(tmp_path), "--dry-run"]) == 0
     assert "about 17.6 GB in all" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "answer, says",
+    [(b"<html>Hello</html>", "is no hub .* check HF_ENDPOINT"), (b"[]", "is no hub")],
+)
+def test_an_endpoint_that_is_no_hub(hub, tmp_path, answer, says):
+    hub.files["/api/models/openai-community/gpt2"] = answer
+    with pytest.raises(UserError, match=says):
+        download(PUBLISHED["gpt2"], tmp_path, hub.url)
+
+
+def test_a_hub_that_fails(hub, tmp_path):
+    hub.answers[f"/api/models/{LLAVA_7B.repository}"] = [500]
+    with pytest.raises(UserError, match="v1.5-7b could not be fetched .*500"):
+        download(LLAVA_7B, tmp_path, hub.url)

@@ -78,7 +78,7 @@ def test_an_unpacking_that_was_cut_goes_on(web, address, tmp_path):
 
 def test_a_server_that_gives_no_parts(web, address, tmp_path):
     web.ranges = False
-    with pytest.raises(Exception, match="does not give parts"):
+    with pytest.raises(Exception, match="does not give parts of it: fetch it whole"):
         unpack(remote_members(address), tmp_path, FILES)
 
 
