@@ -14,7 +14,6 @@ from llava.errors import UserError
 from llava.lmms.arguments import LmmsArguments
 from llava.mm_utils import check_size
 from llava.model.llava_arch import LlavaAccm
-from llava.model.prompt import prompt_ids
 from llava.model.sample import Sample
 
 # What lmms-eval lets an answer end at where a task says nothing: it stands between examples of a
@@ -155,10 +154,7 @@ def make_sample(
         seed=args.seed,
         no_image=args.no_image or image is None,
     )
-    language_model = model.language_model
-    length = len(prompt_ids(sample.question, language_model.tokenizer)) - 1
-    length += model.budget(sample).visual_token_num
-    room = language_model.context_length - length
+    room = model.language_model.context_length - model.prompt_length(sample)
     sample = replace(sample, max_new_tokens=max(1, min(max_new_tokens, room)))
     model.check(sample)
     return sample

@@ -273,6 +273,10 @@ class LlavaAccm(nn.Module):
         kept = self.budget(sample).visual_token_num
         return not sample.no_image and kept < self.tower.num_patches
 
+    def prompt_length(self, sample: Sample) -> int:
+        """Positions that a sample's prompt takes in the LLM before a caption is put in."""
+        return len(self._prompt_ids(sample)) - 1 + self.budget(sample).visual_token_num
+
     def check(self, sample: Sample) -> None:
         """Refuses a sample that cannot be answered, before anything is computed.
 
@@ -289,7 +293,7 @@ class LlavaAccm(nn.Module):
         pruned = budget.visual_token_num < self.tower.num_patches
         if pruned and self.compensator is not None:
             self.compensator.check_question(sample.question_of_the_method)
-        length = len(self._prompt_ids(sample)) - 1 + budget.visual_token_num
+        length = self.prompt_length(sample)
         room = self.language_model.context_length - sample.max_new_tokens
         if length > room:
             raise UserError(
