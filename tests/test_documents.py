@@ -1,0 +1,331 @@
+"""Every command of the README and the docs: its flags are known, and something runs it.
+
+The documents' blocks of bash are run by bash in a copy of the scripts, where the programs of .venv
+write down what they are called with. Each of these calls is then parsed by its own command.
+"""
+
+import importlib
+import importlib.util
+import inspect
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from torch.distributed.run import parse_args as parse_torchrun
+
+from llava.eval import command
+from llava.files import write_json
+from llava.mini.benchmarks import write_benchmarks
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "checkpoints" / "accm-mini" / "README.md",
+    *sorted(ROOT.glob("docs/**/*.md")),
+]
+# Commands in a line of text: `bash scripts/test.sh -k beam`, but not `python -m ... --compile`.
+STARTS = r"\.venv/bin/|python -m |bash scripts/|pip install |lmms-eval "
+INLINE = re.compile(rf"`((?:[A-Z_]+=\S+ )*(?:{STARTS})[^`]*)`")
+PLACEHOLDER = re.compile(r"\.\.\.|\bSTAGE\b")
+PROGRAMS = ("python", "mkdocs", "lmms-eval", "pip", "chromium")
+# A program that writes down its words. To a script that asks which data are there it says: all.
+RECORDER = """#!/bin/sh
+printf '%s\\037' "${0##*/}" "$@" >> "$CALLS"
+printf '\\036' >> "$CALLS"
+case "$*" in
+*"llava.benchmarks "*) printf 'ok   %s: all\\n' mme mmbench pope mmvp seed gqa flickr ;;
+esac
+"""
+SCRIPT = re.compile(r"\bscripts/[\w./]+\.(?:sh|py)\b")
+# What runs each program of the documents: a test, or a script that is run itself.
+RUN_BY = {
+    "llava.benchmarks download": "tests/benchmarks/test_download.py",
+    "llava.benchmarks verify": "tests/benchmarks/test_download.py",
+    "llava.checkpoints convert": "tests/checkpoints/test_checkpoints.py",
+    "llava.checkpoints download": "tests/checkpoints/test_download.py",
+    "llava.checkpoints verify": "tests/checkpoints/test_checkpoints.py",
+    "llava.eval.answer": "tests/eval/test_run.py",
+    "llava.eval.bench": "tests/eval/test_bench.py",
+    "llava.eval.model_vqa_loader": "tests/eval/test_llava_commands.py",
+    "llava.eval.report": "tests/eval/report/test_page.py",
+    "llava.eval.score": "tests/eval/test_mmvp.py",
+    "llava.eval.sweep": "tests/eval/test_sweep.py",
+    "llava.eval.trace": "tests/eval/test_trace.py",
+    "llava.mini.make_data": "tests/mini/test_make_data.py",
+    "llava.mini.make_model": "tests/conftest.py",
+    "llava.mini.measure": "tests/mini/test_measure.py",
+    "llava.serve.cli": "tests/serve/test_cli.py",
+    "llava.serve.web": "tests/serve/test_web_browser.py",
+    "llava.train.cost": "tests/train/test_cost.py",
+    "llava.train.train_caption": "tests/train/test_train_caption.py",
+    "llava.train.train_clip": "tests/train/test_mini_model.py",
+    "llava.train.train_compensation": "tests/train/test_train_compensation.py",
+    "llava.train.train_llava": "tests/train/test_mini_model.py",
+    "llava.train.train_long_clip": "tests/train/test_mini_model.py",
+    "llava.train.train_projector": "tests/train/test_mini_model.py",
+    "llava.train.train_selector": "tests/train/test_train_selector.py",
+    "lmms-eval": "tests/lmms/test_lmms_eval.py",
+    "mkdocs build": "tests/test_site.py",
+    "pip install": "scripts/setup.sh",
+    "pytest": "scripts/test.sh",
+    "scripts/make_figures.py": "tests/test_figures.py",
+    "scripts/quickstart.sh": "tests/test_documents.py",
+    "scripts/reproduce.sh": "tests/test_reproduce.py",
+    "scripts/test.sh": ".ci/run",
+    "scripts/v1_5/eval/all.sh": "tests/test_documents.py",
+    "scripts/v1_5/eval/gqa.sh": "tests/test_documents.py",
+    "scripts/v1_5/eval/pope.sh": "tests/test_documents.py",
+    "scripts/v1_5/train/mini.sh": "tests/train/test_scripts.py",
+}
+
+
+def blocks(document):
+    """The pieces of bash of a document; a command in a line of text is one too."""
+    text = document.read_text("utf-8")
+    fenced = re.findall(r"```bash\n(.*?)```", text, re.S)
+    lines = re.sub(r"```.*?```", "", text, flags=re.S)
+    inline = [" ".join(code.split()) for code in INLINE.findall(lines)]
+    return [*fenced, *(code for code in inline if not PLACEHOLDER.search(code))]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """The scripts beside a .venv whose programs write down their calls."""
+    folder = tmp_path_factory.mktemp("tree")
+    shutil.copytree(ROOT / "scripts", folder / "scripts")
+    (folder / "scripts" / "setup.sh").write_text("exit 0\n")
+    programs = folder / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in PROGRAMS:
+        (programs / name).write_text(RECORDER)
+        (programs / name).chmod(0o755)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def calls(tree):
+    """What the blocks of all documents call: words of a program, with where they stand."""
+    found = []
+    for document in DOCUMENTS:
+        for block in blocks(document):
+            found += [(document, words) for words in run_block(tree, block)]
+    return found
+
+
+def run_block(tree, block, settings=None):
+    """Runs a block, with settings from the environment; gives the calls of programs."""
+    record = tree / "calls"
+    record.write_text("")
+    programs = tree / ".venv" / "bin"
+    environment = {"PATH": f"{programs}:/usr/bin:/bin", "CALLS": str(record)}
+    environment |= {"R": "0", "HOST": "localhost"}  # of docs/scaling.md
+    environment |= settings or {}
+    done = subprocess.run(
+        ["bash", "-euc", block], cwd=tree, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, (block, done.stderr)
+    return [call.split("\037")[:-1] for call in record.read_text().split("\036")[:-1]]
+
+
+def command_module(words):
+    """The module that words behind a Python run, and its own words; torchrun's are checked."""
+    assert words[0] == "-m", words
+    if words[1] == "torch.distributed.run":
+        launched = parse_torchrun(words[2:])
+        assert launched.module
+        return launched.training_script, launched.training_script_args
+    return words[1], words[2:]
+
+
+def main_of(module):
+    """The main function of ``python -m MODULE``, and the module that it is in."""
+    found = importlib.util.find_spec(module)
+    assert found is not None, f"there is no module {module}"
+    is_package = found.submodule_search_locations is not None
+    program = importlib.import_module(f"{module}.__main__" if is_package else module)
+    return program.main, program
+
+
+def parse(module, words, monkeypatch):
+    """Runs a command up to its work, which is left out: the flags are parsed by itself."""
+    main, program = main_of(module)
+    if not inspect.signature(main).parameters:
+        assert not words, f"{module} has no flags"
+        return
+    for place in (command, program):
+        if hasattr(place, "guard"):
+            monkeypatch.setattr(place, "guard", lambda work: 0)
+    try:
+        assert main(words) == 0
+    except SystemExit as end:
+        assert end.code == 0, (module, words)
+
+
+def test_flags_are_known(calls, monkeypatch, capsys):
+    """Of every command that a document has, and of those that its scripts run."""
+    seen = set()
+    for document, (program, *words) in calls:
+        if program == "python" and words[:1] == ["-m"] and tuple(words) not in seen:
+            seen.add(tuple(words))
+            module, flags = command_module(words)
+            if module.split(".")[0] == "llava":
+                parse(module, flags, monkeypatch)
+    assert len(seen) > 40
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["llava.eval.trace", "--colour", "blue"],
+        ["llava.eval.answer", "pope", "--model", "checkpoints/accm-mini"],
+        ["llava.eval.nothing"],
+        ["llava.checkpoints", "verify", "--fast"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_wrong_flag_would_be_found(words, monkeypatch, capsys):
+    with pytest.raises(AssertionError):
+        parse(words[0], words[1:], monkeypatch)
+
+
+# Flags of other programs.
+FOREIGN = {
+    *("--batch_size", "--device", "--include_path", "--log_samples", "--model", "--model_args"),
+    *("--use_cache", "--ntasks-per-node", "--node_rank", "--num_processes"),
+}
+
+
+def test_flags_in_the_text_are_known(capsys):
+    """Of some command of the documents, or of another program."""
+    modules = [name.split() for name in RUN_BY if name.startswith("llava.")]
+    modules += [["llava.eval.answer", "pope"], ["llava.eval.score", "pope"]]
+    for module, *words in modules:
+        main, _ = main_of(module)
+        if inspect.signature(main).parameters:
+            with pytest.raises(SystemExit):
+                main([*words, "--help"])
+    known = set(re.findall(r"--[a-z][\w-]+", capsys.readouterr().out)) | FOREIGN
+    for script in SCRIPT.findall("\n".join(RUN_BY)):
+        known |= set(re.findall(r"--[a-z][\w-]+", (ROOT / script).read_text("utf-8")))
+    for document in DOCUMENTS:
+        for code in re.findall(r"`([^`\n]+)`", document.read_text("utf-8")):
+            assert set(re.findall(r"(?<!\S)--[a-z][\w-]+", code)) <= known, (document, code)
+
+
+SETTINGS = re.compile(r"^((?:[A-Z_]+=\S+ +)+)bash (scripts/\S+\.sh)", re.M)
+
+
+def test_settings_are_read_by_the_scripts():
+    """By the script itself, or by one beside it that it calls."""
+    found = 0
+    for document in DOCUMENTS:
+        for settings, script in SETTINGS.findall("\n".join(blocks(document))):
+            texts = [path.read_text("utf-8") for path in (ROOT / script).parent.glob("*.sh")]
+            for name in re.findall(r"([A-Z_]+)=", settings):
+                assert any(re.search(rf"\$\{{{name}:-", text) for text in texts), (document, name)
+                found += 1
+    assert found > 5
+
+
+def program_of(words):
+    """What a call is known by in RUN_BY: a module, with what it is to do, or a program."""
+    program, *rest = words
+    if program == "python" and rest[0] == "-m":
+        module, flags = command_module(rest)
+        if module == "llava.checkpoints" or module == "llava.benchmarks":
+            return f"{module} {flags[0]}"
+        return module
+    if program == "python":
+        return None if rest[0] == "-c" else rest[0]
+    return program if rest[0].startswith("-") else f"{program} {rest[0]}"
+
+
+def test_every_command_is_run_somewhere(calls):
+    """And RUN_BY names none that no document has."""
+    found = {program_of(words) for _, words in calls} - {None}
+    text = "\n".join(block for document in DOCUMENTS for block in blocks(document))
+    found |= set(SCRIPT.findall(text))
+    assert found == set(RUN_BY)
+    for program, place in RUN_BY.items():
+        name = re.split(r"[./ ]", program.removesuffix(".sh").removesuffix(".py"))[-1]
+        assert re.search(rf"\b{name}\b", (ROOT / place).read_text("utf-8")), (program, place)
+
+
+def test_python_is_that_of_the_readme():
+    """Which is run by tests/serve/test_accm.py."""
+    code = re.compile(r"```python\n.*?```", re.S)
+    (of_the_readme,) = code.findall((ROOT / "README.md").read_text("utf-8"))
+    for document in DOCUMENTS:
+        assert set(code.findall(document.read_text("utf-8"))) <= {of_the_readme}, document
+
+
+def test_extras_that_are_to_be_installed_exist(calls):
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    extras = [
+        extra
+        for _, words in calls
+        if words[:2] == ["pip", "install"]
+        for extra in re.findall(r"[a-z]+", "".join(re.findall(r"\[(.*)\]", words[-1])))
+    ]
+    assert len(extras) > 2
+    for extra in extras:
+        assert re.search(rf"^{extra} = \[", project, re.M), extra
+
+
+# What two scripts call, called in this process on the mini model ----------------------------------
+
+SIZES = {"mme": 2, "mmbench": 8, "pope": 1, "mmvp": 2, "seed": 12, "gqa": 8, "flickr": 2}
+
+
+@pytest.fixture
+def working_folder(tmp_path, monkeypatch):
+    """Where the commands work: the mini model, and data as the quickstart draws them, but few."""
+    (tmp_path / "checkpoints").symlink_to(ROOT / "checkpoints")
+    data = tmp_path / "playground" / "data" / "mini" / "eval"
+    data.mkdir(parents=True)
+    write_benchmarks(data, seed=0, split="test", sizes=SIZES)
+    write_json(data / "made_with.json", {"seed": 0, "split": "test"})
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def do(call, *more):
+    """Runs a recorded call here; what it prints is caught by pytest."""
+    module, words = command_module(call[1:])
+    main, _ = main_of(module)
+    assert main([*words, *more]) == 0, call
+
+
+def test_the_quickstart(tree, working_folder, monkeypatch, capsys):
+    """Its table of two benchmarks and one budget, and its picture."""
+    settings = {"BUDGETS": "9", "NPROC": "1", "IMAGE": str(ROOT / "images" / "scene.png")}
+    settings["QUESTION"] = "What color is the star?"
+    data, sweep, first, trace = run_block(tree, "bash scripts/quickstart.sh", settings)
+    (working_folder / "outputs" / "quickstart").mkdir(parents=True)
+    do(data)
+    do(sweep, "--benchmarks", "pope", "gqa")
+    assert "| Mean of all | accm-mini | accm | 9 |" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", first[2:])
+    exec(first[2], {})  # the first question of POPE, which the picture shows unless told otherwise
+    image, question = capsys.readouterr().out.split("\n")[:2]
+    assert Path(image).is_file() and question.startswith("Is there a")
+    do(trace)
+    for file in ("report/report.html", "report/report.csv", "trace.png", "trace.jsonl"):
+        assert (working_folder / "outputs" / "quickstart" / file).is_file()
+
+
+def test_benchmarks_by_script(tree, working_folder, capsys):
+    settings = {
+        "MODEL_PATH": "checkpoints/accm-mini",
+        "DATA_ROOT": "playground/data/mini/eval",
+        "VISUAL_TOKEN_NUM": "9",
+        "BENCHMARKS": "pope gqa",
+    }
+    for call in run_block(tree, "bash scripts/v1_5/eval/all.sh", settings):
+        do(call)
+    out = capsys.readouterr().out
+    assert "POPE: " in out and "GQA: " in out
+    for name in ("pope", "gqa"):
+        assert (working_folder / "outputs" / name / "accm-mini-9.json").is_file()
