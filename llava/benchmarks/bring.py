@@ -100,14 +100,22 @@ _BRING: dict[type[Source], Callable[[Source, Benchmark, Path, str | None], None]
 
 
 def _asked(benchmark: Benchmark, folder: Path, below: str) -> set[PurePosixPath]:
-    """The images of a folder that a question is about, as paths below it."""
+    """The images of a folder that a question is about, as paths below it.
+
+    Raises:
+        UserError: a path that would lead out of the folder.
+    """
     images = asked_images(reader(benchmark.name).read_questions(folder))
     where = folder / below
-    return {
+    asked = {
         PurePosixPath(image.relative_to(where).as_posix())
         for image in images
         if image.is_relative_to(where)
     }
+    for path in asked:
+        if ".." in path.parts:
+            raise UserError(f"a question in {folder} is about {path}, which leads out of {where}")
+    return asked
 
 
 def _unpack(

@@ -150,6 +150,14 @@ def test_a_missing_and_a_broken_image_are_found_and_mended(run, root, tiny):
     assert read("gqa", root) == read("gqa", tiny)
 
 
+def test_a_question_about_an_image_elsewhere_is_refused(run, root, homes):
+    path = next(path for path in homes.files if path.endswith(LABELS))
+    homes.files[path] = homes.files[path].replace(b"COCO_val2014_000000000001", b"../../../evil")
+    homes.files["/evil.jpg"] = b"evil"
+    status, out = run("download", "pope")
+    assert status == 1 and "which leads out of" in out and not list(root.parent.rglob("evil.jpg"))
+
+
 def test_an_archive_that_is_there_already_is_not_fetched(run, root, tiny, homes):
     (root / "gqa").mkdir(parents=True)
     (root / "gqa/images.zip").write_bytes(homes.files.pop("/nlp/data/gqa/images.zip"))
