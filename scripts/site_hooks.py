@@ -62,7 +62,9 @@ def _rewrite(text: str, source: str, name: str) -> str:
         name: where it lies in the site.
     """
     text = _API.sub(r"::: \1", text)
-    text = _FIELDS.sub(r"::: \1\n    options:\n      show_signature: false", text)
+    text = _FIELDS.sub(
+        r"::: \1\n    options:\n      show_signature: false\n      separate_signature: false", text
+    )
     text = _FLAGS.sub(lambda comment: _flag_table(comment[1]), text)
     return _LINK.sub(lambda link: _moved_link(link, source, name), text)
 
