@@ -77,6 +77,7 @@ class Page:
             [parts.image, parts.question, parts.budget],
             parts.outputs,
             api_name="ask",
+            api_visibility="undocumented",  # Gradio shows documents without asking for a password
             # read_asked and read_budget say what is wrong in plainer words.
             preprocess=False,
             show_progress_on=[parts.pruned],

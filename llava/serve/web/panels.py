@@ -135,5 +135,5 @@ def _bar(name: str, stages: Mapping[str, float], longest: float) -> str:
 def _data_uri(picture: Image.Image) -> str:
     """A picture that needs no file and no address."""
     buffer = io.BytesIO()
-    picture.save(buffer, format="WEBP", quality=85)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    picture.save(buffer, format="JPEG", quality=90, subsampling=0)  # frames keep their colours
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -18,6 +18,7 @@ STYLE = """
 .gradio-container { width: 100%; max-width: 1320px !important; margin: 0 auto !important; }
 .gradio-container .html-container { padding: 0 !important; }
 .asked .image-frame img { width: 100%; height: 100%; object-fit: contain; }
+[data-testid="status-tracker"]:has(> .error) { display: none; } /* a message says more */
 .intro h1 { font-size: 24px; font-weight: 700; margin: 0; }
 .intro p { margin: 4px 0 0; color: var(--body-text-color); opacity: 0.75; max-width: 100ch; }
 .card {

@@ -1,0 +1,92 @@
+"""Fixtures: the mini model, and web pages that answer with it or with something in its place."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from llava.model.builder import ModelArguments, load_from_arguments
+from llava.serve.web.__main__ import WebArguments
+from llava.serve.web.load.process import free_port
+from llava.serve.web.server import opened
+
+ROOT = Path(__file__).parents[2]
+
+
+def pytest_addoption(parser):
+    parser.addoption("--screenshot", help="where the README's picture of the web page goes")
+
+
+@pytest.fixture(scope="session")
+def mini():
+    return load_from_arguments(ModelArguments(str(ROOT / "checkpoints/accm-mini"), device="cpu"))
+
+
+@pytest.fixture(scope="session")
+def scene() -> bytes:
+    return (ROOT / "images" / "scene.png").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def open_page(mini):
+    """Serves a page with other settings, or another model; gives its address."""
+
+    @contextmanager
+    def start(model=mini, **settings):
+        arguments = WebArguments(port=free_port(), visual_token_num=36)
+        with opened(model, dataclasses.replace(arguments, **settings)) as address:
+            yield address
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def page(open_page):
+    with open_page() as address:
+        yield address
+
+
+class Held:
+    """A model that waits after each token, and that some questions break.
+
+    Attributes:
+        began: a first token has come.
+        may_go: it waits no longer.
+        answers: how many were begun.
+        stopped: one ended before its end.
+    """
+
+    def __init__(self, model):
+        self._model = model
+        self.began, self.may_go, self.stopped = (threading.Event() for _ in range(3))
+        self.answers = 0
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+    def answer(self, samples, on_token):
+        if "Break" in samples[0].question:
+            raise RuntimeError("something inside")
+        self.answers += 1
+
+        def tell(place, token):
+            on_token(place, token)
+            self.began.set()
+            self.may_go.wait(30)
+
+        try:
+            return self._model.answer(samples, on_token=tell)
+        except BaseException:
+            self.stopped.set()
+            raise
+
+
+@pytest.fixture
+def held(mini):
+    model = Held(mini)
+    yield model
+    model.may_go.set()
