@@ -1,5 +1,6 @@
 """The README and the scripts do what they say."""
 
+import json
 import os
 import re
 import shutil
@@ -29,6 +30,25 @@ def test_links_in_the_documents_lead_somewhere():
         for target in re.findall(r"\]\(([^)#]+)", document.read_text("utf-8")):
             if not target.startswith("http"):
                 assert (document.parent / target).exists(), (document, target)
+
+
+def test_the_numbers_of_the_readme_are_those_that_were_measured():
+    """Seconds of the last run, scores of the mini model."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| (.*) \|$", (ROOT / "docs/performance.md").read_text("utf-8"), re.M)
+    hf, accm = (
+        next(cells for cells in (row.split(" | ") for row in rows) if cells[0].startswith(name))
+        for name in ("hf", "accm, K = 36")
+    )
+    seconds = [float(cells[2].replace(",", "")) / 1000 for cells in (accm, hf)]
+    assert "{:.1f} s instead of {:.1f} s".format(*seconds) in readme
+    assert f"{float(accm[4]):.1f} times as fast" in readme
+    scores = json.loads((ROOT / "checkpoints/accm-mini/scores.json").read_text("utf-8"))
+    means = scores["mean"]["scores"]
+    shown = [
+        means[name]["value"] for name in ("full", "nothing", "pruned", "accm", "best candidate")
+    ]
+    assert f"| {' | '.join(f'{value:.3f}' for value in shown)} |" in readme
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
