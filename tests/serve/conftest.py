@@ -10,9 +10,6 @@ from pathlib import Path
 import pytest
 
 from llava.model.builder import ModelArguments, load_from_arguments
-from llava.serve.web.__main__ import WebArguments
-from llava.serve.web.load.process import free_port
-from llava.serve.web.server import opened
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,6 +31,9 @@ def scene() -> bytes:
 @pytest.fixture(scope="session")
 def open_page(mini):
     """Serves a page with other settings, or another model; gives its address."""
+    from llava.serve.web.__main__ import WebArguments  # Gradio is slow to import
+    from llava.serve.web.load.process import free_port
+    from llava.serve.web.server import opened
 
     @contextmanager
     def start(model=mini, **settings):

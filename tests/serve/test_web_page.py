@@ -224,9 +224,25 @@ def test_without_gradio(capsys, monkeypatch):
     assert "pip install -e '.[web]'" in capsys.readouterr().err
 
 
-def test_a_budget_that_the_model_has_not(mini, open_page):
-    with pytest.raises(UserError, match="visual_token_num is 145"):
-        with open_page(visual_token_num=145):
+@pytest.mark.parametrize(
+    "setting, says",
+    [
+        ({"visual_token_num": 145}, "visual_token_num is 145"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_settings_that_nothing_could_be_answered_with(open_page, setting, says):
+    with pytest.raises(UserError, match=says):
+        with open_page(**setting):
+            pass
+
+
+def test_a_proxy_of_the_environment_that_gradio_asks(open_page, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("NO_PROXY", "")
+    with pytest.raises(UserError, match="let NO_PROXY name 127.0.0.1"):
+        with open_page():
             pass
 
 

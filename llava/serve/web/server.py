@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
+from PIL import Image
 from starlette.middleware import Middleware
 
 from llava.errors import UserError
 from llava.model.llava_arch import LlavaAccm
 from llava.model.multimodal_encoder import clip_encoder
-from llava.model.token_pruning.budget import resolve_budget
 from llava.serve.web.answering import Answerer
 from llava.serve.web.examples import draw_examples
 from llava.serve.web.gate import Gate
@@ -43,15 +43,15 @@ def opened(model: LlavaAccm, args: WebArguments) -> Iterator[str]:
     """The page, served in threads of this process; gives its address.
 
     Raises:
-        UserError: the port cannot be listened on.
+        UserError: the page cannot be served there, or no question could be answered like this.
     """
     limits = Limits(args.max_upload_bytes, args.max_pixels, args.max_question_length)
     patches = model.tower.num_patches
     budget = args.visual_token_num
     if budget is None:
         budget = min(clip_encoder.VISUAL_TOKEN_NUM, patches)
-    resolve_budget(budget, None, patches)
     answerer = Answerer(model, args.max_new_tokens, args.seed)
+    answerer.sample(Image.new("RGB", (8, 8)), "?", budget)
     with upload_folder() as folder:
         page = Page(answerer, limits, folder, draw_examples(folder), budget)
         try:
@@ -65,7 +65,7 @@ def _launch(blocks: gr.Blocks, args: WebArguments, folder: Path) -> str:
     blocks.queue(max_size=args.queue_limit, api_open=False)
     try:
         _, address, _ = blocks.launch(
-            server_name=args.host,
+            server_name=f"[{args.host}]" if ":" in args.host else args.host,
             server_port=args.port,
             auth=(args.user, args.password) if args.user else None,
             max_file_size=args.max_upload_bytes,
@@ -89,8 +89,9 @@ def _launch(blocks: gr.Blocks, args: WebArguments, folder: Path) -> str:
             mcp_server=False,
             root_path="",
         )
-    except OSError as error:
+    except Exception as error:  # Gradio raises many kinds, Exception itself among them
         raise UserError(
-            f"cannot listen on port {args.port} of {args.host}: take another --port"
+            f"the page cannot be served on port {args.port} of {args.host} ({error}): take another "
+            f"--port; where the environment names a proxy, let NO_PROXY name {args.host}"
         ) from error
     return address
