@@ -40,17 +40,6 @@ def settings(tmp_path):
     }
 
 
-def test_the_plan_has_sizes_and_an_estimate_with_its_source(tmp_path):
-    status, out, err = reproduce("--dry-run", OUTPUT_DIR=str(tmp_path / "out"))
-    assert status == 0, err
-    assert "liuhaotian/llava-v1.5-7b -> checkpoints/llava-v1.5-7b: about 13.5 GB" in out
-    assert "about 17.6 GB in all" in out and "GQA (testdev_balanced) -> " in out
-    assert "budgets 1/2 1/4 1/8 1/16 1/32: 6 runs of 50781 questions" in out
-    assert "about 8.5 hours: 50781 questions x 6 runs x 0.1 s / 1 processes" in out
-    assert "(SECONDS_PER_QUESTION): not measured: twice what docs/scaling.md computes" in out
-    assert not list(tmp_path.iterdir())
-
-
 def test_the_whole_path_with_the_mini_model_goes_on_where_it_was_stopped(
     settings, tmp_path, monkeypatch
 ):
@@ -88,7 +77,9 @@ def test_what_cannot_be_done_is_one_message(flags, settings, says):
 
 
 STUB = """#!/usr/bin/env bash
-# In place of Python: writes down what it is asked, and answers as data/ has it.
+# In place of Python: writes down what it is asked, and answers as the file data has it.
+[ "$1" != -c ] || exit 0
+[ -z "${REAL_PYTHON:-}" ] || [[ $2 != llava.benchmarks ]] || exec "$REAL_PYTHON" "$@"
 cd "$(dirname "$0")"
 shift
 echo "$*" >>calls
@@ -117,6 +108,18 @@ def stub(tmp_path):
         return status, out, err, calls
 
     return run
+
+
+def test_the_plan_has_sizes_and_an_estimate_with_its_source(stub, tmp_path):
+    status, out, err, calls = stub("--dry-run", REAL_PYTHON=sys.executable)
+    assert status == 0, err
+    assert [call.split()[:2] for call in calls] == [["llava.checkpoints", "download"]]
+    assert calls[0].endswith("longclip accm --checkpoints-root checkpoints --dry-run")
+    assert "GQA (testdev_balanced) -> playground/data/eval/gqa: about 0.1 GB" in out
+    assert "budgets 1/2 1/4 1/8 1/16 1/32: 6 runs of 50781 questions" in out
+    assert "about 8.5 hours: 50781 questions x 6 runs x 0.1 s / 1 processes" in out
+    assert "(SECONDS_PER_QUESTION): not measured: twice what docs/scaling.md computes" in out
+    assert not (tmp_path / "out").exists()
 
 
 def test_weights_are_fetched_once_and_what_is_left_by_hand_is_named(stub):
