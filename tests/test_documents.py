@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from torch.distributed.run import parse_args as parse_torchrun
@@ -18,6 +19,8 @@ from torch.distributed.run import parse_args as parse_torchrun
 from llava.eval import command
 from llava.files import write_json
 from llava.mini.benchmarks import write_benchmarks
+from llava.serve.web.load.process import served
+from llava.train import cost as train_cost
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -57,8 +60,8 @@ RUN_BY = {
     "llava.mini.make_model": "tests/conftest.py",
     "llava.mini.measure": "tests/mini/test_measure.py",
     "llava.serve.cli": "tests/serve/test_cli.py",
-    "llava.serve.web": "tests/serve/test_web_browser.py",
-    "llava.train.cost": "tests/train/test_cost.py",
+    "llava.serve.web": "tests/test_documents.py",
+    "llava.train.cost": "tests/test_documents.py",
     "llava.train.train_caption": "tests/train/test_train_caption.py",
     "llava.train.train_clip": "tests/train/test_mini_model.py",
     "llava.train.train_compensation": "tests/train/test_train_compensation.py",
@@ -250,7 +253,9 @@ def test_every_command_is_run_somewhere(calls):
     assert found == set(RUN_BY)
     for program, place in RUN_BY.items():
         name = re.split(r"[./ ]", program.removesuffix(".sh").removesuffix(".py"))[-1]
-        assert re.search(rf"\b{name}\b", (ROOT / place).read_text("utf-8")), (program, place)
+        text = (ROOT / place).read_text("utf-8")
+        assert re.search(rf"\b{name}\b", text), (program, place)
+        assert not place.endswith(".py") or re.search(r"main\(|subprocess", text), (program, place)
 
 
 def test_python_is_that_of_the_readme():
@@ -274,8 +279,21 @@ def test_extras_that_are_to_be_installed_exist(calls):
         assert re.search(rf"^{extra} = \[", project, re.M), extra
 
 
-# What two scripts call, called in this process on the mini model ----------------------------------
+# What no other test runs --------------------------------------------------------------------------
 
+
+def test_the_web_page_is_served():
+    """By its command, as a process."""
+    with served(["--device", "cpu"]) as page, urlopen(page.address, timeout=30) as answer:
+        assert answer.status == 200
+
+
+def test_the_cost_of_training_is_printed(capsys):
+    assert train_cost.main() == 0
+    assert "train_compensation" in capsys.readouterr().out
+
+
+# What two scripts call, called in this process on the mini model:
 SIZES = {"mme": 2, "mmbench": 8, "pope": 1, "mmvp": 2, "seed": 12, "gqa": 8, "flickr": 2}
 
 
