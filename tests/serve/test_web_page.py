@@ -131,6 +131,19 @@ def test_a_browser_is_told_to_load_nothing_from_elsewhere(visitor):
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
+def test_the_server_reaches_for_nothing(open_page, scene, monkeypatch):
+    reached, connect = set(), socket.socket.connect
+
+    def noted(self, address):
+        reached.add(address[0])
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", noted)
+    with open_page() as address, Visitor(address) as visitor:
+        visitor.ask(visitor.upload(scene), STAR, 9)
+    assert reached == {"127.0.0.1"}
+
+
 def test_with_a_password_nothing_works_without_it(open_page, scene):
     with open_page(user="ada", password="rosebud") as address:
         with Visitor(address, "ada", "rosebud") as friend:
