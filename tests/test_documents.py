@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 from torch.distributed.run import parse_args as parse_torchrun
@@ -19,7 +18,7 @@ from torch.distributed.run import parse_args as parse_torchrun
 from llava.eval import command
 from llava.files import write_json
 from llava.mini.benchmarks import write_benchmarks
-from llava.serve.web.load.process import served
+from llava.serve.web.load import __main__ as web_load
 from llava.train import cost as train_cost
 
 ROOT = Path(__file__).parents[1]
@@ -61,6 +60,7 @@ RUN_BY = {
     "llava.mini.measure": "tests/mini/test_measure.py",
     "llava.serve.cli": "tests/serve/test_cli.py",
     "llava.serve.web": "tests/test_documents.py",
+    "llava.serve.web.load": "tests/test_documents.py",
     "llava.train.cost": "tests/test_documents.py",
     "llava.train.train_caption": "tests/train/test_train_caption.py",
     "llava.train.train_clip": "tests/train/test_mini_model.py",
@@ -282,10 +282,11 @@ def test_extras_that_are_to_be_installed_exist(calls):
 # What no other test runs --------------------------------------------------------------------------
 
 
-def test_the_web_page_is_served():
-    """By its command, as a process."""
-    with served(["--device", "cpu"]) as page, urlopen(page.address, timeout=30) as answer:
-        assert answer.status == 200
+def test_the_web_page_is_served_and_bears_visitors(capsys):
+    """One command serves it as a process, the other asks it."""
+    few = "--visitors 2 --questions 2 --requests 6 --malformed 4 --device cpu"
+    assert web_load.main(few.split()) == 0
+    assert "BAD" not in capsys.readouterr().out
 
 
 def test_the_cost_of_training_is_printed(capsys):
