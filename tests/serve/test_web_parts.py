@@ -79,7 +79,7 @@ def test_bombs_are_told_by_their_headers(kind, tmp_path):
 
 
 def test_an_upload_that_is_gone(tmp_path):
-    with pytest.raises(UserError, match="upload it again"):
+    with pytest.raises(UserError, match="long ago"):
         open_image(tmp_path / "image.png", LIMITS)
 
 

@@ -10,7 +10,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llava.serve.web.uploads import find_upload
+from llava.serve.web.uploads import NOT_UPLOADED, find_upload
 
 # An upload is wrapped in a form; everything else that a browser sends is short.
 FORM_BYTES = 64 * 1024
@@ -86,7 +86,7 @@ class Gate:
             return JSONResponse({"detail": "the request is not valid JSON"}, 400)
         if all(self._is_upload(path) for path in paths):
             return None
-        return JSONResponse({"detail": "the image is not one that was uploaded here"}, 400)
+        return JSONResponse({"detail": NOT_UPLOADED}, 400)
 
     def _is_upload(self, path: object) -> bool:
         return find_upload(path, self._folder) is not None

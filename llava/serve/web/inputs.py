@@ -12,7 +12,7 @@ from PIL import Image
 from llava.errors import UserError
 from llava.mm_utils import IMAGE_FORMATS, load_image
 from llava.model.token_pruning.budget import resolve_budget
-from llava.serve.web.uploads import find_upload
+from llava.serve.web.uploads import NOT_UPLOADED, find_upload
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,13 @@ def open_image(path: Path, limits: Limits) -> Image.Image:
     """An uploaded image as RGB; see load_image.
 
     Raises:
-        UserError: it is too large in bytes or pixels, not an image, damaged, or there no more.
+        UserError: it is too large in bytes or pixels, not an image, damaged, or no longer there.
     """
     try:
         with path.open("rb") as file:
             data = file.read(limits.upload_bytes + 1)
     except OSError as error:
-        raise UserError("the uploaded image is there no more: upload it again") from error
+        raise UserError(NOT_UPLOADED) from error
     if len(data) > limits.upload_bytes:
         raise UserError(
             f"the image has more than {limits.upload_bytes:,} bytes, the limit of this page: "
@@ -95,7 +95,7 @@ def _read_upload(upload: object, folder: Path) -> Path:
         raise UserError("there is no image yet: upload one, or pick an example")
     path = find_upload(upload.get("path") if isinstance(upload, dict) else None, folder)
     if path is None:
-        raise UserError("the image is not one that was uploaded here: upload it (again)")
+        raise UserError(NOT_UPLOADED)
     return path
 
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+NOT_UPLOADED = "the image is not one that was uploaded here, or it was long ago: upload it (again)"
+
 
 @contextmanager
 def upload_folder() -> Iterator[Path]:
