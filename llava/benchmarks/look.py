@@ -94,7 +94,7 @@ def _miscounted(
     benchmark: Benchmark, folder: Path, questions: Sequence[Question], images: Sequence[Path]
 ) -> str | None:
     """What the counts say, if they are not as known."""
-    again = "another edition, or cut short: remove it and download it again"
+    again = "another edition, or cut short: download it again"
     for below, count in benchmark.questions.items():
         found = Counter(_asks_in(question, folder / below) for question in questions)[True]
         if found != count:

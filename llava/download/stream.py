@@ -151,7 +151,7 @@ def _check(status: int, url: str) -> None:
 
 def _patiently(once: Callable[[], Result], progress: Callable[[], int], wait: float) -> Result:
     """Tries again after a cut line, until TRIES in a row have brought nothing new."""
-    left, before, pause = TRIES, progress(), wait
+    left, most, pause = TRIES, progress(), wait
     while True:
         try:
             return once()
@@ -159,8 +159,8 @@ def _patiently(once: Callable[[], Result], progress: Callable[[], int], wait: fl
             raise
         except (HTTPError, ConnectionError) as error:
             cut = error
-        left, pause = (TRIES, wait) if progress() > before else (left - 1, 2 * pause)
-        before = progress()
+        left, pause = (TRIES, wait) if progress() > most else (left - 1, 2 * pause)
+        most = max(most, progress())
         if not left:
             raise Unreachable(str(cut) or type(cut).__name__) from cut
         time.sleep(pause)

@@ -93,6 +93,13 @@ def test_errors_that_do_not_pass_are_one_message(web, remote, tmp_path, answers,
     assert len(web.fetched("/big")) <= 4
 
 
+def test_a_server_that_has_less_than_it_should_is_given_up(web, remote, tmp_path):
+    web.files["/big"] = CONTENT[:-1]
+    with pytest.raises(UserError, match="could not be fetched"):
+        fetch(remote, tmp_path / "big")
+    assert len(web.requests) < 20
+
+
 def test_nobody_there(tmp_path):
     with pytest.raises(UserError, match="could not be fetched"):
         fetch(Remote(Address("http://127.0.0.1:9/x", wait=0.01)), tmp_path / "x")
