@@ -48,9 +48,14 @@ def load_image(source: str | PathLike | bytes) -> Image.Image:
                 return _to_rgb(image)
     except UserError:
         raise
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:
         kinds = ", ".join(IMAGE_FORMATS)
-        raise UserError(f"{name} cannot be read as an image ({kinds}): {error}") from error
+        raise UserError(
+            f"{name} cannot be read as an image: it is none of {kinds}, or damaged; save it as one "
+            "of them"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{name} cannot be read as an image ({error}): scale it down") from error
     except FileNotFoundError as error:
         raise UserError(f"there is no image {source}: check the path") from error
     except Exception as error:  # decoders raise whatever a damaged file makes them stumble over

@@ -9,9 +9,10 @@ from typing import Optional
 from llava.errors import UserError
 from llava.eval.command import run_command
 from llava.mm_utils import load_image
-from llava.model.builder import ModelArguments, flag, load_from_arguments
+from llava.model.builder import flag, load_from_arguments
 from llava.model.sample import DEFAULT_SEED
 from llava.model.token_pruning.budget import resolve_budget
+from llava.serve.arguments import TryArguments
 from llava.serve.chat import Chat, why
 
 COMMANDS = """\
@@ -24,12 +25,9 @@ COMMANDS = """\
 
 
 @dataclass
-class CliArguments(ModelArguments):
+class CliArguments(TryArguments):
     """Flags of the command."""
 
-    model_path: str = flag(
-        "LLaVA-1.5: a folder, or a name on the Hugging Face hub.", "checkpoints/accm-mini"
-    )
     image_file: str = flag("The image to begin with.", "images/scene.png")
     visual_token_num: Optional[int] = flag(
         "Visual tokens to keep. Default: VISUAL_TOKEN_NUM in "

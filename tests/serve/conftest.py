@@ -31,7 +31,7 @@ def scene() -> bytes:
 @pytest.fixture(scope="session")
 def open_page(mini):
     """Serves a page with other settings, or another model; gives its address."""
-    from llava.serve.web.__main__ import WebArguments  # Gradio is slow to import
+    from llava.serve.web.arguments import WebArguments
     from llava.serve.web.load.process import free_port
     from llava.serve.web.server import opened
 

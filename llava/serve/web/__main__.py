@@ -5,40 +5,11 @@ from __future__ import annotations
 import signal
 import socket
 import sys
-from dataclasses import dataclass
-from typing import Optional
 
 from llava.errors import UserError
 from llava.eval.command import run_command
-from llava.model.builder import ModelArguments, flag, load_from_arguments
-from llava.model.sample import DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED
-
-
-@dataclass
-class WebArguments(ModelArguments):
-    """Flags of the command."""
-
-    model_path: str = flag(
-        "LLaVA-1.5: a folder, or a name on the Hugging Face hub.", "checkpoints/accm-mini"
-    )
-    host: str = flag(
-        "Address to listen on; 0.0.0.0 lets other machines in, who then need no more than the "
-        "page's address: give --user and --password too.",
-        "127.0.0.1",
-    )
-    port: int = flag("Port to listen on.", 7860)
-    user: Optional[str] = flag("Name that a visitor has to give, with --password.")
-    password: Optional[str] = flag("Password that a visitor has to give, with --user.")
-    visual_token_num: Optional[int] = flag(
-        "Where the slider begins. Default: VISUAL_TOKEN_NUM in "
-        "llava/model/multimodal_encoder/clip_encoder.py."
-    )
-    queue_limit: int = flag("Questions that may wait; more are turned away with a message.", 32)
-    max_upload_bytes: int = flag("Largest image file.", 10 * 1024 * 1024)
-    max_pixels: int = flag("Largest image, width times height.", 25_000_000)
-    max_question_length: int = flag("Longest question in characters.", 1000)
-    max_new_tokens: int = flag("Longest answer in tokens.", DEFAULT_MAX_NEW_TOKENS)
-    seed: int = flag("Seed of the one random draw of each question.", DEFAULT_SEED)
+from llava.model.builder import load_from_arguments
+from llava.serve.web.arguments import WebArguments
 
 
 def serve(args: WebArguments) -> int:

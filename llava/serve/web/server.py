@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import gradio as gr
 from PIL import Image
@@ -16,15 +15,13 @@ from llava.errors import UserError
 from llava.model.llava_arch import LlavaAccm
 from llava.model.multimodal_encoder import clip_encoder
 from llava.serve.web.answering import Answerer
+from llava.serve.web.arguments import WebArguments
 from llava.serve.web.examples import draw_examples
 from llava.serve.web.gate import Gate
 from llava.serve.web.inputs import Limits
 from llava.serve.web.page import Page
 from llava.serve.web.style import STYLE, theme
 from llava.serve.web.uploads import upload_folder
-
-if TYPE_CHECKING:
-    from llava.serve.web.__main__ import WebArguments
 
 # Visitors of whom Gradio remembers what they were shown: some 100 kB each.
 VISITORS = 100

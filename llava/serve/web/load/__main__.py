@@ -11,8 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from llava.eval.command import SOME_FAILED, run_command
-from llava.model.builder import ModelArguments, flag, load_from_arguments
+from llava.model.builder import flag, load_from_arguments
 from llava.model.llava_arch import LlavaAccm
+from llava.serve.arguments import TryArguments
 from llava.serve.web.load.crowd import answered_alone, is_same, make_cases, visit
 from llava.serve.web.load.malformed import attempts, outcome
 from llava.serve.web.load.process import Served, served
@@ -20,12 +21,9 @@ from llava.serve.web.visitor import Visitor
 
 
 @dataclass
-class LoadArguments(ModelArguments):
+class LoadArguments(TryArguments):
     """Flags of the command."""
 
-    model_path: str = flag(
-        "LLaVA-1.5: a folder, or a name on the Hugging Face hub.", "checkpoints/accm-mini"
-    )
     visitors: int = flag("Visitors at once.", 16)
     questions: int = flag("Questions of each.", 20)
     requests: int = flag("Questions over which memory is watched.", 1000)

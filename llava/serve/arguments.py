@@ -1,0 +1,16 @@
+"""What the commands of this room have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llava.model.builder import ModelArguments, flag
+
+
+@dataclass
+class TryArguments(ModelArguments):
+    """Flags of every command to try the method with: a model is there without being named."""
+
+    model_path: str = flag(
+        "LLaVA-1.5: a folder, or a name on the Hugging Face hub.", "checkpoints/accm-mini"
+    )

@@ -1,0 +1,34 @@
+"""The flags of the web page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from llava.model.builder import flag
+from llava.model.sample import DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED
+from llava.serve.arguments import TryArguments
+
+
+@dataclass
+class WebArguments(TryArguments):
+    """Flags of the command."""
+
+    host: str = flag(
+        "Address to listen on; 0.0.0.0 lets other machines in, who then need no more than the "
+        "page's address: give --user and --password too.",
+        "127.0.0.1",
+    )
+    port: int = flag("Port to listen on.", 7860)
+    user: Optional[str] = flag("Name that a visitor has to give, with --password.")
+    password: Optional[str] = flag("Password that a visitor has to give, with --user.")
+    visual_token_num: Optional[int] = flag(
+        "Where the slider begins. Default: VISUAL_TOKEN_NUM in "
+        "llava/model/multimodal_encoder/clip_encoder.py."
+    )
+    queue_limit: int = flag("Questions that may wait; more are turned away with a message.", 32)
+    max_upload_bytes: int = flag("Largest image file.", 10 * 1024 * 1024)
+    max_pixels: int = flag("Largest image, width times height.", 25_000_000)
+    max_question_length: int = flag("Longest question in characters.", 1000)
+    max_new_tokens: int = flag("Longest answer in tokens.", DEFAULT_MAX_NEW_TOKENS)
+    seed: int = flag("Seed of the one random draw of each question.", DEFAULT_SEED)
