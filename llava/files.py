@@ -5,7 +5,9 @@ from __future__ import annotations
 import codecs
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from llava.errors import UserError
 
@@ -76,11 +78,27 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         UserError: it cannot be written there.
     """
+    write_whole(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Writes a file, whole or not at all.
+
+    Args:
+        path: of the file.
+        write: is given a file to write into.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
     check_target(path)
     path = path.resolve()
     partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(text, encoding="utf-8", newline="\n")
+        with partial.open("wb") as file:
+            write(file)
         os.replace(partial, path)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}): write elsewhere") from error
+    finally:
+        partial.unlink(missing_ok=True)

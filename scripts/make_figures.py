@@ -25,6 +25,7 @@ from transformers import HfArgumentParser
 from llava.errors import UserError
 from llava.eval.command import guard
 from llava.eval.figure import save_picture
+from llava.files import write_whole
 from llava.model.builder import ModelArguments, flag, list_flag, load_from_arguments
 from llava.model.llava_arch import LlavaAccm
 
@@ -59,7 +60,10 @@ def figures(args: FigureArguments) -> dict[str, Callable[[Path], None]]:
         "scene": lambda path: save_picture(scene, path),
         "pipeline": lambda path: draw_pipeline(model(), scene).save(path),
         "trace": lambda path: draw_trace_at_budgets(model(), scene).save(path),
-        "accuracy": lambda path: draw_accuracy(read_points(Path(args.report))).savefig(path),
+        "accuracy": lambda path: write_whole(
+            path,
+            lambda file: draw_accuracy(read_points(Path(args.report))).savefig(file, format="png"),
+        ),
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from llava.errors import UserError
+from llava.files import write_whole
 from llava.mm_utils import square_view
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Answer
@@ -57,15 +57,12 @@ def draw_trace(
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """Writes a PNG.
+    """Writes a PNG, whole or not at all.
 
     Raises:
         UserError: the file cannot be written.
     """
-    try:
-        picture.save(path, format="PNG")
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error}): write elsewhere") from error
+    write_whole(path, lambda file: picture.save(file, format="PNG"))
 
 
 def trace_picture(

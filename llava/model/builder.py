@@ -66,7 +66,7 @@ def list_flag(help: str, default: Sequence) -> object:
 @dataclass
 class ModelArguments:
     """Which model, from where, on what. Every field is an argument of load_pretrained_model and a
-    flag of every command."""
+    flag of every command that loads it."""
 
     model_path: Optional[str] = flag("LLaVA-1.5: a folder, or a name on the Hugging Face hub.")
     vision_tower: Optional[str] = flag(

@@ -101,7 +101,7 @@ def _set_tokens(talk: Chat, number: str) -> None:
         UserError: it is none.
     """
     patches = talk.model.tower.num_patches
-    if not number.isdecimal():
+    if not number.isdecimal() or len(number) > 9:  # Python reads no number of 5,000 digits
         raise UserError(f"/tokens wants a whole number from 1 to {patches}, not {number!r}")
     resolve_budget(int(number), None, patches)
     talk.visual_token_num = int(number)

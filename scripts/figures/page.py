@@ -11,6 +11,7 @@ from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
 from PIL import Image
 
 from llava.eval.figure import REASON_COLOURS
+from llava.files import write_whole
 
 INK, FAINT, LINE, PAPER = "#1d2228", "#636b76", "#c3cad4", "#ffffff"
 BLUE, GREEN, GREY = "#e9f0fb", "#e8f5ee", "#f3f4f6"
@@ -76,4 +77,6 @@ class Page:
         self._axes.add_patch(Polygon([(x, y), left, right], facecolor=colour, lw=0, zorder=2))
 
     def save(self, path: Path) -> None:
-        self.figure.savefig(path, dpi=DPI, facecolor=PAPER)
+        write_whole(
+            path, lambda file: self.figure.savefig(file, format="png", dpi=DPI, facecolor=PAPER)
+        )

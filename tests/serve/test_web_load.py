@@ -7,8 +7,10 @@ from llava.errors import UserError
 from llava.serve.web.load.__main__ import (
     LoadArguments,
     crowd_rows,
+    main,
     malformed_rows,
     memory_rows,
+    page_flags,
     thirds,
 )
 from llava.serve.web.load.crowd import Case, answered_alone, is_same
@@ -45,6 +47,19 @@ def test_another_answer_is_seen(mini, scene):
     assert is_same(expected, expected)
     changed = expected | {"full": expected["full"] | {"text": "white"}}
     assert not is_same(changed, expected)
+
+
+def test_the_page_gets_the_flags_of_the_model():
+    args = LoadArguments(device="cpu", compensation=False, visitors=40)
+    assert page_flags(args) == [
+        *("--queue-limit", "40", "--model-path", "checkpoints/accm-mini"),
+        *("--device", "cpu", "--compensation", "False"),
+    ]
+
+
+def test_numbers_of_nothing(capsys):
+    assert main(["--requests", "0"]) == 2
+    assert "--requests is 0; it must be at least 1" in capsys.readouterr().err
 
 
 def test_thirds():

@@ -93,6 +93,25 @@ def test_limits_of_bytes_and_pixels(open_page, scene):
                 visitor.ask(visitor.upload(scene), STAR, 9)
 
 
+def test_refused_and_broken_uploads_leave_nothing_behind(open_page, scene):
+    with open_page(max_upload_bytes=30_000) as address, Visitor(address) as visitor:
+        folder = Path(visitor.upload(scene)["path"]).parents[1]
+        before = set(folder.rglob("*"))
+        for size in (30_001, 100_000, 400_000):
+            with pytest.raises(UserError, match="413: "):
+                visitor.upload(bytes(size))
+        url = httpx.URL(address)
+        with socket.create_connection((url.host, url.port)) as leaver:
+            leaver.sendall(
+                b"POST /gradio_api/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n"
+                b"Content-Type: multipart/form-data; boundary=cut\r\n\r\n--cut\r\n"
+                b'Content-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+                + bytes(10_000)
+            )
+        visitor.upload(scene)  # is answered after the one that left
+        assert {path for path in folder.rglob("*") if path.is_file()} <= before
+
+
 def test_files_of_the_server_stay_there(visitor, scene, tmp_path):
     upload = Path(visitor.upload(scene)["path"])
     (tmp_path / "secret").write_text("secret")

@@ -53,6 +53,15 @@ def test_who_closes_the_stream_ends_the_work(held, image):
     answerer.close()
 
 
+def test_the_end_of_the_page_ends_the_work(held, image):
+    answerer = Answerer(held, max_new_tokens=16, seed=42)
+    stream = answerer.stream(answerer.sample(image, STAR, 9))
+    next(stream)
+    answerer.close()
+    held.may_go.set()
+    assert held.stopped.wait(20)
+
+
 def test_texts_are_no_markup():
     text = "<script>{{value}} ${1} &"
     for shown in (panels.safe(text), panels.answer_card(text, text)):

@@ -8,6 +8,7 @@ from pathlib import Path
 from llava.errors import UserError
 from llava.eval.bench.methods import STAGES
 from llava.eval.bench.table import name, stage_seconds
+from llava.files import write_whole
 
 # Told apart by colour-blind readers too (Okabe and Ito).
 _COLOURS = dict(
@@ -53,7 +54,7 @@ def draw(rows: Sequence[dict], title: str, path: Path) -> None:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(STAGES), frameon=False)
     figure.suptitle(title, fontsize=11)
-    figure.savefig(path, dpi=140)
+    write_whole(path, lambda file: figure.savefig(file, format="png", dpi=140))
 
 
 def _draw_panel(axis, panel: Sequence[dict]) -> None:

@@ -54,6 +54,7 @@ class Answerer:
         self.model = model
         self._max_new_tokens = max_new_tokens
         self._seed = seed
+        self._closed = Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
 
     def sample(self, image: Image.Image, question: str, visual_token_num: int) -> Sample:
@@ -82,7 +83,7 @@ class Answerer:
         left = Event()
 
         def tell(text: str) -> None:
-            if left.is_set():
+            if left.is_set() or self._closed.is_set():
                 raise _Left
             pieces.put(text)
 
@@ -96,7 +97,8 @@ class Answerer:
         yield work.result()
 
     def close(self) -> None:
-        """Begins nothing more."""
+        """Begins nothing more, and ends what is being answered at its next token."""
+        self._closed.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _answer(self, sample: Sample, tell: Callable[[str], None]) -> Timed:

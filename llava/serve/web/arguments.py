@@ -26,7 +26,9 @@ class WebArguments(TryArguments):
         "Where the slider begins. Default: VISUAL_TOKEN_NUM in "
         "llava/model/multimodal_encoder/clip_encoder.py."
     )
-    queue_limit: int = flag("Questions that may wait; more are turned away with a message.", 32)
+    queue_limit: int = flag(
+        "Questions and picks of examples that may wait; more are turned away with a message.", 32
+    )
     max_upload_bytes: int = flag("Largest image file.", 10 * 1024 * 1024)
     max_pixels: int = flag("Largest image, width times height.", 25_000_000)
     max_question_length: int = flag("Longest question in characters.", 1000)

@@ -63,9 +63,13 @@ class Gate:
         body = _Body(receive, self._upload_bytes + FORM_BYTES if path == _UPLOAD else OTHER_BYTES)
         try:
             refusal = self._refusal(path)
+            if refusal is None and path == _UPLOAD:
+                await body.read()  # of half an upload, Gradio would leave a file behind
             if refusal is None and scope["method"] == "POST" and path in _QUESTIONS:
                 refusal = self._refused_question(await body.read())
             await (refusal or self._app)(scope, body.receive, send)
+        except _Gone:
+            return
         except _TooLarge:
             await body.drain()
             refusal = PlainTextResponse(f"more than {body.room:,} bytes: send less", 413)
@@ -106,6 +110,10 @@ class _TooLarge(Exception):
     """A body has more bytes than it may."""
 
 
+class _Gone(Exception):
+    """The browser left before its request was whole."""
+
+
 class _Body:
     """The body of a request, counted as it comes.
 
@@ -135,7 +143,10 @@ class _Body:
         """The whole body, which can be received once more afterwards."""
         pieces = []
         while not self._is_whole:
-            pieces.append((await self.receive()).get("body", b""))
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise _Gone
+            pieces.append(message.get("body", b""))
         self._again = [{"type": "http.request", "body": b"".join(pieces), "more_body": False}]
         return self._again[0]["body"]
 

@@ -107,7 +107,8 @@ class Page:
         Yields:
             What changes on the page.
         """
-        yield from self._told(self._ask(upload, question, kept))
+        cards = {self._parts.pruned: None, self._parts.full: self._patches}
+        yield from self._told(self._ask(upload, question, kept), cards)
 
     def move(self, shown: Shown | None, kept: object) -> Iterator[dict]:
         """Answers the last question again from another number of tokens, where there is one.
@@ -116,7 +117,7 @@ class Page:
             What changes on the page.
         """
         if shown is not None:
-            yield from self._told(self._move(shown, kept))
+            yield from self._told(self._move(shown, kept), {self._parts.pruned: None})
         else:
             yield {self._parts.shown: gr.skip()}
 
@@ -168,8 +169,13 @@ class Page:
         yield {card: panels.answer_card(name, piece.answer.text, piece)}
         return piece
 
-    def _told(self, changes: Iterator[dict]) -> Iterator[dict]:
-        """Passes changes on; a failure is told to the visitor, and is nobody else's."""
+    def _told(self, changes: Iterator[dict], cards: Mapping[gr.HTML, int | None]) -> Iterator[dict]:
+        """Passes changes on; a failure is told to the visitor, and is nobody else's.
+
+        Args:
+            changes: of the page.
+            cards: those that a failure leaves half written, with the budgets of their names.
+        """
         try:
             yield from changes
         except UserError as error:  # before anything was changed
@@ -177,8 +183,7 @@ class Page:
         except Exception as error:
             _log.exception("a question could not be answered")
             yield {
-                self._parts.pruned: panels.answer_card(self._name(None), ""),
-                self._parts.full: panels.answer_card(self._name(self._patches), ""),
+                card: panels.answer_card(self._name(budget), "") for card, budget in cards.items()
             }
             raise _message("the server could not answer this; its log says why") from error
 

@@ -24,7 +24,7 @@ from llava.serve.web.style import STYLE, theme
 from llava.serve.web.uploads import upload_folder
 
 # Visitors of whom Gradio remembers what they were shown: some 100 kB each.
-VISITORS = 100
+VISITORS = 1000
 
 
 def run(model: LlavaAccm, args: WebArguments) -> int:

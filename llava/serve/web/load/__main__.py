@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import mean
 
 import numpy as np
 from tqdm import tqdm
 
+from llava.errors import UserError
 from llava.eval.command import SOME_FAILED, run_command
-from llava.model.builder import flag, load_from_arguments
+from llava.model.builder import ModelArguments, flag, load_from_arguments
 from llava.model.llava_arch import LlavaAccm
 from llava.serve.arguments import TryArguments
 from llava.serve.web.load.crowd import answered_alone, is_same, make_cases, visit
@@ -42,10 +43,10 @@ class Row:
 
 def load(args: LoadArguments) -> int:
     """Serves the page, visits it, and prints a table."""
+    check_numbers(args)
     model = load_from_arguments(args)
-    flags = ["--model-path", args.model_path, "--device", args.device]
     rows: list[Row] = []
-    with served(flags) as page:
+    with served(page_flags(args)) as page:
         rows += crowd_rows(page, model, args)
         rows += memory_rows(page, model, args)
         rows += malformed_rows(page, model, args)
@@ -54,6 +55,27 @@ def load(args: LoadArguments) -> int:
         verdict = {None: "", True: "  good", False: "  BAD"}[row.is_good]
         print(f"{row.name:<{width}}  {row.value}{verdict}", flush=True)
     return SOME_FAILED if any(row.is_good is False for row in rows) else 0
+
+
+def check_numbers(args: LoadArguments) -> None:
+    """Refuses numbers of nothing.
+
+    Raises:
+        UserError: which one is too small.
+    """
+    for name in ("visitors", "questions", "requests", "malformed"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name} is {getattr(args, name)}; it must be at least 1")
+
+
+def page_flags(args: LoadArguments) -> list[str]:
+    """The flags that make the page's model that of args, with room for all visitors to wait."""
+    flags = ["--queue-limit", str(args.visitors), "--model-path", args.model_path]
+    for each in fields(ModelArguments):
+        value = getattr(args, each.name)
+        if each.name != "model_path" and value != each.default:
+            flags += [f"--{each.name}", str(value)]
+    return flags
 
 
 def crowd_rows(page: Served, model: LlavaAccm, args: LoadArguments) -> list[Row]:
