@@ -19,8 +19,11 @@ class Web:
     Attributes:
         files: contents by path ("/folder/name").
         requests: what was asked for: method, path, and Range or None.
+        logins: the Authorization of each request that had one.
+        moved: other addresses that those who ask for a path are sent to.
         cuts: after how many bytes the next answer about a path ends too early; used up by it.
         stalls: after how many bytes answers about a path stop until the server is closed.
+        shifts: by how many bytes too late parts of a path begin.
         answers: status codes that the next answers about a path have; used up by them.
         ranges: whether parts of files are given.
     """
@@ -28,8 +31,11 @@ class Web:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.requests: list[tuple[str, str, str | None]] = []
+        self.logins: list[str] = []
+        self.moved: dict[str, str] = {}
         self.cuts: dict[str, int] = {}
         self.stalls: dict[str, int] = {}
+        self.shifts: dict[str, int] = {}
         self.answers: dict[str, list[int]] = {}
         self.ranges = True
         self.closing = threading.Event()
@@ -83,15 +89,20 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path, web = unquote(urlsplit(self.path).path), self.web
         web.requests.append(("GET", path, self.headers.get("Range")))
+        if login := self.headers.get("Authorization"):
+            web.logins.append(login)
         if web.answers.get(path):
             return self._answer(web.answers[path].pop(0), b"", {})
+        if path in web.moved:
+            return self._answer(302, b"", {"Location": web.moved[path]})
         content = web.files.get(path)
         if content is None:
             return self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
         match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
         if not match or not web.ranges:
             return self._answer(200, content, {}, path)
-        start, stop = int(match[1]), min(int(match[2] or len(content)) + 1, len(content))
+        start = int(match[1]) + web.shifts.get(path, 0)
+        stop = min(int(match[2] or len(content)) + 1, len(content))
         if start >= len(content):
             return self._answer(416, b"", {"Content-Range": f"bytes */{len(content)}"})
         where = f"bytes {start}-{stop - 1}/{len(content)}"

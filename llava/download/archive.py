@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import shutil
@@ -17,16 +18,21 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
-from llava.download.fetch import PARTIAL
-from llava.download.stream import Address, read_part, read_size
+from llava.download.stream import PARTIAL, Address, read_part, read_size
 from llava.download.trouble import Refused, need_room, told
 from llava.errors import UserError
 
 _AHEAD = 2**16  # bytes read at once where nothing better is known
 _RUN = 2**24  # at most so many bytes of neighbouring members are fetched at once
 _CHUNK = 2**20
-# RuntimeError: it is encrypted, or packed in a way that zipfile does not know.
-_DAMAGED = (zipfile.BadZipFile, zlib.error, tarfile.TarError, EOFError, RuntimeError)
+_DAMAGED = (
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    zlib.error,
+    tarfile.TarError,
+    EOFError,
+    RuntimeError,  # it is encrypted, or packed in a way that zipfile does not know
+)
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,8 @@ def extract(
     with told(what, folder):
         for path, member in members.items():
             _refuse_tricks(path, member, what)
-        lacking = {p: m for p, m in members.items() if not _is_there(folder / p, m)}
+        bar = tqdm(members.items(), f"checking {what}", unit="file", delay=1, leave=False)
+        lacking = {p: m for p, m in bar if not _is_there(folder / p, m)}
         need_room(what, folder, sum(member.size for member in lacking.values()))
         bar = tqdm(total=len(lacking), desc=what, unit="file", disable=not lacking)
         with bar:
@@ -175,8 +182,8 @@ def _zip_members(archive: zipfile.ZipFile) -> list[Member]:
 
 def _tar_members(archive: tarfile.TarFile, path: Path) -> list[Member]:
     try:
-        infos = archive.getmembers()
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+        infos = list(tqdm(archive, f"reading {path.name}", unit="file", delay=1, leave=False))
+    except _DAMAGED as error:
         raise UserError(f"{path} is damaged or cut short ({error}): fetch it again") from error
     return [
         Member(
@@ -224,7 +231,8 @@ def _runs(members: list[tuple[PurePosixPath, Member]]) -> Iterator[list]:
 
 def _write(member: Member, path: Path, what: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + PARTIAL)
+    # Of this process alone: another may be unpacking the same.
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
     try:
         with member.open() as source, partial.open("wb") as target:
             shutil.copyfileobj(source, target, _CHUNK)

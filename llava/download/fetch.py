@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from llava.download.stream import Address, append, read_size
-from llava.download.trouble import told
+from llava.download.stream import PARTIAL, Address, append, read_size
+from llava.download.trouble import AGAIN, told
 from llava.errors import UserError
 
-PARTIAL = ".partial"
 _CHUNK = 2**22
 
 
@@ -61,7 +63,8 @@ def fetch(remote: Remote, path: Path) -> bool:
         Whether anything was fetched.
 
     Raises:
-        UserError: it cannot be fetched or written, or comes with other contents than it should.
+        UserError: it cannot be fetched or written, comes with other contents than it should, or
+            another process is fetching it.
     """
     with told(path.name, path.parent):
         partial = path.with_name(path.name + PARTIAL)
@@ -70,19 +73,44 @@ def fetch(remote: Remote, path: Path) -> bool:
         if is_whole(path, remote):
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
-        for is_last in (False, True):  # the first may have begun with another edition's half
-            went_on = partial.is_file()
-            append(remote.address, partial, remote.size)
-            if is_whole(partial, remote):
-                os.replace(partial, path)
-                return True
-            partial.unlink()
-            if is_last or not went_on:
-                break
+        with _alone(path):
+            _complete(remote, partial)
+            os.replace(partial, path)
+    return True
+
+
+def _complete(remote: Remote, partial: Path) -> None:
+    """Fetches what is lacking, and all of it where that went on with another edition's half."""
+    for is_last in (False, True):
+        went_on = partial.is_file()
+        append(remote.address, partial, remote.size)
+        if is_whole(partial, remote):
+            return
+        partial.unlink()
+        if is_last or not went_on:
+            break
     raise UserError(
-        f"{path.name} came with other contents than {remote.address.url} says: fetch it again; if "
-        "that comes to the same, it was changed on the way"
+        f"{partial.name.removesuffix(PARTIAL)} came with other contents than {remote.address.url} "
+        "says: fetch it again; if that comes to the same, it was changed on the way"
     )
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keeps other processes from fetching the same file; a lock goes with the one that has it."""
+    lock = path.with_name(path.name + ".lock")
+    with lock.open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_ours = os.path.samestat(lock.stat(), os.fstat(file.fileno()))
+        except (BlockingIOError, FileNotFoundError):
+            is_ours = False
+        if not is_ours:  # another has it, or had it and has just removed it
+            raise UserError(f"another process is fetching {path}: wait for it; {AGAIN}")
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _digest(path: Path, digest: hashlib._Hash) -> str:

@@ -13,9 +13,13 @@ from huggingface_hub.utils import build_hf_headers
 from tqdm import tqdm
 
 from llava.download.fetch import Remote, fetch, is_whole
-from llava.download.stream import TIMEOUT, Address
+from llava.download.stream import PARTIAL, TIMEOUT, Address
 from llava.download.trouble import need_room, reason, told
 from llava.errors import UserError
+
+
+class NotThere(UserError):
+    """The hub has no such repository, or the repository no such file."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +41,17 @@ def list_files(repository: Repository, patterns: Sequence[str]) -> dict[str, Rem
     """The files that match one of the patterns, by their paths, with sizes and hashes.
 
     Raises:
-        UserError: no such repository, no way to it, or a pattern that matches nothing.
+        NotThere: no such repository, or a pattern that matches nothing.
+        UserError: no way to it.
     """
     with told(repository.name, Path(".")):
         try:
             info = HfApi(endpoint=repository.endpoint).repo_info(
                 repository.name, repo_type=repository.kind, files_metadata=True, timeout=TIMEOUT
             )
+            names = [sibling.rfilename for sibling in info.siblings]
         except RepositoryNotFoundError as error:
-            raise UserError(
+            raise NotThere(
                 f"there is no {repository.kind} {repository.name} on the hub, or it asks for a "
                 "login: look at its page, or log in with .venv/bin/hf auth login"
             ) from error
@@ -54,7 +60,6 @@ def list_files(repository: Repository, patterns: Sequence[str]) -> dict[str, Rem
                 f"what answered about {repository.name} is no hub ({reason(error)}): check "
                 "HF_ENDPOINT and the network"
             ) from error
-    names = [sibling.rfilename for sibling in info.siblings]
     wanted = {name for pattern in patterns for name in _matches(pattern, names, repository)}
     return {
         sibling.rfilename: Remote(
@@ -73,7 +78,7 @@ def _matches(pattern: str, names: Sequence[str], repository: Repository) -> list
     for alternative in pattern.split("|"):
         if found := [name for name in names if fnmatchcase(name, alternative)]:
             return found
-    raise UserError(
+    raise NotThere(
         f"{repository.name} has no file {pattern}: look at its page on the hub for what it is "
         "called now, and put it into its place by hand"
     )
@@ -133,6 +138,6 @@ def _place(name: str, target: Path, flat: bool) -> Path:
 
 
 def _to_come(path: Path, remote: Remote) -> int:
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + PARTIAL)
     have = partial.stat().st_size if partial.is_file() else 0
     return max(0, (remote.size or 0) - have)

@@ -18,9 +18,10 @@ from llava.download.trouble import Refused, Unreachable
 TIMEOUT = 30.0  # seconds without a byte
 TRIES = 4  # in a row that bring nothing
 WAIT = 1.0  # seconds before the second try; twice as long before each that follows
+PARTIAL = ".partial"  # ends the name of a file that is not whole yet
 _CHUNK = 2**20
 _PASSING = (408, 429, 500, 502, 503, 504)
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)")
 Result = TypeVar("Result")
 
 
@@ -80,7 +81,8 @@ def read_part(address: Address, start: int, stop: int) -> bytes:
             address.url, headers=_headers(address, wanted), timeout=TIMEOUT
         )
         _check(response.status_code, address.url)
-        if response.status_code != 206 or len(response.content) != stop - start:
+        begins, _ = _content_range(response.headers)
+        if response.status_code != 206 or (begins, len(response.content)) != (start, stop - start):
             raise Refused(f"{address.url} does not give parts of it: fetch it whole by hand")
         return response.content
 
@@ -97,9 +99,12 @@ def read_size(address: Address) -> int | None:
     def once() -> int | None:
         headers = _headers(address, {"Range": "bytes=0-0"})
         with get_session().stream("GET", address.url, headers=headers, timeout=TIMEOUT) as response:
+            _, size = _content_range(response.headers)
+            if response.status_code == 416 and size == 0:  # it has no first byte
+                return 0
             _check(response.status_code, address.url)
-            if match := _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "")):
-                return int(match[3])
+            if response.status_code != 200:
+                return size
             length = response.headers.get("Content-Length", "")
             return int(length) if length.isdigit() else None
 
@@ -117,6 +122,9 @@ def _append_once(address: Address, path: Path, size: int | None) -> None:
                 file.truncate(0)
                 raise ConnectionError(f"{address.url} has changed")
             _check(response.status_code, address.url)
+            if response.status_code == 206 and _content_range(response.headers)[0] != start:
+                file.truncate(0)
+                raise ConnectionError(f"{address.url} gave another part than was asked for")
             if start and response.status_code != 206:  # the server sends the whole again
                 file.truncate(0)
                 start = 0
@@ -125,7 +133,7 @@ def _append_once(address: Address, path: Path, size: int | None) -> None:
 
 def _write(file: BinaryIO, chunks: Callable, name: str, start: int, size: int | None) -> None:
     # Small files are done before a bar would show.
-    name = name.removesuffix(".partial")
+    name = name.removesuffix(PARTIAL)
     with tqdm(
         total=size, initial=start, desc=name, unit="B", unit_scale=True, delay=1, leave=False
     ) as bar:
@@ -139,6 +147,13 @@ def _headers(address: Address, more: Mapping[str, str]) -> dict[str, str]:
     return {**address.headers, "Accept-Encoding": "identity", **more}
 
 
+def _content_range(headers: Mapping[str, str]) -> tuple[int | None, int | None]:
+    """Where the part that comes begins, and how long the whole is, as far as that is said."""
+    match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+    start, size = match.groups() if match else (None, None)
+    return start and int(start), size and int(size)
+
+
 def _check(status: int, url: str) -> None:
     """Refuses an error of the server; one that may pass is raised as a cut line."""
     if status in _PASSING:
@@ -146,7 +161,8 @@ def _check(status: int, url: str) -> None:
     if status in (401, 403):
         raise Refused(f"{url} answered {status}: it asks for a login or a permission")
     if status >= 400:
-        raise Refused(f"{url} answered {status}: it is not there any more")
+        gone = ": it is not there any more" if status in (404, 410) else ""
+        raise Refused(f"{url} answered {status}{gone}")
 
 
 def _patiently(once: Callable[[], Result], progress: Callable[[], int], wait: float) -> Result:
@@ -159,8 +175,9 @@ def _patiently(once: Callable[[], Result], progress: Callable[[], int], wait: fl
             raise
         except (HTTPError, ConnectionError) as error:
             cut = error
-        left, pause = (TRIES, wait) if progress() > most else (left - 1, 2 * pause)
+        left, pause = (TRIES, wait) if progress() > most else (left - 1, pause)
         most = max(most, progress())
         if not left:
             raise Unreachable(str(cut) or type(cut).__name__) from cut
         time.sleep(pause)
+        pause *= 2

@@ -50,6 +50,22 @@ def told(what: str, folder: Path) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def looking(folder: Path) -> Iterator[None]:
+    """Turns what the system says to a look at files, where nothing is fetched, into a UserError.
+
+    Args:
+        folder: that is looked at, for the message.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot look at {folder} ({error.strerror or error}): mend that, or name another "
+            "folder"
+        ) from error
+
+
 def reason(error: Exception) -> str:
     """What an error says, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -76,6 +92,12 @@ def need_room(what: str, folder: Path, size: int) -> None:
 
 
 def free_gigabytes(folder: Path) -> float:
-    """What the disk of a folder, or of the nearest one above that is there, has left."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(there).free / 1e9
+    """What the disk of a folder, or of the nearest one above that is there, has left.
+
+    Raises:
+        UserError: the system does not say.
+    """
+    with looking(folder):
+        above = (folder.absolute(), *folder.absolute().parents)
+        there = next(path for path in above if path.exists())
+        return shutil.disk_usage(there).free / 1e9

@@ -1,6 +1,7 @@
 """Members of archives: only what is wanted, nowhere else, and gone on with."""
 
 import io
+import os
 import tarfile
 import zipfile
 from pathlib import PurePosixPath
@@ -141,7 +142,7 @@ def test_an_archive_that_is_cut_short_is_one_message(tmp_path, name):
 def test_a_full_disk_is_one_message_and_the_same_call_goes_on(tmp_path):
     (tmp_path / "all.zip").write_bytes(make_zip(FILES))
     (tmp_path / "out/images").mkdir(parents=True)
-    (tmp_path / "out/images/050.jpg.partial").symlink_to("/dev/full")
+    (tmp_path / f"out/images/050.jpg.{os.getpid()}.partial").symlink_to("/dev/full")
     with pytest.raises(UserError, match="no room left"):
         unpack(local_members(tmp_path / "all.zip"), tmp_path / "out", FILES)
     assert unpack(local_members(tmp_path / "all.zip"), tmp_path / "out", FILES) == 50

@@ -1,6 +1,9 @@
 """Single files: cut lines, halves of earlier runs, wrong contents, full disks, bad servers."""
 
 import hashlib
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -81,6 +84,8 @@ def test_errors_that_pass_are_waited_for(web, remote, tmp_path):
     "answers, says",
     [
         ([404], "not there any more"),
+        ([410], "not there any more"),
+        ([418], "answered 418\\)"),
         ([403], "a login or a permission"),
         ([503] * 9, "answered 503"),
     ],
@@ -111,3 +116,51 @@ def test_a_full_disk_is_one_message_and_the_same_call_goes_on(web, remote, tmp_p
         fetch(remote, tmp_path / "big")
     (tmp_path / "big.partial").unlink()
     assert fetch(remote, tmp_path / "big") and (tmp_path / "big").read_bytes() == CONTENT
+
+
+def test_a_part_that_begins_elsewhere_is_not_put_behind_what_is_there(web, remote, tmp_path):
+    web.shifts["/big"] = 10
+    (tmp_path / "big.partial").write_bytes(CONTENT[:1_500_000])
+    assert fetch(Remote(remote.address, len(CONTENT)), tmp_path / "big")
+    assert (tmp_path / "big").read_bytes() == CONTENT
+    assert web.fetched("/big") == ["bytes=1500000-", None]
+
+
+def test_an_empty_file_has_a_size(web, remote, tmp_path):
+    web.files["/big"] = b""
+    (tmp_path / "big").write_bytes(b"something else")
+    assert fetch(Remote(remote.address), tmp_path / "big")
+    assert (tmp_path / "big").read_bytes() == b""
+
+
+def test_a_file_that_another_is_fetching_is_left_to_it(web, remote, tmp_path):
+    web.stalls["/big"] = 2**20
+    with ThreadPoolExecutor() as pool:
+        other = pool.submit(fetch, remote, tmp_path / "big")
+        while not web.requests and not other.done():
+            time.sleep(0.01)
+        try:
+            with pytest.raises(UserError, match="another process is fetching .*big: wait for it"):
+                fetch(remote, tmp_path / "big")
+        finally:
+            web.stalls.clear()
+            web.closing.set()
+        assert other.result(30)
+    assert (tmp_path / "big").read_bytes() == CONTENT
+    assert [file.name for file in tmp_path.iterdir()] == ["big"]
+
+
+def test_a_file_that_has_moved_keeps_its_half_and_the_login_stays_at_home(web, remote, tmp_path):
+    """As the hub does with large files: they lie in a store of another address."""
+    store = type(web)()
+    store.files["/store"] = CONTENT
+    web.moved["/big"] = f"{store.url}/store"
+    (tmp_path / "big.partial").write_bytes(CONTENT[:1_500_000])
+    address = replace(remote.address, headers={"Authorization": "Bearer secret"})
+    try:
+        assert fetch(replace(remote, address=address), tmp_path / "big")
+    finally:
+        store.close()
+    assert (tmp_path / "big").read_bytes() == CONTENT
+    assert store.fetched("/store") == ["bytes=1500000-"]
+    assert web.logins == ["Bearer secret"] and not store.logins
