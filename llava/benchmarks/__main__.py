@@ -12,7 +12,7 @@ from llava.benchmarks.bring import bring
 from llava.benchmarks.known import KNOWN, Benchmark
 from llava.benchmarks.look import Finding, look
 from llava.benchmarks.sources import ByHand
-from llava.download.trouble import free_gigabytes
+from llava.download.trouble import free_gigabytes, looking
 from llava.errors import UserError
 from llava.eval.benchmarks.registry import DATA_ROOT, data_folder
 from llava.eval.command import SOME_FAILED, run_words_command
@@ -100,7 +100,8 @@ def _places(
             raise UserError(
                 f"there is no benchmark {name!r}; there are: {', '.join(known)}, or all"
             )
-    return [(known[n], data_folder(n, None, data_root)) for n in dict.fromkeys(wanted)]
+    with looking(Path(data_root)):
+        return [(known[n], data_folder(n, None, data_root)) for n in dict.fromkeys(wanted)]
 
 
 def _plan(benchmark: Benchmark, folder: Path) -> str:

@@ -11,11 +11,11 @@ from urllib.parse import quote
 from tqdm import tqdm
 
 from llava.benchmarks.known import Benchmark
-from llava.benchmarks.look import Finding, asked_images, look
+from llava.benchmarks.look import Finding, asked_images, is_there, look
 from llava.benchmarks.sources import AskedImages, ByHand, HubFiles, Source, WebFile, ZipParts
 from llava.download.archive import Member, extract, local_members, remote_members
 from llava.download.fetch import Remote, fetch
-from llava.download.hub import Repository, fetch_files, hub_file
+from llava.download.hub import NotThere, Repository, fetch_files, hub_file
 from llava.download.stream import Address
 from llava.download.trouble import told
 from llava.errors import UserError
@@ -38,8 +38,9 @@ def bring(benchmark: Benchmark, folder: Path, endpoint: str | None = None) -> Fi
     found = look(benchmark, folder)
     if found.is_whole:
         return found
-    for source in benchmark.sources:
-        _BRING[type(source)](source, benchmark, folder, endpoint)
+    with told(benchmark.title, folder):
+        for source in benchmark.sources:
+            _BRING[type(source)](source, benchmark, folder, endpoint)
     return look(benchmark, folder)
 
 
@@ -47,7 +48,7 @@ def _hub_files(source: HubFiles, benchmark: Benchmark, folder: Path, endpoint: s
     repository = Repository(source.repository, source.kind, endpoint)
     try:
         fetch_files(repository, source.files, folder, source.flat)
-    except UserError as error:
+    except NotThere as error:
         if not source.optional:
             raise
         print(f"going on without: {error}", flush=True)
@@ -63,6 +64,8 @@ def _zip_parts(source: ZipParts, benchmark: Benchmark, folder: Path, endpoint: s
         address = hub_file(Repository(source.repository, "dataset", endpoint), source.file)
     name = PurePosixPath(source.file).name
     wanted = _asked(benchmark, folder, source.folder) if source.only_asked else None
+    if wanted is not None and all(is_there(folder / source.folder / path) for path in wanted):
+        return
     here = folder / name  # whoever has the archive already need not fetch it
     with told(name, folder):
         archive = local_members(here) if here.is_file() else remote_members(address)
@@ -71,7 +74,7 @@ def _zip_parts(source: ZipParts, benchmark: Benchmark, folder: Path, endpoint: s
 
 def _by_hand(source: ByHand, benchmark: Benchmark, folder: Path, endpoint: str | None) -> None:
     wanted = _asked(benchmark, folder, source.folder)
-    if all((folder / source.folder / path).is_file() for path in wanted):
+    if all(is_there(folder / source.folder / path) for path in wanted):
         return
     archive = next((folder / n for n in source.archives if (folder / n).is_file()), None)
     if archive is not None:
@@ -85,7 +88,7 @@ def _asked_images(
 ) -> None:
     target = folder / source.folder
     wanted = _asked(benchmark, folder, source.folder)
-    lacking = sorted(path for path in wanted if not (target / path).is_file())
+    lacking = sorted(path for path in wanted if not is_there(target / path))
     for path in tqdm(lacking, f"{benchmark.name} images", unit="file", disable=not lacking):
         fetch(Remote(Address(f"{source.url}/{quote(str(path))}")), target / path)
 

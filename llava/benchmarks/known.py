@@ -1,5 +1,5 @@
 """The seven benchmarks: their homes, what they hold, and on what terms.
-    note
+
 Counts are those of the files that LLaVA and the method's authors were measured on. Sizes are from
 memory but for GQA's archives, whose page says them; what is fetched in fact is said when the home
 has been asked.

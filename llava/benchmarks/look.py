@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from llava.benchmarks.known import Benchmark
 from llava.benchmarks.sources import ByHand
+from llava.download.trouble import looking
 from llava.errors import UserError
 from llava.eval.benchmarks.question import Question
 from llava.eval.benchmarks.registry import reader
@@ -65,22 +66,31 @@ def look(benchmark: Benchmark, folder: Path, decode: bool = False) -> Finding:
         decode: whether each image is opened as well; takes some 10 ms each.
     """
     try:
-        questions = reader(benchmark.name).read_questions(folder)
+        with looking(folder):
+            return _look(benchmark, folder, decode)
     except UserError as error:
         return Finding(benchmark, folder, problem=str(error))
+
+
+def _look(benchmark: Benchmark, folder: Path, decode: bool) -> Finding:
+    questions = reader(benchmark.name).read_questions(folder)
     images = asked_images(questions)
     bar = tqdm(images, f"opening {benchmark.name}", unit="file", disable=not decode)
-    missing = [image for image in bar if not _is_there(image, decode)]
+    missing = [image for image in bar if not is_there(image, decode)]
     waiting = [source for source in benchmark.sources if isinstance(source, ByHand)]
     left = [s for s in waiting if any(_is_in(image, folder / s.folder) for image in missing)]
     astray = [i for i in missing if not any(_is_in(i, folder / s.folder) for s in left)]
     problem = _miscounted(benchmark, folder, questions, images)
     if problem is None and astray:
+        then = ", which is broken: remove it, and" if astray[0].exists() else ":"
         problem = (
             f"{len(astray):,} of {len(images):,} images are missing or broken, the first is "
-            f"{astray[0]}: remove it if it is there, and download again"
+            f"{astray[0]}{then} download again"
         )
     by_hand = " ".join(source.how.format(folder=folder) for source in left) or None
+    broken = [image for image in missing if image.exists()]
+    if by_hand is not None and broken:
+        by_hand += f" {len(broken):,} images are broken, the first is {broken[0]}: remove it."
     return Finding(benchmark, folder, len(questions), len(images), len(missing), problem, by_hand)
 
 
@@ -115,7 +125,12 @@ def _is_in(path: Path, folder: Path) -> bool:
     return path.is_relative_to(folder)
 
 
-def _is_there(image: Path, decode: bool) -> bool:
+def is_there(image: Path, decode: bool = False) -> bool:
+    """Whether an image is a file that is not empty.
+
+    Args:
+        decode: whether it must be possible to open it, too.
+    """
     if not image.is_file() or not image.stat().st_size:
         return False
     if decode:

@@ -1,5 +1,6 @@
 """Benchmarks brought from stand-ins of their homes."""
 
+import os
 import shutil
 import tarfile
 
@@ -54,6 +55,38 @@ def test_a_benchmark_comes_into_the_layout_that_its_reader_reads(run, root, tiny
     homes.requests.clear()
     assert run("download", name, "--accept-terms")[0] == 0
     assert not homes.requests  # nothing is asked for again
+
+
+@pytest.mark.parametrize("name, below", [("pope", "val2014"), ("gqa", "data/images")])
+def test_empty_images_are_fetched_again(run, root, tiny, name, below):
+    run("download", name)
+    image = sorted((root / name / below).iterdir())[0]
+    image.write_bytes(b"")
+    status, out = run("verify", name)
+    assert status == 1 and f"the first is {image}, which is broken: remove it" in out
+    assert run("download", name)[0] == 0
+    assert read(name, root) == read(name, tiny)
+
+
+def test_empty_images_got_by_hand_are_named_and_unpacked_again(run, root, tiny):
+    run("download", "flickr")
+    folder = root / "Flickr/flickr30k-images"
+    shutil.copytree(tiny / "Flickr/flickr30k-images", folder)
+    image = sorted(folder.iterdir())[0]
+    image.write_bytes(b"")
+    status, out = run("download", "flickr")
+    assert status == BY_HAND and f"1 images are broken, the first is {image}: remove it" in out
+    with tarfile.open(root / "Flickr/flickr30k-images.tar", "w") as archive:
+        archive.add(tiny / "Flickr/flickr30k-images", "flickr30k-images")
+    assert run("download", "flickr")[0] == 0
+    assert read("flickr", root) == read("flickr", tiny)
+
+
+def test_where_only_questions_are_lacking_the_images_are_not_asked_for(run, root, homes):
+    run("download", "gqa")
+    homes.requests.clear()
+    (root / "gqa/data/testdev_balanced_questions.json").unlink()
+    assert run("download", "gqa")[0] == 0 and not get(homes, "images.zip")
 
 
 def test_flickr_needs_a_form_and_its_archive_is_unpacked(run, root, tiny):
@@ -173,6 +206,21 @@ def test_flickr_goes_on_without_the_authors_own_captions(run, root, tiny, homes)
     assert [path.name for path in (root / "Flickr").glob("*.json*")] == ["dataset_flickr30k.json"]
 
 
+def test_a_hub_that_is_away_is_not_taken_for_one_without_the_captions(run, root, homes):
+    homes.answers["/api/models/fumingyu064/ACCM"] = [503] * 9
+    status, out = run("download", "flickr")
+    assert status == 1 and "BAD  flickr: fumingyu064/ACCM could not be fetched" in out
+    assert "going on without" not in out and not (root / "Flickr/dataset_flickr30k.json").exists()
+
+
+@pytest.mark.parametrize("words", [["verify", "gqa"], ["download", "gqa", "--dry-run"]])
+def test_a_folder_that_cannot_be_looked_at_is_one_message(tmp_path, capsys, words):
+    """A name that is too long, since root may look into every folder."""
+    assert main([*words, "--data-root", str(tmp_path / ("x" * 300))]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: cannot look at ") and len(err.splitlines()) == 1
+
+
 def test_an_archive_that_tries_tricks_is_refused(run, root, tmp_path):
     run("download", "flickr")
     (tmp_path / "x.jpg").write_bytes(b"x")
@@ -188,7 +236,7 @@ def test_an_archive_that_tries_tricks_is_refused(run, root, tmp_path):
 
 
 def test_a_full_disk_is_one_message_and_the_same_command_goes_on(run, root, tiny):
-    partial = root / "gqa/data/images/n3.jpg.partial"
+    partial = root / f"gqa/data/images/n3.jpg.{os.getpid()}.partial"
     partial.parent.mkdir(parents=True)
     partial.symlink_to("/dev/full")
     status, out = run("download", "gqa")
