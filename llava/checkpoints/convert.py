@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
@@ -16,13 +17,16 @@ from llava.model.weights import read_tensors, weight_files
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _INDEX = "model.safetensors.index.json"
-_NOT_COPIED = (".bin", ".pt", ".safetensors", ".index.json", ".h5", ".msgpack", ".partial")
+_NOT_COPIED = (".bin", ".pt", ".safetensors", ".index.json", ".h5", ".msgpack", ".partial", ".lock")
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+_ORIGIN = "converted_from"  # in a file's metadata
 
 
 def convert(source: Path, target: Path, dtype: str | None) -> list[Path]:
     """Writes the weights of a folder as safetensors into another, with its small files.
 
-    A file that is there already is not made again: a conversion that was interrupted goes on.
+    A file that this conversion has made already is not made again: one that was interrupted goes
+    on. Each file says in its metadata what it was made from.
 
     Args:
         source: folder of a checkpoint.
@@ -33,7 +37,8 @@ def convert(source: Path, target: Path, dtype: str | None) -> list[Path]:
         The weight files.
 
     Raises:
-        UserError: the source has no weights or is damaged, or the target cannot be written.
+        UserError: the source has no weights or is damaged, or the target has other weights or
+            cannot be written.
     """
     if not source.is_dir():
         raise UserError(f"there is no folder {source}: check the path")
@@ -42,16 +47,20 @@ def convert(source: Path, target: Path, dtype: str | None) -> list[Path]:
     if dtype is not None and dtype not in DTYPES:
         raise UserError(f"there is no dtype {dtype!r}; there are: {', '.join(DTYPES)}")
     shards = weight_files(source)
+    names = [_name(place, len(shards)) for place in range(len(shards))]
     try:
+        origins = {name: _origin(shard, dtype) for shard, name in zip(shards, names)}
+        _refuse_others(target, origins)
         target.mkdir(parents=True, exist_ok=True)
-        names = [_name(place, len(shards)) for place in range(len(shards))]
         for shard, name in zip(tqdm(shards, "converting", unit="file"), names):
             if not (target / name).is_file():
-                _convert_file(shard, target / name, dtype)
+                _convert_file(shard, target / name, dtype, origins[name])
         _write_index(target, names)
         _copy_small_files(source, target)
-    except OSError as error:
-        raise UserError(f"cannot write {target} ({error.strerror}): make room there") from error
+    # safetensors wraps what the system says into its own error.
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write {target} ({reason}): make room there") from error
     return [target / name for name in names]
 
 
@@ -61,15 +70,48 @@ def _name(place: int, number: int) -> str:
     return f"model-{place + 1:05d}-of-{number:05d}.safetensors"
 
 
-def _convert_file(shard: Path, path: Path, dtype: str | None) -> None:
+def _origin(shard: Path, dtype: str | None) -> str:
+    """What tells a conversion from another: its shard, as it is now, and the dtype."""
+    now = shard.stat()
+    return f"{shard.name}, {now.st_size} bytes, {now.st_mtime_ns} ns, dtype {dtype}"
+
+
+def _refuse_others(target: Path, origins: dict[str, str]) -> None:
+    """Refuses weights in the target that are not of this conversion: they would be mixed up.
+
+    Args:
+        target: it need not be there yet.
+        origins: of the files that are to be made, by their names.
+    """
+    for file in sorted(file for pattern in _WEIGHTS for file in target.glob(pattern)):
+        if _read_origin(file) != origins.get(file.name, ""):
+            raise UserError(
+                f"{file} was not made from these weights with this dtype: remove it, or convert "
+                "into another folder"
+            )
+
+
+def _read_origin(file: Path) -> str | None:
+    """What a file says it was made from; None where it says nothing."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return (opened.metadata() or {}).get(_ORIGIN)
+    except SafetensorError:  # damaged, or of another kind
+        return None
+
+
+def _convert_file(shard: Path, path: Path, dtype: str | None, origin: str) -> None:
     """One file, whole or not at all."""
     tensors = {
         key: (tensor if dtype is None else tensor.to(DTYPES[dtype])).contiguous().clone()
         for key, tensor in read_tensors(shard)
     }
     partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata={"format": "pt"})
-    os.replace(partial, path)
+    try:
+        save_file(tensors, partial, metadata={"format": "pt", _ORIGIN: origin})
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _write_index(target: Path, names: list[str]) -> None:

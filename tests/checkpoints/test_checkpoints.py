@@ -1,6 +1,8 @@
 """Weights looked at and converted."""
 
 import json
+import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -100,12 +102,46 @@ def test_half_precision_on_request_and_an_interrupted_conversion_goes_on(checkpo
     first, second = sorted(target.glob("*.safetensors"))
     assert {t.dtype for t in load_file(first).values()} == {torch.float16}
     kept = first.stat().st_mtime_ns
-    content = second.read_bytes()
+    content = load_file(second)
     second.unlink()  # as if it had been stopped here
     (target / (second.name + ".partial")).write_bytes(b"half a file")
     assert main(words) == 0
-    assert first.stat().st_mtime_ns == kept and second.read_bytes() == content
+    again = load_file(second)
+    assert first.stat().st_mtime_ns == kept and again.keys() == content.keys()
+    assert all(torch.equal(again[key], content[key]) for key in content)
     assert not list(target.glob("*.partial"))
+
+
+@pytest.mark.parametrize("change", ["dtype", "source", "other"])
+def test_weights_of_another_conversion_are_refused(checkpoints, tmp_path, capsys, change):
+    source = Path(shutil.copytree(checkpoints / "llava-v1.5-tiny", tmp_path / "source"))
+    target = tmp_path / "converted"
+    words = ["convert", str(source), "--output", str(target)]
+    assert main(words) == 0
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    if change == "dtype":
+        words += ["--dtype", "float16"]
+    elif change == "source":
+        shard = next(source.glob("pytorch_model-*.bin"))
+        os.utime(shard, (1, 1))
+    else:  # it would be read in place of the shards
+        before["model.safetensors"] = (MINI / "model.safetensors").read_bytes()
+        (target / "model.safetensors").write_bytes(before["model.safetensors"])
+    assert main(words) == 2
+    assert "was not made from these weights" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+
+
+def test_a_full_disk_is_one_message_and_leaves_no_half_file(checkpoints, tmp_path, capsys):
+    target = tmp_path / "converted"
+    words = ["convert", str(checkpoints / "llava-v1.5-tiny"), "--output", str(target)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10000, hard))
+    try:
+        assert main(words) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "make room there" in capsys.readouterr().err and not list(target.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -120,6 +156,7 @@ def test_half_precision_on_request_and_an_interrupted_conversion_goes_on(checkpo
         (["convert", "tests", "--output", "y"], "no weights in tests"),
         (["download"], "say what to fetch"),
         (["download", "gpt5"], "no checkpoint 'gpt5'"),
+        (["download", "gpt2", "--checkpoints-root", "x" * 300, "--dry-run"], "cannot look at"),
     ],
 )
 def test_bad_words_get_one_line(monkeypatch, capsys, words, says):

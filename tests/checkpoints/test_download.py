@@ -179,8 +179,9 @@ def test_the_hub_tells_sizes_and_hashes(hub):
     assert files["config.json"].sha256 is None and len(files["config.json"].git_sha1) == 40
 
 
-def test_a_dry_run_fetches_nothing(tmp_path, capsys):
-    assert main(["download", "all", "--checkpoints-root", str(tmp_path), "--dry-run"]) == 0
+def test_a_dry_run_fetches_nothing(hub, tmp_path, capsys):
+    words = ["download", "all", "--checkpoints-root", str(tmp_path), "--dry-run"]
+    assert main(words, hub.url) == 0 and not hub.requests
     assert "about 17.6 GB in all" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
