@@ -15,6 +15,7 @@
 #   MINI_DATA (in place of DATA_ROOT) MINI_SHARE (of the mini benchmarks' questions), with --mini
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+trap 'exit 130' INT # whoever stops a step stops all of it
 
 DRY_RUN='' MINI=''
 for word in "$@"; do
@@ -51,9 +52,18 @@ SET_UP=
 if [ -z "${PYTHON:-}" ]; then PYTHON=.venv/bin/python SET_UP=1; fi
 
 # The steps. Lists of names are split into words where they are used.
+# An LLM that is whole may be one's own, which no hub knows: it is left alone.
 # shellcheck disable=SC2086
 fetch_weights() {
-    "$PYTHON" -m llava.checkpoints download "$(basename "$MODEL_PATH")" clip gpt2 longclip accm \
+    local model='' folder
+    folder=$(realpath -m "$(dirname "$MODEL_PATH")")
+    grep -q '^ok *model: ' <<<"$(verify_weights)" || model=$(basename "$MODEL_PATH")
+    if [ -n "$model" ] && [ "$folder" != "$(realpath -m "$CHECKPOINTS_ROOT")" ]; then
+        echo "error: there is no whole model in $MODEL_PATH, and weights are fetched only into" \
+            "$CHECKPOINTS_ROOT: mend one of MODEL_PATH and CHECKPOINTS_ROOT" >&2
+        return 2
+    fi
+    "$PYTHON" -m llava.checkpoints download $model clip gpt2 longclip accm \
         --checkpoints-root "$CHECKPOINTS_ROOT" "$@"
 }
 
@@ -128,7 +138,7 @@ fi
 [ -z "$SET_UP" ] || bash scripts/setup.sh
 mkdir -p "$OUTPUT_DIR"
 echo "== weights"
-verify_weights || { fetch_weights && verify_weights; }
+verify_weights || { fetch_weights || exit; verify_weights; }
 echo "== data"
 if [ -n "$MINI" ]; then
     make_mini_data
@@ -144,8 +154,10 @@ echo "== answers: $READY"
 status=0
 sweep "$READY" || status=$?
 echo "== report"
-"$PYTHON" -m llava.eval.report "$OUTPUT_DIR"/*/*.json --output "$OUTPUT_DIR/report" \
-    --references scripts/published.json
+if compgen -G "$OUTPUT_DIR/*/*.json" >/dev/null; then
+    "$PYTHON" -m llava.eval.report "$OUTPUT_DIR"/*/*.json --output "$OUTPUT_DIR/report" \
+        --references scripts/published.json
+fi
 [ $status -eq 0 ] || { echo "error: not all runs are whole; the same command goes on" >&2 && exit 1; }
 if [ -n "$LEFT" ]; then
     echo "left out: $LEFT, of which something is missing (see == data); then the same command goes on"

@@ -84,10 +84,10 @@ cd "$(dirname "$0")"
 shift
 echo "$*" >>calls
 case "$*" in
-"llava.checkpoints verify"*) [ -f weights ] ;;
-"llava.checkpoints download"*) touch weights ;;
+"llava.checkpoints verify"*) cat verdicts && [ -f weights ] ;;
+"llava.checkpoints download"*) [ ! -f offline ] && touch weights ;;
 "llava.benchmarks download"*) cat data && exit 3 ;;
-"llava.eval.sweep"*) [ ! -f broken ] ;;
+"llava.eval.sweep"*) mkdir -p out/pope && touch out/pope/full.json && [ ! -f broken ] ;;
 esac
 """
 
@@ -98,6 +98,7 @@ def stub(tmp_path):
     path = tmp_path / "python"
     path.write_text(STUB)
     path.chmod(0o755)
+    (tmp_path / "verdicts").touch()
     (tmp_path / "data").write_text("ok   pope: here\nHAND flickr: a form\nok   mmvp: here\n")
 
     def run(*flags, **settings):
@@ -113,8 +114,8 @@ def stub(tmp_path):
 def test_the_plan_has_sizes_and_an_estimate_with_its_source(stub, tmp_path):
     status, out, err, calls = stub("--dry-run", REAL_PYTHON=sys.executable)
     assert status == 0, err
-    assert [call.split()[:2] for call in calls] == [["llava.checkpoints", "download"]]
-    assert calls[0].endswith("longclip accm --checkpoints-root checkpoints --dry-run")
+    assert [call.split()[1] for call in calls] == ["verify", "download"]
+    assert calls[1].endswith("longclip accm --checkpoints-root checkpoints --dry-run")
     assert "GQA (testdev_balanced) -> playground/data/eval/gqa: about 0.1 GB" in out
     assert "budgets 1/2 1/4 1/8 1/16 1/32: 6 runs of 50781 questions" in out
     assert "about 8.5 hours: 50781 questions x 6 runs x 0.1 s / 1 processes" in out
@@ -125,17 +126,46 @@ def test_the_plan_has_sizes_and_an_estimate_with_its_source(stub, tmp_path):
 def test_weights_are_fetched_once_and_what_is_left_by_hand_is_named(stub):
     status, out, _, calls = stub(BENCHMARKS="pope mmvp flickr")
     assert status == 3 and "left out: flickr" in out
-    assert [" ".join(call.split()[:2]) for call in calls[:4]] == [
+    assert [" ".join(call.split()[:2]) for call in calls[:5]] == [
+        "llava.checkpoints verify",
         "llava.checkpoints verify",
         "llava.checkpoints download",
         "llava.checkpoints verify",
         "llava.benchmarks download",
     ]
-    assert calls[1].split()[2:7] == ["llava-v1.5-7b", "clip", "gpt2", "longclip", "accm"]
-    assert "download pope mmvp flickr --data-root playground/data/eval --accept-terms" in calls[3]
-    assert "--benchmarks pope mmvp --methods full accm --budgets 1/2 1/4 1/8 1/16 1/32" in calls[4]
-    assert calls[5].startswith("llava.eval.report ") and "scripts/published.json" in calls[5]
+    assert calls[2].split()[2:7] == ["llava-v1.5-7b", "clip", "gpt2", "longclip", "accm"]
+    assert "download pope mmvp flickr --data-root playground/data/eval --accept-terms" in calls[4]
+    assert "--benchmarks pope mmvp --methods full accm --budgets 1/2 1/4 1/8 1/16 1/32" in calls[5]
+    assert calls[6].startswith("llava.eval.report ") and "scripts/published.json" in calls[6]
     assert not any("checkpoints download" in call for call in stub()[3])
+
+
+def test_weights_that_cannot_be_fetched_stop_it(stub, tmp_path):
+    (tmp_path / "offline").touch()
+    status, out, _, calls = stub()
+    assert status == 1 and "== data" not in out
+    assert calls[-1].startswith("llava.checkpoints download ")
+
+
+def test_a_whole_model_of_ones_own_is_not_asked_of_the_hub(stub, tmp_path):
+    (tmp_path / "verdicts").write_text("ok   model: here\nBAD  gpt2: missing\n")
+    status, _, err, calls = stub(MODEL_PATH="/models/mine", BENCHMARKS="pope mmvp")
+    assert status == 0, err
+    assert calls[2].startswith("llava.checkpoints download clip gpt2 longclip accm ")
+
+
+def test_a_model_elsewhere_that_is_not_whole_is_one_message(stub):
+    status, _, err, calls = stub(MODEL_PATH="/models/llava-v1.5-7b")
+    assert status == 2 and "no whole model in /models/llava-v1.5-7b" in err
+    assert len(err.splitlines()) == 1 and {call.split()[1] for call in calls} == {"verify"}
+
+
+def test_a_run_without_any_result_is_not_reported(stub, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/pope").touch()  # nothing can be written there
+    status, _, err, calls = stub(BENCHMARKS="pope")
+    assert status == 1 and "not all runs are whole" in err
+    assert calls[-1].startswith("llava.eval.sweep ")
 
 
 def test_without_data_nothing_is_answered(stub, tmp_path):
