@@ -41,8 +41,8 @@ case "$*" in
 esac
 """
 SCRIPT = re.compile(r"\bscripts/[\w./]+\.(?:sh|py)\b")
-# What runs each program of the documents: a test of this file, another file of tests, or a script that
-# is run itself.
+# What runs each program of the documents: a test of this file, another file of tests, or a script
+# that is run itself.
 RUN_BY = {
     "llava.benchmarks download": "tests/benchmarks/test_download.py",
     "llava.benchmarks verify": "tests/benchmarks/test_download.py",

@@ -58,6 +58,6 @@ def test_without_pruning_the_whole_image_is_bright(prune_only, tmp_path):
 
 def test_a_figure_that_cannot_be_written(prune_only, sample, tmp_path):
     (answer,) = prune_only.answer([sample])
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match="does not exist: create it"):
         path = tmp_path / "gone" / "figure.png"
         draw_trace(prune_only, sample.image, sample.question, answer, path)
