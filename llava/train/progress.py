@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from llava.errors import UserError
-from llava.files import read_text, write_whole
+from llava.files import read_text
 from llava.train.checkpoints import disk_errors, flush_to_disk
 
 _SMOOTHING = 0.98  # of the loss that is shown; the files have it as it is
@@ -117,7 +117,9 @@ def draw_losses(log: Path, picture: Path, title: str) -> None:
     axes.set(title=title, xlabel="step", ylabel="loss")
     axes.grid(alpha=0.3)
     axes.legend()
-    write_whole(picture, lambda file: figure.savefig(file, format="png", dpi=120))
+    partial = picture.with_name("loss.partial.png")
+    figure.savefig(partial, dpi=120)
+    os.replace(partial, picture)
 
 
 def _cut_after(log: Path, step: int) -> None:
