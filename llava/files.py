@@ -99,6 +99,8 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
             write(file)
         os.replace(partial, path)
     except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}): make room or write elsewhere") from error
+        raise UserError(
+            f"cannot write {path} ({error.strerror}): make room or write elsewhere"
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
