@@ -23,8 +23,10 @@ from llava.serve.web.page import Page
 from llava.serve.web.style import STYLE, theme
 from llava.serve.web.uploads import upload_folder
 
-# Visitors of whom Gradio remembers what they were shown: some 100 kB each.
-VISITORS = 1000
+# Visitors of whom Gradio remembers what they were shown: some 100 kB each. A program's every
+# question counts as one; who is idle for so many others has a slider that waits for the next
+# question.
+VISITORS = 200
 
 
 def run(model: LlavaAccm, args: WebArguments) -> int:
