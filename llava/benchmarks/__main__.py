@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -60,13 +60,13 @@ def _download(
 
 def _bring_one(benchmark: Benchmark, folder: Path, agreed: bool, endpoint: str | None) -> Finding:
     """What is there afterwards; one that cannot be brought does not keep the others from it."""
-    found = look(benchmark, folder)
-    if benchmark.terms is not None and not agreed and not found.is_whole:
+    if benchmark.terms is not None and not agreed:
+        found = look(benchmark, folder)
         how = (
             f"{benchmark.terms}. If you agree: the same command with --accept-terms; else lay the "
             f"data into {folder} yourself, from {benchmark.home}"
         )
-        return Finding(benchmark, folder, found.questions, found.images, found.missing, None, how)
+        return found if found.is_whole else replace(found, problem=None, by_hand=how)
     try:
         return bring(benchmark, folder, endpoint)
     except UserError as error:

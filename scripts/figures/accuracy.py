@@ -12,18 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from llava.errors import UserError
-from llava.eval.report.runs import ACCM, FLOOR, FULL, PRUNE
+from llava.eval.report.runs import ACCM, BENCHMARKS, FLOOR, FULL, PRUNE
 
-_TITLES = {
-    "mean": "Mean of the seven",
-    "mme": "MME",
-    "mmbench": "MMBench",
-    "pope": "POPE",
-    "mmvp": "MMVP",
-    "seed": "SEED-Bench",
-    "gqa": "GQA",
-    "flickr": "Flickr30k",
-}
+_TITLES = {"mean": "Mean of the seven"} | BENCHMARKS
 # Told apart by colour-blind readers too, and by their marks: as in the report's page.
 _LINES = {ACCM: ("#0072b2", "o"), PRUNE: ("#c46a00", "s")}
 _COLUMNS = ("mean_percent_of_full", "mean_percent_of_full_low", "mean_percent_of_full_high")

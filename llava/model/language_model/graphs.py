@@ -13,6 +13,7 @@ from transformers import LlamaForCausalLM, StaticCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from llava.errors import UserError
+from llava.mm_utils import round_up
 from llava.model.reading import Prefix, Reader
 
 # Prompts, and room for answers, come in so many positions, twice as many, ...
@@ -52,7 +53,7 @@ class Graphs:
 
     def reader(self, prefixes: Sequence[Prefix], num_new: int, device: torch.device) -> Reader:
         """A reader with room for so many positions behind the prefixes."""
-        room = _round_up(max(prefix.length for prefix in prefixes) + num_new)
+        room = round_up(max(prefix.length for prefix in prefixes) + num_new, LENGTH_STEP)
         shape = (len(prefixes), room)
         cache = self._caches.get(shape)
         if cache is None:
@@ -69,14 +70,10 @@ class Graphs:
     @staticmethod
     def pad(embeds: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """A piece (B, L, D) and its mask (B, L), padded on the left to one of the lengths."""
-        more = _round_up(embeds.shape[1]) - embeds.shape[1]
+        more = round_up(embeds.shape[1], LENGTH_STEP) - embeds.shape[1]
         return F.pad(embeds, (0, 0, more, 0)), F.pad(mask, (more, 0))
 
     def _forward(self, **inputs: object) -> CausalLMOutputWithPast:
         torch.compiler.cudagraph_mark_step_begin()  # what the last step gave out may be overwritten
         with torch._dynamo.config.patch(recompile_limit=MAX_SHAPES):
             return self._compiled(**inputs)
-
-
-def _round_up(length: int) -> int:
-    return -(-length // LENGTH_STEP) * LENGTH_STEP

@@ -89,7 +89,7 @@ def _check(response: httpx.Response) -> None:
         text = response.read().decode("utf-8", "replace")
         try:
             text = _message(json.loads(text))
-        except ValueError:
+        except ValueError:  # no JSON: the text itself is the message
             pass
         raise UserError(f"{response.status_code}: {text}")
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from llava.errors import UserError
 from llava.mini.drawing import draw_scene
 from llava.mini.scene import make_scene, scene_generator
+from llava.mm_utils import load_image
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Sample
 from llava.serve.web.visitor import Visitor
@@ -71,7 +72,7 @@ def as_png(image: Image.Image) -> bytes:
 
 def answered_alone(model: LlavaAccm, case: Case) -> dict:
     """What a page has to answer: text, kept patches and caption, pruned and in full."""
-    image = Image.open(io.BytesIO(case.image)).convert("RGB")
+    image = load_image(case.image)
     found = {}
     for name, tokens in (("pruned", case.visual_token_num), ("full", model.tower.num_patches)):
         model.forget()
