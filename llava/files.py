@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import codecs
+import errno
+import fcntl
 import json
+import math
 import os
+import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from llava.errors import UserError
+
+# What a file system says that does not know flock: Lustre mounted without it, NFS without a lock
+# daemon, some FUSE file systems.
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 def read_bytes(path: Path) -> bytes:
@@ -45,12 +54,67 @@ def read_json(path: Path) -> dict:
         UserError: no such file, it cannot be read, or holds no JSON object.
     """
     try:
-        value = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
+        value = parse_json(read_text(path))
+    except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}): fetch it again") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} holds a {type(value).__name__}, not a JSON object")
     return value
+
+
+def parse_json(text: str) -> object:
+    """Returns the value of a JSON text whose numbers are finite and whose strings are Unicode.
+
+    Python's own reader also takes NaN, Infinity, 1e999 and lone surrogates, which nothing can
+    compare, count or write afterwards.
+
+    Raises:
+        ValueError: it is not such a text.
+    """
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite_float)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if re.search(r"\\u[dD][89a-fA-F]", text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError("a text in it is not Unicode: half of a surrogate pair") from error
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _finite_float(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {digits} is too large")
+    return number
+
+
+def take_lock(file: IO) -> bool:
+    """Locks an open file for this process until the file is closed, however the process ends.
+
+    On a file system without locks it goes on without one, after a warning.
+
+    Returns:
+        False where another process holds the lock.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        warnings.warn(
+            f"the file system does not know locks ({error.strerror}): make sure that no other run "
+            "writes to the same files",
+            stacklevel=2,
+        )
+    return True
 
 
 def check_target(path: Path) -> None:

@@ -34,6 +34,20 @@ def _load(name: str):
 
 
 standin = _load("standin")
+fuzzing = _load("fuzzing")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--fuzz-inputs", type=int, default=60, help="damaged files that each reader is given"
+    )
+
+
+@pytest.fixture(scope="session")
+def fuzz(request):
+    """fuzz(read, seeds) gives a reader damaged files; see tests/fuzzing.py."""
+    inputs = request.config.getoption("--fuzz-inputs")
+    return lambda read, seeds: fuzzing.fuzz(read, seeds, inputs)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from tqdm import tqdm
 from llava.download.stream import PARTIAL, Address, append, read_size
 from llava.download.trouble import AGAIN, told
 from llava.errors import UserError
+from llava.files import take_lock
 
 _CHUNK = 2**22
 
@@ -101,9 +101,8 @@ def _alone(path: Path) -> Iterator[None]:
     lock = path.with_name(path.name + ".lock")
     with lock.open("wb") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_ours = os.path.samestat(lock.stat(), os.fstat(file.fileno()))
-        except (BlockingIOError, FileNotFoundError):
+            is_ours = take_lock(file) and os.path.samestat(lock.stat(), os.fstat(file.fileno()))
+        except FileNotFoundError:
             is_ours = False
         if not is_ours:  # another has it, or had it and has just removed it
             raise UserError(f"another process is fetching {path}: wait for it; {AGAIN}")

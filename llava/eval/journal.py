@@ -11,7 +11,6 @@ FILE itself is written at the end, in the order of the questions, from all journ
 from __future__ import annotations
 
 import errno
-import fcntl
 import filecmp
 import json
 import os
@@ -22,7 +21,7 @@ from typing import BinaryIO
 
 from llava.errors import UserError
 from llava.eval.lines import read_lines
-from llava.files import check_target, read_json
+from llava.files import check_target, read_json, take_lock
 
 
 def run_folder(answers_file: Path) -> Path:
@@ -108,14 +107,12 @@ class Journal:
     def _open(self, path: Path) -> BinaryIO:
         """Opens and locks a journal; the lock goes with the process, however it ends."""
         file = path.open("ab+", buffering=0)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not take_lock(file):
             file.close()
             raise UserError(
                 f"another run is at work on {self._answers_file}: wait for it, or name another "
                 "--answers-file"
-            ) from error
+            )
         return file
 
     def _check_settings(self, settings: dict, rank: int) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from pathlib import Path
 from typing import Optional
 
 from llava.errors import UserError
-from llava.files import read_json, write_json
+from llava.files import read_json, take_lock, write_json
 from llava.train.checkpoints import clear_unfinished, disk_errors, list_checkpoints
 
 
@@ -47,12 +46,10 @@ class RunFolder:
         self._lock.close()
 
     def _take_lock(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not take_lock(self._lock):
             raise UserError(
                 f"another run trains into {self.path}: wait for it, or name another --output-dir"
-            ) from error
+            )
 
     def _check_settings(self, settings: dict) -> None:
         """Compares with those of the run that is there; one without checkpoints does not count."""
