@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from huggingface_hub import close_session
 
+from llava.download.line import Network
 from llava.mini import make_model
 from llava.mm_utils import load_image
 from llava.model.builder import ModelArguments, load_from_arguments
@@ -168,3 +169,9 @@ def web(monkeypatch):
     server = standin.Web()
     yield server
     server.close()
+
+
+@pytest.fixture
+def network(web):
+    """The stand-in as the hub, and no patience to speak of."""
+    return Network(endpoint=web.url, timeout=20, wait=0.01)

@@ -12,6 +12,7 @@ from llava.benchmarks.bring import bring
 from llava.benchmarks.known import KNOWN, Benchmark
 from llava.benchmarks.look import Finding, look
 from llava.benchmarks.sources import ByHand
+from llava.download.line import USUAL, Network
 from llava.download.trouble import free_gigabytes, looking
 from llava.errors import UserError
 from llava.eval.benchmarks.registry import DATA_ROOT, data_folder
@@ -40,7 +41,7 @@ class DownloadArguments:
 
 def _download(
     known: Mapping[str, Benchmark],
-    endpoint: str | None,
+    network: Network,
     names: Sequence[str],
     args: DownloadArguments,
 ) -> int:
@@ -55,10 +56,10 @@ def _download(
     )
     if args.dry_run:
         return 0
-    return _tell(_bring_one(*place, args.accept_terms, endpoint) for place in places)
+    return _tell(_bring_one(*place, args.accept_terms, network) for place in places)
 
 
-def _bring_one(benchmark: Benchmark, folder: Path, agreed: bool, endpoint: str | None) -> Finding:
+def _bring_one(benchmark: Benchmark, folder: Path, agreed: bool, network: Network) -> Finding:
     """What is there afterwards; one that cannot be brought does not keep the others from it."""
     if benchmark.terms is not None and not agreed:
         found = look(benchmark, folder)
@@ -68,7 +69,7 @@ def _bring_one(benchmark: Benchmark, folder: Path, agreed: bool, endpoint: str |
         )
         return found if found.is_whole else replace(found, problem=None, by_hand=how)
     try:
-        return bring(benchmark, folder, endpoint)
+        return bring(benchmark, folder, network)
     except UserError as error:
         return Finding(benchmark, folder, problem=str(error))
 
@@ -123,17 +124,17 @@ def _plan(benchmark: Benchmark, folder: Path) -> str:
 def main(
     argv: Sequence[str] | None = None,
     known: Mapping[str, Benchmark] = KNOWN,
-    endpoint: str | None = None,
+    network: Network = USUAL,
 ) -> int:
     """The command.
 
     Args:
         argv: the command line; None takes the process's.
         known: the benchmarks that there are.
-        endpoint: as of bring.
+        network: as of bring.
     """
     commands = {
-        "download": (DownloadArguments, partial(_download, known, endpoint)),
+        "download": (DownloadArguments, partial(_download, known, network)),
         "verify": (VerifyArguments, partial(_verify, known)),
     }
     return run_words_command(commands, "llava.benchmarks", __doc__, argv)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
@@ -13,16 +14,20 @@ from tqdm import tqdm
 from llava.benchmarks.known import Benchmark
 from llava.benchmarks.look import Finding, asked_images, is_there, look
 from llava.benchmarks.sources import AskedImages, ByHand, HubFiles, Source, WebFile, ZipParts
-from llava.download.archive import Member, extract, local_members, remote_members
+from llava.download.archive import extract, local_members, remote_members
 from llava.download.fetch import Remote, fetch
 from llava.download.hub import NotThere, Repository, fetch_files, hub_file
-from llava.download.stream import Address
+from llava.download.line import USUAL, Address, Network
+from llava.download.members import Member
+from llava.download.names import place_of, shown
 from llava.download.trouble import told
 from llava.errors import UserError
 from llava.eval.benchmarks.registry import reader
 
+_HEAD = 2**12  # bytes of a file that tell what it is
 
-def bring(benchmark: Benchmark, folder: Path, endpoint: str | None = None) -> Finding:
+
+def bring(benchmark: Benchmark, folder: Path, network: Network = USUAL) -> Finding:
     """Fetches what is not there, and looks at what is there then.
 
     The same call goes on where one was stopped. Where all is there, nothing is asked for.
@@ -30,7 +35,7 @@ def bring(benchmark: Benchmark, folder: Path, endpoint: str | None = None) -> Fi
     Args:
         benchmark: of known.KNOWN.
         folder: the benchmark's own.
-        endpoint: another hub; None takes the library's, which HF_ENDPOINT names.
+        network: how it is reached.
 
     Raises:
         UserError: something cannot be fetched or written, or an archive is not right.
@@ -40,12 +45,12 @@ def bring(benchmark: Benchmark, folder: Path, endpoint: str | None = None) -> Fi
         return found
     with told(benchmark.title, folder):
         for source in benchmark.sources:
-            _BRING[type(source)](source, benchmark, folder, endpoint)
+            _BRING[type(source)](source, benchmark, folder, network)
     return look(benchmark, folder)
 
 
-def _hub_files(source: HubFiles, benchmark: Benchmark, folder: Path, endpoint: str | None) -> None:
-    repository = Repository(source.repository, source.kind, endpoint)
+def _hub_files(source: HubFiles, benchmark: Benchmark, folder: Path, network: Network) -> None:
+    repository = Repository(source.repository, source.kind, network)
     try:
         fetch_files(repository, source.files, folder, source.flat)
     except NotThere as error:
@@ -54,14 +59,19 @@ def _hub_files(source: HubFiles, benchmark: Benchmark, folder: Path, endpoint: s
         print(f"going on without: {error}", flush=True)
 
 
-def _web_file(source: WebFile, benchmark: Benchmark, folder: Path, endpoint: str | None) -> None:
-    fetch(Remote(Address(source.url), sha256=source.sha256), folder / source.path)
+def _web_file(source: WebFile, benchmark: Benchmark, folder: Path, network: Network) -> None:
+    def looks_right(path: Path) -> bool:
+        with path.open("rb") as file:
+            return re.match(source.begins.encode(), file.read(_HEAD)) is not None
+
+    address = Address(source.url, network=network)
+    fetch(Remote(address, sha256=source.sha256, looks_right=looks_right), folder / source.path)
 
 
-def _zip_parts(source: ZipParts, benchmark: Benchmark, folder: Path, endpoint: str | None) -> None:
-    address = Address(source.file)
+def _zip_parts(source: ZipParts, benchmark: Benchmark, folder: Path, network: Network) -> None:
+    address = Address(source.file, network=network)
     if source.repository is not None:
-        address = hub_file(Repository(source.repository, "dataset", endpoint), source.file)
+        address = hub_file(Repository(source.repository, "dataset", network), source.file)
     name = PurePosixPath(source.file).name
     wanted = _asked(benchmark, folder, source.folder) if source.only_asked else None
     if wanted is not None and all(is_there(folder / source.folder / path) for path in wanted):
@@ -72,7 +82,7 @@ def _zip_parts(source: ZipParts, benchmark: Benchmark, folder: Path, endpoint: s
         _unpack(archive, source.members, folder / source.folder, name, wanted)
 
 
-def _by_hand(source: ByHand, benchmark: Benchmark, folder: Path, endpoint: str | None) -> None:
+def _by_hand(source: ByHand, benchmark: Benchmark, folder: Path, network: Network) -> None:
     wanted = _asked(benchmark, folder, source.folder)
     if all(is_there(folder / source.folder / path) for path in wanted):
         return
@@ -84,16 +94,18 @@ def _by_hand(source: ByHand, benchmark: Benchmark, folder: Path, endpoint: str |
 
 
 def _asked_images(
-    source: AskedImages, benchmark: Benchmark, folder: Path, endpoint: str | None
+    source: AskedImages, benchmark: Benchmark, folder: Path, network: Network
 ) -> None:
     target = folder / source.folder
     wanted = _asked(benchmark, folder, source.folder)
+    is_picture = partial(is_there, decode=True)
     lacking = sorted(path for path in wanted if not is_there(target / path))
     for path in tqdm(lacking, f"{benchmark.name} images", unit="file", disable=not lacking):
-        fetch(Remote(Address(f"{source.url}/{quote(str(path))}")), target / path)
+        address = Address(f"{source.url}/{quote(str(path))}", network=network)
+        fetch(Remote(address, looks_right=is_picture), target / path)
 
 
-_BRING: dict[type[Source], Callable[[Source, Benchmark, Path, str | None], None]] = {
+_BRING: dict[type[Source], Callable[[Source, Benchmark, Path, Network], None]] = {
     HubFiles: _hub_files,
     WebFile: _web_file,
     ZipParts: _zip_parts,
@@ -106,7 +118,7 @@ def _asked(benchmark: Benchmark, folder: Path, below: str) -> set[PurePosixPath]
     """The images of a folder that a question is about, as paths below it.
 
     Raises:
-        UserError: a path that would lead out of the folder.
+        UserError: a path that would lead out of the folder, or that no image has.
     """
     images = asked_images(reader(benchmark.name).read_questions(folder))
     where = folder / below
@@ -116,8 +128,11 @@ def _asked(benchmark: Benchmark, folder: Path, below: str) -> set[PurePosixPath]
         if image.is_relative_to(where)
     }
     for path in asked:
-        if ".." in path.parts:
-            raise UserError(f"a question in {folder} is about {path}, which leads out of {where}")
+        if place_of(str(path)) is None:
+            raise UserError(
+                f"a question in {folder} is about {shown(str(path))}, which leads out of {where} "
+                "or is no name of an image: mend the question file, or fetch it again"
+            )
     return asked
 
 
@@ -134,7 +149,7 @@ def _unpack(
         for member in members:
             match = None if member.name.endswith("/") else re.fullmatch(pattern, member.name)
             if match and (wanted is None or PurePosixPath(match[1]) in wanted):
-                chosen[PurePosixPath(match[1])] = member
+                _refuse_second(chosen.setdefault(PurePosixPath(match[1]), member), member, name)
         if not chosen:
             raise UserError(
                 f"{name} has nothing of what is wanted ({len(members):,} members, none like "
@@ -143,3 +158,13 @@ def _unpack(
         size = sum(member.stop - member.start for member in chosen.values())
         print(f"{name}: {len(chosen):,} files of {len(members):,}, {size / 1e9:.2f} GB", flush=True)
         extract(chosen, folder, name, hold)
+
+
+def _refuse_second(first: Member, member: Member, name: str) -> None:
+    """Refuses two members for one place, unless a checksum says that they are the same."""
+    is_same = first.crc is not None and (first.size, first.crc) == (member.size, member.crc)
+    if member is not first and not is_same:
+        raise UserError(
+            f"{name} has both {shown(first.name)} and {shown(member.name)}, which go to one place: "
+            "nothing was unpacked, for this archive is not what it should be"
+        )

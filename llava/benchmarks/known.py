@@ -112,6 +112,7 @@ _ALL = (
                 "https://download.openmmlab.com/mmclassification/datasets/mmbench/"
                 "mmbench_dev_20230712.tsv",
                 "mmbench_dev_20230712.tsv",
+                begins=r"[^\n]*\bquestion\b[^\n]*\n",
             ),
         ),
         questions={"": 4377},
@@ -126,7 +127,7 @@ _ALL = (
         gigabytes=0.1,
         sources=(
             *(
-                WebFile(f"{_POPE}/output/coco/{name}", f"coco/{name}")
+                WebFile(f"{_POPE}/output/coco/{name}", f"coco/{name}", r'\{"question_id"')
                 for name in (
                     "coco_pope_adversarial.json",
                     "coco_pope_popular.json",

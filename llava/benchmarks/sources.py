@@ -31,11 +31,13 @@ class WebFile:
     Attributes:
         url: where it is.
         path: where it goes, below the benchmark's folder.
+        begins: a pattern of its beginning, so that an error message in its place is found out.
         sha256: of its contents in hex; None where it is not known.
     """
 
     url: str
     path: str
+    begins: str
     sha256: str | None = None
 
 

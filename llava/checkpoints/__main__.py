@@ -12,6 +12,7 @@ from typing import Optional
 from llava.checkpoints.convert import convert
 from llava.checkpoints.download import download, plan
 from llava.checkpoints.verify import verify
+from llava.download.line import USUAL, Network
 from llava.download.trouble import free_gigabytes
 from llava.errors import UserError
 from llava.eval.command import SOME_FAILED, run_words_command
@@ -34,7 +35,7 @@ class ConvertArguments:
     dtype: Optional[str] = flag("float16, bfloat16 or float32. Default: as each tensor is.")
 
 
-def _download(endpoint: str | None, names: Sequence[str], args: DownloadArguments) -> int:
+def _download(network: Network, names: Sequence[str], args: DownloadArguments) -> int:
     wanted = plan(names)
     root = Path(args.checkpoints_root)
     for one in wanted:
@@ -45,7 +46,7 @@ def _download(endpoint: str | None, names: Sequence[str], args: DownloadArgument
     total = sum(one.gigabytes for one in wanted)
     print(f"about {total:.1f} GB in all, {free_gigabytes(root):.1f} GB free", flush=True)
     for one in [] if args.dry_run else wanted:
-        files = download(one, root, endpoint)
+        files = download(one, root, network)
         print(f"there: {one.repository}, {len(files)} files as on the hub", flush=True)
     return 0
 
@@ -68,15 +69,15 @@ def _convert(words: Sequence[str], args: ConvertArguments) -> int:
     return 0
 
 
-def main(argv: Sequence[str] | None = None, endpoint: str | None = None) -> int:
+def main(argv: Sequence[str] | None = None, network: Network = USUAL) -> int:
     """The command.
 
     Args:
         argv: the command line; None takes the process's.
-        endpoint: as of download.
+        network: as of download.
     """
     commands = {
-        "download": (DownloadArguments, partial(_download, endpoint)),
+        "download": (DownloadArguments, partial(_download, network)),
         "verify": (ModelArguments, _verify),
         "convert": (ConvertArguments, _convert),
     }

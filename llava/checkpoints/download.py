@@ -7,6 +7,7 @@ from pathlib import Path
 
 from llava.checkpoints.known import ALL, PUBLISHED, Published
 from llava.download.hub import Repository, fetch_files
+from llava.download.line import USUAL, Network
 from llava.errors import UserError
 
 
@@ -26,7 +27,7 @@ def plan(names: Sequence[str]) -> list[Published]:
     return [PUBLISHED[name] for name in dict.fromkeys(wanted)]
 
 
-def download(checkpoint: Published, root: Path, endpoint: str | None = None) -> list[Path]:
+def download(checkpoint: Published, root: Path, network: Network = USUAL) -> list[Path]:
     """Fetches a checkpoint; half a file is gone on with.
 
     What is there is compared with the size and the hash that the hub states, and fetched again
@@ -35,7 +36,7 @@ def download(checkpoint: Published, root: Path, endpoint: str | None = None) -> 
     Args:
         checkpoint: of PUBLISHED.
         root: the checkpoints root.
-        endpoint: another hub; None takes the library's, which HF_ENDPOINT names.
+        network: how the hub is reached.
 
     Returns:
         Its files.
@@ -44,7 +45,7 @@ def download(checkpoint: Published, root: Path, endpoint: str | None = None) -> 
         UserError: it cannot be fetched, or there is no room for it.
     """
     return fetch_files(
-        Repository(checkpoint.repository, "model", endpoint),
+        Repository(checkpoint.repository, "model", network),
         checkpoint.files,
         root / checkpoint.target,
         checkpoint.flat,

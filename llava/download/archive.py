@@ -2,119 +2,70 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import os
 import shutil
-import stat
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 from tqdm import tqdm
 
-from llava.download.stream import PARTIAL, Address, read_part, read_size
-from llava.download.trouble import Refused, need_room, told
+from llava.download.line import Address
+from llava.download.members import Member, sound
+from llava.download.names import place_of, shown
+from llava.download.stream import PARTIAL
+from llava.download.tars import StrictInfo, tar_members
+from llava.download.trouble import need_room, told
+from llava.download.zips import AHEAD, RUN, RemoteFile, zip_members
 from llava.errors import UserError
 
-_AHEAD = 2**16  # bytes read at once where nothing better is known
-_RUN = 2**24  # at most so many bytes of neighbouring members are fetched at once
 _CHUNK = 2**20
-_DAMAGED = (
-    zipfile.BadZipFile,
-    gzip.BadGzipFile,
-    zlib.error,
-    tarfile.TarError,
-    EOFError,
-    RuntimeError,  # it is encrypted, or packed in a way that zipfile does not know
-)
-
-
-@dataclass(frozen=True)
-class Member:
-    """A file in an archive.
-
-    Attributes:
-        name: its path in the archive.
-        size: bytes when unpacked.
-        crc: checksum of its contents; None where the archive has none.
-        start: where it begins in the archive.
-        stop: where the next one begins.
-        is_file: False for links, folders and devices.
-        open: gives its contents.
-    """
-
-    name: str
-    size: int
-    crc: int | None
-    start: int
-    stop: int
-    is_file: bool
-    open: Callable[[], BinaryIO]
-
-
-class RemoteFile(io.RawIOBase):
-    """A file of the network that is read where it is asked for, without fetching the rest."""
-
-    def __init__(self, address: Address) -> None:
-        size = read_size(address)
-        if size is None:
-            raise Refused(f"{address.url} does not say how long it is")
-        self._address, self._size, self._at = address, size, 0
-        self._start, self._held = 0, b""
-        self.hold(size - _AHEAD, size)
-
-    def hold(self, start: int, stop: int) -> None:
-        """Fetches a part, so that reads in it cost nothing."""
-        start, stop = max(0, start), min(stop, self._size)
-        self._held = read_part(self._address, start, stop) if start < stop else b""
-        self._start = start
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = base + offset
-        return self._at
-
-    def readinto(self, buffer: memoryview) -> int:
-        wanted = max(0, min(len(buffer), self._size - self._at))
-        if wanted and not self._start <= self._at <= self._start + len(self._held) - wanted:
-            self.hold(self._at, self._at + max(wanted, _AHEAD))
-        place = self._at - self._start
-        buffer[:wanted] = self._held[place : place + wanted]
-        self._at += wanted
-        return wanted
 
 
 @contextmanager
 def remote_members(address: Address) -> Iterator[tuple[list[Member], Callable[[int, int], None]]]:
-    """The members of a zip of the network, and what to call before neighbours are opened."""
-    with RemoteFile(address) as file, _zip(file, address.url) as archive:
-        yield _zip_members(archive), file.hold
+    """The members of a zip of the network, and what to call before neighbours are opened.
+
+    Raises:
+        UserError: it is damaged, or unpacks to far more than it should.
+        Refused, Unreachable: as read_part.
+    """
+    with RemoteFile(address) as file:
+        with sound(address.url):
+            archive = zipfile.ZipFile(file)
+            members = zip_members(archive, file, address.url)
+        with archive:
+            yield members, file.hold
 
 
 @contextmanager
 def local_members(path: Path) -> Iterator[tuple[list[Member], Callable[[int, int], None]]]:
-    """The same of a zip or tar that is here."""
-    if tarfile.is_tarfile(path):
-        with tarfile.open(path) as archive:
-            yield _tar_members(archive, path), lambda start, stop: None
-    else:
-        with path.open("rb") as file, _zip(file, str(path)) as archive:
-            yield _zip_members(archive), lambda start, stop: None
+    """The same of a zip or tar that is here; a tar is read to its end before.
+
+    Raises:
+        UserError: it is damaged, or unpacks to far more than it should.
+    """
+    with path.open("rb") as file:
+        with sound(str(path)):
+            archive = _open(path, file)
+            if isinstance(archive, tarfile.TarFile):
+                members = tar_members(archive, path)
+            else:
+                members = zip_members(archive, file, str(path))
+        with archive:
+            yield members, lambda start, stop: None
+
+
+def _open(path: Path, file) -> tarfile.TarFile | zipfile.ZipFile:
+    try:
+        return tarfile.open(path, tarinfo=StrictInfo)
+    except tarfile.ReadError:
+        if not zipfile.is_zipfile(file):
+            raise
+        return zipfile.ZipFile(file)
 
 
 def extract(
@@ -155,58 +106,12 @@ def extract(
     return len(lacking)
 
 
-def _zip(file: BinaryIO, name: str) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(file)
-    except zipfile.BadZipFile as error:
-        raise UserError(f"{name} is no zip, or cut short ({error}): fetch it again") from error
-
-
-def _zip_members(archive: zipfile.ZipFile) -> list[Member]:
-    infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
-    stops = [info.header_offset for info in infos[1:]] + [archive.start_dir]
-    return [
-        Member(
-            info.filename,
-            info.file_size,
-            info.CRC,
-            info.header_offset,
-            stop,
-            is_file=not info.is_dir()
-            and stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG),
-            open=lambda info=info: archive.open(info),
-        )
-        for info, stop in zip(infos, stops)
-    ]
-
-
-def _tar_members(archive: tarfile.TarFile, path: Path) -> list[Member]:
-    try:
-        infos = list(tqdm(archive, f"reading {path.name}", unit="file", delay=1, leave=False))
-    except _DAMAGED as error:
-        raise UserError(f"{path} is damaged or cut short ({error}): fetch it again") from error
-    return [
-        Member(
-            info.name,
-            info.size,
-            None,
-            info.offset,
-            info.offset_data + info.size,
-            is_file=info.isreg(),
-            open=lambda info=info: archive.extractfile(info),
-        )
-        for info in infos
-    ]
-
-
 def _refuse_tricks(path: PurePosixPath, member: Member, what: str) -> None:
     """Refuses what would be written elsewhere than below its folder, or is no plain file."""
-    text = str(path)
-    leads_away = path.is_absolute() or ".." in path.parts or "\\" in text or ":" in text
-    if leads_away or "\0" in text or not path.parts or not member.is_file:
+    if place_of(str(path)) is None or not member.is_file:
         raise UserError(
-            f"{what} has a member {member.name!r} that would not be a file in its folder: nothing "
-            "was unpacked, for this archive is not what it should be"
+            f"{what} has a member {shown(member.name)} that would not be a file in its folder: "
+            "nothing was unpacked, for this archive is not what it should be"
         )
 
 
@@ -221,7 +126,7 @@ def _runs(members: list[tuple[PurePosixPath, Member]]) -> Iterator[list]:
     run: list[tuple[PurePosixPath, Member]] = []
     for path, member in members:
         gap = member.start - run[-1][1].stop if run else 0
-        if run and (gap > _AHEAD or member.stop - run[0][1].start > _RUN):
+        if run and (gap > AHEAD or member.stop - run[0][1].start > RUN):
             yield run
             run = []
         run.append((path, member))
@@ -234,10 +139,11 @@ def _write(member: Member, path: Path, what: str) -> None:
     # Of this process alone: another may be unpacking the same.
     partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
     try:
-        with member.open() as source, partial.open("wb") as target:
-            shutil.copyfileobj(source, target, _CHUNK)
+        with sound(f"{shown(member.name)} in {what}"):
+            with member.open() as source, partial.open("wb") as target:
+                shutil.copyfileobj(source, target, _CHUNK)
+            if partial.stat().st_size != member.size:
+                raise EOFError(f"{partial.stat().st_size:,} bytes instead of {member.size:,}")
         os.replace(partial, path)
-    except _DAMAGED as error:
-        raise UserError(f"{member.name} in {what} is damaged ({error}): fetch it again") from error
     finally:
         partial.unlink(missing_ok=True)  # half a member cannot be gone on with

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from llava.download.stream import PARTIAL, Address, append, read_size
+from llava.download.line import Address
+from llava.download.stream import PARTIAL, append, read_size
 from llava.download.trouble import AGAIN, told
 from llava.errors import UserError
 from llava.files import take_lock
@@ -28,12 +29,20 @@ class Remote:
         size: bytes; None where that is not known.
         sha256: of its contents, in hex; None where that is not known.
         git_sha1: git's name of its contents, in hex; None where that is not known.
+        looks_right: what is asked about the file where no hash is known, so that a page or a
+            message in its place is found out.
     """
 
     address: Address
     size: int | None = None
     sha256: str | None = None
     git_sha1: str | None = None
+    looks_right: Callable[[Path], bool] = Path.is_file
+
+    @property
+    def is_hashed(self) -> bool:
+        """Whether its contents can be told from all others."""
+        return self.sha256 is not None or self.git_sha1 is not None
 
 
 def is_whole(path: Path, remote: Remote) -> bool:
@@ -46,7 +55,7 @@ def is_whole(path: Path, remote: Remote) -> bool:
         # What git calls a file's contents, not a matter of safety.
         start = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
         return _digest(path, start) == remote.git_sha1
-    return True
+    return remote.looks_right(path)
 
 
 def fetch(remote: Remote, path: Path) -> bool:
@@ -83,15 +92,15 @@ def _complete(remote: Remote, partial: Path) -> None:
     """Fetches what is lacking, and all of it where that went on with another edition's half."""
     for is_last in (False, True):
         went_on = partial.is_file()
-        append(remote.address, partial, remote.size)
+        append(remote.address, partial, remote.size, remote.is_hashed)
         if is_whole(partial, remote):
             return
         partial.unlink()
         if is_last or not went_on:
             break
     raise UserError(
-        f"{partial.name.removesuffix(PARTIAL)} came with other contents than {remote.address.url} "
-        "says: fetch it again; if that comes to the same, it was changed on the way"
+        f"{partial.name.removesuffix(PARTIAL)} came with other contents than it should have from "
+        f"{remote.address.url}: fetch it again; if that comes to the same, it was changed on the way"
     )
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from huggingface_hub import HfApi, hf_hub_url
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub import constants, hf_hub_url
 from huggingface_hub.utils import build_hf_headers
 from tqdm import tqdm
 
 from llava.download.fetch import Remote, fetch, is_whole
-from llava.download.stream import PARTIAL, TIMEOUT, Address
-from llava.download.trouble import need_room, reason, told
+from llava.download.line import USUAL, Address, Network
+from llava.download.listing import read_listing
+from llava.download.names import place_of, shown
+from llava.download.stream import PARTIAL, read_all
+from llava.download.trouble import Refused, need_room, told
 from llava.errors import UserError
+
+_LONGEST_LISTING = 2**26  # bytes; some 400,000 files
 
 
 class NotThere(UserError):
@@ -29,12 +33,12 @@ class Repository:
     Attributes:
         name: owner and name.
         kind: "model" or "dataset".
-        endpoint: another hub; None takes the library's, which HF_ENDPOINT names.
+        network: how the hub is reached.
     """
 
     name: str
     kind: str = "model"
-    endpoint: str | None = None
+    network: Network = USUAL
 
 
 def list_files(repository: Repository, patterns: Sequence[str]) -> dict[str, Remote]:
@@ -42,38 +46,30 @@ def list_files(repository: Repository, patterns: Sequence[str]) -> dict[str, Rem
 
     Raises:
         NotThere: no such repository, or a pattern that matches nothing.
-        UserError: no way to it.
+        UserError: no way to it, or what answers is no hub.
     """
+    hub = repository.network.endpoint or constants.ENDPOINT
+    url = f"{hub}/api/{repository.kind}s/{repository.name}?blobs=true"
     with told(repository.name, Path(".")):
         try:
-            info = HfApi(endpoint=repository.endpoint).repo_info(
-                repository.name, repo_type=repository.kind, files_metadata=True, timeout=TIMEOUT
-            )
-            names = [sibling.rfilename for sibling in info.siblings]
-        except RepositoryNotFoundError as error:
+            content = read_all(_with_login(url, repository), _LONGEST_LISTING)
+        except Refused as error:
+            if not error.is_unknown:
+                raise
             raise NotThere(
                 f"there is no {repository.kind} {repository.name} on the hub, or it asks for a "
                 "login: look at its page, or log in with .venv/bin/hf auth login"
             ) from error
-        except (ValueError, TypeError, KeyError) as error:  # not what a hub says
-            raise UserError(
-                f"what answered about {repository.name} is no hub ({reason(error)}): check "
-                "HF_ENDPOINT and the network"
-            ) from error
-    wanted = {name for pattern in patterns for name in _matches(pattern, names, repository)}
+    revision, files = read_listing(content, repository.name)
+    names = {name for pattern in patterns for name in _matches(pattern, files, repository)}
     return {
-        sibling.rfilename: Remote(
-            _address(repository, sibling.rfilename, info.sha),
-            sibling.size,
-            sha256=sibling.lfs["sha256"] if sibling.lfs else None,
-            git_sha1=None if sibling.lfs else sibling.blob_id,
-        )
-        for sibling in info.siblings
-        if sibling.rfilename in wanted
+        name: Remote(_address(repository, name, revision), **known)
+        for name, known in files.items()
+        if name in names
     }
 
 
-def _matches(pattern: str, names: Sequence[str], repository: Repository) -> list[str]:
+def _matches(pattern: str, names: Iterable[str], repository: Repository) -> list[str]:
     """The names that a pattern means: what its first alternative matches that matches any."""
     for alternative in pattern.split("|"):
         if found := [name for name in names if fnmatchcase(name, alternative)]:
@@ -104,7 +100,8 @@ def fetch_files(
     files = list_files(repository, patterns)
     places = {_place(name, target, flat): remote for name, remote in files.items()}
     if len(places) < len(files):
-        raise UserError(f"{repository.name} has several files of one name: {sorted(files)}")
+        names = ", ".join(shown(name) for name in sorted(files)[:10])
+        raise UserError(f"{repository.name} has several files of one name, among {names}")
     with told(repository.name, target):
         lacking = {path: remote for path, remote in places.items() if not is_whole(path, remote)}
         need_room(repository.name, target, sum(_to_come(*one) for one in lacking.items()))
@@ -125,16 +122,22 @@ def _address(repository: Repository, name: str, revision: str) -> Address:
         name,
         repo_type=repository.kind,
         revision=revision,
-        endpoint=repository.endpoint,
+        endpoint=repository.network.endpoint,
     )
-    return Address(url, build_hf_headers())
+    return _with_login(url, repository)
+
+
+def _with_login(url: str, repository: Repository) -> Address:
+    return Address(url, build_hf_headers(), repository.network)
 
 
 def _place(name: str, target: Path, flat: bool) -> Path:
-    parts = PurePosixPath(name)
-    if parts.is_absolute() or ".." in parts.parts or "\\" in name:
-        raise UserError(f"the repository has a file {name!r}, which would go astray: not fetched")
-    return target / (parts.name if flat else parts)
+    place = place_of(name)
+    if place is None:
+        raise UserError(
+            f"the repository has a file {shown(name)}, which would go astray: not fetched"
+        )
+    return target / (place.name if flat else place)
 
 
 def _to_come(path: Path, remote: Remote) -> int:

@@ -2,70 +2,70 @@
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
-from huggingface_hub import get_session
-from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 from tqdm import tqdm
 
-from llava.download.trouble import Refused, Unreachable
+from llava.download.line import Address, Answer, Changed, ask, patiently
+from llava.download.trouble import Refused, need_room
 
-TIMEOUT = 30.0  # seconds without a byte
-TRIES = 4  # in a row that bring nothing
-WAIT = 1.0  # seconds before the second try; twice as long before each that follows
 PARTIAL = ".partial"  # ends the name of a file that is not whole yet
-_CHUNK = 2**20
-_PASSING = (408, 429, 500, 502, 503, 504)
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)")
-Result = TypeVar("Result")
+EDITION = ".edition"  # ends the name of a note beside it: which edition it is half of
+_MOST_UNSAID = 2**30  # bytes of a file of which nobody says how many it has
 
 
-@dataclass(frozen=True)
-class Address:
-    """A file of the network.
-
-    Attributes:
-        url: where it is.
-        headers: to send along, for example a login.
-        wait: WAIT, or less for tests.
-    """
-
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    wait: float = WAIT
-
-
-def append(address: Address, path: Path, size: int | None) -> None:
-    """Fetches what a file lacks at its end.
+def append(address: Address, path: Path, size: int | None, is_hashed: bool = False) -> None:
+    """Fetches what a file lacks at its end; whatever a cut line has brought is kept.
 
     Args:
         address: of the whole file.
         path: the beginning, or nothing yet.
-        size: of the whole file in bytes; None where nobody says.
+        size: of the whole file in bytes; None where nobody says before it comes.
+        is_hashed: whether halves of two editions would be found out by a hash; else a note beside
+            the beginning says which edition it is of.
 
     Raises:
         OSError: it cannot be written.
-        Refused, Unreachable: the server does not give it, or does not answer.
+        Refused, Unreachable: the server does not give it, gives more than it should, or does not
+            answer.
+        UserError: it does not fit on the disk.
     """
 
     def have() -> int:
         return path.stat().st_size if path.is_file() else 0
 
-    if size is not None and have() > size:
-        path.unlink()  # the beginning of something else
-
     def once() -> None:
         if size is None or have() < size or not have():
-            _append_once(address, path, size)
-        if size is not None and have() < size:
-            raise ConnectionError(f"the line was cut at {have():,} of {size:,} bytes")
+            _append_once(address, path, size, note, bar)
 
-    _patiently(once, have, address.wait)
+    note = None if is_hashed else path.with_name(path.name + EDITION)
+    if size is not None and have() > size:
+        path.unlink()  # the beginning of something else
+    # Small files are done before a bar would show.
+    name = path.name.removesuffix(PARTIAL)
+    with tqdm(desc=name, unit="B", unit_scale=True, delay=1, leave=False) as bar:
+        patiently(once, address.network, have)
+    if note is not None:
+        note.unlink(missing_ok=True)
+
+
+def read_all(address: Address, most: int) -> bytes:
+    """A small file.
+
+    Args:
+        address: of the file.
+        most: bytes; a larger one is refused.
+
+    Raises:
+        Refused, Unreachable: as append.
+    """
+
+    def once() -> bytes:
+        with ask(address) as answer:
+            return _collect(answer, most, address.url)
+
+    return patiently(once, address.network)
 
 
 def read_part(address: Address, start: int, stop: int) -> bytes:
@@ -74,19 +74,19 @@ def read_part(address: Address, start: int, stop: int) -> bytes:
     Raises:
         Refused, Unreachable: as append; Refused too where the server sends only whole files.
     """
-    wanted = {"Range": f"bytes={start}-{stop - 1}"}
 
     def once() -> bytes:
-        response = get_session().get(
-            address.url, headers=_headers(address, wanted), timeout=TIMEOUT
-        )
-        _check(response.status_code, address.url)
-        begins, _ = _content_range(response.headers)
-        if response.status_code != 206 or (begins, len(response.content)) != (start, stop - start):
-            raise Refused(f"{address.url} does not give parts of it: fetch it whole by hand")
-        return response.content
+        with ask(address, start, stop) as answer:
+            if answer.status == 200:
+                raise Refused(f"{address.url} does not give parts of it: fetch it whole by hand")
+            if answer.status != 206 or answer.start != start:
+                raise ConnectionError(f"{address.url} gave another part than was asked for")
+            part = _collect(answer, stop - start, address.url)
+        if len(part) != stop - start:
+            raise ConnectionError(f"{address.url} gave less than was asked for")
+        return part
 
-    return _patiently(once, lambda: 0, address.wait)
+    return patiently(once, address.network)
 
 
 def read_size(address: Address) -> int | None:
@@ -97,87 +97,77 @@ def read_size(address: Address) -> int | None:
     """
 
     def once() -> int | None:
-        headers = _headers(address, {"Range": "bytes=0-0"})
-        with get_session().stream("GET", address.url, headers=headers, timeout=TIMEOUT) as response:
-            _, size = _content_range(response.headers)
-            if response.status_code == 416 and size == 0:  # it has no first byte
-                return 0
-            _check(response.status_code, address.url)
-            if response.status_code != 200:
-                return size
-            length = response.headers.get("Content-Length", "")
-            return int(length) if length.isdigit() else None
+        with ask(address, 0, 1) as answer:
+            if answer.status == 416 and answer.size != 0:  # only an empty file has no first byte
+                raise Refused(f"{address.url} answered 416")
+            return answer.size
 
-    return _patiently(once, lambda: 0, address.wait)
+    return patiently(once, address.network)
 
 
-def _append_once(address: Address, path: Path, size: int | None) -> None:
+def _collect(answer: Answer, most: int, url: str) -> bytes:
+    content = bytearray()
+    for piece in answer.pieces:
+        content += piece
+        if len(content) > most:
+            raise Refused(f"{url} sends more than the {most:,} bytes that it should")
+    return bytes(content)
+
+
+def _append_once(
+    address: Address, path: Path, size: int | None, note: Path | None, bar: tqdm
+) -> None:
     with path.open("ab") as file:
         start = file.tell()
-        wanted = {"Range": f"bytes={start}-"} if start else {}
-        with get_session().stream(
-            "GET", address.url, headers=_headers(address, wanted), timeout=TIMEOUT
-        ) as response:
-            if response.status_code == 416 and start:  # nothing is there behind what we have
-                file.truncate(0)
-                raise ConnectionError(f"{address.url} has changed")
-            _check(response.status_code, address.url)
-            if response.status_code == 206 and _content_range(response.headers)[0] != start:
-                file.truncate(0)
-                raise ConnectionError(f"{address.url} gave another part than was asked for")
-            if start and response.status_code != 206:  # the server sends the whole again
-                file.truncate(0)
+        with ask(address, start or None) as answer:
+            _check_answer(answer, address.url, size)
+            is_other = start and note is not None and _is_of_other(note, answer.edition)
+            if answer.status == 416 and answer.size == start and not is_other:
+                return  # all of it is here
+            if start and answer.status == 200:  # the server sends the whole again
+                _empty(file)
                 start = 0
-            _write(file, response.iter_bytes, path.name, start, size)
+            elif is_other or answer.start != start:
+                _empty(file)
+                raise Changed(f"{address.url} has changed, or gave another part than was asked for")
+            if note is not None and not start:
+                note.write_text(answer.edition, "utf-8", errors="replace")
+            whole = answer.size if size is None else size
+            need_room(path.name.removesuffix(PARTIAL), path.parent, (whole or 0) - start)
+            bar.total, bar.n = whole, start
+            _write(file, answer, address.url, whole, bar)
 
 
-def _write(file: BinaryIO, chunks: Callable, name: str, start: int, size: int | None) -> None:
-    # Small files are done before a bar would show.
-    name = name.removesuffix(PARTIAL)
-    with tqdm(
-        total=size, initial=start, desc=name, unit="B", unit_scale=True, delay=1, leave=False
-    ) as bar:
-        for chunk in chunks(_CHUNK):
-            file.write(chunk)
-            bar.update(len(chunk))
+def _check_answer(answer: Answer, url: str, size: int | None) -> None:
+    """Refuses what cannot be the file, before what is there is touched."""
+    if answer.is_page:
+        raise Refused(
+            f"{url} gives a web page in place of the file: look at it with a browser, since a "
+            "login or a proxy may stand between"
+        )
+    if size is not None and answer.size not in (None, size):
+        raise ConnectionError(f"{url} has {answer.size:,} bytes instead of {size:,}")
+    if size is None and answer.size is None and not answer.has_end:
+        raise Refused(f"{url} does not say how long it is, so that a cut line would look whole")
 
 
-def _headers(address: Address, more: Mapping[str, str]) -> dict[str, str]:
-    # Packed on the way, neither lengths nor parts would be those of the file.
-    return {**address.headers, "Accept-Encoding": "identity", **more}
+def _is_of_other(note: Path, edition: str) -> bool:
+    """Whether a half is of another edition; one without a note is taken for this one's."""
+    return note.is_file() and note.read_text("utf-8", errors="replace") != edition
 
 
-def _content_range(headers: Mapping[str, str]) -> tuple[int | None, int | None]:
-    """Where the part that comes begins, and how long the whole is, as far as that is said."""
-    match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
-    start, size = match.groups() if match else (None, None)
-    return start and int(start), size and int(size)
+def _write(file: BinaryIO, answer: Answer, url: str, whole: int | None, bar: tqdm) -> None:
+    most = _MOST_UNSAID if whole is None else whole
+    for piece in answer.pieces:
+        if file.tell() + len(piece) > most:
+            _empty(file)
+            raise Refused(f"{url} sends more than the {most:,} bytes that it should")
+        file.write(piece)
+        bar.update(len(piece))
+    if whole is not None and file.tell() < whole:
+        raise ConnectionError(f"the line was cut at {file.tell():,} of {whole:,} bytes")
 
 
-def _check(status: int, url: str) -> None:
-    """Refuses an error of the server; one that may pass is raised as a cut line."""
-    if status in _PASSING:
-        raise ConnectionError(f"{url} answered {status}")
-    if status in (401, 403):
-        raise Refused(f"{url} answered {status}: it asks for a login or a permission")
-    if status >= 400:
-        gone = ": it is not there any more" if status in (404, 410) else ""
-        raise Refused(f"{url} answered {status}{gone}")
-
-
-def _patiently(once: Callable[[], Result], progress: Callable[[], int], wait: float) -> Result:
-    """Tries again after a cut line, until TRIES in a row have brought nothing new."""
-    left, most, pause = TRIES, progress(), wait
-    while True:
-        try:
-            return once()
-        except OfflineModeIsEnabled:
-            raise
-        except (HTTPError, ConnectionError) as error:
-            cut = error
-        left, pause = (TRIES, wait) if progress() > most else (left - 1, pause)
-        most = max(most, progress())
-        if not left:
-            raise Unreachable(str(cut) or type(cut).__name__) from cut
-        time.sleep(pause)
-        pause *= 2
+def _empty(file: BinaryIO) -> None:
+    file.truncate(0)
+    file.seek(0)

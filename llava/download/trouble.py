@@ -13,11 +13,20 @@ from huggingface_hub.errors import HTTPError  # httpx's, whatever the hub's vers
 from llava.errors import UserError
 
 AGAIN = "the same command goes on where it stopped"
+_LONGEST_REASON = 300  # characters
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Refused(Exception):
-    """A server's answer that another try would not change."""
+    """A server's answer that another try would not change.
+
+    Attributes:
+        is_unknown: whether it says that it knows no such repository, or not for this login.
+    """
+
+    def __init__(self, says: str, is_unknown: bool = False) -> None:
+        super().__init__(says)
+        self.is_unknown = is_unknown
 
 
 class Unreachable(Exception):
@@ -67,9 +76,10 @@ def looking(folder: Path) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """What an error says, in one line."""
+    """What an error says, in one line that can be shown, whatever a server put into it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2]) or type(error).__name__
+    text = " ".join(lines[:2])[:_LONGEST_REASON] or type(error).__name__
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def need_room(what: str, folder: Path, size: int) -> None:

@@ -22,11 +22,11 @@ def read(benchmark, root):
 
 
 @pytest.fixture
-def run(known, homes, tmp_path, capsys):
+def run(known, homes, network, tmp_path, capsys):
     """Runs the command on the tiny benchmarks; gives its exit status and what it prints."""
 
     def command(*words, known=known):
-        status = main([*words, "--data-root", str(tmp_path / "eval")], known, homes.url)
+        status = main([*words, "--data-root", str(tmp_path / "eval")], known, network)
         done = capsys.readouterr()
         return status, done.out + done.err
 

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 import pytest
 
 from llava.download.archive import extract, local_members, remote_members
-from llava.download.stream import Address
+from llava.download.line import Address
 from llava.errors import UserError
 
 FILES = {f"images/{n:03}.jpg": bytes([n]) * 40_000 for n in range(100)}
@@ -30,9 +30,9 @@ def unpack(archive, folder, wanted):
 
 
 @pytest.fixture
-def address(web):
+def address(web, network):
     web.files["/all.zip"] = make_zip(FILES)
-    return Address(f"{web.url}/all.zip", wait=0.01)
+    return Address(f"{web.url}/all.zip", network=network)
 
 
 def sent(web):

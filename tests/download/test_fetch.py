@@ -8,17 +8,17 @@ from dataclasses import replace
 import pytest
 
 from llava.download.fetch import Remote, fetch
-from llava.download.stream import Address
+from llava.download.line import Address, Network
 from llava.errors import UserError
 
 CONTENT = bytes(range(256)) * 8192  # 2 MiB
 
 
 @pytest.fixture
-def remote(web):
+def remote(web, network):
     web.files["/big"] = CONTENT
     digest = hashlib.sha256(CONTENT).hexdigest()
-    return Remote(Address(f"{web.url}/big", wait=0.01), len(CONTENT), sha256=digest)
+    return Remote(Address(f"{web.url}/big", network=network), len(CONTENT), sha256=digest)
 
 
 def test_a_file_comes_whole_and_is_not_fetched_twice(web, remote, tmp_path):
@@ -107,7 +107,7 @@ def test_a_server_that_has_less_than_it_should_is_given_up(web, remote, tmp_path
 
 def test_nobody_there(tmp_path):
     with pytest.raises(UserError, match="could not be fetched"):
-        fetch(Remote(Address("http://127.0.0.1:9/x", wait=0.01)), tmp_path / "x")
+        fetch(Remote(Address("http://127.0.0.1:9/x", network=Network(wait=0.01))), tmp_path / "x")
 
 
 def test_a_full_disk_is_one_message_and_the_same_call_goes_on(web, remote, tmp_path):

@@ -1,0 +1,257 @@
+"""One question to a server, asked again where the line is bad: bounded in time, tries and bytes."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+from huggingface_hub import close_session, get_session
+from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
+from tqdm import tqdm
+
+from llava.download.trouble import Refused, Unreachable, reason
+
+_PASSING = (408, 429, 500, 502, 503, 504)
+# No file has as many bytes as 19 digits say.
+_CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/(?:([0-9]{1,18})|\*)")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Network:
+    """How the network is reached, and how much of a bad line is put up with.
+
+    Attributes:
+        endpoint: another hub; None takes the library's, which HF_ENDPOINT names.
+        timeout: seconds without a byte after which a line is as good as cut; four times as many
+            are waited for the head of an answer.
+        slowest: bytes a second, over so many seconds; fewer are as good as none.
+        tries: in a row that bring nothing.
+        wait: seconds before the second try; twice as long before each that follows.
+        longest_wait: seconds; a server that asks for more (Retry-After) is left alone.
+    """
+
+    endpoint: str | None = None
+    timeout: float = 30.0
+    slowest: float = 100.0
+    tries: int = 4
+    wait: float = 1.0
+    longest_wait: float = 600.0
+
+
+USUAL = Network()
+
+
+@dataclass(frozen=True)
+class Address:
+    """A file of the network.
+
+    Attributes:
+        url: where it is.
+        headers: to send along, for example a login.
+        network: how it is reached.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    network: Network = USUAL
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server answers.
+
+    Attributes:
+        status: 200, all of the file; 206, a part of it; 416, it has no such part.
+        start: where the bytes that come begin in the file; None where that is not said.
+        size: of the whole file in bytes; None where that is not said.
+        has_end: whether a cut line can be told from the end.
+        edition: of the file; another one has another text.
+        is_page: whether it is a web page, which none of our files is.
+        pieces: the bytes, as they come.
+    """
+
+    status: int
+    start: int | None
+    size: int | None
+    has_end: bool
+    edition: str
+    is_page: bool
+    pieces: Iterator[bytes]
+
+
+class Busy(ConnectionError):
+    """An error of a server that may pass, and the seconds for which it asks to be left alone."""
+
+    def __init__(self, says: str, wait: float | None) -> None:
+        super().__init__(says)
+        self.wait = wait
+
+
+class Slow(ConnectionError):
+    """The line is not cut, but brings next to nothing."""
+
+
+class Changed(ConnectionError):
+    """What was fetched so far is of no use any more."""
+
+
+@contextmanager
+def ask(address: Address, start: int | None = None, stop: int | None = None) -> Iterator[Answer]:
+    """Asks once for a file, or for its bytes from start to stop (without it).
+
+    Raises:
+        HTTPError, ConnectionError: another try may do.
+        Refused: it would not.
+    """
+    # Packed on the way, neither lengths nor parts would be those of the file.
+    headers = {**address.headers, "Accept-Encoding": "identity"}
+    if start is not None:
+        headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
+    network = address.network
+    with ExitStack() as stack:
+        try:
+            with _cut_after(4 * network.timeout):
+                response = stack.enter_context(
+                    get_session().stream(
+                        "GET", address.url, headers=headers, timeout=network.timeout
+                    )
+                )
+        except (HTTPError, OSError):
+            raise
+        except Exception as error:  # errors about addresses have no ancestor that has a name here
+            raise Refused(f"{address.url} cannot be asked for: {reason(error)}") from error
+        _check(response, address.url)
+        yield _answer(response, network)
+
+
+def patiently(
+    once: Callable[[], Result], network: Network, progress: Callable[[], int] = lambda: 0
+) -> Result:
+    """Tries again after a cut line, until several tries in a row have brought nothing new.
+
+    Args:
+        once: one try.
+        network: how many, and how long to wait between them.
+        progress: bytes that are there; any new one makes the count begin again.
+
+    Raises:
+        Unreachable: what the last try said, or the server asks for too long a wait.
+    """
+    left, most, pause, changes = network.tries, progress(), network.wait, 0
+    while True:
+        try:
+            return once()
+        except OfflineModeIsEnabled:
+            raise
+        except (HTTPError, ConnectionError) as error:
+            cut = error
+        if isinstance(cut, Changed):
+            most, changes = 0, changes + 1
+        if progress() > most and not isinstance(cut, Slow):
+            left, pause = network.tries, network.wait
+        else:
+            left -= 1
+        most = max(most, progress())
+        if not left or changes == network.tries:
+            raise Unreachable(reason(cut)) from cut
+        time.sleep(_pause(cut, pause, network))
+        pause *= 2
+
+
+def _pause(cut: Exception, pause: float, network: Network) -> float:
+    """How long to wait: what the server asks for, if it asks."""
+    if not isinstance(cut, Busy) or cut.wait is None:
+        return pause
+    if cut.wait > network.longest_wait:
+        raise Unreachable(
+            f"{reason(cut)} and asks to be left alone for {cut.wait:,.0f} seconds: wait so long"
+        ) from cut
+    wait = max(pause, cut.wait)
+    tqdm.write(f"{reason(cut)}: trying again in {wait:,.0f} s, as it asks", file=sys.stderr)
+    return wait
+
+
+@contextmanager
+def _cut_after(seconds: float) -> Iterator[None]:
+    """Cuts the line unless what is inside is done by then.
+
+    The library's time limit begins again with each byte: a server that sends the head of its
+    answer byte by byte, or says for ever that it goes on, would never be left.
+    """
+    timer = threading.Timer(seconds, close_session)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _check(response, url: str) -> None:
+    """Refuses what is no answer with a file; errors that may pass are raised as such."""
+    status, headers = response.status_code, response.headers
+    if status in _PASSING:
+        raise Busy(f"{url} answered {status}", _asked_wait(headers.get("Retry-After", "")))
+    is_unknown = status == 401 or headers.get("X-Error-Code") == "RepoNotFound"
+    if status in (401, 403):
+        raise Refused(f"{url} answered {status}: it asks for a login or a permission", is_unknown)
+    if status not in (200, 206, 416):
+        gone = ": it is not there any more" if status in (404, 410) else ""
+        raise Refused(f"{url} answered {status}{gone}", is_unknown)
+    packed = headers.get("Content-Encoding") or "identity"
+    if packed.lower() != "identity":
+        raise Refused(f"{url} comes packed ({packed[:40]!r}), which was not asked for")
+
+
+def _asked_wait(text: str) -> float | None:
+    """The seconds that a Retry-After says, as a number or as a date; None where it says nothing."""
+    if re.fullmatch(r"[0-9]+", text):
+        return float(text)
+    try:
+        when = parsedate_to_datetime(text)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    when = when if when.tzinfo else when.replace(tzinfo=timezone.utc)
+    return max(0.0, (when - datetime.now(timezone.utc)).total_seconds())
+
+
+def _answer(response, network: Network) -> Answer:
+    headers, status = response.headers, response.status_code
+    length = _LENGTH.fullmatch(headers.get("Content-Length", ""))
+    start, size = 0, length and int(length[0])
+    if status != 200:
+        part = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+        start, size = ((n and int(n)) for n in part.groups()) if part else (None, None)
+    is_chunked = "chunked" in headers.get("Transfer-Encoding", "").lower()
+    return Answer(
+        status,
+        start,
+        size,
+        has_end=length is not None or is_chunked,
+        edition=f"{headers.get('ETag') or headers.get('Last-Modified') or ''} {size}",
+        is_page=headers.get("Content-Type", "").lower().startswith("text/html"),
+        pieces=_pieces(response, network),
+    )
+
+
+def _pieces(response, network: Network) -> Iterator[bytes]:
+    """Yields the bytes as they come; a line that brings too few is given up."""
+    since, came = time.monotonic(), 0
+    for piece in response.iter_raw():
+        yield piece
+        came += len(piece)
+        passed = time.monotonic() - since
+        if passed >= network.timeout:
+            if came < network.slowest * passed:
+                raise Slow(f"only {came:,} bytes came in {passed:.0f} seconds")
+            since, came = time.monotonic(), 0
