@@ -6,11 +6,37 @@ import hashlib
 import json
 import re
 import threading
+from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 _LARGE = 1000  # bytes; larger files have a sha256, as with Git LFS
+
+
+class Asked(NamedTuple):
+    """One question about a path.
+
+    Attributes:
+        content: what the path has.
+        number: how often it was asked about, this time included.
+        start: of the Range, None where all is asked for.
+        stop: of the Range, without it.
+        url: of the server.
+        closing: is set when the server is closed.
+    """
+
+    content: bytes
+    number: int
+    start: int | None
+    stop: int | None
+    url: str
+    closing: threading.Event
+
+
+# Gives the bytes that are sent, head and all, before the line is cut; None for the usual answer.
+Behaviour = Callable[[Asked], Iterable[bytes] | None]
 
 
 class Web:
@@ -26,6 +52,7 @@ class Web:
         shifts: by how many bytes too late parts of a path begin.
         answers: status codes that the next answers about a path have; used up by them.
         ranges: whether parts of files are given.
+        behaviours: what is sent by path in place of the usual answer.
     """
 
     def __init__(self) -> None:
@@ -38,6 +65,7 @@ class Web:
         self.shifts: dict[str, int] = {}
         self.answers: dict[str, list[int]] = {}
         self.ranges = True
+        self.behaviours: dict[str, Behaviour] = {}
         self.closing = threading.Event()
         handler = type("Handler", (_Handler,), {"web": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -99,6 +127,8 @@ class _Handler(BaseHTTPRequestHandler):
         if content is None:
             return self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
         match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
+        if path in web.behaviours and self._behave(path, content, match):
+            return None
         if not match or not web.ranges:
             return self._answer(200, content, {}, path)
         start = int(match[1]) + web.shifts.get(path, 0)
@@ -107,6 +137,20 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(416, b"", {"Content-Range": f"bytes */{len(content)}"})
         where = f"bytes {start}-{stop - 1}/{len(content)}"
         return self._answer(206, content[start:stop], {"Content-Range": where}, path)
+
+    def _behave(self, path: str, content: bytes, match: re.Match | None) -> bool:
+        """Whether the behaviour of a path has answered."""
+        start, stop = (int(match[1]), int(match[2] or len(content) - 1) + 1) if match else (None,) * 2
+        number = len(self.web.fetched(path))
+        asked = Asked(content, number, start, stop, self.web.url, self.web.closing)
+        pieces = self.web.behaviours[path](asked)
+        if pieces is None:
+            return False
+        self.close_connection = True
+        for piece in pieces:
+            self.wfile.write(piece)
+            self.wfile.flush()
+        return True
 
     def _answer(self, status: int, content: bytes, headers: dict, path: str = "") -> None:
         self.send_response(status)

@@ -89,14 +89,13 @@ def fetch(remote: Remote, path: Path) -> bool:
 
 
 def _complete(remote: Remote, partial: Path) -> None:
-    """Fetches what is lacking, and all of it where that went on with another edition's half."""
+    """Fetches what is lacking, and all of it where halves of two editions came together."""
     for is_last in (False, True):
-        went_on = partial.is_file()
-        append(remote.address, partial, remote.size, remote.is_hashed)
+        is_of_one = append(remote.address, partial, remote.size, remote.is_hashed)
         if is_whole(partial, remote):
             return
         partial.unlink()
-        if is_last or not went_on:
+        if is_last or is_of_one:
             break
     raise UserError(
         f"{partial.name.removesuffix(PARTIAL)} came with other contents than it should have from "

@@ -34,6 +34,7 @@ class Network:
         endpoint: another hub; None takes the library's, which HF_ENDPOINT names.
         timeout: seconds without a byte after which a line is as good as cut; four times as many
             are waited for the head of an answer.
+        most_unsaid: bytes of a file of which nobody says how many it has.
         slowest: bytes a second, over so many seconds; fewer are as good as none.
         tries: in a row that bring nothing.
         wait: seconds before the second try; twice as long before each that follows.
@@ -42,6 +43,7 @@ class Network:
 
     endpoint: str | None = None
     timeout: float = 30.0
+    most_unsaid: int = 2**30
     slowest: float = 100.0
     tries: int = 4
     wait: float = 1.0
@@ -97,10 +99,6 @@ class Busy(ConnectionError):
         self.wait = wait
 
 
-class Slow(ConnectionError):
-    """The line is not cut, but brings next to nothing."""
-
-
 class Changed(ConnectionError):
     """What was fetched so far is of no use any more."""
 
@@ -142,13 +140,15 @@ def patiently(
     Args:
         once: one try.
         network: how many, and how long to wait between them.
-        progress: bytes that are there; any new one makes the count begin again.
+        progress: bytes that are there; any new one makes the count begin again, unless they came
+            more slowly than any line is.
 
     Raises:
         Unreachable: what the last try said, or the server asks for too long a wait.
     """
     left, most, pause, changes = network.tries, progress(), network.wait, 0
     while True:
+        began = time.monotonic()
         try:
             return once()
         except OfflineModeIsEnabled:
@@ -157,7 +157,8 @@ def patiently(
             cut = error
         if isinstance(cut, Changed):
             most, changes = 0, changes + 1
-        if progress() > most and not isinstance(cut, Slow):
+        passed = time.monotonic() - began
+        if progress() - most > (network.slowest * passed if passed >= network.timeout else 0):
             left, pause = network.tries, network.wait
         else:
             left -= 1
@@ -253,5 +254,5 @@ def _pieces(response, network: Network) -> Iterator[bytes]:
         passed = time.monotonic() - since
         if passed >= network.timeout:
             if came < network.slowest * passed:
-                raise Slow(f"only {came:,} bytes came in {passed:.0f} seconds")
+                raise ConnectionError(f"only {came:,} bytes came in {passed:.0f} seconds")
             since, came = time.monotonic(), 0

@@ -12,10 +12,9 @@ from llava.download.trouble import Refused, need_room
 
 PARTIAL = ".partial"  # ends the name of a file that is not whole yet
 EDITION = ".edition"  # ends the name of a note beside it: which edition it is half of
-_MOST_UNSAID = 2**30  # bytes of a file of which nobody says how many it has
 
 
-def append(address: Address, path: Path, size: int | None, is_hashed: bool = False) -> None:
+def append(address: Address, path: Path, size: int | None, is_hashed: bool = False) -> bool:
     """Fetches what a file lacks at its end; whatever a cut line has brought is kept.
 
     Args:
@@ -24,6 +23,9 @@ def append(address: Address, path: Path, size: int | None, is_hashed: bool = Fal
         size: of the whole file in bytes; None where nobody says before it comes.
         is_hashed: whether halves of two editions would be found out by a hash; else a note beside
             the beginning says which edition it is of.
+
+    Returns:
+        Whether one answer brought all of it.
 
     Raises:
         OSError: it cannot be written.
@@ -36,18 +38,22 @@ def append(address: Address, path: Path, size: int | None, is_hashed: bool = Fal
         return path.stat().st_size if path.is_file() else 0
 
     def once() -> None:
+        nonlocal answers
+        answers += 1
         if size is None or have() < size or not have():
             _append_once(address, path, size, note, bar)
 
     note = None if is_hashed else path.with_name(path.name + EDITION)
     if size is not None and have() > size:
         path.unlink()  # the beginning of something else
+    answers = bool(have())
     # Small files are done before a bar would show.
     name = path.name.removesuffix(PARTIAL)
     with tqdm(desc=name, unit="B", unit_scale=True, delay=1, leave=False) as bar:
         patiently(once, address.network, have)
     if note is not None:
         note.unlink(missing_ok=True)
+    return answers == 1
 
 
 def read_all(address: Address, most: int) -> bytes:
@@ -63,30 +69,36 @@ def read_all(address: Address, most: int) -> bytes:
 
     def once() -> bytes:
         with ask(address) as answer:
-            return _collect(answer, most, address.url)
+            if answer.status != 200:
+                raise ConnectionError(f"{address.url} answered {answer.status}")
+            content = bytearray()
+            _collect(answer, content, most, address.url)
+        return bytes(content)
 
     return patiently(once, address.network)
 
 
 def read_part(address: Address, start: int, stop: int) -> bytes:
-    """Bytes start to stop (without it) of a file.
+    """Bytes start to stop (without it) of a file; whatever a cut line has brought is kept.
 
     Raises:
         Refused, Unreachable: as append; Refused too where the server sends only whole files.
     """
+    part = bytearray()
 
-    def once() -> bytes:
-        with ask(address, start, stop) as answer:
+    def once() -> None:
+        at = start + len(part)
+        with ask(address, at, stop) as answer:
             if answer.status == 200:
                 raise Refused(f"{address.url} does not give parts of it: fetch it whole by hand")
-            if answer.status != 206 or answer.start != start:
+            if answer.status != 206 or answer.start != at:
                 raise ConnectionError(f"{address.url} gave another part than was asked for")
-            part = _collect(answer, stop - start, address.url)
-        if len(part) != stop - start:
+            _collect(answer, part, stop - start, address.url)
+        if len(part) < stop - start:
             raise ConnectionError(f"{address.url} gave less than was asked for")
-        return part
 
-    return patiently(once, address.network)
+    patiently(once, address.network, lambda: len(part))
+    return bytes(part)
 
 
 def read_size(address: Address) -> int | None:
@@ -105,13 +117,11 @@ def read_size(address: Address) -> int | None:
     return patiently(once, address.network)
 
 
-def _collect(answer: Answer, most: int, url: str) -> bytes:
-    content = bytearray()
+def _collect(answer: Answer, content: bytearray, most: int, url: str) -> None:
     for piece in answer.pieces:
         content += piece
         if len(content) > most:
             raise Refused(f"{url} sends more than the {most:,} bytes that it should")
-    return bytes(content)
 
 
 def _append_once(
@@ -135,7 +145,7 @@ def _append_once(
             whole = answer.size if size is None else size
             need_room(path.name.removesuffix(PARTIAL), path.parent, (whole or 0) - start)
             bar.total, bar.n = whole, start
-            _write(file, answer, address.url, whole, bar)
+            _write(file, answer, address, whole, bar)
 
 
 def _check_answer(answer: Answer, url: str, size: int | None) -> None:
@@ -156,12 +166,12 @@ def _is_of_other(note: Path, edition: str) -> bool:
     return note.is_file() and note.read_text("utf-8", errors="replace") != edition
 
 
-def _write(file: BinaryIO, answer: Answer, url: str, whole: int | None, bar: tqdm) -> None:
-    most = _MOST_UNSAID if whole is None else whole
+def _write(file: BinaryIO, answer: Answer, address: Address, whole: int | None, bar: tqdm) -> None:
+    most = address.network.most_unsaid if whole is None else whole
     for piece in answer.pieces:
         if file.tell() + len(piece) > most:
             _empty(file)
-            raise Refused(f"{url} sends more than the {most:,} bytes that it should")
+            raise Refused(f"{address.url} sends more than the {most:,} bytes that it should")
         file.write(piece)
         bar.update(len(piece))
     if whole is not None and file.tell() < whole:
