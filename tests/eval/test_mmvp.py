@@ -42,7 +42,11 @@ def answers(*texts):
 
 def test_questions_and_prompts(data_dir):
     questions = read_questions(data_dir)
-    assert questions[2].extra == {"gt_answer": "(b)", "text_options": ["One, or so", "Two"]}
+    assert questions[2].extra == {
+        "gt_answer": "(b)",
+        "text_options": ["One, or so", "Two"],
+        "pair": 1,
+    }
     assert questions[0].prompt == (
         "Is it open? Options:\nA. Open\nB. Closed"
         "\nAnswer with the option's letter from the given choices directly."
@@ -136,7 +140,7 @@ def test_answered_and_scored_by_two_commands(data_dir, tiny_flags, tmp_path, cap
     [
         (lambda d: (d / "Questions.csv").unlink(), "get it from https"),
         (lambda d: write_csv(d, ["Index", "Question"], []), "lacks the column"),
-        (lambda d: write_csv(d, HEADER, [ROWS[0][:2]]), "question 1: the row has not as many"),
+        (lambda d: write_csv(d, HEADER, [ROWS[0][:2]]), "row ending on line 2: it has 2 cells"),
         (lambda d: write_csv(d, HEADER, [["1", "Q", "yes or no", "(a)"]]), "expected options"),
         (lambda d: write_csv(d, HEADER, [["1", "Q", "(a) x (b) y", "c"]]), "expected options"),
         (lambda d: (d / "Questions.csv").write_bytes(b"\xff\xfe\x00"), "not UTF-8"),

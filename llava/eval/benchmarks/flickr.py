@@ -63,8 +63,10 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
     return need_unique([_question(record, data_dir) for record in records], path)
 
 
-def read_annotations(data_dir: Path, questions: Sequence[Question]) -> list[str] | None:
-    """The one caption of each question, or None where the folder has no annotations.
+def read_annotations(data_dir: Path, questions: Sequence[Question]) -> tuple[list[str], int] | None:
+    """The one caption of each question, and how many captions no question asks for.
+
+    None where the folder has no annotations.
 
     Annotations belong to questions by their question_id, else by their image where both name each
     image once, else line k belongs to question k. Those of images that are not asked about are left
@@ -94,12 +96,12 @@ def read_annotations(data_dir: Path, questions: Sequence[Question]) -> list[str]
             f"{path} has {len(records)} captions without question_id, for {len(questions)} "
             "questions: give it one line per question, or question_ids"
         )
-    return texts
+    return texts, 0
 
 
 def _join(
     path: Path, keys: Sequence[str], known: Sequence[str], texts: Sequence[str], by: str
-) -> list[str]:
+) -> tuple[list[str], int]:
     captions = dict(zip(known, texts, strict=True))
     lacking = [key for key in keys if key not in captions]
     if lacking or len(captions) < len(known):
@@ -108,7 +110,7 @@ def _join(
             f"{shown(lacking[0]) + ' is not there' if lacking else 'twice'}; mend it, or leave out "
             "question_ids and images to match by line"
         )
-    return [captions[key] for key in keys]
+    return [captions[key] for key in keys], len(captions) - len(keys)
 
 
 def read_references(data_dir: Path) -> References | None:

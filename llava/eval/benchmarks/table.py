@@ -39,13 +39,15 @@ def read_table(
     # so it is set to one fixed value, here, where it is needed.
     csv.field_size_limit(2**31 - 1)
     names = {name.casefold(): name for name in (*columns, *more)} | dict(spellings or {})
+    lacking = list(columns)
     for delimiter in _DELIMITERS:
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         header = [names.get(name.strip().casefold()) for name in _header(lines)]
-        if set(columns) <= set(header):
+        lacking = min(lacking, [name for name in columns if name not in header], key=len)
+        if not lacking:
             yield from _rows(lines, header, path)
             return
-    raise UserError(f"{path} is no table with the columns {', '.join(columns)}: get it again")
+    raise UserError(f"{path} lacks the column {', '.join(lacking)}: mend it, or get it again")
 
 
 def need_number(cell: str, column: str, where: str) -> int:

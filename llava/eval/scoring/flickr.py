@@ -17,7 +17,7 @@ from llava.eval.benchmarks.flickr import (
 )
 from llava.eval.benchmarks.names import say_the_same
 from llava.eval.scoring import captions as metrics
-from llava.eval.scoring.matching import Matched, find_by_id, match, need_fields
+from llava.eval.scoring.matching import Matched, find_by_id, match, need_fields, notes
 
 
 def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> dict:
@@ -34,7 +34,7 @@ def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> d
     Returns:
         ``CIDEr`` (one reference, with annotations); ``five_references`` (where these are there)
         with ``CIDEr``, ``BLEU-1`` to ``BLEU-4``, ``METEOR`` and ``ROUGE-L``, all as fractions;
-        ``missing`` (ids); ``questions``, the CIDEr of each, with one reference if there are
+        ``missing`` (ids); ``unasked`` (how many annotations no question asks for); ``questions``, the CIDEr of each, with one reference if there are
         annotations.
 
     Raises:
@@ -52,7 +52,12 @@ def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> d
         scores["five_references"] = {"CIDEr": cider, **_other_metrics(tokens)}
         each = each or each_of_five
     questions = dict(zip(data.ids, each, strict=True))
-    return {**scores, "missing": data.matched.missing, "questions": questions}
+    return {
+        **scores,
+        "missing": data.matched.missing,
+        "unasked": data.unasked,
+        "questions": questions,
+    }
 
 
 def score_questions(
@@ -72,7 +77,7 @@ def headline(scores: dict) -> str:
         parts.append(f"CIDEr {100 * scores['CIDEr']:.2f} with one reference")
     if "five_references" in scores:
         parts.append(f"CIDEr {100 * scores['five_references']['CIDEr']:.2f} with five")
-    return "Flickr30k: " + ", ".join(parts)
+    return "Flickr30k: " + ", ".join(parts) + notes(scores)
 
 
 @dataclass(frozen=True)
@@ -84,27 +89,30 @@ class Data:
         matched: the answers.
         annotations: one caption of each question; None where the folder has none.
         references: five captions of each question; None where the folder has none.
+        unasked: how many annotations no question asks for.
     """
 
     ids: dict[str, int | str]
     matched: Matched
     annotations: list[str] | None
     references: list[list[str]] | None
+    unasked: int
 
 
 def match_answers(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> Data:
     """Reads the captions to compare with, and brings answers to their questions; see score."""
     questions = read_questions(data_dir)
-    annotations = read_annotations(data_dir, questions)
+    annotated = read_annotations(data_dir, questions)
     references = read_references(data_dir)
-    if annotations is None and references is None:
+    if annotated is None and references is None:
         raise UserError(
             f"there are no captions to compare with in {data_dir}: {LAYOUT}; see {HOME}"
         )
     ids = {question.key: question.question_id for question in questions}
     find = find_by_id(questions, lambda question, prompt: say_the_same(prompt, question.prompt))
     matched = match(ids, need_fields(answers), find, allow_missing)
-    return Data(ids, matched, annotations, references and references.of(questions))
+    annotations, unasked = annotated or (None, 0)
+    return Data(ids, matched, annotations, references and references.of(questions), unasked)
 
 
 @dataclass(frozen=True)

@@ -96,10 +96,10 @@ def test_a_table_elsewhere(tmp_path):
 @pytest.mark.parametrize(
     "rows, says",
     [
-        ([row(7), row(8)[:-1]], "row ending on line 3: it has not as many cells"),
-        ([row(7) + ["more"]], "row ending on line 2: it has not as many cells"),
+        ([row(7), row(8)[:-1]], "row ending on line 3: it has 13 cells, the header has 14"),
+        ([row(7) + ["more"]], "row ending on line 2: it has 15 cells, the header has 14"),
         ([row(7, question='a "quote'), row("x")], "line 3: the index 'x' is not a whole number"),
-        ([row(7), row(7)], "two rows with the index 7"),
+        ([row(7), row(7)], "line 3: the index 7 is there twice"),
         ([], "no rows"),
     ],
 )

@@ -113,10 +113,10 @@ def test_choices_where_they_are(data_dir):
     assert score(data_dir, answers(_13="Shape"))["validity"] == 100.0
     del choices["11"]
     write(data_dir, "choices", choices)
-    with pytest.raises(UserError, match="choices.json lacks 1 questions .11."):
+    with pytest.raises(UserError, match="choices.json lacks 1 questions .'11'."):
         score(data_dir, answers())
     write(data_dir, "choices", choices | {"10": {"valid": []}})
-    with pytest.raises(UserError, match="question 10 of .* lacks a list"):
+    with pytest.raises(UserError, match="question '10' of .* lacks a list"):
         score(data_dir, answers())
 
 
@@ -145,7 +145,7 @@ def test_choices_and_consistency_as_the_official_script_has_them(shared_benchmar
 
 def test_a_missing_answer_is_wrong(data_dir):
     without = [record for record in answers() if record["question_id"] != "11"]
-    with pytest.raises(UserError, match="1 of 4 questions have no answer .*question_id 11"):
+    with pytest.raises(UserError, match="1 of 4 questions have no answer .*question_id '11'"):
         score(data_dir, without)
     scores = score(data_dir, without, allow_missing=True)
     assert (scores["accuracy"], scores["open"], scores["missing"]) == (75.0, 50.0, ["11"])
@@ -168,12 +168,12 @@ def test_integer_ids(data_dir, allow_missing):
 @pytest.mark.parametrize(
     "change, says",
     [
-        ({"answer": None}, "question 10 of .*no text under answer"),
-        ({"types": {}}, "question 10 of .*no text under detailed, semantic, structural"),
-        ({"types": 3}, "question 10 of .*a int stands where an object is expected"),
-        ({"semantic": None}, "question 10 of .*semantic, entailed, groups or isBalanced"),
-        ({"semantic": [{"operation": "exist"}]}, "question 10 of .*no text under argument"),
-        ({"groups": {"global": []}}, "question 10 of .*no text under global"),
+        ({"answer": None}, "question '10' of .*no text under answer"),
+        ({"types": {}}, "question '10' of .*no text under detailed, semantic, structural"),
+        ({"types": 3}, "question '10' of .*a int stands where an object is expected"),
+        ({"semantic": None}, "question '10' of .*semantic, entailed, groups or isBalanced"),
+        ({"semantic": [{"operation": "exist"}]}, "question '10' of .*no text under argument"),
+        ({"groups": {"global": []}}, "question '10' of .*no text under global"),
     ],
 )
 def test_annotations_that_are_not_right(data_dir, change, says):

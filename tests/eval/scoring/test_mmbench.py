@@ -161,7 +161,10 @@ def test_tables_without_labels(tmp_path):
 
 def test_the_file_for_upload(data_dir, tmp_path):
     path = tmp_path / "upload.xlsx"
-    write_upload(data_dir, answers({3: "A\x07 (red)", 5: "=A1", 4: "", 99: "B"}), path)
+    given = answers({3: "A\x07 (red)", 5: "=A1", 4: "", 99: "B"})
+    with pytest.raises(UserError, match="2 of 5 questions have no answer"):
+        write_upload(data_dir, given, path)
+    write_upload(data_dir, given, path, allow_missing=True)
     header, *rows = openpyxl.load_workbook(path)["Sheet1"].values
     assert header == ("index", "question", "A", "B", "C", "D", "prediction", "answer", "split")
     assert rows[0] == (3, "Which?", "red", "blue", None, None, "A (red)", "A", "dev")
@@ -169,7 +172,7 @@ def test_the_file_for_upload(data_dir, tmp_path):
     assert openpyxl.load_workbook(path).active["G6"].data_type == "s"
     with pytest.raises(UserError, match="answers file of another one"):
         write_upload(data_dir, answers({"v1": "A"}), path)
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match="gone does not exist"):
         write_upload(data_dir, answers(RIGHT), tmp_path / "gone" / "upload.xlsx")
 
 
@@ -203,7 +206,7 @@ def test_numbers_of_the_official_scorer(shared_benchmarks, tmp_path, name):
         option = extract_option(texts.get(row.index, ""), row.options)
         assert option == expected["extracted_option"][str(row.index)], texts[row.index]
 
-    write_upload(folder, given, tmp_path / "upload.xlsx")
+    write_upload(folder, given, tmp_path / "upload.xlsx", name == "missing_question")
     header, *rows = openpyxl.load_workbook(tmp_path / "upload.xlsx").active.values
     assert list(header) == expected["xlsx_columns"]
     assert len(rows) == expected["xlsx_rows"]

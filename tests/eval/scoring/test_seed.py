@@ -68,6 +68,8 @@ def test_scores_worked_by_hand(data_dir):
         },
         "questions": {"101": 1, "102": 0, "103": 1, "v0": 0},
         "missing": [],
+        "unscored": [],
+        "unasked": 0,
     }
     assert next(iter(scores["dimensions"])) == "Scene Understanding"
     assert headline(scores) == "SEED-Bench: accuracy 50.00% (image 66.67, video 0.00)"
@@ -105,10 +107,13 @@ def test_texts_for_ids_cost_what_the_official_scorer_takes(shared_benchmarks):
         assert scores[name] == pytest.approx(official[name], abs=1e-9)
 
 
-def test_answers_to_unknown_questions(data_dir):
+def test_answers_without_a_label_do_not_count_and_are_named(data_dir):
     unknown = {"question_id": 999, "text": "A"}
-    with pytest.raises(UserError, match="1 of 5 answers .*question_id 999"):
-        score(data_dir, [*answers("A", "B", "C", "D"), unknown], allow_missing=True)
+    scores = score(data_dir, [*answers("A", "B", "C", "D"), unknown])
+    assert (scores["total"], scores["unscored"]) == (100.0, [999])
+    assert "1 answers have no label and do not count" in headline(scores)
+    with pytest.raises(UserError, match="1 of 1 answers .*question_id 999"):
+        score(data_dir, [unknown], allow_missing=True)
 
 
 @pytest.mark.parametrize(
@@ -116,10 +121,10 @@ def test_answers_to_unknown_questions(data_dir):
     [
         ("{", "SEED-Bench.json is not valid JSON"),
         ("[]", "holds a list, not a JSON object"),
-        ('{"questions": []}', "lacks question_type or questions"),
+        ('{"questions": []}', "lacks question_type .* or questions"),
         (json.dumps(CONTENT | {"question_type": {"x": [1]}}), "lacks question_type"),
         (json.dumps(CONTENT | {"questions": [3]}), "question 1 of .*a int stands where"),
-        (json.dumps(CONTENT | {"questions": [{}]}), "question 1 of .*no text under question_id"),
+        (json.dumps(CONTENT | {"questions": [{}]}), "question 1 of .*no text under question, answer"),
         (json.dumps(CONTENT | {"questions": [entry("1", "A", 7)]}), "question_type_id 7"),
         (json.dumps(CONTENT | {"questions": [entry("1", "A", 5, "sound")]}), "'sound' is not"),
     ],
