@@ -141,7 +141,9 @@ def test_only_the_categories_that_were_asked_count(data_dir):
 
 def test_a_question_without_a_label(data_dir):
     write_questions(data_dir, [*ROWS, ("9.jpg", "Is there a bus in the image?", "yes")])
-    with pytest.raises(UserError, match="question 5 of .*bus.*'9.jpg', category 'adversarial'.* has no label"):
+    with pytest.raises(
+        UserError, match="question 5 of .*bus.*'9.jpg', category 'adversarial'.* has no label"
+    ):
         score(data_dir, answers(data_dir, "Yes"))
 
 

@@ -124,7 +124,10 @@ def test_answers_without_a_label_do_not_count_and_are_named(data_dir):
         ('{"questions": []}', "lacks question_type .* or questions"),
         (json.dumps(CONTENT | {"question_type": {"x": [1]}}), "lacks question_type"),
         (json.dumps(CONTENT | {"questions": [3]}), "question 1 of .*a int stands where"),
-        (json.dumps(CONTENT | {"questions": [{}]}), "question 1 of .*no text under question, answer"),
+        (
+            json.dumps(CONTENT | {"questions": [{}]}),
+            "question 1 of .*no text under question, answer",
+        ),
         (json.dumps(CONTENT | {"questions": [entry("1", "A", 7)]}), "question_type_id 7"),
         (json.dumps(CONTENT | {"questions": [entry("1", "A", 5, "sound")]}), "'sound' is not"),
     ],
