@@ -13,7 +13,7 @@ from llava.benchmarks.known import KNOWN
 from llava.benchmarks.look import look
 from llava.errors import UserError
 from llava.eval import answer, score
-from llava.eval.benchmarks.registry import reader
+from llava.eval.benchmarks.registry import BENCHMARKS, data_folder, reader
 from llava.eval.scoring import captions
 from llava.mm_utils import load_image
 from llava.model.sample import check_text
@@ -97,3 +97,24 @@ def test_verify_promises_what_run_and_score_need(sound, variant, tmp_path, reque
         verdicts.append(works)
         shutil.rmtree(copy)
     print(f"{variant}: {len(verdicts)} damaged folders of {len(todo)}, {sum(verdicts)} are sound")
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_a_run_and_its_scores_of_what_verify_passes(sound, benchmark, tiny_flags, tmp_path):
+    _, folder = sound[benchmark]
+    assert look(KNOWN[benchmark], folder, decode=True, any_edition=True).is_whole
+    data = ["--data-dir", str(folder), "--answers-file", str(tmp_path / "answers.jsonl")]
+    quick = ["--visual-token-num", "4", "--batch-size", "16", "--no-compensation"]
+    assert answer.main([benchmark, *tiny_flags, *data, *quick]) == 0
+    assert score.main([benchmark, *data]) == 0
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_fixtures_that_verify_passes_are_answered_and_scored(
+    shared_benchmarks, benchmark, tmp_path
+):
+    root = str(shared_benchmarks / "fixtures")
+    folder = data_folder(benchmark, None, root)
+    found = look(KNOWN[benchmark], folder, decode=True, any_edition=True)
+    assert found.is_whole
+    assert try_out(benchmark, folder, tmp_path / "answers.jsonl")

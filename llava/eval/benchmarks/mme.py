@@ -171,7 +171,7 @@ def read_labels(data_dir: Path) -> list[Label]:
 def _read_file(file: Path, task: str) -> list[Label]:
     if not is_name(file.name):
         raise UserError(
-            f"{shown(str(file))}: its name is not Unicode in one line: rename it and its image, or "
+            f"{file.parent}/{shown(file.name)}: its name is not Unicode in one line: rename it and its image, or "
             "unpack the archive again with the right character set"
         )
     lines = [line.strip() for line in read_text(file).split("\n") if line.strip()]

@@ -16,14 +16,19 @@ from pathlib import Path
 _UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NOTHING = frozenset({"", "nan", "<na>", "none", "null"})
 _WHOLE_NUMBER = re.compile(r"([0-9]{1,18})(?:\.0*)?")
+_LONGEST_PART = 255  # bytes of a name between two slashes, on every usual file system
 _LONGEST_SHOWN = 80  # characters
 
 
 def is_name(value: object) -> bool:
-    """Tells whether a value can be an id or the name of a file: Unicode, on one line, something."""
+    """Tells whether a value can be an id or the name of a file: Unicode, on one line, something.
+
+    What no file can be called, as it is too long, is no id either.
+    """
     if not isinstance(value, str) or _UNUSABLE.search(value):
         return False
-    return value.strip().casefold() not in _NOTHING
+    longest = max(len(part.encode()) for part in value.split("/"))
+    return longest <= _LONGEST_PART and value.strip().casefold() not in _NOTHING
 
 
 def as_id(value: object) -> int | str | None:

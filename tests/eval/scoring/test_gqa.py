@@ -187,3 +187,53 @@ def test_not_utf8(data_dir):
     path.write_bytes(b'{"caf\xe9": 1}')
     with pytest.raises(UserError, match="not UTF-8"):
         read_questions(data_dir)
+
+
+def write_llava_file(folder, ids, **changes):
+    lines = [
+        {"question_id": i, "image": "n1.jpg", "text": CONTENT[str(i)]["question"] + "\nShort."}
+        | changes.get(f"_{i}", {})
+        for i in ids
+    ]
+    path = folder / "llava_gqa_testdev_balanced.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_annotations_that_nobody_asks_for(data_dir):
+    write_llava_file(data_dir, ["12", "10", "11"])
+    scores = score(data_dir, [record for record in answers() if record["question_id"] < "13"])
+    assert (scores["accuracy"], scores["missing"], scores["unasked"]) == (100.0, [], 2)
+    assert "2 labels are of questions that are not asked" in headline(scores)
+
+
+def test_annotations_in_other_words(data_dir):
+    write_llava_file(data_dir, list(CONTENT))
+    records = [r | {"prompt": CONTENT[r["question_id"]]["question"]} for r in answers()]
+    reworded = {
+        key: one | {"question": f"{one['question'][:-1]} , please ?"}
+        for key, one in CONTENT.items()
+    }
+    write(data_dir, "questions", dict(reversed(reworded.items())))
+    assert score(data_dir, records)["accuracy"] == 100.0
+
+
+def test_ids_that_pandas_made_numbers(data_dir):
+    write_llava_file(data_dir, [int(key) for key in CONTENT])
+    asked = read_questions(data_dir)
+    records = [{"question_id": q.question_id, "text": RIGHT[q.key]} for q in asked]
+    assert score(data_dir, records)["accuracy"] == 100.0
+    assert score(data_dir, answers())["accuracy"] == 100.0  # and as GQA has them
+
+
+def test_questions_of_another_edition(data_dir):
+    other = {"image": "n2.jpg", "text": "Is it cold?\nShort."}
+    write_llava_file(data_dir, list(CONTENT), _11=other)
+    with pytest.raises(UserError, match="mean different questions by '11': they are of two edit"):
+        score(data_dir, answers())
+
+
+def test_nothing_that_counts(data_dir):
+    content = {key: one | {"isBalanced": False} for key, one in CONTENT.items()}
+    write(data_dir, "questions", content)
+    with pytest.raises(UserError, match="is balanced, and only those count"):
+        score(data_dir, answers())

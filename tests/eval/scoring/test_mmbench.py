@@ -6,6 +6,7 @@ import openpyxl
 import pytest
 
 from llava.errors import UserError
+from llava.eval import score as score_command
 from llava.eval.benchmarks.mmbench import FILE, read_rows
 from llava.eval.scoring.mmbench import extract_option, headline, score, write_upload
 
@@ -211,3 +212,26 @@ def test_numbers_of_the_official_scorer(shared_benchmarks, tmp_path, name):
     assert list(header) == expected["xlsx_columns"]
     assert len(rows) == expected["xlsx_rows"]
     assert sum(row[6] is None for row in rows) == expected["empty_predictions"]
+
+
+def test_the_test_split_has_an_upload_and_no_score(tmp_path, capsys):
+    write_table(tmp_path)
+    rows = list(csv.reader((tmp_path / FILE).open(newline=""), delimiter="\t"))
+    with (tmp_path / FILE).open("w", newline="") as file:
+        table = csv.writer(file, delimiter="\t")
+        table.writerows([[*row[:7], *row[8:]] for row in rows])
+    path, upload = tmp_path / "answers.jsonl", tmp_path / "upload.xlsx"
+    path.write_text("".join(json.dumps(record) + "\n" for record in answers(RIGHT)))
+    flags = ["mmbench", "--data-dir", str(tmp_path), "--answers-file", str(path)]
+    assert score_command.main([*flags, "--upload", str(upload)]) == 0
+    assert f"{upload} is written; " in capsys.readouterr().out
+    written, *lines = openpyxl.load_workbook(upload).active.values
+    assert written == ("index", "question", "A", "B", "C", "D", "prediction", "split")
+    assert [line[0] for line in lines] == [3, 4, 1000003, 1000004, 5]
+    upload.unlink()
+    for more in ([], ["--upload", str(upload), "--json", str(tmp_path / "scores.json")]):
+        assert score_command.main([*flags, *more]) == 2
+        assert "lacks the column answer: without labels it can be answered and uploaded" in (
+            capsys.readouterr().err
+        )
+    assert not upload.exists()
