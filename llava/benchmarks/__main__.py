@@ -27,7 +27,7 @@ class VerifyArguments:
     """Flags of verify; the names come before them."""
 
     data_root: str = flag("Folder with the data of all benchmarks.", DATA_ROOT)
-    decode: bool = flag("Open every picture too, which takes some 10 ms each.", False)
+    decode: bool = flag("Open every picture, as a run does; --no-decode only looks for them.", True)
 
 
 @dataclass
@@ -76,7 +76,9 @@ def _bring_one(benchmark: Benchmark, folder: Path, agreed: bool, network: Networ
 
 def _verify(known: Mapping[str, Benchmark], names: Sequence[str], args: VerifyArguments) -> int:
     places = _places(known, names, args.data_root)
-    return _tell(look(benchmark, folder, args.decode) for benchmark, folder in places)
+    return _tell(
+        look(benchmark, folder, args.decode, any_edition=True) for benchmark, folder in places
+    )
 
 
 def _tell(findings: Iterable[Finding]) -> int:

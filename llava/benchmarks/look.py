@@ -1,9 +1,14 @@
-"""What of a benchmark is there: its questions are read as a run reads them, its images sought."""
+"""What of a benchmark is there: it is read as a run and as its scoring read it.
+
+So a folder with which nothing is wrong here can be answered and scored, and no other.
+"""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +18,13 @@ from llava.benchmarks.known import Benchmark
 from llava.benchmarks.sources import ByHand
 from llava.download.trouble import looking
 from llava.errors import UserError
+from llava.eval.benchmarks.names import shown
 from llava.eval.benchmarks.question import Question
-from llava.eval.benchmarks.registry import reader
+from llava.eval.benchmarks.registry import reader, scorer
 from llava.mm_utils import load_image
+from llava.model.sample import check_text
+
+_OTHER = "another edition, or cut short"
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,7 @@ class Finding:
         missing: those of them that are not there or broken.
         problem: what is wrong; None where only what is to be got by hand is missing, or nothing.
         by_hand: what has to be done by hand.
+        edition: what there is instead of the published edition's counts; None where they are right.
     """
 
     benchmark: Benchmark
@@ -39,10 +49,11 @@ class Finding:
     missing: int = 0
     problem: str | None = None
     by_hand: str | None = None
+    edition: str | None = None
 
     @property
     def is_whole(self) -> bool:
-        """Whether it can be run."""
+        """Whether all is there that can be."""
         return self.problem is None and self.by_hand is None
 
     def __str__(self) -> str:
@@ -54,44 +65,85 @@ class Finding:
             counts += f", {self.images - self.missing:,} of {self.images:,} images"
         if self.by_hand is not None:
             return f"HAND {name}: {self.folder} ({counts}). {self.by_hand}"
-        return f"ok   {name}: {self.folder} ({counts})"
+        note = "" if self.edition is None else f": {self.edition}"
+        return f"ok   {name}: {self.folder} ({counts}){note}"
 
 
-def look(benchmark: Benchmark, folder: Path, decode: bool = False) -> Finding:
-    """Compares a folder with what is known of its benchmark.
+def look(
+    benchmark: Benchmark, folder: Path, decode: bool = False, any_edition: bool = False
+) -> Finding:
+    """Looks whether a folder can be answered and scored.
 
     Args:
         benchmark: of known.KNOWN.
         folder: the benchmark's own.
         decode: whether each image is opened as well; takes some 10 ms each.
+        any_edition: whether other counts than the published ones are right, too.
     """
     try:
         with looking(folder):
-            return _look(benchmark, folder, decode)
+            return _look(benchmark, folder, decode, any_edition)
     except UserError as error:
         return Finding(benchmark, folder, problem=str(error))
 
 
-def _look(benchmark: Benchmark, folder: Path, decode: bool) -> Finding:
+def _look(benchmark: Benchmark, folder: Path, decode: bool, any_edition: bool) -> Finding:
     questions = reader(benchmark.name).read_questions(folder)
     images = asked_images(questions)
-    bar = tqdm(images, f"opening {benchmark.name}", unit="file", disable=not decode)
-    missing = [image for image in bar if not is_there(image, decode)]
+    broken = broken_images([question.image for question in questions], benchmark.name, decode)
+    missing = [image for image in images if image in broken]
     waiting = [source for source in benchmark.sources if isinstance(source, ByHand)]
     left = [s for s in waiting if any(_is_in(image, folder / s.folder) for image in missing)]
-    astray = [i for i in missing if not any(_is_in(i, folder / s.folder) for s in left)]
-    problem = _miscounted(benchmark, folder, questions, images)
-    if problem is None and astray:
-        then = ", which is broken: remove it, and" if astray[0].exists() else ":"
-        problem = (
-            f"{len(astray):,} of {len(images):,} images are missing or broken, the first is "
-            f"{astray[0]}{then} download again"
-        )
     by_hand = " ".join(source.how.format(folder=folder) for source in left) or None
-    broken = [image for image in missing if image.exists()]
-    if by_hand is not None and broken:
-        by_hand += f" {len(broken):,} images are broken, the first is {broken[0]}: remove it."
-    return Finding(benchmark, folder, len(questions), len(images), len(missing), problem, by_hand)
+    there = [image for image in missing if os.path.exists(image)]
+    if by_hand is not None and there:
+        by_hand += f" {len(there):,} images are broken, the first is {there[0]}: remove it."
+    edition = _miscounted(benchmark, folder, questions, images)
+    problem = (
+        (None if any_edition or edition is None else f"{folder} has {edition}: download it again")
+        or _unscorable(benchmark.name, folder, questions)
+        or _unanswerable(questions, broken, [folder / source.folder for source in left])
+    )
+    counts = (len(questions), len(images), len(missing))
+    return Finding(benchmark, folder, *counts, problem, by_hand, edition)
+
+
+def _unscorable(name: str, folder: Path, questions: Sequence[Question]) -> str | None:
+    """What the scoring would say of a full set of answers."""
+    answers = [reader(name).answer_record(question, "", "", "") for question in questions]
+    try:
+        scorer(name).match_answers(folder, answers)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def _unanswerable(
+    questions: Sequence[Question], broken: Collection[Path | bytes], by_hand: Sequence[Path]
+) -> str | None:
+    """What a run would say of its questions, but for images that are to be got by hand."""
+    for question in questions:
+        try:
+            check_text("question", question.prompt)
+            check_text("part of it that the method's parts read", question.tower_question)
+        except UserError as error:
+            return f"question {shown(question.key)}: {error}"
+    cells = [question for question in questions if question.image in broken]
+    cells = [question for question in cells if isinstance(question.image, bytes)]
+    if cells:
+        return (
+            f"{len(cells):,} of {len(questions):,} pictures in the table cannot be opened, the "
+            f"first is that of question {shown(cells[0].key)}: download the table again"
+        )
+    images = asked_images(questions)
+    astray = [i for i in images if i in broken and not any(_is_in(i, f) for f in by_hand)]
+    if not astray:
+        return None
+    then = ", which is broken: remove it, and" if os.path.exists(astray[0]) else ":"
+    return (
+        f"{len(astray):,} of {len(images):,} images are missing or broken, the first is "
+        f"{astray[0]}{then} download again"
+    )
 
 
 def asked_images(questions: Sequence[Question]) -> list[Path]:
@@ -103,17 +155,14 @@ def asked_images(questions: Sequence[Question]) -> list[Path]:
 def _miscounted(
     benchmark: Benchmark, folder: Path, questions: Sequence[Question], images: Sequence[Path]
 ) -> str | None:
-    """What the counts say, if they are not as known."""
-    again = "another edition, or cut short: download it again"
+    """What there is instead, if the counts are not those of the published edition."""
     for below, count in benchmark.questions.items():
         found = Counter(_asks_in(question, folder / below) for question in questions)[True]
         if found != count:
-            return f"{folder / below} has {found:,} questions instead of {count:,}: {again}"
+            where = f" about images in {below}" if below else ""
+            return f"{found:,} questions instead of {count:,}{where}: {_OTHER}"
     if benchmark.images is not None and len(images) != benchmark.images:
-        return (
-            f"the questions in {folder} are about {len(images):,} images instead of "
-            f"{benchmark.images:,}: {again}"
-        )
+        return f"questions about {len(images):,} images instead of {benchmark.images:,}: {_OTHER}"
     return None
 
 
@@ -125,13 +174,29 @@ def _is_in(path: Path, folder: Path) -> bool:
     return path.is_relative_to(folder)
 
 
-def is_there(image: Path, decode: bool = False) -> bool:
-    """Whether an image is a file that is not empty.
+def broken_images(images: Sequence[Path | bytes], name: str, decode: bool) -> set[Path | bytes]:
+    """The images that are not there, or cannot be opened.
 
     Args:
+        images: files, and the bytes of pictures in a table.
+        name: of the benchmark.
+        decode: whether each is opened, instead of looked for only.
+    """
+    images = list(dict.fromkeys(images))
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        there = threads.map(lambda image: is_there(image, decode), images)
+        bar = tqdm(there, f"opening {name}", len(images), unit="file", disable=not decode)
+        return {image for image, ok in zip(images, bar) if not ok}
+
+
+def is_there(image: Path | bytes, decode: bool = False) -> bool:
+    """Whether an image is a file, or the bytes of one, that is not empty.
+
+    Args:
+        image: the file or the bytes.
         decode: whether it must be possible to open it, too.
     """
-    if not image.is_file() or not image.stat().st_size:
+    if not (os.path.isfile(image) and os.path.getsize(image) if isinstance(image, Path) else image):
         return False
     if decode:
         try:

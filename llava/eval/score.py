@@ -18,6 +18,7 @@ from llava.eval.benchmarks.registry import (
 from llava.eval.command import run_benchmark_command
 from llava.eval.journal import read_settings
 from llava.eval.lines import read_lines
+from llava.eval.scoring.matching import NoLabels
 from llava.files import check_target, write_json
 from llava.model.builder import flag
 
@@ -31,7 +32,9 @@ class ScoreArguments:
     answers_file: Optional[str] = flag("The answers, JSON lines.")
     json: Optional[str] = flag("Where the scores go as JSON.")
     allow_missing: bool = flag("Count questions without an answer as wrong.", False)
-    upload: Optional[str] = flag("MMBench: where the .xlsx for its evaluation server goes.")
+    upload: Optional[str] = flag(
+        "MMBench, SEED-Bench: where the file for their evaluation servers goes, .xlsx or .jsonl."
+    )
 
 
 def read_answers(path: Path) -> list[dict]:
@@ -54,17 +57,25 @@ def score(benchmark: str, args: ScoreArguments) -> int:
         raise UserError("say which answers: --answers-file FILE")
     data_dir = data_folder(benchmark, args.data_dir, args.data_root)
     answers_file = Path(args.answers_file)
-    if args.upload is not None and benchmark != "mmbench":
-        raise UserError("--upload is for mmbench: the others have no server to upload to")
+    module = scorer(benchmark)
+    if args.upload is not None and not hasattr(module, "write_upload"):
+        raise UserError("--upload is for mmbench and seed: the others have no server to upload to")
     targets = [Path(target) for target in (args.json, args.upload) if target is not None]
     if len({path.resolve() for path in (answers_file, *targets)}) <= len(targets):
         raise UserError("--answers-file, --json and --upload must be different files")
     for target in targets:
         check_target(target)
-    module, answers = scorer(benchmark), read_answers(answers_file)
-    scores = module.score(data_dir, answers, args.allow_missing)
+    answers = read_answers(answers_file)
+    try:
+        scores = module.score(data_dir, answers, args.allow_missing)
+    except NoLabels as error:
+        if args.upload is None or args.json is not None:
+            raise
+        module.write_upload(data_dir, answers, Path(args.upload), args.allow_missing)
+        print(f"{args.upload} is written; {error}")
+        return 0
     if args.upload is not None:
-        module.write_upload(data_dir, answers, Path(args.upload))
+        module.write_upload(data_dir, answers, Path(args.upload), args.allow_missing)
     about = {
         "benchmark": benchmark,
         "main_number": main_number(benchmark, scores),

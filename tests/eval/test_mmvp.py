@@ -42,7 +42,11 @@ def answers(*texts):
 
 def test_questions_and_prompts(data_dir):
     questions = read_questions(data_dir)
-    assert questions[2].extra == {"gt_answer": "(b)", "text_options": ["One, or so", "Two"]}
+    assert questions[2].extra == {
+        "gt_answer": "(b)",
+        "text_options": ["One, or so", "Two"],
+        "pair": 1,
+    }
     assert questions[0].prompt == (
         "Is it open? Options:\nA. Open\nB. Closed"
         "\nAnswer with the option's letter from the given choices directly."
@@ -136,7 +140,7 @@ def test_answered_and_scored_by_two_commands(data_dir, tiny_flags, tmp_path, cap
     [
         (lambda d: (d / "Questions.csv").unlink(), "get it from https"),
         (lambda d: write_csv(d, ["Index", "Question"], []), "lacks the column"),
-        (lambda d: write_csv(d, HEADER, [ROWS[0][:2]]), "question 1: the row has not as many"),
+        (lambda d: write_csv(d, HEADER, [ROWS[0][:2]]), "row ending on line 2: it has 2 cells"),
         (lambda d: write_csv(d, HEADER, [["1", "Q", "yes or no", "(a)"]]), "expected options"),
         (lambda d: write_csv(d, HEADER, [["1", "Q", "(a) x (b) y", "c"]]), "expected options"),
         (lambda d: (d / "Questions.csv").write_bytes(b"\xff\xfe\x00"), "not UTF-8"),
@@ -169,3 +173,26 @@ def test_mistakes_when_scoring(tmp_path, monkeypatch, capsys, flags, says):
     (tmp_path / "types.jsonl").write_text('{"question_id": 1, "answer": 7}\n')
     assert score.main(flags) == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("first", ["", "Unnamed: 0", "Options of old"])
+def test_the_index_is_found_by_its_name(data_dir, first):
+    write_csv(data_dir, [first, *HEADER], [[str(n), *row] for n, row in enumerate(ROWS)])
+    assert [q.image.name for q in read_questions(data_dir)] == ["1.jpg", "2.jpg", "3.jpg", "4.jpg"]
+
+
+def test_pairs_are_told_by_the_index_whatever_the_order(data_dir):
+    given = answers("A", "B", "A", "A")
+    wanted = mmvp_score(data_dir, given)
+    assert (wanted["accuracy"], wanted["individually_correct"]) == (50.0, 3)
+    write_csv(data_dir, HEADER, [ROWS[2], ROWS[0], ROWS[3], ROWS[1]])
+    assert mmvp_score(data_dir, given) == wanted
+    write_csv(data_dir, HEADER, ROWS[1:])  # the first has lost its partner
+    assert mmvp_score(data_dir, answers("B", "B", "B"))["correct"] == 1
+
+
+@pytest.mark.parametrize("index", ["", "nan", "0", "1.5", "x", "2"])
+def test_an_index_that_cannot_be(data_dir, index):
+    write_csv(data_dir, HEADER, [[index, *ROWS[0][1:]], *ROWS[1:]])
+    with pytest.raises(UserError, match="line [23]: the Index"):
+        read_questions(data_dir)

@@ -27,7 +27,7 @@ def answers_of(benchmark, folder):
     if benchmark == "mmbench":
         return {str(row.index): row.cells["answer"] for row in mmbench.read_rows(folder)}
     if benchmark == "pope":
-        labelled, _ = pope.read_labelled_questions(folder)
+        labelled = pope.read_labelled_questions(folder).questions
         return {item.question.key: item.answer for item in labelled}
     if benchmark == "mmvp":
         questions = reader("mmvp").read_questions(folder)
@@ -83,9 +83,10 @@ def test_a_reference_scores_best_as_a_caption(eval_folder, monkeypatch):
     folder = eval_folder / "Flickr"
     module = reader("flickr")
     questions = module.read_questions(folder)
-    references = read_references(folder)
+    fives = read_references(folder).of(questions)
     records = [
-        module.answer_record(q, references[q.image.name][2], "id", "mini") for q in questions
+        module.answer_record(question, five[2], "id", "mini")
+        for question, five in zip(questions, fives)
     ]
     scores = scorer("flickr").score(folder, records)["five_references"]
     assert scores["BLEU-4"] == pytest.approx(1) and scores["ROUGE-L"] == pytest.approx(1)

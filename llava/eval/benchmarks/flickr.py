@@ -7,16 +7,17 @@ file), ``annotations*.jsonl`` (one caption per image) and, for scores over five 
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from llava.errors import UserError
 from llava.eval.benchmarks import llava_files
+from llava.eval.benchmarks.five_captions import References, read_karpathy, read_token_file
+from llava.eval.benchmarks.names import as_id, is_name, shown, visible
+from llava.eval.benchmarks.native import need_unique
 from llava.eval.benchmarks.question import Question
 from llava.eval.lines import read_lines
-from llava.files import read_text
 
 HOME = "https://shannon.cs.illinois.edu/DenotationGraph"
 LAYOUT = (
@@ -27,7 +28,6 @@ LAYOUT = (
 # lmms-eval's wording; that of the method is not published.
 PROMPT = "Provide a one-sentence caption for the provided image."
 MAX_NEW_TOKENS = 128
-CAPTIONS_PER_IMAGE = 5
 
 answer_record = llava_files.answer_record
 
@@ -38,36 +38,39 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
     Args:
         data_dir: the benchmark's folder.
         question_file: LLaVA's file; by default the ``questions*.jsonl`` of the folder. Without one,
-            the images of the annotations are asked about, or else those of the five captions
-            (Karpathy's test split, or all of the .token file), in the order of that file.
+            the images of the annotations are asked about, or else those with five captions
+            (of Karpathy's test split, or of all of the .token file), in the order of that file.
 
     Raises:
         UserError: no file to read questions from, or a line that is not a question.
     """
     path = question_file or _the_one(data_dir, "questions*.jsonl")
     if path is not None:
-        records = _records(path, question_id=(int, str), image=str, text=str)
+        records = llava_files.read_question_records(path)
     elif (path := _the_one(data_dir, "annotations*.jsonl")) is not None:
-        records = _records(path, image=str)
         records = [
-            {"question_id": i} | record | {"text": PROMPT} for i, record in enumerate(records)
+            {"question_id": i} | record | {"text": PROMPT}
+            for i, record in enumerate(_annotations(path, "image"))
         ]
-    elif references := read_references(data_dir):
+    elif (references := read_references(data_dir)) is not None:
+        path = references.path
         records = [
-            {"question_id": i, "image": image, "text": PROMPT} for i, image in enumerate(references)
+            {"question_id": i, "image": name, "text": PROMPT}
+            for i, name in enumerate(references.asked())
         ]
     else:
         raise UserError(f"there are no questions in {data_dir}: {LAYOUT}; get it from {HOME}")
-    questions = [_question(record, data_dir) for record in records]
-    if len({question.key for question in questions}) < len(questions) or not questions:
-        raise UserError(f"{path or data_dir} has no question, or two with the same question_id")
-    return questions
+    return need_unique([_question(record, data_dir) for record in records], path)
 
 
-def read_annotations(data_dir: Path, questions: Sequence[Question]) -> list[str] | None:
-    """The one caption of each question, or None where the folder has no annotations.
+def read_annotations(data_dir: Path, questions: Sequence[Question]) -> tuple[list[str], int] | None:
+    """The one caption of each question, and how many captions no question asks for.
 
-    Annotations with a question_id belong to that question; without, line k belongs to question k.
+    None where the folder has no annotations.
+
+    Annotations belong to questions by their question_id, else by their image where both name each
+    image once, else line k belongs to question k. Those of images that are not asked about are left
+    out, unless they are told by their line.
 
     Raises:
         UserError: a line that is not an annotation, or annotations of other questions.
@@ -75,73 +78,73 @@ def read_annotations(data_dir: Path, questions: Sequence[Question]) -> list[str]
     path = _the_one(data_dir, "annotations*.jsonl")
     if path is None:
         return None
-    records = _records(path, text=str)
-    if not all("question_id" in record for record in records):
-        if len(records) != len(questions):
-            raise UserError(
-                f"{path} has {len(records)} captions without question_id, for {len(questions)} "
-                "questions: give it one line per question, or question_ids"
-            )
-        return [record["text"] for record in records]
-    captions = {str(record["question_id"]): record["text"] for record in records}
-    keys = {question.key for question in questions}
-    astray = sorted(keys ^ captions.keys())
-    if astray or len(captions) < len(records):
+    records = list(_annotations(path, "text"))
+    texts = [record["text"] for record in records]
+    images = [question.image.name for question in questions]
+    named = [record.get("image") for record in records]
+    if all("question_id" in record for record in records):
+        ids = [str(record["question_id"]) for record in records]
+        return _join(path, [question.key for question in questions], ids, texts, "question_id")
+    if (
+        all(map(is_name, named))
+        and len(set(named)) == len(named)
+        and len(set(images)) == len(images)
+    ):
+        return _join(path, images, named, texts, "image")
+    if len(records) != len(questions):
         raise UserError(
-            f"{path} does not hold one annotation for each question: {len(records)} annotations, "
-            f"{len(keys)} questions, question_id {', '.join(astray[:5]) or 'twice'} only in one of "
-            "both; mend it, or leave out the question_ids to match by line"
+            f"{path} has {len(records)} captions without question_id, for {len(questions)} "
+            "questions: give it one line per question, or question_ids"
         )
-    return [captions[question.key] for question in questions]
+    return texts, 0
 
 
-def read_references(data_dir: Path) -> dict[str, list[str]]:
-    """The five captions of each image, by its file name; empty where the folder has none.
+def _join(
+    path: Path, keys: Sequence[str], known: Sequence[str], texts: Sequence[str], by: str
+) -> tuple[list[str], int]:
+    captions = dict(zip(known, texts, strict=True))
+    lacking = [key for key in keys if key not in captions]
+    if lacking or len(captions) < len(known):
+        raise UserError(
+            f"{path} does not hold one annotation for each question: {by} "
+            f"{shown(lacking[0]) + ' is not there' if lacking else 'twice'}; mend it, or leave out "
+            "question_ids and images to match by line"
+        )
+    return [captions[key] for key in keys], len(captions) - len(keys)
+
+
+def read_references(data_dir: Path) -> References | None:
+    """The five captions of each image; None where the folder has none.
 
     Raises:
-        UserError: a file of another format, or an image with another number of captions.
+        UserError: a file of another format.
     """
     path = data_dir / "dataset_flickr30k.json"
-    if path.is_file():
-        references = _karpathy(path)
-    elif (path := _the_one(data_dir, "results*.token")) is not None:
-        references = _token_file(path)
-    else:
-        return {}
-    for image, captions in references.items():
-        texts = [caption for caption in captions if isinstance(caption, str)]
-        if not len(texts) == len(captions) == CAPTIONS_PER_IMAGE:
+    if os.path.isfile(path):
+        return read_karpathy(path)
+    path = _the_one(data_dir, "results*.token")
+    return None if path is None else read_token_file(path)
+
+
+def _annotations(path: Path, field: str) -> list[dict]:
+    """The lines of an annotation file, each with a text or the name of an image in a field."""
+    records = []
+    for number, record in read_lines(path):
+        if isinstance(record, str):
+            raise UserError(record)
+        value = record.get(field)
+        if not (isinstance(value, str) if field == "text" else is_name(value)):
             raise UserError(
-                f"{path} has {len(texts)} captions of {image}, not {CAPTIONS_PER_IMAGE}: get it "
-                "again, or take it away to score by one caption"
+                f"line {number} of {path} has no '{field}', or one of the wrong type: mend it"
             )
-    return references
-
-
-def _karpathy(path: Path) -> dict[str, list[str]]:
-    try:
-        return {
-            image["filename"]: [sentence["raw"] for sentence in image["sentences"]]
-            for image in json.loads(read_text(path))["images"]
-            if image["split"] == "test"
-        }
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise UserError(
-            f"{path} is not Karpathy's dataset of Flickr30k ({type(error).__name__}: {error}): "
-            "expected images with filename, split and sentences with raw"
-        ) from error
-
-
-def _token_file(path: Path) -> dict[str, list[str]]:
-    references = defaultdict(list)
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        name, tab, caption = line.partition("\t")
-        image, mark, _ = name.rpartition("#")
-        if tab and mark:
-            references[image].append(caption)
-        elif line.strip():
-            raise UserError(f"line {number} of {path} is not '<name>.jpg#<number> TAB <caption>'")
-    return dict(references)
+        if "question_id" in record:
+            record["question_id"] = as_id(record["question_id"])
+            if record["question_id"] is None:
+                raise UserError(
+                    f"line {number} of {path} has a question_id that cannot be: mend it"
+                )
+        records.append(record)
+    return records
 
 
 def _question(record: dict, data_dir: Path) -> Question:
@@ -155,22 +158,8 @@ def _question(record: dict, data_dir: Path) -> Question:
     )
 
 
-def _records(path: Path, **fields: type | tuple[type, ...]) -> list[dict]:
-    records = []
-    for number, record in read_lines(path):
-        if isinstance(record, str):
-            raise UserError(record)
-        for name, kind in fields.items():
-            if not isinstance(record.get(name), kind):
-                raise UserError(
-                    f"line {number} of {path} has no '{name}', or one of the wrong type"
-                )
-        records.append(record)
-    return records
-
-
 def _the_one(data_dir: Path, pattern: str) -> Path | None:
-    found = sorted(data_dir.glob(pattern))
+    found = visible(data_dir.glob(pattern))
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise UserError(f"{data_dir} has more than one {pattern} ({names}): leave one there")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from llava.constants import SHORT_ANSWER_SUFFIX
 from llava.errors import UserError
 from llava.eval.benchmarks import llava_files
+from llava.eval.benchmarks.names import is_name, shown
 from llava.eval.benchmarks.native import need, need_texts
 from llava.eval.benchmarks.question import Question
 from llava.files import read_json
@@ -17,6 +20,8 @@ LAYOUT = (
     "GQA's folder holds data/testdev_balanced_questions.json and the images in data/images, and "
     "may hold llava_gqa_testdev_balanced.jsonl and data/testdev_balanced_choices.json"
 )
+
+_QUESTION_FILE = "llava_gqa_testdev_balanced.jsonl"
 
 answer_record = llava_files.answer_record
 
@@ -69,11 +74,21 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
     Raises:
         UserError: files that are not there, or not right.
     """
-    default = data_dir / "llava_gqa_testdev_balanced.jsonl"
-    path = llava_files.choose_question_file(default, question_file)
+    path = llava_files.choose_question_file(data_dir / _QUESTION_FILE, question_file)
     if path is not None:
         return llava_files.read_question_file(path, data_dir / "data" / "images")
     return [annotation.question for annotation in read_annotations(data_dir)]
+
+
+def read_asked(data_dir: Path, annotations: Sequence[Annotation]) -> list[Question]:
+    """The questions that are scored: LLaVA's that are annotated; without its file all annotated.
+
+    Raises:
+        UserError: LLaVA's file is not right, or does not go with the annotations.
+    """
+    labelled = [annotation.question for annotation in annotations]
+    images = data_dir / "data" / "images"
+    return llava_files.asked_questions(data_dir / _QUESTION_FILE, images, labelled)
 
 
 def read_annotations(data_dir: Path) -> list[Annotation]:
@@ -85,7 +100,7 @@ def read_annotations(data_dir: Path) -> list[Annotation]:
     path = need(data_dir / "data" / "testdev_balanced_questions.json", LAYOUT, HOME)
     images = data_dir / "data" / "images"
     annotations = [
-        _annotation(question_id, record, images, f"question {question_id} of {path}")
+        _annotation(question_id, record, images, f"question {shown(question_id)} of {path}")
         for question_id, record in read_json(path).items()
     ]
     if not annotations:
@@ -94,7 +109,9 @@ def read_annotations(data_dir: Path) -> list[Annotation]:
 
 
 def _annotation(question_id: str, record: object, images: Path, where: str) -> Annotation:
-    record = need_texts(record, ("question", "imageId", "answer"), where)
+    if not is_name(question_id):
+        raise UserError(f"{where}: it cannot be an id (a text of Unicode in one line): mend it")
+    record = need_texts(record, ("question", "imageId", "answer"), where, ids=("imageId",))
     types = need_texts(record.get("types"), ("detailed", "semantic", "structural"), where)
     steps, entailed = record.get("semantic"), record.get("entailed")
     groups, balanced = record.get("groups"), record.get("isBalanced")
@@ -128,12 +145,14 @@ def read_choices(data_dir: Path) -> dict[str, Choices] | None:
         UserError: the file is not right.
     """
     path = data_dir / "data" / "testdev_balanced_choices.json"
-    if not path.is_file():
+    if not os.path.isfile(path):
         return None
     choices = {}
     for question_id, record in read_json(path).items():
         lists = record if isinstance(record, dict) else {}
         if not all(isinstance(lists.get(name), list) for name in ("valid", "plausible")):
-            raise UserError(f"question {question_id} of {path} lacks a list valid or plausible")
+            raise UserError(
+                f"question {shown(question_id)} of {path} lacks a list valid or plausible: get it again"
+            )
         choices[question_id] = Choices(record["valid"], record["plausible"])
     return choices

@@ -6,10 +6,13 @@ A question file holds JSON lines with ``question_id``, ``image`` (below an image
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from llava.errors import UserError
+from llava.eval.benchmarks.names import as_id, is_name, say_the_same, shown
+from llava.eval.benchmarks.native import need_unique
 from llava.eval.benchmarks.question import Question
 from llava.eval.lines import read_lines
 
@@ -42,7 +45,7 @@ def choose_question_file(default: Path, given: Path | None) -> Path | None:
     """The question file to read: the one that was named, or the default if it is there."""
     if given is not None:
         return given
-    return default if default.is_file() else None
+    return default if os.path.isfile(default) else None
 
 
 def read_question_records(path: Path) -> list[dict]:
@@ -55,13 +58,18 @@ def read_question_records(path: Path) -> list[dict]:
     for number, record in read_lines(path):
         if isinstance(record, str):
             raise UserError(record)
-        texts = isinstance(record.get("image"), str) and isinstance(record.get("text"), str)
-        if not (texts and is_id(record.get("question_id"))):
+        question_id = as_id(record.get("question_id"))
+        if question_id is None or not isinstance(record.get("text"), str):
             raise UserError(
                 f"line {number} of {path} is no question of LLaVA's: it needs question_id (a text "
                 "or a whole number), image and text (texts)"
             )
-        records.append(record)
+        if not is_name(record.get("image")):
+            raise UserError(
+                f"line {number} of {path} has the image {shown(record.get('image'))}, which cannot "
+                "be the name of a file: mend it"
+            )
+        records.append(record | {"question_id": question_id})
     if not records:
         raise UserError(f"{path} holds no question: is it the right file?")
     return records
@@ -80,23 +88,45 @@ def read_question_file(
     Raises:
         UserError: as read_question_records, or two questions with one key.
     """
-    questions = {}
-    for record in read_question_records(path):
-        question = make_question(
-            record["question_id"], image_folder / record["image"], record["text"], key
+    questions = [
+        make_question(record["question_id"], image_folder / record["image"], record["text"], key)
+        for record in read_question_records(path)
+    ]
+    return need_unique(questions, path)
+
+
+def asked_questions(path: Path, image_folder: Path, labelled: Sequence[Question]) -> list[Question]:
+    """What can be scored: questions of LLaVA's file that have labels; without it all that have.
+
+    Files of two editions go together where an id means one question in both: the same image, or
+    the same words. The file may ask what has no label, and leave out what has one.
+
+    Args:
+        path: of LLaVA's file.
+        image_folder: what its images' paths are relative to.
+        labelled: the benchmark's own questions.
+
+    Raises:
+        UserError: as read_question_file, or the two do not go together.
+    """
+    if not os.path.isfile(path):
+        return list(labelled)
+    known = {question.key: question for question in labelled}
+    asked = read_question_file(path, image_folder)
+    pairs = [(question, known[question.key]) for question in asked if question.key in known]
+    astray = [ours for ours, theirs in pairs if not _are_one(ours, theirs)]
+    if astray or not pairs:
+        about = shown(astray[0].question_id) if astray else "any of its ids"
+        raise UserError(
+            f"{path} and the benchmark's own file mean different questions by {about}: they are of "
+            "two editions that do not go together, get both again"
         )
-        if question.key in questions:
-            raise UserError(
-                f"{path} asks question {question.key!r} twice: answers could not be told apart, "
-                "remove one of the two lines"
-            )
-        questions[question.key] = question
-    return list(questions.values())
+    return [ours for ours, _ in pairs]
 
 
-def is_id(value: object) -> bool:
-    """Whether a JSON value can be a question's id."""
-    return isinstance(value, (int, str)) and not isinstance(value, bool)
+def _are_one(question: Question, other: Question) -> bool:
+    same_image = question.image == other.image
+    return same_image or say_the_same(question.tower_question, other.tower_question)
 
 
 def answer_record(question: Question, text: str, answer_id: str, model_id: str) -> dict:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-import csv
-import io
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from llava.constants import OPTION_LETTER_SUFFIX
 from llava.errors import UserError
+from llava.eval.benchmarks.names import as_number, visible
 from llava.eval.benchmarks.question import Question
-from llava.files import read_text
+from llava.eval.benchmarks.table import need_number, read_table
 
 HOME = "https://download.openmmlab.com/mmclassification/datasets/mmbench/mmbench_dev_20230712.tsv"
 LAYOUT = "MMBench's folder holds mmbench_dev_20230712.tsv"
@@ -25,6 +25,7 @@ FILE = "mmbench_dev_20230712.tsv"
 LETTERS = "ABCD"
 MAX_NEW_TOKENS = 1024  # what LLaVA's MMBench program allows; the other benchmarks have 128
 _COLUMNS = ("index", "question", "hint", *LETTERS, "image")
+LABELS = ("answer", "category", "l2-category")  # of which the test split has no answer
 # LLaVA and VLMEvalKit read the file with pandas, to which these texts mean an empty cell.
 _PANDAS_EMPTY = {
     *("#N/A", "#N/A N/A", "#NA", "<NA>", "N/A", "NA", "n/a", "NULL", "null", "None"),
@@ -71,32 +72,33 @@ def read_rows(data_dir: Path, table: Path | None = None) -> list[Row]:
     Raises:
         UserError: no such file, a column that is not there, or a broken row.
     """
-    path = data_dir / FILE if table is None else table
-    if not path.is_file():
-        raise UserError(f"there is no {path}: {LAYOUT}; get it from {HOME}")
-    # A cell of base64 is longer than the module's default limit. The limit belongs to the process,
-    # so it is set to one fixed value, here, where it is needed.
-    csv.field_size_limit(2**31 - 1)
-    lines = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter="\t", strict=True)
-    try:
-        lacking = [name for name in _COLUMNS if name not in (lines.fieldnames or ())]
-        if lacking:
-            raise UserError(
-                f"{path} lacks the column {', '.join(lacking)}: is this MMBench's table?"
-            )
-        rows = {}
-        for cells in lines:
-            row = _row(cells, f"{path}, row ending on line {lines.line_num}")
-            if row.index in rows:
-                raise UserError(
-                    f"{path} has two rows with the index {row.index}; get it from {HOME}"
-                )
-            rows[row.index] = row
-    except csv.Error as error:
-        raise UserError(f"{path}, line {lines.line_num}: {error}") from error
+    path = find_table(data_dir) if table is None else table
+    rows: dict[int, Row] = {}
+    for where, cells in read_table(path, _COLUMNS, more=(*LABELS, "split")):
+        index = need_number(cells["index"], "index", where)
+        if index in rows:
+            raise UserError(f"{where}: the index {index} is there twice; get the file from {HOME}")
+        cells = {k: "" if text in _PANDAS_EMPTY else text for k, text in cells.items()}
+        rows[index] = Row(index, cells)
     if not rows:
         raise UserError(f"{path} has no rows; get it from {HOME}")
     return list(rows.values())
+
+
+def find_table(data_dir: Path) -> Path:
+    """The folder's table: under the dev split's usual name, else the only one that is there.
+
+    Raises:
+        UserError: there is none, or more than one.
+    """
+    if os.path.isfile(data_dir / FILE):
+        return data_dir / FILE
+    tables = visible(data_dir.glob("*.tsv"))
+    if len(tables) != 1:
+        names = ", ".join(path.name for path in tables)
+        has = f"{data_dir} has several tables ({names}): leave one there" if tables else None
+        raise UserError(has or f"there is no {data_dir / FILE}: {LAYOUT}; get it from {HOME}")
+    return tables[0]
 
 
 def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Question]:
@@ -109,7 +111,11 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
     Raises:
         UserError: as of ``read_rows``.
     """
-    return [_question(row) for row in read_rows(data_dir, question_file)]
+    rows = read_rows(data_dir, question_file)
+    cells = {row.index: row.cells["image"] for row in rows}
+    # The rotations of a question share one object, whether the table repeats the picture or not.
+    pictures = {cell: _picture(cell) for cell in cells.values()}
+    return [_question(row, pictures[_follow(row.index, cells)]) for row in rows]
 
 
 def answer_record(question: Question, text: str, answer_id: str, model_id: str) -> dict:
@@ -127,17 +133,7 @@ def answer_record(question: Question, text: str, answer_id: str, model_id: str) 
     }
 
 
-def _row(cells: dict[str, str | None], where: str) -> Row:
-    if None in cells or None in cells.values():
-        raise UserError(f"{where}: it has not as many cells as the header; get it from {HOME}")
-    try:
-        index = int(cells["index"])
-    except ValueError as error:
-        raise UserError(f"{where}: the index {cells['index']!r} is not a whole number") from error
-    return Row(index, {k: "" if text in _PANDAS_EMPTY else text for k, text in cells.items()})
-
-
-def _question(row: Row) -> Question:
+def _question(row: Row, picture: bytes) -> Question:
     hint = "" if _is_none(row.cells["hint"]) else row.cells["hint"]
     options = row.shown_options
     text = row.cells["question"] + "".join(f"\n{letter}. {o}" for letter, o in options.items())
@@ -146,7 +142,7 @@ def _question(row: Row) -> Question:
     return Question(
         key=str(row.index),
         question_id=row.index,
-        image=_image(row.cells["image"]),
+        image=picture,
         prompt=text + OPTION_LETTER_SUFFIX,
         # The method cuts the hint out with a plain replace: its newline stays in front, and where
         # the hint's words come again in question or options, they go too.
@@ -156,7 +152,19 @@ def _question(row: Row) -> Question:
     )
 
 
-def _image(cell: str) -> bytes:
+def _follow(index: int, cells: Mapping[int, str]) -> str:
+    """The cell with a row's picture: in newer tables that of another row, which the cell names."""
+    seen = set()
+    while index not in seen:
+        seen.add(index)
+        target = as_number(cells[index])
+        if target is None or target not in cells:
+            break
+        index = target
+    return cells[index]
+
+
+def _picture(cell: str) -> bytes:
     try:
         return base64.b64decode(cell)
     except (binascii.Error, ValueError):

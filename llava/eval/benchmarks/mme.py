@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from llava.constants import SHORT_ANSWER_SUFFIX, YES_OR_NO
 from llava.errors import UserError
 from llava.eval.benchmarks import llava_files
-from llava.eval.benchmarks.native import need
+from llava.eval.benchmarks.names import is_name, shown, visible, words
+from llava.eval.benchmarks.native import need, need_unique
 from llava.eval.benchmarks.question import Question
 from llava.files import read_text
 
@@ -37,6 +40,7 @@ COGNITION = (
 )
 _RELEASE = "MME_Benchmark_release_version"
 _IMAGE_TYPES = (".jpg", ".png", ".jpeg")
+_QUESTION_FILE = "llava_mme.jsonl"
 
 answer_record = llava_files.answer_record
 
@@ -68,6 +72,14 @@ class Label:
         return f"{self.image} {self.question}"
 
 
+@dataclass(frozen=True)
+class LabelledQuestion:
+    """A question with what is needed to score it."""
+
+    question: Question
+    label: Label
+
+
 def question_key(question_id: int | str, prompt: str) -> str:
     """The key of a question: both questions of an image share their id, so the id is not enough.
 
@@ -88,10 +100,53 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
     Raises:
         UserError: files that are not there, or not right.
     """
-    path = llava_files.choose_question_file(data_dir / "llava_mme.jsonl", question_file)
+    path = llava_files.choose_question_file(data_dir / _QUESTION_FILE, question_file)
     if path is not None:
         return llava_files.read_question_file(path, data_dir / _RELEASE, question_key)
-    return [_question(label, data_dir / _RELEASE) for label in read_labels(data_dir)]
+    release = data_dir / _RELEASE
+    return need_unique([_question(label, release) for label in read_labels(data_dir)], release)
+
+
+def read_labelled_questions(data_dir: Path) -> tuple[list[LabelledQuestion], int]:
+    """The questions with their labels, and how many labels no question asks for.
+
+    Raises:
+        UserError: files that are not there or not right, a question without a label, or a task that
+            is not asked about.
+    """
+    labels = {label.key: label for label in read_labels(data_dir)}
+    find = finder(labels)
+    labelled = []
+    for question in read_questions(data_dir):
+        key = find(question.key)
+        if key is None:
+            raise UserError(
+                f"question {shown(question.key)} of {data_dir / _QUESTION_FILE} has no label in "
+                f"{data_dir / _RELEASE}: get both from {HOME}"
+            )
+        labelled.append(LabelledQuestion(question, labels[key]))
+    lacking = {*PERCEPTION, *COGNITION} - {item.label.task for item in labelled}
+    if lacking:
+        raise UserError(
+            f"{data_dir / _QUESTION_FILE} asks nothing of {', '.join(sorted(lacking))}: the score "
+            "is a sum over all 14 tasks, get the file again or take it away"
+        )
+    return labelled, len(labels) - len({item.label.key for item in labelled})
+
+
+def finder(keys: Iterable[str]) -> Callable[[str], str | None]:
+    """Finds a question's key among others: the same one, else the only one of the same words."""
+    known = set(keys)
+    respelt: dict[tuple[str, str], str | None] = {}
+    for key in known:
+        respelt[_words_of(key)] = None if _words_of(key) in respelt else key
+    return lambda key: key if key in known else respelt.get(_words_of(key))
+
+
+def _words_of(key: str) -> tuple[str, str]:
+    """A key without what editions change in a question: the image's name, then the words."""
+    image, _, question = key.partition(" ")
+    return image, words(question).removesuffix(" " + words(YES_OR_NO))
 
 
 def read_labels(data_dir: Path) -> list[Label]:
@@ -105,7 +160,7 @@ def read_labels(data_dir: Path) -> list[Label]:
         folder = need(data_dir / _RELEASE / task, LAYOUT, HOME)
         # Five of the tasks keep texts and images apart.
         apart = folder / "questions_answers_YN"
-        files = sorted((apart if apart.is_dir() else folder).glob("*.txt"))
+        files = visible((apart if os.path.isdir(apart) else folder).glob("*.txt"))
         if not files:
             raise UserError(f"{folder} holds no questions: {LAYOUT}; get it from {HOME}")
         for file in files:
@@ -114,6 +169,11 @@ def read_labels(data_dir: Path) -> list[Label]:
 
 
 def _read_file(file: Path, task: str) -> list[Label]:
+    if not is_name(file.name):
+        raise UserError(
+            f"{file.parent}/{shown(file.name)}: its name is not Unicode in one line: rename it and its image, or "
+            "unpack the archive again with the right character set"
+        )
     lines = [line.strip() for line in read_text(file).split("\n") if line.strip()]
     if len(lines) != 2:
         raise UserError(f"{file} holds {len(lines)} questions instead of two: get it again")
@@ -123,7 +183,9 @@ def _read_file(file: Path, task: str) -> list[Label]:
 def _label(line: str, file: Path, task: str) -> Label:
     cells = line.split("\t")
     if len(cells) != 2 or cells[1].strip().lower() not in ("yes", "no"):
-        raise UserError(f"{file}: expected a question, a tab and Yes or No, found {line!r}")
+        raise UserError(
+            f"{file}: expected a question, a tab and Yes or No, found {shown(line)}: get it again"
+        )
     question = cells[0].replace(YES_OR_NO, "").strip()
     return Label(task, file, question, cells[1].strip().lower())
 
@@ -133,7 +195,7 @@ def _question(label: Label, release: Path) -> Question:
     folder = label.file.parents[1] / "images" if apart else label.file.parent
     images = [folder / (label.file.stem + end) for end in _IMAGE_TYPES]
     # One that is missing costs its two answers, not the run.
-    image = next((path for path in images if path.is_file()), images[0])
+    image = next((path for path in images if os.path.isfile(path)), images[0])
     name = image.relative_to(release).as_posix()
     prompt = label.question + SHORT_ANSWER_SUFFIX
     return llava_files.make_question(name, image, prompt, question_key)

@@ -5,21 +5,21 @@ Layout of a data folder: ``Questions.csv`` and ``MMVP Images/1.jpg`` to ``300.jp
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 from llava.constants import OPTION_LETTER_SUFFIX, OPTIONS_HEADING
 from llava.conversation import question_prompt
 from llava.errors import UserError
+from llava.eval.benchmarks.names import shown
 from llava.eval.benchmarks.native import need
 from llava.eval.benchmarks.question import Question
-from llava.files import read_text
+from llava.eval.benchmarks.table import need_number, read_table
 
 HOME = "https://huggingface.co/datasets/MMVP/MMVP"
 LAYOUT = "MMVP's folder holds Questions.csv and 'MMVP Images/1.jpg' to '300.jpg'"
 MAX_NEW_TOKENS = 512
-_COLUMNS = ("Question", "Options", "Correct Answer")
+_COLUMNS = ("Index", "Question", "Options", "Correct Answer")
+_SPELLINGS = {"lndex": "Index"}  # in some copies
 
 
 def answer_record(question: Question, text: str, answer_id: str, model_id: str) -> dict:
@@ -35,7 +35,9 @@ def answer_record(question: Question, text: str, answer_id: str, model_id: str) 
 
 
 def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Question]:
-    """All questions, in order; ``extra`` has their options and right answers.
+    """All questions, in the order of their indices, whatever the order of the rows.
+
+    ``extra`` has their options, right answers and pairs: 1 and 2 are the first pair.
 
     Args:
         data_dir: MMVP's folder.
@@ -45,31 +47,30 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
         UserError: no such folder or file, or a line that is not a question.
     """
     path = question_file or need(data_dir / "Questions.csv", LAYOUT, HOME)
-    rows = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
-    missing = set(_COLUMNS) - set(rows.fieldnames or ())
-    if missing:
-        raise UserError(f"{path} lacks the column {', '.join(sorted(missing))}")
-    # The first column is spelt "Index" in some copies and "lndex" in others.
-    index = rows.fieldnames[0]
-    try:
-        questions = [_question(row, row[index], n, data_dir) for n, row in enumerate(rows)]
-    except csv.Error as error:
-        raise UserError(f"{path} has a row that is broken ({error})") from error
-    if not questions:
+    rows: dict[int, tuple[str, dict[str, str]]] = {}
+    for where, cells in read_table(path, _COLUMNS, spellings=_SPELLINGS):
+        index = need_number(cells["Index"], "Index", where)
+        if index < 1 or index in rows:
+            raise UserError(
+                f"{where}: the Index {index} is there twice, or below 1: pairs are told by it, "
+                f"mend it or get the file from {HOME}"
+            )
+        rows[index] = (where, cells)
+    if not rows:
         raise UserError(f"{path} holds no questions: get it from {HOME}")
-    return questions
+    return [
+        _question(rows[index][1], index, number, data_dir, rows[index][0])
+        for number, index in enumerate(sorted(rows))
+    ]
 
 
-def _question(row: dict[str, str | None], index: str | None, number: int, folder: Path) -> Question:
-    where = f"Questions.csv of {folder}, question {number + 1}"
-    if None in row or None in row.values():
-        raise UserError(f"{where}: the row has not as many cells as the header")
+def _question(row: dict[str, str], index: int, number: int, folder: Path, where: str) -> Question:
     before, mark, second = row["Options"].partition("(b)")
     answer = row["Correct Answer"].strip()
     if not mark or "(a)" not in before or answer not in ("(a)", "(b)"):
         raise UserError(
             f"{where}: expected options '(a) ... (b) ...' and an answer (a) or (b), found "
-            f"{row['Options']!r} and {answer!r}"
+            f"{shown(row['Options'])} and {shown(answer)}: mend it, or get it from {HOME}"
         )
     options = [before.replace("(a)", "").strip(), second.strip()]
     lines = f"{row['Question']} {OPTIONS_HEADING}\nA. {options[0]}\nB. {options[1]}"
@@ -80,5 +81,5 @@ def _question(row: dict[str, str | None], index: str | None, number: int, folder
         prompt=lines + OPTION_LETTER_SUFFIX,
         tower_question=row["Question"],  # without the options
         max_new_tokens=MAX_NEW_TOKENS,
-        extra={"gt_answer": answer, "text_options": options},
+        extra={"gt_answer": answer, "text_options": options, "pair": (index - 1) // 2},
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from llava.errors import UserError
+from llava.eval.benchmarks.names import is_name, shown
+from llava.eval.benchmarks.question import Question
 
 
 def need(path: Path, layout: str, home: str) -> Path:
@@ -14,20 +17,51 @@ def need(path: Path, layout: str, home: str) -> Path:
     Raises:
         UserError: it is not; the message says what belongs there and where to get it.
     """
-    if not path.exists():
+    if not (os.path.isfile(path) or os.path.isdir(path)):
         raise UserError(f"there is no {path}: {layout}; get it from {home}")
     return path
 
 
-def need_texts(record: object, names: Sequence[str], where: str) -> dict:
+def need_texts(record: object, names: Sequence[str], where: str, ids: Sequence[str] = ()) -> dict:
     """A JSON object in which these fields are texts.
 
+    Args:
+        record: any JSON value.
+        names: fields that must be texts.
+        where: says in a message where the object stands.
+        ids: fields that must be texts that can be an id or a file's name.
+
     Raises:
-        UserError: it is no object, or a field is not there or no text; `where` says where.
+        UserError: it is no object, or a field is not there or not right.
     """
     if not isinstance(record, dict):
         raise UserError(f"{where}: a {type(record).__name__} stands where an object is expected")
     wrong = [name for name in names if not isinstance(record.get(name), str)]
     if wrong:
-        raise UserError(f"{where}: no text under {', '.join(wrong)}")
+        raise UserError(f"{where}: no text under {', '.join(wrong)}: mend it, or get it again")
+    for name in ids:
+        if not is_name(record.get(name)):
+            raise UserError(
+                f"{where}: {name} {shown(record.get(name))} cannot be an id or a file's name (a "
+                "text of Unicode in one line): mend it, or get it again"
+            )
     return record
+
+
+def need_unique(questions: Sequence[Question], source: Path) -> list[Question]:
+    """Questions that answers can be told apart of, of which there is at least one.
+
+    Raises:
+        UserError: there is none, or two have one key.
+    """
+    seen: set[str] = set()
+    for question in questions:
+        if question.key in seen:
+            raise UserError(
+                f"{source} asks question {shown(question.key)} twice: answers could not be told "
+                "apart, remove one of the two"
+            )
+        seen.add(question.key)
+    if not seen:
+        raise UserError(f"{source} holds no question: is it the right file?")
+    return list(questions)

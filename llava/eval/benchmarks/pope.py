@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 from llava.constants import SHORT_ANSWER_SUFFIX
 from llava.errors import UserError
 from llava.eval.benchmarks import llava_files
+from llava.eval.benchmarks.names import shown, words
 from llava.eval.benchmarks.native import need, need_texts
 from llava.eval.benchmarks.question import Question
 from llava.eval.lines import read_lines
@@ -20,6 +23,8 @@ LAYOUT = (
 )
 CATEGORIES = ("adversarial", "popular", "random")
 QUESTION_FILE = "llava_pope_test.jsonl"
+# What is asked for, in the words of a question: releases differ in "imange" and "image".
+_OBJECT = re.compile(r"is there (?:an? |any |the )?(.+?) in (?:the|this) (?:im|pic|photo)\w*")
 
 answer_record = llava_files.answer_record
 
@@ -32,6 +37,11 @@ class Label:
     question: str
     answer: str
 
+    @property
+    def subject(self) -> tuple[str, str]:
+        """What it asks about."""
+        return _subject(self.image, self.question)
+
 
 @dataclass(frozen=True)
 class LabelledQuestion:
@@ -40,6 +50,21 @@ class LabelledQuestion:
     question: Question
     category: str
     answer: str
+
+
+@dataclass(frozen=True)
+class LabelledQuestions:
+    """All questions with their labels.
+
+    Attributes:
+        questions: in their order.
+        reordered: categories whose labels come in another order or other words.
+        unasked: how many labels no question asks for.
+    """
+
+    questions: list[LabelledQuestion]
+    reordered: list[str]
+    unasked: int
 
 
 def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Question]:
@@ -72,49 +97,65 @@ def read_labels(data_dir: Path) -> dict[str, list[Label]]:
 def _label(line: dict | str, number: int, path: Path) -> Label:
     if isinstance(line, str):
         raise UserError(line)
-    record = need_texts(line, ("image", "text", "label"), f"line {number} of {path}")
+    where = f"line {number} of {path}"
+    record = need_texts(line, ("image", "text", "label"), where, ids=("image",))
     if record["label"] not in ("yes", "no"):
-        raise UserError(f"line {number} of {path}: label {record['label']!r} is not yes or no")
+        raise UserError(f"{where}: label {shown(record['label'])} is not yes or no")
     return Label(record["image"], record["text"], record["label"])
 
 
-def read_labelled_questions(data_dir: Path) -> tuple[list[LabelledQuestion], list[str]]:
-    """The questions with their labels, and the categories whose labels come in another order.
+def read_labelled_questions(data_dir: Path) -> LabelledQuestions:
+    """The questions with their labels.
 
-    POPE's current random file is longer than the one that LLaVA's questions were made of, and in
-    another order, so labels are looked up by image and question. Labels of questions that LLaVA's
-    file does not ask are left out.
+    POPE's current label files are in another order than those that LLaVA's questions were made of,
+    longer, and mend a misspelling, so labels are looked up by image and object. Labels of questions
+    that LLaVA's file does not ask are left out.
 
     Raises:
         UserError: files that are not there or not right, or a question without a label.
     """
     labels = read_labels(data_dir)
     path = data_dir / QUESTION_FILE
-    if not path.is_file():
-        return _from_labels(labels, data_dir), []
+    if not os.path.isfile(path):
+        return LabelledQuestions(_from_labels(labels, data_dir), [], 0)
     questions = llava_files.read_question_file(path, data_dir / "val2014")
     categories = [record.get("category") for record in llava_files.read_question_records(path)]
     known = {category: _answers(labels[category], category) for category in CATEGORIES}
     labelled = []
     for question, category in zip(questions, categories, strict=True):
-        answer = known.get(str(category), {}).get((question.image.name, question.tower_question))
+        subject = _subject(question.image.name, question.tower_question)
+        answer = known.get(str(category), {}).get(subject)
         if answer is None:
             raise UserError(
-                f"question {question.question_id} of {path} ({question.tower_question!r} about "
-                f"{question.image.name}, {category}) has no label in {data_dir / 'coco'}: get the "
-                f"labels from {HOME}"
+                f"question {shown(question.question_id)} of {path} "
+                f"({shown(question.tower_question)} about {shown(question.image.name)}, category "
+                f"{shown(category)}) has no label in {data_dir / 'coco'}: get the labels from "
+                f"{HOME}"
             )
-        labelled.append(LabelledQuestion(question, category, answer))
-    return labelled, [c for c in CATEGORIES if _is_reordered(labelled, c, labels[c])]
+        labelled.append(LabelledQuestion(question, str(category), answer))
+    asked = {
+        (item.category, _subject(item.question.image.name, item.question.tower_question))
+        for item in labelled
+    }
+    unasked = sum((c, label.subject) not in asked for c in CATEGORIES for label in labels[c])
+    reordered = [c for c in CATEGORIES if _is_reordered(labelled, c, labels[c])]
+    return LabelledQuestions(labelled, reordered, unasked)
+
+
+def _subject(image: str, question: str) -> tuple[str, str]:
+    """What a question asks about: an image, and an object in it."""
+    text = words(question)
+    found = _OBJECT.fullmatch(text)
+    return image, found[1] if found else text
 
 
 def _answers(labels: Sequence[Label], category: str) -> Mapping[tuple[str, str], str]:
     answers: dict[tuple[str, str], str] = {}
     for label in labels:
-        if answers.setdefault((label.image, label.question), label.answer) != label.answer:
+        if answers.setdefault(label.subject, label.answer) != label.answer:
             raise UserError(
-                f"coco_pope_{category}.json has both labels for {label.question!r} about "
-                f"{label.image}: get it again from {HOME}"
+                f"coco_pope_{category}.json has both labels for {shown(label.question)} about "
+                f"{shown(label.image)}: get it again from {HOME}"
             )
     return answers
 

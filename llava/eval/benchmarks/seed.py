@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from llava.constants import OPTION_LETTER_SUFFIX
 from llava.errors import UserError
 from llava.eval.benchmarks import llava_files
-from llava.eval.benchmarks.native import need, need_texts
+from llava.eval.benchmarks.names import as_id, shown
+from llava.eval.benchmarks.native import need, need_texts, need_unique
 from llava.eval.benchmarks.question import Question
 from llava.files import read_json
 
@@ -21,7 +23,7 @@ LAYOUT = (
 DATA_TYPES = ("image", "video")
 _ID_OF_IMAGE = re.compile(r"[0-9]{1,18}")
 _CHOICES = ("choice_a", "choice_b", "choice_c", "choice_d")
-_TEXTS = ("question_id", "question", "answer", "data_id", *_CHOICES)
+_QUESTION_FILE = "llava-seed-bench.jsonl"
 
 answer_record = llava_files.answer_record
 
@@ -49,10 +51,22 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
     Raises:
         UserError: files that are not there, or not right.
     """
-    path = llava_files.choose_question_file(data_dir / "llava-seed-bench.jsonl", question_file)
+    path = llava_files.choose_question_file(data_dir / _QUESTION_FILE, question_file)
     if path is not None:
         return llava_files.read_question_file(path, data_dir)
     return [annotation.question for annotation in read_annotations(data_dir)[1]]
+
+
+def read_asked(data_dir: Path, annotations: Sequence[Annotation]) -> list[Question]:
+    """The questions that are scored: LLaVA's that are annotated; without its file all annotated.
+
+    LLaVA's file follows the first edition; of that of November 2023 some videos are gone.
+
+    Raises:
+        UserError: LLaVA's file is not right, or does not go with the annotations.
+    """
+    labelled = [annotation.question for annotation in annotations]
+    return llava_files.asked_questions(data_dir / _QUESTION_FILE, data_dir, labelled)
 
 
 def read_annotations(data_dir: Path) -> tuple[list[str], list[Annotation]]:
@@ -63,37 +77,51 @@ def read_annotations(data_dir: Path) -> tuple[list[str], list[Annotation]]:
     """
     path = need(data_dir / "SEED-Bench.json", LAYOUT, HOME)
     content = read_json(path)
-    numbers, records = content.get("question_type"), content.get("questions")
-    numbered = isinstance(numbers, dict) and all(isinstance(n, int) for n in numbers.values())
-    if not numbered or not isinstance(records, list):
-        raise UserError(f"{path} lacks question_type or questions: is it SEED-Bench's own file?")
-    names = {number: name for name, number in numbers.items()}
+    names, records = _names_by_number(content.get("question_type")), content.get("questions")
+    if names is None or not isinstance(records, list):
+        raise UserError(
+            f"{path} lacks question_type (a number for each name) or questions: is it SEED-Bench's "
+            "own file?"
+        )
     annotations = [
         _annotation(record, names, data_dir, f"question {place} of {path}")
         for place, record in enumerate(records, start=1)
     ]
-    if len({annotation.question.key for annotation in annotations}) < max(1, len(records)):
-        raise UserError(f"{path} has no question, or two with one question_id: get it from {HOME}")
+    need_unique([annotation.question for annotation in annotations], path)
     return [names[number] for number in sorted(names)], annotations
 
 
-def _annotation(record: object, names: dict[int, str], data_dir: Path, where: str) -> Annotation:
-    record = need_texts(record, _TEXTS, where)
+def _names_by_number(numbers: object) -> dict[int, str] | None:
+    if not isinstance(numbers, dict) or not all(type(n) is int for n in numbers.values()):
+        return None
+    names = {number: name for name, number in numbers.items()}
+    return names if len(names) == len(numbers) else None
+
+
+def _annotation(record: object, names: Mapping[int, str], data_dir: Path, where: str) -> Annotation:
+    record = need_texts(
+        record, ("question", "answer", "data_id", *_CHOICES), where, ids=("data_id",)
+    )
     number, data_type = record.get("question_type_id"), record.get("data_type")
-    if not isinstance(number, int) or number not in names or data_type not in DATA_TYPES:
+    if type(number) is not int or number not in names or data_type not in DATA_TYPES:
         raise UserError(
-            f"{where}: question_type_id {number!r} is not in question_type, or data_type "
-            f"{data_type!r} is not image or video"
+            f"{where}: question_type_id {shown(number)} is not in question_type, or data_type "
+            f"{shown(data_type)} is not image or video: mend it, or get it again"
+        )
+    question_id = as_id(record.get("question_id"))
+    if question_id is None or record["answer"] not in tuple("ABCD"):
+        raise UserError(
+            f"{where}: question_id {shown(record.get('question_id'))} cannot be an id, or the "
+            f"answer {shown(record['answer'])} is none of A, B, C, D: mend it, or get it again"
         )
     image = data_dir / "SEED-Bench-image" / record["data_id"]
     if data_type == "video":
-        name = f"{number}_{record['question_id']}.png"
-        image = data_dir / "SEED-Bench-video-image" / name
+        image = data_dir / "SEED-Bench-video-image" / f"{number}_{question_id}.png"
     options = [f"{letter}. {record[choice]}" for letter, choice in zip("ABCD", _CHOICES)]
     prompt = "\n".join([record["question"], *options]) + OPTION_LETTER_SUFFIX
     # Only the videos' ids ("v0") are texts in LLaVA's file; the official scorer looks for numbers.
-    question_id = record["question_id"]
+    is_digits = isinstance(question_id, str) and _ID_OF_IMAGE.fullmatch(question_id)
     question = llava_files.make_question(
-        int(question_id) if _ID_OF_IMAGE.fullmatch(question_id) else question_id, image, prompt
+        int(question_id) if is_digits else question_id, image, prompt
     )
     return Annotation(question, record["answer"], names[number], data_type)

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llava.errors import UserError
+from llava.eval.benchmarks.five_captions import CAPTIONS_PER_IMAGE
 from llava.eval.benchmarks.flickr import (
-    CAPTIONS_PER_IMAGE,
     HOME,
     LAYOUT,
     read_annotations,
     read_questions,
     read_references,
 )
-from llava.eval.benchmarks.question import Question
+from llava.eval.benchmarks.names import say_the_same
 from llava.eval.scoring import captions as metrics
-from llava.eval.scoring.matching import find_by_id, first, match, need_fields
+from llava.eval.scoring.matching import Matched, find_by_id, match, need_fields, notes
 
 
 def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> dict:
@@ -34,32 +34,40 @@ def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> d
     Returns:
         ``CIDEr`` (one reference, with annotations); ``five_references`` (where these are there)
         with ``CIDEr``, ``BLEU-1`` to ``BLEU-4``, ``METEOR`` and ``ROUGE-L``, all as fractions;
-        ``missing`` (ids); ``questions``, the CIDEr of each, with one reference if there are
+        ``missing`` (ids); ``unasked`` (how many annotations no question asks for); ``questions``, the CIDEr of each, with one reference if there are
         annotations.
 
     Raises:
         UserError: data that are not there or do not fit, answers to another benchmark, missing
             answers, or no pycocoevalcap or Java.
     """
-    data = _read(data_dir, answers, allow_missing)
+    data = match_answers(data_dir, answers, allow_missing)
+    tokens = _tokenize(data)
     scores = {}
     each = None
-    if data.annotations is not None:
-        scores["CIDEr"], each = metrics.cider(data.captions, data.annotations)
-    if data.references is not None:
-        cider, each_of_five = metrics.cider(data.captions, data.references)
-        scores["five_references"] = {"CIDEr": cider, **_other_metrics(data)}
+    if tokens.annotations is not None:
+        scores["CIDEr"], each = metrics.cider(tokens.captions, tokens.annotations)
+    if tokens.references is not None:
+        cider, each_of_five = metrics.cider(tokens.captions, tokens.references)
+        scores["five_references"] = {"CIDEr": cider, **_other_metrics(tokens)}
         each = each or each_of_five
-    return {**scores, "missing": data.missing, "questions": dict(zip(data.keys, each, strict=True))}
+    questions = dict(zip(data.ids, each, strict=True))
+    return {
+        **scores,
+        "missing": data.matched.missing,
+        "unasked": data.unasked,
+        "questions": questions,
+    }
 
 
 def score_questions(
     data_dir: Path, answers: list[dict], allow_missing: bool = False
 ) -> dict[str, float]:
     """``questions`` of score alone, many times as fast: METEOR's program is slow."""
-    data = _read(data_dir, answers, allow_missing)
-    _, each = metrics.cider(data.captions, data.annotations or data.references)
-    return dict(zip(data.keys, each, strict=True))
+    data = match_answers(data_dir, answers, allow_missing)
+    tokens = _tokenize(data)
+    _, each = metrics.cider(tokens.captions, tokens.annotations or tokens.references)
+    return dict(zip(data.ids, each, strict=True))
 
 
 def headline(scores: dict) -> str:
@@ -69,49 +77,67 @@ def headline(scores: dict) -> str:
         parts.append(f"CIDEr {100 * scores['CIDEr']:.2f} with one reference")
     if "five_references" in scores:
         parts.append(f"CIDEr {100 * scores['five_references']['CIDEr']:.2f} with five")
-    return "Flickr30k: " + ", ".join(parts)
+    return "Flickr30k: " + ", ".join(parts) + notes(scores)
 
 
 @dataclass(frozen=True)
-class _Data:
-    """Captions and what they are compared with, all tokenized.
+class Data:
+    """Captions with the answers to compare with them.
 
     Attributes:
-        keys: of the questions.
-        missing: ids of the questions without a caption.
+        ids: of the questions, by their keys.
+        matched: the answers.
+        annotations: one caption of each question; None where the folder has none.
+        references: five captions of each question; None where the folder has none.
+        unasked: how many annotations no question asks for.
+    """
+
+    ids: dict[str, int | str]
+    matched: Matched
+    annotations: list[str] | None
+    references: list[list[str]] | None
+    unasked: int
+
+
+def match_answers(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> Data:
+    """Reads the captions to compare with, and brings answers to their questions; see score."""
+    questions = read_questions(data_dir)
+    annotated = read_annotations(data_dir, questions)
+    references = read_references(data_dir)
+    if annotated is None and references is None:
+        raise UserError(
+            f"there are no captions to compare with in {data_dir}: {LAYOUT}; see {HOME}"
+        )
+    ids = {question.key: question.question_id for question in questions}
+    find = find_by_id(questions, lambda question, prompt: say_the_same(prompt, question.prompt))
+    matched = match(ids, need_fields(answers), find, allow_missing)
+    annotations, unasked = annotated or (None, 0)
+    return Data(ids, matched, annotations, references and references.of(questions), unasked)
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """The same, tokenized.
+
+    Attributes:
         java: the command that starts it.
         captions: of each question.
         annotations: one reference each; None where the folder has none.
         references: five references each; None where the folder has none.
     """
 
-    keys: list[str]
-    missing: list[int | str]
     java: list[str]
     captions: list[str]
     annotations: list[list[str]] | None
     references: list[list[str]] | None
 
 
-def _read(data_dir: Path, answers: list[dict], allow_missing: bool) -> _Data:
-    questions = read_questions(data_dir)
-    annotations = read_annotations(data_dir, questions)
-    references = _references_of(questions, read_references(data_dir))
-    if annotations is None and references is None:
-        raise UserError(
-            f"there are no captions to compare with in {data_dir}: {LAYOUT}; see {HOME}"
-        )
-    need_fields(answers)
-    ids = {question.key: question.question_id for question in questions}
-    find = find_by_id(questions, lambda question, prompt: prompt == question.prompt)
-    matched = match(ids, answers, find, allow_missing)
+def _tokenize(data: Data) -> _Tokens:
     java = metrics.java_command()
-    captions = metrics.tokenize(java, [matched.texts.get(key, "") for key in ids])
-    if annotations is not None:
-        annotations = [[text] for text in metrics.tokenize(java, annotations)]
-    if references is not None:
-        references = _tokenize_fives(java, references)
-    return _Data(list(ids), matched.missing, java, captions, annotations, references)
+    captions = metrics.tokenize(java, [data.matched.texts.get(key, "") for key in data.ids])
+    annotations = data.annotations and [[t] for t in metrics.tokenize(java, data.annotations)]
+    references = data.references and _tokenize_fives(java, data.references)
+    return _Tokens(java, captions, annotations, references)
 
 
 def _tokenize_fives(java: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[str]]:
@@ -121,25 +147,11 @@ def _tokenize_fives(java: Sequence[str], references: Sequence[Sequence[str]]) ->
     return [tokenized[i : i + size] for i in range(0, len(tokenized), size)]
 
 
-def _other_metrics(data: _Data) -> dict[str, float]:
+def _other_metrics(tokens: _Tokens) -> dict[str, float]:
     """What five references are compared by beside CIDEr."""
-    bleu = metrics.bleu(data.captions, data.references)
+    bleu = metrics.bleu(tokens.captions, tokens.references)
     return {
         **{f"BLEU-{n}": value for n, value in enumerate(bleu, start=1)},
-        "METEOR": metrics.meteor(data.java, data.captions, data.references),
-        "ROUGE-L": metrics.rouge_l(data.captions, data.references),
+        "METEOR": metrics.meteor(tokens.java, tokens.captions, tokens.references),
+        "ROUGE-L": metrics.rouge_l(tokens.captions, tokens.references),
     }
-
-
-def _references_of(
-    questions: Sequence[Question], references: dict[str, list[str]]
-) -> list[list[str]] | None:
-    if not references:
-        return None
-    lacking = [q.image.name for q in questions if q.image.name not in references]
-    if lacking:
-        raise UserError(
-            f"{len(lacking)} of {len(questions)} images are not among those with five captions "
-            f"({first(lacking)}): take the file of five captions away to score by one"
-        )
-    return [references[question.image.name] for question in questions]

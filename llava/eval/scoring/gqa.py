@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from llava.errors import UserError
-from llava.eval.benchmarks.gqa import Annotation, Choices, read_annotations, read_choices
-from llava.eval.scoring.matching import find_by_id, first, match, need_fields
+from llava.eval.benchmarks.gqa import (
+    HOME,
+    Annotation,
+    Choices,
+    read_annotations,
+    read_asked,
+    read_choices,
+)
+from llava.eval.scoring.matching import Matched, find_by_id, first, match, need_fields, notes
 
 # A question of the type "...Common" asks what two things share.
 _COMMON = Choices(["color", "material", "shape"], ["color", "material", "shape"])
@@ -24,6 +32,46 @@ def predicted_answer(text: str) -> str:
     return text.rstrip(".").lower()
 
 
+@dataclass(frozen=True)
+class Data:
+    """Labels with the answers to them.
+
+    Attributes:
+        annotations: those that are asked for.
+        choices: by the id of the question; None where they are not there.
+        unasked: how many other annotations there are.
+        matched: the answers.
+    """
+
+    annotations: list[Annotation]
+    choices: dict[str, Choices] | None
+    unasked: int
+    matched: Matched
+
+
+def match_answers(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> Data:
+    """Reads the labels and brings answers to them; see score."""
+    answers = need_fields(answers)
+    annotations = read_annotations(data_dir)
+    asked = read_asked(data_dir, annotations)
+    ids = {question.key: question.question_id for question in asked}
+    scored = [annotation for annotation in annotations if annotation.id in ids]
+    balanced = [item.id for item in scored if item.balanced]
+    if not balanced:
+        raise UserError(f"no question in {data_dir} is balanced, and only those count: see {HOME}")
+    choices = read_choices(data_dir)
+    lacking = [question_id for question_id in balanced if question_id not in (choices or ids)]
+    if lacking:
+        raise UserError(
+            f"testdev_balanced_choices.json lacks {len(lacking)} questions ({first(lacking)}): it "
+            "belongs to other annotations, get both again or remove it"
+        )
+    find = find_by_id([*(annotation.question for annotation in scored), *asked])
+    optional = ids.keys() - set(balanced)
+    matched = match(ids, answers, find, allow_missing, optional, ignore_unknown=True)
+    return Data(scored, choices, len(annotations) - len(scored), matched)
+
+
 def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> dict:
     """Scores answers, matched to questions by id and question; answers to others are ignored.
 
@@ -36,26 +84,23 @@ def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> d
         ``accuracy``, ``binary``, ``open``, ``validity``, ``plausibility`` and, where all entailed
         questions are there and answered, ``consistency``, in per cent; ``distribution`` (lower is
         better); accuracies per type; ``questions`` (1 where right, by key) and ``missing`` (ids),
-        both of balanced questions only. Without choices validity and plausibility are 0, as the
-        script that LLaVA recommends prints them.
+        both of balanced questions only; ``unscored`` (ids of answers to other questions) and
+        ``unasked`` (how many annotations LLaVA's file leaves out). Without choices validity and
+        plausibility are 0, as the script that LLaVA recommends prints them.
 
     Raises:
         UserError: files or records that are not right, or missing answers.
     """
-    need_fields(answers)
-    annotations = read_annotations(data_dir)
+    data = match_answers(data_dir, answers, allow_missing)
+    annotations, matched = data.annotations, data.matched
     balanced = [item for item in annotations if item.balanced]
-    find = find_by_id([item.question for item in annotations])
-    ids = {item.id: item.id for item in annotations}
-    optional = [item.id for item in annotations if not item.balanced]
-    matched = match(ids, answers, find, allow_missing, optional, ignore_unknown=True)
     given = {key: predicted_answer(text) for key, text in matched.texts.items()}
     right = {item.id: given.get(item.id) == item.answer for item in annotations}
     return {
         "accuracy": _percent([right[item.id] for item in balanced]),
         "binary": _percent([right[item.id] for item in balanced if item.structural != "query"]),
         "open": _percent([right[item.id] for item in balanced if item.structural == "query"]),
-        **_validity(balanced, given, read_choices(data_dir)),
+        **_validity(balanced, given, data.choices),
         **_consistency(annotations, given, right),
         "distribution": _distribution(balanced, given),
         "accuracyPerStructuralType": _accuracies(balanced, right, lambda item: item.structural),
@@ -64,6 +109,8 @@ def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> d
         "accuracyPerLength": _accuracies(balanced, right, _count_words),
         "questions": {item.id: int(right[item.id]) for item in balanced},
         "missing": matched.missing,
+        "unscored": matched.unscored,
+        "unasked": data.unasked,
     }
 
 
@@ -71,7 +118,7 @@ def headline(scores: dict) -> str:
     """The scores in one line."""
     return (
         f"GQA: accuracy {scores['accuracy']:.2f}% (binary {scores['binary']:.2f}, open "
-        f"{scores['open']:.2f})"
+        f"{scores['open']:.2f}{notes(scores)})"
     )
 
 
@@ -110,12 +157,6 @@ def _validity(
 ) -> dict[str, float]:
     if choices is None:
         return {"validity": 0.0, "plausibility": 0.0}
-    lacking = [item.id for item in balanced if item.id not in choices]
-    if lacking:
-        raise UserError(
-            f"testdev_balanced_choices.json lacks {len(lacking)} questions ({first(lacking)}): it "
-            "belongs to other annotations, get both again or remove it"
-        )
     allowed = [_COMMON if "Common" in item.detailed else choices[item.id] for item in balanced]
     pairs = [(given.get(item.id), lists) for item, lists in zip(balanced, allowed)]
     return {

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from llava.errors import UserError
-from llava.eval.benchmarks.llava_files import is_id
+from llava.eval.benchmarks.names import as_id, say_the_same, shown
 from llava.eval.benchmarks.question import Question
+
+
+class NoLabels(UserError):
+    """The data can be answered, and the answers uploaded, but not scored here."""
 
 
 @dataclass(frozen=True)
@@ -17,15 +22,17 @@ class Matched:
     Attributes:
         texts: the answers by the key of their question; of several the last one.
         missing: ids of the questions without an answer.
+        unscored: ids of the answers that were passed over: no question with a label is theirs.
     """
 
     texts: dict[str, str]
     missing: list[int | str]
+    unscored: list[int | str]
 
 
 def same_first_line(question: Question, prompt: str) -> bool:
     """Whether a record's prompt asks a question, in whatever form the answer is wanted."""
-    return prompt.split("\n", 1)[0] == question.tower_question
+    return say_the_same(prompt.split("\n", 1)[0], question.tower_question)
 
 
 def find_by_id(
@@ -37,17 +44,19 @@ def find_by_id(
     prompt: two benchmarks can both number their questions from 1.
 
     Args:
-        questions: all of them.
+        questions: all of them; one that two editions word in two ways may be there twice.
         asks: whether a record's prompt asks a question.
     """
-    known = {question.question_id: question for question in questions}
+    known = defaultdict(list)
+    for question in questions:
+        known[question.question_id].append(question)
 
     def find(record: dict) -> str | None:
-        question = known.get(record["question_id"])
         prompt = record.get("prompt")
-        if question is None or (prompt is not None and not asks(question, str(prompt))):
-            return None
-        return question.key
+        for question in known.get(record["question_id"], ()):
+            if prompt is None or asks(question, str(prompt)):
+                return question.key
+        return None
 
     return find
 
@@ -97,29 +106,43 @@ def match(
             f"{first(missing)}){_way_out(retyped)}"
             + (", or count them as wrong with --allow-missing" if texts else "")
         )
-    return Matched(texts, missing)
+    return Matched(texts, missing, unknown)
 
 
-def need_fields(answers: Sequence[dict], fields: Sequence[str] = ("text",)) -> None:
-    """Checks that each record has a question_id, and texts in the other fields.
+def need_fields(answers: Sequence[dict], fields: Sequence[str] = ("text",)) -> list[dict]:
+    """Returns the records with their question_ids as the ids that they stand for.
 
     Raises:
-        UserError: one that has not.
+        UserError: one that has no question_id, or no text in one of the fields.
     """
+    cleaned = []
     for number, record in enumerate(answers, start=1):
         lacking = [name for name in fields if not isinstance(record.get(name), str)]
-        if not is_id(record.get("question_id")):
+        question_id = as_id(record.get("question_id"))
+        if question_id is None:
             lacking = ["question_id", *lacking]
         if lacking:
             raise UserError(
                 f"line {number} of the answers file has no {', '.join(lacking)}: is this an "
                 "answers file of this benchmark?"
             )
+        cleaned.append(record | {"question_id": question_id})
+    return cleaned
+
+
+def notes(scores: dict) -> str:
+    """What a headline says of labels and answers that found no partner; empty where all did."""
+    parts = []
+    if scores.get("unasked"):
+        parts.append(f"; {scores['unasked']:,} labels are of questions that are not asked")
+    if scores.get("unscored"):
+        parts.append(f"; {len(scores['unscored']):,} answers have no label and do not count")
+    return "".join(parts)
 
 
 def first(ids: Sequence[object]) -> str:
     """The first few ids, for a message."""
-    return ", ".join(str(i) for i in ids[:5]) + (", ..." if len(ids) > 5 else "")
+    return ", ".join(map(shown, ids[:5])) + (", ..." if len(ids) > 5 else "")
 
 
 def _retyped(strangers: Sequence[int | str], ids: Collection[int | str]) -> set[int | str]:

@@ -5,7 +5,6 @@ A question counts only if the answers to all rotations of its options are right.
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llava.errors import UserError
-from llava.eval.benchmarks.mmbench import FILE, LETTERS, Row, read_rows
-from llava.eval.scoring.matching import first, match, need_fields
+from llava.eval.benchmarks.mmbench import LABELS, LETTERS, Row, find_table, read_rows
+from llava.eval.benchmarks.names import words
+from llava.eval.scoring.matching import Matched, NoLabels, first, match, need_fields, notes
+from llava.files import write_whole
 
 if TYPE_CHECKING:
     from openpyxl.cell import Cell
@@ -38,9 +39,8 @@ _ABILITIES = {
     "relation_reasoning": "RR",
     "attribute_reasoning": "AR",
 }
-# Columns of the table that the file for upload leaves out, and the place of the new one.
-_NOT_UPLOADED = ("hint", "category", "source", "image", "comment", "l2-category")
-_PREDICTION_COLUMN = 6
+# The columns of the file for upload, in order; the last two where the table has them.
+_UPLOADED = ("index", "question", *LETTERS, "prediction", "answer", "split")
 _NOT_IN_EXCEL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -79,6 +79,14 @@ def _option_by_text(text: str, options: Mapping[str, str]) -> str | None:
     return named[0] if len(named) == 1 else None
 
 
+def match_answers(
+    data_dir: Path, answers: list[dict], allow_missing: bool = False
+) -> tuple[list[Row], Matched]:
+    """Reads the labels and brings answers to them; see score."""
+    rows = _labelled_rows(data_dir)
+    return rows, _match(rows, answers, allow_missing)
+
+
 def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> dict:
     """Scores answers, matched to rows by ``question_id``; answers to no row are ignored.
 
@@ -91,14 +99,14 @@ def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> d
         ``overall``, ``categories`` and ``l2_categories`` by circular accuracy (fractions);
         ``vanilla.first_rotation`` and ``vanilla.all_rows``, the same three over single rows;
         ``missing`` (ids of rows); ``questions``, for each question whether all its rotations are
-        answered right, under the key of its first row.
+        answered right, under the key of its first row; ``unscored`` (ids of answers to no row).
 
     Raises:
-        UserError: a table without labels, answers to another benchmark, or missing answers.
+        NoLabels: a table without labels.
+        UserError: a table that is not right, answers to another benchmark, or missing answers.
     """
-    rows = _labelled_rows(data_dir)
-    texts, missing = _match(rows, answers, allow_missing)
-    right = {row.index: _is_right(row, texts.get(row.index)) for row in rows}
+    rows, matched = match_answers(data_dir, answers, allow_missing)
+    right = {row.index: _is_right(row, matched.texts.get(str(row.index))) for row in rows}
     rotations = defaultdict(list)
     for row in rows:
         rotations[row.question].append(right[row.index])
@@ -107,8 +115,9 @@ def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> d
     return {
         **_means(originals, circular),
         "vanilla": {"first_rotation": _means(originals, right), "all_rows": _means(rows, right)},
-        "missing": missing,
+        "missing": matched.missing,
         "questions": {str(index): int(hit) for index, hit in circular.items()},
+        "unscored": matched.unscored,
     }
 
 
@@ -117,18 +126,27 @@ def headline(scores: dict) -> str:
     vanilla = scores["vanilla"]["first_rotation"]["overall"]
     return (
         f"MMBench: circular accuracy {100 * scores['overall']:.2f}% of {len(scores['questions'])} "
-        f"questions (first rotation alone {100 * vanilla:.2f}%)"
+        f"questions (first rotation alone {100 * vanilla:.2f}%{notes(scores)})"
     )
 
 
-def write_upload(data_dir: Path, answers: list[dict], path: Path) -> None:
-    """Writes the .xlsx that MMBench's server takes, whole or not at all.
+def write_upload(
+    data_dir: Path, answers: list[dict], path: Path, allow_missing: bool = False
+) -> None:
+    """Writes the .xlsx that MMBench's server takes, whole or not at all; it needs no labels.
 
     It has the columns that the official conversion keeps, and the raw answers as ``prediction``;
-    rows without an answer stay empty there, answers to no row are ignored.
+    answers to no row are ignored.
+
+    Args:
+        data_dir: folder with MMBench's table.
+        answers: records with question_id and text; with duplicates the last one counts.
+        path: of the .xlsx.
+        allow_missing: leave rows without an answer empty instead of refusing.
 
     Raises:
-        UserError: openpyxl is absent, answers to another benchmark, or the file cannot be written.
+        UserError: openpyxl is absent, answers to another benchmark, missing answers, or the file
+            cannot be written.
     """
     try:
         from openpyxl import Workbook
@@ -137,23 +155,17 @@ def write_upload(data_dir: Path, answers: list[dict], path: Path) -> None:
             f"writing {path} needs openpyxl: pip install 'llava-accm[mmbench]'"
         ) from error
     rows = read_rows(data_dir)
-    texts, _ = _match(rows, answers, allow_missing=True)
-    columns = [name for name in rows[0].cells if name not in _NOT_UPLOADED]
-    columns.insert(_PREDICTION_COLUMN, "prediction")
+    texts = _match(rows, answers, allow_missing).texts
+    columns = [name for name in _UPLOADED if name == "prediction" or name in rows[0].cells]
     book = Workbook()
     sheet = book.active
     sheet.title = "Sheet1"  # as pandas calls it
     sheet.append(columns)
     for line, row in enumerate(rows, start=2):
-        values = {**row.cells, "index": row.index, "prediction": texts.get(row.index, "")}
+        values = {**row.cells, "index": row.index, "prediction": texts.get(str(row.index), "")}
         for place, name in enumerate(columns, start=1):
             _fill(sheet.cell(line, place), values[name])
-    partial = path.with_name(path.name + ".partial")
-    try:
-        book.save(partial)
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}): write elsewhere") from error
+    write_whole(path, book.save)
 
 
 def _fill(cell: Cell, value: int | str) -> None:
@@ -166,41 +178,44 @@ def _fill(cell: Cell, value: int | str) -> None:
 
 def _labelled_rows(data_dir: Path) -> list[Row]:
     rows = read_rows(data_dir)
-    where = data_dir / FILE
-    lacking = [n for n in ("answer", "category", "l2-category") if n not in rows[0].cells]
+    where = find_table(data_dir)
+    lacking = [name for name in LABELS if name not in rows[0].cells]
     if lacking:
-        raise UserError(
+        raise NoLabels(
             f"{where} lacks the column {', '.join(lacking)}: without labels it can be answered and "
-            "uploaded, but not scored"
+            "uploaded (--upload FILE), but not scored"
         )
     unlabelled = [row.index for row in rows if row.cells["answer"] not in tuple(LETTERS)]
     if unlabelled:
-        raise UserError(
+        raise NoLabels(
             f"{where}: in {len(unlabelled)} rows the answer is none of {', '.join(LETTERS)} (index "
-            f"{first(unlabelled)})"
+            f"{first(unlabelled)}): they can be answered and uploaded (--upload FILE), but not "
+            "scored"
         )
     if not any(row.index == row.question for row in rows):
-        raise UserError(f"{where} has only rotations (indices from 1,000,000) and no question")
+        raise UserError(
+            f"{where} has only rotations (indices from 1,000,000) and no question: get it again"
+        )
     return rows
 
 
-def _match(
-    rows: Sequence[Row], answers: list[dict], allow_missing: bool
-) -> tuple[dict[int, str], list[int | str]]:
-    """The answers by row, and the rows without one. Those to unknown rows are ignored, as the
-    official conversion does."""
-    need_fields(answers)
-    keys = {row.index: str(row.index) for row in rows}
-    ids = {key: index for index, key in keys.items()}
+def _match(rows: Sequence[Row], answers: list[dict], allow_missing: bool) -> Matched:
+    """The answers by row. Those to unknown rows are ignored, as in the official conversion."""
     asked = {row.index: row.cells["question"] for row in rows}
+    ids = {str(index): index for index in asked}
 
     def find(record: dict) -> str | None:
-        index = record["question_id"]
-        fits = index in keys and asked[index] in str(record.get("prompt", asked[index]))
-        return keys[index] if fits else None
+        index, prompt = record["question_id"], record.get("prompt")
+        if index not in asked:
+            return None
+        fits = prompt is None or _asks(str(prompt), asked[index])
+        return str(index) if fits else None
 
-    matched = match(ids, answers, find, allow_missing, ignore_unknown=True)
-    return {ids[key]: text for key, text in matched.texts.items()}, matched.missing
+    return match(ids, need_fields(answers), find, allow_missing, ignore_unknown=True)
+
+
+def _asks(prompt: str, question: str) -> bool:
+    return question in prompt or words(question) in words(prompt)
 
 
 def _is_right(row: Row, text: str | None) -> bool:

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from llava.eval.benchmarks.mme import COGNITION, PERCEPTION, Label, question_key, read_labels
-from llava.eval.scoring.matching import match, need_fields
+from llava.eval.benchmarks.mme import (
+    COGNITION,
+    PERCEPTION,
+    LabelledQuestion,
+    finder,
+    question_key,
+    read_labelled_questions,
+)
+from llava.eval.scoring.matching import Matched, match, need_fields, notes
 
 
 def predicted_label(text: str) -> str:
@@ -20,32 +28,54 @@ def predicted_label(text: str) -> str:
     return next((label for label in ("yes", "no") if label in start), "other")
 
 
+@dataclass(frozen=True)
+class Data:
+    """Labels with the answers to them.
+
+    Attributes:
+        labelled: the questions.
+        unasked: how many labels no question asks for.
+        matched: the answers.
+    """
+
+    labelled: list[LabelledQuestion]
+    unasked: int
+    matched: Matched
+
+
+def match_answers(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> Data:
+    """Reads the labels and brings answers to them; see score."""
+    answers = need_fields(answers, ("prompt", "text"))
+    labelled, unasked = read_labelled_questions(data_dir)
+    keys = {item.question.key: item.question.key for item in labelled}
+    find = finder(keys)
+
+    def find_record(record: dict) -> str | None:
+        return find(question_key(record["question_id"], record["prompt"]))
+
+    return Data(labelled, unasked, match(keys, answers, find_record, allow_missing))
+
+
 def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> dict:
     """Scores answers, matched to questions by image and question.
 
     Args:
-        data_dir: MME's folder; of it the release is read.
+        data_dir: MME's folder; of it the release is read, and LLaVA's questions if there.
         answers: records of LLaVA's answers file; with duplicates the last one counts.
         allow_missing: count questions without an answer as wrong instead of refusing.
 
     Returns:
         ``perception`` (of 2000), ``cognition`` (of 800), ``total``, ``tasks``, ``questions`` (1
-        where right, by key) and ``missing`` (keys: the ids are not unique).
+        where right, by key), ``missing`` (keys: the ids are not unique) and ``unasked`` (how many
+        labels LLaVA's file leaves out).
 
     Raises:
         UserError: files or records that are not right, answers missing or to other questions.
     """
-    need_fields(answers, ("prompt", "text"))
-    labels = read_labels(data_dir)
-    keys = {label.key: label.key for label in labels}
-
-    def find(record: dict) -> str | None:
-        return keys.get(question_key(record["question_id"], record["prompt"]))
-
-    matched = match(keys, answers, find, allow_missing)
-    given = {key: predicted_label(text) for key, text in matched.texts.items()}
+    data = match_answers(data_dir, answers, allow_missing)
+    given = {key: predicted_label(text) for key, text in data.matched.texts.items()}
     tasks = {
-        task: _task_scores([label for label in labels if label.task == task], given)
+        task: _task_scores([item for item in data.labelled if item.label.task == task], given)
         for task in PERCEPTION + COGNITION
     }
     perception = sum(tasks[task]["score"] for task in PERCEPTION)
@@ -55,8 +85,12 @@ def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> d
         "cognition": cognition,
         "total": perception + cognition,
         "tasks": tasks,
-        "questions": {label.key: int(given.get(label.key) == label.answer) for label in labels},
-        "missing": matched.missing,
+        "questions": {
+            item.question.key: int(given.get(item.question.key) == item.label.answer)
+            for item in data.labelled
+        },
+        "missing": data.matched.missing,
+        "unasked": data.unasked,
     }
 
 
@@ -64,22 +98,23 @@ def headline(scores: dict) -> str:
     """The scores in one line."""
     return (
         f"MME: perception {scores['perception']:.2f} of 2000, cognition {scores['cognition']:.2f} "
-        f"of 800 (total {scores['total']:.2f})"
+        f"of 800 (total {scores['total']:.2f}{notes(scores)})"
     )
 
 
-def _task_scores(labels: Sequence[Label], given: Mapping[str, str]) -> dict:
+def _task_scores(items: Sequence[LabelledQuestion], given: Mapping[str, str]) -> dict:
     """One task under the official scorer's names; "other" answers and missing ones are wrong.
 
     Precision and recall, of "yes", leave these out.
     """
-    pairs = [(given.get(label.key, "other"), label.answer) for label in labels]
+    pairs = [(given.get(item.question.key, "other"), item.label.answer) for item in items]
     tp, fn = pairs.count(("yes", "yes")), pairs.count(("no", "yes"))
     tn, fp = pairs.count(("no", "no")), pairs.count(("yes", "no"))
     images: dict[str, bool] = {}
-    for label, (said, answer) in zip(labels, pairs):
-        images[label.image] = images.get(label.image, True) and said == answer
-    acc = (tp + tn) / len(labels)
+    for item, (said, answer) in zip(items, pairs):
+        name = item.label.image
+        images[name] = images.get(name, True) and said == answer
+    acc = (tp + tn) / len(items)
     acc_plus = sum(images.values()) / len(images)
     return {
         "TP": tp,
@@ -88,11 +123,11 @@ def _task_scores(labels: Sequence[Label], given: Mapping[str, str]) -> dict:
         "FP": fp,
         "precision": tp / (tp + fp) if tp + fp else 0.0,
         "recall": tp / (tp + fn) if tp + fn else 0.0,
-        "other_num": len(labels) - tp - fn - tn - fp,
+        "other_num": len(items) - tp - fn - tn - fp,
         "acc": acc,
         "acc_plus": acc_plus,
         "score": 100 * acc + 100 * acc_plus,
-        "scored_questions": len(labels),
-        "result_lines": sum(label.key in given for label in labels),
+        "scored_questions": len(items),
+        "result_lines": sum(item.question.key in given for item in items),
         "images_in_denominator": len(images),
     }

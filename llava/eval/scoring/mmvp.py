@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 
 from llava.eval.benchmarks.mmvp import read_questions
+from llava.eval.benchmarks.names import words
 from llava.eval.benchmarks.question import Question
-from llava.eval.scoring.matching import find_by_id, match, need_fields
+from llava.eval.scoring.matching import Matched, find_by_id, match, need_fields
 
 
 def extract_answer(text: str) -> str:
@@ -29,11 +31,21 @@ def is_right(question: Question, text: str) -> bool:
     return extract_answer(text) in (letter, option.lower())
 
 
+def match_answers(
+    data_dir: Path, answers: list[dict], allow_missing: bool = False
+) -> tuple[list[Question], Matched]:
+    """Reads the questions and brings answers to them; see score."""
+    records = [record | {"text": record["answer"]} for record in need_fields(answers, ("answer",))]
+    questions = read_questions(data_dir)
+    ids = {question.key: question.question_id for question in questions}
+    return questions, match(ids, records, find_by_id(questions, _asks), allow_missing)
+
+
 def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> dict:
     """Scores answers, matched to questions by ``question_id``.
 
     Args:
-        data_dir: MMVP's folder; neighbouring questions are a pair.
+        data_dir: MMVP's folder; its questions say which are a pair.
         answers: records with question_id and answer; with duplicates the last one counts.
         allow_missing: count questions without an answer as wrong instead of refusing.
 
@@ -45,16 +57,14 @@ def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> d
     Raises:
         UserError: files or records that are not right, answers missing or to other questions.
     """
-    need_fields(answers, ("answer",))
-    questions = read_questions(data_dir)
-    ids = {question.key: question.question_id for question in questions}
-    records = [record | {"text": record["answer"]} for record in answers]
-    matched = match(ids, records, find_by_id(questions, _asks), allow_missing)
+    questions, matched = match_answers(data_dir, answers, allow_missing)
     texts = matched.texts
     right = [q.key in texts and is_right(q, texts[q.key]) for q in questions]
-    # With an odd number of questions the last is a pair of its own, worth one.
-    pairs = [right[i : i + 2] for i in range(0, len(right), 2)]
-    correct = sum(len(pair) for pair in pairs if all(pair))
+    pairs = defaultdict(list)
+    for question, ok in zip(questions, right):
+        pairs[question.extra["pair"]].append(ok)
+    # A question whose partner is not there is a pair of its own, worth one.
+    correct = sum(len(pair) for pair in pairs.values() if all(pair))
     return {
         "accuracy": 100 * correct / len(right),
         "correct": correct,
@@ -77,4 +87,4 @@ def headline(scores: dict) -> str:
 
 def _asks(question: Question, prompt: str) -> bool:
     """Whether a record's prompt, a whole conversation, asks a question."""
-    return question.tower_question in prompt
+    return question.tower_question in prompt or words(question.tower_question) in words(prompt)

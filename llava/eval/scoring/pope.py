@@ -9,9 +9,10 @@ from llava.eval.benchmarks.pope import (
     CATEGORIES,
     QUESTION_FILE,
     LabelledQuestion,
+    LabelledQuestions,
     read_labelled_questions,
 )
-from llava.eval.scoring.matching import find_by_id, match, need_fields
+from llava.eval.scoring.matching import Matched, find_by_id, match, need_fields, notes
 
 # Without LLaVA's file questions are numbered as the labels come, and those of POPE's current
 # repository come in another order.
@@ -31,6 +32,17 @@ def predicted_label(text: str) -> str:
     return "no" if {"No", "no", "not"} & set(words) else "yes"
 
 
+def match_answers(
+    data_dir: Path, answers: list[dict], allow_missing: bool = False
+) -> tuple[LabelledQuestions, Matched]:
+    """Reads the labels and brings answers to them; see score."""
+    answers = need_fields(answers)
+    labelled = read_labelled_questions(data_dir)
+    questions = [item.question for item in labelled.questions]
+    ids = {question.key: question.question_id for question in questions}
+    return labelled, match(ids, answers, find_by_id(questions), allow_missing, advice=_ADVICE)
+
+
 def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> dict:
     """Scores answers, matched to questions by id and question.
 
@@ -42,16 +54,14 @@ def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> d
     Returns:
         ``categories`` and ``average`` (their plain mean), as fractions; ``reordered_labels``
         (categories whose label file is of another release than LLaVA's questions), ``questions``
-        (1 where right, by key) and ``missing`` (ids).
+        (1 where right, by key), ``missing`` (ids) and ``unasked`` (how many labels LLaVA's file
+        leaves out).
 
     Raises:
         UserError: files or records that are not right, answers missing or to other questions.
     """
-    need_fields(answers)
-    labelled, reordered = read_labelled_questions(data_dir)
-    questions = [item.question for item in labelled]
-    ids = {question.key: question.question_id for question in questions}
-    matched = match(ids, answers, find_by_id(questions), allow_missing, advice=_ADVICE)
+    labels, matched = match_answers(data_dir, answers, allow_missing)
+    labelled = labels.questions
     given = {key: predicted_label(text) for key, text in matched.texts.items()}
     by_category = {c: [item for item in labelled if item.category == c] for c in CATEGORIES}
     categories = {c: _category_scores(items, given) for c, items in by_category.items() if items}
@@ -59,9 +69,10 @@ def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> d
     return {
         "categories": categories,
         "average": {name: sum(values) / len(values) for name, values in means.items()},
-        "reordered_labels": reordered,
+        "reordered_labels": labels.reordered,
         "questions": {i.question.key: int(given.get(i.question.key) == i.answer) for i in labelled},
         "missing": matched.missing,
+        "unasked": labels.unasked,
     }
 
 
@@ -72,6 +83,7 @@ def headline(scores: dict) -> str:
     if scores["reordered_labels"]:
         names = ", ".join(scores["reordered_labels"])
         note = f"; labels of another release ({names}) matched by question"
+    note += notes(scores)
     return (
         f"POPE: F1 {100 * mean['f1']:.2f} (accuracy {100 * mean['accuracy']:.2f}, yes ratio "
         f"{100 * mean['yes_ratio']:.1f}%{note})"

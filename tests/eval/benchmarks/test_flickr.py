@@ -65,7 +65,7 @@ def test_other_line_ends_and_a_byte_order_mark(tmp_path, end, encoding):
     (tmp_path / "results.token").write_bytes(f"a.jpg#0\tcafé{end}".encode(encoding) * 5)
     assert read_questions(tmp_path)[0].prompt == "Qué?"
     if encoding == "utf-8":
-        assert read_references(tmp_path) == {"a.jpg": ["café"] * 5}
+        assert read_references(tmp_path).captions == {"a.jpg": ["café"] * 5}
 
 
 def test_questions_from_elsewhere(tmp_path):
@@ -90,11 +90,14 @@ def test_questions_from_captions(tmp_path):
 @pytest.mark.parametrize(
     "record, says",
     [
-        ({"question_id": 1, "image": "b.jpg"}, "line 2 of .* has no 'text'"),
-        ({"question_id": None, "image": "b.jpg", "text": ""}, "line 2 of .* has no 'question_id'"),
-        ({"question_id": 1, "image": 3, "text": ""}, "line 2 of .* has no 'image'"),
+        ({"question_id": 1, "image": "b.jpg"}, "line 2 of .* is no question of LLaVA's"),
+        (
+            {"question_id": None, "image": "b.jpg", "text": ""},
+            "line 2 of .* is no question of LLaVA's",
+        ),
+        ({"question_id": 1, "image": 3, "text": ""}, "line 2 of .* has the image 3, which"),
         ([], "line 2 of .* holds a list"),
-        (QUESTIONS[0], "two with the same question_id"),
+        (QUESTIONS[0], "asks question '10' twice"),
     ],
 )
 def test_lines_that_are_no_question(tmp_path, record, says):
@@ -120,9 +123,15 @@ def test_annotations_belong_to_questions_by_id_or_by_line(tmp_path):
     assert read_annotations(tmp_path, questions) is None
     by_id = [{"question_id": 11, "text": "second"}, {"question_id": 10, "text": "first"}]
     write_lines(tmp_path, "annotations.jsonl", by_id)
-    assert read_annotations(tmp_path, questions) == ["first", "second"]
+    assert read_annotations(tmp_path, questions) == (["first", "second"], 0)
+    more = {"question_id": 12, "text": "third"}  # a caption that nobody asks for
+    write_lines(tmp_path, "annotations.jsonl", [more, *by_id])
+    assert read_annotations(tmp_path, questions) == (["first", "second"], 1)
+    by_image = [{"image": name, "text": name} for name in ("a.jpg", "c.jpg", "b.jpg")]
+    write_lines(tmp_path, "annotations.jsonl", by_image)
+    assert read_annotations(tmp_path, questions) == (["b.jpg", "a.jpg"], 1)
     write_lines(tmp_path, "annotations.jsonl", [{"text": "one"}, {"text": "two"}])
-    assert read_annotations(tmp_path, questions) == ["one", "two"]
+    assert read_annotations(tmp_path, questions) == (["one", "two"], 0)
 
 
 @pytest.mark.parametrize(
@@ -130,8 +139,10 @@ def test_annotations_belong_to_questions_by_id_or_by_line(tmp_path):
     [
         ([{"text": "one"}], "1 captions without question_id, for 2 questions"),
         ([{"text": "one"}] * 3, "3 captions without question_id, for 2 questions"),
-        ([{"question_id": i, "text": ""} for i in (10, 11, 12)], "question_id 12 only in one"),
-        ([{"question_id": 10, "text": ""}], "question_id 11 only in one"),
+        ([{"question_id": i, "text": ""} for i in (10, 12)], "question_id '11' is not there"),
+        ([{"question_id": 10, "text": ""}], "question_id '11' is not there"),
+        ([{"question_id": None, "text": ""}], "line 1 of .* has a question_id that cannot be"),
+        ([{"image": n, "text": ""} for n in ("a.jpg", "c.jpg")], "image 'b.jpg' is not there"),
         ([{"question_id": i, "text": ""} for i in (10, 11, 11)], "question_id twice"),
         ([{"caption": "one"}], "line 1 of .* has no 'text'"),
     ],
@@ -144,27 +155,61 @@ def test_annotations_that_do_not_fit(tmp_path, annotations, says):
 
 
 def test_five_captions_per_image(tmp_path):
-    assert read_references(tmp_path) == {}
+    assert read_references(tmp_path) is None
     write_token_file(tmp_path)
-    assert read_references(tmp_path) == FIVE
+    assert read_references(tmp_path).captions == FIVE
     write_karpathy(tmp_path, b="val")
-    assert read_references(tmp_path) == {"a.jpg": FIVE["a.jpg"]}
+    references = read_references(tmp_path)
+    assert references.captions == FIVE  # of all splits, as the authors' questions are of all
+    assert references.asked() == ["a.jpg"]  # but nobody else asks beyond the test split
 
 
-def test_captions_that_are_not_what_they_should_be(tmp_path):
-    write_token_file(tmp_path, {"a.jpg": ["one", "two"]})
-    with pytest.raises(UserError, match="has 2 captions of a.jpg, not 5"):
-        read_references(tmp_path)
-    (tmp_path / "results_20130124.token").write_text("a.jpg#0\tone\na.jpg two\n")
-    with pytest.raises(UserError, match="line 2 of .* is not '<name>.jpg#"):
-        read_references(tmp_path)
-    write_karpathy(tmp_path, {"a.jpg": [*FIVE["a.jpg"][:4], 5]})
-    with pytest.raises(UserError, match="has 4 captions of a.jpg, not 5"):
-        read_references(tmp_path)
-    for text in ("no json", "[]", '{"images": [{"filename": "a.jpg"}]}'):
-        (tmp_path / "dataset_flickr30k.json").write_text(text)
-        with pytest.raises(UserError, match="is not Karpathy's dataset"):
-            read_references(tmp_path)
+def test_what_is_wrong_where_nobody_asks_is_of_no_account(tmp_path):
+    write_lines(tmp_path, "questions.jsonl", QUESTIONS)
+    questions = read_questions(tmp_path)
+    wanted = [FIVE["b.jpg"], FIVE["a.jpg"]]
+    write_token_file(tmp_path)
+    path = tmp_path / "results_20130124.token"
+    path.write_text("c.jpg#0\tone\nd.jpg 1 two\n" + path.read_text())
+    assert read_references(tmp_path).of(questions) == wanted
+    odd = [{"filename": 5, "split": "train"}, {"filename": "c.jpg", "split": "val"}, 7]
+    write_karpathy(tmp_path)
+    path = tmp_path / "dataset_flickr30k.json"
+    path.write_text(json.dumps({"images": odd + json.loads(path.read_text())["images"]}))
+    assert read_references(tmp_path).of(questions) == wanted
+
+
+def test_images_that_lost_a_caption_are_left_out_and_named(tmp_path):
+    write_token_file(tmp_path)
+    path = tmp_path / "results_20130124.token"
+    path.write_text(path.read_text().replace("b.jpg#1\t", "b.jpg#1 "))
+    with pytest.warns(UserWarning, match="left out: 'b.jpg' has 4; line 2 of .* is not '<name>"):
+        (question,) = read_questions(tmp_path)
+    assert question.image.name == "a.jpg"
+    write_lines(tmp_path, "questions.jsonl", QUESTIONS)
+    with pytest.raises(UserError, match="1 of 2 images have not 5 captions .*'b.jpg' has 4; line"):
+        read_references(tmp_path).of(read_questions(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        ("no json", "is not valid JSON"),
+        ("[]", "holds a list, not a JSON object"),
+        ("{}", "is not Karpathy's dataset"),
+        ('{"images": []}', "has no image with five captions"),
+        ('{"images": [{"filename": "a.jpg"}]}', "image 1 of .*no text under split"),
+        ('{"images": [{"filename": 5, "split": "test"}]}', "image 1 of .*filename 5 cannot be"),
+        (
+            '{"images": [{"filename": "a.jpg", "split": "test", "sentences": [{"raw": 5}]}]}',
+            "image 1 of .*no text under raw",
+        ),
+    ],
+)
+def test_files_that_are_not_karpathys(tmp_path, content, says):
+    (tmp_path / "dataset_flickr30k.json").write_text(content)
+    with pytest.raises(UserError, match=says):
+        read_questions(tmp_path)
 
 
 def test_questions_are_the_same_from_every_file_of_the_fixtures(shared_benchmarks, tmp_path):
@@ -189,4 +234,4 @@ def test_questions_are_the_same_from_every_file_of_the_fixtures(shared_benchmark
 def test_both_files_of_five_captions_are_the_same(shared_benchmarks, tmp_path):
     folder = shared_benchmarks / "fixtures" / "flickr30k"
     (tmp_path / "results.token").write_bytes((folder / "results.token").read_bytes())
-    assert read_references(tmp_path) == read_references(folder)
+    assert read_references(tmp_path).captions == read_references(folder).captions

@@ -96,10 +96,10 @@ def test_a_table_elsewhere(tmp_path):
 @pytest.mark.parametrize(
     "rows, says",
     [
-        ([row(7), row(8)[:-1]], "row ending on line 3: it has not as many cells"),
-        ([row(7) + ["more"]], "row ending on line 2: it has not as many cells"),
+        ([row(7), row(8)[:-1]], "row ending on line 3: it has 13 cells, the header has 14"),
+        ([row(7) + ["more"]], "row ending on line 2: it has 15 cells, the header has 14"),
         ([row(7, question='a "quote'), row("x")], "line 3: the index 'x' is not a whole number"),
-        ([row(7), row(7)], "two rows with the index 7"),
+        ([row(7), row(7)], "line 3: the index 7 is there twice"),
         ([], "no rows"),
     ],
 )
@@ -135,3 +135,35 @@ def test_questions_and_records_of_the_fixtures(shared_benchmarks):
         ours = answer_record(question, theirs["text"], theirs["answer_id"], theirs["model_id"])
         assert json.dumps(ours) == line
     assert all(question.image.startswith(b"\xff\xd8") for question in questions)
+
+
+def test_a_picture_that_another_row_has(tmp_path):
+    table = [row(7), row(1000007, image="7"), row(2000007, image="1000007.0"), row(8, image="8")]
+    table += [row(9, image="10"), row(10, image="9"), row(11, image="99")]
+    pictures = [q.image for q in read_questions(write_table(tmp_path, table))]
+    assert pictures[:3] == [b"a picture"] * 3
+    assert pictures[0] is pictures[1] is pictures[2]  # kept in memory once
+    # Rows that name each other, or one that is not there: no picture, which costs their answers.
+    assert not any(b"picture" in picture for picture in pictures[3:])
+
+
+def test_tables_under_another_name(tmp_path):
+    (write_table(tmp_path, [row(7)]) / FILE).rename(tmp_path / "mmbench_test_en.tsv")
+    (tmp_path / "._mmbench_test_en.tsv").write_bytes(b"x")
+    assert len(read_questions(tmp_path)) == 1
+    (tmp_path / "mmbench_dev_cn.tsv").touch()
+    with pytest.raises(UserError, match="several tables .mmbench_dev_cn.tsv, mmbench_test_en.tsv"):
+        read_questions(tmp_path)
+    write_table(tmp_path, [row(7)])
+    assert len(read_questions(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("index", ["", "nan", "1.5", "-7", "1_000", "9" * 40])
+def test_an_index_that_cannot_be(tmp_path, index):
+    with pytest.raises(UserError, match="line 2: the index .* is not a whole number"):
+        read_questions(write_table(tmp_path, [row(index)]))
+
+
+def test_a_column_that_is_there_twice(tmp_path):
+    with pytest.raises(UserError, match="has the column A twice"):
+        read_questions(write_table(tmp_path, [[*row(7), "x"]], [*HEADER, "a"]))

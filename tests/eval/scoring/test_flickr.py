@@ -82,7 +82,7 @@ def test_nothing_to_compare_with(data_dir):
         score(data_dir, answers("A red cat", "A blue dog"))
     lines = [f"a.jpg#{n}\ta cat\n" for n in range(5)]
     (data_dir / "results.token").write_text("".join(lines))
-    with pytest.raises(UserError, match=r"1 of 2 images are not among .*\(b.jpg\)"):
+    with pytest.raises(UserError, match=r"1 of 2 images have not 5 captions .*'b.jpg' has 0"):
         score(data_dir, answers("A red cat", "A blue dog"))
 
 

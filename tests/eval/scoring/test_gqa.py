@@ -113,10 +113,10 @@ def test_choices_where_they_are(data_dir):
     assert score(data_dir, answers(_13="Shape"))["validity"] == 100.0
     del choices["11"]
     write(data_dir, "choices", choices)
-    with pytest.raises(UserError, match="choices.json lacks 1 questions .11."):
+    with pytest.raises(UserError, match="choices.json lacks 1 questions .'11'."):
         score(data_dir, answers())
     write(data_dir, "choices", choices | {"10": {"valid": []}})
-    with pytest.raises(UserError, match="question 10 of .* lacks a list"):
+    with pytest.raises(UserError, match="question '10' of .* lacks a list"):
         score(data_dir, answers())
 
 
@@ -145,7 +145,7 @@ def test_choices_and_consistency_as_the_official_script_has_them(shared_benchmar
 
 def test_a_missing_answer_is_wrong(data_dir):
     without = [record for record in answers() if record["question_id"] != "11"]
-    with pytest.raises(UserError, match="1 of 4 questions have no answer .*question_id 11"):
+    with pytest.raises(UserError, match="1 of 4 questions have no answer .*question_id '11'"):
         score(data_dir, without)
     scores = score(data_dir, without, allow_missing=True)
     assert (scores["accuracy"], scores["open"], scores["missing"]) == (75.0, 50.0, ["11"])
@@ -168,12 +168,12 @@ def test_integer_ids(data_dir, allow_missing):
 @pytest.mark.parametrize(
     "change, says",
     [
-        ({"answer": None}, "question 10 of .*no text under answer"),
-        ({"types": {}}, "question 10 of .*no text under detailed, semantic, structural"),
-        ({"types": 3}, "question 10 of .*a int stands where an object is expected"),
-        ({"semantic": None}, "question 10 of .*semantic, entailed, groups or isBalanced"),
-        ({"semantic": [{"operation": "exist"}]}, "question 10 of .*no text under argument"),
-        ({"groups": {"global": []}}, "question 10 of .*no text under global"),
+        ({"answer": None}, "question '10' of .*no text under answer"),
+        ({"types": {}}, "question '10' of .*no text under detailed, semantic, structural"),
+        ({"types": 3}, "question '10' of .*a int stands where an object is expected"),
+        ({"semantic": None}, "question '10' of .*semantic, entailed, groups or isBalanced"),
+        ({"semantic": [{"operation": "exist"}]}, "question '10' of .*no text under argument"),
+        ({"groups": {"global": []}}, "question '10' of .*no text under global"),
     ],
 )
 def test_annotations_that_are_not_right(data_dir, change, says):
@@ -187,3 +187,53 @@ def test_not_utf8(data_dir):
     path.write_bytes(b'{"caf\xe9": 1}')
     with pytest.raises(UserError, match="not UTF-8"):
         read_questions(data_dir)
+
+
+def write_llava_file(folder, ids, **changes):
+    lines = [
+        {"question_id": i, "image": "n1.jpg", "text": CONTENT[str(i)]["question"] + "\nShort."}
+        | changes.get(f"_{i}", {})
+        for i in ids
+    ]
+    path = folder / "llava_gqa_testdev_balanced.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_annotations_that_nobody_asks_for(data_dir):
+    write_llava_file(data_dir, ["12", "10", "11"])
+    scores = score(data_dir, [record for record in answers() if record["question_id"] < "13"])
+    assert (scores["accuracy"], scores["missing"], scores["unasked"]) == (100.0, [], 2)
+    assert "2 labels are of questions that are not asked" in headline(scores)
+
+
+def test_annotations_in_other_words(data_dir):
+    write_llava_file(data_dir, list(CONTENT))
+    records = [r | {"prompt": CONTENT[r["question_id"]]["question"]} for r in answers()]
+    reworded = {
+        key: one | {"question": f"{one['question'][:-1]} , please ?"}
+        for key, one in CONTENT.items()
+    }
+    write(data_dir, "questions", dict(reversed(reworded.items())))
+    assert score(data_dir, records)["accuracy"] == 100.0
+
+
+def test_ids_that_pandas_made_numbers(data_dir):
+    write_llava_file(data_dir, [int(key) for key in CONTENT])
+    asked = read_questions(data_dir)
+    records = [{"question_id": q.question_id, "text": RIGHT[q.key]} for q in asked]
+    assert score(data_dir, records)["accuracy"] == 100.0
+    assert score(data_dir, answers())["accuracy"] == 100.0  # and as GQA has them
+
+
+def test_questions_of_another_edition(data_dir):
+    other = {"image": "n2.jpg", "text": "Is it cold?\nShort."}
+    write_llava_file(data_dir, list(CONTENT), _11=other)
+    with pytest.raises(UserError, match="mean different questions by '11': they are of two edit"):
+        score(data_dir, answers())
+
+
+def test_nothing_that_counts(data_dir):
+    content = {key: one | {"isBalanced": False} for key, one in CONTENT.items()}
+    write(data_dir, "questions", content)
+    with pytest.raises(UserError, match="is balanced, and only those count"):
+        score(data_dir, answers())

@@ -6,6 +6,7 @@ import openpyxl
 import pytest
 
 from llava.errors import UserError
+from llava.eval import score as score_command
 from llava.eval.benchmarks.mmbench import FILE, read_rows
 from llava.eval.scoring.mmbench import extract_option, headline, score, write_upload
 
@@ -161,7 +162,10 @@ def test_tables_without_labels(tmp_path):
 
 def test_the_file_for_upload(data_dir, tmp_path):
     path = tmp_path / "upload.xlsx"
-    write_upload(data_dir, answers({3: "A\x07 (red)", 5: "=A1", 4: "", 99: "B"}), path)
+    given = answers({3: "A\x07 (red)", 5: "=A1", 4: "", 99: "B"})
+    with pytest.raises(UserError, match="2 of 5 questions have no answer"):
+        write_upload(data_dir, given, path)
+    write_upload(data_dir, given, path, allow_missing=True)
     header, *rows = openpyxl.load_workbook(path)["Sheet1"].values
     assert header == ("index", "question", "A", "B", "C", "D", "prediction", "answer", "split")
     assert rows[0] == (3, "Which?", "red", "blue", None, None, "A (red)", "A", "dev")
@@ -169,7 +173,7 @@ def test_the_file_for_upload(data_dir, tmp_path):
     assert openpyxl.load_workbook(path).active["G6"].data_type == "s"
     with pytest.raises(UserError, match="answers file of another one"):
         write_upload(data_dir, answers({"v1": "A"}), path)
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match="gone does not exist"):
         write_upload(data_dir, answers(RIGHT), tmp_path / "gone" / "upload.xlsx")
 
 
@@ -203,8 +207,31 @@ def test_numbers_of_the_official_scorer(shared_benchmarks, tmp_path, name):
         option = extract_option(texts.get(row.index, ""), row.options)
         assert option == expected["extracted_option"][str(row.index)], texts[row.index]
 
-    write_upload(folder, given, tmp_path / "upload.xlsx")
+    write_upload(folder, given, tmp_path / "upload.xlsx", name == "missing_question")
     header, *rows = openpyxl.load_workbook(tmp_path / "upload.xlsx").active.values
     assert list(header) == expected["xlsx_columns"]
     assert len(rows) == expected["xlsx_rows"]
     assert sum(row[6] is None for row in rows) == expected["empty_predictions"]
+
+
+def test_the_test_split_has_an_upload_and_no_score(tmp_path, capsys):
+    write_table(tmp_path)
+    rows = list(csv.reader((tmp_path / FILE).open(newline=""), delimiter="\t"))
+    with (tmp_path / FILE).open("w", newline="") as file:
+        table = csv.writer(file, delimiter="\t")
+        table.writerows([[*row[:7], *row[8:]] for row in rows])
+    path, upload = tmp_path / "answers.jsonl", tmp_path / "upload.xlsx"
+    path.write_text("".join(json.dumps(record) + "\n" for record in answers(RIGHT)))
+    flags = ["mmbench", "--data-dir", str(tmp_path), "--answers-file", str(path)]
+    assert score_command.main([*flags, "--upload", str(upload)]) == 0
+    assert f"{upload} is written; " in capsys.readouterr().out
+    written, *lines = openpyxl.load_workbook(upload).active.values
+    assert written == ("index", "question", "A", "B", "C", "D", "prediction", "split")
+    assert [line[0] for line in lines] == [3, 4, 1000003, 1000004, 5]
+    upload.unlink()
+    for more in ([], ["--upload", str(upload), "--json", str(tmp_path / "scores.json")]):
+        assert score_command.main([*flags, *more]) == 2
+        assert "lacks the column answer: without labels it can be answered and uploaded" in (
+            capsys.readouterr().err
+        )
+    assert not upload.exists()

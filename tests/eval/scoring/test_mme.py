@@ -1,8 +1,17 @@
+import json
+import os
+
 import pytest
 from PIL import Image
 
 from llava.errors import UserError
-from llava.eval.benchmarks.mme import COGNITION, PERCEPTION, question_key, read_questions
+from llava.eval.benchmarks.mme import (
+    COGNITION,
+    PERCEPTION,
+    finder,
+    question_key,
+    read_questions,
+)
 from llava.eval.scoring.mme import headline, predicted_label, score
 
 SUFFIX = "\nAnswer the question using a single word or phrase."
@@ -154,3 +163,47 @@ def test_a_release_that_is_not_whole(data_dir):
     count.rmdir()
     with pytest.raises(UserError, match="there is no .*count: MME's folder holds"):
         read_questions(data_dir)
+
+
+def test_labels_in_other_words(data_dir):
+    """LLaVA's file and the release as two people have copied them."""
+    records = answers(data_dir, {})
+    wanted = score(data_dir, records)["total"]
+    lines = [
+        {"question_id": q.question_id, "image": q.question_id, "text": q.prompt}
+        for q in read_questions(data_dir)
+    ]
+    (data_dir / "llava_mme.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for path in data_dir.rglob("*.txt"):
+        text = path.read_text().replace("Is it", "is it").replace("? P", " ? p")
+        path.write_text(text.replace("no.", "no"))
+    scores = score(data_dir, records)
+    assert scores["total"] == wanted
+    assert set(scores["questions"]) == {q.key for q in read_questions(data_dir)}
+
+
+def test_questions_that_only_punctuation_tells_apart(data_dir):
+    find = finder(["color/a Is it 3+4?", "color/a Is it 3-4?", "color/b Is it so?"])
+    assert find("color/a Is it 3-4?") == "color/a Is it 3-4?"
+    assert find("color/a Is it 3 - 4?") is None
+    assert find("color/b is it so ?  Please answer yes or no.") == "color/b Is it so?"
+
+
+def test_files_that_mac_os_and_other_character_sets_leave(data_dir):
+    count = data_dir / "MME_Benchmark_release_version" / "count"
+    (count / "._0001.txt").write_bytes(b"\0\5\26\7")
+    assert len(read_questions(data_dir)) == 30
+    os.rename(count / "0001.txt", os.fsencode(count) + b"/caf\xe9.txt")
+    with pytest.raises(UserError, match=r"count/'caf\\udce9.txt'.* not Unicode .*rename it") as told:
+        read_questions(data_dir)
+    str(told.value).encode("utf-8")
+
+
+def test_a_task_that_is_not_asked_about(data_dir):
+    questions = [q for q in read_questions(data_dir) if not q.key.startswith("count")]
+    lines = [
+        {"question_id": q.question_id, "image": q.question_id, "text": q.prompt} for q in questions
+    ]
+    (data_dir / "llava_mme.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(UserError, match="asks nothing of count: the score is a sum over all 14"):
+        score(data_dir, answers(data_dir, {}))

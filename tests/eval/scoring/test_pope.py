@@ -141,7 +141,9 @@ def test_only_the_categories_that_were_asked_count(data_dir):
 
 def test_a_question_without_a_label(data_dir):
     write_questions(data_dir, [*ROWS, ("9.jpg", "Is there a bus in the image?", "yes")])
-    with pytest.raises(UserError, match="question 5 of .*bus.*9.jpg, adversarial.* has no label"):
+    with pytest.raises(
+        UserError, match="question 5 of .*bus.*'9.jpg', category 'adversarial'.* has no label"
+    ):
         score(data_dir, answers(data_dir, "Yes"))
 
 
@@ -189,3 +191,31 @@ def test_question_files_that_are_not_right(data_dir, line, says):
     (data_dir / "llava_pope_test.jsonl").write_text(line)
     with pytest.raises(UserError, match=says):
         read_questions(data_dir)
+
+
+def test_labels_in_other_words_and_another_order(data_dir):
+    """POPE has written "image" for "imange" since November 2023; other copies say "picture"."""
+    write_questions(data_dir)
+    records = answers(data_dir, "Yes", "No", "No", "Yes")
+    more = ("3.jpg", "Is there a cat in the image?", "no")
+    words = ("image", "picture", "Image")
+    for n, category in enumerate(CATEGORIES):
+        rows = [
+            (image, text.replace("imange", "image").replace("image?", f"{words[n]} ?"), label)
+            for image, text, label in ROWS[::-1]
+        ]
+        write_labels(data_dir, category, [*rows, more])
+    scores = score(data_dir, records)
+    assert scores["average"]["f1"] == 1.0
+    assert (scores["missing"], scores["unasked"]) == ([], 3)
+    assert "3 labels are of questions that are not asked" in headline(scores)
+
+
+def test_an_object_is_not_taken_for_another(data_dir):
+    rows = [
+        ("1.jpg", "Is there a cat in the hat in the image?", "yes"),
+        ("1.jpg", "Is there a cat in the image?", "no"),
+    ]
+    write_questions(data_dir, rows, ["random"])
+    write_labels(data_dir, "random", rows[::-1])
+    assert score(data_dir, answers(data_dir, "Yes", "No"))["average"]["accuracy"] == 1.0
