@@ -17,13 +17,14 @@ from llava.download.trouble import free_gigabytes
 from llava.errors import UserError
 from llava.eval.command import SOME_FAILED, run_words_command
 from llava.model.builder import ModelArguments, flag
+from llava.model.locate import path_flag
 
 
 @dataclass
 class DownloadArguments:
     """Flags of download; the names come before them."""
 
-    checkpoints_root: str = flag("Folder where checkpoints go.", "checkpoints")
+    checkpoints_root: str = path_flag("Folder where checkpoints go.", "checkpoints")
     dry_run: bool = flag("Say what would be fetched, and fetch nothing.", False)
 
 

@@ -1,46 +1,41 @@
-"""Whether checkpoints are whole and of one model, without loading them.
+"""Whether checkpoints are whole and of one model, without keeping them in memory.
 
-Each part is built on torch's meta device from the shapes in its files: what would not load is
-found, in seconds and without memory.
+Each part goes through the very functions that load it, to torch's meta device: what would not load
+is found here too, and each weight is read once and looked at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from transformers import GPT2Tokenizer
 
 from llava.errors import UserError
-from llava.files import read_json
-from llava.model.bpe import read_bpe
 from llava.model.builder import (
     ModelArguments,
-    check_vocabulary,
-    load_processor,
+    load_llama_tokenizer,
+    load_llm,
+    load_tower,
     locate_part,
     locate_parts,
+    placement,
+    read_gpt2,
 )
-from llava.model.language_model.llama_tokenizer import LlamaTokenizer
-from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
+from llava.model.configs import clip_config, read_config
 from llava.model.parts import (
+    LlavaConfig,
     Placement,
+    Tensors,
     build_caption_model,
-    build_clip,
     build_long_clip,
     build_projector,
     build_selector,
-    empty_llm,
-    fill_llm,
     read_llava_config,
     split_llava,
 )
 from llava.model.weights import read_checkpoint, weight_files
-
-_META = Placement(torch.device("meta"), torch.float16)
 
 
 @dataclass(frozen=True)
@@ -70,17 +65,33 @@ class _Seen:
     """What is known so far.
 
     Attributes:
+        args: which model.
+        place: the meta device, with the dtype that loading would take.
         places: where the parts lie that were found.
+        llava: the tensors of a sound LLaVA checkpoint by part; None until it was looked at.
         long_clip_width: of LongCLIP's features; None until it was looked at.
     """
 
-    places: dict[str, Path]
+    args: ModelArguments
+    place: Placement
+    places: dict[str, Path] = field(default_factory=dict)
+    llava: dict[str, Tensors] | None = None
     long_clip_width: int | None = None
+
+    def llava_config(self) -> LlavaConfig:
+        """What config.json of the LLaVA checkpoint says."""
+        folder = self.places["model"]
+        return read_llava_config(read_config(folder), str(folder))
 
 
 def verify(args: ModelArguments) -> Iterator[Verdict]:
-    """Looks at the parts that the flags name, one after the other; a bad one hides no other."""
-    seen = _Seen({})
+    """Looks at the parts that the flags name, one after the other; a bad one hides no other.
+
+    Raises:
+        UserError: there is no such device or dtype.
+    """
+    args = replace(args, device_map=None, compile=False)
+    seen = _Seen(args, Placement(torch.device("meta"), placement(args).dtype))
     for part, find in _finders(args).items():
         try:
             seen.places[part] = find()
@@ -97,8 +108,7 @@ def _finders(args: ModelArguments) -> dict[str, Callable[[], Path]]:
     """How each part is found."""
 
     def both(name: str) -> Path:
-        plain = ModelArguments(**(vars(args) | {"compensation": False}))
-        return locate_parts(plain)[name]
+        return locate_parts(replace(args, compensation=False))[name]
 
     finders = {name: lambda name=name: both(name) for name in ("model", "vision_tower")}
     if args.compensation:
@@ -107,42 +117,34 @@ def _finders(args: ModelArguments) -> dict[str, Callable[[], Path]]:
     return finders
 
 
-def _shapes(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint without their contents."""
-    return {key: tensor.to("meta") for key, tensor in read_checkpoint(path).items()}
-
-
-def _details(path: Path, tensors: dict[str, Tensor]) -> str:
+def _details(path: Path, tensors: Tensors) -> str:
     size = sum(file.stat().st_size for file in weight_files(path))
     dtypes = sorted({str(t.dtype).removeprefix("torch.") for t in tensors.values()})
     return f"{size / 1e6:,.1f} MB, {len(tensors)} tensors, {', '.join(dtypes)}"
 
 
 def _check_model(path: Path, seen: _Seen) -> str:
-    config = read_llava_config(read_json(path / "config.json"), str(path))
-    tensors = _shapes(path)
-    parts = split_llava(tensors, str(path))
-    llm = empty_llm(config.llm, str(path))
-    fill_llm(llm, parts["llm"], str(path), _META.dtype, _META.device_of)
-    width = parts["projector"].get("0.weight")
-    width = 1024 if width is None else width.shape[-1]
-    build_projector(config, width, parts["projector"], str(path), _META)
-    check_vocabulary(LlamaTokenizer(path), config.llm.vocab_size, path)
+    config, tensors = seen.llava_config(), read_checkpoint(path)
+    llava = split_llava(tensors, str(path))
+    load_llama_tokenizer(path, config)
+    first = llava["projector"].get("0.weight", torch.empty(0))
+    build_projector(config, first.shape[-1], llava["projector"], str(path), seen.place)
+    load_llm(seen.args, config, llava["llm"], str(path), seen.place)
+    seen.llava = llava
     return _details(path, tensors)
 
 
 def _check_vision_tower(path: Path, seen: _Seen) -> str:
-    tensors = _shapes(path)
-    clip = build_clip(read_json(path / "config.json"), tensors, str(path), _META)
-    check_vocabulary(ClipTokenizer(path), clip.config.text_config.vocab_size, path)
-    load_processor(path, clip.config.vision_config.image_size)
-    return _details(path, tensors)
+    config, llava = seen.llava_config(), seen.llava or {}
+    vision = load_tower(seen.args, config, path, llava.get("tower", {}), seen.place)
+    width = vision.tower.clip.config.vision_config.hidden_size
+    if seen.llava is not None:
+        build_projector(config, width, llava["projector"], str(seen.places["model"]), seen.place)
+    return _details(path, read_checkpoint(path))
 
 
 def _check_gpt2(path: Path, seen: _Seen) -> str:
-    rows = read_json(path / "config.json").get("vocab_size", 50257)
-    tokenizer = read_bpe(GPT2Tokenizer, path)
-    check_vocabulary(tokenizer, rows, path)
+    _, tokenizer = read_gpt2(path)
     return f"config and {len(tokenizer)} tokens"
 
 
@@ -151,24 +153,24 @@ def _check_caption_model(path: Path, seen: _Seen) -> str:
         raise UserError(
             "it cannot be looked at without GPT-2's config and CLIP's: mend those first"
         )
-    tensors = _shapes(path)
-    config = read_json(seen.places["gpt2"] / "config.json")
-    width = read_json(seen.places["vision_tower"] / "config.json").get("projection_dim", 512)
-    build_caption_model(config, width, tensors, str(path), _META)
+    clip, tensors = seen.places["vision_tower"], read_checkpoint(path)
+    width = clip_config(read_config(clip), str(clip)).projection_dim
+    gpt2 = read_config(seen.places["gpt2"])
+    build_caption_model(gpt2, width, tensors, str(path), seen.place)
     return _details(path, tensors)
 
 
 def _check_longclip(path: Path, seen: _Seen) -> str:
-    tensors = _shapes(path)
-    seen.long_clip_width = build_long_clip(tensors, str(path), _META).text_projection.shape[1]
+    tensors = read_checkpoint(path)
+    seen.long_clip_width = build_long_clip(tensors, str(path), seen.place).text_projection.shape[1]
     return _details(path, tensors)
 
 
 def _check_selector(path: Path, seen: _Seen) -> str:
     if seen.long_clip_width is None:
         raise UserError("it cannot be looked at without a whole LongCLIP: mend that first")
-    tensors = _shapes(path)
-    build_selector(seen.long_clip_width, tensors, str(path), _META)
+    tensors = read_checkpoint(path)
+    build_selector(seen.long_clip_width, tensors, str(path), seen.place)
     return _details(path, tensors)
 
 

@@ -8,7 +8,9 @@ from typing import TypeVar
 from transformers import PreTrainedTokenizerBase
 
 from llava.errors import UserError
+from llava.model.shown import shown
 
+_PROBE = "A star."
 BPE_FILES = ("tokenizer.json", "vocab.json")
 
 Tokenizer = TypeVar("Tokenizer", bound=PreTrainedTokenizerBase)
@@ -18,7 +20,8 @@ def read_bpe(kind: type[Tokenizer], folder: Path) -> Tokenizer:
     """The tokenizer of a folder: tokenizer.json, or vocab.json with merges.txt.
 
     Raises:
-        UserError: files are missing, empty or damaged.
+        UserError: files are missing, empty or damaged, or the ids of the words are not 0, 1, 2 and
+            so on, one for each.
     """
     merges = folder / "merges.txt"
     whole = (folder / "tokenizer.json").is_file() or (
@@ -30,9 +33,15 @@ def read_bpe(kind: type[Tokenizer], folder: Path) -> Tokenizer:
             "download it there from the checkpoint's publisher"
         )
     try:
-        return kind.from_pretrained(folder)
+        tokenizer = kind.from_pretrained(folder)
+        ids = sorted(tokenizer.get_vocab().values())
+        if ids != list(range(len(ids))):
+            raise ValueError("its words have not the ids 0, 1, 2 and so on, one for each")
+        if None in tokenizer.encode(_PROBE) or not tokenizer.encode(_PROBE):
+            raise ValueError("it has no ids for common letters")
     except Exception as error:  # the tokenizers library raises bare exceptions
-        reason = str(error).strip().split("\n")[0]
+        reason = shown(str(error).strip().split("\n")[0])
         raise UserError(
             f"the tokenizer files in {folder} are damaged ({reason}): download them again"
         ) from error
+    return tokenizer

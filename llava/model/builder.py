@@ -12,7 +12,7 @@ import torch
 from accelerate import dispatch_model, infer_auto_device_map
 from accelerate.utils import get_max_memory
 from PIL import Image
-from transformers import CLIPConfig, CLIPImageProcessorPil, GPT2Tokenizer, LlamaForCausalLM
+from transformers import CLIPImageProcessorPil, GPT2Tokenizer, LlamaForCausalLM
 
 from llava.errors import UserError
 from llava.files import read_json
@@ -22,11 +22,12 @@ from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.compensator import Compensator
 from llava.model.compensation.long_clip import LongClipText
 from llava.model.compensation.selector import Selector
+from llava.model.configs import clip_config, config_errors, gpt2_config, read_config
 from llava.model.language_model.graphs import check_compiler
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.llava_arch import LlavaAccm
-from llava.model.locate import find_beside, locate
+from llava.model.locate import find_beside, locate, path_flag
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.parts import (
@@ -38,12 +39,13 @@ from llava.model.parts import (
     build_long_clip,
     build_projector,
     build_selector,
-    config_errors,
     empty_llm,
     fill_llm,
     read_llava_config,
     split_llava,
 )
+from llava.model.prompt import prompt_ids
+from llava.model.shown import quoted
 from llava.model.weights import fill, has_weights, read_checkpoint
 
 # What an LLM that is spread over GPUs may take of their memory: the rest is for keys and values.
@@ -85,7 +87,7 @@ class ModelArguments:
         "ACCM's selector (.pt). Default: accm/llava-RL_prefix-019.pt, looked for there too."
     )
     longclip: Optional[str] = flag("LongCLIP (.pt). Default: longclip-L.pt, looked for there too.")
-    checkpoints_root: str = flag("Folder where checkpoints lie.", "checkpoints")
+    checkpoints_root: str = path_flag("Folder where checkpoints lie.", "checkpoints")
     device: str = flag("auto (a GPU if there is one), cpu, cuda, cuda:1, ...", "auto")
     dtype: str = flag(
         "auto (bfloat16 on a GPU, as in the published evaluation but for MMBench, which was run in "
@@ -149,15 +151,14 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
     place = placement(args)
     folder = parts["model"]
     source = str(folder)
-    config = read_llava_config(read_json(folder / "config.json"), source)
+    config = read_llava_config(read_config(folder), source)
     llava = split_llava(read_checkpoint(folder), source)
-    seen = _load_vision(args, config, parts["vision_tower"], llava["tower"], place)
-    tokenizer = LlamaTokenizer(folder)
-    check_vocabulary(tokenizer, config.llm.vocab_size, folder)
+    seen = load_tower(args, config, parts["vision_tower"], llava["tower"], place)
+    tokenizer = load_llama_tokenizer(folder, config)
     compensator = _load_compensator(parts, seen.tower, place) if args.compensation else None
     width = seen.tower.clip.config.vision_config.hidden_size
     projector = build_projector(config, width, llava["projector"], source, place)
-    llm = _load_llm(args, config, llava["llm"], source, place)
+    llm = load_llm(args, config, llava["llm"], source, place)
     model = LlavaAccm(
         tower=seen.tower,
         clip_tokenizer=seen.tokenizer,
@@ -197,23 +198,65 @@ def load_vision(args: ModelArguments) -> Vision:
     """
     parts = locate_parts(dataclasses.replace(args, compensation=False))
     source = str(parts["model"])
-    config = read_llava_config(read_json(parts["model"] / "config.json"), source)
+    config = read_llava_config(read_config(parts["model"]), source)
     # A LLaVA that is yet to be trained has no weights, and no tower of its own.
     tensors = read_checkpoint(parts["model"]) if has_weights(parts["model"]) else {}
     own = split_llava(tensors, source)["tower"]
-    seen = _load_vision(args, config, parts["vision_tower"], own, placement(args))
+    seen = load_tower(args, config, parts["vision_tower"], own, placement(args))
     seen.tower.eval().requires_grad_(False)
     return seen
 
 
-def _load_vision(
+def load_tower(
     args: ModelArguments, config: LlavaConfig, folder: Path, own: Tensors, place: Placement
 ) -> Vision:
-    tower = _load_tower(args, config, folder, own, place)
+    """CLIP with what belongs to it, as a LLaVA checkpoint uses it.
+
+    Args:
+        args: which model, with its variant.
+        config: of the LLaVA checkpoint.
+        folder: the CLIP checkpoint.
+        own: the vision weights of the LLaVA checkpoint, which may have none.
+        place: where it goes.
+
+    Raises:
+        UserError: see load_pretrained_model.
+    """
+    tower = _clip_tower(args, config, folder, own, place)
+    sizes = tower.clip.config
     tokenizer = ClipTokenizer(folder)
-    check_vocabulary(tokenizer, tower.clip.config.text_config.vocab_size, folder)
-    processor = load_processor(folder, tower.clip.config.vision_config.image_size)
+    check_vocabulary(tokenizer, sizes.text_config.vocab_size, folder)
+    end, wanted = tokenizer.encode("", tower.max_text_length)[-1], sizes.text_config.eos_token_id
+    # transformers' CLIP reads a text at the id of its end; 2 stands for the highest id.
+    if end != (len(tokenizer) - 1 if wanted == 2 else wanted):
+        raise UserError(
+            f"texts end with id {end} in the tokenizer of {folder}, and with {wanted} in its "
+            "config.json: they are not of the same model; fetch the folder again"
+        )
+    processor = load_processor(folder, sizes.vision_config.image_size)
     return Vision(folder, tower, tokenizer, processor, _text_selection(args, config))
+
+
+def load_llama_tokenizer(folder: Path, config: LlavaConfig) -> LlamaTokenizer:
+    """The LLM's tokenizer.
+
+    Raises:
+        UserError: it is missing, damaged or of another model.
+    """
+    tokenizer = LlamaTokenizer(folder)
+    check_vocabulary(tokenizer, config.llm.vocab_size, folder)
+    if min(tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) < 0:
+        raise UserError(
+            f"{folder / 'tokenizer.model'} has no ids for the begin and end of a text and for the "
+            "unknown: it is not Llama's; fetch it again"
+        )
+    length, positions = len(prompt_ids("", tokenizer)), config.llm.max_position_embeddings
+    if length >= positions:
+        raise UserError(
+            f"{folder} reads {positions} positions (max_position_embeddings in its config.json), "
+            f"and a prompt has {length} before its question: fetch the file again"
+        )
+    return tokenizer
 
 
 # What a part is called where it is not named, and where it comes from.
@@ -235,7 +278,7 @@ def locate_parts(args: ModelArguments) -> dict[str, Path]:
     if args.model_path is None:
         raise UserError("say which model: --model-path FOLDER, or a name on the Hugging Face hub")
     model = locate(args.model_path)
-    config = read_llava_config(read_json(model / "config.json"), str(model))
+    config = read_llava_config(read_config(model), str(model))
     parts = {
         "model": model,
         "vision_tower": _find(args, model, "vision_tower", config.vision_tower),
@@ -266,10 +309,8 @@ def count_patches(vision_tower: Path) -> int:
     Raises:
         UserError: its config.json is not CLIP's.
     """
-    config = read_json(vision_tower / "config.json")
-    with config_errors(str(vision_tower)):
-        vision = CLIPConfig(**config).vision_config
-        return (vision.image_size // vision.patch_size) ** 2
+    vision = clip_config(read_config(vision_tower), str(vision_tower)).vision_config
+    return (vision.image_size // vision.patch_size) ** 2
 
 
 def _find(
@@ -322,12 +363,12 @@ def placement(args: ModelArguments) -> Placement:
     return Placement(device, _DTYPES[dtype])
 
 
-def _load_tower(
+def _clip_tower(
     args: ModelArguments, config: LlavaConfig, folder: Path, own: Tensors, place: Placement
 ) -> ClipTower:
     """CLIP, its vision weights replaced by the LLaVA checkpoint's own where it has them."""
     tensors = read_checkpoint(folder)
-    clip = build_clip(read_json(folder / "config.json"), tensors, str(folder), place)
+    clip = build_clip(read_config(folder), tensors, str(folder), place)
     layers = clip.config.vision_config.num_hidden_layers
     if not -layers - 1 <= config.select_layer <= layers:
         raise UserError(
@@ -351,9 +392,11 @@ def load_processor(folder: Path, image_size: int) -> CLIPImageProcessorPil:
             processor = CLIPImageProcessorPil.from_pretrained(folder)
         else:
             processor = CLIPImageProcessorPil(size={"shortest_edge": image_size}, crop_size=size)
-        made = process_images([Image.new("RGB", (2, 2))], processor, "pad").shape
-        if made != (1, 3, image_size, image_size):
-            raise ValueError(f"makes images of {made[-1]} pixels for a tower of {image_size}")
+        made = process_images([Image.new("RGB", (2, 2))], processor, "pad")
+        if made.shape != (1, 3, image_size, image_size):
+            raise ValueError(f"makes images of {made.shape[-1]} pixels for a tower of {image_size}")
+        if not made.isfinite().all():
+            raise ValueError("makes pixels that are not finite")
     return processor
 
 
@@ -384,12 +427,21 @@ def load_caption_model(
     Raises:
         UserError: a file is missing, damaged or of another model.
     """
-    config = read_json(gpt2 / "config.json")
+    config, tokenizer = read_gpt2(gpt2)
     tensors = read_checkpoint(weights)
-    model = build_caption_model(config, embed_dim, tensors, str(weights), place)
-    tokenizer = read_bpe(GPT2Tokenizer, gpt2)
-    check_vocabulary(tokenizer, model.gpt.config.vocab_size, gpt2)
-    return model, tokenizer
+    return build_caption_model(config, embed_dim, tensors, str(weights), place), tokenizer
+
+
+def read_gpt2(folder: Path) -> tuple[dict, GPT2Tokenizer]:
+    """GPT-2's config.json and tokenizer.
+
+    Raises:
+        UserError: a file is missing, damaged or of another model.
+    """
+    config = read_config(folder)
+    tokenizer = read_bpe(GPT2Tokenizer, folder)
+    check_vocabulary(tokenizer, gpt2_config(config, str(folder)).vocab_size, folder)
+    return config, tokenizer
 
 
 def load_long_clip(weights: Path, place: Placement) -> LongClipText:
@@ -420,7 +472,7 @@ def _load_compensator(paths: Mapping[str, Path], tower: ClipTower, place: Placem
     return Compensator(caption_model, tokenizer, long_clip, selector)
 
 
-def _load_llm(
+def load_llm(
     args: ModelArguments, config: LlavaConfig, tensors: Tensors, source: str, place: Placement
 ) -> LlamaForCausalLM:
     """Llama on one device, or spread over several."""
@@ -459,5 +511,5 @@ def device_in(spread: Mapping[str, int | str], name: str) -> int | str:
 def _text_selection(args: ModelArguments, config: LlavaConfig) -> str:
     selection = args.text_selection or config.text_selection
     if selection not in ("farthest", "nearest"):
-        raise UserError(f"text_selection is {selection!r}; it must be farthest or nearest")
+        raise UserError(f"text_selection is {quoted(selection)}; it must be farthest or nearest")
     return selection

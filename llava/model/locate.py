@@ -3,46 +3,99 @@
 from __future__ import annotations
 
 import re
+from dataclasses import field
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download, snapshot_download
 
 from llava.errors import UserError
+from llava.model.shown import shown
 
-_HUB_FOLDER = re.compile(r"[\w.-]+/[\w.-]+")
-_HUB_FILE = re.compile(r"([\w.-]+/[\w.-]+)/(.+\.pt)")
+PROJECT = Path(__file__).parents[2]  # what this package was installed from
+
+# "owner/repository", or "owner/repository/file.pt".
+_HUB_NAME = re.compile(r"((?:[a-z0-9][\w.-]*)/(?:[a-z0-9][\w.-]*))(?:/([\w.-]+\.pt))?", re.A | re.I)
+_FILE_ENDINGS = (".pt", ".pth", ".bin", ".safetensors", ".gguf", ".json")
 _SMALL_FILES = ("*.json", "*.txt", "*.model")
 # Weights in the order of preference; a repository may hold both.
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+
+
+def path_flag(help: str, default: str) -> object:
+    """A dataclass field that holds a path; its default counts from the current folder where it is
+    there, else from the project."""
+    return field(default_factory=lambda: _default_path(default), metadata={"help": help})
+
+
+def _default_path(name: str) -> str:
+    in_project = PROJECT / name
+    return str(in_project) if is_there(in_project) and not is_there(Path(name)) else name
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path leads to something, also where no system could have such a path."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, a loop of links; a NUL character
+        return False
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a string can be nothing but a name on the hub. This is the one place that decides.
+
+    A path never goes to the hub, where anyone could have registered its first folder as a name:
+    neither what exists, nor what begins with a folder that exists or with ``checkpoints/``, nor
+    what only a path has: a first or last slash, ``.``, ``..``, ``~`` or a backslash, more than one
+    slash (but for ``owner/repository/file.pt``), a file's ending on a repository.
+    """
+    match = _HUB_NAME.fullmatch(name)
+    if match is None or is_there(Path(name)):
+        return False
+    owner = name.split("/")[0]
+    is_file = match[1].lower().endswith(_FILE_ENDINGS)
+    return not is_file and owner.lower() != "checkpoints" and not is_there(Path(owner))
 
 
 def locate(name: str, weights: bool = True) -> Path:
     """A file or folder by its path, or by its name on the hub, which may fetch it.
 
     Args:
-        name: a path, "owner/repository", or "owner/repository/file.pt".
+        name: a path, or a name on the hub; see is_hub_name.
         weights: whether a repository's weights are wanted, or only its small files.
 
     Raises:
         UserError: neither here nor to be had.
     """
-    path = Path(name)
+    if not is_hub_name(name):
+        return _here(name)
+    repository, file = _HUB_NAME.fullmatch(name).groups()
     try:
-        if path.exists():
-            return path
-        if _HUB_FOLDER.fullmatch(name):
-            return _fetch_folder(name, weights)
-        if in_repository := _HUB_FILE.fullmatch(name):
-            return Path(hf_hub_download(in_repository[1], in_repository[2]))
+        return Path(hf_hub_download(repository, file)) if file else _fetch(repository, weights)
     except Exception as error:  # every failure of the hub, or of the way there, ends here
-        reason = str(error).strip().split("\n")[0]
+        reason = shown(str(error).strip().split("\n")[0])
         raise UserError(
             f"{name} is not a path on this machine, and could not be fetched from the hub: {reason}"
         ) from error
-    raise UserError(f"there is no {name}: check the path, or download it there")
 
 
-def _fetch_folder(repository: str, weights: bool) -> Path:
+def _here(name: str) -> Path:
+    """A path of this machine, ``~`` being the user's home.
+
+    Raises:
+        UserError: there is nothing.
+    """
+    path = Path(name)
+    try:
+        path = path.expanduser()
+    except RuntimeError:  # no such user
+        pass
+    if name and is_there(path):
+        return path
+    where = "" if path.is_absolute() else " in the current folder"
+    raise UserError(f"there is no {shown(name)}{where}: check the path, or download it there")
+
+
+def _fetch(repository: str, weights: bool) -> Path:
     folder = Path(snapshot_download(repository, allow_patterns=list(_SMALL_FILES)))
     for pattern in _WEIGHTS if weights else ():
         folder = Path(snapshot_download(repository, allow_patterns=[*_SMALL_FILES, pattern]))
@@ -54,6 +107,6 @@ def _fetch_folder(repository: str, weights: bool) -> Path:
 def find_beside(name: str, model_path: Path, root: Path) -> Path | None:
     """A part by its usual name: in the model's folder, beside it, or under the checkpoints root."""
     for folder in (model_path, model_path.parent, root):
-        if (folder / name).exists():
+        if is_there(folder / name):
             return folder / name
     return None

@@ -8,49 +8,27 @@ tensors on the meta device build the part without weights.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
-from transformers import (
-    CLIPConfig,
-    CLIPModel,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-)
+from transformers import CLIPModel, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from llava.errors import UserError
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.long_clip import build_text_tower, merge_positions
 from llava.model.compensation.selector import Selector
+from llava.model.configs import check_numbers, clip_config, config_errors, gpt2_config
 from llava.model.multimodal_projector.builder import build_vision_projector
-from llava.model.weights import fill, put_once
+from llava.model.shapes import CLIP_VOCABULARY
+from llava.model.shown import quoted
+from llava.model.weights import fill, put_once, unwrap
 
 Tensors = Mapping[str, Tensor]
 
-
-@contextmanager
-def config_errors(source: str) -> Iterator[None]:
-    """Names the checkpoint when its configuration makes a library stumble.
-
-    Raises:
-        UserError: in place of whatever the library raised.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # transformers and torch have no common error for a bad value
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise UserError(
-            f"the configuration of {source} has a value that does not fit ({reason}): fetch its "
-            "json files again"
-        ) from error
+_MOST_POSITIONS = 1 << 13  # of LongCLIP, which computes a mask of their square
 
 
 @dataclass(frozen=True)
@@ -71,16 +49,13 @@ class Placement:
 
 def build_clip(config: dict, tensors: Tensors, source: str, place: Placement) -> CLIPModel:
     """CLIP, vision and text, from its config.json and its tensors."""
-    if "vision_config" not in config or "text_config" not in config:
-        raise UserError(
-            f"{source} is not a CLIP checkpoint with both towers: its config.json has no "
-            "vision_config and text_config"
-        )
+    tensors = unwrap(tensors, ["logit_scale"])
+    sizes = clip_config(config, source)
     # In float32 the recorded values count to the last digits that float32 has, and plain attention
     # comes closest to them: the mapper behind the tower magnifies what the fused kernel rounds off.
     attention = "eager" if place.dtype == torch.float32 else "sdpa"
     with config_errors(source), init_empty_weights():
-        clip = CLIPModel._from_config(CLIPConfig(**config), attn_implementation=attention)
+        clip = CLIPModel._from_config(sizes, attn_implementation=attention)
     fill(clip, tensors, source, place.dtype, place.device_of)
     return clip.to(place.device)
 
@@ -94,10 +69,12 @@ def build_caption_model(
         gpt_config: GPT-2's config.json.
         embed_dim: P, the projection width of CLIP.
     """
+    tensors = unwrap(tensors, ["clip_project.prefix_const"])
     prefix_length, _ = _shape(tensors, "clip_project.prefix_const", 2, source, "caption model")
     num_layers = _count(tensors, r"clip_project\.transformer\.layers\.(\d+)\.")
+    sizes = gpt2_config(gpt_config, "GPT-2")
     with config_errors("GPT-2"), init_empty_weights():
-        gpt = GPT2LMHeadModel(GPT2Config(**gpt_config))
+        gpt = GPT2LMHeadModel(sizes)
         model = CaptionModel(gpt, embed_dim, prefix_length, num_layers)
     fill(
         model,
@@ -105,7 +82,7 @@ def build_caption_model(
         source,
         place.dtype,
         place.device_of,
-        optional=frozenset({"gpt.lm_head.weight"}),
+        optional=frozenset({"gpt.lm_head.weight"}),  # GPT-2's is tied: _GPT2_FIELDS
     )
     gpt.tie_weights()
     return model.to(place.device)
@@ -114,15 +91,22 @@ def build_caption_model(
 def build_long_clip(tensors: Tensors, source: str, place: Placement) -> nn.Module:
     """LongCLIP's text tower. Its vision tower and logit scale are in the file and not needed."""
     what = "LongCLIP model"
+    tensors = unwrap(tensors, ["positional_embedding_res"])
     positions, _ = _shape(tensors, "positional_embedding_res", 2, source, what)
     _shape(tensors, "positional_embedding", 2, source, what)
     kept = {k: t for k, t in tensors.items() if not k.startswith("visual.") and k != "logit_scale"}
+    if positions > _MOST_POSITIONS:
+        raise UserError(f"{source} is not a {what}: it has a table of {positions:,} positions")
     kept["positional_embedding"] = merge_positions(
         kept["positional_embedding"], kept.pop("positional_embedding_res")
     )
     vocab_size, width = _shape(kept, "token_embedding.weight", 2, source, what)
     _, embed_dim = _shape(kept, "text_projection", 2, source, what)
-    with init_empty_weights():
+    if vocab_size < CLIP_VOCABULARY:
+        raise UserError(
+            f"{source} is not a {what}: it knows {vocab_size} tokens of CLIP's {CLIP_VOCABULARY}"
+        )
+    with config_errors(source), init_empty_weights():
         tower = build_text_tower(
             width=width,
             layers=_count(kept, r"transformer\.resblocks\.(\d+)\."),
@@ -136,10 +120,11 @@ def build_long_clip(tensors: Tensors, source: str, place: Placement) -> nn.Modul
 
 def build_selector(embed_dim: int, tensors: Tensors, source: str, place: Placement) -> Selector:
     """The selector over features of embed_dim (LongCLIP's)."""
+    tensors = unwrap(tensors, ["head.weight"])
     num_layers = _count(tensors, r"transformer_encoder\.layers\.(\d+)\.")
     if num_layers == 0:
         raise UserError(f"{source} is not a selector: it has no transformer_encoder.layers")
-    with init_empty_weights():
+    with config_errors(source), init_empty_weights():
         selector = Selector(embed_dim, num_layers)
     fill(selector, tensors, source, place.dtype, place.device_of)
     return selector.to(place.device)
@@ -188,6 +173,11 @@ def read_llava_config(config: dict, source: str) -> LlavaConfig:
             "(the authors' layout) nor text_config (transformers' layout)"
         )
     _check_variant(config, _NESTED_VARIANT if nested else _FLAT_VARIANT, source)
+    if config.get("quantization_config") is not None:
+        raise UserError(
+            f"{source} is quantised ({quoted(config['quantization_config'])}): fetch the "
+            "checkpoint that it was made from, in float16 or bfloat16"
+        )
     aspect_ratio = config.get("image_aspect_ratio", "pad" if nested else None)
     select_layer = config.get("vision_feature_layer" if nested else "mm_vision_select_layer", -2)
     post_layernorm = config.get("accm_patch_post_layernorm", True)
@@ -201,17 +191,33 @@ def read_llava_config(config: dict, source: str) -> LlavaConfig:
             ("accm_patch_post_layernorm", post_layernorm, bool),
             ("mm_vision_tower", vision_tower, (str, type(None))),
         ):
-            if not isinstance(value, kind):
-                raise TypeError(f"{name} is {value!r}")
+            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+                raise TypeError(f"{name} is {quoted(value)}")
+    _check_llm(llm, source)
     return LlavaConfig(
         llm=llm,
-        vision_tower=vision_tower,
+        vision_tower=vision_tower or None,
         projector_type="mlp2x_gelu" if nested else config["mm_projector_type"],
         select_layer=select_layer,
         image_aspect_ratio="pad" if aspect_ratio == "pad" else None,
         text_selection=config.get("accm_text_selection", "farthest"),
         patch_post_layernorm=post_layernorm,
     )
+
+
+def _check_llm(config: LlamaConfig, source: str) -> None:
+    """Refuses sizes with which Llama could be built, and would stumble over the first question."""
+    check_numbers(config, source)
+    with config_errors(source):
+        groups = config.num_attention_heads / config.num_key_value_heads
+        if groups % 1 or config.head_dim % 2:
+            raise ValueError(
+                f"{config.num_attention_heads} heads of {config.head_dim} channels share "
+                f"{config.num_key_value_heads} heads of keys"
+            )
+        factor = config.rope_parameters.get("factor", 1)
+        if factor < 1:
+            raise ValueError(f"the factor of rope_scaling is {factor}")
 
 
 # What LLaVA-1.5 has, by the key of config.json that could say otherwise.
@@ -233,8 +239,8 @@ def _check_variant(config: dict, known: dict[str, tuple], source: str) -> None:
     for key, values in known.items():
         if config.get(key) not in values:
             raise UserError(
-                f"{source} has {key} {config[key]!r}; LLaVA-1.5 has {values[0]!r}, and no other is "
-                "supported"
+                f"{source} has {key} {quoted(config[key])}; LLaVA-1.5 has {values[0]!r}, "
+                "and no other is supported"
             )
 
 
@@ -248,12 +254,16 @@ _LLAVA_KEYS = [
     (r"language_model\.", "llm", ""),
     (r"", "llm", ""),
 ]
+_LLAVA_LANDMARKS = [
+    f"{name}.embed_tokens.weight"
+    for name in ("language_model.model", "model.language_model", "model")
+]
 
 
 def split_llava(tensors: Tensors, source: str) -> dict[str, dict[str, Tensor]]:
     """The tensors of a LLaVA checkpoint by part: "llm", "projector" and "tower" (may be empty)."""
     parts: dict[str, dict[str, Tensor]] = {"llm": {}, "projector": {}, "tower": {}}
-    for key, tensor in tensors.items():
+    for key, tensor in unwrap(tensors, _LLAVA_LANDMARKS).items():
         for pattern, part, prefix in _LLAVA_KEYS:
             if start := re.match(pattern, key):
                 put_once(parts[part], prefix + key[start.end() :], tensor, source)
@@ -264,7 +274,14 @@ def split_llava(tensors: Tensors, source: str) -> dict[str, dict[str, Tensor]]:
 def empty_llm(config: LlamaConfig, source: str) -> LlamaForCausalLM:
     """Llama without weights."""
     with config_errors(source), init_empty_weights():
-        return LlamaForCausalLM(config)
+        llm = LlamaForCausalLM(config)
+        for (
+            name,
+            buffer,
+        ) in llm.named_buffers():  # what it computes from rope_theta and rope_scaling
+            if not buffer.isfinite().all():
+                raise ValueError(f"{name} is not finite")
+        return llm
 
 
 def fill_llm(

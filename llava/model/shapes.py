@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-_CLIP_VOCABULARY = 49408  # CLIP's; LongCLIP has it in every size
+CLIP_VOCABULARY = 49408  # CLIP's; LongCLIP has it in every size
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ MINI = ModelShape(
     ),
     projection=64,
     long_clip=dict(
-        width=128, layers=3, embed_dim=64, context_length=248, vocab_size=_CLIP_VOCABULARY
+        width=128, layers=3, embed_dim=64, context_length=248, vocab_size=CLIP_VOCABULARY
     ),
     mapper_layers=2,
 )
@@ -102,13 +102,13 @@ LLAVA_7B = ModelShape(
         intermediate_size=3072,
         num_hidden_layers=12,
         num_attention_heads=12,
-        vocab_size=_CLIP_VOCABULARY,
+        vocab_size=CLIP_VOCABULARY,
     ),
     gpt2={},  # transformers' defaults are GPT-2 small
     llm=_llama(4096, 11008, 32, 32),
     projection=768,
     long_clip=dict(
-        width=768, layers=12, embed_dim=768, context_length=248, vocab_size=_CLIP_VOCABULARY
+        width=768, layers=12, embed_dim=768, context_length=248, vocab_size=CLIP_VOCABULARY
     ),
 )
 LLAVA_13B = replace(LLAVA_7B, llm=_llama(5120, 13824, 40, 40))

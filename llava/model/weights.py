@@ -1,34 +1,29 @@
-"""Weight files into modules: strict, tensors only, and with an error that helps.
+"""Weight files into modules: strict, finite, and with an error that helps.
 
 Every parameter must come from the files, and every key of the files must be used or be known not to
-matter. Nothing is unpickled that is not a tensor.
+matter.
 """
 
 from __future__ import annotations
 
-import pickle
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from llava.errors import UserError
 from llava.files import read_json
+from llava.model.foreign import describe_folder, other_weights
+from llava.model.locate import is_there
+from llava.model.shown import shown
+from llava.model.tensor_files import is_harmless, read_tensors
 
-# Buffers that old files carry and that every module computes for itself.
-_HARMLESS_ENDINGS = (".inv_freq", ".position_ids", ".attn.bias", ".attn.masked_bias")
 _SHARD_INDEX_NAMES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLE_FILE_NAMES = ("model.safetensors", "pytorch_model.bin")
 _SHOWN = 4  # how many keys an error names
-
-
-def is_harmless(key: str) -> bool:
-    """Whether a key is a buffer that may stand in a file and is ignored."""
-    return key.endswith(_HARMLESS_ENDINGS)
+# Elements that are cast and looked at in one go: they stay in a core's cache; a GPU likes more.
+_BLOCK, _GPU_BLOCK = 1 << 17, 1 << 24
 
 
 def has_weights(folder: Path) -> bool:
@@ -53,9 +48,14 @@ def weight_files(path: Path) -> list[Path]:
     for name in _SHARD_INDEX_NAMES:
         if (path / name).is_file():
             return _shards(path / name)
+    if foreign := describe_folder(path):
+        raise UserError(foreign)
     looked_for = ", ".join(_SINGLE_FILE_NAMES + _SHARD_INDEX_NAMES)
+    others = other_weights(path)
+    rename = f", or give {', '.join(others[:_SHOWN])} such a name if the weights are there"
     raise UserError(
         f"there are no weights in {path} (looked for {looked_for}): download them there"
+        + (rename if others else "")
     )
 
 
@@ -65,52 +65,12 @@ def _shards(index_path: Path) -> list[Path]:
         raise UserError(f"{index_path} names no weight files: download it again")
     files = [index_path.parent / name for name in sorted(set(weight_map.values()))]
     for file in files:
-        if not file.is_file():
+        if not (is_there(file) and file.is_file()):
             raise UserError(
-                f"the shard {file} is missing, though {index_path.name} names it: download it again"
+                f"the shard {shown(str(file))} is missing, though {index_path.name} names it: "
+                "download it again"
             )
     return files
-
-
-def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of one file, one by one, on the CPU and as far as possible not yet in memory.
-
-    Raises:
-        UserError: damaged, cut short, or holding more than tensors.
-    """
-    if path.suffix == ".safetensors":
-        with _damage_reported(path), safe_open(path, framework="pt") as file:
-            for key in file.keys():
-                yield key, file.get_tensor(key)
-        return
-    with _damage_reported(path):
-        state = torch.load(
-            path, map_location="cpu", mmap=zipfile.is_zipfile(path), weights_only=True
-        )
-    if not isinstance(state, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
-    ):
-        raise UserError(f"{path} does not hold a plain dictionary of tensors, as weight files do")
-    yield from state.items()
-
-
-@contextmanager
-def _damage_reported(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path} is damaged or holds more than tensors; it was not unpickled, because a pickle "
-            "can run code. Fetch the file again from its publisher"
-        ) from error
-    except UserError:
-        raise
-    except Exception as error:  # a damaged file makes torch stumble in a dozen ways
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"{path} is damaged or cut short ({path.stat().st_size:,} bytes; {reason}): "
-            "download it again"
-        ) from error
 
 
 def match_keys(
@@ -166,6 +126,24 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def unwrap(tensors: Mapping[str, Tensor], landmarks: Sequence[str]) -> Mapping[str, Tensor]:
+    """Takes off what a wrapper (DataParallel, torch.compile, Lightning) put before every key.
+
+    Args:
+        tensors: of a checkpoint.
+        landmarks: keys of which every checkpoint of its kind has one; what ends in another comes
+            before it.
+
+    Returns:
+        The tensors by their own names; as they are where nothing stands before the landmark.
+    """
+    for landmark in landmarks:
+        for prefix in (k.removesuffix(landmark) for k in tensors if k.endswith(landmark)):
+            if all(key.startswith(prefix) for key in tensors):
+                return {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
+    return tensors
+
+
 def put_once(tensors: dict[str, Tensor], key: str, tensor: Tensor, source: str) -> None:
     """Adds a tensor under a name that is still free.
 
@@ -198,10 +176,54 @@ def fill(
         optional: see match_keys.
 
     Raises:
-        UserError: see match_keys.
+        UserError: see match_keys and cast.
     """
     used = {key: tensor for key, tensor in tensors.items() if not is_harmless(key)}
     expected = {name: p.shape for name, p in module.named_parameters(remove_duplicate=False)}
     match_keys(expected, {key: tensor.shape for key, tensor in used.items()}, source, optional)
-    state = {key: tensor.to(device=device_of(key), dtype=dtype) for key, tensor in used.items()}
+    state = {
+        key: cast(tensor, f"{source}: {key}", dtype, device_of(key)) for key, tensor in used.items()
+    }
     module.load_state_dict(state, strict=False, assign=True)
+
+
+def cast(
+    tensor: Tensor, source: str, dtype: torch.dtype, device: torch.device | str | int
+) -> Tensor:
+    """Brings a weight to a dtype and a device, and makes sure that it is finite there.
+
+    Args:
+        tensor: of floating point numbers, on the CPU. One on the meta device has no values to look
+            at.
+        source: names it in errors.
+        dtype, device: of the result, which shares memory with the tensor where nothing changes. To
+            the meta device it goes by way of the CPU.
+
+    Raises:
+        UserError: a value is NaN or infinite, or too large for the dtype.
+    """
+    device = torch.device(device)
+    target = torch.device("cpu") if device.type == "meta" else device
+    if tensor.is_meta:
+        return tensor.to(device, dtype)
+    is_same = tensor.dtype == dtype and tensor.device == target
+    moved = tensor if is_same else torch.empty_like(tensor, dtype=dtype, device=target)
+    sums = []
+    for part, moved_part in zip(_blocks(tensor, target), _blocks(moved, target)):
+        if not is_same:
+            moved_part.copy_(part)
+        # One pass over the cache, where isfinite takes several; only a sum that overflows or is
+        # NaN is looked at in detail.
+        sums.append(moved_part.sum())
+    are_finite = torch.stack(sums).isfinite().tolist()
+    if not all(ok or part.isfinite().all() for ok, part in zip(are_finite, _blocks(moved, target))):
+        if tensor.isfinite().all():
+            raise UserError(f"{source} is too large for {dtype}: use --dtype bfloat16 or float32")
+        raise UserError(f"{source} has values that are NaN or infinite: fetch the file again")
+    return moved.to(device)
+
+
+def _blocks(tensor: Tensor, device: torch.device) -> Sequence[Tensor]:
+    """A tensor in pieces of a size that suits a device, where it lies in memory in one piece."""
+    size = _BLOCK if device.type == "cpu" else _GPU_BLOCK
+    return tensor.view(-1).split(size) if tensor.is_contiguous() else (tensor,)

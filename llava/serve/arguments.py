@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llava.model.builder import ModelArguments, flag
+from llava.model.builder import ModelArguments
+from llava.model.locate import path_flag
 
 
 @dataclass
 class TryArguments(ModelArguments):
     """Flags of every command to try the method with: a model is there without being named."""
 
-    model_path: str = flag(
+    model_path: str = path_flag(
         "LLaVA-1.5: a folder, or a name on the Hugging Face hub.", "checkpoints/accm-mini"
     )

@@ -10,6 +10,7 @@ from llava.errors import UserError
 from llava.eval.command import run_command
 from llava.mm_utils import load_image
 from llava.model.builder import flag, load_from_arguments
+from llava.model.locate import path_flag
 from llava.model.sample import DEFAULT_SEED
 from llava.model.token_pruning.budget import resolve_budget
 from llava.serve.arguments import TryArguments
@@ -28,7 +29,7 @@ COMMANDS = """\
 class CliArguments(TryArguments):
     """Flags of the command."""
 
-    image_file: str = flag("The image to begin with.", "images/scene.png")
+    image_file: str = path_flag("The image to begin with.", "images/scene.png")
     visual_token_num: Optional[int] = flag(
         "Visual tokens to keep. Default: VISUAL_TOKEN_NUM in "
         "llava/model/multimodal_encoder/clip_encoder.py."

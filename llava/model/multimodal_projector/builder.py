@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from llava.errors import UserError
+from llava.model.shown import quoted
 
 
 def build_vision_projector(projector_type: str, vision_width: int, llm_width: int) -> nn.Sequential:
@@ -15,8 +16,8 @@ def build_vision_projector(projector_type: str, vision_width: int, llm_width: in
     """
     if projector_type != "mlp2x_gelu":
         raise UserError(
-            f"the checkpoint's projector is {projector_type!r}; LLaVA-1.5 has mlp2x_gelu, and "
-            "no other is supported"
+            f"the checkpoint's projector is {quoted(projector_type)}; LLaVA-1.5 has mlp2x_gelu, "
+            "and no other is supported"
         )
     return nn.Sequential(
         nn.Linear(vision_width, llm_width), nn.GELU(), nn.Linear(llm_width, llm_width)

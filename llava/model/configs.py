@@ -1,0 +1,141 @@
+"""Configurations that somebody else wrote: what is read of them, and which numbers are believed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from transformers import CLIPConfig, GPT2Config, PreTrainedConfig
+
+from llava.errors import UserError
+from llava.files import read_json
+from llava.model.foreign import describe_folder
+from llava.model.shown import quoted, shown
+
+# The largest numbers that a configuration may state. Layers are made one by one, and tables of
+# positions are computed, before a shape in the weights could say that they are wrong.
+_LARGEST = 1 << 22
+_MOST_LAYERS = 1 << 10
+_MOST_PATCHES = 1 << 10  # on a side of an image
+
+_SIZES = (
+    "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads n_inner "
+    "num_key_value_heads head_dim max_position_embeddings image_size patch_size num_channels "
+    "projection_dim"
+).split()
+_EPSILONS = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon")
+
+_CLIP_TOWERS = ("vision_config", "text_config")
+# What makes a model another one; whatever else a file says is for other programs.
+_CLIP_FIELDS = (
+    _SIZES
+    + (
+        "hidden_act layer_norm_eps attention_dropout initializer_range initializer_factor "
+        "bos_token_id eos_token_id pad_token_id"
+    ).split()
+)
+_GPT2_FIELDS = (
+    "vocab_size n_positions n_embd n_layer n_head n_inner activation_function resid_pdrop "
+    "embd_pdrop attn_pdrop layer_norm_epsilon initializer_range scale_attn_weights "
+    "scale_attn_by_inverse_layer_idx reorder_and_upcast_attn bos_token_id eos_token_id "
+    "hidden_size max_position_embeddings num_attention_heads num_hidden_layers"
+).split()
+
+
+@contextmanager
+def config_errors(source: str) -> Iterator[None]:
+    """Names the checkpoint when its configuration makes a library stumble.
+
+    Raises:
+        UserError: in place of whatever the library raised.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # transformers and torch have no common error for a bad value
+        reason = shown(" ".join(str(error).split()) or type(error).__name__)
+        raise UserError(
+            f"the configuration of {source} has a value that does not fit ({reason}): fetch its "
+            "json files again"
+        ) from error
+
+
+def read_config(folder: Path) -> dict:
+    """Returns what the config.json of a checkpoint's folder says.
+
+    Raises:
+        UserError: there is none, in a folder that may hold something else, or it is damaged.
+    """
+    if folder.is_file():
+        raise UserError(f"{folder} is a file: name the folder of the checkpoint")
+    if not (folder / "config.json").exists() and (foreign := describe_folder(folder)):
+        raise UserError(foreign)
+    return read_json(folder / "config.json")
+
+
+def clip_config(config: dict, source: str) -> CLIPConfig:
+    """Returns transformers' configuration of CLIP, both towers, from a config.json.
+
+    Raises:
+        UserError: it is not CLIP's, or a value does not fit.
+    """
+    if not all(isinstance(config.get(tower), dict) for tower in _CLIP_TOWERS):
+        raise UserError(
+            f"{source} is not a CLIP checkpoint with both towers: its config.json has no "
+            "vision_config and text_config"
+        )
+    with config_errors(source):
+        towers = {
+            name: _picked(config[name], _CLIP_FIELDS)
+            for name in (*_CLIP_TOWERS, *[f"{tower}_dict" for tower in _CLIP_TOWERS])
+            if config.get(name) is not None
+        }
+        clip = CLIPConfig(**towers, **_picked(config, ["projection_dim"]))
+        side = clip.vision_config.image_size // clip.vision_config.patch_size
+        if not 1 <= side <= _MOST_PATCHES:
+            raise ValueError(f"{side} patches on a side of an image")
+    for part in (clip, clip.vision_config, clip.text_config):
+        check_numbers(part, source)
+    return clip
+
+
+def gpt2_config(config: dict, source: str) -> GPT2Config:
+    """Returns transformers' configuration of GPT-2 from a config.json.
+
+    Raises:
+        UserError: a value does not fit.
+    """
+    with config_errors(source):
+        gpt2 = GPT2Config(**_picked(config, _GPT2_FIELDS))
+    check_numbers(gpt2, source)
+    return gpt2
+
+
+def check_numbers(config: PreTrainedConfig, source: str) -> None:
+    """Refuses numbers that no model has, before memory is taken for them.
+
+    Raises:
+        UserError: a size is not a whole number from 1 to millions, or an epsilon not below 1.
+    """
+    for name in _SIZES:
+        most = _MOST_LAYERS if name == "num_hidden_layers" else _LARGEST
+        value = getattr(config, name, None)
+        if value is not None and not (type(value) is int and 1 <= value <= most):
+            _refuse(source, name, value, f"a whole number from 1 to {most}")
+    for name in _EPSILONS:
+        value = getattr(config, name, None)
+        if value is not None and not 0 <= value < 1:
+            _refuse(source, name, value, "from 0 to 1")
+
+
+def _refuse(source: str, name: str, value: object, wanted: str) -> None:
+    raise UserError(
+        f"the configuration of {source} has a value that does not fit ({name} is {quoted(value)}, "
+        f"and must be {wanted}): fetch its json files again"
+    )
+
+
+def _picked(config: dict, fields: list[str]) -> dict:
+    return {name: config[name] for name in fields if config.get(name) is not None}

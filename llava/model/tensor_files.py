@@ -1,0 +1,137 @@
+"""One file of weights: tensors that are whole and of a kind that weights have, and nothing else.
+
+Nothing is unpickled that is not a tensor.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, UntypedStorage
+
+from llava.errors import UserError
+from llava.model.foreign import refuse_foreign
+from llava.model.shown import shown
+
+# Buffers that old files carry and that every module computes for itself.
+_HARMLESS_ENDINGS = (".inv_freq", ".position_ids", ".attn.bias", ".attn.masked_bias")
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+# Under what names trainers put the weights where they save more than them.
+_STATES = ("state_dict", "model_state_dict", "model", "module")
+
+
+def is_harmless(key: str) -> bool:
+    """Whether a key is a buffer that may stand in a file and is ignored."""
+    return key.endswith(_HARMLESS_ENDINGS)
+
+
+def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """Yields the tensors of one file, on the CPU and as far as possible not yet in memory.
+
+    Raises:
+        UserError: damaged, cut short, or holding more than tensors, or tensors that are no weights:
+            sparse, quantised, complex, of whole numbers, or without values.
+    """
+    with _damage_reported(path):
+        refuse_foreign(path)
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                for key in file.keys():
+                    yield key, _checked(path, key, file.get_tensor(key))
+            return
+        state = _load(path)
+    for key, tensor in _state(path, state).items():
+        yield key, _checked(path, key, tensor)
+
+
+def _load(path: Path) -> object:
+    """What a pickle of tensors holds.
+
+    Raises:
+        ValueError: a storage has not as many bytes as its tensors are said to have.
+    """
+    storages: list[UntypedStorage] = []
+
+    def keep(storage: UntypedStorage, location: str) -> UntypedStorage:
+        storages.append(storage)
+        return storage  # on the CPU, wherever it was saved
+
+    is_zip = zipfile.is_zipfile(path)
+    state = torch.load(path, map_location=keep, mmap=is_zip, weights_only=True)
+    if is_zip:
+        _check_records(path, storages)
+    return state
+
+
+def _check_records(path: Path, storages: list[UntypedStorage]) -> None:
+    """Compares what a zip file holds with what was read of it.
+
+    torch reads as many bytes as the pickle names from where a record begins, also where the record
+    is shorter, or compressed.
+    """
+    with zipfile.ZipFile(path) as archive:
+        records = [r for r in archive.infolist() if re.fullmatch(r"[^/]+/data/[^/]+", r.filename)]
+    records.sort(key=lambda record: record.header_offset)
+    storages = sorted(storages, key=lambda storage: storage.data_ptr())
+    held = [record.file_size for record in records if record.file_size]
+    read = [storage.nbytes() for storage in storages if storage.nbytes()]
+    if held != read or any(record.compress_type != zipfile.ZIP_STORED for record in records):
+        raise ValueError("its tensors and the bytes that it holds do not go together")
+
+
+def _state(path: Path, state: object) -> Mapping[str, Tensor]:
+    """The tensors by their names, also where a trainer put them beside other things."""
+    for _ in _STATES:  # a pickle may hold itself
+        known = state if isinstance(state, Mapping) else {}
+        inner = (known[name] for name in _STATES if isinstance(known.get(name), Mapping))
+        state = next(inner, state)
+    if not isinstance(state, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
+        raise UserError(
+            f"{path} does not hold a plain dictionary of tensors, as weight files do, nor one "
+            f"under the name {', '.join(_STATES[:-1])} or {_STATES[-1]}"
+        )
+    return state
+
+
+def _checked(path: Path, key: str, tensor: Tensor) -> Tensor:
+    """The tensor, if it is one that weights can be."""
+    if tensor.is_meta:
+        kind = "has no values (meta device)"
+    elif tensor.is_quantized or (tensor.dtype not in _FLOATS and not is_harmless(key)):
+        kind = f"is {str(tensor.dtype).removeprefix('torch.')}"
+    elif tensor.layout != torch.strided or tensor.is_nested:
+        kind = f"is {str(tensor.layout).removeprefix('torch.')}"
+    else:
+        return tensor
+    raise UserError(
+        f"{path}: {shown(key)} {kind}, and weights are plain float16, bfloat16 or float32: fetch "
+        "the checkpoint as it was before it was quantised or changed"
+    )
+
+
+@contextmanager
+def _damage_reported(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} is damaged or holds more than tensors; it was not unpickled, because a pickle "
+            "can run code. Fetch the file again from its publisher"
+        ) from error
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file makes torch stumble in a dozen ways
+        reason = shown(str(error).split("\n")[0] or type(error).__name__)
+        raise UserError(
+            f"{path} is damaged or cut short ({path.stat().st_size:,} bytes; {reason}): "
+            "download it again"
+        ) from error
