@@ -32,8 +32,8 @@ def prompt_ids(
         tokenizer: the LLM's.
         history: questions and answers before it.
         caption: stands before the question that it was written for: the newest. Where that is the
-            first, it is between the image's newline and the question, without a blank, as the
-            reference has it; later it is between "USER: " and the question.
+            first, it is between the image's newline and the question, as the reference has it;
+            later it is between "USER: " and a newline before the question.
         most: how many ids there may be; a caption that has no room is cut.
 
     Returns:
@@ -42,7 +42,7 @@ def prompt_ids(
     if caption is None:
         return tokenizer_image_token(question_prompt(question, history=history), tokenizer.encode)
     if history:  # a second placeholder, which no question may have, marks where the caption goes
-        ids = prompt_ids(DEFAULT_IMAGE_TOKEN + question, tokenizer, history)
+        ids = prompt_ids(f"{DEFAULT_IMAGE_TOKEN}\n{question}", tokenizer, history)
         end = len(ids) - 1 - ids[::-1].index(IMAGE_TOKEN_INDEX)
         before, after = ids[:end], ids[end + 1 :]
     else:
@@ -60,5 +60,7 @@ def caption_ids(caption: str, tokenizer: LlamaTokenizer) -> list[int]:
 
 def caption_room(max_length: int, tokenizer: LlamaTokenizer) -> int:
     """Returns the positions to keep free for a caption of at most ``max_length`` GPT-2 ids."""
-    mark = 1  # the dummy blank that stands before it behind the turns of a conversation
-    return mark + len(caption_ids("", tokenizer)) + _IDS_A_CAPTION_ID * max_length
+    around = (
+        3  # in a conversation: dummy blanks before the caption and the newline, and the newline
+    )
+    return around + len(caption_ids("", tokenizer)) + _IDS_A_CAPTION_ID * max_length
