@@ -11,5 +11,3 @@ OPTIONS_HEADING = "Options:"
 YES_OR_NO = "Please answer yes or no."
 # Stands before the caption that the LLM reads.
 CAPTION_HEADING = "additional information:"
-# How many texts a tokenizer remembers: more than a batch and its check, or a small benchmark, has.
-REMEMBERED_TEXTS = 4096

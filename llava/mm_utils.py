@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from transformers import CLIPImageProcessorPil
 
@@ -19,33 +20,98 @@ from llava.errors import UserError
 
 # CLIP's mean colour as LLaVA rounds it; what pads an image where no processor says otherwise.
 CLIP_BACKGROUND = (122, 116, 104)
-# An image is padded to a square before it is resized: this many pixels take 0.27 GB on the way.
+# An image counts as the square that it is padded to.
 MAX_SQUARE_PIXELS = 89_478_485
-
+# Pixels of a padded square that are there at once while it is scaled: 16 MB.
+STRIP_PIXELS = 1 << 22
+# Where only the middle of an image is seen, what is further from it than this many times the
+# shorter side is cut off before the image is scaled: the whole would grow without bound.
+MAX_RATIO = 16
 
 # What is read as an image. Other decoders of Pillow call outside programs or are seldom tested.
 IMAGE_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 
+# EXIF's orientation -> what sets the image upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
-def load_image(source: str | PathLike | bytes) -> Image.Image:
-    """Reads an image file (or its bytes) as RGB, the first frame of an animation.
 
-    Transparency is dropped and an EXIF rotation is not applied, as LLaVA has it. Images with 16
-    bits a channel are brought to 8, by dropping the low byte.
+def load_image(source: str | PathLike | bytes, upright: bool = False) -> Image.Image:
+    """Reads an image file (or its bytes) as RGB, the first frame of an animation; see to_rgb.
 
     Raises:
         UserError: no such file, not an image, damaged, or too large to be padded to a square.
     """
     name = "the encoded image" if isinstance(source, bytes) else f"the image {source}"
-    try:
+    with _damage_told(name):
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
         if not data:
             raise UserError(f"{name} is empty (0 bytes): fetch it again")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked just below
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # to_rgb checks
             with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
-                check_size(image, name)
-                return _to_rgb(image)
+                return to_rgb(image, upright, name)
+
+
+def to_rgb(image: Image.Image, upright: bool = False, name: str = "the image") -> Image.Image:
+    """Converts an image of any kind to 8-bit RGB; whoever reads images does it here.
+
+    Transparency is dropped, as LLaVA has it. 16 bits a channel are brought to 8 by dropping the low
+    byte.
+
+    Args:
+        image: opened or made with Pillow; it stays as it is.
+        upright: whether the rotation is heeded that a camera noted down (EXIF), as people expect
+            it. Benchmarks are read without, as LLaVA reads them. (Of TIFF files, Pillow itself
+            heeds it.)
+        name: what messages call it.
+
+    Returns:
+        A new image, pixels and nothing else.
+
+    Raises:
+        UserError: damaged, too large to be padded to a square, or more than 16 bits a channel:
+            nothing says which value is white.
+    """
+    check_size(image, name)
+    with _damage_told(name):
+        image.load()  # a TIFF file forgets its orientation here, when Pillow has heeded it
+        turn = _UPRIGHT.get(_orientation(image)) if upright else None
+        if image.mode in ("I", "F"):
+            raise UserError(
+                f"{name} is of mode {image.mode} (32 bits a channel): save it with 8 or 16"
+            )
+        if image.mode.startswith("I;16"):  # Pillow alone would clip these values
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        elif image.mode == "La":
+            image = image.convert("LA")
+        image = image.convert("RGB")
+    if turn is not None:
+        image = image.transpose(turn)
+    image.info.clear()  # an orientation that was heeded must not be heeded again
+    return image
+
+
+def _orientation(image: Image.Image) -> object:
+    """What EXIF says of an image's rotation; damaged notes say nothing."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # the parser raises whatever damage makes it stumble over
+        return None
+
+
+@contextmanager
+def _damage_told(name: str) -> Iterator[None]:
+    """Turns what reading and decoding raise into one line."""
+    try:
+        yield
     except UserError:
         raise
     except UnidentifiedImageError as error:
@@ -57,7 +123,7 @@ def load_image(source: str | PathLike | bytes) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise UserError(f"{name} cannot be read as an image ({error}): scale it down") from error
     except FileNotFoundError as error:
-        raise UserError(f"there is no image {source}: check the path") from error
+        raise UserError(f"there is no {name.removeprefix('the ')}: check the path") from error
     except Exception as error:  # decoders raise whatever a damaged file makes them stumble over
         raise UserError(
             f"{name} is damaged or cut short, or no file to read ({error}): fetch it again"
@@ -65,10 +131,10 @@ def load_image(source: str | PathLike | bytes) -> Image.Image:
 
 
 def check_size(image: Image.Image, name: object = "the image") -> None:
-    """Refuses an image that would take too much memory once padded to a square.
+    """Refuses an image without pixels, or one that would be too large once padded to a square.
 
     Raises:
-        UserError: the longer side, squared, is above MAX_SQUARE_PIXELS.
+        UserError: the longer side, squared, is above MAX_SQUARE_PIXELS, or a side is 0.
     """
     longer = max(image.size)
     if longer * longer > MAX_SQUARE_PIXELS:
@@ -77,40 +143,52 @@ def check_size(image: Image.Image, name: object = "the image") -> None:
             f"{name} is {image.width} x {image.height} pixels; padded to a square it would hold "
             f"{longer * longer / 1e6:.0f} million. Scale it down to at most {limit} pixels a side."
         )
+    if not min(image.size):
+        raise UserError(f"{name} has no pixels ({image.width} x {image.height}): give another")
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Converts a just opened image to 8-bit RGB.
+def expand2square(
+    image: Image.Image,
+    background: tuple[int, ...],
+    side: int | None = None,
+    resample: int = Image.Resampling.BICUBIC,
+) -> Image.Image:
+    """Pads an RGB image to a square, the content in the middle (rounded up and to the left).
 
-    Raises:
-        UserError: more than 16 bits a channel: nothing says which value is white.
+    Args:
+        image: of any size.
+        background: the colour beside it.
+        side: scales the square to so many pixels a side; None leaves it. Pixels are bit for bit
+            those of the whole square resized by Pillow, which goes along the rows first, each of
+            them alone, and then along the columns. So the whole square is never built, but strips
+            of rows, and those only where the image is.
+        resample: one of Pillow's filters.
     """
-    if image.mode.startswith("I;16"):  # Pillow alone would clip these values
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise UserError(f"an image of mode {image.mode} (32 bits a channel): save it with 8 or 16")
-    return image.convert("RGB")
-
-
-def expand2square(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """Pads an RGB image to a square, the content in the middle (rounded up and to the left)."""
     width, height = image.size
-    if width == height:
-        return image
-    side = max(width, height)
-    square = Image.new("RGB", (side, side), background)
-    square.paste(image, ((side - width) // 2, (side - height) // 2))
-    return square
+    longer = max(width, height)
+    left, top = (longer - width) // 2, (longer - height) // 2
+    if side is None:
+        square = Image.new("RGB", (longer, longer), background)
+        square.paste(image, (left, top))
+        return square
+    narrow = Image.new("RGB", (side, longer), background)
+    rows = max(1, STRIP_PIXELS // longer)
+    for start in range(0, height, rows):
+        part = image.crop((0, start, width, min(start + rows, height)))
+        strip = Image.new("RGB", (longer, part.height), background)
+        strip.paste(part, (left, 0))
+        narrow.paste(strip.resize((side, part.height), resample), (0, top + start))
+    return narrow.resize((side, side), resample)
 
 
 def square_view(
-    image: Image.Image, processor: CLIPImageProcessorPil, aspect_ratio: str | None
+    image: Image.Image, processor: CLIPImageProcessorPil, aspect_ratio: str | None, side: int
 ) -> Image.Image:
-    """The square of an RGB image that the tower gets to see, before it is scaled."""
+    """The square of an RGB image that the tower gets to see, scaled to so many pixels a side."""
     if aspect_ratio == "pad":
-        return expand2square(image, mean_colour(processor))
-    side = min(image.size)
-    return ImageOps.fit(image, (side, side))
+        return expand2square(image, mean_colour(processor), side)
+    shorter = min(image.size)
+    return ImageOps.fit(image, (shorter, shorter)).resize((side, side))
 
 
 def mean_colour(processor: CLIPImageProcessorPil) -> tuple[int, ...]:
@@ -134,10 +212,21 @@ def process_images(
     """
     for image in images:
         check_size(image)
-    images = [image if image.mode == "RGB" else _to_rgb(image) for image in images]
+    images = [image if image.mode == "RGB" else to_rgb(image) for image in images]
     if aspect_ratio == "pad":
-        images = [expand2square(image, mean_colour(processor)) for image in images]
+        colour, size = mean_colour(processor), processor.size
+        side = size.shortest_edge or size.height  # the processor leaves it as it is, then
+        images = [expand2square(image, colour, side, processor.resample) for image in images]
+    else:
+        images = [_middle(image) for image in images]
     return processor(images, return_tensors="pt")["pixel_values"]
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """An image without the ends that lie so far out that they are not seen."""
+    width, height = (min(edge, MAX_RATIO * min(image.size)) for edge in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def tokenizer_image_token(prompt: str, encode: Callable[[str], list[int]]) -> list[int]:

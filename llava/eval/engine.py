@@ -9,22 +9,22 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from llava.errors import UserError
-from llava.eval.shared import ImageMemory, Images, QuestionMemory
-from llava.mm_utils import load_image
+from llava.eval.pixels import PixelReader
+from llava.eval.shared import Images, QuestionMemory, UnitMemory
 from llava.model.llava_arch import LlavaAccm
+from llava.model.memory import Memory
 from llava.model.multimodal_encoder.clip_encoder import EncodedImage
 from llava.model.sample import DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED, Answer, Sample
 
-READERS = 2  # threads that read images
-UNITS_AHEAD = 2  # how far they run before the model
+UNITS_AHEAD = 2  # how far images are read before the model
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def answer_units(
     model: LlavaAccm,
     units: Sequence[Unit],
     clock: Clock,
-    memory: ImageMemory | None = None,
+    memory: UnitMemory | None = None,
     texts: QuestionMemory | None = None,
 ) -> Iterator[Outcome]:
     """Answers units one after the other, while the images of the next are being read.
@@ -145,48 +145,53 @@ def answer_units(
         memory: has the encoded images of units that were answered before, and keeps those of these.
         texts: encodes the questions; None lets the model encode those of each batch.
     """
-    memory = ImageMemory(limit=0) if memory is None else memory
-    texts = QuestionMemory(()) if texts is None else texts
     start = time.perf_counter()
-    with ThreadPoolExecutor(READERS) as readers:
+    with PixelReader(model) as pixels:
+        run = _Run(
+            model,
+            clock,
+            UnitMemory(limit=0) if memory is None else memory,
+            QuestionMemory(()) if texts is None else texts,
+            pixels,
+        )
         ahead: deque[tuple[Unit, dict]] = deque()
         waiting = iter(units)
         while True:
             while len(ahead) <= UNITS_AHEAD and (unit := next(waiting, None)) is not None:
-                ahead.append((unit, _start_reading(readers, model, unit, memory)))
+                ahead.append((unit, _start_reading(run, unit)))
             if not ahead:
                 return
-            unit, reading = ahead.popleft()
-            for outcome in _answer_unit(model, unit, reading, clock, memory, texts):
+            for outcome in _answer_unit(run, *ahead.popleft()):
                 clock.wall = time.perf_counter() - start
                 yield outcome
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What all units that are answered together have in common; see answer_units."""
+
+    model: LlavaAccm
+    clock: Clock
+    units: UnitMemory
+    texts: QuestionMemory
+    pixels: PixelReader
+    memory: Memory = field(default_factory=Memory)
 
 
 def _image_names(unit: Unit) -> tuple[Path | bytes, ...]:
     return tuple(dict.fromkeys(request.image for batch in unit for request in batch))
 
 
-def _start_reading(
-    readers: ThreadPoolExecutor, model: LlavaAccm, unit: Unit, memory: ImageMemory
-) -> dict[Path | bytes, Future[Tensor]]:
-    """Begins to read the images of a unit, unless the memory has them."""
+def _start_reading(run: _Run, unit: Unit) -> dict[Path | bytes, Future[Tensor]]:
+    """Begins to read the images of a unit, unless they are encoded already."""
     images = _image_names(unit)
-    if memory.find(images) is not None:
+    if run.units.find(images) is not None:
         return {}
-
-    def read(image: Path | bytes) -> Tensor:
-        return model.preprocess([load_image(image)])
-
-    return {image: readers.submit(read, image) for image in images}
+    return {image: run.pixels.start(image) for image in images}
 
 
 def _answer_unit(
-    model: LlavaAccm,
-    unit: Unit,
-    reading: dict[Path | bytes, Future[Tensor]],
-    clock: Clock,
-    memory: ImageMemory,
-    texts: QuestionMemory,
+    run: _Run, unit: Unit, reading: dict[Path | bytes, Future[Tensor]]
 ) -> Iterator[Outcome]:
     pixels: dict[Path | bytes, Tensor] = {}
     errors: dict[Path | bytes, str] = {}
@@ -197,23 +202,18 @@ def _answer_unit(
             errors[image] = str(error)
     start = time.perf_counter()
     names = _image_names(unit)
-    images = memory.find(names)
+    images = run.units.find(names)
     if images is None:
-        encoded = model.encode_images(torch.cat(list(pixels.values()))) if pixels else []
+        encoded = run.model.encode_images(torch.cat(list(pixels.values()))) if pixels else []
         images = dict(zip(pixels, encoded))
-        memory.keep(names, images)
-    clock.model += time.perf_counter() - start
+        run.units.keep(names, images)
+    run.clock.model += time.perf_counter() - start
     for batch in unit:
-        yield from _answer_batch(model, batch, images, errors, clock, texts)
+        yield from _answer_batch(run, batch, images, errors)
 
 
 def _answer_batch(
-    model: LlavaAccm,
-    batch: list[Request],
-    images: Images,
-    image_errors: dict[Path | bytes, str],
-    clock: Clock,
-    texts: QuestionMemory,
+    run: _Run, batch: list[Request], images: Images, image_errors: dict[Path | bytes, str]
 ) -> list[Outcome]:
     samples: dict[int, Sample] = {}
     errors: dict[int, str] = {}
@@ -223,14 +223,14 @@ def _answer_batch(
             continue
         try:
             sample = request.sample(images[request.image])
-            model.check(sample)
+            run.model.check(sample)
             samples[place] = sample
         except UserError as error:
             errors[place] = str(error)
     start = time.perf_counter()
-    encoded = [_with_text(model, sample, texts) for sample in samples.values()]
-    answers = dict(zip(samples, model.answer(encoded)))
-    clock.model += time.perf_counter() - start
+    encoded = [_with_text(run.model, sample, run.texts) for sample in samples.values()]
+    answers = dict(zip(samples, run.model.answer(encoded, memory=run.memory)))
+    run.clock.model += time.perf_counter() - start
     return [
         Outcome(request, answers.get(place), errors.get(place))
         for place, request in enumerate(batch)

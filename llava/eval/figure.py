@@ -88,8 +88,8 @@ def draw_patches(
 ) -> Image.Image:
     """The image as the tower saw it, dropped patches dimmed, kept ones framed by reason."""
     num_patches = model.tower.num_patches
-    square = square_view(image, model.image_processor, model.image_aspect_ratio)
-    picture = dim_patches(square, kept, num_patches, IMAGE_SIDE)
+    view = square_view(image, model.image_processor, model.image_aspect_ratio, IMAGE_SIDE)
+    picture = dim_patches(view, kept, num_patches, IMAGE_SIDE)
     draw = ImageDraw.Draw(picture)
     for patch, reason in reasons.items():
         left, top, right, bottom = _patch_box(patch, num_patches, IMAGE_SIDE)

@@ -12,20 +12,17 @@ from llava.errors import UserError
 from llava.model.builder import ModelArguments, load_from_arguments
 from llava.model.fingerprint import fingerprint
 from llava.model.llava_arch import LlavaAccm
+from llava.model.memory import MEMORY_LIMIT
 from llava.model.multimodal_encoder.clip_encoder import EncodedImage
 from llava.model.sample import check_text
-
-# Images of the benchmark at hand that are kept encoded: all of a small model's, and of LLaVA-1.5's
-# about 250 in float32.
-IMAGE_MEMORY = 1 << 30  # bytes
 
 QUESTIONS_AT_ONCE = 32  # how many go through the text tower together
 
 Images = Mapping[Path | bytes, EncodedImage]
 
 
-class ImageMemory:
-    """The encoded images of units of work that are met again.
+class UnitMemory:
+    """The encoded images of units of work that several runs with one model meet again.
 
     What comes first stays, and what has no room any more is encoded each time: units come round in
     the same order, so that dropping the oldest would drop each just before it is needed. Whole
@@ -35,7 +32,7 @@ class ImageMemory:
         limit: bytes.
     """
 
-    def __init__(self, limit: int = IMAGE_MEMORY) -> None:
+    def __init__(self, limit: int = MEMORY_LIMIT) -> None:
         self._room = limit
         self._units: dict[tuple[Path | bytes, ...], Images] = {}
 
@@ -100,7 +97,7 @@ class Shared:
     """
 
     def __init__(self, compensation: bool) -> None:
-        self.images = ImageMemory(limit=0)
+        self.images = UnitMemory(limit=0)
         self._compensation = compensation
         self._model: LlavaAccm | None = None
         self._fingerprints: dict[Path, str] = {}

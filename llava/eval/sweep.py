@@ -27,7 +27,7 @@ from llava.eval.report.table import markdown_table
 from llava.eval.report.write import DISAGREEMENTS, write_report
 from llava.eval.run import Run, answer_questions
 from llava.eval.score import ScoreArguments, score
-from llava.eval.shared import ImageMemory, Shared
+from llava.eval.shared import Shared, UnitMemory
 from llava.files import read_json
 from llava.model.builder import count_patches, flag, locate_parts
 
@@ -96,7 +96,7 @@ def sweep(args: SweepArguments) -> int:
     shared = Shared(compensation=any(c.method == "accm" for c in configurations))
     status, results = 0, []
     for run in runs:
-        shared.images = ImageMemory()  # those of the benchmark before are not needed any more
+        shared.images = UnitMemory()  # those of the benchmark before are not needed any more
         for configuration in configurations:
             single = _configured(run, configuration)
             status |= answer_questions(single, configuration.arguments(args), shared)

@@ -18,10 +18,11 @@ from llava.eval.processes import Processes
 from llava.lmms.arguments import read_arguments
 from llava.lmms.requests import make_sample, not_greedy, read_ending, read_image
 from llava.model.builder import load_from_arguments
+from llava.model.memory import Memory
 from llava.model.sample import Answer, Sample
 
 # Questions are put in order of length among so many neighbours only: neighbours often share an
-# image, and the model remembers the images of some hundred questions.
+# image, and a run remembers the images of some hundred questions.
 NEIGHBOURS = 64
 TOLD = 10  # requests of a task that cannot be answered, and are told of one by one
 
@@ -79,9 +80,10 @@ class AccmModel(lmms):
             self._tell_not_heeded(generation)
         order = Collator(wanted, _order, grouping=True)
         results: list[GenerationResult] = []
+        memory = Memory()
         with tqdm(total=len(wanted), desc="Answering", disable=self.rank != 0) as bar:
             for batch in order.get_batched(n=self.batch_size):
-                results += self._answer(batch)
+                results += self._answer(batch, memory)
                 bar.update(len(batch))
         for task, count in self._unanswered.items():
             logger.warning(f"{task}: {count} requests could not be answered and got an empty text")
@@ -102,14 +104,14 @@ class AccmModel(lmms):
             "in each. Take a task whose output_type is generate_until"
         )
 
-    def _answer(self, batch: list[RequestArguments]) -> list[GenerationResult]:
+    def _answer(self, batch: list[RequestArguments], memory: Memory) -> list[GenerationResult]:
         samples: dict[int, Sample] = {}
         for place, request in enumerate(batch):
             try:
                 samples[place] = self._sample(*request)
             except UserError as error:
                 self._give_up(*request[-3:], error)
-        answers = dict(zip(samples, self._model.answer(list(samples.values()))))
+        answers = dict(zip(samples, self._model.answer(list(samples.values()), memory=memory)))
         return [self._result(answers.get(place), request[1]) for place, request in enumerate(batch)]
 
     def _sample(

@@ -12,7 +12,7 @@ from PIL import Image
 from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.errors import UserError
 from llava.lmms.arguments import LmmsArguments
-from llava.mm_utils import check_size
+from llava.mm_utils import to_rgb
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Sample
 
@@ -100,17 +100,14 @@ def read_image(read: Callable[[], object]) -> Image.Image | None:
         read: gives what the task shows: an image or a list of them.
 
     Returns:
-        RGB; None where there is none.
+        RGB, as LLaVA reads it (see to_rgb); None where there is none.
 
     Raises:
         UserError: several, no image but a video or sound, or one that cannot be read.
     """
     try:
         image = _only_image(read())
-        if image is None:
-            return None
-        check_size(image)
-        return image.convert("RGB")
+        return None if image is None else to_rgb(image)
     except _BROKEN as error:
         raise UserError(f"the image cannot be read ({error})") from error
 

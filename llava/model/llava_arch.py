@@ -13,11 +13,11 @@ to compensate.
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 import torch
-from cachetools import LRUCache
 from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil
@@ -26,18 +26,17 @@ from llava.errors import UserError
 from llava.mm_utils import process_images, send
 from llava.model.compensation.compensator import Compensation, Compensator
 from llava.model.language_model.llava_llama import Generated, LanguageModel, OnToken, Prompt
+from llava.model.memory import Memory
 from llava.model.multimodal_encoder import clip_encoder
 from llava.model.multimodal_encoder.clip_encoder import ClipTower, EncodedImage
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
-from llava.model.prompt import insert_caption, prompt_ids
+from llava.model.prompt import caption_room, prompt_ids
 from llava.model.reading import Prefix
 from llava.model.sample import Answer, Encoded, Sample, check_limits, check_text
 from llava.model.side_stream import SideStream
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.accm import Selection, select_tokens, text_distances
 from llava.model.token_pruning.budget import Budget, resolve_budget
-
-IMAGE_MEMORY = 1 << 28  # bytes of encoded images that are kept for questions to come
 
 
 class LlavaAccm(nn.Module):
@@ -74,10 +73,8 @@ class LlavaAccm(nn.Module):
         self.compensator = compensator
         self.image_aspect_ratio = image_aspect_ratio
         self.text_selection = text_selection
-        on_gpu = tower.device.type == "cuda"
-        self.reads_ahead = on_gpu if reads_ahead is None else reads_ahead
-        self._side = SideStream(tower.device)
-        self._remembered = LRUCache(IMAGE_MEMORY, getsizeof=lambda image: image.nbytes)
+        self.reads_ahead = reads_ahead
+        self._side = SideStream()
 
     def without_captions(self) -> LlavaAccm:
         """The same model, every part shared, that gives nothing back for what it prunes."""
@@ -93,27 +90,13 @@ class LlavaAccm(nn.Module):
         other.training = self.training
         return other
 
-    def forget(self) -> None:
-        """Drops what is remembered of images and prompts."""
-        self._remembered.clear()
-        self.language_model.forget()
-
-    def train(self, mode: bool = True) -> LlavaAccm:
-        """As in torch; weights may have changed since, so what they made is forgotten."""
-        self._remembered.clear()
-        return super().train(mode)
-
-    def _apply(self, *args: object, **settings: object) -> LlavaAccm:
-        """Behind torch's to(), half() and so on: what was made before would not fit any more."""
-        self._remembered.clear()
-        return super()._apply(*args, **settings)
-
     @torch.inference_mode()
     def answer(
         self,
         samples: list[Sample],
         watch: Stopwatch | None = None,
         on_token: OnToken | None = None,
+        memory: Memory | None = None,
     ) -> list[Answer]:
         """Answers any number of samples at once, each as it would be answered alone.
 
@@ -121,6 +104,7 @@ class LlavaAccm(nn.Module):
             samples: B of them.
             watch: is told what each stage takes; it may have been told of others before.
             on_token: is told of each new token, as it comes: the sample's place, and the id.
+            memory: of the run that these samples belong to; None keeps nothing beyond this call.
 
         Raises:
             UserError: a sample that cannot be answered; see check.
@@ -130,17 +114,18 @@ class LlavaAccm(nn.Module):
         for sample in samples:
             self.check(sample)
         watch = watch or Stopwatch(self.tower.device)
+        memory = Memory() if memory is None else memory
         with watch.stage("encode"):
-            encoded = self.encode(samples)
+            encoded = self.encode(samples, memory)
         with watch.stage("prune"):
             selections = self.prune(encoded, samples)
-        read = self.read_ahead(encoded, selections, samples, watch)
+        read = self._read_ahead(encoded, selections, samples, watch, memory)
         compensations = self.compensate(encoded, selections, samples, watch)
         with watch.stage("splice"):
             prompts = self.splice(encoded, selections, compensations, samples)
             self._side.join()
             prompts = [replace(prompt, prefix=read.get(b)) for b, prompt in enumerate(prompts)]
-        generated = self.generate(prompts, samples, watch, on_token)
+        generated = self.generate(prompts, samples, watch, on_token, memory)
         seconds = watch.seconds()
         return [
             self._answer(*stages, seconds)
@@ -149,9 +134,10 @@ class LlavaAccm(nn.Module):
 
     # The five stages ----------------------------------------------------------------------------
 
-    def encode(self, samples: list[Sample]) -> list[Encoded]:
+    def encode(self, samples: list[Sample], memory: Memory | None = None) -> list[Encoded]:
         """Stage 1. Every image and every question goes through its tower once."""
-        images = self._encoded_images([sample.image for sample in samples])
+        memory = Memory() if memory is None else memory
+        images = self._encoded_images([sample.image for sample in samples], memory)
         texts = self._encoded_questions(samples)
         return [Encoded(images[id(sample.image)], text) for sample, text in zip(samples, texts)]
 
@@ -176,24 +162,6 @@ class LlavaAccm(nn.Module):
         for b, selection in zip(pruned, found):
             results[b] = selection
         return results
-
-    def read_ahead(
-        self,
-        encoded: list[Encoded],
-        selections: list[Selection | None],
-        samples: list[Sample],
-        watch: Stopwatch,
-    ) -> dict[int, Prefix]:
-        """What the LLM has read of samples that wait for a caption: all that stands before it."""
-        waiting = [b for b, selection in enumerate(selections) if selection is not None]
-        if not self.reads_ahead or self.compensator is None or not waiting:
-            return {}
-        parts = [[stage[b] for b in waiting] for stage in (encoded, selections, samples)]
-        prompts = self.splice(*parts[:2], [None] * len(waiting), parts[2])
-        for prompt in prompts:  # what stays in memory is read on the main stream
-            self.language_model.read_system(prompt)
-        with self._side.beside(*[p.embeds for p in prompts]), watch.stage("prefill"):
-            return dict(zip(waiting, self.language_model.read_images(prompts)))
 
     def compensate(
         self,
@@ -220,12 +188,8 @@ class LlavaAccm(nn.Module):
         compensations: list[Compensation | None],
         samples: list[Sample],
     ) -> list[Prompt]:
-        """Stage 4."""
-        ids = [self._prompt_ids(sample) for sample in samples]
-        for b, compensation in enumerate(compensations):
-            if compensation is not None:
-                caption = compensation.chosen_caption
-                ids[b] = insert_caption(ids[b], caption, self.language_model.tokenizer)
+        """Stage 4. A caption that the LLM has no room for is cut."""
+        ids = [self._prompt_ids(*both) for both in zip(samples, compensations)]
         seen = [_seen(*stages) for stages in zip(encoded, selections, samples)]
         embeds = self.language_model.embed(ids, seen)
         names = [_shared_name(*stages) for stages in zip(encoded, selections, samples)]
@@ -237,10 +201,11 @@ class LlavaAccm(nn.Module):
         samples: list[Sample],
         watch: Stopwatch | None = None,
         on_token: OnToken | None = None,
+        memory: Memory | None = None,
     ) -> list[Generated]:
         """Stage 5."""
         limits = [sample.max_new_tokens for sample in samples]
-        return self.language_model.generate(prompts, limits, watch, on_token)
+        return self.language_model.generate(prompts, limits, watch, on_token, memory)
 
     # Images and questions on their own, for callers that have several batches about one ---------
 
@@ -270,12 +235,15 @@ class LlavaAccm(nn.Module):
 
     def is_pruned(self, sample: Sample) -> bool:
         """Whether the LLM gets to see some of the image's tokens, and not all."""
-        kept = self.budget(sample).visual_token_num
-        return not sample.no_image and kept < self.tower.num_patches
+        return 0 < self._num_seen(sample) < self.tower.num_patches
 
     def prompt_length(self, sample: Sample) -> int:
-        """Positions that a sample's prompt takes in the LLM before a caption is put in."""
-        return len(self._prompt_ids(sample)) - 1 + self.budget(sample).visual_token_num
+        """Positions that a sample's prompt takes in the LLM, with room for a caption if there is
+        to be one."""
+        room = 0
+        if self.compensator is not None and self.is_pruned(sample):
+            room = caption_room(self.compensator.max_length, self.language_model.tokenizer)
+        return len(self._prompt_ids(sample)) - 1 + self._num_seen(sample) + room
 
     def check(self, sample: Sample) -> None:
         """Refuses a sample that cannot be answered, before anything is computed.
@@ -283,39 +251,63 @@ class LlavaAccm(nn.Module):
         Raises:
             UserError: what is wrong with its budget, question or limits.
         """
-        budget = self.budget(sample)
+        self.budget(sample)
         check_text("question", sample.question)
         for turn in sample.history:
             for text in turn:
                 check_text("conversation so far", text)
         check_text("tower question (by default the first line)", sample.question_of_the_method)
         check_limits(sample)
-        pruned = budget.visual_token_num < self.tower.num_patches
-        if pruned and self.compensator is not None:
+        if self.compensator is not None and self.is_pruned(sample):
             self.compensator.check_question(sample.question_of_the_method)
         length = self.prompt_length(sample)
         room = self.language_model.context_length - sample.max_new_tokens
         if length > room:
             raise UserError(
                 f"the prompt takes {length} of the LLM's {self.language_model.context_length} "
-                f"positions, and {sample.max_new_tokens} are wanted for the answer: shorten the "
+                f"positions (with image and caption), and {sample.max_new_tokens} are wanted for the answer: shorten the "
                 "question, or ask for fewer new tokens"
             )
 
+    def _read_ahead(
+        self,
+        encoded: list[Encoded],
+        selections: list[Selection | None],
+        samples: list[Sample],
+        watch: Stopwatch,
+        memory: Memory,
+    ) -> dict[int, Prefix]:
+        """What the LLM has read of samples that wait for a caption: all that stands before it."""
+        waiting = [b for b, selection in enumerate(selections) if selection is not None]
+        on_gpu = self.tower.device.type == "cuda"
+        wanted = on_gpu if self.reads_ahead is None else self.reads_ahead
+        if not wanted or self.compensator is None or not waiting:
+            return {}
+        parts = [[stage[b] for b in waiting] for stage in (encoded, selections, samples)]
+        prompts = self.splice(*parts[:2], [None] * len(waiting), parts[2])
+        for prompt in prompts:  # what stays in memory is read on the main stream
+            self.language_model.read_system(prompt, memory)
+        with self._side.beside(*[p.embeds for p in prompts]), watch.stage("prefill"):
+            return dict(zip(waiting, self.language_model.read_images(prompts, memory)))
+
     def _encoded_images(
-        self, images: Sequence[Image.Image | EncodedImage]
+        self, images: Sequence[Image.Image | EncodedImage], memory: Memory
     ) -> dict[int, EncodedImage]:
-        """The encodings by the id() of the images; those of the last images are remembered."""
+        """The encodings by the id() of the images. Images of the same pixels share one."""
         found = {id(image): image for image in images if isinstance(image, EncodedImage)}
-        digests = {id(image): _digest(image) for image in images if id(image) not in found}
-        by_digest = {digests[id(image)]: image for image in images if id(image) in digests}
-        new = {d: image for d, image in by_digest.items() if d not in self._remembered}
-        known = {d: self._remembered[d] for d in by_digest if d not in new}
-        if new:
-            encoded = self.encode_images(self.preprocess(list(new.values())))
-            known |= zip(new, [image.clone() for image in encoded])
-            self._remember({d: known[d] for d in new})
-        return found | {key: known[digest] for key, digest in digests.items()}
+        new = {id(image): image for image in images if id(image) not in found}
+        if not new:
+            return found
+        pixels = dict(zip(new, self.preprocess(list(new.values()))))
+        names = {key: _digest(of_image) for key, of_image in pixels.items()}
+        known = {name: memory.find(name) for name in names.values()}
+        missing = {names[key]: p for key, p in pixels.items() if known[names[key]] is None}
+        if missing:
+            encoded = self.encode_images(torch.stack(list(missing.values())))
+            for name, image in zip(missing, encoded):
+                known[name] = image.clone()
+                memory.keep(name, known[name])
+        return found | {key: known[name] for key, name in names.items()}
 
     def _encoded_questions(self, samples: Sequence[Sample]) -> list[Tensor | None]:
         """The text embeddings of samples that need one."""
@@ -328,13 +320,16 @@ class LlavaAccm(nn.Module):
             for sample, question, is_new in zip(samples, asked, new)
         ]
 
-    def _remember(self, images: dict[bytes, EncodedImage]) -> None:
-        for digest, image in images.items():
-            if image.nbytes <= IMAGE_MEMORY:
-                self._remembered[digest] = image
+    def _num_seen(self, sample: Sample) -> int:
+        """How many visual tokens the LLM gets to see."""
+        return 0 if sample.no_image else self.budget(sample).visual_token_num
 
-    def _prompt_ids(self, sample: Sample) -> list[int]:
-        return prompt_ids(sample.question, self.language_model.tokenizer, sample.history)
+    def _prompt_ids(self, sample: Sample, compensation: Compensation | None = None) -> list[int]:
+        caption = compensation and compensation.chosen_caption
+        most = self.language_model.context_length - sample.max_new_tokens
+        most = most + 1 - self._num_seen(sample)  # one id stands for the visual tokens
+        tokenizer = self.language_model.tokenizer
+        return prompt_ids(sample.question, tokenizer, sample.history, caption, most)
 
     def _answer(
         self,
@@ -378,14 +373,14 @@ def _shared_name(encoded: Encoded, selection: Selection | None, sample: Sample) 
     """Names the visual tokens of a sample where the question has no say in them."""
     if sample.no_image:
         return None
+    image = weakref.ref(encoded.image)  # what was read of it shall not keep an image in memory
     if selection is None:
-        return encoded.image
+        return image
     if len(selection.text_idx) == 0:
-        return encoded.image, tuple(selection.kept_idx.tolist())
+        return image, tuple(selection.kept_idx.tolist())
     return None
 
 
-def _digest(image: Image.Image) -> bytes:
-    """Names the content of an image."""
-    kind = repr((image.mode, image.size, image.getpalette()))
-    return hashlib.blake2b(kind.encode() + image.tobytes()).digest()
+def _digest(pixels: Tensor) -> bytes:
+    """Names an image by its preprocessed pixels (3, S, S) on the CPU."""
+    return hashlib.blake2b(pixels.numpy().tobytes()).digest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llava.constants import CAPTION_HEADING, IMAGE_TOKEN_INDEX
+from llava.constants import CAPTION_HEADING, DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
 from llava.conversation import question_prompt
 from llava.mm_utils import tokenizer_image_token
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
@@ -13,21 +13,54 @@ from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 # and the newline itself) that follows it. The reference counts, it does not look.
 CAPTION_OFFSET = 3
 
+# Llama ids that stand for one id of the caption model, at most: texts of a language that both read
+# take about 1.2, rare ones that would take more are cut where the context ends.
+_IDS_A_CAPTION_ID = 2
+
 
 def prompt_ids(
-    question: str, tokenizer: LlamaTokenizer, history: Sequence[tuple[str, str]] = ()
+    question: str,
+    tokenizer: LlamaTokenizer,
+    history: Sequence[tuple[str, str]] = (),
+    caption: str | None = None,
+    most: int | None = None,
 ) -> list[int]:
-    """Ids of a question's prompt, behind the turns before it, with one IMAGE_TOKEN_INDEX."""
-    prompt = question_prompt(question, history=history)
-    return tokenizer_image_token(prompt, tokenizer.encode)
+    """Returns the ids of a question's prompt, behind the turns before it.
 
+    Args:
+        question: the one that is asked now.
+        tokenizer: the LLM's.
+        history: questions and answers before it.
+        caption: stands before the question that it was written for: the newest. Where that is the
+            first, it is between the image's newline and the question, as the reference has it;
+            later it is between "USER: " and a newline before the question.
+        most: how many ids there may be; a caption that has no room is cut.
 
-def insert_caption(ids: list[int], caption: str, tokenizer: LlamaTokenizer) -> list[int]:
-    """Puts "additional information: CAPTION" between the image's newline and the question."""
-    place = ids.index(IMAGE_TOKEN_INDEX) + CAPTION_OFFSET
-    return ids[:place] + caption_ids(caption, tokenizer) + ids[place:]
+    Returns:
+        Ids with one IMAGE_TOKEN_INDEX.
+    """
+    if caption is None:
+        return tokenizer_image_token(question_prompt(question, history=history), tokenizer.encode)
+    if history:  # a second placeholder, which no question may have, marks where the caption goes
+        ids = prompt_ids(f"{DEFAULT_IMAGE_TOKEN}\n{question}", tokenizer, history)
+        end = len(ids) - 1 - ids[::-1].index(IMAGE_TOKEN_INDEX)
+        before, after = ids[:end], ids[end + 1 :]
+    else:
+        ids = prompt_ids(question, tokenizer)
+        end = ids.index(IMAGE_TOKEN_INDEX) + CAPTION_OFFSET
+        before, after = ids[:end], ids[end:]
+    room = None if most is None else max(0, most - len(before) - len(after))
+    return before + caption_ids(caption, tokenizer)[:room] + after
 
 
 def caption_ids(caption: str, tokenizer: LlamaTokenizer) -> list[int]:
-    """Ids of a caption with its heading, without the begin-of-text."""
+    """Returns the ids of a caption with its heading, without the begin-of-text."""
     return tokenizer.encode(f"{CAPTION_HEADING} {caption}")[1:]
+
+
+def caption_room(max_length: int, tokenizer: LlamaTokenizer) -> int:
+    """Returns the positions to keep free for a caption of at most ``max_length`` GPT-2 ids."""
+    around = (
+        3  # in a conversation: dummy blanks before the caption and the newline, and the newline
+    )
+    return around + len(caption_ids("", tokenizer)) + _IDS_A_CAPTION_ID * max_length

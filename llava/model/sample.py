@@ -127,11 +127,15 @@ def check_limits(sample: Sample) -> None:
     Raises:
         UserError: says what it is and may be.
     """
-    for name, value, low in (
-        ("seed", sample.seed, 0),
-        ("max_new_tokens", sample.max_new_tokens, 1),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 2**63:
-            raise UserError(
-                f"{name} is {value!r}; it must be a whole number from {low} to 2**63 - 1"
-            )
+    check_number("seed", sample.seed, 0)
+    check_number("max_new_tokens", sample.max_new_tokens, 1)
+
+
+def check_number(name: str, value: object, low: int) -> None:
+    """Refuses what is not a whole number of at least ``low``.
+
+    Raises:
+        UserError: says what it is and may be.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 2**63:
+        raise UserError(f"{name} is {value!r}; it must be a whole number from {low} to 2**63 - 1")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 
 from PIL import Image
@@ -12,12 +12,20 @@ from PIL import Image
 from llava.errors import UserError
 from llava.eval.figure import save_picture, trace_picture
 from llava.files import check_target
-from llava.mm_utils import load_image
+from llava.mm_utils import load_image, to_rgb
 from llava.model.builder import load_pretrained_model
 from llava.model.llava_arch import LlavaAccm
-from llava.model.sample import DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED, Answer, Sample
+from llava.model.memory import Memory
+from llava.model.sample import (
+    DEFAULT_MAX_NEW_TOKENS,
+    DEFAULT_SEED,
+    Answer,
+    Sample,
+    check_number,
+)
 
 ImageSource = Image.Image | str | PathLike | bytes
+DEFAULT_BATCH_SIZE = 8
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Result:
         caption: what the LLM was told of the tokens that it did not see; None where nothing was
             pruned, or nothing given back.
         kept_idx: the patches that the LLM saw, row by row from the upper left, in its order.
-        seconds: what each stage took, for the whole batch.
+        seconds: what each stage took, for the whole batch that the question was answered in.
         answer: everything else: candidates, scores, reasons.
     """
 
@@ -95,16 +103,20 @@ class Accm:
         visual_token_num: int | None = None,
         max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
         seed: int = DEFAULT_SEED,
+        batch_size: int = DEFAULT_BATCH_SIZE,
     ) -> Result | list[Result]:
-        """Answers a question about an image, or several at once.
+        """Answers a question about an image, or several.
 
         Args:
-            image: an image, a file or the bytes of one; or a list.
+            image: an image, a file or the bytes of one; or a list. Each is opened and encoded once,
+                and upright: the rotation that a camera noted down is heeded.
             question: a text; or a list. Where one of the two is a list, the other one goes with
                 each of its items; two lists go together item by item.
             visual_token_num: tokens that stay; None takes those of this object.
             max_new_tokens: limit of an answer.
             seed: of the one random draw of each question.
+            batch_size: questions that go through the model together; it changes how long it takes,
+                and how much memory, and no answer.
 
         Returns:
             A Result, or a list of them where a list was given.
@@ -112,12 +124,13 @@ class Accm:
         Raises:
             UserError: no such image, or a question or setting that cannot be used.
         """
+        check_number("batch_size", batch_size, 1)
         pairs = _pairs(image, question)
-        opened = {id(each): _open(each) for each, _ in pairs}
+        opened = {key: _open(each) for key, each in {_key(each): each for each, _ in pairs}.items()}
         kept = self.visual_token_num if visual_token_num is None else visual_token_num
         samples = [
             Sample(
-                opened[id(each)],
+                opened[_key(each)],
                 text,
                 visual_token_num=kept,
                 seed=seed,
@@ -125,9 +138,12 @@ class Accm:
             )
             for each, text in pairs
         ]
-        results = [
-            self._result(*both) for both in zip(samples, self.model.answer(samples), strict=True)
-        ]
+        for sample in samples:  # what is wrong shows before the first batch is answered
+            self.model.check(sample)
+        memory, results = Memory(), []
+        for start in range(0, len(samples), batch_size):
+            batch = samples[start : start + batch_size]
+            results += map(self._result, batch, self.model.answer(batch, memory=memory))
         return results if _is_list(image) or _is_list(question) else results[0]
 
     def _result(self, sample: Sample, answer: Answer) -> Result:
@@ -168,14 +184,24 @@ def _pairs(image: object, question: object) -> list[tuple[ImageSource, str]]:
     return list(zip(images, questions))
 
 
+def _key(image: ImageSource) -> Hashable:
+    """Names an image: one that is asked about several times is opened once."""
+    if isinstance(image, (str, PathLike)):
+        return fspath(image)
+    return image if isinstance(image, bytes) else id(image)
+
+
 def _open(image: ImageSource) -> Image.Image:
-    """An image as RGB.
+    """An image as RGB, upright.
 
     Raises:
         UserError: it cannot be read.
     """
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return to_rgb(image, upright=True)
     if not isinstance(image, (str, PathLike, bytes)):
-        raise UserError(f"the image is {image!r}: give a PIL image, a path, or a file's bytes")
-    return load_image(image)
+        raise UserError(
+            f"the image is of type {type(image).__name__}: give a PIL image, a path, or a file's "
+            "bytes"
+        )
+    return load_image(image, upright=True)

@@ -40,7 +40,7 @@ class CliArguments(TryArguments):
 
 def chat(args: CliArguments) -> int:
     """Loads the model, and answers until the end of the input."""
-    image = load_image(args.image_file)
+    image = load_image(args.image_file, upright=True)
     model = load_from_arguments(args)
     if args.visual_token_num is not None:
         resolve_budget(args.visual_token_num, None, model.tower.num_patches)
@@ -79,7 +79,7 @@ def _turn(talk: Chat, line: str) -> None:
     elif command == "/image":
         if not rest.strip():
             raise UserError("say which: /image FILE")
-        talk.show(load_image(rest.strip()))
+        talk.show(load_image(rest.strip(), upright=True))
         print(f"about {rest.strip()} now", flush=True)
     elif command == "/tokens":
         _set_tokens(talk, rest.strip())

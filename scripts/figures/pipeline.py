@@ -120,12 +120,12 @@ def _draw_prompt(page: Page, model: LlavaAccm, scene: Image.Image, answer: Answe
 
 def _patch(model: LlavaAccm, scene: Image.Image, patch: int) -> Image.Image:
     """One patch as the tower saw it."""
-    square = square_view(scene, model.image_processor, model.image_aspect_ratio)
+    view = square_view(scene, model.image_processor, model.image_aspect_ratio, max(scene.size))
     across = round(model.tower.num_patches**0.5)
-    side = square.width / across
+    side = view.width / across
     row, column = divmod(patch, across)
     box = (column * side, row * side, (column + 1) * side, (row + 1) * side)
-    return square.resize((68, 68), Image.LANCZOS, box=box)
+    return view.resize((68, 68), Image.LANCZOS, box=box)
 
 
 def _draw_answer(page: Page, answer: Answer) -> None:

@@ -1,9 +1,11 @@
 """From a request of lmms-eval to a sample and back, without lmms-eval."""
 
+import dataclasses
 import io
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from llava.errors import UserError
 from llava.lmms.arguments import read_arguments
@@ -69,6 +71,16 @@ def test_one_image_is_read():
     assert read_image(lambda: [None]) is None
 
 
+def test_images_are_read_as_files_are_and_as_llava_reads_them():
+    deep = Image.fromarray(np.full((4, 6), 0x7F80, dtype=np.uint16))
+    assert read_image(lambda: deep).getpixel((0, 0)) == (127, 127, 127)
+    sideways = GREY.copy()
+    sideways.getexif()[ExifTags.Base.Orientation] = 6
+    file = io.BytesIO()
+    sideways.save(file, "JPEG", exif=sideways.getexif())
+    assert read_image(lambda: Image.open(file)).size == (40, 30)
+
+
 def cut_short():
     file = io.BytesIO()
     Image.effect_noise((64, 64), 60).save(file, "PNG")
@@ -83,7 +95,9 @@ def cut_short():
         (lambda: {"array": [0.1]}, "there is a dict, not an image"),
         (lambda: Image.open("nowhere.png"), "the image cannot be read"),
         (lambda: Image.open(io.BytesIO(b"no image")), "the image cannot be read"),
-        (cut_short, "the image cannot be read"),
+        (cut_short, "the image is damaged or cut short"),
+        (lambda: Image.new("F", (9, 9)), "32 bits a channel"),
+        (lambda: Image.new("L", (0, 9)), "has no pixels"),
         (lambda: Image.new("1", (20_000, 1)), "20000 x 1 pixels"),
     ],
 )
@@ -122,6 +136,13 @@ def test_an_answer_gets_what_room_there_is(model):
     assert 16 < made.max_new_tokens < model.language_model.context_length
     with pytest.raises(UserError):  # not one more
         model.check(type(made)(**{**vars(made), "max_new_tokens": made.max_new_tokens + 1}))
+
+
+def test_an_answer_leaves_room_for_the_caption(model):
+    made = sample(model, "What color is it?", limit=49_152)
+    (answer,) = model.answer([dataclasses.replace(made, max_new_tokens=1)])
+    assert answer.compensation is not None
+    assert answer.input_length + made.max_new_tokens <= model.language_model.context_length
 
 
 @pytest.mark.parametrize(

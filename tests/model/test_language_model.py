@@ -14,6 +14,7 @@ from llava.model.lagging import LaggingFlag
 from llava.model.language_model import llava_llama
 from llava.model.language_model.llava_llama import TILE, LanguageModel
 from llava.model.llava_arch import LlavaAccm
+from llava.model.memory import Memory
 from llava.model.sample import Sample
 
 QUESTIONS = ["What is it?", "Where is the small one?", "Is there a dog in the picture? Look well."]
@@ -32,8 +33,7 @@ def samples_of(*images, **settings):
 
 @pytest.fixture
 def reads(model, monkeypatch):
-    """The shapes (B, L) of all that the LLM reads, with nothing remembered at first."""
-    model.forget()
+    """The shapes (B, L) of all that the LLM reads."""
     llm, shapes = model.language_model.llm, []
     forward = llm.forward
 
@@ -42,12 +42,11 @@ def reads(model, monkeypatch):
         return forward(**inputs)
 
     monkeypatch.setattr(llm, "forward", watched)
-    yield shapes
-    model.forget()
+    return shapes
 
 
 def plain_answers(model, samples):
-    """Answers by transformers' own generate: nothing shared, nothing remembered."""
+    """Answers by transformers' own generate: nothing shared."""
     encoded = model.encode(samples)
     selections = model.prune(encoded, samples)
     written = model.compensate(encoded, selections, samples)
@@ -75,7 +74,8 @@ def test_answers_are_those_of_transformers_generate(model, budget):
 
 def test_the_system_prompt_is_read_once(model, reads):
     sample = samples_of(image_of(1), visual_token_num=36)[0]
-    first, second = model.answer([sample])[0], model.answer([sample])[0]
+    memory = Memory()
+    first, second = (model.answer([sample], memory=memory)[0] for _ in range(2))
     system = first.input_ids.index(-200)
     assert reads[0] == (1, system)
     assert (1, system) not in reads[1:]
@@ -86,12 +86,13 @@ def test_the_system_prompt_is_read_once(model, reads):
 
 def test_questions_on_one_image_share_its_tokens(model, reads):
     samples = samples_of(image_of(3), visual_token_num=MANY)
-    together = model.answer(samples)
+    memory = Memory()
+    together = model.answer(samples, memory=memory)
     assert [shape for shape in reads if shape[1] >= MANY] == [(1, MANY)]
     reads.clear()
-    again = model.answer(samples)  # the image is remembered
+    again = model.answer(samples, memory=memory)  # the image is remembered
     assert max(shape[1] for shape in reads) < MANY
-    model.forget()  # nothing is
+    # Without the memory nothing is.
     alone = [model.answer([sample])[0] for sample in samples]
     for answers in (again, alone):
         assert [a.out_ids for a in answers] == [a.out_ids for a in together]
@@ -101,11 +102,11 @@ def test_questions_on_one_image_share_its_tokens(model, reads):
 
 def test_an_image_that_was_read_with_a_question_serves_the_next(model, reads):
     first, second, _ = samples_of(image_of(4), visual_token_num=MANY)
-    model.answer([first])
+    memory = Memory()
+    model.answer([first], memory=memory)
     reads.clear()
-    (warm,) = model.answer([second])
+    (warm,) = model.answer([second], memory=memory)
     assert max(shape[1] for shape in reads) < MANY
-    model.forget()
     (cold,) = model.answer([second])
     assert warm.out_ids == cold.out_ids
     assert torch.allclose(warm.first_logits, cold.first_logits, rtol=0, atol=1e-4)
@@ -165,19 +166,9 @@ def test_reading_ahead_of_the_caption_changes_nothing(model, reads):
         assert torch.allclose(one.first_logits, other.first_logits, rtol=0, atol=1e-4)
 
 
-def test_training_forgets_what_was_read(model, reads):
-    sample = samples_of(image_of(1), visual_token_num=36)[0]
-    model.answer([sample])
-    model.train().eval()
-    reads.clear()
-    model.answer([sample])
-    assert reads[0][1] == model.answer([sample])[0].input_ids.index(-200)
-
-
 def test_reading_ahead_where_the_question_has_no_say(model, reads):
     samples = samples_of(image_of(8), visual_token_num=36, text_token_num=0)
     expected = model.answer(samples)
-    model.forget()
     reads.clear()
     found = rebuilt(model, reads_ahead=True).answer(samples)
     assert [a.out_ids for a in found] == [a.out_ids for a in expected]
@@ -192,15 +183,6 @@ def test_one_step_too_many_does_no_harm(model, monkeypatch):
     monkeypatch.setattr(llava_llama, "LaggingFlag", late)
     found = model.answer(samples)
     assert [a.out_ids for a in found] == [a.out_ids for a in expected]
-
-
-def test_moving_the_model_forgets(model, reads):
-    sample = samples_of(image_of(1), visual_token_num=36)[0]
-    model.answer([sample])
-    reads.clear()
-    model.float()
-    model.answer([sample])
-    assert reads[0] == (1, model.answer([sample])[0].input_ids.index(-200))
 
 
 def test_an_answer_may_go_on_to_its_limit(model):

@@ -10,7 +10,9 @@ from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGener
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.errors import UserError
 from llava.mm_utils import process_images
+from llava.model.memory import Memory
 from llava.model.multimodal_encoder import clip_encoder
+from llava.model.prompt import caption_ids, prompt_ids
 from llava.model.sample import Sample
 from llava.model.token_pruning.accm import text_distances
 
@@ -209,11 +211,14 @@ def test_questions_on_one_image_share_its_encoding(model, monkeypatch):
     first = sample_of(103, max_new_tokens=2)
     second = dataclasses.replace(first, question="Where is it?")
     third = sample_of(104, max_new_tokens=2)
-    together = model.answer([first, third, second])
+    memory = Memory()
+    together = model.answer([first, third, second], memory=memory)
     assert seen == [2]
-    same = dataclasses.replace(first, image=first.image.copy())  # remembered by its content
-    alone = [model.answer([sample])[0] for sample in (same, third, second)]
+    same = dataclasses.replace(first, image=first.image.copy())  # known by its pixels
+    alone = [model.answer([sample], memory=memory)[0] for sample in (same, third, second)]
     assert seen == [2]
+    assert model.answer([first, same])[0].kept_idx == together[0].kept_idx
+    assert seen == [2, 1]
     for one, other in zip(together, alone):
         assert (one.kept_idx, one.out_ids) == (other.kept_idx, other.out_ids)
 
@@ -293,6 +298,86 @@ def test_half_precision_runs(load_tiny, dtype):
 def test_a_bad_sample_says_what_is_wrong(model, settings, says):
     with pytest.raises(UserError, match=says):
         model.answer([dataclasses.replace(sample_of(1), **settings)])
+
+
+def test_without_an_image_no_caption_model_is_asked(model):
+    """It reads 425 tokens; the LLM has room for the question, and for no visual token besides."""
+    asked = dataclasses.replace(sample_of(1, max_new_tokens=2), question="word " * 600)
+    with pytest.raises(UserError, match="caption model"):
+        model.check(asked)
+    (answer,) = model.answer([dataclasses.replace(asked, no_image=True)])
+    assert answer.compensation is None and answer.kept_idx == []
+    blind = dataclasses.replace(asked, no_image=True, visual_token_num=576)
+    assert model.prompt_length(blind) == answer.input_length == len(answer.input_ids) - 1
+
+
+def longest_accepted(model, sample):
+    """A sample whose question is as long as the check lets pass."""
+    room = model.language_model.context_length - sample.max_new_tokens
+    for words in range(room - model.prompt_length(sample), 0, -1):
+        # The tower question stays: the caption model reads less than the LLM.
+        longer = dataclasses.replace(
+            sample,
+            question=sample.question + " x" * words,
+            tower_question=sample.question_of_the_method,
+        )
+        try:
+            model.check(longer)
+        except UserError:
+            continue
+        return longer
+    raise AssertionError("no question is short enough")
+
+
+@pytest.mark.parametrize("history", [(), (("What?", "a dog"), ("Where?", "there"))])
+@pytest.mark.parametrize("reads_ahead", [False, True])
+def test_the_longest_question_leaves_room_for_its_caption(model, monkeypatch, history, reads_ahead):
+    """Captions of the tiny model go on to their limit: 67 tokens, which are 134 of the LLM's."""
+    monkeypatch.setattr(model.language_model.llm.config, "max_position_embeddings", 500)
+    monkeypatch.setattr(model, "reads_ahead", reads_ahead)
+    sample = longest_accepted(model, sample_of(1, max_new_tokens=5, history=history))
+    (answer,) = model.answer([sample])
+    heading = model.language_model.tokenizer.encode("additional information:")[1:]
+    caption = caption_ids(answer.compensation.chosen_caption, model.language_model.tokenizer)
+    assert caption[: len(heading)] == heading and len(caption) > 100
+    assert any(answer.input_ids[i : i + len(caption)] == caption for i in range(500))  # all of it
+    assert 480 < answer.input_length + sample.max_new_tokens <= 500
+
+
+def test_a_caption_without_room_is_cut(model, monkeypatch):
+    """One id of the caption model may be a text that takes any number of the LLM's."""
+    monkeypatch.setattr(model.language_model.llm.config, "max_position_embeddings", 500)
+    monkeypatch.setattr(model.compensator, "decode", lambda ids: "\N{SNOWMAN}" * 300)
+    sample = longest_accepted(model, sample_of(1, max_new_tokens=5))
+    (answer,) = model.answer([sample])
+    assert answer.input_length + sample.max_new_tokens == 500
+    plain = prompt_ids(sample.question, model.language_model.tokenizer)
+    assert answer.input_ids[-20:] == plain[-20:]
+
+
+def test_a_caption_stands_before_the_question_that_it_was_written_for(model):
+    """By hand: one placeholder for the image, and the caption behind the last turn."""
+    tokenizer = model.language_model.tokenizer
+    caption, image = caption_ids("A dog.", tokenizer), [IMAGE_TOKEN_INDEX]
+    system = (
+        "A chat between a curious user and an artificial intelligence assistant. The assistant "
+        "gives helpful, detailed, and polite answers to the user's questions. USER: "
+    )
+
+    def ids(text):
+        return tokenizer.encode(text)[1:]
+
+    start = [tokenizer.bos_token_id, *ids(system), *image]
+    one_turn = prompt_ids("What is it?", tokenizer, caption="A dog.")
+    assert one_turn == start + ids("\n") + caption + ids("\nWhat is it? ASSISTANT:")[2:]
+    assert ids("\nWhat")[: len(ids("\n"))] == ids("\n") and len(ids("\n")) == 2
+    two_turns = prompt_ids("What is it?", tokenizer, (("Where?", "There."),), caption="A dog.")
+    assert two_turns == (
+        start
+        + ids("\nWhere? ASSISTANT: There.</s>USER: ")
+        + caption
+        + ids("\nWhat is it? ASSISTANT:")
+    )
 
 
 @pytest.mark.parametrize(

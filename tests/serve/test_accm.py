@@ -3,14 +3,18 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
-from PIL import Image
+import torch
+from PIL import ExifTags, Image
 
 import llava
-from llava import Accm
+from llava import Accm, mm_utils
 from llava.errors import UserError
 from llava.mini.drawing import draw_scene
 from llava.mini.scene import make_scene, scene_generator
+from llava.model import llava_arch
+from llava.serve import accm as serve
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "checkpoints" / "accm-mini"
@@ -73,6 +77,82 @@ def test_lists_give_batches_and_the_same_answers(accm, image, scene):
     assert accm.answer([], "What?") == []
 
 
+def test_the_batch_size_changes_no_answer(accm, image, scene, monkeypatch):
+    questions = [colour_question(thing) for thing in scene.things][:3]
+    images = [image, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)] * 2
+    pairs = [[each for each in images for _ in questions], questions * len(images)]
+    batches, answer = [], accm.model.answer
+    monkeypatch.setattr(
+        accm.model, "answer", lambda batch, **of: batches.append(len(batch)) or answer(batch, **of)
+    )
+    found = [accm.answer(*pairs, **how) for how in ({}, {"batch_size": 1}, {"batch_size": 5})]
+    assert batches == [8, 4] + [1] * 12 + [5, 5, 2]
+    for results in found[1:]:
+        assert [r.text for r in results] == [r.text for r in found[0]]
+        assert [r.kept_idx for r in results] == [r.kept_idx for r in found[0]]
+
+
+@pytest.mark.parametrize("number", [0, -1, True, 1.5, "8"])
+def test_a_batch_size_that_is_none(accm, image, number):
+    with pytest.raises(UserError, match="batch_size is "):
+        accm.answer(image, "What?", batch_size=number)
+
+
+def test_what_is_wrong_shows_before_anything_is_answered(accm, image, monkeypatch):
+    monkeypatch.setattr(accm.model, "encode_images", None)
+    with pytest.raises(UserError, match="is empty"):
+        accm.answer(image, ["What?"] * 3 + [" "], batch_size=1)
+
+
+@pytest.mark.parametrize("kind", ["path", "bytes", "image"])
+def test_an_image_is_opened_and_encoded_once(accm, image, tmp_path, monkeypatch, kind):
+    path = tmp_path / "scene.png"
+    image.save(path)
+    sources = {
+        "path": [str(path), path] * 3,
+        "bytes": [path.read_bytes() for _ in range(6)],
+        "image": [image] * 6,
+    }
+    opened, encoded, named = [], [], []
+    to_rgb, encode, digest = mm_utils.to_rgb, accm.model.encode_images, llava_arch._digest
+    for module in (mm_utils, serve):
+        monkeypatch.setattr(module, "to_rgb", lambda *a, **k: opened.append(1) or to_rgb(*a, **k))
+    monkeypatch.setattr(
+        accm.model, "encode_images", lambda pixels: encoded.append(len(pixels)) or encode(pixels)
+    )
+    monkeypatch.setattr(llava_arch, "_digest", lambda pixels: named.append(1) or digest(pixels))
+    questions = [f"What color is thing {number}?" for number in range(6)]
+    assert len(accm.answer(sources[kind], questions, max_new_tokens=1)) == 6
+    assert (len(opened), encoded, len(named)) == (1, [1], 1)
+
+
+def test_a_photograph_is_seen_upright(accm, image, scene, tmp_path):
+    """Stored sideways as a phone does it, from a file or opened: as if it had been upright."""
+    path = tmp_path / "phone.png"
+    note = Image.Exif()
+    note[ExifTags.Base.Orientation] = 6
+    image.transpose(Image.Transpose.ROTATE_90).save(path, exif=note)
+    question = colour_question(scene.things[0])
+    expected = accm.answer(image, question)
+    with Image.open(path) as opened:
+        for source in (path, path.read_bytes(), opened):
+            result = accm.answer(source, question)
+            assert (result.text, result.kept_idx) == (expected.text, expected.kept_idx)
+            picture = (24, 24, 696, 696)  # of the figure
+            shown, wanted = (each.figure().crop(picture) for each in (result, expected))
+            assert shown.tobytes() == wanted.tobytes()
+
+
+def test_images_of_all_kinds_are_read_as_files_are(accm, tmp_path):
+    deep = Image.fromarray(np.linspace(0, 65535, 96 * 96).reshape(96, 96).astype(np.uint16))
+    deep.save(tmp_path / "deep.png")
+    one, other = (accm.answer(source, "What?") for source in (deep, tmp_path / "deep.png"))
+    assert torch.equal(one.answer.first_logits, other.answer.first_logits)
+    assert one.kept_idx == other.kept_idx
+    with pytest.raises(UserError, match="32 bits a channel"):
+        accm.answer(Image.new("F", (9, 9)), "What?")
+
+
 def test_files_bytes_and_images_are_taken(accm, image, scene, tmp_path):
     path = tmp_path / "scene.png"
     image.save(path)
@@ -95,7 +175,8 @@ def test_a_figure_is_drawn_and_written(accm, image, scene, tmp_path):
 @pytest.mark.parametrize(
     "source, question, says",
     [
-        (None, "What?", "give a PIL image"),
+        (None, "What?", "of type NoneType: give a PIL image"),
+        (np.zeros((4, 4, 3), np.uint8), "What?", "of type ndarray: give a PIL image"),
         ("nowhere.png", "What?", "no image nowhere.png"),
         (b"no image", "What?", "cannot be read as an image"),
         (Image.new("RGB", (9, 9)), " ", "is empty"),

@@ -4,8 +4,9 @@ import io
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
+from llava.constants import IMAGE_TOKEN_INDEX
 from llava.errors import UserError
 from llava.model.builder import ModelArguments, load_from_arguments
 from llava.serve import cli
@@ -100,6 +101,38 @@ def test_the_llm_reads_the_turns_before(model):
     assert len(second.input_ids) > len(first.input_ids)
     chat.clear()
     assert chat.ask(STAR).out_ids == first.out_ids
+
+
+def test_a_caption_stands_before_the_question_that_it_was_written_for(model):
+    chat = talk(model, visual_token_num=9)
+    chat.ask(STAR)
+    answer = chat.ask("Is there a star in the image?")
+    decode, ids = model.language_model.tokenizer.decode, answer.input_ids
+    text = decode(ids[ids.index(IMAGE_TOKEN_INDEX) + 1 :])
+    caption = answer.compensation.chosen_caption
+    first = f"\n{STAR} ASSISTANT: {chat.turns[0][1]}"
+    assert text.startswith(first) and text.count("additional information:") == 1
+    assert text.endswith(
+        f"additional information: {caption} \nIs there a star in the image? ASSISTANT:"
+    )
+
+
+def test_a_photograph_is_seen_upright(typed, tmp_path):
+    """The whole scene, stored as a phone held sideways does it; /image and --image-file."""
+    with Image.open(ROOT / "images" / "scene.png") as image:
+        note = Image.Exif()
+        note[ExifTags.Base.Orientation] = 8
+        image.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "phone.png", exif=note)
+    where = "Where is the star?"
+    _, expected, _ = typed(where, "/quit")
+    answer = expected[expected.index("ASSISTANT: ") :].splitlines()[0]
+    status, out, _ = typed(
+        where,
+        f"/image {tmp_path / 'phone.png'}",
+        where,
+        flags=["--image-file", str(tmp_path / "phone.png")],
+    )
+    assert status == 0 and out.count(answer) == 2
 
 
 def test_pieces_make_up_the_answer(model):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from llava.model.language_model.llava_llama import Prompt
-from llava.model.prompt import insert_caption, prompt_ids
+from llava.model.prompt import prompt_ids
 from llava.train.outcome import Reading, answer_log_probs, is_likeliest
 from llava.train.packing import Packer
 
@@ -31,9 +31,7 @@ def readings():
 
 def prompt(language_model, reading):
     """What the LLM reads, as the pipeline makes it."""
-    ids = prompt_ids(reading.question, language_model.tokenizer)
-    if reading.caption is not None:
-        ids = insert_caption(ids, reading.caption, language_model.tokenizer)
+    ids = prompt_ids(reading.question, language_model.tokenizer, caption=reading.caption)
     return Prompt(ids, *language_model.embed([ids], [reading.features]))
 
 

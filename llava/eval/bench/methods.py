@@ -12,6 +12,7 @@ from llava.eval.bench.stock import StockLlava
 from llava.model.compensation.compensator import Compensator
 from llava.model.language_model.llava_llama import LanguageModel, Prompt
 from llava.model.llava_arch import LlavaAccm
+from llava.model.memory import Memory
 from llava.model.prompt import prompt_ids
 from llava.model.sample import Answer, Sample
 from llava.model.stopwatch import Stopwatch
@@ -91,6 +92,7 @@ class Bench:
         self.model = model
         self.lengths = lengths
         self._pruner = model.without_captions()
+        self._memory = Memory()
         self._stock = StockLlava(model, graphs) if stock else None
 
     def run(self, case: Case, pixels: Tensor, watch: Stopwatch) -> list[Answer]:
@@ -120,7 +122,7 @@ class Bench:
             )
             for place, question in enumerate(questions(case.batch_size))
         ]
-        return model.answer(samples, watch)
+        return model.answer(samples, watch, memory=self._memory)
 
     def pixels(self, case: Case, seed: int) -> Tensor:
         """Images of noise (B, 3, S, S) float32, as if preprocessed; one for each question of
@@ -143,12 +145,11 @@ class Bench:
 
     def forget(self) -> None:
         """Drops what was read before, but for the system prompt."""
-        language_model = self.model.language_model
-        language_model.forget()
+        language_model, self._memory = self.model.language_model, Memory()
         ids = prompt_ids(questions(1)[0], language_model.tokenizer)
         nothing = torch.empty(0, self.model.tower.clip.config.vision_config.hidden_size)
         (embeds,) = language_model.embed([ids], [nothing.to(self.model.tower.device)])
-        language_model.read_system(Prompt(ids, embeds))
+        language_model.read_system(Prompt(ids, embeds), self._memory)
 
 
 def questions(number: int) -> list[str]:

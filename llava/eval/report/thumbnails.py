@@ -40,7 +40,7 @@ def thumbnails(
     from llava.eval.figure import dim_patches
     from llava.mm_utils import CLIP_BACKGROUND, expand2square, load_image
 
-    picture = expand2square(load_image(image), CLIP_BACKGROUND)
+    picture = expand2square(load_image(image), CLIP_BACKGROUND, SIDE)
     groups: dict[tuple[tuple[int, ...], int], list[str]] = {}
     for name, kept, num_patches in runs:
         num_patches = num_patches or _DEFAULT_PATCHES

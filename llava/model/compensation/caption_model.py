@@ -125,7 +125,7 @@ class CaptionModel(nn.Module):
 
     def prefix(self, dropped: Tensor, mask: Tensor | None = None) -> Tensor:
         """The visual prefixes (B, prefix_length, D) of dropped tokens (B, M, P)."""
-        return self.clip_project(dropped, mask)
+        return self.clip_project(dropped.to(self.clip_project.linear.weight.dtype), mask)
 
     def embed_prompt(self, question_ids: list[int], prefix: Tensor) -> Tensor:
         """[question ; prefix] of one sample as GPT-2 reads it.

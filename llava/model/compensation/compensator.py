@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 from torch import Tensor, nn
 from transformers import GPT2Tokenizer
 
-from llava.constants import REMEMBERED_TEXTS
 from llava.errors import UserError
 from llava.mm_utils import pad_left
 from llava.model.compensation.beam_search import BeamCandidates, beam_search
@@ -93,7 +91,6 @@ class Compensator(nn.Module):
         self.long_clip = long_clip
         self.selector = selector
         self.tokenizer = gpt_tokenizer
-        self._ids_once = lru_cache(REMEMBERED_TEXTS)(self._ids)
         self._stop_id = gpt_tokenizer.encode(STOP_TEXT)[0] if stop_id is None else stop_id
 
     def check_question(self, question: str) -> None:
@@ -160,9 +157,6 @@ class Compensator(nn.Module):
         return decode_caption(self.tokenizer, ids)
 
     def _question_ids(self, question: str) -> list[int]:
-        return list(self._ids_once(question))
-
-    def _ids(self, question: str) -> list[int]:
         return self.tokenizer.encode(question, add_special_tokens=False)
 
     def _prefixes(self, dropped: list[Tensor]) -> Tensor:

@@ -45,21 +45,21 @@ class Graphs:
     """
 
     def __init__(self, llm: LlamaForCausalLM) -> None:
-        self._config = llm.config
+        self._llm = llm
         mode = "reduce-overhead" if llm.device.type == "cuda" else "default"
         self._compiled = torch.compile(llm.forward, mode=mode, dynamic=False)
-        # A graph knows the addresses of its cache: each shape has one, used again and again.
+        # A graph knows the addresses of its cache: each shape has one, emptied for every batch.
         self._caches: LRUCache = LRUCache(MAX_CACHES)
 
     def reader(self, prefixes: Sequence[Prefix], num_new: int, device: torch.device) -> Reader:
         """A reader with room for so many positions behind the prefixes."""
         room = round_up(max(prefix.length for prefix in prefixes) + num_new, LENGTH_STEP)
-        shape = (len(prefixes), room)
-        cache = self._caches.get(shape)
+        kind = (len(prefixes), room, device, self._llm.dtype)
+        cache = self._caches.get(kind)
         if cache is None:
-            cache = self._caches[shape] = StaticCache(config=self._config, max_cache_len=room)
+            cache = self._caches[kind] = StaticCache(config=self._llm.config, max_cache_len=room)
         cache.reset()
-        return Reader(self._forward, self._config, prefixes, device, cache)
+        return Reader(self._forward, self._llm.config, prefixes, device, cache)
 
     @staticmethod
     def fill_up(prompts: Sequence) -> list:

@@ -7,12 +7,10 @@ tokenizer is the reference), so the sentencepiece library is used directly.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from pathlib import Path
 
 import sentencepiece
 
-from llava.constants import REMEMBERED_TEXTS
 from llava.errors import UserError
 from llava.files import read_json
 
@@ -49,9 +47,6 @@ class LlamaTokenizer:
         self.unk_token_id = self._pieces.unk_id()
         special = (self.bos_token_id, self.eos_token_id, self.unk_token_id)
         self._special_ids = {self._pieces.id_to_piece(i): i for i in special}
-        # What stands before the image is the same for all questions, and a question is checked
-        # before it is asked, often with several budgets.
-        self._encode_once = lru_cache(REMEMBERED_TEXTS)(self._encode)
         self._splitter = re.compile("(" + "|".join(map(re.escape, self._special_ids)) + ")")
 
     def __len__(self) -> int:
@@ -59,9 +54,6 @@ class LlamaTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, the begin-of-text id first. ``<s> </s> <unk>`` in it count as tokens."""
-        return list(self._encode_once(text))
-
-    def _encode(self, text: str) -> list[int]:
         ids = [self.bos_token_id]
         for place, segment in enumerate(self._splitter.split(text)):
             if segment in self._special_ids:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from cachetools import LRUCache
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
@@ -15,11 +14,10 @@ from llava.mm_utils import pad_left, send
 from llava.model.lagging import LaggingFlag
 from llava.model.language_model.graphs import Graphs
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+from llava.model.memory import Memory
 from llava.model.reading import Prefix, Reader
 from llava.model.stopwatch import Stopwatch
 
-# Keys and values that are kept for prompts to come: two or three full images of LLaVA-1.5-7B.
-PREFIX_MEMORY = 1 << 30  # bytes
 # Prompts whose lengths differ by more are read apart: padding so much costs what a pass costs.
 MAX_PADDING = 64
 # Prompts are padded to a multiple of so many positions. Matrix products go by tiles: 601 rows take
@@ -36,8 +34,8 @@ class Prompt:
     Attributes:
         input_ids: the prompt's ids with the caption's; IMAGE_TOKEN_INDEX stands for the image.
         embeds: (L, D), L = len(input_ids) - 1 + K.
-        shared_image: names the K visual tokens where other prompts may have the very same; None
-            where they depend on the question.
+        shared_image: names the K visual tokens where other prompts may have the very same, without
+            keeping them alive; None where they depend on the question.
         prefix: what the LLM has read of it already; None where there is nothing.
     """
 
@@ -101,7 +99,6 @@ class LanguageModel(nn.Module):
         self.tokenizer = tokenizer
         self.end_id = tokenizer.eos_token_id if end_id is None else end_id
         self._graphs = Graphs(llm) if graphs else None
-        self._memory = LRUCache(PREFIX_MEMORY, getsizeof=lambda prefix: prefix.nbytes)
 
     @property
     def context_length(self) -> int:
@@ -139,6 +136,7 @@ class LanguageModel(nn.Module):
         max_new_tokens: Sequence[int],
         watch: Stopwatch | None = None,
         on_token: OnToken | None = None,
+        memory: Memory | None = None,
     ) -> list[Generated]:
         """Greedy answers, each as it would be alone.
 
@@ -147,22 +145,24 @@ class LanguageModel(nn.Module):
             max_new_tokens: B limits.
             watch: is told what "prefill" and "decode" take.
             on_token: is told of each new token, as it comes: the prompt's place, and the id.
+            memory: of the run; None keeps nothing beyond this call.
         """
         watch = watch or Stopwatch(self.llm.device)
+        memory = Memory() if memory is None else memory
         with watch.stage("prefill"):
-            prompts = self._begin(prompts)
+            prompts = self._begin(prompts, memory)
         answers: dict[int, Generated] = {}
         for rows in _length_buckets([len(p.embeds) - p.prefix.length for p in prompts]):
             limits = [max_new_tokens[row] for row in rows]
             tell = on_token and (lambda place, token, rows=rows: on_token(rows[place], token))
-            found = self._answer([prompts[row] for row in rows], limits, watch, tell)
+            found = self._answer([prompts[row] for row in rows], limits, watch, tell, memory)
             answers.update(zip(rows, found))
         return [answers[row] for row in range(len(prompts))]
 
     @torch.inference_mode()
-    def read_images(self, prompts: Sequence[Prompt]) -> list[Prefix]:
+    def read_images(self, prompts: Sequence[Prompt], memory: Memory) -> list[Prefix]:
         """Reads prompts up to the last visual token; what comes behind may yet be unknown."""
-        systems = [self.read_system(prompt) for prompt in prompts]
+        systems = [self.read_system(prompt, memory) for prompt in prompts]
         reader = Reader(self.llm, self.llm.config, systems, prompts[0].embeds.device)
         images = [prompt.embeds[prompt.system_length : prompt.image_end] for prompt in prompts]
         reader.read(*pad_left(images, TILE))
@@ -172,55 +172,37 @@ class LanguageModel(nn.Module):
         ]
 
     @torch.inference_mode()
-    def read_system(self, prompt: Prompt) -> Prefix:
-        """The system prompt, read alone and once."""
+    def read_system(self, prompt: Prompt, memory: Memory) -> Prefix:
+        """Returns the system prompt, read alone and once in a run."""
         key = (prompt.system, None)
-        if key in self._memory:
-            return self._memory[key]
+        if (known := memory.find(key)) is not None:
+            return known
         embeds = prompt.embeds[None, : prompt.system_length]
         reader = Reader(self.llm, self.llm.config, [Prefix()], embeds.device)
         reader.read(embeds, torch.ones(embeds.shape[:2], device=embeds.device))
         prefix = reader.prefix(0, slice(None), Prefix())
-        self._remember(key, prefix)
+        memory.keep(key, prefix)
         return prefix
-
-    def forget(self) -> None:
-        """Drops what is remembered of prompts."""
-        self._memory.clear()
-
-    def train(self, mode: bool = True) -> LanguageModel:
-        """As in torch; weights may have changed since, so what they made is forgotten."""
-        self.forget()
-        return super().train(mode)
-
-    def _apply(self, *args: object, **settings: object) -> LanguageModel:
-        """Behind torch's to(), half() and so on: what was made before would not fit any more."""
-        self.forget()
-        return super()._apply(*args, **settings)
 
     # Prompts that begin alike -------------------------------------------------------------------
 
-    def _begin(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+    def _begin(self, prompts: Sequence[Prompt], memory: Memory) -> list[Prompt]:
         """Gives each prompt the longest start that is known, or will be needed more than once."""
         keys = [(p.system, None if p.prefix else p.shared_image) for p in prompts]
-        known = {key: self._memory.get(key) for key in keys if key[1] is not None}
+        known = {key: memory.find(key) for key in keys if key[1] is not None}
         shared = {
             key: prompt
             for key, prompt in zip(keys, prompts)
             if key in known and known[key] is None and keys.count(key) > 1
         }
         if shared:
-            for key, prefix in zip(shared, self.read_images(list(shared.values()))):
+            for key, prefix in zip(shared, self.read_images(list(shared.values()), memory)):
                 known[key] = prefix
-                self._remember(key, prefix)
+                memory.keep(key, prefix)
         return [
-            replace(p, prefix=p.prefix or known.get(key) or self.read_system(p))
+            replace(p, prefix=p.prefix or known.get(key) or self.read_system(p, memory))
             for key, p in zip(keys, prompts)
         ]
-
-    def _remember(self, key: Hashable, prefix: Prefix) -> None:
-        if prefix.nbytes <= PREFIX_MEMORY:
-            self._memory[key] = prefix
 
     # One batch -----------------------------------------------------------------------------------
 
@@ -230,6 +212,7 @@ class LanguageModel(nn.Module):
         limits: Sequence[int],
         watch: Stopwatch,
         on_token: OnToken | None,
+        memory: Memory,
     ) -> list[Generated]:
         """Answers prompts of like length, each with its prefix."""
         wanted = len(prompts)
@@ -241,7 +224,7 @@ class LanguageModel(nn.Module):
             embeds, mask = pad_left(rest, TILE)
             reader, embeds, mask = self._reader(prompts, embeds, mask, max(limits))
             logits = reader.read(embeds, mask).clone()  # the next step of a graph overwrites them
-            self._remember_images(prompts, reader)
+            _remember_images(prompts, reader, memory)
         with watch.stage("decode"):
             tokens = self._decode(reader, logits.argmax(dim=-1), limits, _told(on_token, wanted))
             rows = [ids[:limit] for ids, limit in zip(tokens.tolist(), limits)]
@@ -261,20 +244,6 @@ class LanguageModel(nn.Module):
         embeds, mask = self._graphs.pad(embeds, mask)
         num_new = embeds.shape[1] + longest_answer
         return self._graphs.reader(prefixes, num_new, embeds.device), embeds, mask
-
-    def _remember_images(self, prompts: Sequence[Prompt], reader: Reader) -> None:
-        """Keeps images that were read just now and may be asked about again, the last of them."""
-        room = PREFIX_MEMORY
-        for row, prompt in reversed(list(enumerate(prompts))):
-            if prompt.shared_image is None or prompt.prefix.length != prompt.system_length:
-                continue
-            start = reader.filled - len(prompt.embeds) + prompt.prefix.length
-            image = slice(start, start + prompt.image_end - prompt.system_length)
-            room -= prompt.prefix.nbytes * prompt.image_end // prompt.system_length
-            if room < 0:
-                break
-            key = (prompt.system, prompt.shared_image)
-            self._remember(key, reader.prefix(row, image, prompt.prefix))
 
     def _decode(
         self,
@@ -302,6 +271,20 @@ class LanguageModel(nn.Module):
             written.append(logits.argmax(dim=-1))
             tell(written[-1], done)
         return torch.stack(written, dim=1)
+
+
+def _remember_images(prompts: Sequence[Prompt], reader: Reader, memory: Memory) -> None:
+    """Keeps images that were read just now and may be asked about again, the last of them."""
+    room = memory.limit
+    for row, prompt in reversed(list(enumerate(prompts))):
+        if prompt.shared_image is None or prompt.prefix.length != prompt.system_length:
+            continue
+        start = reader.filled - len(prompt.embeds) + prompt.prefix.length
+        image = slice(start, start + prompt.image_end - prompt.system_length)
+        room -= prompt.prefix.nbytes * prompt.image_end // prompt.system_length
+        if room < 0:
+            break
+        memory.keep((prompt.system, prompt.shared_image), reader.prefix(row, image, prompt.prefix))
 
 
 def _told(on_token: OnToken | None, wanted: int) -> Callable[[Tensor, Tensor], None]:

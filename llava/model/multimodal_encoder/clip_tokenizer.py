@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import gzip
-from functools import lru_cache
 from pathlib import Path
 
 from transformers import CLIPTokenizer
 
-from llava.constants import REMEMBERED_TEXTS
 from llava.model.bpe import BPE_FILES, read_bpe
 
 _NUM_MERGES = 49152 - 256 - 2  # lines of open_clip's file that belong to CLIP's vocabulary
@@ -25,20 +23,16 @@ class ClipTokenizer:
     def __init__(self, folder: Path) -> None:
         own = any((folder / name).is_file() for name in BPE_FILES)
         self._tokenizer = read_bpe(CLIPTokenizer, folder) if own else _standard_tokenizer()
-        self._ids_once = lru_cache(REMEMBERED_TEXTS)(self._ids)
 
     def __len__(self) -> int:
         return len(self._tokenizer)
 
     def encode(self, text: str, max_length: int) -> list[int]:
         """Ids with start and end; a longer text is cut, its last id then being the end's."""
-        ids = list(self._ids_once(text))
+        ids = self._tokenizer(text, verbose=False)["input_ids"]
         if len(ids) <= max_length:
             return ids
         return ids[: max_length - 1] + [self._tokenizer.eos_token_id]
-
-    def _ids(self, text: str) -> list[int]:
-        return self._tokenizer(text, verbose=False)["input_ids"]
 
 
 def _standard_tokenizer() -> CLIPTokenizer:

@@ -102,7 +102,6 @@ class Answerer:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _answer(self, sample: Sample, tell: Callable[[str], None]) -> Timed:
-        self.model.forget()
         pieces = TextPieces(self.model.language_model.tokenizer.decode, tell)
         start = time.perf_counter()
         (answer,) = self.model.answer([sample], on_token=pieces.add)

@@ -70,7 +70,7 @@ def read_budget(value: object, num_patches: int) -> int:
 
 
 def open_image(path: Path, limits: Limits) -> Image.Image:
-    """An uploaded image as RGB; see load_image.
+    """An uploaded image as RGB, upright; see load_image.
 
     Raises:
         UserError: it is too large in bytes or pixels, not an image, damaged, or no longer there.
@@ -86,7 +86,7 @@ def open_image(path: Path, limits: Limits) -> Image.Image:
             "save it smaller"
         )
     _check_pixels(data, limits.pixels)
-    return load_image(data)
+    return load_image(data, upright=True)
 
 
 def _read_upload(upload: object, folder: Path) -> Path:

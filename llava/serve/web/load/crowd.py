@@ -75,7 +75,6 @@ def answered_alone(model: LlavaAccm, case: Case) -> dict:
     image = load_image(case.image)
     found = {}
     for name, tokens in (("pruned", case.visual_token_num), ("full", model.tower.num_patches)):
-        model.forget()
         (answer,) = model.answer([Sample(image, case.question, visual_token_num=tokens)])
         compensation = answer.compensation
         found[name] = {

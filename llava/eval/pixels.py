@@ -1,0 +1,47 @@
+"""Images to pixels, in threads beside the model."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from cachetools import LRUCache
+from torch import Tensor
+
+from llava.mm_utils import load_image
+from llava.model.llava_arch import LlavaAccm
+
+READERS = 2  # threads
+IMAGES_KEPT = 64  # the last that were read, for questions still to come: 1.4 MB each at 336 pixels
+
+
+class PixelReader:
+    """Reads and preprocesses images, each of them once while it is among the last.
+
+    Args:
+        model: says how.
+    """
+
+    def __init__(self, model: LlavaAccm) -> None:
+        self._model = model
+        self._threads = ThreadPoolExecutor(READERS)
+        self._last: LRUCache = LRUCache(IMAGES_KEPT)
+
+    def __enter__(self) -> PixelReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown()
+
+    def start(self, image: Path | bytes) -> Future[Tensor]:
+        """Begins to read an image, a file or its bytes.
+
+        Returns:
+            The pixels (1, 3, S, S) float32 in time, or a UserError.
+        """
+        if image not in self._last:
+            self._last[image] = self._threads.submit(self._read, image)
+        return self._last[image]
+
+    def _read(self, image: Path | bytes) -> Tensor:
+        return self._model.preprocess([load_image(image)])
