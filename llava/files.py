@@ -47,8 +47,12 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path} is not UTF-8 text ({error}): save it as UTF-8") from error
 
 
-def read_json(path: Path) -> dict:
-    """The object that a JSON file holds.
+def read_json(path: Path, advice: str = "fetch it again") -> dict:
+    """Returns the object that a JSON file holds.
+
+    Args:
+        path: of the file.
+        advice: what to do about a file that is damaged.
 
     Raises:
         UserError: no such file, it cannot be read, or holds no JSON object.
@@ -56,9 +60,10 @@ def read_json(path: Path) -> dict:
     try:
         value = parse_json(read_text(path))
     except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}): fetch it again") from error
+        raise UserError(f"{path} is not valid JSON ({error}): {advice}") from error
     if not isinstance(value, dict):
-        raise UserError(f"{path} holds a {type(value).__name__}, not a JSON object")
+        kind = type(value).__name__
+        raise UserError(f"{path} holds a {kind}, not a JSON object: {advice}")
     return value
 
 
@@ -75,12 +80,37 @@ def parse_json(text: str) -> object:
         value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite_float)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    if re.search(r"\\u[dD][89a-fA-F]", text):
-        try:
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise ValueError("a text in it is not Unicode: half of a surrogate pair") from error
+    _refuse_surrogates(value, text)
     return value
+
+
+def dump_json(value: object, indent: int | None = None) -> str:
+    """Returns the JSON text of a value, which parse_json reads as the same value.
+
+    Raises:
+        ValueError: a number in it is not finite, a text not Unicode, or it is nested too deeply.
+    """
+    try:
+        text = json.dumps(value, indent=indent, allow_nan=False)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    _refuse_surrogates(value, text)
+    return text
+
+
+def _refuse_surrogates(value: object, text: str) -> None:
+    if not re.search(r"\\u[dD][89a-fA-F]", text):
+        return
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError("a text in it is not Unicode: half of a surrogate pair") from error
+
+
+def printable(text: object) -> str:
+    """Returns a text with what is not Unicode in it, as in a file name of stray bytes, spelt out
+    in ASCII."""
+    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _refuse_constant(name: str) -> None:
@@ -132,8 +162,16 @@ def check_target(path: Path) -> None:
 
 
 def write_json(path: Path, value: dict) -> None:
-    """Writes one object, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Writes one object, whole or not at all.
+
+    Raises:
+        UserError: it cannot be written there, or a number in it is not finite.
+    """
+    try:
+        text = dump_json(value, indent=2)
+    except ValueError as error:
+        raise UserError(f"cannot write {path} ({error}): what went into it is damaged") from error
+    write_text(path, text + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -142,7 +180,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         UserError: it cannot be written there.
     """
-    write_whole(path, lambda file: file.write(text.encode("utf-8")))
+    write_whole(path, lambda file: file.write(printable(text).encode("utf-8")))
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Optional
+from dataclasses import dataclass, replace
+from typing import Optional, TypeVar
 
-from llava.model.builder import ModelArguments, flag
+from llava.errors import UserError
+from llava.model.builder import ModelArguments, flag, placement
 from llava.model.sample import DEFAULT_SEED
+
+Asking = TypeVar("Asking", bound="AskArguments")
 
 
 @dataclass
@@ -23,3 +26,34 @@ class AskArguments(ModelArguments):
     seed: int = flag("Seed of the one random draw of each question.", DEFAULT_SEED)
     batch_size: int = flag("Questions at once.", 8)
     no_image: bool = flag("Ask without any visual token or caption: the floor.", False)
+
+    def without_unused_parts(self: Asking) -> Asking:
+        """Returns the flags that do not ask for captions where no image is shown, so that what
+        writes captions is neither loaded nor asked whether it can read the question."""
+        return replace(self, compensation=self.compensation and not self.no_image)
+
+
+def check_device_map(args: ModelArguments) -> None:
+    """Refuses to spread the LLM over GPUs where it was to stay off them, or there are none.
+
+    Raises:
+        UserError: says so.
+    """
+    if args.device_map is not None and placement(args).device.type == "cpu":
+        raise UserError(
+            f"--device-map {args.device_map} spreads the LLM over GPUs, and --device {args.device} "
+            "is the CPU: leave one of the two out"
+        )
+
+
+def check_no_image(args: AskArguments) -> None:
+    """Refuses flags that say which visual tokens stay where there are none.
+
+    Raises:
+        UserError: names the flag.
+    """
+    if args.no_image and args.text_token_num is not None:
+        raise UserError(
+            "--text-token-num has no effect with --no-image, which keeps no visual token: leave "
+            "one of the two out"
+        )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
 from typing import TypeVar
 
 import torch
@@ -12,11 +16,23 @@ from transformers import HfArgumentParser
 from transformers.utils import logging as transformers_logging
 
 from llava.errors import UserError
+from llava.eval.arguments import check_device_map
+from llava.eval.stopping import Stopped, ending_in_order
+from llava.model.builder import ModelArguments
 
 Arguments = TypeVar("Arguments")
 
 USER_MISTAKE = 2  # exit status, as argparse's own
 SOME_FAILED = 1
+
+# What may help where memory is not enough, of the flags that the command has; the first two do the
+# same.
+_SAVING = {
+    "micro_batch_size": "a smaller --micro-batch-size",
+    "batch_size": "a smaller --batch-size",
+    "dtype": "--dtype bfloat16",
+    "device_map": "--device-map auto",
+}
 
 
 def run_command(
@@ -42,24 +58,38 @@ def run_command(
     parser = HfArgumentParser(
         arguments, prog=f"python -m {program}", description=description, allow_abbrev=False
     )
-    filled, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
-    if unknown:
-        parser.error(f"unknown flags: {' '.join(unknown)}")
-    return guard(lambda: work(filled))
+
+    def parse_and_work() -> int:
+        filled, unknown = parser.parse_args_into_dataclasses(
+            argv, return_remaining_strings=True, look_for_args_file=False
+        )
+        if unknown:
+            parser.error(f"unknown flags: {' '.join(unknown)}")
+        if isinstance(filled, ModelArguments):
+            check_device_map(filled)
+        return work(filled)
+
+    return guard(parse_and_work, {field.name for field in fields(arguments)})
 
 
-def guard(work: Callable[[], int]) -> int:
-    """Does the work of a command; what the user can mend becomes a line on standard error."""
+def guard(work: Callable[[], int], flags: Collection[str] = ()) -> int:
+    """Does the work of a command; what the user can mend becomes a line on standard error, and so
+    does what ends the work from outside.
+
+    Args:
+        work: gives the exit status.
+        flags: names of the command's flags, which advice may name.
+    """
     try:
-        return work()
+        with ending_in_order(), plain_output():
+            return work()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_MISTAKE
     except torch.OutOfMemoryError as error:
         reason = str(error).splitlines()[0]
         print(
-            f"error: the memory of the device is not enough ({reason}): try a smaller "
-            "--batch-size, --dtype bfloat16, or --device-map auto",
+            f"error: the memory of the device is not enough ({reason}){_saving(flags)}",
             file=sys.stderr,
         )
         return USER_MISTAKE
@@ -69,6 +99,32 @@ def guard(work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("stopped by the user", file=sys.stderr)
         return 130
+    except Stopped as stop:
+        print(stop.reason, file=sys.stderr)
+        return stop.code
+
+
+def _saving(flags: Collection[str]) -> str:
+    """Returns which of the flags may help, as the end of a message."""
+    names = [name for name in _SAVING if name in flags]
+    if "micro_batch_size" in names:
+        names.remove("batch_size")
+    return f": try {' or '.join(_SAVING[name] for name in names)}" if names else ""
+
+
+@contextmanager
+def plain_output() -> Iterator[None]:
+    """Lets every text be printed, whatever characters the terminal or the file knows, and a warning
+    be one line that says nothing of the program's own lines."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda text, *_, **__: f"warning: {' '.join(str(text).split())}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def run_benchmark_command(

@@ -14,42 +14,63 @@ import errno
 import filecmp
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import reprlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from llava.errors import UserError
-from llava.eval.lines import read_lines
-from llava.files import check_target, read_json, take_lock
+from llava.eval.outcomes import merge_outcomes, read_outcomes, seal
+from llava.files import check_target, dump_json, read_json, take_lock
+
+SHOWN = 5  # settings that are named where more have changed
 
 
 def run_folder(answers_file: Path) -> Path:
-    """Where the journals of an answers file lie."""
+    """Returns the folder in which the journals of an answers file lie."""
     return answers_file.with_name(answers_file.name + ".run")
 
 
 def read_settings(answers_file: Path) -> dict | None:
-    """The settings that an answers file was made with; None where they do not stand beside it."""
+    """Returns the settings that an answers file was made with; None where they do not stand
+    beside it.
+
+    Raises:
+        UserError: they are damaged.
+    """
     path = run_folder(answers_file) / "settings.json"
-    return read_json(path) if path.is_file() else None
+    advice = "delete it, and how the answers were made will not be said"
+    return read_json(path, advice) if path.is_file() else None
 
 
 class Journal:
     """The outcomes of one process, appended and flushed as they come.
 
+    Attributes:
+        damage: what is wrong with the damaged lines that outcomes has met.
+
     Args:
         answers_file: where the answers will go.
         settings: what the run depends on, JSON.
         rank: number of this process.
+        elsewhere: how the command is told to write another file.
 
     Raises:
-        UserError: another run is at work on the file, its settings are others, or something that
-            no run made stands in its place.
+        UserError: another run is at work on the file, its settings are others or damaged, or
+            something that no run made stands in its place.
     """
 
-    def __init__(self, answers_file: Path, settings: dict, rank: int = 0) -> None:
+    def __init__(
+        self,
+        answers_file: Path,
+        settings: dict,
+        rank: int = 0,
+        elsewhere: str = "name another --answers-file",
+    ) -> None:
         self._answers_file = answers_file
+        self._elsewhere = elsewhere
+        self.damage: list[str] = []
         self._folder = run_folder(answers_file)
         with disk_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -67,19 +88,22 @@ class Journal:
 
         Raises:
             UserError: the disk is full or gone; what is there stays, and the run can go on later.
+            ValueError: it holds a number that is not finite, or a text that is not Unicode.
         """
-        line = (json.dumps(outcome) + "\n").encode()
+        line = (seal(outcome) + "\n").encode()
         with disk_errors(self._folder):
             if self._file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def outcomes(self) -> dict[str, dict]:
-        """The outcomes of all questions in the journals of this machine's disk."""
-        return merge_outcomes(
-            value
+        """Returns the outcomes of all questions in the journals of this machine's disk."""
+        lines = [
+            line
             for path in sorted(self._folder.glob("answers-*.jsonl"))
-            for _, value in read_lines(path)
-        )
+            for line in read_outcomes(path)
+        ]
+        self.damage = [line for line in lines if isinstance(line, str)]
+        return merge_outcomes(line for line in lines if not isinstance(line, str))
 
     def publish(self, records: Iterable[dict]) -> None:
         """Writes the answers file, whole or not at all. One that says the same stays as it is, its
@@ -87,7 +111,7 @@ class Journal:
         partial = self._folder / "answers.partial"
         with disk_errors(self._folder):
             with partial.open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(record) + "\n" for record in records)
+                file.writelines(dump_json(record) + "\n" for record in records)
             target = self._answers_file.resolve()
             if target.is_file() and filecmp.cmp(partial, target, shallow=False):
                 partial.unlink()
@@ -110,8 +134,7 @@ class Journal:
         if not take_lock(file):
             file.close()
             raise UserError(
-                f"another run is at work on {self._answers_file}: wait for it, or name another "
-                "--answers-file"
+                f"another run is at work on {self._answers_file}: wait for it, or {self._elsewhere}"
             )
         return file
 
@@ -119,47 +142,48 @@ class Journal:
         """Compares with the settings that are there. Those of a run without outcomes do not count:
         it may have ended because of them."""
         path = self._folder / "settings.json"
-        settings = json.loads(json.dumps(settings))
-        begun = any(journal.stat().st_size for journal in self._folder.glob("answers-*.jsonl"))
-        if not path.is_file() or not begun:
+        settings = json.loads(dump_json(settings))
+        if not any(journal.stat().st_size for journal in self._folder.glob("answers-*.jsonl")):
             if self._answers_file.exists() and not path.is_file():
                 raise UserError(
                     f"{self._answers_file} is there already, and no run of this project made it: "
-                    "name another --answers-file, or move it away"
+                    f"{self._elsewhere}, or move it away"
                 )
             # Processes that share a disk write the same; each under a name of its own.
             partial = self._folder / f"settings-{rank}.partial"
-            partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+            partial.write_text(dump_json(settings, indent=2) + "\n", encoding="utf-8")
             os.replace(partial, path)
             return
-        before = read_json(path)
-        changed = [
-            f"{name} was {before.get(name)!r} and is {settings.get(name)!r}"
-            for name in sorted(before.keys() | settings.keys())
-            if before.get(name) != settings.get(name)
-        ]
+        again = f"{self._elsewhere}, or delete {self._folder} and the file to begin again"
+        if not path.is_file():
+            raise UserError(f"how {self._answers_file} was begun is lost with {path}: {again}")
+        changed = _changes(read_json(path, again), settings)
         if changed:
+            listed = "; ".join(changed[:SHOWN]) + ("; ..." if len(changed) > SHOWN else "")
             raise UserError(
-                f"{self._answers_file} was begun with other settings: {'; '.join(changed)}. Name "
-                f"another --answers-file, or delete {self._folder} and the file to begin again"
+                f"{self._answers_file} was begun with other settings: {listed}. "
+                f"{again[0].upper()}{again[1:]}"
             )
 
 
-def merge_outcomes(values: Iterable[object]) -> dict[str, dict]:
-    """The outcome of each question: the last answer, or the last error where there is no answer.
+def _changes(before: dict, settings: dict) -> list[str]:
+    """Returns what settings were and are, of those that are not the same.
 
-    What is no outcome (a line that an interruption left behind) is passed over, so that its
-    question is asked again.
+    Of what stands in groups (checkpoints, versions) only that counts which the run has now: one
+    that reads a checkpoint less than an older version did depends on it no more.
     """
-    merged: dict[str, dict] = {}
-    for value in values:
-        if not isinstance(value, Mapping) or not isinstance(value.get("key"), str):
-            continue
-        answered = isinstance(value.get("record"), Mapping)
-        failed = isinstance(value.get("error"), str) and "record" not in value
-        if answered or (failed and "record" not in merged.get(value["key"], {})):
-            merged[value["key"]] = dict(value)
-    return merged
+    pairs: list[tuple[str, object, object]] = []
+    for name in sorted(before.keys() | settings.keys()):
+        was, now = before.get(name), settings.get(name)
+        if isinstance(was, dict) and isinstance(now, dict):
+            pairs += [(f"{name}.{part}", was.get(part), value) for part, value in now.items()]
+        else:
+            pairs.append((name if name in settings else reprlib.repr(name), was, now))
+    return [
+        f"{name} was {reprlib.repr(was)} and is {reprlib.repr(now)}"
+        for name, was, now in pairs
+        if was != now
+    ]
 
 
 def _drop_half_line(file: BinaryIO) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
 from llava.errors import UserError
-from llava.files import check_target, parse_json, read_bytes
+from llava.files import check_target, dump_json, parse_json, read_bytes
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, dict | str]]:
@@ -62,9 +61,11 @@ class LineWriter:
 
         Raises:
             UserError: the disk is full or gone.
+            ValueError: it holds a number that is not finite, or a text that is not Unicode.
         """
+        line = dump_json(value) + "\n"
         try:
-            self._file.write(json.dumps(value) + "\n")
+            self._file.write(line)
             self._file.flush()
         except OSError as error:
             raise UserError(

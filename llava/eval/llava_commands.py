@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Optional
 
 from llava.errors import UserError
-from llava.eval.arguments import AskArguments
+from llava.eval.arguments import AskArguments, check_no_image
 from llava.eval.benchmarks.question import Question
 from llava.eval.run import Run, answer_questions
 from llava.model.builder import flag
@@ -22,13 +22,11 @@ class LlavaCommandArguments(AskArguments):
     image_folder: Optional[str] = flag("What the question file's image paths are relative to.", "")
     question_file: Optional[str] = flag("The questions.")
     answers_file: Optional[str] = flag("Where the answers go, JSON lines.")
-    conv_mode: str = flag(
-        "Read and ignored, as the method's program does: always vicuna_v1.", "vicuna_v1"
-    )
+    conv_mode: str = flag("vicuna_v1; the method's program knows no other.", "vicuna_v1")
     num_chunks: int = flag("Cut the questions into so many blocks ...", 1)
     chunk_idx: int = flag("... and answer this one, counted from 0.", 0)
     temperature: float = flag("0: answers are greedy; sampling is not supported.", 0.0)
-    top_p: Optional[float] = flag("Without effect at temperature 0.")
+    top_p: Optional[float] = flag("Not supported: without effect at temperature 0.")
     num_beams: int = flag("1; more are not supported.", 1)
 
 
@@ -82,10 +80,18 @@ def _check(args: LlavaCommandArguments) -> None:
     for name in ("model_path", "question_file", "answers_file"):
         if getattr(args, name) is None:
             raise UserError(f"give --{name.replace('_', '-')}")
-    supported = {"model_base": (None,), "temperature": (0.0,), "num_beams": (1,)}
-    for name, values in supported.items():
-        if getattr(args, name) not in values:
+    check_no_image(args)
+    supported = {
+        "model_base": None,
+        "conv_mode": "vicuna_v1",
+        "temperature": 0.0,
+        "top_p": None,
+        "num_beams": 1,
+    }
+    for name, value in supported.items():
+        if getattr(args, name) != value:
+            only = "leave it out" if value is None else f"only {value} is"
             raise UserError(
-                f"--{name.replace('_', '-')} {getattr(args, name)} is not supported, only "
-                f"{values[0]}: the method is evaluated with greedy answers of merged checkpoints"
+                f"--{name.replace('_', '-')} {getattr(args, name)} is not supported, {only}: the "
+                "method is evaluated with greedy answers of merged checkpoints"
             )

@@ -20,9 +20,12 @@ from llava.eval.arguments import AskArguments
 from llava.eval.benchmarks.question import Question
 from llava.eval.command import SOME_FAILED
 from llava.eval.engine import Clock, Outcome, Request, Unit, answer_units, units_by_length
-from llava.eval.journal import Journal, merge_outcomes
+from llava.eval.finite import why_not_finite
+from llava.eval.journal import Journal
+from llava.eval.outcomes import merge_outcomes
 from llava.eval.processes import Processes
 from llava.eval.shared import Shared
+from llava.files import dump_json, printable
 from llava.model.builder import count_patches, locate_parts, placement
 from llava.model.multimodal_encoder import clip_encoder
 from llava.model.sample import Answer
@@ -42,6 +45,7 @@ class Run:
             a model id.
         answers_file: where the answers go.
         model_id: names the model in the answers file.
+        elsewhere: how the command is told to write another answers file.
     """
 
     benchmark: str
@@ -49,6 +53,7 @@ class Run:
     answer_record: AnswerRecord
     answers_file: Path
     model_id: str
+    elsewhere: str = "name another --answers-file"
 
 
 def answer_questions(run: Run, args: AskArguments, shared: Shared | None = None) -> int:
@@ -65,18 +70,22 @@ def answer_questions(run: Run, args: AskArguments, shared: Shared | None = None)
     Raises:
         UserError: the run cannot begin or go on; what was answered is kept.
     """
-    shared = Shared(args.compensation) if shared is None else shared
     processes = Processes(args.device)
-    args = dataclasses.replace(args, device=processes.device)
+    args = dataclasses.replace(args.without_unused_parts(), device=processes.device)
+    shared = Shared(args.compensation) if shared is None else shared
     units = units_by_length(
         [_request(question, args) for question in run.questions], args.batch_size
     )
     clock = Clock()
     with _open_journal(run, args, processes, shared) as journal:
         done = _answered(_gather_outcomes(processes, journal))
+        # Machines that share a disk find the same damage.
+        damage = sorted(set().union(*processes.gather(journal.damage)))
         # Whole units are answered again, even when some of their questions are done: then each
         # answer is computed in the same company as in an undisturbed run.
         todo = [unit for unit in units if any(r.id not in done for batch in unit for r in batch)]
+        if todo and damage and processes.is_first:
+            print(_damage_message(damage), file=sys.stderr)
         _answer_share(run, args, processes, processes.share(todo), done, journal, clock, shared)
         processes.wait()  # all journals are complete now
         outcomes = _gather_outcomes(processes, journal)
@@ -90,6 +99,11 @@ def _gather_outcomes(processes: Processes, journal: Journal) -> dict[str, dict]:
     """What the journals of all machines say; one process a machine reads them."""
     found = processes.gather(journal.outcomes() if processes.is_first_here else {})
     return merge_outcomes(outcome for outcomes in found for outcome in outcomes.values())
+
+
+def _damage_message(damage: Sequence[str]) -> str:
+    more = f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""
+    return f"warning: {damage[0]}{more}: what no other line answers is asked again"
 
 
 def _answer_share(
@@ -116,9 +130,10 @@ def _answer_share(
     for outcome in progress:
         if outcome.request.id in done:
             continue
-        if outcome.error is not None:
-            tqdm.write(f"error: question {outcome.request.id}: {outcome.error}", file=sys.stderr)
-        journal.append(_line(run, questions[outcome.request.id], outcome))
+        line = _line(run, questions[outcome.request.id], outcome)
+        if "error" in line:
+            tqdm.write(f"error: question {line['key']}: {line['error']}", file=sys.stderr)
+        journal.append(line)
 
 
 def _request(question: Question, args: AskArguments) -> Request:
@@ -136,13 +151,20 @@ def _request(question: Question, args: AskArguments) -> Request:
 
 
 def _line(run: Run, question: Question, outcome: Outcome) -> dict:
-    """A line of the journal."""
-    if outcome.answer is None:
-        return {"key": question.key, "error": outcome.error}
+    """Returns a line of the journal: an answer, or why there is none."""
+    key, answer = printable(question.key), outcome.answer
+    error = outcome.error if answer is None else why_not_finite(answer)
+    if error is not None:
+        return {"key": key, "error": printable(error)}
     # Derived, not drawn: the same run gives the same file.
-    answer_id = shortuuid.uuid(name=f"{run.model_id} {run.benchmark} {question.key}")
-    record = run.answer_record(question, outcome.answer.text, answer_id, run.model_id)
-    return {"key": question.key, "record": record, "trace": _trace(outcome.answer)}
+    answer_id = shortuuid.uuid(name=f"{printable(run.model_id)} {run.benchmark} {key}")
+    record = run.answer_record(question, answer.text, answer_id, run.model_id)
+    line = {"key": question.key, "record": record, "trace": _trace(answer)}
+    try:
+        dump_json(line)
+    except ValueError as problem:
+        return {"key": key, "error": f"the answer cannot be written down ({problem})"}
+    return line
 
 
 def _trace(answer: Answer) -> dict:
@@ -164,7 +186,8 @@ def _open_journal(run: Run, args: AskArguments, processes: Processes, shared: Sh
     """
     journal, error = None, None
     try:
-        journal = Journal(run.answers_file, run_settings(run, args, shared), processes.rank)
+        settings = run_settings(run, args, shared)
+        journal = Journal(run.answers_file, settings, processes.rank, run.elsewhere)
     except UserError as problem:
         error = str(problem)
     errors = [problem for problem in processes.gather(error) if problem]
@@ -244,4 +267,5 @@ def _report(run: Run, outcomes: dict[str, dict], clock: Clock) -> int:
 
 def peak_memory() -> float:
     """Most memory that this process has had so far, GiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1024**3

@@ -19,7 +19,7 @@ from llava.eval.command import run_benchmark_command
 from llava.eval.journal import read_settings
 from llava.eval.lines import read_lines
 from llava.eval.scoring.matching import NoLabels
-from llava.files import check_target, write_json
+from llava.files import check_target, printable, write_json
 from llava.model.builder import flag
 
 
@@ -79,13 +79,16 @@ def score(benchmark: str, args: ScoreArguments) -> int:
     about = {
         "benchmark": benchmark,
         "main_number": main_number(benchmark, scores),
-        "data_dir": str(data_dir),
-        "answers_file": str(answers_file),
+        "data_dir": printable(data_dir),
+        "answers_file": printable(answers_file),
+        "allow_missing": args.allow_missing,
         "settings": read_settings(answers_file),
     }
     if args.json is not None:
         write_json(Path(args.json), about | scores)
     print(module.headline(scores))
+    if scores["missing"]:
+        print(f"lenient: {len(scores['missing'])} questions without an answer count as wrong")
     return 0
 
 

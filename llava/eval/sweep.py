@@ -28,7 +28,7 @@ from llava.eval.report.write import DISAGREEMENTS, write_report
 from llava.eval.run import Run, answer_questions
 from llava.eval.score import ScoreArguments, score
 from llava.eval.shared import Shared, UnitMemory
-from llava.files import read_json
+from llava.files import printable, read_json
 from llava.model.builder import count_patches, flag, locate_parts
 
 METHODS = ("full", "prune", "accm", "no-image")
@@ -112,9 +112,11 @@ def choose_configurations(args: SweepArguments) -> list[Configuration]:
     """What --methods and --budgets ask for, each once.
 
     Raises:
-        UserError: no such method, a budget that is none, or a part of the model is not to be found.
+        UserError: no such method, a budget that is none or that no method asks for, or a part of
+            the model is not to be found.
     """
     methods = _choose("method", args.methods, METHODS, DEFAULT_METHODS)
+    _refuse_idle_flags(args, methods)
     needed = dataclasses.replace(args, compensation="accm" in methods)
     num_patches = count_patches(locate_parts(needed)["vision_tower"])
     words = DEFAULT_BUDGETS if args.budgets is None else args.budgets
@@ -158,21 +160,31 @@ def score_run(run: Run, args: SweepArguments) -> Path:
     """
     result = run.answers_file.with_suffix(".json")
     data_dir = data_folder(run.benchmark, None, args.data_root)
-    if not _is_scored(run.answers_file, result, data_dir):
-        flags = ScoreArguments(
-            data_dir=str(data_dir),
-            answers_file=str(run.answers_file),
-            json=str(result),
-            allow_missing=args.allow_missing,
-        )
+    flags = ScoreArguments(
+        data_dir=str(data_dir),
+        answers_file=str(run.answers_file),
+        json=str(result),
+        allow_missing=args.allow_missing,
+    )
+    if not _is_scored(flags):
         score(run.benchmark, flags)
     return result
 
 
-def _is_scored(answers_file: Path, result: Path, data_dir: Path) -> bool:
+def _is_scored(flags: ScoreArguments) -> bool:
+    """Returns whether the result file is whole, of these answers as they are now, and made with
+    these flags."""
+    answers_file, result = Path(flags.answers_file), Path(flags.json)
     if not result.is_file() or result.stat().st_mtime_ns < answers_file.stat().st_mtime_ns:
         return False
-    return read_json(result).get("data_dir") == str(data_dir)
+    try:
+        made = read_json(result)
+    except UserError:
+        return False
+    return (made.get("data_dir"), made.get("allow_missing")) == (
+        printable(flags.data_dir),
+        flags.allow_missing,
+    )
 
 
 def _refuse_single_flags(args: SweepArguments) -> None:
@@ -184,6 +196,18 @@ def _refuse_single_flags(args: SweepArguments) -> None:
     ):
         if is_given:
             raise UserError(f"a sweep has no {name}: use {instead}")
+
+
+def _refuse_idle_flags(args: SweepArguments, methods: Sequence[str]) -> None:
+    """Refuses what says how to prune where no method does."""
+    if {"prune", "accm"} & set(methods):
+        return
+    for name in ("budgets", "text_token_num", "text_selection"):
+        if getattr(args, name) is not None:
+            raise UserError(
+                f"--{name.replace('_', '-')} has no effect with --methods {' '.join(methods)}, "
+                "which prune nothing: leave it out, or name prune or accm too"
+            )
 
 
 def _choose(
@@ -205,7 +229,9 @@ def _read_run(benchmark: str, args: SweepArguments) -> Run:
 
 def _configured(run: Run, configuration: Configuration) -> Run:
     name = f"{run.model_id}-{configuration.name}.jsonl"
-    return dataclasses.replace(run, answers_file=run.answers_file / name)
+    return dataclasses.replace(
+        run, answers_file=run.answers_file / name, elsewhere="name another --output-dir"
+    )
 
 
 def _try_to_score(run: Run, args: SweepArguments) -> Path | None:

@@ -6,8 +6,8 @@ One question with --image and --question, or many with --requests and --output.
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -15,12 +15,13 @@ from typing import Optional
 from tqdm import tqdm
 
 from llava.errors import UserError
-from llava.eval.arguments import AskArguments
+from llava.eval.arguments import AskArguments, check_no_image
 from llava.eval.command import SOME_FAILED, run_command
 from llava.eval.engine import Clock, Outcome, Request, answer_units, units_in_order
 from llava.eval.figure import draw_trace
+from llava.eval.finite import why_not_finite
 from llava.eval.lines import LineWriter, read_lines
-from llava.files import check_target
+from llava.files import check_target, dump_json, printable
 from llava.mm_utils import load_image
 from llava.model.builder import flag, load_from_arguments
 from llava.model.sample import DEFAULT_MAX_NEW_TOKENS, Answer
@@ -81,9 +82,16 @@ def answer_record(answer: Answer) -> dict:
 
 def outcome_record(outcome: Outcome) -> dict:
     """A line of the output: id and answer, or id and error."""
-    if outcome.answer is None:
-        return {"id": outcome.request.id, "error": outcome.error}
-    return {"id": outcome.request.id} | answer_record(outcome.answer)
+    name, answer = {"id": outcome.request.id}, outcome.answer
+    error = outcome.error if answer is None else why_not_finite(answer)
+    if error is not None:
+        return name | {"error": printable(error)}
+    record = name | answer_record(answer)
+    try:
+        dump_json(record)
+    except ValueError as problem:
+        return name | {"error": f"the answer cannot be written down ({problem})"}
+    return record
 
 
 def read_requests(args: TraceArguments) -> list[Request | dict]:
@@ -97,7 +105,7 @@ def read_requests(args: TraceArguments) -> list[Request | dict]:
             lines.append(_request(value, args, path.parent, f"line {number} of {path}"))
         except UserError as error:
             line_id = value.get("id") if isinstance(value, dict) else None
-            lines.append({"id": line_id, "line": number, "error": str(error)})
+            lines.append({"id": line_id, "line": number, "error": printable(error)})
     if not lines:
         raise UserError(f"there are no requests in {path}: write one JSON object a line")
     return lines
@@ -132,7 +140,7 @@ def _defaults(args: TraceArguments) -> dict:
 def trace_one(args: TraceArguments) -> int:
     """Answers the question of the flags; writes its record and its figure."""
     request = Request(
-        id=Path(args.image).name,
+        id=printable(Path(args.image).name),
         image=Path(args.image),
         question=args.question,
         tower_question=args.tower_question,
@@ -141,13 +149,13 @@ def trace_one(args: TraceArguments) -> int:
     image = load_image(request.image)  # complains before the model is loaded, as do these:
     for target in filter(None, (args.output, args.figure)):
         check_target(Path(target))
-    model = load_from_arguments(args)
+    model = load_from_arguments(args.without_unused_parts())
     (outcome,) = answer_units(model, [[[request]]], Clock())
-    if outcome.answer is None:
-        raise UserError(outcome.error)
     record = outcome_record(outcome)
+    if "error" in record:
+        raise UserError(record["error"])
     if args.output is None:
-        print(json.dumps(record))
+        print(dump_json(record))
     else:
         with LineWriter(Path(args.output)) as writer:
             writer.write(record)
@@ -161,10 +169,16 @@ def trace_one(args: TraceArguments) -> int:
 def trace_many(args: TraceArguments) -> int:
     """Answers a file of requests; the exit status says whether all went well."""
     lines = read_requests(args)
-    units = units_in_order([r for r in lines if isinstance(r, Request)], args.batch_size)
+    requests = [line for line in lines if isinstance(line, Request)]
+    units = units_in_order(requests, args.batch_size)
+    # A line may say no_image of itself, whatever the flag says.
+    args = dataclasses.replace(args, no_image=all(request.no_image for request in requests))
     failed = 0
     with LineWriter(Path(args.output)) as writer:
-        outcomes = answer_units(load_from_arguments(args), units, Clock()) if units else iter(())
+        outcomes = iter(())
+        if units:
+            model = load_from_arguments(args.without_unused_parts())
+            outcomes = answer_units(model, units, Clock())
         for line in tqdm(lines, unit="question", smoothing=0):
             record = outcome_record(next(outcomes)) if isinstance(line, Request) else line
             if "error" in record:
@@ -178,9 +192,10 @@ def trace_many(args: TraceArguments) -> int:
 
 def trace(args: TraceArguments) -> int:
     """Checks which of the two uses is meant."""
+    check_no_image(args)
     if args.requests is not None:
-        if args.image is not None or args.question is not None or args.figure is not None:
-            raise UserError("--requests excludes --image, --question and --figure")
+        one = ("image", "question", "tower_question", "figure")
+        _refuse(args, one, "--requests excludes")
         if args.output is None:
             raise UserError("--requests needs --output FILE")
         return trace_many(args)
@@ -188,7 +203,15 @@ def trace(args: TraceArguments) -> int:
         raise UserError(
             "give --image FILE and --question TEXT, or --requests FILE and --output FILE"
         )
+    _refuse(args, ("batch_size",), "one question has no use for")
     return trace_one(args)
+
+
+def _refuse(args: TraceArguments, names: Sequence[str], why: str) -> None:
+    """Refuses flags that were given and have no effect."""
+    for name in names:
+        if getattr(args, name) != getattr(TraceArguments, name):
+            raise UserError(f"{why} --{name.replace('_', '-')}: leave it out")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,6 +10,8 @@ import numpy as np
 from llava.eval.report.runs import BENCHMARKS, FLOOR, FULL, Run
 from llava.eval.report.statistics import SEED, Sampled, average, difference, ratio, sampled_means
 
+LENIENT = "(lenient)"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -22,6 +24,7 @@ class Row:
         tokens: as in Run.
         num_patches: as in Run.
         questions: how many.
+        unanswered: how many of them have no answer and count as wrong.
         main_name: name of the benchmark's own main number; "" for a mean.
         main_value: its value, in its own unit; None for a mean.
         mean: mean score of the questions.
@@ -37,6 +40,7 @@ class Row:
     tokens: int | None
     num_patches: int | None
     questions: int
+    unanswered: int
     main_name: str
     main_value: float | None
     mean: Sampled
@@ -48,6 +52,11 @@ class Row:
     def title(self) -> str:
         """The benchmark's name."""
         return "Mean of all" if self.benchmark is None else BENCHMARKS[self.benchmark]
+
+    @property
+    def marked_method(self) -> str:
+        """The method, marked where its scores are lenient; a note says what the mark means."""
+        return f"{self.method} {LENIENT}" if self.unanswered else self.method
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,31 @@ def compare(runs: Sequence[Run], seed: int = SEED) -> Comparison:
             rows += _rows(of_model)
             notes += _missing_notes(of_model)
     mean_rows, left_out = _mean_rows(rows)
-    return Comparison(rows, mean_rows, notes + left_out)
+    return Comparison(rows, mean_rows, _lenient_notes(runs) + notes + left_out + _how(runs))
+
+
+def _lenient_notes(runs: Sequence[Run]) -> list[str]:
+    return [
+        f"{BENCHMARKS[run.benchmark]}, {run.model}, {run.label} {LENIENT}: {run.unanswered} of "
+        f"{len(run.scores)} questions have no answer and count as wrong (--allow-missing)."
+        for run in runs
+        if run.unanswered
+    ]
+
+
+def _how(runs: Sequence[Run]) -> list[str]:
+    """Notes on what the runs were computed in and on; which runs, where it is not the same."""
+    ways: dict[tuple[str | None, str | None], list[str]] = {}
+    for run in runs:
+        where = f"{BENCHMARKS[run.benchmark]}, {run.model}, {run.label}"
+        ways.setdefault((run.dtype, run.device), []).append(where)
+    if set(ways) == {(None, None)}:
+        return []
+    return [
+        f"Answered in {dtype or 'unknown numbers'} on {device or 'an unknown device'}: "
+        + (f"{'; '.join(members)}." if len(ways) > 1 else "all runs.")
+        for (dtype, device), members in ways.items()
+    ]
 
 
 def _find(members: Sequence[tuple[Run, Sampled]], method: str) -> tuple[Run, Sampled] | None:
@@ -97,6 +130,7 @@ def _rows(members: Sequence[tuple[Run, Sampled]]) -> list[Row]:
             tokens=run.tokens,
             num_patches=run.num_patches,
             questions=len(run.scores),
+            unanswered=run.unanswered,
             main_name=run.main_name,
             main_value=run.main_value,
             mean=mean,
@@ -162,6 +196,7 @@ def _mean_row(members: Sequence[Row]) -> Row:
         tokens=first.tokens,
         num_patches=first.num_patches,
         questions=sum(row.questions for row in members),
+        unanswered=sum(row.unanswered for row in members),
         main_name="",
         main_value=None,
         mean=average([row.mean for row in members]),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llava.errors import UserError
 from llava.eval.journal import run_folder
-from llava.eval.lines import read_lines
+from llava.eval.outcomes import answer_text, read_outcomes
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Entry:
 def read_entries(answers_file: Path, keys: Collection[str]) -> dict[str, Entry]:
     """The entries of these questions; of several the last one counts.
 
-    Lines that are no entries, as an interruption leaves them, are passed over.
+    Damaged lines are passed over.
 
     Raises:
-        UserError: there is no journal, or it is not UTF-8.
+        UserError: there is no journal, or it cannot be read.
     """
     folder = run_folder(answers_file)
     try:
@@ -50,21 +50,14 @@ def read_entries(answers_file: Path, keys: Collection[str]) -> dict[str, Entry]:
         raise UserError(f"there is no journal {folder / 'answers-*.jsonl'}")
     entries = {}
     for journal in journals:
-        for _, value in read_lines(journal):
-            key = value.get("key") if isinstance(value, dict) else None
-            entry = _entry(value) if isinstance(key, str) and key in keys else None
-            if entry is not None:
-                entries[key] = entry
+        for outcome in read_outcomes(journal):
+            text = None if isinstance(outcome, str) else answer_text(outcome)
+            if text is not None and outcome["key"] in keys:
+                entries[outcome["key"]] = _entry(text, outcome.get("trace"))
     return entries
 
 
-def _entry(value: dict) -> Entry | None:
-    record, trace = value.get("record"), value.get("trace")
-    if not isinstance(record, dict):
-        return None
-    text = record.get("text", record.get("answer"))
-    if not isinstance(text, str):
-        return None
+def _entry(text: str, trace: object) -> Entry:
     trace = trace if isinstance(trace, dict) else {}
     captions = _values(trace.get("captions"), str) or ()
     scores = _values(trace.get("selector_scores"), (int, float)) or ()

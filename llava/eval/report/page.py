@@ -156,7 +156,7 @@ def _table_line(row: Row, styles: dict[str, int]) -> str:
     dot = f'<svg class="dot" viewBox="0 0 12 12" aria-hidden="true">{shape}</svg>'
     share = "-" if row.of_full_main is None else f"{100 * row.of_full_main:.1f}"
     values = [
-        dot + escape(row.method),
+        dot + escape(row.marked_method),
         "-" if row.tokens is None else str(row.tokens),
         "-" if row.main_value is None else main_number(row.main_value),
         share,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -131,4 +132,4 @@ def _number(path: Path, name: str) -> float | None:
     value: object = json.loads(read_text(path))
     for part in name.split("."):
         value = value.get(part) if isinstance(value, dict) else None
-    return float(value) if type(value) in (int, float) else None
+    return float(value) if type(value) in (int, float) and math.isfinite(value) else None

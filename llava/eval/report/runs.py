@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,9 @@ class Run:
         main_name: name of the benchmark's own main number.
         main_value: its value, in its own unit.
         scores: of each question, by its key.
+        unanswered: how many questions have no answer, which count as wrong.
+        dtype: that the model ran in; None if the file does not say.
+        device: kind of device that it ran on; None if the file does not say.
         data_dir: the benchmark's data.
         answers_file: the answers that were scored.
     """
@@ -54,6 +58,9 @@ class Run:
     main_name: str
     main_value: float
     scores: Mapping[str, float]
+    unanswered: int
+    dtype: str | None
+    device: str | None
     data_dir: Path | None
     answers_file: Path | None
 
@@ -97,7 +104,7 @@ def read_run(path: Path) -> Run:
     benchmark = result["benchmark"]
     if benchmark not in list(BENCHMARKS):  # a list: the value may be of any type
         known = ", ".join(BENCHMARKS)
-        raise UserError(f"{path}: unknown benchmark {benchmark!r}; known are {known}")
+        raise UserError(f"{path}: unknown benchmark {reprlib.repr(benchmark)}; known are {known}")
     main_name, main_value = _main_number(result["main_number"], path)
     return Run(
         path=path,
@@ -105,6 +112,7 @@ def read_run(path: Path) -> Run:
         main_name=main_name,
         main_value=main_value,
         scores=_scores(result["questions"], benchmark, path),
+        unanswered=_unanswered(result.get("missing"), path),
         data_dir=_path(result, "data_dir", path),
         answers_file=_path(result, "answers_file", path),
         **_settings(result.get("settings"), path),
@@ -116,7 +124,9 @@ def _main_number(value: object, path: Path) -> tuple[str, float]:
         raise UserError(f"{path}: main_number is not an object with name and value: {_RESCORE}")
     number = value.get("value")
     if not _is_number(number) or not -_LARGEST < number < _LARGEST:
-        raise UserError(f"{path}: the value of main_number is {number!r}, not a number: {_RESCORE}")
+        raise UserError(
+            f"{path}: the value of main_number is {reprlib.repr(number)}, not a number: {_RESCORE}"
+        )
     return _printable(value["name"]), float(number)
 
 
@@ -127,10 +137,16 @@ def _scores(value: object, benchmark: str, path: Path) -> dict[str, float]:
     for key, score in value.items():
         if not _is_number(score) or not 0 <= score <= highest:
             raise UserError(
-                f"{path}: question {key!r} has the score {score!r}, not a number from 0 to "
-                f"{highest:g}: {_RESCORE}"
+                f"{path}: question {reprlib.repr(key)} has the score {reprlib.repr(score)}, not a "
+                f"number from 0 to {highest:g}: {_RESCORE}"
             )
     return {key: float(score) for key, score in value.items()}
+
+
+def _unanswered(value: object, path: Path) -> int:
+    if value is not None and not isinstance(value, list):
+        raise UserError(f"{path}: missing is not a list of questions: {_RESCORE}")
+    return len(value or ())
 
 
 def _is_number(value: object) -> bool:
@@ -140,15 +156,16 @@ def _is_number(value: object) -> bool:
 def _path(result: dict, name: str, path: Path) -> Path | None:
     value = result.get(name)
     if value is not None and not isinstance(value, str):
-        raise UserError(f"{path}: {name} is {value!r}, not a path: {_RESCORE}")
+        raise UserError(f"{path}: {name} is {reprlib.repr(value)}, not a path: {_RESCORE}")
     return None if value is None else Path(value)
 
 
 def _settings(value: object, path: Path) -> dict:
-    """Model, method, tokens and num_patches; a run without settings goes by its file's name."""
+    """Model, method, tokens and how they were computed; a run without settings goes by its file's
+    name."""
     if value is None:
-        method = _printable(path.stem)
-        return dict(model=_UNKNOWN_MODEL, method=method, tokens=None, num_patches=None)
+        unknown = dict.fromkeys(("tokens", "num_patches", "dtype", "device"))
+        return unknown | dict(model=_UNKNOWN_MODEL, method=_printable(path.stem))
     names = ("model_id", "method")
     if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in names):
         raise UserError(f"{path}: settings is not an object with model_id and method: {_RESCORE}")
@@ -160,15 +177,25 @@ def _settings(value: object, path: Path) -> dict:
         tokens = 0 if method == FLOOR else _count(value, "visual_token_num", path)
     if tokens is None:
         raise UserError(f"{path}: settings does not say visual_token_num: {_RESCORE}")
+    computed = {name: _text(value, name, path) for name in ("dtype", "device")}
     model, method = _printable(value["model_id"]), _printable(method)
-    return dict(model=model, method=method, tokens=tokens, num_patches=num_patches)
+    return computed | dict(model=model, method=method, tokens=tokens, num_patches=num_patches)
+
+
+def _text(settings: dict, name: str, path: Path) -> str | None:
+    value = settings.get(name)
+    if value is not None and not isinstance(value, str):
+        raise UserError(
+            f"{path}: {name} in settings is {reprlib.repr(value)}, not a text: {_RESCORE}"
+        )
+    return None if value is None else _printable(value)
 
 
 def _count(settings: dict, name: str, path: Path) -> int | None:
     value = settings.get(name)
     if value is not None and (type(value) is not int or value < 1):
         raise UserError(
-            f"{path}: {name} in settings is {value!r}, not a number of tokens: {_RESCORE}"
+            f"{path}: {name} in settings is {reprlib.repr(value)}, not a number of tokens: {_RESCORE}"
         )
     return value
 

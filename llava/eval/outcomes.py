@@ -1,0 +1,82 @@
+"""Lines of a journal: what became of a question, with a checksum, so that damage is seen.
+
+    {"key": ..., "record": {...}, "trace": {...}, "checksum": ...}   an answer
+    {"key": ..., "error": "...", "checksum": ...}                    why there is none
+
+The checksum is that of the values: whatever changes one of them makes the line a damaged one. Lines
+of older versions have none; they are read as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from llava.eval.lines import read_lines
+from llava.files import dump_json
+
+_CHECKSUM = "checksum"
+_FIELDS = {"key", "record", "trace", "error"}
+
+
+def seal(outcome: Mapping[str, object]) -> str:
+    """Returns an outcome as a line, with its checksum.
+
+    Raises:
+        ValueError: it holds a number that is not finite, or a text that is not Unicode.
+    """
+    return dump_json({**outcome, _CHECKSUM: _checksum(outcome)})
+
+
+def read_outcomes(path: Path) -> Iterator[dict | str]:
+    """Yields the outcomes of a file in order; in the place of a damaged line, what is wrong.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    for number, value in read_lines(path):
+        if isinstance(value, str):
+            yield value
+            continue
+        checksum = value.pop(_CHECKSUM, None)
+        reason = _damage(value, checksum)
+        yield value if reason is None else f"line {number} of {path} is damaged ({reason})"
+
+
+def answer_text(outcome: Mapping[str, object]) -> str | None:
+    """Returns the text of the answer that an outcome holds; None where it holds none."""
+    record = outcome.get("record")
+    if not isinstance(record, dict):
+        return None
+    text = record.get("text", record.get("answer"))  # MMVP's files have the latter
+    return text if isinstance(text, str) else None
+
+
+def merge_outcomes(outcomes: Iterable[dict]) -> dict[str, dict]:
+    """Returns the outcome of each question: the last answer, or the last error where there is no
+    answer."""
+    merged: dict[str, dict] = {}
+    for outcome in outcomes:
+        if "record" in outcome or "record" not in merged.get(outcome["key"], {}):
+            merged[outcome["key"]] = outcome
+    return merged
+
+
+def _checksum(outcome: Mapping[str, object]) -> str:
+    return hashlib.sha256(dump_json(outcome).encode()).hexdigest()[:16]
+
+
+def _damage(value: dict, checksum: object) -> str | None:
+    """Returns why a line is no outcome; None for one that is."""
+    if checksum is not None and checksum != _checksum(value):
+        return "its checksum is another"
+    if not set(value) <= _FIELDS:
+        return "it has a field that no run writes"
+    if not isinstance(value.get("key"), str):
+        return "it names no question"
+    if answer_text(value) is None and (
+        "record" in value or not isinstance(value.get("error"), str)
+    ):
+        return "it holds neither an answer nor an error"
+    return None
