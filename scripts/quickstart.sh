@@ -8,6 +8,7 @@
 #   IMAGE QUESTION VISUAL_TOKEN_NUM                                    of the picture
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/settings.sh
 
 MODEL_PATH=${MODEL_PATH:-checkpoints/accm-mini}
 BUDGETS=${BUDGETS:-36 18 9}            # of 144 visual tokens
@@ -17,6 +18,7 @@ DEVICE=${DEVICE:-cpu}                  # for so small a model as fast as a GPU
 DATA_DIR=${DATA_DIR:-playground/data/mini}
 OUTPUT_DIR=${OUTPUT_DIR:-outputs/quickstart}
 VISUAL_TOKEN_NUM=${VISUAL_TOKEN_NUM:-9}
+count BATCH_SIZE NPROC VISUAL_TOKEN_NUM
 
 bash scripts/setup.sh
 PYTHON=.venv/bin/python

@@ -10,11 +10,12 @@
 # Settings, from the environment; paths are relative to the repository:
 #   MODEL_PATH CHECKPOINTS_ROOT DATA_ROOT OUTPUT_DIR BENCHMARKS METHODS BUDGETS BATCH_SIZE NPROC DEVICE
 #   PYTHON (one that has all packages: then nothing is set up)
-#   ACCEPT_TERMS=1 (you agree to MME's terms: academic research, not passed on)
+#   ACCEPT_TERMS=1 (or true, yes: you agree to MME's terms: academic research, not passed on)
 #   SECONDS_PER_QUESTION (of the estimate)
 #   MINI_DATA (in place of DATA_ROOT) MINI_SHARE (of the mini benchmarks' questions), with --mini
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/settings.sh
 trap 'exit 130' INT # whoever stops a step stops all of it
 
 DRY_RUN='' MINI=''
@@ -27,6 +28,7 @@ for word in "$@"; do
 done
 
 if [ -n "$MINI" ]; then
+    without_effect "with --mini, whose data MINI_DATA names" DATA_ROOT
     MODEL_PATH=${MODEL_PATH:-checkpoints/accm-mini}
     MINI_DATA=${MINI_DATA:-playground/data/mini}
     DATA_ROOT=$MINI_DATA/eval
@@ -35,6 +37,7 @@ if [ -n "$MINI" ]; then
     SECONDS_PER_QUESTION=${SECONDS_PER_QUESTION:-0.012}
     REASON="as in the quickstart: 30,240 answers in some three minutes with two processes"
 else
+    without_effect "without --mini" MINI_DATA MINI_SHARE
     MODEL_PATH=${MODEL_PATH:-checkpoints/llava-v1.5-7b}
     DATA_ROOT=${DATA_ROOT:-playground/data/eval}
     OUTPUT_DIR=${OUTPUT_DIR:-outputs/reproduce}
@@ -48,6 +51,8 @@ METHODS=${METHODS:-full accm}             # prune and no-image are the others
 BUDGETS=${BUDGETS:-1/2 1/4 1/8 1/16 1/32} # of 576: 288 144 72 36 18
 ACCEPT_TERMS=${ACCEPT_TERMS:-}
 MINI_SHARE=${MINI_SHARE:-1}
+switch ACCEPT_TERMS
+count BATCH_SIZE NPROC
 SET_UP=
 if [ -z "${PYTHON:-}" ]; then PYTHON=.venv/bin/python SET_UP=1; fi
 
@@ -91,9 +96,11 @@ sweep() {
         # The matrices of the mini model are not worth several threads; the questions are.
         [ -z "$MINI" ] || export OMP_NUM_THREADS=1
     fi
+    local budgets=
+    [[ ! " $METHODS " =~ " "(prune|accm)" " ]] || budgets="--budgets $BUDGETS"
     "${launch[@]}" llava.eval.sweep \
         --model-path "$MODEL_PATH" --checkpoints-root "$CHECKPOINTS_ROOT" --device "$DEVICE" \
-        --data-root "$DATA_ROOT" --benchmarks $1 --methods $METHODS --budgets $BUDGETS \
+        --data-root "$DATA_ROOT" --benchmarks $1 --methods $METHODS $budgets \
         --batch-size "$BATCH_SIZE" --output-dir "$OUTPUT_DIR"
 }
 

@@ -3,6 +3,7 @@
 # Settings come from the environment. Paths are relative to the repository.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
+source scripts/settings.sh
 
 NAME=$1
 shift
@@ -13,13 +14,72 @@ BATCH_SIZE=${BATCH_SIZE:-8}
 NPROC=${NPROC:-1}                      # processes on this machine, one a GPU
 DATA_ROOT=${DATA_ROOT:-playground/data/eval}
 DATA_DIR=${DATA_DIR:-}                 # empty: the benchmark's folder under DATA_ROOT
-CKPT_NAME=${CKPT_NAME:-$(basename "$MODEL_PATH")${VISUAL_TOKEN_NUM:+-$VISUAL_TOKEN_NUM}}
+CKPT_NAME=${CKPT_NAME:-}               # empty: the model's name and the budget
 OUTPUT_DIR=${OUTPUT_DIR:-outputs/$NAME}
+ANSWERS_FILE=${ANSWERS_FILE:-}         # empty: OUTPUT_DIR/CKPT_NAME.jsonl
 ALLOW_MISSING=${ALLOW_MISSING:-}       # 1: count unanswered questions as wrong
 UPLOAD=${UPLOAD:-}                     # MMBench: also write the .xlsx for its server
 PYTHON=${PYTHON:-.venv/bin/python}
+switch ALLOW_MISSING UPLOAD
+count BATCH_SIZE NPROC
+[ "$NAME" = mmbench ] || without_effect "on $NAME, which has no server" UPLOAD
 
-ANSWERS_FILE=${ANSWERS_FILE:-$OUTPUT_DIR/$CKPT_NAME.jsonl}
+# Flags come after the settings and win. What the scorer must know too is said by a setting.
+IMAGE=1 words=("$@")
+for i in "${!words[@]}"; do
+    word=${words[i]//_/-} value=${words[i + 1]:-}
+    case $word in
+    --model-path* | --data-root* | --data-dir* | --answers-file*)
+        setting=${word%%=*} setting=${setting#--}
+        setting=${setting^^}
+        refuse "the flag ${word%%=*} is for one command of two: set ${setting//-/_}=..."
+        ;;
+    --visual-token-num=* | --text-token-num=*) value=${word#*=} ;;&
+    --visual-token-num*) VISUAL_TOKEN_NUM=$value ;;
+    --text-token-num*) TEXT_TOKEN_NUM=$value ;;
+    --no-image) IMAGE= ;;
+    esac
+done
+
+# The effective budget: of a flag, a setting, or the constant as it stands now.
+budget() {
+    local encoder=llava/model/multimodal_encoder/clip_encoder.py tokens=$VISUAL_TOKEN_NUM
+    [ -n "$tokens" ] ||
+        tokens=$(sed -En 's/^VISUAL_TOKEN_NUM *(: *int *)?= *([0-9]+) *(#.*)?$/\2/p' $encoder)
+    [ -n "$tokens" ] ||
+        refuse "VISUAL_TOKEN_NUM in $encoder is not a plain number: set VISUAL_TOKEN_NUM=..."
+    echo "$tokens"
+}
+
+# is_of_budget FILE TOKENS: whether the run beside an answers file has this budget.
+is_of_budget() {
+    local settings=$1.run/settings.json
+    grep -Eqs "\"visual_token_num\": $2," "$settings" &&
+        grep -Eqs "\"text_token_num\": ${TEXT_TOKEN_NUM:-[0-9]+}," "$settings"
+}
+
+# choose_file TOKENS WORD: the answers file of a budget that is called WORD, unless one of this
+# budget lies where older versions of this script put it.
+choose_file() {
+    local model older file
+    model=$OUTPUT_DIR/$(basename "$MODEL_PATH")
+    file=$model-$2${TEXT_TOKEN_NUM:+-$TEXT_TOKEN_NUM}.jsonl
+    if [ ! -e "$file.run" ]; then
+        for older in "$model-${VISUAL_TOKEN_NUM:-$1}.jsonl" "$model.jsonl"; do
+            if is_of_budget "$older" "$1"; then file=$older && break; fi
+        done
+    fi
+    echo "$file"
+}
+
+if [ -z "$ANSWERS_FILE" ] && [ -n "$CKPT_NAME" ]; then
+    ANSWERS_FILE=$OUTPUT_DIR/$CKPT_NAME.jsonl
+elif [ -z "$ANSWERS_FILE" ] && [ -z "$IMAGE" ]; then
+    ANSWERS_FILE=$(choose_file 0 no-image)
+elif [ -z "$ANSWERS_FILE" ]; then
+    VISUAL_TOKEN_NUM=$(budget)
+    ANSWERS_FILE=$(choose_file "$VISUAL_TOKEN_NUM" "$VISUAL_TOKEN_NUM")
+fi
 DATA=(--data-root "$DATA_ROOT" ${DATA_DIR:+--data-dir "$DATA_DIR"})
 LAUNCH=("$PYTHON" -m)
 if [ "$NPROC" -gt 1 ]; then

@@ -5,6 +5,7 @@
 # DEVICE (cpu or cuda), NPROC (processes that share a step), PYTHON.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
+source scripts/settings.sh
 
 OUT=${OUT:-outputs/mini/accm-mini}
 WORK=${WORK:-outputs/mini}
@@ -12,6 +13,7 @@ SEED=${SEED:-0}
 DEVICE=${DEVICE:-cpu}
 NPROC=${NPROC:-2}
 PYTHON=${PYTHON:-.venv/bin/python}
+count NPROC
 
 DATA=$WORK/world/train
 CLIP=$OUT/clip-vit-mini-patch8-96

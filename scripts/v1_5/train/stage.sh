@@ -3,11 +3,13 @@
 # Settings, from the environment: NPROC (processes on this machine, one a GPU), PYTHON.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
+source scripts/settings.sh
 
 NAME=$1
 shift
 NPROC=${NPROC:-1}
 PYTHON=${PYTHON:-.venv/bin/python}
+count NPROC
 
 LAUNCH=("$PYTHON" -m)
 if [ "$NPROC" -gt 1 ]; then
