@@ -8,12 +8,19 @@ from PIL import Image
 from llava.errors import UserError
 from llava.serve.web import panels
 from llava.serve.web.answering import Answerer, Timed
-from llava.serve.web.inputs import Limits, open_image, read_asked, read_budget
+from llava.serve.web.inputs import open_image, read_asked, read_budget
+from llava.serve.web.limits import Limits
 from llava.serve.web.load.bad_images import bad_images
-from llava.serve.web.uploads import find_upload, upload_folder
+from llava.serve.web.uploads import find_upload, page_folder
 
 STAR = "What color is the star?"
-LIMITS = Limits(upload_bytes=100_000, pixels=1_000_000, question_length=50)
+LIMITS = Limits(
+    upload_bytes=100_000,
+    pixels=1_000_000,
+    question_length=50,
+    all_uploads_bytes=250_000,
+    upload_age=3600,
+)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +122,7 @@ def test_budgets_that_are_none(value):
 
 def test_the_folder_is_gone_after_a_failure():
     with pytest.raises(ZeroDivisionError):
-        with upload_folder() as folder:
+        with page_folder() as folder:
             assert folder.is_dir()
             1 / 0  # noqa: B018
     assert not folder.exists()

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import socket
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
 from llava.errors import UserError
 from llava.eval.command import run_command
+from llava.files import read_text
 from llava.model.builder import load_from_arguments
+from llava.serve.web.address import check_public_url, listen
 from llava.serve.web.arguments import WebArguments
+
+_PASSWORDS = ("password_file", "password_variable", "password")
 
 
 def serve(args: WebArguments) -> int:
     """Loads the model and serves the page until it is stopped."""
     check_flags(args)
+    args = replace(args, password=read_password(args, os.environ))
     try:
         from llava.serve.web.server import run  # Gradio is an extra, and slow to import
     except ModuleNotFoundError as error:
@@ -23,8 +31,10 @@ def serve(args: WebArguments) -> int:
         raise UserError(
             "the web page needs Gradio, which is not installed: pip install -e '.[web]'"
         ) from error
-    check_port(args.host, args.port)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up as after Ctrl+C
+    listen(args.host, args.port).close()
+    for number in (signal.SIGTERM, signal.SIGHUP):  # clean up as after Ctrl+C
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, signal.default_int_handler)
     return run(load_from_arguments(args), args)
 
 
@@ -32,35 +42,57 @@ def check_flags(args: WebArguments) -> None:
     """Refuses settings that go together with nothing.
 
     Raises:
-        UserError: a number is too small, or of user and password there is one alone.
+        UserError: A number is too small, the public address is none, or a name stands without a
+            password or a password without a name.
     """
-    for name in ("queue_limit", "max_upload_bytes", "max_pixels", "max_question_length"):
+    for name in (
+        "queue_limit",
+        "max_upload_bytes",
+        "upload_age",
+        "max_pixels",
+        "max_question_length",
+    ):
         if getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(args, name)}: at least 1")
+    if args.max_all_uploads_bytes < args.max_upload_bytes:
+        raise UserError(
+            f"--max-all-uploads-bytes is {args.max_all_uploads_bytes}: at least "
+            f"--max-upload-bytes, {args.max_upload_bytes}"
+        )
     if not 1 <= args.port < 2**16:
         raise UserError(f"--port is {args.port}: a whole number from 1 to {2**16 - 1}")
-    if bool(args.user) != bool(args.password):
-        raise UserError("--user and --password go together: give both, or none")
+    if args.public_url:
+        check_public_url(args.public_url)
+    given = [name for name in _PASSWORDS if getattr(args, name) is not None]
+    if len(given) > 1 or (args.user is None) != (not given):
+        raise UserError(
+            "--user and one of --password-file, --password-variable and --password go together: "
+            "give both, or none"
+        )
+    if args.user is not None and (args.user != args.user.strip() or not args.user):
+        raise UserError("--user is empty, or begins or ends with a blank: name it without")
 
 
-def check_port(host: str, port: int) -> None:
-    """Refuses an address that cannot be listened on.
+def read_password(args: WebArguments, environment: Mapping[str, str]) -> str | None:
+    """Returns the password of the page; None where everybody is let in.
 
     Raises:
-        UserError: the port is in use, or the host is none of this machine.
+        UserError: It is not where the flags say, or it is none.
     """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
+    if args.user is None:
+        return None
+    if args.password_file is not None:
+        password = read_text(Path(args.password_file)).rstrip("\n")
+    elif args.password_variable is not None:
+        password = environment.get(args.password_variable, "")
+    else:
+        password = args.password
+    if not password or not password.isprintable():
         raise UserError(
-            f"cannot listen on port {port} of {host} ({error.strerror or error}): stop what runs "
-            "there, or take another --port or --host"
-        ) from error
+            "the password is empty, or has other characters than a person can type: write one "
+            "line where --password-file, --password-variable or --password says"
+        )
+    return password
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Event
 
 from PIL import Image
 
+from llava.errors import UserError
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Answer, Sample
 from llava.serve.chat import TextPieces
+
+STOPPED = "the page is being stopped: ask again when it is back"
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,9 @@ class Answerer:
 
         Yields:
             Pieces of the answer as they come, and in the end the whole.
+
+        Raises:
+            UserError: The page is being stopped.
         """
         pieces: SimpleQueue[str | None] = SimpleQueue()
         left = Event()
@@ -87,6 +93,8 @@ class Answerer:
                 raise _Left
             pieces.put(text)
 
+        if self._closed.is_set():
+            raise UserError(STOPPED)
         work = self._thread.submit(self._answer, sample, tell)
         work.add_done_callback(lambda _: pieces.put(None))
         try:
@@ -94,14 +102,24 @@ class Answerer:
         finally:
             left.set()
             work.cancel()
-        yield work.result()
+        try:
+            yield work.result()
+        except _Left:
+            raise UserError(STOPPED) from None
 
     def close(self) -> None:
         """Begins nothing more, and ends what is being answered at its next token."""
         self._closed.set()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._last = self._thread.submit(int)
+        self._thread.shutdown(wait=False)
+
+    def has_ended(self, seconds: float) -> bool:
+        """Returns whether, once closed, nothing is being answered after so many seconds."""
+        return not wait([self._last], seconds).not_done
 
     def _answer(self, sample: Sample, tell: Callable[[str], None]) -> Timed:
+        if self._closed.is_set():
+            raise _Left
         pieces = TextPieces(self.model.language_model.tokenizer.decode, tell)
         start = time.perf_counter()
         (answer,) = self.model.answer([sample], on_token=pieces.add)

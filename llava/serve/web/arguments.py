@@ -16,12 +16,23 @@ class WebArguments(TryArguments):
 
     host: str = flag(
         "Address to listen on; 0.0.0.0 lets other machines in, who then need no more than the "
-        "page's address: give --user and --password too.",
+        "page's address: give --user and --password-file too.",
         "127.0.0.1",
     )
     port: int = flag("Port to listen on.", 7860)
-    user: Optional[str] = flag("Name that a visitor has to give, with --password.")
-    password: Optional[str] = flag("Password that a visitor has to give, with --user.")
+    public_url: Optional[str] = flag(
+        "Address of the page in browsers, where it is another: behind a proxy on this machine, "
+        "https://demo.example.org or https://example.org/demo."
+    )
+    user: Optional[str] = flag("Name that a visitor has to give, with one of the three below.")
+    password_file: Optional[str] = flag("File with the password that a visitor has to give.")
+    password_variable: Optional[str] = flag(
+        "Environment variable with the password that a visitor has to give."
+    )
+    password: Optional[str] = flag(
+        "Password that a visitor has to give; others on this machine can read it in the list of "
+        "processes."
+    )
     visual_token_num: Optional[int] = flag(
         "Where the slider begins. Default: VISUAL_TOKEN_NUM in "
         "llava/model/multimodal_encoder/clip_encoder.py."
@@ -30,6 +41,10 @@ class WebArguments(TryArguments):
         "Questions and picks of examples that may wait; more are turned away with a message.", 32
     )
     max_upload_bytes: int = flag("Largest image file.", 10 * 1024 * 1024)
+    max_all_uploads_bytes: int = flag(
+        "Room for all uploads together; the oldest make room for another.", 2**30
+    )
+    upload_age: int = flag("Seconds after which an upload is removed.", 3600)
     max_pixels: int = flag("Largest image, width times height.", 25_000_000)
     max_question_length: int = flag("Longest question in characters.", 1000)
     max_new_tokens: int = flag("Longest answer in tokens.", DEFAULT_MAX_NEW_TOKENS)

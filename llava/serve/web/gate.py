@@ -2,166 +2,191 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import re
 from pathlib import Path
 
-from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llava.serve.web.uploads import NOT_UPLOADED, find_upload
+from llava.errors import UserError
+from llava.serve.web.address import Names
+from llava.serve.web.answering import STOPPED
+from llava.serve.web.calls import Calls, read_object
+from llava.serve.web.limits import Limits, Patience
+from llava.serve.web.logins import Logins
+from llava.serve.web.messages import Body, Broken, Gone, Reply, TooLarge
+from llava.serve.web.uploads import Uploads, find_upload
 
-# An upload is wrapped in a form; everything else that a browser sends is short.
+# Bytes of a form around an upload, and of everything else that a browser sends.
 FORM_BYTES = 64 * 1024
-OTHER_BYTES = 1024 * 1024
-# A larger body is read to its end before it is refused, up to so many times of what it may be:
-# a browser that is cut off while it sends shows no message.
-PATIENCE = 16
 
-# All that the page needs of Gradio. The rest reads addresses, records, or is for developers.
-_KNOWN = re.compile(
+# All that a page needs of Gradio before a visitor has logged in, and afterwards. The rest reads
+# addresses, records, or is for developers.
+_OPEN = re.compile(
     r"/(|config/?|login/?|logout|theme\.css|favicon\.ico|robots\.txt|manifest\.json"
-    r"|(assets|static|svelte)/.+"
-    r"|gradio_api/(info/?|upload|upload_progress|queue/(join|data)|cancel|reset/?|heartbeat/[^/]+"
-    r"|startup-events|login_check/?|user/?|token/?|app_id/?|theme\.css|call/ask(/[^/]+)?|file=.+))"
+    r"|(assets|static|svelte)/.+)"
+)
+_KNOWN = re.compile(
+    r"/gradio_api/(info/?|upload|upload_progress|queue/(join|data)|cancel|reset/?|heartbeat/[^/]+"
+    r"|call/ask(/[^/]+)?|file=.+)"
 )
 _FILE = "/gradio_api/file="
 _UPLOAD = "/gradio_api/upload"
-_QUESTIONS = ("/gradio_api/queue/join", "/gradio_api/call/ask")
-# A browser loads nothing from anywhere else, whatever Gradio's pages ask for.
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline' "
-    "'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' "
-    "data:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; frame-ancestors 'self'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-}
+_JOIN, _CALL = "/gradio_api/queue/join", "/gradio_api/call/ask"
+_LOGIN = ("/login", "/login/")
+
+_log = logging.getLogger(__name__)
 
 
 class Gate:
-    """Lets through what the page needs, and nothing that is too large or asks for other files.
+    """Lets through what the page needs, from its own visitors, and nothing that is too large.
 
     Args:
-        app: what is behind it.
-        upload_bytes: the largest file.
-        folder: of uploads.
+        app: What is behind it.
+        names: Of the page.
+        folder: Of the files that may be read, uploads and examples.
+        uploads: Keep the files that are sent; Gradio's own way leaves some behind.
+        calls: That the page takes.
+        limits, patience: Of the page.
     """
 
-    def __init__(self, app: ASGIApp, upload_bytes: int, folder: Path) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        names: Names,
+        folder: Path,
+        uploads: Uploads,
+        calls: Calls,
+        limits: Limits,
+        patience: Patience,
+    ) -> None:
         self._app = app
-        self._upload_bytes = upload_bytes
+        self._names = names
         self._folder = folder
+        self._uploads = uploads
+        self._limits = limits
+        self._logins = Logins(patience.wrong_password_seconds)
+        self._calls = calls
+        self._replies: dict[asyncio.Task, Reply] = {}
+        self._is_stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI has it."""
+        """Answers a request, as ASGI has it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        send = _with_headers(send)
-        path = scope["path"]
-        body = _Body(receive, self._upload_bytes + FORM_BYTES if path == _UPLOAD else OTHER_BYTES)
+        reply = Reply(scope, send)
+        task = asyncio.current_task()
+        self._replies[task] = reply
         try:
-            refusal = self._refusal(path)
-            if refusal is None and path == _UPLOAD:
-                await body.read()  # of half an upload, Gradio would leave a file behind
-            if refusal is None and scope["method"] == "POST" and path in _QUESTIONS:
-                refusal = self._refused_question(await body.read())
-            await (refusal or self._app)(scope, body.receive, send)
-        except _Gone:
-            return
-        except _TooLarge:
-            await body.drain()
-            refusal = PlainTextResponse(f"more than {body.room:,} bytes: send less", 413)
-            await refusal(scope, receive, send)
+            await self._answer(scope, receive, reply)
+        except asyncio.CancelledError:
+            busy = "too many files are being sent at once: send yours again"
+            await reply.end(STOPPED if self._is_stopping else busy, 503)
+        except Gone:
+            pass
+        except UserError as error:
+            await reply.end(str(error), 400)
+        except TooLarge as error:
+            await reply.end(str(error), 413)
+        except Exception as error:  # whatever a request makes Gradio stumble over
+            cause = error.__context__ if isinstance(error, Broken) else error
+            _log.warning("%s %s: %.200r", scope["method"], ascii(scope["path"])[:100], cause)
+            await reply.end("the page can make nothing of this request", 400)
+        finally:
+            del self._replies[task]
 
-    def _refusal(self, path: str) -> Response | None:
-        if not _KNOWN.fullmatch(path):
+    def stop(self) -> None:
+        """Tells every visitor who waits that the page is being stopped; in the event loop."""
+        self._is_stopping = True
+        for task, reply in self._replies.items():
+            if reply.is_waited_for:
+                task.cancel()
+
+    async def _answer(self, scope: Scope, receive: Receive, reply: Reply) -> None:
+        path, is_post = scope["path"], scope["method"] == "POST"
+        if self._is_stopping:
+            raise asyncio.CancelledError
+        refusal = self._refusal(scope)
+        if refusal is None and not _OPEN.fullmatch(path) and not await self._is_visitor(scope):
+            refusal = JSONResponse({"detail": "log in first: load the page again"}, 401)
+        if refusal is not None:
+            await refusal(scope, receive, reply.send)
+            return
+        scope = {**scope, "headers": [h for h in scope["headers"] if not _steers(h[0])]}
+        room = FORM_BYTES + (self._limits.upload_bytes if path == _UPLOAD else 0)
+        body = Body(scope, receive, room)
+        if path == _UPLOAD and is_post:
+            await self._upload(scope, body, reply)
+        elif path == "/gradio_api/upload_progress":  # Gradio's knows nothing of these uploads
+            await Response(media_type="text/event-stream")(scope, receive, reply.send)
+        elif path in _LOGIN and is_post:
+            await self._login(scope, body, reply)
+        else:
+            if is_post and path not in _LOGIN:
+                await self._make_plain(path, body)
+            await self._app(scope, body.receive, reply.send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        path = scope["path"]
+        if not self._names.has(scope):
+            text = "this page has another address: whoever serves it can name this one with "
+            return PlainTextResponse(text + "--public-url", 400)
+        if not self._names.sent_it(scope):
+            return PlainTextResponse("another web page may not use this one", 403)
+        if not _OPEN.fullmatch(path) and not _KNOWN.fullmatch(path):
             return PlainTextResponse("there is no such page", 404)
-        if path.startswith(_FILE) and not self._is_upload(path.removeprefix(_FILE)):
+        if path.startswith(_FILE) and not find_upload(path.removeprefix(_FILE), self._folder):
             return PlainTextResponse("this file is not for reading", 403)
         return None
 
-    def _refused_question(self, body: bytes) -> Response | None:
-        """Gradio would fetch a file from any address that stands in the place of an upload."""
-        try:
-            paths = _paths_in(json.loads(body))
-        except (ValueError, RecursionError):
-            return JSONResponse({"detail": "the request is not valid JSON"}, 400)
-        if all(self._is_upload(path) for path in paths):
-            return None
-        return JSONResponse({"detail": NOT_UPLOADED}, 400)
+    async def _is_visitor(self, scope: Scope) -> bool:
+        """Asks Gradio whether a request comes from somebody who has logged in, or need not."""
+        seen = []
 
-    def _is_upload(self, path: object) -> bool:
-        return find_upload(path, self._folder) is not None
+        async def nothing() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
 
+        async def see(message: Message) -> None:
+            seen.append(message.get("status"))
 
-def _paths_in(value: object) -> list[object]:
-    """What JSON says under the name "path", at any depth."""
-    if isinstance(value, list):
-        return [path for item in value for path in _paths_in(item)]
-    if isinstance(value, dict):
-        own = [value["path"]] if "path" in value else []
-        return own + [path for item in value.values() for path in _paths_in(item)]
-    return []
+        path = "/gradio_api/login_check"
+        question = {"method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
+        await self._app({**scope, **question}, nothing, see)
+        return seen[0] == 200
 
+    async def _upload(self, scope: Scope, body: Body, reply: Reply) -> None:
+        async def receive() -> Message:
+            message = await body.receive()
+            self._uploads.hear()
+            return message
 
-class _TooLarge(Exception):
-    """A body has more bytes than it may."""
+        path = await self._uploads.take(Request(scope, receive))
+        await JSONResponse([path])(scope, body.receive, reply.send)
 
+    async def _login(self, scope: Scope, body: Body, reply: Reply) -> None:
+        async def send(message: Message) -> None:
+            if message.get("status", 200) != 200:
+                await asyncio.sleep(self._logins.wrong_seconds)
+            await reply.send(message)
 
-class _Gone(Exception):
-    """The browser left before its request was whole."""
+        await body.read()
+        async with self._logins.turn(scope["client"]):
+            await self._app(scope, body.receive, send)
 
-
-class _Body:
-    """The body of a request, counted as it comes.
-
-    Attributes:
-        room: bytes that it may have.
-    """
-
-    def __init__(self, receive: Receive, room: int) -> None:
-        self._receive = receive
-        self.room = room
-        self._taken = 0
-        self._again: list[Message] = []
-        self._is_whole = False
-
-    async def receive(self) -> Message:
-        """The next message, as ASGI has it."""
-        if self._again:
-            return self._again.pop()
-        message = await self._receive()
-        self._taken += len(message.get("body", b""))
-        self._is_whole = not message.get("more_body", False)
-        if self._taken > self.room:
-            raise _TooLarge
-        return message
-
-    async def read(self) -> bytes:
-        """The whole body, which can be received once more afterwards."""
-        pieces = []
-        while not self._is_whole:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise _Gone
-            pieces.append(message.get("body", b""))
-        self._again = [{"type": "http.request", "body": b"".join(pieces), "more_body": False}]
-        return self._again[0]["body"]
-
-    async def drain(self) -> None:
-        """Takes the rest and drops it, as far as patience goes."""
-        while not self._is_whole and self._taken <= PATIENCE * self.room:
-            message = await self._receive()
-            self._taken += len(message.get("body", b""))
-            self._is_whole = not message.get("more_body", False)
+    async def _make_plain(self, path: str, body: Body) -> None:
+        """Leaves of a request's body what the page reads."""
+        text = await body.read()
+        if path in (_JOIN, _CALL):
+            body.replace(self._calls.rewrite(text, by_program=path == _CALL))
+        else:
+            body.replace(json.dumps(read_object(text)).encode("ascii"))
 
 
-def _with_headers(send: Send) -> Send:
-    async def add(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).update(_HEADERS)
-        await send(message)
-
-    return add
+def _steers(header: bytes) -> bool:
+    """Returns whether Gradio would take its own address from a header of a request."""
+    return header.startswith((b"x-forwarded-", b"x-gradio-")) or header == b"forwarded"

@@ -12,22 +12,8 @@ from PIL import Image
 from llava.errors import UserError
 from llava.mm_utils import IMAGE_FORMATS, load_image
 from llava.model.token_pruning.budget import resolve_budget
+from llava.serve.web.limits import Limits
 from llava.serve.web.uploads import NOT_UPLOADED, find_upload
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one request may bring.
-
-    Attributes:
-        upload_bytes: of an image file.
-        pixels: of an image; told from its header, before it is decoded.
-        question_length: characters.
-    """
-
-    upload_bytes: int
-    pixels: int
-    question_length: int
 
 
 @dataclass(frozen=True)

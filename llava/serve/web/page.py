@@ -15,11 +15,10 @@ from llava.errors import UserError
 from llava.model.sample import Sample
 from llava.serve.web import panels
 from llava.serve.web.answering import Answerer, Timed
-from llava.serve.web.inputs import Asked, Limits, open_image, read_asked, read_budget
+from llava.serve.web.calls import Calls
+from llava.serve.web.inputs import Asked, open_image, read_asked, read_budget
 from llava.serve.web.layout import Parts, lay_out
-
-# Seconds: how often old files are looked for, and how old an upload becomes.
-DELETE_EVERY, DELETE_AFTER = 60, 3600
+from llava.serve.web.limits import Limits
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +45,10 @@ class Page:
         uploads: the folder of uploaded files.
         examples: image files and questions to pick from.
         visual_token_num: K to begin with.
+
+    Attributes:
+        blocks: The page, as Gradio has it.
+        calls: That it takes.
     """
 
     def __init__(
@@ -59,17 +62,19 @@ class Page:
         self._answerer = answerer
         self._limits = limits
         self._uploads = uploads
+        self._examples = examples
         self._patches = answerer.model.tower.num_patches
-        with gr.Blocks(
-            title="ACCM", analytics_enabled=False, delete_cache=(DELETE_EVERY, DELETE_AFTER)
-        ) as self.blocks:
+        with gr.Blocks(title="ACCM", analytics_enabled=False) as self.blocks:
             self._parts = lay_out(
-                examples, visual_token_num, self._patches, limits.question_length, DELETE_AFTER
+                examples, visual_token_num, self._patches, limits.question_length, limits.upload_age
             )
-            self._wire(self._parts, examples)
+            self._wire(self._parts)
+        functions = self.blocks.fns
+        ask = next(number for number, each in functions.items() if each.api_name == "ask")
+        self.calls = Calls({n: len(each.inputs) for n, each in functions.items()}, ask, uploads)
 
-    def _wire(self, parts: Parts, examples: list[tuple[str, str]]) -> None:
-        """What happens when."""
+    def _wire(self, parts: Parts) -> None:
+        """What happens when; what is called makes sure itself of what a browser sends."""
         one_at_a_time = {"concurrency_limit": 1, "concurrency_id": "model"}
         gr.on(
             [parts.button.click, parts.question.submit],
@@ -78,7 +83,6 @@ class Page:
             parts.outputs,
             api_name="ask",
             api_visibility="undocumented",  # Gradio shows documents without asking for a password
-            # read_asked and read_budget say what is wrong in plainer words.
             preprocess=False,
             show_progress_on=[parts.pruned],
             **one_at_a_time,
@@ -88,16 +92,17 @@ class Page:
             [parts.shown, parts.budget],
             parts.outputs,
             api_visibility="private",
+            preprocess=False,
             trigger_mode="always_last",
             show_progress="hidden",
             **one_at_a_time,
         )
-
         parts.gallery.click(
-            lambda place: examples[place],
+            self.pick,
             parts.gallery,
             [parts.image, parts.question],
             api_visibility="private",
+            preprocess=False,
             show_progress="hidden",
         )
 
@@ -120,6 +125,12 @@ class Page:
             yield from self._told(self._move(shown, kept), {self._parts.pruned: None})
         else:
             yield {self._parts.shown: gr.skip()}
+
+    def pick(self, place: object) -> tuple[str, str]:
+        """Returns the image and the question of an example."""
+        if type(place) is not int or not 0 <= place < len(self._examples):
+            raise _message("there is no such example")
+        return self._examples[place]
 
     def _ask(self, upload: object, question: object, kept: object) -> Iterator[dict]:
         parts = self._parts

@@ -2,95 +2,190 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 
 import gradio as gr
+import uvicorn
+from fastapi import FastAPI
 from PIL import Image
-from starlette.middleware import Middleware
 
 from llava.errors import UserError
 from llava.model.llava_arch import LlavaAccm
 from llava.model.multimodal_encoder import clip_encoder
+from llava.serve.web.address import Names, listen, shown_address
 from llava.serve.web.answering import Answerer
 from llava.serve.web.arguments import WebArguments
+from llava.serve.web.connection import Connection, cut_overdue
 from llava.serve.web.examples import draw_examples
 from llava.serve.web.gate import Gate
-from llava.serve.web.inputs import Limits
+from llava.serve.web.limits import Limits, Patience
 from llava.serve.web.page import Page
 from llava.serve.web.style import STYLE, theme
-from llava.serve.web.uploads import upload_folder
+from llava.serve.web.uploads import Uploads, page_folder
 
 # Visitors of whom Gradio remembers what they were shown: some 100 kB each. A program's every
 # question counts as one; who is idle for so many others has a slider that waits for the next
 # question.
 VISITORS = 200
+_STOPPED = 130  # exit status, as of other commands
 
 
 def run(model: LlavaAccm, args: WebArguments) -> int:
     """Serves the page until the process is stopped."""
-    with opened(model, args) as address:
-        print(f"{args.model_path} at {address} (Ctrl+C ends it)", flush=True)
-        threading.Event().wait()
+    answerer = _answerer(model, args)
+    try:
+        with _served(answerer, args, Patience()) as address:
+            print(f"{args.model_path} at {address} (Ctrl+C ends it)", flush=True)
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        if not answerer.has_ended(seconds=0.5):  # Python would wait for an end that nobody reads
+            print("stopped by the user in the middle of an answer", file=sys.stderr, flush=True)
+            os._exit(_STOPPED)
+        raise
     return 0
 
 
 @contextmanager
-def opened(model: LlavaAccm, args: WebArguments) -> Iterator[str]:
-    """The page, served in threads of this process; gives its address.
+def opened(model: LlavaAccm, args: WebArguments, patience: Patience = Patience()) -> Iterator[str]:
+    """Serves the page in threads of this process; gives its address.
 
     Raises:
-        UserError: the page cannot be served there, or no question could be answered like this.
+        UserError: The page cannot be served there, or no question could be answered like this.
     """
-    limits = Limits(args.max_upload_bytes, args.max_pixels, args.max_question_length)
-    patches = model.tower.num_patches
-    budget = args.visual_token_num
-    if budget is None:
-        budget = min(clip_encoder.VISUAL_TOKEN_NUM, patches)
+    with _served(_answerer(model, args), args, patience) as address:
+        yield address
+
+
+def _answerer(model: LlavaAccm, args: WebArguments) -> Answerer:
     answerer = Answerer(model, args.max_new_tokens, args.seed)
-    answerer.sample(Image.new("RGB", (8, 8)), "?", budget)
-    with upload_folder() as folder:
+    answerer.sample(Image.new("RGB", (8, 8)), "?", _first_budget(model, args))
+    return answerer
+
+
+def _first_budget(model: LlavaAccm, args: WebArguments) -> int:
+    if args.visual_token_num is not None:
+        return args.visual_token_num
+    return min(clip_encoder.VISUAL_TOKEN_NUM, model.tower.num_patches)
+
+
+@contextmanager
+def _served(answerer: Answerer, args: WebArguments, patience: Patience) -> Iterator[str]:
+    limits = Limits(
+        upload_bytes=args.max_upload_bytes,
+        pixels=args.max_pixels,
+        question_length=args.max_question_length,
+        all_uploads_bytes=args.max_all_uploads_bytes,
+        upload_age=args.upload_age,
+    )
+    with listen(args.host, args.port) as listener, page_folder() as folder:
+        budget = _first_budget(answerer.model, args)
         page = Page(answerer, limits, folder, draw_examples(folder), budget)
-        try:
-            yield _launch(page.blocks, args, folder)
-        finally:
-            page.blocks.close(verbose=False)
-            answerer.close()
-
-
-def _launch(blocks: gr.Blocks, args: WebArguments, folder: Path) -> str:
-    blocks.queue(max_size=args.queue_limit, api_open=False)
-    try:
-        _, address, _ = blocks.launch(
-            server_name=f"[{args.host}]" if ":" in args.host else args.host,
-            server_port=args.port,
-            auth=(args.user, args.password) if args.user else None,
-            max_file_size=args.max_upload_bytes,
-            state_session_capacity=VISITORS,
-            app_kwargs={
-                "middleware": [Middleware(Gate, upload_bytes=args.max_upload_bytes, folder=folder)]
-            },
-            theme=theme(),
-            css=STYLE,
-            footer_links=[],
-            show_error=True,  # the message of an error, in one line
-            quiet=True,
-            prevent_thread_lock=True,
-            # All that is of use to others than the visitors of this page.
-            share=False,
-            inbrowser=False,
-            run_history=False,
-            enable_monitoring=False,
-            ssr_mode=False,
-            pwa=False,
-            mcp_server=False,
-            root_path="",
+        uploads = Uploads(folder, limits)
+        gate = Gate(
+            app=_app(page.blocks, args),
+            names=Names(args.host, args.public_url or ""),
+            folder=folder,
+            uploads=uploads,
+            calls=page.calls,
+            limits=limits,
+            patience=patience,
         )
-    except Exception as error:  # Gradio raises many kinds, Exception itself among them
-        raise UserError(
-            f"the page cannot be served on port {args.port} of {args.host} ({error}): take another "
-            f"--port; where the environment names a proxy, let NO_PROXY name {args.host}"
-        ) from error
-    return address
+        server = _Server(gate, uploads, patience, has_proxy=bool(args.public_url))
+        try:
+            server.start(listener)
+            yield shown_address(args.host, listener.getsockname()[1])
+        finally:
+            answerer.close()
+            server.stop()
+
+
+def _app(blocks: gr.Blocks, args: WebArguments) -> FastAPI:
+    """Returns the page as an application, without all that is of use to others than visitors."""
+    blocks.queue(max_size=args.queue_limit, api_open=False)
+    blocks.state_session_capacity = VISITORS
+    return gr.mount_gradio_app(
+        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        blocks,
+        path="",
+        auth=(args.user, args.password) if args.user else None,
+        max_file_size=args.max_upload_bytes,
+        root_path=args.public_url or "",
+        theme=theme(),
+        css=STYLE,
+        footer_links=[],
+        show_error=True,  # the message of an error, in one line
+        run_history=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn in a thread, with connections that are cut when they keep the page waiting.
+
+    Args:
+        gate: Answers.
+        uploads: Forget their old files while the page is served.
+        patience: With browsers.
+        has_proxy: Whether a proxy on this machine says for whom it asks.
+    """
+
+    def __init__(self, gate: Gate, uploads: Uploads, patience: Patience, has_proxy: bool) -> None:
+        self._gate = gate
+        self._uploads = uploads
+        self._end_seconds = patience.end_seconds
+        super().__init__(
+            uvicorn.Config(
+                gate,
+                http=partial(Connection, patience=patience),
+                ws="none",
+                log_config=None,
+                log_level="error",  # not a line for each browser that sends nonsense
+                access_log=False,
+                server_header=False,
+                proxy_headers=has_proxy,
+                forwarded_allow_ips=["127.0.0.1", "::1"],
+                limit_concurrency=patience.connections,
+                timeout_graceful_shutdown=patience.end_seconds,
+                timeout_notify=1,
+                callback_notify=self._look_around,
+            )
+        )
+
+    def start(self, listener: socket.socket) -> None:
+        """Serves in a thread of its own, and returns when it does.
+
+        Raises:
+            UserError: It cannot.
+        """
+        self._thread = threading.Thread(
+            target=self.run, kwargs={"sockets": [listener]}, daemon=True, name="server"
+        )
+        self._thread.start()
+        while not self.started:
+            self._thread.join(0.01)
+            if not self._thread.is_alive():
+                raise UserError("the page cannot be served: the lines above say why")
+
+    def stop(self) -> None:
+        """Tells the visitors that the page is being stopped, and ends."""
+        self.should_exit = True
+        self._thread.join(self._end_seconds + 1)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Tells the visitors first, then ends as uvicorn does."""
+        self._gate.stop()
+        await super().shutdown(sockets)
+
+    async def _look_around(self) -> None:
+        cut_overdue(self.server_state.connections)
+        await asyncio.to_thread(self._uploads.forget_old)

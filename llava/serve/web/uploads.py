@@ -1,28 +1,53 @@
-"""The folder of uploaded files, the only one of this machine that the page knows."""
+"""Uploaded files, and the only folder of this machine that the page knows."""
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import os
+import secrets
+import shutil
+import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import BinaryIO
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+from starlette.requests import Request
+
+from llava.errors import UserError
+from llava.files import take_lock
+from llava.serve.web.limits import Limits
+from llava.serve.web.messages import TooLarge
 
 NOT_UPLOADED = "the image is not one that was uploaded here, or it was long ago: upload it (again)"
+# Uploads on their way at once. Each has 1 MiB in memory, and the rest in a file without a name,
+# which goes with whatever becomes of it. The one that is silent for the longest makes room.
+AT_ONCE = 32
+_PREFIX = "accm-web-"
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"})
 
 
 @contextmanager
-def upload_folder() -> Iterator[Path]:
-    """A folder that nobody else can read, in use by Gradio inside, and gone afterwards.
+def page_folder() -> Iterator[Path]:
+    """Returns a folder that nobody else can read, in use by Gradio inside, and gone afterwards.
 
     Gradio would share one folder with all its pages of this machine; it asks the environment for
-    another one, and nothing else.
+    another one, and nothing else. What a page that was killed has left is removed.
     """
     name, before = "GRADIO_TEMP_DIR", os.environ.get("GRADIO_TEMP_DIR")
-    with TemporaryDirectory(prefix="accm-web-") as folder:
-        os.environ[name] = os.path.realpath(folder)
+    base = Path(tempfile.gettempdir())
+    _remove_left(base)
+    with _own_folder(base) as own:
+        folder = own / "files"
+        folder.mkdir(mode=0o700)
+        os.environ[name] = str(folder)
         try:
-            yield Path(os.environ[name])
+            yield folder
         finally:
             if before is None:
                 del os.environ[name]
@@ -30,10 +55,126 @@ def upload_folder() -> Iterator[Path]:
                 os.environ[name] = before
 
 
+class Uploads:
+    """The files that visitors have sent.
+
+    Args:
+        folder: Where they lie, with others of the page.
+        limits: Of each and of all; the oldest make room for another.
+    """
+
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self._folder = folder / "uploads"
+        self._folder.mkdir()
+        self._limits = limits
+        self._heard: dict[asyncio.Task, float] = {}
+        self._room = threading.Lock()
+
+    async def take(self, request: Request) -> str:
+        """Keeps the one file of a form, which is no request to write any other.
+
+        Returns:
+            Its path; the name that a visitor gave it is not used.
+
+        Raises:
+            UserError: The form is none, or has not one file, or an empty one.
+            TooLarge: The file is.
+        """
+        task = asyncio.current_task()
+        if len(self._heard) >= AT_ONCE:
+            min(self._heard, key=self._heard.__getitem__).cancel()
+        self._heard[task] = time.monotonic()
+        try:
+            async with request.form(max_files=1, max_fields=1, max_part_size=1024) as form:
+                file = form.get("files")
+                if not isinstance(file, UploadFile) or not file.size:
+                    raise UserError("the form has no file, or an empty one: send one image")
+                if file.size > self._limits.upload_bytes:
+                    most = self._limits.upload_bytes
+                    raise TooLarge(f"the file has more than {most:,} bytes: save it smaller")
+                return str(await asyncio.to_thread(self._keep, file.file, file.size, file.filename))
+        except MultiPartException as error:
+            raise UserError(f"the form cannot be read ({error.message}): send one image") from error
+        finally:
+            self._heard.pop(task, None)
+
+    def hear(self) -> None:
+        """Notes that something of the present upload has come."""
+        if (task := asyncio.current_task()) in self._heard:
+            self._heard[task] = time.monotonic()
+
+    def forget_old(self) -> None:
+        """Removes the files that have reached their age."""
+        for time_written, _, path in self._files():
+            if time.time() - time_written > self._limits.upload_age:
+                path.unlink(missing_ok=True)
+
+    def _keep(self, file: BinaryIO, size: int, name: str | None) -> Path:
+        suffix = os.path.splitext(name or "")[1].lower()
+        path = self._folder / (secrets.token_hex(16) + (suffix if suffix in _SUFFIXES else ""))
+        try:
+            with self._room, path.open("xb") as kept:
+                self._make_room(size)
+                shutil.copyfileobj(file, kept)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise UserError(f"the server cannot keep the file ({error.strerror})") from error
+        return path
+
+    def _make_room(self, size: int) -> None:
+        files = self._files()
+        spare = self._limits.all_uploads_bytes - size - sum(taken for _, taken, _ in files)
+        for _, taken, path in files:
+            if spare >= 0:
+                break
+            path.unlink(missing_ok=True)
+            spare += taken
+
+    def _files(self) -> list[tuple[float, int, Path]]:
+        """Returns when each file was written, its bytes and its path, the oldest first."""
+        found = []
+        for path in self._folder.glob("*"):
+            try:
+                status = path.stat()
+            except FileNotFoundError:  # another thread made room
+                continue
+            found.append((status.st_mtime, status.st_size, path))
+        return sorted(found)
+
+
 def find_upload(path: object, folder: Path) -> Path | None:
-    """The file that a path from outside names, links followed; None where it is no upload."""
+    """Returns the file that a path from outside names, links followed; None if it is no upload."""
     try:
         real = Path(path).resolve(strict=True)
         return real if real.is_file() and real.is_relative_to(folder) else None
     except (OSError, TypeError, ValueError, RuntimeError):  # none, too long, a loop, a zero byte
         return None
+
+
+@contextmanager
+def _own_folder(base: Path) -> Iterator[Path]:
+    """Makes a folder that is locked as long as this process lives, and removes it afterwards."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base)).resolve()
+        with (folder / "lock").open("w") as lock:
+            # Another page that starts may take the folder for a left one before it is locked.
+            if not take_lock(lock) or not (folder / "lock").exists():
+                continue
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+            return
+
+
+def _remove_left(base: Path) -> None:
+    """Removes the folders of this user whose pages are gone: their locks went with them."""
+    for folder in base.glob(f"{_PREFIX}*"):
+        try:
+            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+                continue
+            with (folder / "lock").open("r+") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # in use, without a lock, or on a file system without locks: it stays
+            continue

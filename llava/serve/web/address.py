@@ -1,0 +1,125 @@
+"""Where the page listens, and under which addresses it may be asked for."""
+
+from __future__ import annotations
+
+import re
+import socket
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from llava.errors import UserError
+
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/@\s]+)(:\d{1,5})?")
+_ELSEWHERE = ("cross-site", "same-site")
+_OF_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Returns a socket that is bound to an address; it hears nothing before it is served.
+
+    Raises:
+        UserError: The port is in use, or the host is none of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+        return listener
+    except (OSError, UnicodeError) as error:  # UnicodeError: a label of the name is too long
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"cannot listen on port {port} of {host} ({reason}): stop what runs there, or take "
+            "another --port or --host"
+        ) from error
+
+
+def shown_address(host: str, port: int) -> str:
+    """Returns the address that a browser on this machine opens the page with."""
+    name = "localhost" if _is_any(host) else bracketed(host)
+    return f"http://{name}:{port}/"
+
+
+def bracketed(host: str) -> str:
+    """Returns a host as it stands in a URL: an IPv6 address gets brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def check_public_url(url: str) -> None:
+    """Refuses what is no address of a page.
+
+    Raises:
+        UserError: It is not http:// or https://, a host, perhaps a port and a path.
+    """
+    try:
+        parts = urlsplit(url)
+        is_good = parts.port != 0 and parts.scheme in ("http", "https")
+    except ValueError:  # a port that is none, half a bracket
+        parts, is_good = None, False
+    if not is_good or not _HOST.fullmatch(parts.netloc.lower()) or parts.query or parts.fragment:
+        raise UserError(
+            f"--public-url is {url!r}: write it like https://demo.example.org or "
+            "https://example.org/demo"
+        )
+
+
+@dataclass(frozen=True)
+class Names:
+    """The addresses under which the page may be asked for.
+
+    Attributes:
+        host: What it listens on.
+        public_url: Where visitors reach it through a proxy, if there is one.
+    """
+
+    host: str
+    public_url: str = ""
+
+    def has(self, scope: Scope) -> bool:
+        """Returns whether a request names this page, in its Host header.
+
+        Another name that leads here is how a web page elsewhere makes a visitor's browser read
+        this one. The address that a request came in on is always one of its names.
+        """
+        match = _HOST.fullmatch(Headers(scope=scope).get("host", "").lower())
+        if match is None:
+            return False
+        known = {*_OF_THIS_MACHINE, bracketed((scope["server"] or ("",))[0])}
+        if not _is_any(self.host):
+            known.add(bracketed(self.host).lower())
+        if self.public_url:
+            known.add(_HOST.fullmatch(urlsplit(self.public_url).netloc.lower())[1])
+        return match[1] in known
+
+    def sent_it(self, scope: Scope) -> bool:
+        """Returns whether a request comes from this page, or from no web page at all.
+
+        A browser says in the header Origin which page a request is made by.
+        """
+        headers = Headers(scope=scope)
+        if scope["path"] == "/logout" and headers.get("sec-fetch-site") in _ELSEWHERE:
+            return False  # a link or a picture there is followed without an Origin
+        own = {f"{scheme}://{headers.get('host', '')}".lower() for scheme in ("http", "https")}
+        if self.public_url:
+            parts = urlsplit(self.public_url)
+            own.add(f"{parts.scheme}://{parts.netloc}".lower())
+        origin = headers.get("origin")
+        return origin is None or origin.lower() in own
+
+
+def _is_any(host: str) -> bool:
+    """Returns whether a host means all addresses of this machine."""
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:
+        return not host

@@ -1,0 +1,96 @@
+"""A visitor's connection, cut when it keeps the page waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from llava.serve.web.limits import Patience
+
+
+class Connection(H11Protocol):
+    """uvicorn's own, which notes when something came and went.
+
+    uvicorn limits the time between two requests, not the time that a request takes to come.
+
+    Args:
+        patience: Of the page.
+
+    Attributes:
+        heard: When its last byte came, by time.monotonic.
+    """
+
+    def __init__(self, *args: object, patience: Patience, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        self._patience = patience
+        self.heard = self._began = time.monotonic()
+        self._taken = 0
+        self._unread_since: float | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Makes room for itself among the others, as asyncio has it."""
+        if len(self.connections) >= self._patience.connections - 1:
+            waited_for = [each for each in self.connections if each.is_waited_for]
+            if waited_for:
+                min(waited_for, key=lambda each: each.heard).transport.abort()
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Takes bytes in, as asyncio has it."""
+        self.heard = time.monotonic()
+        self._taken += len(data)
+        had_head = self._has_head
+        super().data_received(data)
+        if self._has_head and not had_head:
+            self._began, self._taken = self.heard, len(data)
+
+    def on_response_complete(self) -> None:
+        """Waits for the next request from now on, as uvicorn has it."""
+        self._began = time.monotonic()
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """Notes that the browser does not take in what it is sent, as asyncio has it."""
+        self._unread_since = time.monotonic()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """Notes that it does, as asyncio has it."""
+        self._unread_since = None
+        super().resume_writing()
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether its next or present request is not whole."""
+        return self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
+
+    @property
+    def _has_head(self) -> bool:
+        return self.conn.their_state is not h11.IDLE
+
+    def is_overdue(self, now: float) -> bool:
+        """Returns whether it has kept the page waiting for too long."""
+        patience = self._patience
+        if self._unread_since is not None:
+            return now - self._unread_since > patience.unread_seconds
+        if not self.is_waited_for or self.flow.read_paused:  # the page's turn
+            return False
+        if not self._has_head:
+            return now - self._began > patience.head_seconds
+        if self.cycle.response_complete:  # the rest is dropped, see data_received of uvicorn
+            return now - self._began > patience.refused_seconds
+        silent = now - self.heard
+        due = patience.bytes_per_second * (now - self._began - patience.silent_seconds)
+        return silent > patience.silent_seconds or self._taken < due
+
+
+def cut_overdue(connections: Iterable[Connection]) -> None:
+    """Cuts the connections that have kept the page waiting for too long."""
+    now = time.monotonic()
+    for connection in list(connections):
+        if connection.is_overdue(now):
+            connection.transport.abort()
