@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llava.constants import SHORT_ANSWER_SUFFIX
@@ -39,8 +39,8 @@ class Label:
 
     @property
     def subject(self) -> tuple[str, str]:
-        """What it asks about."""
-        return _subject(self.image, self.question)
+        """The image and the object that it asks about."""
+        return self.image, object_of(self.question)
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,11 @@ class LabelledQuestion:
     question: Question
     category: str
     answer: str
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The image and the object that it asks about."""
+        return self.question.image.name, object_of(self.question.tower_question)
 
 
 @dataclass(frozen=True)
@@ -119,12 +124,12 @@ def read_labelled_questions(data_dir: Path) -> LabelledQuestions:
     if not os.path.isfile(path):
         return LabelledQuestions(_from_labels(labels, data_dir), [], 0)
     questions = llava_files.read_question_file(path, data_dir / "val2014")
-    categories = [record.get("category") for record in llava_files.read_question_records(path)]
+    categories = [str(one.get("category")) for one in llava_files.read_question_records(path)]
     known = {category: _answers(labels[category], category) for category in CATEGORIES}
     labelled = []
     for question, category in zip(questions, categories, strict=True):
-        subject = _subject(question.image.name, question.tower_question)
-        answer = known.get(str(category), {}).get(subject)
+        item = LabelledQuestion(question, category, "")
+        answer = known.get(category, {}).get(item.subject)
         if answer is None:
             raise UserError(
                 f"question {shown(question.question_id)} of {path} "
@@ -132,21 +137,18 @@ def read_labelled_questions(data_dir: Path) -> LabelledQuestions:
                 f"{shown(category)}) has no label in {data_dir / 'coco'}: get the labels from "
                 f"{HOME}"
             )
-        labelled.append(LabelledQuestion(question, str(category), answer))
-    asked = {
-        (item.category, _subject(item.question.image.name, item.question.tower_question))
-        for item in labelled
-    }
+        labelled.append(replace(item, answer=answer))
+    asked = {(item.category, item.subject) for item in labelled}
     unasked = sum((c, label.subject) not in asked for c in CATEGORIES for label in labels[c])
     reordered = [c for c in CATEGORIES if _is_reordered(labelled, c, labels[c])]
     return LabelledQuestions(labelled, reordered, unasked)
 
 
-def _subject(image: str, question: str) -> tuple[str, str]:
-    """What a question asks about: an image, and an object in it."""
+def object_of(question: str) -> str:
+    """What a question asks for, in whatever words; all its words where it asks in no known way."""
     text = words(question)
     found = _OBJECT.fullmatch(text)
-    return image, found[1] if found else text
+    return found[1] if found else text
 
 
 def _answers(labels: Sequence[Label], category: str) -> Mapping[tuple[str, str], str]:

@@ -10,8 +10,10 @@ from llava.eval.benchmarks.pope import (
     QUESTION_FILE,
     LabelledQuestion,
     LabelledQuestions,
+    object_of,
     read_labelled_questions,
 )
+from llava.eval.benchmarks.question import Question
 from llava.eval.scoring.matching import Matched, find_by_id, match, need_fields, notes
 
 # Without LLaVA's file questions are numbered as the labels come, and those of POPE's current
@@ -40,7 +42,12 @@ def match_answers(
     labelled = read_labelled_questions(data_dir)
     questions = [item.question for item in labelled.questions]
     ids = {question.key: question.question_id for question in questions}
-    return labelled, match(ids, answers, find_by_id(questions), allow_missing, advice=_ADVICE)
+    find = find_by_id(questions, _asks)
+    return labelled, match(ids, answers, find, allow_missing, advice=_ADVICE)
+
+
+def _asks(question: Question, prompt: str) -> bool:
+    return object_of(prompt.split("\n", 1)[0]) == object_of(question.tower_question)
 
 
 def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> dict:

@@ -194,7 +194,9 @@ def test_files_that_mac_os_and_other_character_sets_leave(data_dir):
     (count / "._0001.txt").write_bytes(b"\0\5\26\7")
     assert len(read_questions(data_dir)) == 30
     os.rename(count / "0001.txt", os.fsencode(count) + b"/caf\xe9.txt")
-    with pytest.raises(UserError, match=r"count/'caf\\udce9.txt'.* not Unicode .*rename it") as told:
+    with pytest.raises(
+        UserError, match=r"count/'caf\\udce9.txt'.* not Unicode .*rename it"
+    ) as told:
         read_questions(data_dir)
     str(told.value).encode("utf-8")
 
