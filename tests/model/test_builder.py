@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from llava.model.parts import (
 from llava.model.sample import Sample
 from llava.model.weights import read_checkpoint
 
+MINI = Path(__file__).parents[2] / "checkpoints" / "accm-mini"
 META = Placement(torch.device("meta"), torch.float16)
 CLIP_LARGE = {
     "projection_dim": 768,
@@ -218,6 +220,39 @@ def test_tied_embeddings_need_no_lm_head(own_llava, load_tiny, ask):
     assert llm.lm_head.weight is llm.model.embed_tokens.weight
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod."])
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_weights_saved_through_a_wrapper(own_llava, load_tiny, ask, prefix, is_tied):
+    tensors = read_checkpoint(own_llava)
+    if is_tied:  # now every key begins with "model.", wrapped or not
+        tensors.pop("lm_head.weight")
+        change_config(own_llava, tie_word_embeddings=True)
+    shard(own_llava, tensors)
+    plain = ask(load_tiny(model_path=str(own_llava), compensation=False))
+    shard(own_llava, {f"{prefix}{key}": tensor for key, tensor in tensors.items()})
+    wrapped = ask(load_tiny(model_path=str(own_llava), compensation=False))
+    assert torch.equal(wrapped.first_logits, plain.first_logits)
+
+
+def test_every_part_may_be_wrapped(tmp_path, checkpoints, load_tiny, model, ask):
+    files = {
+        "vision_tower": checkpoints / "clip-vit-tiny-patch14-336" / "pytorch_model.bin",
+        "caption_model": checkpoints / "accm" / "coco_prefix-009.pt",
+        "selector": checkpoints / "accm" / "llava-RL_prefix-019.pt",
+        "longclip": checkpoints / "longclip-L.pt",
+    }
+    settings = {}
+    for part, file in files.items():
+        state = {f"module.{key}": tensor for key, tensor in read_checkpoint(file).items()}
+        path = tmp_path / part / file.name
+        path.parent.mkdir()
+        torch.save({"state_dict": state, "epoch": 3}, path)
+        settings[part] = str(path)
+    shutil.copy(files["vision_tower"].with_name("config.json"), tmp_path / "vision_tower")
+    settings["vision_tower"] = str(tmp_path / "vision_tower")
+    assert ask(load_tiny(**settings)).out_ids == ask(model).out_ids
+
+
 def change_config(folder, **changes):
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
@@ -237,6 +272,16 @@ def change_config(folder, **changes):
         (dict(mm_use_im_start_end=True), "mm_use_im_start_end True"),
         (dict(mm_vision_select_feature="cls_patch"), "cls_patch"),
         (dict(mm_vision_select_layer=-99), "layer -99 of a tower of 4 layers"),
+        (dict(mm_vision_select_layer=999), "layer 999 of a tower of 4 layers"),
+        (dict(mm_vision_select_layer=True), "select layer is True"),
+        (dict(max_position_embeddings=-5), "max_position_embeddings is -5"),
+        (dict(max_position_embeddings=20), "reads 20 positions"),
+        (dict(num_hidden_layers=10**9), "num_hidden_layers is 1000000000"),
+        (dict(num_key_value_heads=3), "share 3 heads of keys"),
+        (dict(rope_theta=0), "inv_freq is not finite"),
+        (dict(rms_norm_eps=-1.0), "rms_norm_eps is -1.0"),
+        (dict(mm_vision_tower="a" * 5000), "there is no 'aaa"),
+        (dict(quantization_config={"quant_method": "awq"}), "is quantised .*awq"),
         (dict(mm_vision_select_layer="x"), "select layer is 'x'"),
         (dict(mm_vision_tower=5), "mm_vision_tower is 5"),
         (dict(hidden_size="big"), "does not fit"),
@@ -284,6 +329,11 @@ def test_a_damaged_file_of_the_model(own_llava, load_tiny, file, text, says):
         ),
         ("vocab.json", "{}", "no tokenizer in"),
         ("tokenizer.json", "{", "damaged"),
+        (
+            "preprocessor_config.json",
+            '{"crop_size": 336, "size": 336, "image_std": [0, 0, 0]}',
+            "not finite",
+        ),
     ],
 )
 def test_a_damaged_file_of_clip(tmp_path, checkpoints, load_tiny, file, text, says):
@@ -300,6 +350,9 @@ def test_a_damaged_file_of_clip(tmp_path, checkpoints, load_tiny, file, text, sa
         ("vocab.json", "]", "damaged"),
         ("config.json", '{"n_embd": 32, "n_head": 5}', "does not fit|not the file of this model"),
         ("config.json", '{"activation_function": "nope"}', "does not fit"),
+        ("config.json", '{"vocab_size": "x"}', "does not fit"),
+        ("config.json", '{"vocab_size": 978}', "979 tokens and the model 978"),
+        ("config.json", '{"n_layer": 1000000000}', "num_hidden_layers is 1000000000"),
     ],
 )
 def test_a_damaged_file_of_gpt2(tmp_path, checkpoints, load_tiny, file, text, says):
@@ -418,3 +471,30 @@ def test_hub_names_without_network(tmp_path, checkpoints, load_tiny, model, ask,
     assert ask(fetched).out_ids == ask(model).out_ids
     with pytest.raises(UserError, match="could not be fetched from the hub"):
         load_tiny(model_path="owner/unknown")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda words: dict.fromkeys(words, 0),
+        lambda words: words | {"a": 5},
+        lambda words: {word: i + (i > 9) for word, i in words.items()},
+    ],
+    ids=["one id", "twice", "a gap"],
+)
+def test_ids_of_words_are_one_for_each(tmp_path, checkpoints, load_tiny, change):
+    folder = Path(shutil.copytree(checkpoints / "gpt2-tiny", tmp_path / "gpt2"))
+    words = json.loads((folder / "vocab.json").read_text())
+    (folder / "vocab.json").write_text(json.dumps(change(words)))
+    with pytest.raises(UserError, match="tokenizer files in .* are damaged"):
+        load_tiny(gpt2=str(folder))
+
+
+def test_an_end_that_clip_does_not_look_for(tmp_path):
+    """transformers would read the text's first token in the place of its last."""
+    folder = Path(shutil.copytree(MINI / "clip-vit-mini-patch8-96", tmp_path / "clip"))
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["eos_token_id"] = 5
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="texts end with id 787 .* and with 5 in its config.json"):
+        load_pretrained_model(str(MINI), vision_tower=str(folder), compensation=False, device="cpu")

@@ -1,4 +1,5 @@
 import shutil
+import zipfile
 
 import pytest
 import torch
@@ -6,7 +7,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from llava.errors import UserError
-from llava.model.weights import fill, read_checkpoint, read_tensors, weight_files
+from llava.model.weights import (
+    cast,
+    fill,
+    read_checkpoint,
+    read_tensors,
+    unwrap,
+    weight_files,
+)
 
 
 def fill_linear(tensors, **settings):
@@ -100,3 +108,92 @@ def test_a_folder_without_weights(tmp_path):
         weight_files(tmp_path)
     with pytest.raises(UserError, match="no checkpoint"):
         weight_files(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model.", "net.student."])
+def test_a_prefix_of_every_key_is_taken_off(prefix):
+    tensors = {f"{prefix}{key}": tensor for key, tensor in linear_tensors().items()}
+    assert unwrap(tensors, ["weight"]).keys() == {"weight", "bias"}
+
+
+def test_a_prefix_of_some_keys_stays():
+    tensors = {"module.weight": torch.ones(1), "bias": torch.ones(1)}
+    assert unwrap(tensors, ["weight"]) is tensors
+
+
+def test_the_first_landmark_counts():
+    tensors = {"a.model.x": torch.ones(1), "a.y": torch.ones(1)}
+    assert unwrap(tensors, ["model.x", "x"]).keys() == {"model.x", "y"}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("place", [0, 299_999])  # in the first block, and in the last
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_value_that_is_not_finite_is_refused(value, dtype, place, device):
+    tensor = torch.zeros(300_000, dtype=torch.float16)
+    tensor[place] = value
+    with pytest.raises(UserError, match="the file: w has values that are NaN or infinite"):
+        cast(tensor, "the file: w", dtype, device)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("shape", [(0,), (), (3, 5), (600, 500)])
+def test_cast_is_what_to_is(dtype, shape):
+    tensor = torch.randn(shape)
+    for source in (tensor, tensor.T if tensor.dim() == 2 else tensor, tensor.half()):
+        result = cast(source, "x", dtype, "cpu")
+        assert torch.equal(result, source.to(dtype)) and result.dtype == dtype
+        assert result.stride() == source.to(dtype).stride()
+
+
+def test_large_values_whose_sum_overflows_are_finite():
+    tensor = torch.full((300_000,), 60000.0, dtype=torch.float16)
+    assert torch.equal(cast(tensor, "x", torch.float16, "cpu"), tensor)
+
+
+def test_what_needs_no_change_is_not_copied():
+    tensor = torch.ones(3)
+    assert cast(tensor, "x", torch.float32, "cpu").data_ptr() == tensor.data_ptr()
+
+
+def test_a_value_too_large_for_the_dtype_is_refused():
+    with pytest.raises(UserError, match="too large for torch.float16: use --dtype bfloat16"):
+        cast(torch.tensor([1e6]), "x", torch.float16, "cpu")
+
+
+def test_a_buffer_of_whole_numbers_is_harmless(tmp_path):
+    torch.save({"a.position_ids": torch.arange(3), "weight": torch.ones(1)}, tmp_path / "a.pt")
+    assert set(read_checkpoint(tmp_path / "a.pt")) == {"a.position_ids", "weight"}
+
+
+def rezip(path, change, method=zipfile.ZIP_STORED):
+    """Writes a pickle of tensors again, with other contents of its records."""
+    with zipfile.ZipFile(path) as old:
+        records = {record.filename: old.read(record) for record in old.infolist()}
+    with zipfile.ZipFile(path, "w") as new:
+        for name, content in records.items():
+            new.writestr(name, change(name, content), method)
+
+
+def test_a_storage_that_was_cut_is_not_read_as_other_bytes(tmp_path):
+    path = tmp_path / "a.pt"
+    torch.save({"a": torch.ones(100), "b": torch.zeros(100)}, path)
+    rezip(path, lambda name, content: content)
+    assert read_checkpoint(path)["a"].sum() == 100
+    rezip(path, lambda name, content: content[:40] if name.endswith("data/0") else content)
+    with pytest.raises(UserError, match="do not go together"):
+        read_checkpoint(path)
+
+
+def test_compressed_records_are_refused(tmp_path):
+    torch.save({"a": torch.ones(100)}, tmp_path / "a.pt")
+    rezip(tmp_path / "a.pt", lambda name, content: content, zipfile.ZIP_DEFLATED)
+    with pytest.raises(UserError, match="damaged"):
+        read_checkpoint(tmp_path / "a.pt")
+
+
+def test_tensors_that_share_a_storage_are_read(tmp_path):
+    tensor = torch.arange(6.0)
+    torch.save({"a": tensor, "b": tensor[2:], "empty": torch.ones(0)}, tmp_path / "a.pt")
+    assert read_checkpoint(tmp_path / "a.pt")["b"].tolist() == [2, 3, 4, 5]
