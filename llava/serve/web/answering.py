@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Event
@@ -104,22 +104,15 @@ class Answerer:
             work.cancel()
         try:
             yield work.result()
-        except _Left:
+        except (_Left, CancelledError):
             raise UserError(STOPPED) from None
 
     def close(self) -> None:
         """Begins nothing more, and ends what is being answered at its next token."""
         self._closed.set()
-        self._last = self._thread.submit(int)
-        self._thread.shutdown(wait=False)
-
-    def has_ended(self, seconds: float) -> bool:
-        """Returns whether, once closed, nothing is being answered after so many seconds."""
-        return not wait([self._last], seconds).not_done
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _answer(self, sample: Sample, tell: Callable[[str], None]) -> Timed:
-        if self._closed.is_set():
-            raise _Left
         pieces = TextPieces(self.model.language_model.tokenizer.decode, tell)
         start = time.perf_counter()
         (answer,) = self.model.answer([sample], on_token=pieces.add)

@@ -81,8 +81,8 @@ class Connection(H11Protocol):
             return False
         if not self._has_head:
             return now - self._began > patience.head_seconds
-        if self.cycle.response_complete:  # the rest is dropped, see data_received of uvicorn
-            return now - self._began > patience.refused_seconds
+        if self.cycle.response_complete and now - self._began > patience.refused_seconds:
+            return True  # what comes of it is dropped
         silent = now - self.heard
         due = patience.bytes_per_second * (now - self._began - patience.silent_seconds)
         return silent > patience.silent_seconds or self._taken < due

@@ -8,7 +8,7 @@ import logging
 import re
 from pathlib import Path
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -87,7 +87,7 @@ class Gate:
         except asyncio.CancelledError:
             busy = "too many files are being sent at once: send yours again"
             await reply.end(STOPPED if self._is_stopping else busy, 503)
-        except Gone:
+        except (Gone, ClientDisconnect):
             pass
         except UserError as error:
             await reply.end(str(error), 400)

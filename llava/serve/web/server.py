@@ -45,10 +45,10 @@ def run(model: LlavaAccm, args: WebArguments) -> int:
             print(f"{args.model_path} at {address} (Ctrl+C ends it)", flush=True)
             threading.Event().wait()
     except KeyboardInterrupt:
-        if not answerer.has_ended(seconds=0.5):  # Python would wait for an end that nobody reads
-            print("stopped by the user in the middle of an answer", file=sys.stderr, flush=True)
-            os._exit(_STOPPED)
-        raise
+        # The visitors are told and the files are gone. Python would wait for an answer that nobody
+        # reads any more, which takes seconds.
+        print("stopped by the user", file=sys.stderr, flush=True)
+        os._exit(_STOPPED)
     return 0
 
 
@@ -178,13 +178,14 @@ class _Server(uvicorn.Server):
 
     def stop(self) -> None:
         """Tells the visitors that the page is being stopped, and ends."""
+        self._loop.call_soon_threadsafe(self._gate.stop)
         self.should_exit = True
-        self._thread.join(self._end_seconds + 1)
+        self._thread.join(self._end_seconds + 1.4)
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Tells the visitors first, then ends as uvicorn does."""
-        self._gate.stop()
-        await super().shutdown(sockets)
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begins to serve, as uvicorn does."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
 
     async def _look_around(self) -> None:
         cut_overdue(self.server_state.connections)

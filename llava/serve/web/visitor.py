@@ -23,13 +23,21 @@ class Visitor:
         # What the environment says of proxies is about other addresses.
         self.http = httpx.Client(base_url=address, timeout=TIMEOUT, trust_env=False)
         if user is not None:
-            self._post("/login", data={"username": user, "password": password})
+            self.log_in(user, password)
 
     def __enter__(self) -> Visitor:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.http.close()
+
+    def log_in(self, user: str, password: str) -> None:
+        """Gives name and password.
+
+        Raises:
+            UserError: They are not the page's.
+        """
+        self._post("/login", data={"username": user, "password": password})
 
     def upload(self, data: bytes, name: str = "image.png") -> dict:
         """Uploads a file; gives what Visitor.ask takes for it.
@@ -72,6 +80,14 @@ class Visitor:
         body = json.dumps({"data": inputs})
         headers = {"Content-Type": "application/json"}
         return self._post("/gradio_api/call/ask", content=body, headers=headers).json()["event_id"]
+
+    def join(self, body: dict) -> str:
+        """Asks as a browser does, without waiting for the answer; gives the event's name.
+
+        Raises:
+            UserError: the page does not take it, and says so.
+        """
+        return self._post("/gradio_api/queue/join", json=body).json()["event_id"]
 
     def _post(self, path: str, **body: object) -> httpx.Response:
         response = self.http.post(path, **body)

@@ -11,13 +11,14 @@ import numpy as np
 from tqdm import tqdm
 
 from llava.errors import UserError
-from llava.eval.command import SOME_FAILED, run_command
+from llava.eval.command import run_command
 from llava.model.builder import ModelArguments, flag, load_from_arguments
 from llava.model.llava_arch import LlavaAccm
 from llava.serve.arguments import TryArguments
 from llava.serve.web.load.crowd import answered_alone, is_same, make_cases, visit
 from llava.serve.web.load.malformed import attempts, outcome
 from llava.serve.web.load.process import Served, served
+from llava.serve.web.load.table import Row, print_rows
 from llava.serve.web.visitor import Visitor
 
 
@@ -32,15 +33,6 @@ class LoadArguments(TryArguments):
     seed: int = flag("Seed of scenes and questions.", 0)
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of the table; ``is_good`` is None where there is nothing to reach."""
-
-    name: str
-    value: str
-    is_good: bool | None = None
-
-
 def load(args: LoadArguments) -> int:
     """Serves the page, visits it, and prints a table."""
     check_numbers(args)
@@ -50,11 +42,7 @@ def load(args: LoadArguments) -> int:
         rows += crowd_rows(page, model, args)
         rows += memory_rows(page, model, args)
         rows += malformed_rows(page, model, args)
-    width = max(len(row.name) for row in rows)
-    for row in rows:
-        verdict = {None: "", True: "  good", False: "  BAD"}[row.is_good]
-        print(f"{row.name:<{width}}  {row.value}{verdict}", flush=True)
-    return SOME_FAILED if any(row.is_good is False for row in rows) else 0
+    return print_rows(rows)
 
 
 def check_numbers(args: LoadArguments) -> None:

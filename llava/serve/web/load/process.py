@@ -16,6 +16,9 @@ import psutil
 
 from llava.errors import UserError
 
+_LOG = "server.log"
+USER, PASSWORD = "ada", "rosebud"  # of a page that asks for them
+
 
 @dataclass(frozen=True)
 class Served:
@@ -25,11 +28,13 @@ class Served:
         address: of the page.
         process: that serves it.
         folder: where everything lies that it writes.
+        log: its standard error.
     """
 
     address: str
     process: psutil.Process
     folder: Path
+    log: Path | None = None
 
     def memory(self) -> float:
         """MB of resident memory."""
@@ -41,23 +46,28 @@ class Served:
 
 
 @contextmanager
-def served(flags: Sequence[str]) -> Iterator[Served]:
+def served(flags: Sequence[str], parent: Path | None = None) -> Iterator[Served]:
     """Serves the page on a free port, and ends it afterwards.
 
     Args:
         flags: of ``python -m llava.serve.web``.
+        parent: where it makes its temporary files, which then stay there.
 
     Raises:
         UserError: it does not start.
     """
     command = [sys.executable, "-m", "llava.serve.web", "--port", str(free_port()), *flags]
-    with TemporaryDirectory(prefix="accm-load-") as folder:
-        environment = os.environ | {"TMPDIR": folder}
-        log = Path(folder) / "server.log"
+    with TemporaryDirectory(prefix="accm-load-") as own:
+        folder = parent or Path(own)
+        log = Path(own) / _LOG
         with (
             log.open("w") as errors,
             subprocess.Popen(
-                command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
+                command,
+                env=os.environ | {"TMPDIR": str(folder)},
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
             ) as process,
         ):
             try:
@@ -65,7 +75,7 @@ def served(flags: Sequence[str]) -> Iterator[Served]:
                 if " at http" not in said:
                     raise UserError(f"the page did not start: {log.read_text()[-500:]}")
                 address = said.split(" at ")[1].split()[0]
-                yield Served(address, psutil.Process(process.pid), Path(folder))
+                yield Served(address, psutil.Process(process.pid), folder, log)
             finally:
                 process.terminate()
 
