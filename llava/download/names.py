@@ -24,10 +24,10 @@ def place_of(name: str) -> PurePosixPath | None:
         return None
     if place.is_absolute() or ".." in place.parts or not place.parts:
         return None
-    lengths = [len(part.encode()) for part in place.parts]
-    if max(lengths) > _LONGEST_PART or sum(lengths) > _LONGEST or place.name.endswith(_OURS):
+    is_long = len(name.encode()) > _LONGEST
+    if is_long or any(len(part.encode()) > _LONGEST_PART for part in place.parts):
         return None
-    return place
+    return None if place.name.endswith(_OURS) else place
 
 
 def shown(name: str) -> str:

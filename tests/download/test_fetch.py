@@ -1,6 +1,7 @@
 """Single files: cut lines, halves of earlier runs, wrong contents, full disks, bad servers."""
 
 import hashlib
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,8 +11,14 @@ import pytest
 from llava.download.fetch import Remote, fetch
 from llava.download.line import Address, Network
 from llava.errors import UserError
+from llava.files import NO_LOCKS
 
 CONTENT = bytes(range(256)) * 8192  # 2 MiB
+HEAD = b'HTTP/1.1 200 OK\r\nETag: "%%s"\r\nContent-Length: %d\r\n\r\n' % len(CONTENT)
+PART = (
+    b'HTTP/1.1 206 Part\r\nETag: "%%s"\r\nContent-Length: %%d\r\n'
+    b"Content-Range: bytes %%d-%d/%d\r\n\r\n" % (len(CONTENT) - 1, len(CONTENT))
+)
 
 
 @pytest.fixture
@@ -164,3 +171,74 @@ def test_a_file_that_has_moved_keeps_its_half_and_the_login_stays_at_home(web, r
     assert (tmp_path / "big").read_bytes() == CONTENT
     assert store.fetched("/store") == ["bytes=1500000-"]
     assert web.logins == ["Bearer secret"] and not store.logins
+
+
+def test_another_edition_is_not_put_behind_half_of_the_first(web, remote, tmp_path):
+    """Of a file without a hash, in two runs: the note beside the half tells."""
+    plain = Remote(remote.address)
+    web.behaviours["/big"] = lambda asked: [HEAD % b"first" + CONTENT[:70_000]]
+    with pytest.raises(UserError, match="could not be fetched"):
+        fetch(plain, tmp_path / "big")
+    half = (tmp_path / "big.partial").stat().st_size
+    assert half == 70_000 and (tmp_path / "big.partial.edition").is_file()
+
+    web.files["/big"] = CONTENT[::-1]
+    web.behaviours["/big"] = lambda asked: (
+        [PART % (b"second", len(CONTENT) - asked.start, asked.start) + CONTENT[::-1][asked.start :]]
+        if asked.start
+        else None
+    )
+    assert fetch(plain, tmp_path / "big") and (tmp_path / "big").read_bytes() == CONTENT[::-1]
+    assert [file.name for file in tmp_path.iterdir()] == ["big"]
+
+
+def test_half_of_the_same_edition_is_gone_on_with(web, remote, tmp_path):
+    plain = Remote(remote.address)
+    head = HEAD % b"first" + CONTENT[:70_000]
+    web.behaviours["/big"] = lambda asked: [head] if asked.start is None else []
+    with pytest.raises(UserError, match="could not be fetched"):
+        fetch(plain, tmp_path / "big")
+    web.behaviours["/big"] = lambda asked: [
+        PART % (b"first", len(CONTENT) - asked.start, asked.start)
+        + CONTENT[asked.start : asked.stop]
+    ]
+    web.requests.clear()
+    assert fetch(plain, tmp_path / "big") and (tmp_path / "big").read_bytes() == CONTENT
+    assert web.fetched("/big") == ["bytes=0-0", "bytes=70000-"]
+
+
+@pytest.mark.parametrize("note", [b"", b"junk", b"\xff\xfe\0", b"x" * 10**6])
+def test_a_note_of_any_bytes_is_of_another_edition(web, remote, tmp_path, note):
+    (tmp_path / "big.partial").write_bytes(b"!" * 1000)
+    (tmp_path / "big.partial.edition").write_bytes(note)
+    assert fetch(Remote(remote.address), tmp_path / "big")
+    assert (tmp_path / "big").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("answer", [429, 503])
+def test_a_server_that_asks_to_be_left_alone_is(web, remote, tmp_path, capsys, answer):
+    busy = b"HTTP/1.1 %d Busy\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n" % answer
+    web.behaviours["/big"] = lambda asked: [busy] if asked.number == 1 else None
+    began = time.monotonic()
+    assert fetch(remote, tmp_path / "big") and time.monotonic() - began >= 1
+    assert f"/big answered {answer}: trying again in 1 s, as it asks" in capsys.readouterr().err
+
+
+def test_nothing_is_begun_that_does_not_fit(web, remote, tmp_path):
+    """Of a file whose size only its server says."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % 10**17
+    web.behaviours["/big"] = lambda asked: [head + CONTENT]
+    with pytest.raises(UserError, match="takes 100000000.00 GB more and .* make room"):
+        fetch(Remote(remote.address), tmp_path / "big")
+    assert not (tmp_path / "big.partial").stat().st_size
+
+
+@pytest.mark.parametrize("number", sorted(NO_LOCKS))
+def test_a_file_system_without_locks(web, remote, tmp_path, monkeypatch, number):
+    def flock(*args):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.warns(UserWarning, match="does not know locks"):
+        assert fetch(remote, tmp_path / "big")
+    assert (tmp_path / "big").read_bytes() == CONTENT
