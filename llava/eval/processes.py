@@ -1,26 +1,27 @@
 """Several processes on one question set: who takes what, and how results come together.
 
-accelerate's PartialState reads what torchrun or `accelerate launch` say; alone, a process is number
-0 of 1.
+torchrun or `accelerate launch` start them; alone, a process is number 0 of 1.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import TypeVar
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import gather_object
+from torch import distributed
 
 from llava.errors import UserError
+from llava.eval.launch import meet, read_launch
 
 T = TypeVar("T")
 
-# Processes wait for each other at the end, when one may have hours of work left.
-PATIENCE = timedelta(days=30)
+# What gloo and NCCL say when the other end of a connection is gone. They raise plain RuntimeErrors,
+# as everything else in torch does, so that only the words tell.
+_GONE = ("onnection closed", "onnection reset", "onnection refused", "roken pipe", "imed out")
+_GONE += ("remote process", "ncclRemoteError", "communicator was aborted")
 
 
 class Processes:
@@ -28,16 +29,31 @@ class Processes:
 
     Args:
         device: as the user gave it; "auto" and "cuda" become the process's own GPU.
+
+    Raises:
+        UserError: the environment speaks of other processes that are not there, or of more than
+            there are GPUs.
     """
 
     def __init__(self, device: str) -> None:
-        # Without cpu=True, processes on a machine without GPU would each believe to be alone.
-        on_cpu = device == "cpu" or not torch.cuda.is_available()
-        self._state = PartialState(cpu=on_cpu, timeout=PATIENCE)
-        self.rank = self._state.process_index
-        self.count = self._state.num_processes
-        own = self.count > 1 and not on_cpu and device in ("auto", "cuda")
-        self.device = str(self._state.device) if own else device
+        launch = read_launch(os.environ)
+        self.rank, self.count = (launch.rank, launch.count) if launch else (0, 1)
+        self._local_rank = launch.local_rank if launch else 0
+        self.device = device
+        on_gpu = device != "cpu" and torch.cuda.is_available()
+        if launch is None:
+            return
+        if on_gpu:
+            if self._local_rank >= torch.cuda.device_count():
+                raise UserError(
+                    f"there are {torch.cuda.device_count()} GPUs here, too few for process "
+                    f"{self._local_rank} of this machine: start fewer, or with --device cpu"
+                )
+            torch.cuda.set_device(self._local_rank)
+            if device in ("auto", "cuda"):
+                self.device = f"cuda:{self._local_rank}"
+        if not distributed.is_initialized():
+            meet(launch, "nccl" if on_gpu else "gloo")
 
     @property
     def is_first(self) -> bool:
@@ -47,7 +63,7 @@ class Processes:
     @property
     def is_first_here(self) -> bool:
         """Whether this process speaks for its machine, whose disk the others here share."""
-        return self._state.is_local_main_process
+        return self._local_rank == 0
 
     def share(self, items: Sequence[T]) -> list[T]:
         """Every count-th item, for this process."""
@@ -59,8 +75,11 @@ class Processes:
         Raises:
             UserError: a process is gone.
         """
-        with others_gone():
-            return gather_object([value])
+        values = [value] * self.count
+        if self.count > 1:
+            with others_gone():
+                distributed.all_gather_object(values, value)
+        return values
 
     def wait(self) -> None:
         """Until all processes are here.
@@ -68,16 +87,20 @@ class Processes:
         Raises:
             UserError: a process is gone.
         """
-        with others_gone():
-            self._state.wait_for_everyone()
+        if self.count > 1:
+            with others_gone():
+                distributed.barrier()
 
 
 @contextmanager
 def others_gone() -> Iterator[None]:
-    """Turns a broken connection into one message for the user."""
+    """Turns a broken connection into one message for the user; other errors stay what they are."""
     try:
         yield
-    except RuntimeError as error:  # what torch.distributed raises when a connection breaks
+    except RuntimeError as error:
+        broken = isinstance(error, distributed.DistNetworkError)
+        if not broken and not any(words in str(error) for words in _GONE):
+            raise
         raise UserError(
             "another process of this run is gone; what was done is kept, and the same command "
             "goes on from there"
