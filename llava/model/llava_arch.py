@@ -265,8 +265,8 @@ class LlavaAccm(nn.Module):
         if length > room:
             raise UserError(
                 f"the prompt takes {length} of the LLM's {self.language_model.context_length} "
-                f"positions (with image and caption), and {sample.max_new_tokens} are wanted for the answer: shorten the "
-                "question, or ask for fewer new tokens"
+                f"positions (with image and caption), and {sample.max_new_tokens} are wanted for "
+                "the answer: shorten the question, or ask for fewer new tokens"
             )
 
     def _read_ahead(
