@@ -140,7 +140,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _behave(self, path: str, content: bytes, match: re.Match | None) -> bool:
         """Whether the behaviour of a path has answered."""
-        start, stop = (int(match[1]), int(match[2] or len(content) - 1) + 1) if match else (None,) * 2
+        start, stop = (
+            (int(match[1]), int(match[2] or len(content) - 1) + 1) if match else (None,) * 2
+        )
         number = len(self.web.fetched(path))
         asked = Asked(content, number, start, stop, self.web.url, self.web.closing)
         pieces = self.web.behaviours[path](asked)

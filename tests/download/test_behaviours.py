@@ -1,7 +1,6 @@
 """Whatever a server does, the right file comes, or one line that says why not."""
 
 import base64
-
 import dataclasses
 import io
 import re
