@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # What the scripts share about their settings; read by them with `source`.
 
 # switch NAME...: makes each setting 1 where it says yes, and empty where it says no or nothing.

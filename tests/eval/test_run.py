@@ -1,22 +1,33 @@
 """Runs that are interrupted, continued and shared, through the command as a user starts it."""
 
+import dataclasses
 import fcntl
 import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from llava.errors import UserError
+from llava.eval import answer as answer_command
 from llava.eval import model_vqa_loader as answer
+from llava.eval import model_vqa_mmbench, sweep
+from llava.eval.arguments import AskArguments
+from llava.eval.benchmarks.llava_files import read_question_file
 from llava.eval.engine import Request, units_by_length, units_in_order
 from llava.eval.journal import Journal
+from llava.eval.run import Run, run_settings
+from llava.eval.shared import Shared
+from llava.model.builder import ModelArguments, locate_parts
 
 QUESTIONS = ["Is it red?", "Is there a dog in it, or a cat, or any other animal?", "Is it big?"]
 
@@ -307,3 +318,173 @@ def test_an_error_does_not_undo_an_answer(tmp_path):
         journal.append({"key": "1", "record": {"text": "yes"}})
         journal.append({"key": "1", "error": "lost"})
         assert journal.outcomes()["1"]["record"] == {"text": "yes"}
+
+
+def test_a_damaged_line_is_named_and_asked_again(
+    flags, tmp_path, undisturbed, monkeypatch, model, capsys
+):
+    monkeypatch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
+    path = tmp_path / "answers.jsonl"
+    assert answer.main([*flags, "--answers-file", str(path)]) == 0
+    journal = path.with_name(path.name + ".run") / "answers-0.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    place = lines[4].index(b'"text": "') + 9
+    lines[4] = lines[4][:place] + bytes([lines[4][place] ^ 1]) + lines[4][place + 1 :]
+    journal.write_bytes(b"".join(lines))
+    capsys.readouterr()
+    assert answer.main([*flags, "--answers-file", str(path)]) == 0
+    said = capsys.readouterr().err
+    assert f"warning: line 5 of {journal} is damaged (its checksum is another)" in said
+    assert path.read_bytes() == undisturbed
+
+
+def test_scores_that_are_not_finite_are_no_answer(flags, tmp_path, monkeypatch, load_tiny, capsys):
+    model = load_tiny()
+    for weight in model.compensator.selector.parameters():
+        weight.fill_(float("nan"))
+    monkeypatch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
+    path = tmp_path / "answers.jsonl"
+    for _ in range(2):  # the journal's own reader takes it, so that nothing is damaged
+        assert answer.main([*flags, "--answers-file", str(path)]) == 1
+        said = capsys.readouterr().err
+        assert "the selector's scores are not finite" in said and "is damaged (" not in said
+    assert path.read_bytes() == b""
+    assert all("not finite" in line["error"] for line in journal_lines(path))
+
+
+def test_without_an_image_no_captions_are_loaded_or_asked(
+    flags, data_dir, tmp_path, monkeypatch, load_tiny
+):
+    """A question longer than the caption model can read is no matter then."""
+    loaded = []
+
+    def load(args):
+        loaded.append(args.compensation)
+        return load_tiny(compensation=args.compensation)
+
+    monkeypatch.setattr("llava.eval.shared.load_from_arguments", load)
+    questions = tmp_path / "long.jsonl"
+    line = {"question_id": 1, "image": "0.jpg", "text": "Is it red? " * 60}
+    questions.write_text(json.dumps(line) + "\n")
+    flags = [*flags, "--question-file", str(questions), "--answers-file", str(tmp_path / "a.jsonl")]
+    assert answer.main([*flags, "--no-image"]) == 0
+    assert loaded == [False]
+    (settings,) = tmp_path.glob("*.run/settings.json")
+    assert set(json.loads(settings.read_text())["checkpoints"]) == {"model", "vision_tower"}
+
+
+def test_an_old_run_is_continued_to_the_same_file(tiny_flags, tmp_path, monkeypatch, model):
+    """Made by commit 569ff11, which knew no checksums, and stopped after two of four answers."""
+    old = Path(__file__).parents[1] / "data" / "old_run"
+    shutil.copytree(old, tmp_path / "run")
+    path = tmp_path / "run" / "llava-v1.5-tiny.jsonl"
+    place = path.with_name(path.name + ".run") / "settings.json"
+    settings = json.loads(place.read_text())
+    settings["versions"] = {name: version(name) for name in settings["versions"]}
+    place.write_text(json.dumps(settings, indent=2) + "\n")
+    journal = place.with_name("answers-0.jsonl")
+    before = journal.read_bytes()
+    monkeypatch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
+    monkeypatch.setattr("llava.eval.benchmarks.llava_files.MAX_NEW_TOKENS", 4)
+    data = ["--data-dir", str(tmp_path / "run" / "pope"), "--answers-file", str(path)]
+    flags = [*tiny_flags, *data, "--batch-size", "2", "--visual-token-num", "36"]
+    assert answer_command.main(["pope", *flags]) == 0
+    assert path.read_bytes() == (old / "whole.jsonl").read_bytes()
+    after = journal.read_bytes()
+    assert after.startswith(before) and len(after.splitlines()) == 4
+
+
+# Flags that decide the result, each with another value; settings must tell the two apart.
+DECIDING = {
+    "model_path": "other-model",
+    "vision_tower": "other-tower",
+    "gpt2": "other-gpt2",
+    "caption_model": "other-caption.pt",
+    "selector": "other-selector.pt",
+    "longclip": "other-longclip.pt",
+    "dtype": "bfloat16",
+    "compile": True,
+    "compensation": False,
+    "patch_post_layernorm": False,
+    "text_selection": "nearest",
+    "visual_token_num": 31,
+    "text_token_num": 5,
+    "seed": 7,
+    "no_image": True,
+}
+FREE = {
+    "checkpoints_root": "checkpoints are told by what is in them",
+    "device": "its kind is in the settings; which one of a kind decides nothing",
+    "device_map": "where the LLM's layers lie decides nothing",
+    "batch_size": "an answer does not depend on its batch (docs/exactness.md says how far)",
+    "answers_file": "where the answers go",
+}
+ASKED = {  # what decides which questions are asked, and so the settings' hash of them
+    *("data_dir", "data_root", "question_file", "image_folder", "num_chunks", "chunk_idx"),
+    "max_new_tokens",
+}
+ONE_VALUE = {  # others are refused
+    *("model_base", "conv_mode", "temperature", "top_p", "num_beams"),
+    *("single_pred_prompt", "all_rounds", "lang"),
+}
+OF_A_SWEEP = {  # its runs' flags are made of these; the others are where things are
+    *("budgets", "methods", "benchmarks", "output_dir", "report", "allow_missing"),
+}
+
+
+@pytest.mark.parametrize(
+    "arguments, more",
+    [
+        (answer_command.AnswerArguments, set()),
+        (answer.LoaderArguments, ONE_VALUE),
+        (model_vqa_mmbench.MmbenchArguments, ONE_VALUE),
+        (sweep.SweepArguments, OF_A_SWEEP),
+    ],
+)
+def test_every_flag_is_in_the_settings_or_free(arguments, more):
+    names = {field.name for field in dataclasses.fields(arguments)}
+    assert names <= {*DECIDING, *FREE, *ASKED, *more}
+
+
+@pytest.fixture
+def settings_of(tiny_settings, tmp_path):
+    """run_settings with other flags; names of other checkpoints are copies with a byte more."""
+    found = locate_parts(ModelArguments(**tiny_settings))
+
+    def other(name):
+        part = "model" if name == "model_path" else name
+        copy = tmp_path / DECIDING[name]
+        if found[part].is_dir():
+            shutil.copytree(found[part], copy)
+            (copy / "more.txt").write_text("x")
+        else:
+            copy.write_bytes(found[part].read_bytes() + b"x")
+        return str(copy)
+
+    def settings(**changes):
+        for name in changes.keys() & {"model_path", *found}:
+            changes[name] = other(name)
+        args = AskArguments(**(tiny_settings | {"visual_token_num": 30} | changes))
+        run = Run("pope", [], None, tmp_path / "a.jsonl", "tiny")
+        return run_settings(run, args.without_unused_parts(), Shared(args.compensation))
+
+    return settings
+
+
+@pytest.mark.parametrize("name", DECIDING)
+def test_settings_tell_runs_apart(settings_of, name):
+    assert settings_of(**{name: DECIDING[name]}) != settings_of()
+
+
+def test_questions_are_in_the_settings(data_dir, tiny_settings, tmp_path):
+    args = AskArguments(**tiny_settings)
+    (one, two, *_) = [
+        dataclasses.replace(question, max_new_tokens=n)
+        for question in read_question_file(data_dir / "llava_pope_test.jsonl", data_dir)
+        for n in (4, 5)
+    ]
+    settings = [
+        run_settings(Run("pope", asked, None, tmp_path / "a", "tiny"), args, Shared(True))
+        for asked in ([one], [two], [one, two], [])
+    ]
+    assert len({found["questions"] for found in settings}) == 4

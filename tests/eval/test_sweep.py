@@ -1,6 +1,7 @@
 """Sweeps against the single commands, on two small benchmarks in their own formats."""
 
 import csv
+import dataclasses
 import json
 import os
 import subprocess
@@ -213,6 +214,8 @@ def test_a_benchmark_that_cannot_be_scored_does_not_stop_the_others(
         (["--gpt2", "nowhere"], "nowhere"),
         (["--data-root", "nowhere"], "there is no nowhere/"),
         (["--batch-size", "0"], "at least 1"),
+        (["--methods", "full"], "--budgets has no effect with --methods full"),
+        (["--device-map", "auto"], "--device-map auto spreads the LLM over GPUs"),
     ],
 )
 def test_a_wrong_flag_is_one_clear_error(flags, tmp_path, capsys, wrong, says):
@@ -229,3 +232,56 @@ def test_a_wrong_flag_is_one_clear_error(flags, tmp_path, capsys, wrong, says):
 def test_budgets(word, tokens):
     assert sweep.parse_budget(word, 576) == tokens
     assert sweep.parse_budget("1/8", 100) == 13  # 12.5: halves up
+
+
+def test_a_strict_sweep_does_not_serve_lenient_scores(
+    flags, data_root, tmp_path, capsys, lend_model
+):
+    flags = [*flags, "--benchmarks", "mmvp", "--output-dir", str(tmp_path)]
+    image = data_root / "mmvp" / "MMVP Images" / "1.jpg"
+    whole = image.read_bytes()
+    try:
+        image.write_bytes(whole[:50])
+        lenient = [*flags, "--allow-missing", "--report", str(tmp_path / "report")]
+        assert sweep.main(lenient) == 1
+        table = capsys.readouterr().out
+        path = tmp_path / "mmvp" / "llava-v1.5-tiny-accm-30.json"
+        made = json.loads(path.read_text())
+        assert made["allow_missing"] is True and len(made["missing"]) == 1
+        assert made["settings"]["dtype"] == "float32" and made["settings"]["device"] == "cpu"
+        assert made["settings"]["visual_token_num"] == 30
+        report = (tmp_path / "report" / "report.md").read_text()
+        page = (tmp_path / "report" / "report.html").read_text()
+        for text in (table, report, page):
+            assert "accm (lenient)" in text and "1 of 4 questions have no answer" in text
+            assert "Answered in float32 on cpu: all runs." in text
+        assert "lenient: 1 questions without an answer count as wrong" in table
+        assert sweep.main(flags) == 1
+        said = capsys.readouterr()
+        assert "MMVP" not in said.out and "1 of 4 questions have no answer" in said.err
+    finally:
+        image.write_bytes(whole)
+    assert sweep.main(flags) == 0
+    assert "(lenient)" not in capsys.readouterr().out
+    assert json.loads(path.read_text())["allow_missing"] is False
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"data_dir": 7}'])
+def test_a_damaged_score_file_is_made_again(flags, tmp_path, undisturbed, content):
+    folder = tmp_path / "undisturbed"
+    (folder / "mmvp" / "llava-v1.5-tiny-full.json").write_text(content)
+    assert sweep.main([*flags, "--output-dir", str(folder)]) == 0
+    assert files(folder) == undisturbed
+
+
+def test_advice_names_what_a_sweep_has(flags, tmp_path, undisturbed, capsys):
+    assert sweep.main([*flags, "--output-dir", str(tmp_path / "undisturbed"), "--seed", "7"]) == 2
+    said = capsys.readouterr().err
+    assert "seed was 42 and is 7. Name another --output-dir, or delete" in said
+    assert "--answers-file" not in said
+
+
+def test_every_flag_of_scoring_is_in_the_result_or_free():
+    names = {field.name for field in dataclasses.fields(score.ScoreArguments)}
+    recorded = {"data_dir", "data_root", "answers_file", "allow_missing"}
+    assert names == recorded | {"json", "upload"}  # where results go

@@ -162,6 +162,9 @@ def test_bad_lines_cost_only_themselves(trace, picture, tmp_path, capsys):
         (["--requests", "gone.jsonl", "--output", "out.jsonl"], "there is no file gone.jsonl"),
         (["--requests", "in.jsonl"], "--requests needs --output"),
         (["--requests", "in.jsonl", "--output", "o", "--figure", "f.png"], "excludes"),
+        (["--requests", "in.jsonl", "--output", "o", "--tower-question", "?"], "excludes"),
+        (["--image", "picture.png", "--question", "?", "--batch-size", "2"], "no use for --batch"),
+        (["--no-image", "--text-token-num", "3"], "no effect with --no-image"),
         (["--requests", "in.jsonl", "--output", "gone/out.jsonl"], "folder gone does not exist"),
         (["--requests", "in.jsonl", "--output", "."], "is a folder"),
         (["--requests", "none.jsonl", "--output", "out.jsonl"], "no requests in none.jsonl"),
@@ -219,3 +222,30 @@ def test_an_older_output_survives_a_failed_run(trace, tmp_path):
     output.write_text("precious")
     assert trace("--requests", tmp_path / "gone.jsonl", "--output", output) == 2
     assert output.read_text() == "precious"
+
+
+def test_scores_that_are_not_finite_are_an_error(
+    tiny_flags, picture, tmp_path, monkeypatch, load_tiny
+):
+    model = load_tiny()
+    for weight in model.compensator.selector.parameters():
+        weight.fill_(float("nan"))
+    monkeypatch.setattr("llava.eval.trace.load_from_arguments", lambda args: model)
+    line = {"id": 1, "image": picture.name, "question": "?", "max_new_tokens": 2}
+    requests, output = write_lines(tmp_path / "in.jsonl", [line]), tmp_path / "out.jsonl"
+    assert main([*tiny_flags, "--requests", str(requests), "--output", str(output)]) == 1
+    (record,) = read_lines(output)
+    assert "the selector's scores are not finite" in record["error"]
+
+
+def test_without_an_image_no_captions_are_loaded(
+    tiny_flags, picture, tmp_path, monkeypatch, prune_only
+):
+    loaded = []
+    monkeypatch.setattr(
+        "llava.eval.trace.load_from_arguments",
+        lambda args: loaded.append(args.compensation) or prune_only,
+    )
+    flags = ["--image", str(picture), "--question", "long " * 300, "--no-image"]
+    assert main([*tiny_flags, *flags, "--max-new-tokens", "2"]) == 0
+    assert loaded == [False]
