@@ -24,6 +24,7 @@ from llava.eval.benchmarks.registry import reader, scorer
 from llava.mm_utils import load_image
 from llava.model.sample import check_text
 
+_THREADS = 4  # that open images; a large one takes a quarter of a gigabyte
 _OTHER = "another edition, or cut short"
 
 
@@ -53,7 +54,7 @@ class Finding:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all is there that can be."""
+        """Whether it can be answered and scored."""
         return self.problem is None and self.by_hand is None
 
     def __str__(self) -> str:
@@ -183,7 +184,7 @@ def broken_images(images: Sequence[Path | bytes], name: str, decode: bool) -> se
         decode: whether each is opened, instead of looked for only.
     """
     images = list(dict.fromkeys(images))
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(_THREADS) as threads:
         there = threads.map(lambda image: is_there(image, decode), images)
         bar = tqdm(there, f"opening {name}", len(images), unit="file", disable=not decode)
         return {image for image, ok in zip(images, bar) if not ok}

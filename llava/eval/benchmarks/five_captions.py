@@ -72,7 +72,7 @@ class References:
         lacking = next((name for name in names if not self._has_five(name)), None)
         count = None if lacking is None else len(self.captions.get(lacking, ()))
         image = [] if lacking is None else [f"{shown(lacking)} has {count}"]
-        return "; ".join([*image, *self.bad[:1], "mend it or get it again"])
+        return "; ".join([*image, *(self.bad[:1] or ["mend the file, or get it again"])])
 
 
 def read_karpathy(path: Path) -> References:
@@ -101,7 +101,7 @@ def _image(image: object, where: str) -> tuple[str, str, list[str]]:
     image = need_texts(image, ("split",), where, ids=("filename",))
     sentences = image.get("sentences")
     if not isinstance(sentences, list):
-        raise UserError(f"{where}: no list under sentences")
+        raise UserError(f"{where}: no list under sentences: mend it, or get it again")
     texts = [need_texts(sentence, ("raw",), where)["raw"] for sentence in sentences]
     return image["filename"], image["split"], texts
 
@@ -119,5 +119,8 @@ def read_token_file(path: Path) -> References:
         if tab and mark and is_name(image):
             captions[image].append(caption)
         elif line.strip():
-            bad.append(f"line {number} of {path} is not '<name>.jpg#<number> TAB <caption>'")
+            bad.append(
+                f"line {number} of {path} is not '<name>.jpg#<number> TAB <caption>': mend it, or "
+                "get it again"
+            )
     return References(path, dict(captions), list(captions), bad)

@@ -152,7 +152,8 @@ def read_choices(data_dir: Path) -> dict[str, Choices] | None:
         lists = record if isinstance(record, dict) else {}
         if not all(isinstance(lists.get(name), list) for name in ("valid", "plausible")):
             raise UserError(
-                f"question {shown(question_id)} of {path} lacks a list valid or plausible: get it again"
+                f"question {shown(question_id)} of {path} lacks a list valid or plausible: get it "
+                "again"
             )
         choices[question_id] = Choices(record["valid"], record["plausible"])
     return choices

@@ -34,8 +34,8 @@ def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> d
     Returns:
         ``CIDEr`` (one reference, with annotations); ``five_references`` (where these are there)
         with ``CIDEr``, ``BLEU-1`` to ``BLEU-4``, ``METEOR`` and ``ROUGE-L``, all as fractions;
-        ``missing`` (ids); ``unasked`` (how many annotations no question asks for); ``questions``, the CIDEr of each, with one reference if there are
-        annotations.
+        ``missing`` (ids); ``unasked`` (how many annotations no question asks for); ``questions``,
+        the CIDEr of each, with one reference if there are annotations.
 
     Raises:
         UserError: data that are not there or do not fit, answers to another benchmark, missing

@@ -49,7 +49,7 @@ def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> d
     SEED-Bench.json do not count: LLaVA's questions have some that today's edition has not.
 
     Args:
-        data_dir: SEED-Bench's folder; of it SEED-Bench.json is read, and LLaVA's questions if there.
+        data_dir: SEED-Bench's folder; SEED-Bench.json is read, and LLaVA's questions if there.
         answers: records of LLaVA's answers file; with duplicates the last one counts.
         allow_missing: count questions without an answer as wrong instead of refusing.
 
