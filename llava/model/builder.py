@@ -28,7 +28,7 @@ from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.llava_arch import LlavaAccm
 from llava.model.locate import find_beside, locate, path_flag
-from llava.model.multimodal_encoder.clip_encoder import ClipTower
+from llava.model.multimodal_encoder.clip_encoder import VISUAL_TOKEN_NUM, ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.parts import (
     LlavaConfig,
@@ -45,6 +45,7 @@ from llava.model.parts import (
     split_llava,
 )
 from llava.model.prompt import prompt_ids
+from llava.model.sample import DEFAULT_MAX_NEW_TOKENS
 from llava.model.shown import quoted
 from llava.model.weights import fill, has_weights, read_checkpoint
 
@@ -245,16 +246,12 @@ def load_llama_tokenizer(folder: Path, config: LlavaConfig) -> LlamaTokenizer:
     """
     tokenizer = LlamaTokenizer(folder)
     check_vocabulary(tokenizer, config.llm.vocab_size, folder)
-    if min(tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) < 0:
+    needed = len(prompt_ids("", tokenizer)) + VISUAL_TOKEN_NUM + DEFAULT_MAX_NEW_TOKENS
+    if needed > config.llm.max_position_embeddings:
         raise UserError(
-            f"{folder / 'tokenizer.model'} has no ids for the begin and end of a text and for the "
-            "unknown: it is not Llama's; fetch it again"
-        )
-    length, positions = len(prompt_ids("", tokenizer)), config.llm.max_position_embeddings
-    if length >= positions:
-        raise UserError(
-            f"{folder} reads {positions} positions (max_position_embeddings in its config.json), "
-            f"and a prompt has {length} before its question: fetch the file again"
+            f"{folder} reads {config.llm.max_position_embeddings} positions, by the "
+            f"max_position_embeddings of its config.json, and a question and its answer take "
+            f"{needed}: fetch the file again"
         )
     return tokenizer
 

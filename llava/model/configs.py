@@ -11,6 +11,7 @@ from transformers import CLIPConfig, GPT2Config, PreTrainedConfig
 from llava.errors import UserError
 from llava.files import read_json
 from llava.model.foreign import describe_folder
+from llava.model.locate import is_there
 from llava.model.shown import quoted, shown
 
 # The largest numbers that a configuration may state. Layers are made one by one, and tables of
@@ -25,6 +26,8 @@ _SIZES = (
     "projection_dim"
 ).split()
 _EPSILONS = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon")
+
+_CHECKPOINT_ENDINGS = (".json", ".txt", ".model", ".safetensors", ".bin")
 
 _CLIP_TOWERS = ("vision_config", "text_config")
 # What makes a model another one; whatever else a file says is for other programs.
@@ -66,10 +69,15 @@ def read_config(folder: Path) -> dict:
     """Returns what the config.json of a checkpoint's folder says.
 
     Raises:
-        UserError: there is none, in a folder that may hold something else, or it is damaged.
+        UserError: there is none, in a folder that may hold something else, or it is damaged; or a
+            file of the checkpoint is a link to nothing, which would be taken for one that it does
+            not have.
     """
     if folder.is_file():
         raise UserError(f"{folder} is a file: name the folder of the checkpoint")
+    for file in sorted(folder.glob("*")):
+        if file.suffix in _CHECKPOINT_ENDINGS and file.is_symlink() and not is_there(file):
+            raise UserError(f"{file} is a link to nothing: download the file there")
     if not (folder / "config.json").exists() and (foreign := describe_folder(folder)):
         raise UserError(foreign)
     return read_json(folder / "config.json")

@@ -109,7 +109,8 @@ def _some(what: str, names: list[str]) -> str:
     if not names:
         return ""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{len(names)} weights {what} ({', '.join(names[:_SHOWN])}{more})"
+    first = ", ".join(shown(name) for name in names[:_SHOWN])
+    return f"{len(names)} weights {what} ({first}{more})"
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -152,7 +153,7 @@ def put_once(tensors: dict[str, Tensor], key: str, tensor: Tensor, source: str) 
     """
     if key in tensors:
         raise UserError(
-            f"{source} holds {key} a second time: the checkpoint is mixed up; fetch it again"
+            f"{source} holds {shown(key)} a second time: the checkpoint is mixed up; fetch it again"
         )
     tensors[key] = tensor
 

@@ -13,6 +13,7 @@ import sentencepiece
 
 from llava.errors import UserError
 from llava.files import read_json
+from llava.model.foreign import refuse_foreign
 
 _DUMMY = "▁"  # SentencePiece's blank; it stands before the first word of a text
 
@@ -36,17 +37,17 @@ class LlamaTokenizer:
             )
         self._pieces = sentencepiece.SentencePieceProcessor()
         try:
+            refuse_foreign(path)
             self._pieces.LoadFromSerializedProto(path.read_bytes())
-        except RuntimeError as error:
+            special = (self._pieces.bos_id(), self._pieces.eos_id(), self._pieces.unk_id())
+            self._special_ids = {self._pieces.id_to_piece(i): i for i in special}
+        # sentencepiece's own, a text that is not Unicode, a special id that the file does not have.
+        except (OSError, RuntimeError, ValueError, IndexError) as error:
             raise UserError(f"{path} is damaged or cut short: download it again") from error
         config_path = folder / "tokenizer_config.json"
         config = read_json(config_path) if config_path.is_file() else {}
         self._legacy = config.get("legacy", True)
-        self.bos_token_id = self._pieces.bos_id()
-        self.eos_token_id = self._pieces.eos_id()
-        self.unk_token_id = self._pieces.unk_id()
-        special = (self.bos_token_id, self.eos_token_id, self.unk_token_id)
-        self._special_ids = {self._pieces.id_to_piece(i): i for i in special}
+        self.bos_token_id, self.eos_token_id, self.unk_token_id = special
         self._splitter = re.compile("(" + "|".join(map(re.escape, self._special_ids)) + ")")
 
     def __len__(self) -> int:
