@@ -17,6 +17,8 @@ Arguments = TypeVar("Arguments")
 
 USER_MISTAKE = 2  # exit status, as argparse's own
 SOME_FAILED = 1
+# What helps where the memory of a device is not enough; a command may know better.
+LESS_MEMORY = "a smaller --batch-size, --dtype bfloat16, or --device-map auto"
 
 
 def run_command(
@@ -25,6 +27,7 @@ def run_command(
     program: str,
     description: str,
     argv: Sequence[str] | None = None,
+    less_memory: str = LESS_MEMORY,
 ) -> int:
     """Parses flags into a dataclass and does the work.
 
@@ -34,6 +37,7 @@ def run_command(
         program: name of the command in its help.
         description: first line of the help.
         argv: the command line; None takes the process's.
+        less_memory: see guard.
 
     Returns:
         The exit status; USER_MISTAKE after a UserError, whose message goes to standard error.
@@ -45,11 +49,16 @@ def run_command(
     filled, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
     if unknown:
         parser.error(f"unknown flags: {' '.join(unknown)}")
-    return guard(lambda: work(filled))
+    return guard(lambda: work(filled), less_memory)
 
 
-def guard(work: Callable[[], int]) -> int:
-    """Does the work of a command; what the user can mend becomes a line on standard error."""
+def guard(work: Callable[[], int], less_memory: str = LESS_MEMORY) -> int:
+    """Does the work of a command; what the user can mend becomes a line on standard error.
+
+    Args:
+        work: gives the exit status.
+        less_memory: what to try where the memory of the device is not enough.
+    """
     try:
         return work()
     except UserError as error:
@@ -58,8 +67,7 @@ def guard(work: Callable[[], int]) -> int:
     except torch.OutOfMemoryError as error:
         reason = str(error).splitlines()[0]
         print(
-            f"error: the memory of the device is not enough ({reason}): try a smaller "
-            "--batch-size, --dtype bfloat16, or --device-map auto",
+            f"error: the memory of the device is not enough ({reason}): try {less_memory}",
             file=sys.stderr,
         )
         return USER_MISTAKE

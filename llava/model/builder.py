@@ -180,6 +180,7 @@ class Vision:
         tokenizer: CLIP's.
         image_processor: images to pixels.
         text_selection: "farthest" or "nearest"; see select_tokens.
+        image_aspect_ratio: see process_images.
     """
 
     folder: Path
@@ -187,6 +188,7 @@ class Vision:
     tokenizer: ClipTokenizer
     image_processor: CLIPImageProcessorPil
     text_selection: str
+    image_aspect_ratio: str | None
 
 
 def load_vision(args: ModelArguments) -> Vision:
@@ -213,7 +215,8 @@ def _load_vision(
     tokenizer = ClipTokenizer(folder)
     check_vocabulary(tokenizer, tower.clip.config.text_config.vocab_size, folder)
     processor = load_processor(folder, tower.clip.config.vision_config.image_size)
-    return Vision(folder, tower, tokenizer, processor, _text_selection(args, config))
+    selection = _text_selection(args, config)
+    return Vision(folder, tower, tokenizer, processor, selection, config.image_aspect_ratio)
 
 
 # What a part is called where it is not named, and where it comes from.

@@ -145,7 +145,11 @@ def test_the_command_writes_what_the_pipeline_loads(trained, checkpoints):
     record = json.loads((trained / "accm" / "training.json").read_text())["train_caption"]
     assert record["settings"]["budgets"] == [9, 300] and record["run"]["steps"] == 2
     assert set(record["outputs"]) == {"caption.pt"}
-    assert set(record["inputs"]) == {"captions", "vision_tower"}
+    assert set(record["inputs"]) == {"captions", "vision_tower", "gpt2", "questions"}
+    for name in ("settings", "run"):
+        seen = {key: record[name][key] for key in ("text_selection", "dtype", "select_layer")}
+        assert seen == {"text_selection": "farthest", "dtype": "float32", "select_layer": -2}
+        assert record[name]["patch_post_layernorm"] is True
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])

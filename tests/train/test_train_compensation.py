@@ -17,11 +17,13 @@ from llava.model.parts import Placement
 from llava.model.sample import Sample
 from llava.model.weights import read_checkpoint
 from llava.train import train_compensation
+from llava.train.arguments import model_arguments
 from llava.train.candidates import write_candidates
 from llava.train.optimiser import trainable
 from llava.train.outcome import Reading, answer_log_probs
 from llava.train.packing import Packer
 from llava.train.samples import load_asked_images, read_short_questions
+from llava.train.team import Team
 from llava.train.train_compensation import (
     LONGEST_ANSWER,
     CompensationArguments,
@@ -41,7 +43,9 @@ def asked(world, tiny_settings, tmp_path_factory):
     samples = read_short_questions(world / "conversations.json", 4, seed=0)
     cache = tmp_path_factory.mktemp("features")
     args = CompensationArguments(**tiny_settings)
-    return load_asked_images(args, samples, world / "images", cache, BUDGET)
+    return load_asked_images(
+        model_arguments(args), Team("cpu"), samples, world / "images", cache, BUDGET
+    )
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +124,8 @@ def test_margins_and_weights_by_hand(make, batch, monkeypatch, margins, weights)
         scores = _scores(objective, questions[b], candidates.captions)
         expected += weights[b] * (caption.mean() - scores[best[b]].log())
         chosen.append(scores.argmax().item())
-    assert torch.allclose(sums["loss"], expected, rtol=1e-5)
+    loss = sums["loss"] * sums.get("batch_weight", torch.tensor(batch.weight)) / batch.weight
+    assert torch.allclose(loss, expected, rtol=1e-5)
     assert sums["lost_first"] == lost[:, 0].sum() and sums["lost_best"] == 5.25
     assert torch.allclose(sums["lost_mean"], torch.tensor(7.5))
     assert sums["lost_chosen"] == sum(lost[b, w] for b, w in enumerate(chosen))
