@@ -201,6 +201,38 @@ def test_a_run_is_not_continued_with_other_budgets(trained, command, capsys):
 @pytest.mark.parametrize(
     "flags, says",
     [
+        (["--text-selection", "nearest"], "text_selection was 'farthest', now 'nearest'"),
+        (["--no-patch-post-layernorm"], "patch_post_layernorm was True, now False"),
+        (["--dtype", "bfloat16"], "dtype was 'float32', now 'bfloat16'"),
+        (["--prefix-length", "3"], "prefix_length was 4, now 3"),
+        (["--questions", "OTHER"], "inputs questions has changed"),
+    ],
+)
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_finished_stage_is_refused_with_what_was_changed(
+    trained, command, world, tmp_path, capsys, flags, says, is_old
+):
+    """Features of their own, so that the folder itself has to notice; also in a folder that is
+    older than the record of these flags, which counts as made with their defaults."""
+    shutil.copytree(trained / "run", tmp_path / "run")
+    if is_old:
+        path = tmp_path / "run" / "settings.json"
+        settings = json.loads(path.read_text())
+        for name in ("text_selection", "patch_post_layernorm", "dtype", "vision_weights"):
+            del settings[name]
+        path.write_text(json.dumps(settings))
+    entries = json.loads((world / "conversations.json").read_text())
+    (tmp_path / "other.json").write_text(json.dumps(entries[1:]))
+    flags = [str(tmp_path / "other.json") if flag == "OTHER" else flag for flag in flags]
+    assert command(tmp_path, "--features", str(tmp_path / "features"), *flags) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "settings.json was begun with other settings: " in error and says in error
+    assert not (tmp_path / "accm").exists()
+
+
+@pytest.mark.parametrize(
+    "flags, says",
+    [
         (["--budgets", "9", "576"], "--budgets has 576: of 576 tokens 1 to 575 can stay"),
         (["--images", "elsewhere"], "0.jpg, which is not there: check the folder of the images"),
         (["--captions", "no.json"], "there is no file no.json"),

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,10 @@ from llava.model.parts import Placement
 from llava.model.sample import Sample
 from llava.model.weights import read_checkpoint
 from llava.train import train_compensation
-from llava.train.arguments import model_arguments
+from llava.train.arguments import Plan, TrainArguments, model_arguments
+from llava.train.batches import MicroBatch
 from llava.train.candidates import write_candidates
+from llava.train.learner import Learner
 from llava.train.optimiser import trainable
 from llava.train.outcome import Reading, answer_log_probs
 from llava.train.packing import Packer
@@ -129,6 +132,44 @@ def test_margins_and_weights_by_hand(make, batch, monkeypatch, margins, weights)
     assert sums["lost_first"] == lost[:, 0].sum() and sums["lost_best"] == 5.25
     assert torch.allclose(sums["lost_mean"], torch.tensor(7.5))
     assert sums["lost_chosen"] == sum(lost[b, w] for b, w in enumerate(chosen))
+
+
+def test_a_batchs_margin_is_that_of_the_whole_batch(make, data, monkeypatch, tmp_path):
+    """One step in one, two and four forward passes: the same loss and the same gradient."""
+    lost = {0: [2.0, 3.0, 1.0], 1: [4.0, 4.5, 5.0], 2: [1.75, 0.25, 1.0], 3: [9.0, 9.0, 0.0]}
+    monkeypatch.setattr(data, "_numbers", [0, 1, 2, 3])
+    monkeypatch.setattr(data, "_answers", ["no", "yes", "dark yellow", "B"])
+    found = []
+    for micro in (4, 2, 1):
+        objective = make()
+        monkeypatch.setattr(
+            objective,
+            "information_lost",
+            lambda batch, captions: torch.tensor([lost[s.number] for s in batch.samples]),
+        )
+        plan = Plan(1, 4, micro, 1)
+        args = TrainArguments(learning_rate=0.0)
+        learner = Learner(objective, data, args, plan, [], Team("cpu"))
+        objective.eval()  # no dropout: its draws belong to forward passes
+        seeds = [11, 12, 13, 14]
+        whole = replace(data.collate([0, 1, 2, 3], torch.Generator()), seeds=seeds)
+        looks = [data._asked.look(n, BUDGET, seed) for n, seed in enumerate(seeds)]
+        parts = []
+        for start in range(0, 4, micro):
+            own = slice(start, start + micro)
+            batch = replace(
+                whole,
+                samples=whole.samples[own],
+                looks=looks[own],
+                answers=whole.answers[own],
+                seeds=seeds[own],
+            )
+            parts.append(MicroBatch([*range(4)][own], 0, batch))
+        numbers = learner.step(0, parts)
+        found.append((numbers["loss"], numbers["grad_norm"], numbers["batch_weight"]))
+    assert found[0][2] == pytest.approx(4 * (1 + 0.5 + 0.75 + 6) / 4)
+    for other in found[1:]:
+        assert other == pytest.approx(found[0], rel=1e-4)
 
 
 def _scores(objective, question, captions):
