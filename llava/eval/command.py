@@ -25,10 +25,8 @@ Arguments = TypeVar("Arguments")
 USER_MISTAKE = 2  # exit status, as argparse's own
 SOME_FAILED = 1
 
-# What may help where memory is not enough, of the flags that the command has; the first two do the
-# same.
+# What may help where memory is not enough, of the flags that the command has.
 _SAVING = {
-    "micro_batch_size": "a smaller --micro-batch-size",
     "batch_size": "a smaller --batch-size",
     "dtype": "--dtype bfloat16",
     "device_map": "--device-map auto",
@@ -41,6 +39,7 @@ def run_command(
     program: str,
     description: str,
     argv: Sequence[str] | None = None,
+    less_memory: str | None = None,
 ) -> int:
     """Parses flags into a dataclass and does the work.
 
@@ -50,6 +49,8 @@ def run_command(
         program: name of the command in its help.
         description: first line of the help.
         argv: the command line; None takes the process's.
+        less_memory: what to try where the memory of the device is not enough; None names the flags
+            that the command has.
 
     Returns:
         The exit status; USER_MISTAKE after a UserError, whose message goes to standard error.
@@ -69,16 +70,18 @@ def run_command(
             check_device_map(filled)
         return work(filled)
 
-    return guard(parse_and_work, {field.name for field in fields(arguments)})
+    if less_memory is None:
+        less_memory = _saving({field.name for field in fields(arguments)})
+    return guard(parse_and_work, less_memory)
 
 
-def guard(work: Callable[[], int], flags: Collection[str] = ()) -> int:
+def guard(work: Callable[[], int], less_memory: str = "") -> int:
     """Does the work of a command; what the user can mend becomes a line on standard error, and so
     does what ends the work from outside.
 
     Args:
         work: gives the exit status.
-        flags: names of the command's flags, which advice may name.
+        less_memory: what to try where the memory of the device is not enough; may be empty.
     """
     try:
         with ending_in_order(), plain_output():
@@ -88,10 +91,8 @@ def guard(work: Callable[[], int], flags: Collection[str] = ()) -> int:
         return USER_MISTAKE
     except torch.OutOfMemoryError as error:
         reason = str(error).splitlines()[0]
-        print(
-            f"error: the memory of the device is not enough ({reason}){_saving(flags)}",
-            file=sys.stderr,
-        )
+        advice = less_memory and f": try {less_memory}"
+        print(f"error: the memory of the device is not enough ({reason}){advice}", file=sys.stderr)
         return USER_MISTAKE
     except BrokenPipeError:  # whoever read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -105,11 +106,8 @@ def guard(work: Callable[[], int], flags: Collection[str] = ()) -> int:
 
 
 def _saving(flags: Collection[str]) -> str:
-    """Returns which of the flags may help, as the end of a message."""
-    names = [name for name in _SAVING if name in flags]
-    if "micro_batch_size" in names:
-        names.remove("batch_size")
-    return f": try {' or '.join(_SAVING[name] for name in names)}" if names else ""
+    """Returns which of the flags may help."""
+    return " or ".join(advice for name, advice in _SAVING.items() if name in flags)
 
 
 @contextmanager

@@ -182,6 +182,7 @@ class Vision:
         tokenizer: CLIP's.
         image_processor: images to pixels.
         text_selection: "farthest" or "nearest"; see select_tokens.
+        image_aspect_ratio: see process_images.
     """
 
     folder: Path
@@ -189,6 +190,7 @@ class Vision:
     tokenizer: ClipTokenizer
     image_processor: CLIPImageProcessorPil
     text_selection: str
+    image_aspect_ratio: str | None
 
 
 def load_vision(args: ModelArguments) -> Vision:
@@ -235,7 +237,8 @@ def load_tower(
             "config.json: they are not of the same model; fetch the folder again"
         )
     processor = load_processor(folder, sizes.vision_config.image_size)
-    return Vision(folder, tower, tokenizer, processor, _text_selection(args, config))
+    selection = _text_selection(args, config)
+    return Vision(folder, tower, tokenizer, processor, selection, config.image_aspect_ratio)
 
 
 def load_llama_tokenizer(folder: Path, config: LlavaConfig) -> LlamaTokenizer:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Optional
 
 from llava.errors import UserError
-from llava.model.builder import flag
+from llava.model.builder import ModelArguments, flag
 
 
 # HfArgumentParser turns each field into a flag; it knows Optional[int], not int | None on 3.10.
@@ -41,6 +41,47 @@ class TrainArguments:
     log_every: int = flag("Steps between TensorBoard points; loss.jsonl has every step.", 10)
 
 
+def model_flag(name: str) -> object:
+    """A dataclass field that is one of ModelArguments: a stage has those that it heeds."""
+    known = ModelArguments.__dataclass_fields__[name]
+    return field(default=known.default, metadata=known.metadata)
+
+
+@dataclass
+class SeeingArguments(TrainArguments):
+    """Flags of a stage that looks at images."""
+
+    model_path: Optional[str] = model_flag("model_path")
+    vision_tower: Optional[str] = model_flag("vision_tower")
+    checkpoints_root: str = model_flag("checkpoints_root")
+    dtype: str = model_flag("dtype")
+    patch_post_layernorm: Optional[bool] = model_flag("patch_post_layernorm")
+    features: Optional[str] = flag(
+        "Folder that keeps the tower's outputs for all images (2 MiB an image for CLIP-L/336). "
+        "Default: features, in the output folder."
+    )
+
+
+@dataclass
+class AskingArguments(SeeingArguments):
+    """Flags of a stage that asks a frozen model."""
+
+    text_selection: Optional[str] = model_flag("text_selection")
+    gpt2: Optional[str] = model_flag("gpt2")
+    caption_model: Optional[str] = model_flag("caption_model")
+    longclip: Optional[str] = model_flag("longclip")
+    device_map: Optional[str] = model_flag("device_map")
+    data: Optional[str] = flag("Questions with answers in LLaVA's instruction format.")
+    images: Optional[str] = flag("Folder of their images.")
+    budget: int = flag("Visual tokens that the LLM reads.", 36)
+
+
+def model_arguments(args: TrainArguments) -> ModelArguments:
+    """What a stage's flags say of the model; captions are not given back while it learns."""
+    known = {f.name: getattr(args, f.name) for f in fields(ModelArguments) if hasattr(args, f.name)}
+    return ModelArguments(**(known | {"compensation": False}))
+
+
 @dataclass(frozen=True)
 class Plan:
     """What the arguments come to for a number of samples and processes."""
@@ -49,6 +90,10 @@ class Plan:
     batch_size: int
     micro_batch_size: int
     processes: int
+
+    def settings(self) -> dict:
+        """What of it decides the result."""
+        return {"max_steps": self.steps, "micro_batch_size": self.micro_batch_size}
 
     @property
     def micro_batches(self) -> int:
@@ -86,6 +131,8 @@ def check_arguments(args: TrainArguments) -> None:
         raise UserError("give one of --max-steps and --epochs: it decides how long to train")
     if args.epochs is not None and not (0 < args.epochs < math.inf):
         _refuse(args, "epochs", "it must be above 0")
+    if args.device == "cpu" and getattr(args, "device_map", None) is not None:
+        raise UserError("--device-map spreads over GPUs: leave it out with --device cpu")
 
 
 def make_plan(args: TrainArguments, samples: int, processes: int) -> Plan:
@@ -107,18 +154,6 @@ def make_plan(args: TrainArguments, samples: int, processes: int) -> Plan:
     if steps is None:
         steps = math.ceil(args.epochs * samples / args.batch_size)
     return Plan(steps, args.batch_size, micro, processes)
-
-
-def settings_of(args: TrainArguments, plan: Plan) -> dict:
-    """What of the arguments decides the result, beyond rounding.
-
-    How many processes share the work is not in it: a micro batch has the same samples and noise on
-    whichever process.
-    """
-    free = {"output_dir", "epochs", "device", "save_every", "keep_checkpoints", "log_every"}
-    names = {field.name for field in fields(TrainArguments)} - free
-    chosen = {name: value for name, value in asdict(args).items() if name in names}
-    return chosen | {"max_steps": plan.steps, "micro_batch_size": plan.micro_batch_size}
 
 
 def _refuse(args: TrainArguments, name: str, rule: str) -> None:

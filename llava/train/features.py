@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch import nn
 from tqdm import tqdm
-from transformers import CLIPImageProcessorPil
 
 from llava.errors import UserError
-from llava.files import read_json, write_json
+from llava.files import read_json, take_lock, write_json
 from llava.mm_utils import load_image, process_images
+from llava.model.builder import Vision
 from llava.model.multimodal_encoder.clip_encoder import ClipTower, EncodedImage
+from llava.train.record import hashes_of
+from llava.train.settings import changes
 
 _MARK = "features.json"  # written last: without it the arrays are not complete
 _READERS = 4
@@ -61,9 +66,7 @@ class ImageFeatures:
 def image_features(
     folder: Path,
     images: Sequence[Path],
-    tower: ClipTower,
-    processor: CLIPImageProcessorPil,
-    identity: dict,
+    seen: Vision,
     batch_size: int = 64,
 ) -> ImageFeatures:
     """Opens the features of images, computing them first where the folder has none.
@@ -74,44 +77,93 @@ def image_features(
     Args:
         folder: of the cache; a half-made one is made again.
         images: files, all different.
-        tower: on its device.
-        processor: images to pixels.
-        identity: what the features depend on besides the images' names (hashes of the tower).
+        seen: the tower, and how images are brought to it.
         batch_size: images at once.
 
     Raises:
-        UserError: an image cannot be read, the disk is full, or the cache is of other images or of
-            another tower.
+        UserError: an image cannot be read, the disk is full, another run is computing there, or the
+            cache is of other images or of a tower that sees otherwise.
     """
-    names = [str(image) for image in images]
+    identity = {"vision_tower": hashes_of(seen.folder)} | vision_settings(seen)
+    sizes = {str(image): image.stat().st_size for image in images}
     if not (folder / _MARK).is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            _compute(folder, images, tower, processor, batch_size)
-            write_json(folder / _MARK, {"identity": identity, "images": names})
-        except OSError as error:
-            raise UserError(
-                f"cannot write features to {folder} ({error.strerror}): make room, and start again"
-            ) from error
+        with _alone_in(folder):
+            if not (folder / _MARK).is_file():  # who was here before may have made it meanwhile
+                _compute(folder, images, seen, batch_size)
+                write_json(folder / _MARK, {"identity": identity, "images": sizes})
     made = read_json(folder / _MARK)
-    places = {name: row for row, name in enumerate(made["images"])}
-    missing = [name for name in names if name not in places]
-    if missing or made["identity"] != json.loads(json.dumps(identity)):
-        what = f"other images (no {missing[0]})" if missing else "another tower"
+    if what := _difference(made, identity, sizes):
         raise UserError(
-            f"the features in {folder} are of {what}: name another folder with --features, or "
-            "delete it"
+            f"the features in {folder} {what}: name another folder with --features, or delete it"
         )
+    places = {name: row for row, name in enumerate(made["images"])}
     arrays = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS)
-    return ImageFeatures([places[name] for name in names], *arrays)
+    return ImageFeatures([places[name] for name in sizes], *arrays)
+
+
+def vision_settings(seen: Vision) -> dict:
+    """Returns what the tower's outputs depend on beside its folder, JSON: for a stage's settings,
+    and for the cache."""
+    tower = seen.tower
+    return {
+        "vision_weights": _weights_hash(tower.clip.vision_model),  # LLaVA may have its own
+        "patch_post_layernorm": tower.patch_post_layernorm,
+        "select_layer": tower.select_layer,
+        "image_aspect_ratio": seen.image_aspect_ratio,
+        "dtype": str(tower.clip.visual_projection.weight.dtype).removeprefix("torch."),
+    }
+
+
+def _weights_hash(module: nn.Module) -> str:
+    """The SHA-256 of a module's names and weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _difference(made: dict, identity: dict, sizes: dict[str, int]) -> str:
+    """What a cache has otherwise than it is wanted, as the end of a sentence; "" for nothing."""
+    before, images = made["identity"], made["images"]
+    if not isinstance(images, dict) or before.keys() != identity.keys():
+        return "are older than the record of all that they depend on"
+    for name, size in sizes.items():
+        if name not in images:
+            return f"are of other images (no {name})"
+        if images[name] != size:
+            return f"are of other images ({name} has changed)"
+    changed = changes(before, json.loads(json.dumps(identity)), {})
+    return f"were made otherwise ({'; '.join(changed)})" if changed else ""
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Makes a folder, which is this run's alone for a while.
+
+    Raises:
+        UserError: another run is at work in it, or the disk is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("ab") as lock:
+            if not take_lock(lock):
+                raise UserError(
+                    f"another run is computing the features in {folder}: wait for it, or name "
+                    "another folder with --features"
+                )
+            yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write features to {folder} ({error.strerror}): make room, and start again"
+        ) from error
 
 
 @torch.inference_mode()
 def _compute(
     folder: Path,
     images: Sequence[Path],
-    tower: ClipTower,
-    processor: CLIPImageProcessorPil,
+    seen: Vision,
     batch_size: int,
 ) -> None:
     arrays: dict[str, np.ndarray] = {}
@@ -119,7 +171,8 @@ def _compute(
     with ThreadPoolExecutor(_READERS) as readers:
         for start in tqdm(starts, "tower", unit="batch"):
             loaded = list(readers.map(load_image, images[start : start + batch_size]))
-            encoded = tower(process_images(loaded, processor, "pad"))
+            ratio = seen.image_aspect_ratio
+            encoded = seen.tower(process_images(loaded, seen.image_processor, ratio))
             for name, dtype in _ARRAYS.items():
                 values = torch.stack([getattr(image, name) for image in encoded]).float().cpu()
                 if name not in arrays:

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Optional
 
 from llava.errors import UserError
-from llava.files import read_json, take_lock, write_json
+from llava.files import take_lock
+from llava.train.arguments import TrainArguments
 from llava.train.checkpoints import clear_unfinished, disk_errors, list_checkpoints
+from llava.train.settings import keep_settings
 
 
 class RunFolder:
-    """A folder that this process alone trains into, until it closes it.
+    """A folder that this process alone writes into, from before the first byte until it closes it.
 
     Args:
         path: made if it is not there.
-        settings: what the result depends on, JSON.
 
     Raises:
-        UserError: another process is at work in it, it was begun with other settings, or it cannot
-            be written.
+        UserError: another process is at work in it, or it cannot be written.
     """
 
-    def __init__(self, path: Path, settings: dict) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True)
             self._lock = (path / "lock").open("ab")
         try:
-            self._take_lock()
+            if not take_lock(self._lock):
+                raise UserError(
+                    f"another run trains into {path}: wait for it, or name another --output-dir"
+                )
             clear_unfinished(path)
-            self._check_settings(json.loads(json.dumps(settings)))
         except BaseException:
             self.close()
             raise
@@ -45,14 +46,16 @@ class RunFolder:
         """Lets another process in; so does the end of this one, however it ends."""
         self._lock.close()
 
-    def _take_lock(self) -> None:
-        if not take_lock(self._lock):
-            raise UserError(
-                f"another run trains into {self.path}: wait for it, or name another --output-dir"
-            )
+    def begin(self, settings: dict, args: TrainArguments) -> None:
+        """Compares the settings with those of the run that is there, and keeps them.
 
-    def _check_settings(self, settings: dict) -> None:
-        """Compares with those of the run that is there; one without checkpoints does not count."""
+        Args:
+            settings: what the result depends on, JSON.
+            args: of the stage.
+
+        Raises:
+            UserError: it was begun with others; one without checkpoints does not count.
+        """
         path = self.path / "settings.json"
         if self.newest is None:
             if (self.path / "loss.jsonl").exists() and not path.is_file():
@@ -60,16 +63,7 @@ class RunFolder:
                     f"{self.path} holds a loss.jsonl that no run of this project made: name "
                     "another --output-dir"
                 )
-            write_json(path, settings)
-            return
-        before = read_json(path)
-        changed = [
-            f"{name} was {before.get(name)!r}, now {settings.get(name)!r}"
-            for name in sorted(before.keys() | settings.keys())
-            if before.get(name) != settings.get(name)
-        ]
-        if changed:
-            raise UserError(
-                f"{self.path} was begun with other settings: {'; '.join(changed)}. Name another "
-                "--output-dir, or delete this one to begin again"
-            )
+            path.unlink(missing_ok=True)
+        keep_settings(
+            path, settings, args, "Name another --output-dir, or delete this one to begin again"
+        )

@@ -79,8 +79,9 @@ class Learner:
             micro_batches: this process's part of it.
 
         Returns:
-            "loss" and the objective's other numbers per unit of weight, over all processes;
-            "learning_rate"; "grad_norm", before it is cut.
+            "loss" and the objective's other numbers per unit of weight, over all processes, the
+            loss multiplied by the objective's "batch_weight" where it has one; "learning_rate";
+            "grad_norm", before it is cut.
 
         Raises:
             UserError: a loss or the gradient is not finite (nothing is learnt then), the data
@@ -95,13 +96,15 @@ class Learner:
             failure = error
         self._team.agree(failure)
         means, weight = self._means([sums for _, sums in parts])
+        factor = means.get("batch_weight", 1.0)
+        means["loss"] *= factor
         if not math.isfinite(means["loss"]):
-            bad = [indices for indices, sums in parts if not math.isfinite(sums["loss"])]
+            bad = [indices for indices, sums in parts if not _is_finite(sums)]
             self._stop(number, "the loss", means["loss"], bad)
         self._team.sum_(self._gradients())
         self._scaler.unscale_(self._optimiser)
         for gradient in self._gradients():
-            gradient.mul_(self._plan.batch_size / weight)
+            gradient.mul_(factor * self._plan.batch_size / weight)
         norm = torch.nn.utils.get_total_norm(self._gradients())
         # A scaler that has scaled up too far passes over the step and scales down by itself.
         if not math.isfinite(norm) and self._scaler.get_scale() <= 1:
@@ -162,3 +165,8 @@ class Learner:
             "was learnt from it, and the newest checkpoint is whole. Look at these samples, or "
             "train with a lower --learning-rate into another --output-dir"
         )
+
+
+def _is_finite(sums: dict[str, torch.Tensor]) -> bool:
+    """Whether a micro batch's part in the loss is a number."""
+    return math.isfinite(sums["loss"] * sums.get("batch_weight", 1.0))

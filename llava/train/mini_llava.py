@@ -17,7 +17,7 @@ from llava.model.multimodal_projector.builder import build_vision_projector
 from llava.model.parts import fill_llm, read_llava_config, split_llava
 from llava.model.weights import fill, has_weights, read_checkpoint, weight_files
 from llava.train.features import ImageFeatures, image_features
-from llava.train.record import hashes_of, save_weights
+from llava.train.record import save_weights
 from llava.train.team import Team
 
 INITIAL_STD = 0.08  # Llama's usual 0.02 stands still for minutes at this width
@@ -114,7 +114,4 @@ def mini_features(
 ) -> ImageFeatures:
     """What the tower says of the mini world's training images."""
     images = [data / "images" / name for name in texts.images]
-    identity = {"vision_tower": hashes_of(seen.folder)}
-    return team.first_then_all(
-        lambda: image_features(cache, images, seen.tower, seen.image_processor, identity)
-    )
+    return team.first_then_all(lambda: image_features(cache, images, seen))

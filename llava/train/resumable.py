@@ -9,30 +9,40 @@ from pathlib import Path
 from tqdm import tqdm
 
 from llava.errors import UserError
-from llava.files import read_json, write_json
+from llava.files import parse_json
+from llava.train.arguments import TrainArguments
+from llava.train.settings import keep_settings
 
 Work = Callable[[list[int]], list[dict]]
 
 
 def resumable(
-    path: Path, total: int, batch_size: int, begin: Callable[[], Work], what: str, settings: dict
+    path: Path,
+    total: int,
+    batch_size: int,
+    begin: Callable[[], Work],
+    what: str,
+    settings: dict,
+    args: TrainArguments,
 ) -> list[dict]:
     """The results of samples 0 to total - 1, those that a file does not hold yet computed now.
 
     Args:
-        path: of JSON lines; a last line that was cut off is made again.
+        path: of JSON lines, in a folder that this run has to itself; a last line that was cut off
+            is made again.
         total: how many samples.
         batch_size: samples at once.
         begin: loads what the work needs, and gives work(numbers) -> results; called only where
             something is left to do.
         what: name in the progress bar.
         settings: what the results depend on, JSON; kept beside the file.
+        args: of the stage.
 
     Raises:
         UserError: the file cannot be written, what is in it stays then; it was begun with other
-            settings; or a line is damaged.
+            settings, or nothing says with which; or a line is damaged.
     """
-    _check_settings(path, json.loads(json.dumps(settings)))
+    _check_settings(path, settings, args)
     results = _complete_lines(path)[:total]
     if len(results) == total:
         return results
@@ -54,17 +64,12 @@ def resumable(
     return results
 
 
-def _check_settings(path: Path, settings: dict) -> None:
+def _check_settings(path: Path, settings: dict, args: TrainArguments) -> None:
     mark = path.with_suffix(".settings.json")
-    if not mark.is_file():
-        write_json(mark, settings)
-    before = read_json(mark)
-    changed = sorted(k for k in before | settings if before.get(k) != settings.get(k))
-    if changed:
-        raise UserError(
-            f"{path} was begun with other settings ({', '.join(changed)}): name another "
-            "--output-dir, or delete it and its settings to begin again"
-        )
+    way_out = f"Name another --output-dir, or delete {path.name} and {mark.name} to begin again"
+    if path.is_file() and not mark.is_file():
+        raise UserError(f"nothing says what {path} was made with ({mark} is not there). {way_out}")
+    keep_settings(mark, settings, args, way_out)
 
 
 def _complete_lines(path: Path) -> list[dict]:
@@ -79,9 +84,17 @@ def _complete_lines(path: Path) -> list[dict]:
     results = []
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
-            results.append(json.loads(line))
+            results.append(_record(line))
         except ValueError as error:
             raise UserError(
                 f"{path}, line {number} is damaged: delete this line and all behind it, or the file"
             ) from error
     return results
+
+
+def _record(line: bytes) -> dict:
+    """The object on a line; raises a ValueError where there is none."""
+    value = parse_json(line.decode("utf-8"))
+    if not isinstance(value, dict):
+        raise ValueError(f"a {type(value).__name__}, not an object")
+    return value

@@ -19,9 +19,13 @@ from llava.model.locate import locate
 from llava.model.weights import weight_files
 from llava.train.captions import check_image_file, tower_questions
 from llava.train.conversations import read_conversations
-from llava.train.features import ImageFeatures, encode_questions, image_features
+from llava.train.features import (
+    ImageFeatures,
+    encode_questions,
+    image_features,
+    vision_settings,
+)
 from llava.train.pruning import Pruner, check_budgets
-from llava.train.record import hashes_of
 from llava.train.team import Team
 
 SHORT = 3  # words of a short answer, at most
@@ -103,12 +107,16 @@ class AskedImages:
         features: of the different images.
         places: image -> its number in the features.
         pruner: chooses tokens for the questions.
+        settings: what it all depends on beside the tower's folder, JSON.
+        vision_tower: folder of the tower.
     """
 
     samples: Sequence[ShortQuestion]
     features: ImageFeatures
     places: dict[str, int]
     pruner: Pruner
+    settings: dict
+    vision_tower: Path
 
     def look(self, number: int, budget: int, seed: int) -> Look:
         """The image of a sample, as pruning leaves and drops it."""
@@ -125,6 +133,7 @@ class AskedImages:
 
 def load_asked_images(
     args: ModelArguments,
+    team: Team,
     samples: Sequence[ShortQuestion],
     folder: Path,
     cache: Path,
@@ -134,6 +143,7 @@ def load_asked_images(
 
     Args:
         args: which model.
+        team: the processes; the first computes.
         samples: the questions.
         folder: of the images.
         cache: keeps the tower's outputs.
@@ -142,22 +152,19 @@ def load_asked_images(
     Raises:
         UserError: an image is missing, or the budget does not fit.
     """
-    team = Team(args.device)  # before anything goes to "cuda": each process has a GPU of its own
     seen = load_vision(args)
     check_budgets([budget], seen.tower.num_patches, "--budget")
     names = sorted({sample.image for sample in samples})
     files = [folder / name for name in names]
     for file in files:
         check_image_file(file, "the instruction data")
-    identity = {"vision_tower": hashes_of(seen.folder)}
-    features = team.first_then_all(
-        lambda: image_features(cache, files, seen.tower, seen.image_processor, identity)
-    )
+    features = team.first_then_all(lambda: image_features(cache, files, seen))
     questions = [sample.tower_question for sample in samples]
     texts = encode_questions(seen.tower, seen.tokenizer, questions)
     pruner = Pruner(texts, seen.text_selection == "nearest")
     places = {name: place for place, name in enumerate(names)}
-    return AskedImages(samples, features, places, pruner)
+    settings = vision_settings(seen) | {"text_selection": seen.text_selection}
+    return AskedImages(samples, features, places, pruner, settings, seen.folder)
 
 
 def load_frozen_llm(args: ModelArguments) -> LanguageModel:

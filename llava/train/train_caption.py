@@ -23,27 +23,25 @@ from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
 from llava.errors import UserError
-from llava.eval.command import run_command
 from llava.files import read_json
 from llava.mm_utils import pad_left
 from llava.model.bpe import read_bpe
-from llava.model.builder import (
-    ModelArguments,
-    check_vocabulary,
-    flag,
-    list_flag,
-    load_vision,
-    locate_part,
-)
+from llava.model.builder import check_vocabulary, flag, list_flag, load_vision, locate_part
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.compensator import MAX_CAPTION_LENGTH, STOP_TEXT
 from llava.model.weights import has_weights
-from llava.train.arguments import TrainArguments
+from llava.train.arguments import SeeingArguments, model_arguments, model_flag
 from llava.train.captions import CaptionPairs, read_caption_pairs, read_questions
-from llava.train.features import ImageFeatures, encode_questions, image_features
+from llava.train.features import (
+    ImageFeatures,
+    encode_questions,
+    image_features,
+    vision_settings,
+)
 from llava.train.pruning import Pruner, check_budgets, draw
 from llava.train.record import hashes_of, save_weights, write_record
-from llava.train.team import Team
+from llava.train.settings import settings_of
+from llava.train.stage import Stage, open_stage, run_stage
 from llava.train.trainer import train
 
 # Of a GPT-2 and a mapper without published weights, at the width of the mini model.
@@ -54,17 +52,15 @@ IGNORED = -100  # label of a position that is not to be predicted
 
 
 @dataclass
-class CaptionArguments(TrainArguments, ModelArguments):
+class CaptionArguments(SeeingArguments):
     """Flags of the stage; the defaults are for the real models."""
 
+    text_selection: Optional[str] = model_flag("text_selection")
+    gpt2: Optional[str] = model_flag("gpt2")
     captions: Optional[str] = flag("Captions in COCO's format, such as captions_train2017.json.")
     images: Optional[str] = flag("Folder of the images that the captions name.")
     questions: Optional[str] = flag(
         "LLaVA's instructions, from which questions are drawn. Default: one general question."
-    )
-    features: Optional[str] = flag(
-        "Folder that keeps the tower's outputs for all images (2 MiB an image for CLIP-L/336). "
-        "Default: features, in the output folder."
     )
     output: Optional[str] = flag("Where the caption model goes: a .pt file.")
     budgets: list[int] = list_flag("Numbers of kept tokens, drawn evenly.", (18, 36, 72, 144, 288))
@@ -293,23 +289,20 @@ def train_caption(args: CaptionArguments) -> int:
     """The stage."""
     if None in (args.captions, args.images, args.output, args.output_dir):
         raise UserError("name --captions, --images, --output-dir and --output")
-    run, team = Path(args.output_dir), Team(args.device)
+    with open_stage("train_caption", args) as stage:
+        return _train(stage, args)
+
+
+def _train(stage: Stage, args: CaptionArguments) -> int:
+    run, which = Path(args.output_dir), model_arguments(args)
     pairs = read_caption_pairs(Path(args.captions), Path(args.images))
     questions = read_questions(args.questions and Path(args.questions))
-    seen = load_vision(args)
+    seen = load_vision(which)
     check_budgets(args.budgets, seen.tower.num_patches)
-    gpt2 = locate_part(args, "gpt2", weights=True)
+    gpt2 = locate_part(which, "gpt2", weights=True)
     tokenizer = read_bpe(GPT2Tokenizer, gpt2)
-    inputs = {"captions": Path(args.captions), "vision_tower": seen.folder}
-    hashes = {name: hashes_of(path) for name, path in inputs.items()}
-    features = team.first_then_all(
-        lambda: image_features(
-            Path(args.features or run / "features"),
-            pairs.images,
-            seen.tower,
-            seen.image_processor,
-            {"vision_tower": hashes["vision_tower"]},
-        )
+    features = stage.team.first_then_all(
+        lambda: image_features(Path(args.features or run / "features"), pairs.images, seen)
     )
     texts = encode_questions(seen.tower, seen.tokenizer, questions)
     pruner = Pruner(texts, seen.text_selection == "nearest")
@@ -318,23 +311,25 @@ def train_caption(args: CaptionArguments) -> int:
     data = CaptionData(
         pairs, features, questions, pruner, args.budgets, tokenizer, args.prefix_length
     )
-    chosen = dict(budgets=list(args.budgets), prefix_length=args.prefix_length)
-    chosen |= dict(mapper_layers=args.mapper_layers, questions=args.questions, inputs=hashes)
-    train("train_caption", CaptionObjective(model), data, args, chosen)
-    if not team.is_first:
+    inputs = {"captions": Path(args.captions), "vision_tower": seen.folder, "gpt2": gpt2}
+    inputs |= {"questions": Path(args.questions)} if args.questions else {}
+    hashes = {"questions": None} | {name: hashes_of(path) for name, path in inputs.items()}
+    chosen = vision_settings(seen) | {"text_selection": seen.text_selection, "inputs": hashes}
+    train(stage, CaptionObjective(model), data, chosen)
+    if not stage.team.is_first:
         return 0
     output = Path(args.output)
     output.parent.mkdir(parents=True, exist_ok=True)
     save_weights(output, model.state_dict())
-    write_record(output.parent, "train_caption", chosen, [output], inputs, run)
+    settings = settings_of(args) | chosen
+    write_record(output.parent, stage.name, settings, [output], inputs, run)
     return 0
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command."""
-    return run_command(
-        CaptionArguments, train_caption, "llava.train.train_caption", __doc__.split("\n")[0], argv
-    )
+    description = __doc__.split("\n")[0]
+    return run_stage(CaptionArguments, train_caption, "train_caption", description, argv)
 
 
 if __name__ == "__main__":

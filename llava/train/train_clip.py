@@ -20,7 +20,6 @@ from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
 from llava.errors import UserError
-from llava.eval.command import run_command
 from llava.files import read_json
 from llava.mini.scene import COLORS, IMAGE_SIZE, PLACES, SHAPES, SIZES, Thing
 from llava.mini.training_set import TrainingSet, read_training_set
@@ -30,7 +29,8 @@ from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.train.arguments import TrainArguments
 from llava.train.pruning import draw
 from llava.train.record import hashes_of, save_weights, write_record
-from llava.train.team import Team
+from llava.train.settings import settings_of
+from llava.train.stage import Stage, open_stage, run_stage
 from llava.train.trainer import train
 
 POSITION_SCALE = 0.3  # of the sines that the position table starts with
@@ -266,6 +266,11 @@ def train_clip(args: ClipArguments) -> int:
     """The stage."""
     if None in (args.vision_tower, args.data, args.output_dir):
         raise UserError("name --vision-tower, --data and --output-dir")
+    with open_stage("train_clip", args) as stage:
+        return _train(stage, args)
+
+
+def _train(stage: Stage, args: ClipArguments) -> int:
     folder, data_folder = Path(args.vision_tower), Path(args.data)
     texts = read_training_set(data_folder)
     clip = new_clip(folder, args.seed)
@@ -281,19 +286,20 @@ def train_clip(args: ClipArguments) -> int:
     )
     inputs = {"data": data_folder / "texts.jsonl", "config": folder / "config.json"}
     chosen = {"images": args.images, "inputs": {k: hashes_of(p) for k, p in inputs.items()}}
-    train("train_clip", ClipObjective(clip), data, args, chosen)
-    if not Team(args.device).is_first:
+    train(stage, ClipObjective(clip), data, chosen)
+    if not stage.team.is_first:
         return 0
     output = folder / "model.safetensors"
     save_weights(output, clip.state_dict())
-    write_record(folder, "train_clip", chosen, [output], inputs, Path(args.output_dir))
+    settings = settings_of(args) | chosen
+    write_record(folder, stage.name, settings, [output], inputs, Path(args.output_dir))
     return 0
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command."""
     description = __doc__.split("\n")[0]
-    return run_command(ClipArguments, train_clip, "llava.train.train_clip", description, argv)
+    return run_stage(ClipArguments, train_clip, "train_clip", description, argv)
 
 
 if __name__ == "__main__":

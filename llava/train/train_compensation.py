@@ -26,9 +26,7 @@ from torch import Tensor, nn
 from transformers import GPT2Tokenizer
 
 from llava.errors import UserError
-from llava.eval.command import run_command
 from llava.model.builder import (
-    ModelArguments,
     flag,
     load_caption_model,
     load_from_arguments,
@@ -44,7 +42,7 @@ from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.locate import locate
 from llava.model.parts import Placement
 from llava.model.sample import Sample
-from llava.train.arguments import TrainArguments
+from llava.train.arguments import AskingArguments, model_arguments, model_flag
 from llava.train.candidates import KINDS, Candidates, write_candidates
 from llava.train.outcome import Reading, answer_log_probs
 from llava.train.packing import Packer
@@ -56,9 +54,11 @@ from llava.train.samples import (
     ShortQuestion,
     llm_fingerprints,
     load_asked_images,
+    load_frozen_llm,
     read_short_questions,
 )
-from llava.train.team import Team
+from llava.train.settings import settings_of
+from llava.train.stage import Stage, open_stage, run_stage
 from llava.train.train_caption import caption_batch, caption_loss
 from llava.train.trainer import train
 
@@ -68,18 +68,15 @@ LONGEST_ANSWER = 16  # tokens of the LLM's own answers
 
 
 @dataclass
-class CompensationArguments(TrainArguments, ModelArguments):
+class CompensationArguments(AskingArguments):
     """Flags of the stage; the defaults are for the real models."""
 
+    selector: Optional[str] = model_flag("selector")
+    compile: bool = model_flag("compile")
     data: Optional[str] = flag(
         "Questions in LLaVA's instruction format; answers are not looked at."
     )
-    images: Optional[str] = flag("Folder of their images.")
-    features: Optional[str] = flag(
-        "Folder that keeps the tower's outputs. Default: features, in the output folder."
-    )
     samples: int = flag("Questions to learn from.", 100_000)
-    budget: int = flag("Visual tokens that the LLM reads.", 36)
     answer_batch_size: int = flag("Questions that the LLM answers, or reads, at once.", 16)
     candidates: str = flag("beam (the method), or sampled, whose captions differ more.", "beam")
     margins: str = flag(
@@ -176,13 +173,15 @@ class CompensationObjective(nn.Module):
         )
         lost = self.information_lost(batch, [candidates.captions for candidates in found])
         margin, best = (lost.mean(dim=1, keepdim=True) - lost).max(dim=1)
-        weight = SCALE * (margin.mean().expand_as(margin) if self._margins == "batch" else margin)
         caption = self._caption_loss(batch, found, best.tolist())
         log_scores = self._log_scores(questions, found)
         selector = -log_scores.gather(1, best[:, None]).squeeze(1)
         chosen = log_scores.argmax(dim=1, keepdim=True)
-        return {
-            "loss": (weight * (caption + selector)).sum(),
+        if self._margins == "batch":  # the mean over a batch, whatever forward passes it takes
+            loss = {"loss": (caption + selector).sum(), "batch_weight": SCALE * margin.sum()}
+        else:
+            loss = {"loss": (SCALE * margin * (caption + selector)).sum()}
+        return loss | {
             "caption": caption.detach().sum(),
             "selector": selector.detach().sum(),
             "lost_first": lost[:, 0].sum(),
@@ -282,7 +281,7 @@ class CompensationData:
 
 def begin_answering(args: CompensationArguments, asked: AskedImages) -> Work:
     """Loads the model; the work is to answer questions with all visual tokens."""
-    model = load_from_arguments(replace(args, compensation=False))
+    model = load_from_arguments(model_arguments(args))
 
     def work(numbers: list[int]) -> list[dict]:
         samples = []
@@ -306,18 +305,23 @@ def begin_answering(args: CompensationArguments, asked: AskedImages) -> Work:
 def train_compensation(args: CompensationArguments) -> int:
     """The stage."""
     _check(args)
-    run = Path(args.output_dir)
-    run.mkdir(parents=True, exist_ok=True)
+    with open_stage("train_compensation", args) as stage:
+        return _train(stage, args)
+
+
+def _train(stage: Stage, args: CompensationArguments) -> int:
+    run, team, which = Path(args.output_dir), stage.team, model_arguments(args)
     samples = read_short_questions(Path(args.data), args.samples, args.seed)
     cache = Path(args.features or run / "features")
-    asked = load_asked_images(args, samples, Path(args.images), cache, args.budget)
-    inputs = {
-        part: locate_part(args, part) for part in ("gpt2", "caption_model", "longclip", "selector")
-    }
+    asked = load_asked_images(which, team, samples, Path(args.images), cache, args.budget)
+    inputs = {p: locate_part(which, p) for p in ("gpt2", "caption_model", "longclip", "selector")}
     inputs |= {"model": locate(args.model_path) / "config.json", "data": Path(args.data)}
+    inputs["vision_tower"] = asked.vision_tower
     hashes = {name: hashes_of(path) for name, path in inputs.items()}
-    settings = dict(seed=args.seed, data=hashes["data"], weights=llm_fingerprints(args))
-    team = Team(args.device)
+    weights = llm_fingerprints(which)
+    # With all tokens nothing is selected.
+    seen = {name: value for name, value in asked.settings.items() if name != "text_selection"}
+    read = {name: hashes[name] for name in ("vision_tower", "model")}
     answers = team.first_then_all(
         lambda: resumable(
             run / "answers.jsonl",
@@ -325,7 +329,8 @@ def train_compensation(args: CompensationArguments) -> int:
             args.answer_batch_size,
             lambda: begin_answering(args, asked),
             "full-token answers",
-            settings,
+            seen | dict(seed=args.seed, data=hashes["data"], weights=weights, inputs=read),
+            args,
         )
     )
     objective = _objective(args, inputs, asked.features.embed_dim)
@@ -335,10 +340,9 @@ def train_compensation(args: CompensationArguments) -> int:
             "the LLM answers every question with nothing, and nothing can be learnt from that: "
             "check --model-path, or train the LLM longer"
         )
-    chosen = dict(budget=args.budget, candidates=args.candidates, margins=args.margins)
-    chosen |= dict(samples_drawn=len(samples), inputs=hashes)
+    chosen = asked.settings | dict(inputs=hashes, weights=weights, samples_drawn=len(samples))
     groups = [("selector.", args.selector_learning_rate)]
-    train("train_compensation", objective, data, args, chosen, groups)
+    train(stage, objective, data, chosen, groups)
     if not team.is_first:
         return 0
     outputs = {
@@ -349,7 +353,7 @@ def train_compensation(args: CompensationArguments) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_weights(path, tensors)
     folder = Path(args.caption_output).parent
-    write_record(folder, "train_compensation", chosen, list(outputs), inputs, run)
+    write_record(folder, stage.name, settings_of(args) | chosen, list(outputs), inputs, run)
     return 0
 
 
@@ -370,14 +374,15 @@ def _objective(
     args: CompensationArguments, files: dict[str, Path], width: int
 ) -> CompensationObjective:
     """All parts, those that are trained in float32."""
-    place = placement(args)
+    which = model_arguments(args)
+    place = placement(which)
     full = Placement(place.device, torch.float32)
     caption_model, tokenizer = load_caption_model(
         files["gpt2"], files["caption_model"], width, full
     )
     long_clip = load_long_clip(files["longclip"], place)
     selector = load_selector(files["selector"], long_clip, full)
-    llm = load_from_arguments(replace(args, compensation=False)).language_model
+    llm = load_frozen_llm(which)
     return CompensationObjective(
         caption_model,
         selector,
@@ -392,8 +397,9 @@ def _objective(
 
 def main(argv: list[str] | None = None) -> int:
     """The command."""
-    program, description = "llava.train.train_compensation", __doc__.split("\n")[0]
-    return run_command(CompensationArguments, train_compensation, program, description, argv)
+    name, description = "train_compensation", __doc__.split("\n")[0]
+    batches = "--answer-batch-size"
+    return run_stage(CompensationArguments, train_compensation, name, description, argv, batches)
 
 
 if __name__ == "__main__":

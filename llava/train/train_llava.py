@@ -25,21 +25,21 @@ from torch.nn import functional as F
 from transformers import LlamaForCausalLM
 
 from llava.errors import UserError
-from llava.eval.command import run_command
 from llava.mini.language import CAPTION_PROMPT, describe, letter_exercise, statements
 from llava.mini.scene import Thing
 from llava.mini.training_set import TrainingSet, read_training_set
-from llava.model.builder import ModelArguments, Vision, flag, list_flag, load_vision
+from llava.model.builder import Vision, flag, list_flag, load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
-from llava.train.arguments import TrainArguments
+from llava.train.arguments import SeeingArguments, model_arguments, model_flag
 from llava.train.captions import tower_questions
 from llava.train.conversations import Conversation
-from llava.train.features import ImageFeatures, encode_questions
+from llava.train.features import ImageFeatures, encode_questions, vision_settings
 from llava.train.mini_llava import load_llava, mini_features, model_files, save_llava
 from llava.train.packing import PackedBatch, Packer, collate, predict, run_llm
 from llava.train.pruning import Pruner, draw
 from llava.train.record import hashes_of, write_record
-from llava.train.team import Team
+from llava.train.settings import settings_of
+from llava.train.stage import Stage, open_stage, run_stage
 from llava.train.trainer import train
 
 # What a sequence shows of its scene: all visual tokens, some of them, some of them and a caption,
@@ -51,13 +51,11 @@ BUDGETS = (16, 16, 8, 4)  # of a pruned image: one in so many tokens stays, draw
 
 
 @dataclass
-class LlavaArguments(TrainArguments, ModelArguments):
+class LlavaArguments(SeeingArguments):
     """Flags of the stage; the defaults are for the mini model."""
 
+    text_selection: Optional[str] = model_flag("text_selection")
     data: Optional[str] = flag("Training data of the mini world: llava.mini.make_data's train.")
-    features: Optional[str] = flag(
-        "Folder that keeps the tower's outputs. Default: features, in the output folder."
-    )
     output: Optional[str] = flag("LLaVA folder that is written: a copy of --model-path, trained.")
     questions_per_image: int = flag("Questions of one sequence.", 12)
     question_share: float = flag("How much a question's token counts beside an answer's.", 0.5)
@@ -225,6 +223,23 @@ def shows_images(shares: Sequence[float]) -> bool:
     return any(share and sight not in WITHOUT_IMAGE for share, sight in zip(shares, SIGHTS))
 
 
+def check_sight(args: LlavaArguments) -> None:
+    """Refuses flags about pictures where none are shown.
+
+    Raises:
+        UserError: names them.
+    """
+    about = "vision_tower features dtype patch_post_layernorm text_selection checkpoints_root"
+    unseen = [] if shows_images(args.shares) else [*about.split(), "focus"]
+    if not args.shares[SIGHTS.index("full")]:
+        unseen.append("focus")
+    defaults = LlavaArguments()
+    given = [name for name in unseen if getattr(args, name) != getattr(defaults, name)]
+    if given:
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in dict.fromkeys(given))
+        raise UserError(f"{flags} would do nothing with these --shares: leave them out")
+
+
 def encode_topics(seen: Vision, texts: TrainingSet) -> dict[str, Tensor]:
     """The text tower's embeddings of all that may be asked."""
     asked = {q for conversation in texts.conversations for q, _ in conversation.pairs}
@@ -238,17 +253,24 @@ def train_llava(args: LlavaArguments) -> int:
     if None in (args.model_path, args.data, args.output, args.output_dir):
         raise UserError("name --model-path, --data, --output-dir and --output")
     check_shares(args.shares)
+    check_sight(args)
+    with open_stage("train_llava", args) as stage:
+        return _train(stage, args)
+
+
+def _train(stage: Stage, args: LlavaArguments) -> int:
     source, folder, run = Path(args.model_path), Path(args.data), Path(args.output_dir)
     texts = read_training_set(folder)
-    team = Team(args.device)
     llm, projector = load_llava(source, args.seed)
     inputs = {"data": folder / "conversations.json"} | model_files(source)
-    features, pruner = None, None
+    features, pruner, chosen = None, None, {}
     if shows_images(args.shares):
-        seen = load_vision(args)
+        seen = load_vision(model_arguments(args))
         inputs["vision_tower"] = seen.folder
         pruner = Pruner(encode_topics(seen, texts), seen.text_selection == "nearest")
-        features = mini_features(folder, Path(args.features or run / "features"), texts, seen, team)
+        cache = Path(args.features or run / "features")
+        features = mini_features(folder, cache, texts, seen, stage.team)
+        chosen = vision_settings(seen) | {"text_selection": seen.text_selection}
     data = LlavaData(
         texts.conversations,
         texts.captions,
@@ -261,23 +283,21 @@ def train_llava(args: LlavaArguments) -> int:
         args.focus,
         args.exercises,
     )
-    chosen = dict(question_share=args.question_share, shares=args.shares, focus=args.focus)
-    chosen |= dict(exercises=args.exercises, questions_per_image=args.questions_per_image)
     chosen |= dict(inputs={name: hashes_of(path) for name, path in inputs.items()})
     objective = LlavaObjective(llm, projector, args.question_share)
-    train("train_llava", objective, data, args, chosen)
-    if not team.is_first:
+    train(stage, objective, data, chosen)
+    if not stage.team.is_first:
         return 0
     output = Path(args.output)
     files = save_llava(llm, projector, source, output)
-    write_record(output, "train_llava", chosen, files, inputs, run)
+    write_record(output, stage.name, settings_of(args) | chosen, files, inputs, run)
     return 0
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command."""
     description = __doc__.split("\n")[0]
-    return run_command(LlavaArguments, train_llava, "llava.train.train_llava", description, argv)
+    return run_stage(LlavaArguments, train_llava, "train_llava", description, argv)
 
 
 if __name__ == "__main__":

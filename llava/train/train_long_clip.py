@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llava.errors import UserError
-from llava.eval.command import run_command
 from llava.mini.scene import COLORS, SHAPES
 from llava.mini.training_set import TrainingSet, read_training_set
 from llava.model.builder import flag
@@ -34,7 +33,8 @@ from llava.train.arguments import TrainArguments
 from llava.train.captions import tower_questions
 from llava.train.pruning import draw
 from llava.train.record import hashes_of, save_weights, write_record
-from llava.train.team import Team
+from llava.train.settings import settings_of
+from llava.train.stage import Stage, open_stage, run_stage
 from llava.train.trainer import train
 
 _OBJECT = re.compile(rf"\b({'|'.join(COLORS)}) ({'|'.join(SHAPES)})\b")
@@ -185,25 +185,30 @@ def train_long_clip(args: LongClipArguments) -> int:
     """The stage."""
     if None in (args.data, args.output, args.output_dir):
         raise UserError("name --data, --output-dir and --output")
+    with open_stage("train_long_clip", args) as stage:
+        return _train(stage, args)
+
+
+def _train(stage: Stage, args: LongClipArguments) -> int:
     folder, output = Path(args.data), Path(args.output)
     text = new_long_clip(args.seed)
     inputs = {"data": folder / "conversations.json"}
     chosen = {"shape": MINI.long_clip, "inputs": {k: hashes_of(p) for k, p in inputs.items()}}
     objective = LongClipObjective(text, MINI.long_clip["embed_dim"])
-    train("train_long_clip", objective, LongClipData(read_training_set(folder)), args, chosen)
-    if not Team(args.device).is_first:
+    train(stage, objective, LongClipData(read_training_set(folder)), chosen)
+    if not stage.team.is_first:
         return 0
     output.parent.mkdir(parents=True, exist_ok=True)
     save_weights(output, long_clip_tensors(text))
-    write_record(output.parent, "train_long_clip", chosen, [output], inputs, Path(args.output_dir))
+    settings = settings_of(args) | chosen
+    write_record(output.parent, stage.name, settings, [output], inputs, Path(args.output_dir))
     return 0
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command."""
     description = __doc__.split("\n")[0]
-    program = "llava.train.train_long_clip"
-    return run_command(LongClipArguments, train_long_clip, program, description, argv)
+    return run_stage(LongClipArguments, train_long_clip, "train_long_clip", description, argv)
 
 
 if __name__ == "__main__":

@@ -20,16 +20,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llava.errors import UserError
-from llava.eval.command import run_command
 from llava.mini.scene import COLORS, PLACES, SHAPES, SIZES, Thing
 from llava.mini.training_set import TrainingSet, read_training_set
-from llava.model.builder import ModelArguments, flag, load_vision
+from llava.model.builder import flag, load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
-from llava.train.arguments import TrainArguments
-from llava.train.features import ImageFeatures
+from llava.train.arguments import SeeingArguments, model_arguments
+from llava.train.features import ImageFeatures, vision_settings
 from llava.train.mini_llava import load_llava, mini_features, model_files, save_llava
 from llava.train.record import hashes_of, write_record
-from llava.train.team import Team
+from llava.train.settings import settings_of
+from llava.train.stage import Stage, open_stage, run_stage
 from llava.train.train_clip import NOTHING, UNCLEAR, patch_labels
 from llava.train.trainer import train
 
@@ -40,13 +40,10 @@ _KINDS = {"color": COLORS, "shape": SHAPES, "size": SIZES, "place": PLACES}
 
 
 @dataclass
-class ProjectorArguments(TrainArguments, ModelArguments):
+class ProjectorArguments(SeeingArguments):
     """Flags of the stage; the defaults are for the mini model."""
 
     data: Optional[str] = flag("Training data of the mini world: llava.mini.make_data's train.")
-    features: Optional[str] = flag(
-        "Folder that keeps the tower's outputs. Default: features, in the output folder."
-    )
     output: Optional[str] = flag("LLaVA folder that is written: a copy of --model-path, trained.")
     batch_size: int = flag("Images of one optimiser step.", 32)
     learning_rate: float = flag("Highest learning rate.", 3e-3)
@@ -156,31 +153,37 @@ def train_projector(args: ProjectorArguments) -> int:
     """The stage."""
     if None in (args.model_path, args.data, args.output, args.output_dir):
         raise UserError("name --model-path, --data, --output-dir and --output")
+    with open_stage("train_projector", args) as stage:
+        return _train(stage, args)
+
+
+def _train(stage: Stage, args: ProjectorArguments) -> int:
     source, folder, run = Path(args.model_path), Path(args.data), Path(args.output_dir)
     texts = read_training_set(folder)
-    team = Team(args.device)
-    seen = load_vision(args)
-    features = mini_features(folder, Path(args.features or run / "features"), texts, seen, team)
+    seen = load_vision(model_arguments(args))
+    cache = Path(args.features or run / "features")
+    features = mini_features(folder, cache, texts, seen, stage.team)
     llm, projector = load_llava(source, args.seed)
     tokenizer = LlamaTokenizer(source)
     ids = [tokenizer.encode(word)[-1] for word in WORDS]
     objective = ProjectorObjective(projector, llm.get_input_embeddings().weight[ids].detach())
     data = ProjectorData(texts, features, seen.tower.clip.config.vision_config.patch_size)
     inputs = {"data": folder / "texts.jsonl", "vision_tower": seen.folder} | model_files(source)
-    chosen = dict(inputs={name: hashes_of(path) for name, path in inputs.items()})
-    train("train_projector", objective, data, args, chosen)
-    if not team.is_first:
+    chosen = vision_settings(seen)
+    chosen |= dict(inputs={name: hashes_of(path) for name, path in inputs.items()})
+    train(stage, objective, data, chosen)
+    if not stage.team.is_first:
         return 0
     output = Path(args.output)
     files = save_llava(llm, projector, source, output)
-    write_record(output, "train_projector", chosen, files, inputs, run)
+    write_record(output, stage.name, settings_of(args) | chosen, files, inputs, run)
     return 0
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command."""
-    program, description = "llava.train.train_projector", __doc__.split("\n")[0]
-    return run_command(ProjectorArguments, train_projector, program, description, argv)
+    description = __doc__.split("\n")[0]
+    return run_stage(ProjectorArguments, train_projector, "train_projector", description, argv)
 
 
 if __name__ == "__main__":

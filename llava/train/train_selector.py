@@ -20,19 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from llava.errors import UserError
-from llava.eval.command import run_command
-from llava.model.builder import (
-    ModelArguments,
-    flag,
-    load_caption_model,
-    load_long_clip,
-    locate_part,
-    placement,
-)
+from llava.model.builder import flag, load_caption_model, load_long_clip, locate_part, placement
 from llava.model.compensation.long_clip import LongClipText
 from llava.model.compensation.selector import Selector, selector_text
 from llava.model.locate import locate
-from llava.train.arguments import TrainArguments
+from llava.train.arguments import AskingArguments, model_arguments
 from llava.train.candidates import write_candidates
 from llava.train.order import stream_seed
 from llava.train.outcome import Reading, answer_log_probs, is_likeliest
@@ -46,23 +38,18 @@ from llava.train.samples import (
     load_frozen_llm,
     read_short_questions,
 )
-from llava.train.team import Team
+from llava.train.settings import settings_of
+from llava.train.stage import Stage, open_stage, run_stage
 from llava.train.trainer import train
 
 LAYERS = 4  # of the published selector
 
 
 @dataclass
-class SelectorArguments(TrainArguments, ModelArguments):
+class SelectorArguments(AskingArguments):
     """Flags of the stage; the defaults are for the real models."""
 
-    data: Optional[str] = flag("Questions with answers in LLaVA's instruction format.")
-    images: Optional[str] = flag("Folder of their images.")
-    features: Optional[str] = flag(
-        "Folder that keeps the tower's outputs. Default: features, in the output folder."
-    )
     samples: int = flag("Questions that are tried; the mined ones are fewer.", 100_000)
-    budget: int = flag("Visual tokens that the LLM reads.", 36)
     mining_batch_size: int = flag("Questions that are tried at once.", 32)
     output: Optional[str] = flag("Where the selector goes: a .pt file.")
     batch_size: int = flag("Questions of one optimiser step.", 32)
@@ -72,11 +59,12 @@ class SelectorArguments(TrainArguments, ModelArguments):
 
 def begin_trying(args: SelectorArguments, asked: AskedImages) -> Work:
     """Loads LLM and caption model; the work is to try questions."""
-    place = placement(args)
-    llm = load_frozen_llm(args)
+    which = model_arguments(args)
+    place = placement(which)
+    llm = load_frozen_llm(which)
     packer = Packer(llm.tokenizer)
     width = asked.features.embed_dim
-    files = locate_part(args, "gpt2"), locate_part(args, "caption_model")
+    files = locate_part(which, "gpt2"), locate_part(which, "caption_model")
     caption_model, tokenizer = load_caption_model(*files, width, place)
     caption_model.eval()
 
@@ -196,19 +184,21 @@ def train_selector(args: SelectorArguments) -> int:
     """The stage."""
     if None in (args.data, args.images, args.output, args.output_dir):
         raise UserError("name --data, --images, --output-dir and --output")
+    with open_stage("train_selector", args) as stage:
+        return _train(stage, args)
+
+
+def _train(stage: Stage, args: SelectorArguments) -> int:
     run, output = Path(args.output_dir), Path(args.output)
-    run.mkdir(parents=True, exist_ok=True)
+    team, which = stage.team, model_arguments(args)
     samples = read_short_questions(Path(args.data), args.samples, args.seed)
     cache = Path(args.features or run / "features")
-    asked = load_asked_images(args, samples, Path(args.images), cache, args.budget)
-    parts = ("gpt2", "caption_model", "longclip")
-    inputs = {part: locate_part(args, part) for part in parts}
+    asked = load_asked_images(which, team, samples, Path(args.images), cache, args.budget)
+    inputs = {part: locate_part(which, part) for part in ("gpt2", "caption_model", "longclip")}
     inputs |= {"model": locate(args.model_path) / "config.json", "data": Path(args.data)}
+    inputs["vision_tower"] = asked.vision_tower
     hashes = {name: hashes_of(path) for name, path in inputs.items()}
-    chosen = dict(budget=args.budget, tried=len(samples), inputs=hashes)
-    settings = dict(seed=args.seed, budget=args.budget, inputs=hashes)
-    settings |= dict(weights=llm_fingerprints(args))
-    team = Team(args.device)
+    chosen = asked.settings | dict(inputs=hashes, weights=llm_fingerprints(which))
     tried = team.first_then_all(
         lambda: resumable(
             run / "tried.jsonl",
@@ -216,7 +206,8 @@ def train_selector(args: SelectorArguments) -> int:
             args.mining_batch_size,
             lambda: begin_trying(args, asked),
             "questions tried",
-            settings,
+            chosen | dict(seed=args.seed, budget=args.budget),
+            args,
         )
     )
     mined = [record for record in tried if is_mixed(record)]
@@ -228,22 +219,26 @@ def train_selector(args: SelectorArguments) -> int:
             "more --samples, or train the caption model longer"
         )
     torch.manual_seed(args.seed)
-    long_clip = load_long_clip(inputs["longclip"], placement(args)).requires_grad_(False)
+    long_clip = load_long_clip(inputs["longclip"], placement(which)).requires_grad_(False)
     selector = Selector(long_clip.embed_dim, LAYERS)
     data = SelectorData(mined, long_clip)
-    train("train_selector", SelectorObjective(selector), data, args, chosen)
+    chosen |= dict(tried=len(samples))
+    train(stage, SelectorObjective(selector), data, chosen)
     if not team.is_first:
         return 0
     output.parent.mkdir(parents=True, exist_ok=True)
     save_weights(output, selector.state_dict())
-    write_record(output.parent, "train_selector", chosen, [output], inputs, run)
+    settings = settings_of(args) | chosen
+    write_record(output.parent, stage.name, settings, [output], inputs, run)
     return 0
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command."""
-    program, description = "llava.train.train_selector", __doc__.split("\n")[0]
-    return run_command(SelectorArguments, train_selector, program, description, argv)
+    description, batches = __doc__.split("\n")[0], "--mining-batch-size"
+    return run_stage(
+        SelectorArguments, train_selector, "train_selector", description, argv, batches
+    )
 
 
 if __name__ == "__main__":

@@ -6,25 +6,25 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from itertools import islice
-from pathlib import Path
 from typing import Optional
 
 from torch import nn
 
-from llava.train.arguments import TrainArguments, check_arguments, make_plan, settings_of
+from llava.train.arguments import make_plan
 from llava.train.batches import Data, micro_batches
 from llava.train.checkpoints import read_state, save_checkpoint
 from llava.train.folder import RunFolder
 from llava.train.learner import Learner
 from llava.train.progress import Progress
+from llava.train.settings import settings_of
+from llava.train.stage import Stage
 from llava.train.team import Team
 
 
 def train(
-    name: str,
+    stage: Stage,
     objective: nn.Module,
     data: Data,
-    args: TrainArguments,
     settings: dict,
     groups: Optional[Sequence[tuple[str, float]]] = None,
 ) -> None:
@@ -35,49 +35,49 @@ def train(
     that was interrupted, or is spread over processes, does what an undisturbed one does.
 
     Args:
-        name: of the stage.
+        stage: begun.
         objective: objective(batch) gives scalars summed over the batch: "loss", and others that
-            are logged per weight too, always the same ones. It is moved to the device and put into
+            are logged per weight too, always the same ones. Where "batch_weight" is among them,
+            the loss is multiplied by its mean over the whole batch of a step, whatever forward
+            passes that takes. It is moved to the device and put into
             training mode (one that wants frozen parts without dropout overrides train()). Buffers
             are not saved.
         data: the samples.
-        args: how to train.
-        settings: what else the result depends on (hashes of inputs, ...), JSON; a run is not
-            continued with others.
+        settings: what the result depends on beside the flags (hashes of inputs, ...), JSON; a run
+            is not continued with others.
         groups: (prefix of parameter names, learning rate) of parts that learn at their own rate.
 
     Raises:
-        UserError: an argument is wrong, the output folder is another run's, the data cannot be
+        UserError: the batch cannot be split, the output folder is another run's, the data cannot be
             read, the loss is not finite, or the disk is full. On every process.
     """
-    check_arguments(args)
-    team = Team(args.device)
+    name, args, team, folder = stage.name, stage.args, stage.team, stage.folder
     plan = make_plan(args, len(data), team.count)
     learner = Learner(objective, data, args, plan, groups or [], team)
     chosen = {"stage": name, "samples": len(data), "groups": groups or []}
-    chosen |= settings_of(args, plan) | settings
-    with team.first_opens(lambda: RunFolder(Path(args.output_dir), chosen)) as folder:
-        begun, seconds = _resume(learner, folder, team)
-        if begun >= plan.steps:
-            _say(team, f"{name}: all {plan.steps} steps are done already, in {args.output_dir}")
-            return
-        since = time.monotonic() - seconds
-        share = plan.micro_batches // plan.processes
-        with (
-            team.first_opens(
-                lambda: Progress(name, folder.path, begun, plan.steps, args.log_every)
-            ) as progress,
-            closing(micro_batches(data, plan, args.seed, begun, team.rank)) as mine,
-        ):
-            for step in range(begun, plan.steps):
-                numbers = learner.step(step, islice(mine, share))
-                done = step + 1
-                team.first_does(lambda: progress.report(done, numbers))
-                if done % args.save_every == 0 or done == plan.steps:
-                    state = {"step": done, "seconds": time.monotonic() - since}
-                    team.first_does(
-                        lambda: _save(learner, folder, progress, state, args.keep_checkpoints)
-                    )
+    chosen |= settings_of(args) | plan.settings() | settings
+    team.first_does(lambda: folder.begin(chosen, args))
+    begun, seconds = _resume(learner, folder, team)
+    if begun >= plan.steps:
+        _say(team, f"{name}: all {plan.steps} steps are done already, in {args.output_dir}")
+        return
+    since = time.monotonic() - seconds
+    share = plan.micro_batches // plan.processes
+    with (
+        team.first_opens(
+            lambda: Progress(name, folder.path, begun, plan.steps, args.log_every)
+        ) as progress,
+        closing(micro_batches(data, plan, args.seed, begun, team.rank)) as mine,
+    ):
+        for step in range(begun, plan.steps):
+            numbers = learner.step(step, islice(mine, share))
+            done = step + 1
+            team.first_does(lambda: progress.report(done, numbers))
+            if done % args.save_every == 0 or done == plan.steps:
+                state = {"step": done, "seconds": time.monotonic() - since}
+                team.first_does(
+                    lambda: _save(learner, folder, progress, state, args.keep_checkpoints)
+                )
 
 
 def _resume(learner: Learner, folder: Optional[RunFolder], team: Team) -> tuple[int, float]:

@@ -6,7 +6,7 @@ import pytest
 from transformers import HfArgumentParser
 
 from llava.errors import UserError
-from llava.train.arguments import TrainArguments, check_arguments, make_plan, settings_of
+from llava.train.arguments import TrainArguments, check_arguments, make_plan
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_batch_that_cannot_be_split_is_refused():
 
 def test_the_number_of_processes_is_no_setting():
     args = TrainArguments("out", max_steps=1, batch_size=12, micro_batch_size=2)
-    alone, shared = (settings_of(args, make_plan(args, 50, count)) for count in (1, 3))
+    alone, shared = (make_plan(args, 50, count).settings() for count in (1, 3))
     assert alone == shared
 
 

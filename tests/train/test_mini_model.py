@@ -36,13 +36,13 @@ class Builder:
         self.work, self.out = work, work / "model"
         self.data, self.clip = work / "world" / "train", self.out / CLIP_NAME
 
-    def run(self, stage, **flags):
+    def run(self, stage, status=0, **flags):
         flags = {"output_dir": self.work / "runs" / stage.__name__, "device": "cpu"} | flags
         flags = {"max_steps": 2, "batch_size": 2, "warmup_steps": 0} | flags
         words = [
             w for k, v in flags.items() for w in (f"--{k.replace('_', '-')}", *str(v).split(" "))
         ]
-        assert stage.main(words) == 0, stage.__name__
+        assert stage.main(words) == status, stage.__name__
 
     def make_llava(self):
         """What looks and what answers."""
@@ -94,7 +94,7 @@ class Builder:
         }
         # Nothing is mined with an LLM that knows nothing.
         run = self.work / "runs" / train_selector.__name__
-        run.mkdir()
+        self.run(train_selector, status=2, output=before / selector, **shared)
         (run / "tried.jsonl").write_text((json.dumps(TRIED) + "\n") * SAMPLES)
         self.run(train_selector, output=before / selector, **shared)
         shared |= {"selector": before / selector, "selector_output": accm / selector}

@@ -6,6 +6,7 @@ import resource
 import pytest
 
 from llava.errors import UserError
+from llava.train.arguments import TrainArguments
 from llava.train.resumable import resumable
 
 
@@ -30,7 +31,8 @@ EXPECTED = [{"square": number**2} for number in range(7)]
 
 
 def run(path, squares, total=7, settings=None):
-    return resumable(path, total, 3, squares.begin, "squares", settings or {"power": 2})
+    settings = settings or {"power": 2}
+    return resumable(path, total, 3, squares.begin, "squares", settings, TrainArguments())
 
 
 def test_everything_is_done_once_and_kept(tmp_path):
@@ -67,15 +69,24 @@ def test_results_of_other_settings_are_refused(tmp_path):
     path = tmp_path / "squares.jsonl"
     run(path, Squares(), total=3)
     before = path.read_bytes()
-    with pytest.raises(UserError, match=r"squares.jsonl was begun with other settings \(power\)"):
+    with pytest.raises(UserError, match="begun with other settings: power was 2, now 3. Name anot"):
         run(path, Squares(), settings={"power": 3})
     assert path.read_bytes() == before
 
 
-def test_a_damaged_line_is_named(tmp_path):
+def test_lines_that_nothing_is_known_of_are_refused(tmp_path):
+    path = tmp_path / "squares.jsonl"
+    path.write_text('{"square": 0}\n')
+    with pytest.raises(UserError, match="nothing says what .*squares.jsonl was made with"):
+        run(path, Squares())
+    assert path.read_text() == '{"square": 0}\n'
+
+
+@pytest.mark.parametrize("damage", [b"\0" * 13, b"[4]", b'{"square": NaN}', b"\xff"])
+def test_a_damaged_line_is_named(tmp_path, damage):
     path = tmp_path / "squares.jsonl"
     run(path, Squares())
-    path.write_bytes(path.read_bytes().replace(b'"square": 4', b"\0" * 11))
+    path.write_bytes(path.read_bytes().replace(b'{"square": 4}', damage))
     with pytest.raises(UserError, match=f"{path}, line 3 is damaged.*delete"):
         run(path, Squares())
 

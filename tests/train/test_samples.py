@@ -10,6 +10,7 @@ from llava.mm_utils import load_image
 from llava.model.builder import ModelArguments
 from llava.model.sample import Sample
 from llava.train.samples import load_asked_images, read_short_questions
+from llava.train.team import Team
 
 SHORT_SUFFIX = "\nAnswer the question using a single word or phrase."
 
@@ -79,7 +80,7 @@ def asked(world, tiny_settings, tmp_path_factory):
     samples = read_short_questions(world / "conversations.json", 4, seed=0)
     cache = tmp_path_factory.mktemp("features")
     args = ModelArguments(**tiny_settings)
-    return load_asked_images(args, samples, world / "images", cache, 9)
+    return load_asked_images(args, Team("cpu"), samples, world / "images", cache, 9)
 
 
 @pytest.mark.parametrize("budget", [9, 300])
@@ -106,7 +107,8 @@ def test_samples_find_their_own_images(asked, prune_only, world):
 
 def load(tiny_settings, world, folder, cache, budget=9):
     samples = read_short_questions(world / "conversations.json", 4, seed=0)
-    return load_asked_images(ModelArguments(**tiny_settings), samples, folder, cache, budget)
+    args = ModelArguments(**tiny_settings)
+    return load_asked_images(args, Team("cpu"), samples, folder, cache, budget)
 
 
 def test_images_that_are_not_there_are_named(tiny_settings, world, tmp_path):

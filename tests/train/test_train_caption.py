@@ -145,7 +145,11 @@ def test_the_command_writes_what_the_pipeline_loads(trained, checkpoints):
     record = json.loads((trained / "accm" / "training.json").read_text())["train_caption"]
     assert record["settings"]["budgets"] == [9, 300] and record["run"]["steps"] == 2
     assert set(record["outputs"]) == {"caption.pt"}
-    assert set(record["inputs"]) == {"captions", "vision_tower"}
+    assert set(record["inputs"]) == {"captions", "vision_tower", "gpt2", "questions"}
+    for name in ("settings", "run"):
+        seen = {key: record[name][key] for key in ("text_selection", "dtype", "select_layer")}
+        assert seen == {"text_selection": "farthest", "dtype": "float32", "select_layer": -2}
+        assert record[name]["patch_post_layernorm"] is True
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
@@ -192,6 +196,38 @@ def test_a_run_is_not_continued_with_other_budgets(trained, command, capsys):
     error = capsys.readouterr().err
     assert "was begun with other settings: budgets was [9, 300], now [9]" in error
     assert (trained / "accm" / "caption.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "flags, says",
+    [
+        (["--text-selection", "nearest"], "text_selection was 'farthest', now 'nearest'"),
+        (["--no-patch-post-layernorm"], "patch_post_layernorm was True, now False"),
+        (["--dtype", "bfloat16"], "dtype was 'float32', now 'bfloat16'"),
+        (["--prefix-length", "3"], "prefix_length was 4, now 3"),
+        (["--questions", "OTHER"], "inputs questions has changed"),
+    ],
+)
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_finished_stage_is_refused_with_what_was_changed(
+    trained, command, world, tmp_path, capsys, flags, says, is_old
+):
+    """Features of their own, so that the folder itself has to notice; also in a folder that is
+    older than the record of these flags, which counts as made with their defaults."""
+    shutil.copytree(trained / "run", tmp_path / "run")
+    if is_old:
+        path = tmp_path / "run" / "settings.json"
+        settings = json.loads(path.read_text())
+        for name in ("text_selection", "patch_post_layernorm", "dtype", "vision_weights"):
+            del settings[name]
+        path.write_text(json.dumps(settings))
+    entries = json.loads((world / "conversations.json").read_text())
+    (tmp_path / "other.json").write_text(json.dumps(entries[1:]))
+    flags = [str(tmp_path / "other.json") if flag == "OTHER" else flag for flag in flags]
+    assert command(tmp_path, "--features", str(tmp_path / "features"), *flags) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "settings.json was begun with other settings: " in error and says in error
+    assert not (tmp_path / "accm").exists()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,15 @@ from llava.model.parts import Placement
 from llava.model.sample import Sample
 from llava.model.weights import read_checkpoint
 from llava.train import train_compensation
+from llava.train.arguments import Plan, TrainArguments, model_arguments
+from llava.train.batches import MicroBatch
 from llava.train.candidates import write_candidates
+from llava.train.learner import Learner
 from llava.train.optimiser import trainable
 from llava.train.outcome import Reading, answer_log_probs
 from llava.train.packing import Packer
 from llava.train.samples import load_asked_images, read_short_questions
+from llava.train.team import Team
 from llava.train.train_compensation import (
     LONGEST_ANSWER,
     CompensationArguments,
@@ -41,7 +46,9 @@ def asked(world, tiny_settings, tmp_path_factory):
     samples = read_short_questions(world / "conversations.json", 4, seed=0)
     cache = tmp_path_factory.mktemp("features")
     args = CompensationArguments(**tiny_settings)
-    return load_asked_images(args, samples, world / "images", cache, BUDGET)
+    return load_asked_images(
+        model_arguments(args), Team("cpu"), samples, world / "images", cache, BUDGET
+    )
 
 
 @pytest.fixture(scope="module")
@@ -120,10 +127,49 @@ def test_margins_and_weights_by_hand(make, batch, monkeypatch, margins, weights)
         scores = _scores(objective, questions[b], candidates.captions)
         expected += weights[b] * (caption.mean() - scores[best[b]].log())
         chosen.append(scores.argmax().item())
-    assert torch.allclose(sums["loss"], expected, rtol=1e-5)
+    loss = sums["loss"] * sums.get("batch_weight", torch.tensor(batch.weight)) / batch.weight
+    assert torch.allclose(loss, expected, rtol=1e-5)
     assert sums["lost_first"] == lost[:, 0].sum() and sums["lost_best"] == 5.25
     assert torch.allclose(sums["lost_mean"], torch.tensor(7.5))
     assert sums["lost_chosen"] == sum(lost[b, w] for b, w in enumerate(chosen))
+
+
+def test_a_batchs_margin_is_that_of_the_whole_batch(make, data, monkeypatch, tmp_path):
+    """One step in one, two and four forward passes: the same loss and the same gradient."""
+    lost = {0: [2.0, 3.0, 1.0], 1: [4.0, 4.5, 5.0], 2: [1.75, 0.25, 1.0], 3: [9.0, 9.0, 0.0]}
+    monkeypatch.setattr(data, "_numbers", [0, 1, 2, 3])
+    monkeypatch.setattr(data, "_answers", ["no", "yes", "dark yellow", "B"])
+    found = []
+    for micro in (4, 2, 1):
+        objective = make()
+        monkeypatch.setattr(
+            objective,
+            "information_lost",
+            lambda batch, captions: torch.tensor([lost[s.number] for s in batch.samples]),
+        )
+        plan = Plan(1, 4, micro, 1)
+        args = TrainArguments(learning_rate=0.0)
+        learner = Learner(objective, data, args, plan, [], Team("cpu"))
+        objective.eval()  # no dropout: its draws belong to forward passes
+        seeds = [11, 12, 13, 14]
+        whole = replace(data.collate([0, 1, 2, 3], torch.Generator()), seeds=seeds)
+        looks = [data._asked.look(n, BUDGET, seed) for n, seed in enumerate(seeds)]
+        parts = []
+        for start in range(0, 4, micro):
+            own = slice(start, start + micro)
+            batch = replace(
+                whole,
+                samples=whole.samples[own],
+                looks=looks[own],
+                answers=whole.answers[own],
+                seeds=seeds[own],
+            )
+            parts.append(MicroBatch([*range(4)][own], 0, batch))
+        numbers = learner.step(0, parts)
+        found.append((numbers["loss"], numbers["grad_norm"], numbers["batch_weight"]))
+    assert found[0][2] == pytest.approx(4 * (1 + 0.5 + 0.75 + 6) / 4)
+    for other in found[1:]:
+        assert other == pytest.approx(found[0], rel=1e-4)
 
 
 def _scores(objective, question, captions):

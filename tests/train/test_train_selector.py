@@ -12,10 +12,12 @@ from llava.model.builder import load_long_clip, load_selector
 from llava.model.compensation.selector import selector_text
 from llava.model.parts import Placement
 from llava.train import train_selector
+from llava.train.arguments import model_arguments
 from llava.train.candidates import write_candidates
 from llava.train.order import stream_seed
 from llava.train.outcome import Reading
 from llava.train.samples import load_asked_images, read_short_questions
+from llava.train.team import Team
 from llava.train.train_selector import (
     ChoiceBatch,
     SelectorArguments,
@@ -72,7 +74,9 @@ def args(tiny_settings):
 def asked(args, world, tmp_path_factory):
     samples = read_short_questions(world / "conversations.json", 3, seed=0)
     cache = tmp_path_factory.mktemp("features")
-    return load_asked_images(args, samples, world / "images", cache, BUDGET)
+    return load_asked_images(
+        model_arguments(args), Team("cpu"), samples, world / "images", cache, BUDGET
+    )
 
 
 @torch.no_grad()
@@ -125,11 +129,12 @@ def test_without_mined_questions_there_is_one_error(command, tmp_path, capsys):
     assert command(tmp_path) == 2
     assert tried.read_bytes() == first  # the torn line again, as it was
     assert command(tmp_path, "--budget", "10") == 2
-    assert "tried.jsonl was begun with other settings (budget)" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "tried.settings.json was begun with other settings: budget was 9, now 10" in error
 
 
 def test_the_command_writes_what_the_pipeline_loads(command, tmp_path, checkpoints, capsys):
-    (tmp_path / "run").mkdir()
+    assert command(tmp_path) == 2  # nothing is mined by itself
     records = [*MIXED, *ALIKE, MIXED[1]]
     lines = "".join(json.dumps(record) + "\n" for record in records)
     (tmp_path / "run" / "tried.jsonl").write_text(lines)

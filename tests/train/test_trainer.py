@@ -66,6 +66,38 @@ def test_accumulation_is_one_big_batch(tmp_path):
     torch.testing.assert_close(*logs, rtol=0, atol=1e-12)
 
 
+class Weighed(Toy):
+    """Its loss counts as much as its batch is near, all of it: as --margins batch has it."""
+
+    def forward(self, batch):
+        sums = super().forward(batch)
+        return {"loss": sums["loss"], "batch_weight": 3 * batch.y[:, 0].abs().sum()}
+
+
+class WeighedAtOnce(Toy):
+    """The same by hand, of one forward pass."""
+
+    def forward(self, batch):
+        mean = 3 * batch.y[:, 0].abs().sum() / batch.weight
+        return {"loss": mean * super().forward(batch)["loss"]}
+
+
+def test_a_weight_of_the_batch_is_that_of_the_whole_batch(tmp_path):
+    """However many forward passes it takes: in float64 they differ by rounding alone."""
+    found = {}
+    for kind, micro in ((WeighedAtOnce, 8), (Weighed, 8), (Weighed, 2), (Weighed, 1)):
+        data = ToyData(noise=0.0)
+        data.x = data.x.double()
+        folder = tmp_path / f"{kind.__name__}-{micro}"
+        toy = train_toy(folder, data, kind(dropout=0.0).double(), micro_batch_size=micro)
+        weights = torch.cat([p.detach().flatten() for p in toy.parameters()])
+        found[kind, micro] = (weights, torch.tensor(losses(folder)))
+    expected_weights, expected_losses = found.pop((WeighedAtOnce, 8))
+    for weights, logged in found.values():
+        torch.testing.assert_close(weights, expected_weights, rtol=0, atol=1e-11)
+        torch.testing.assert_close(logged, expected_losses, rtol=1e-11, atol=1e-11)
+
+
 def test_two_processes_do_what_one_does(tmp_path, undisturbed):
     """Though the second of them cannot read a sample, and they go on when it can."""
     folder = tmp_path / "out"

@@ -10,6 +10,7 @@ from torch import nn
 
 from llava.errors import UserError
 from llava.train.arguments import TrainArguments
+from llava.train.stage import open_stage
 from llava.train.trainer import train
 
 SAMPLES = 50
@@ -77,7 +78,8 @@ def train_toy(output_dir, data=None, objective=None, groups=None, settings=None,
     """Trains a toy; returns it."""
     objective = objective or Toy()
     arguments = toy_arguments(output_dir, **fields)
-    train("toy", objective, data or ToyData(), arguments, settings or {"data": "toy"}, groups)
+    with open_stage("toy", arguments) as stage:
+        train(stage, objective, data or ToyData(), settings or {"data": "toy"}, groups)
     return objective
 
 
