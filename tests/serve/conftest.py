@@ -32,13 +32,16 @@ def scene() -> bytes:
 def open_page(mini):
     """Serves a page with other settings, or another model; gives its address."""
     from llava.serve.web.arguments import WebArguments
+    from llava.serve.web.limits import Patience
     from llava.serve.web.load.process import free_port
     from llava.serve.web.server import opened
 
     @contextmanager
-    def start(model=mini, **settings):
-        arguments = WebArguments(port=free_port(), visual_token_num=36)
-        with opened(model, dataclasses.replace(arguments, **settings)) as address:
+    def start(model=mini, patience=None, **settings):
+        arguments = dataclasses.replace(
+            WebArguments(port=free_port(), visual_token_num=36), **settings
+        )
+        with opened(model, arguments, patience or Patience()) as address:
             yield address
 
     return start

@@ -33,10 +33,10 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Makes room for itself among the others, as asyncio has it."""
-        if len(self.connections) >= self._patience.connections - 1:
-            waited_for = [each for each in self.connections if each.is_waited_for]
-            if waited_for:
-                min(waited_for, key=lambda each: each.heard).transport.abort()
+        there = [each for each in self.connections if not each.transport.is_closing()]
+        waited_for = [each for each in there if each.is_waited_for]
+        if len(there) >= self._patience.connections - 1 and waited_for:
+            min(waited_for, key=lambda each: each.heard).transport.abort()
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:

@@ -102,8 +102,8 @@ def _served(answerer: Answerer, args: WebArguments, patience: Patience) -> Itera
             server.start(listener)
             yield shown_address(args.host, listener.getsockname()[1])
         finally:
+            server.stop()  # first: an answer that ends without a reader is no failure to Gradio
             answerer.close()
-            server.stop()
 
 
 def _app(blocks: gr.Blocks, args: WebArguments) -> FastAPI:
