@@ -16,6 +16,8 @@ MLP_RATIO = 4
 # are kept apart in the file, as ``positional_embedding_res``.
 KEPT_POSITIONS = 20
 SAMPLES_PER_ROW = 8  # whose candidates are read side by side; attention grows with their square
+# In half precision a row has one sample: what a kernel rounds depends on the length of the row.
+SAMPLES_PER_HALF_ROW = 1
 
 
 def build_text_tower(
@@ -80,11 +82,13 @@ class LongClipText(nn.Module):
         """Features (B, W, embed_dim) of W texts of each sample, which begin alike.
 
         What the texts of a sample have in common is read once, and all stand one behind the other
-        in a single row, each seeing only its own: torch's MultiheadAttention copies its weights for
-        every position where there are several rows.
+        in a single row (in half precision in a row a sample), each seeing only its own: torch's
+        MultiheadAttention copies its weights for every position where there are several rows.
         """
-        starts = range(0, len(texts), SAMPLES_PER_ROW)
-        return torch.cat([self._read_row(texts[i : i + SAMPLES_PER_ROW]) for i in starts])
+        is_half = self.tower.text_projection.dtype != torch.float32
+        size = SAMPLES_PER_HALF_ROW if is_half else SAMPLES_PER_ROW
+        starts = range(0, len(texts), size)
+        return torch.cat([self._read_row(texts[i : i + size]) for i in starts])
 
     def pack(self, texts: Sequence[Sequence[str]]) -> PackedTexts:
         """Texts as candidate_features reads them."""

@@ -136,7 +136,8 @@ def class_attention(layer: nn.Module, hidden: Tensor) -> Tensor:
         (B, N) float32.
     """
     normed = layer.layer_norm1(hidden)
-    query = layer.self_attn.q_proj(normed[:, :1]).float()
+    # One row an image, whatever the batch: a kernel for several rows rounds in another way.
+    query = torch.stack([layer.self_attn.q_proj(image[:1]) for image in normed]).float()
     keys = layer.self_attn.k_proj(normed).float()
     scores = (query @ keys.transpose(1, 2)).squeeze(1) * keys.shape[-1] ** -0.5
     return scores.softmax(dim=-1)[:, 1:]
