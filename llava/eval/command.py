@@ -6,7 +6,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import TypeVar
@@ -25,8 +25,7 @@ Arguments = TypeVar("Arguments")
 USER_MISTAKE = 2  # exit status, as argparse's own
 SOME_FAILED = 1
 
-# What may help where memory is not enough, of the flags that the command has; the first two do the
-# same.
+# What may help where memory is not enough, by the flag that the command must have.
 _SAVING = {
     "micro_batch_size": "a smaller --micro-batch-size",
     "batch_size": "a smaller --batch-size",
@@ -58,40 +57,29 @@ def run_command(
     parser = HfArgumentParser(
         arguments, prog=f"python -m {program}", description=description, allow_abbrev=False
     )
+    filled, unknown = parser.parse_args_into_dataclasses(
+        argv, return_remaining_strings=True, look_for_args_file=False
+    )
+    if unknown:
+        parser.error(f"unknown flags: {' '.join(unknown)}")
 
-    def parse_and_work() -> int:
-        filled, unknown = parser.parse_args_into_dataclasses(
-            argv, return_remaining_strings=True, look_for_args_file=False
-        )
-        if unknown:
-            parser.error(f"unknown flags: {' '.join(unknown)}")
+    def check_and_work() -> int:
         if isinstance(filled, ModelArguments):
             check_device_map(filled)
-        return work(filled)
+        with out_of_memory(arguments):
+            return work(filled)
 
-    return guard(parse_and_work, {field.name for field in fields(arguments)})
+    return guard(check_and_work)
 
 
-def guard(work: Callable[[], int], flags: Collection[str] = ()) -> int:
+def guard(work: Callable[[], int]) -> int:
     """Does the work of a command; what the user can mend becomes a line on standard error, and so
-    does what ends the work from outside.
-
-    Args:
-        work: gives the exit status.
-        flags: names of the command's flags, which advice may name.
-    """
+    does what ends the work from outside."""
     try:
         with ending_in_order(), plain_output():
             return work()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return USER_MISTAKE
-    except torch.OutOfMemoryError as error:
-        reason = str(error).splitlines()[0]
-        print(
-            f"error: the memory of the device is not enough ({reason}){_saving(flags)}",
-            file=sys.stderr,
-        )
         return USER_MISTAKE
     except BrokenPipeError:  # whoever read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -104,12 +92,20 @@ def guard(work: Callable[[], int], flags: Collection[str] = ()) -> int:
         return stop.code
 
 
-def _saving(flags: Collection[str]) -> str:
-    """Returns which of the flags may help, as the end of a message."""
-    names = [name for name in _SAVING if name in flags]
-    if "micro_batch_size" in names:
-        names.remove("batch_size")
-    return f": try {' or '.join(_SAVING[name] for name in names)}" if names else ""
+@contextmanager
+def out_of_memory(arguments: type) -> Iterator[None]:
+    """Turns a lack of a device's memory into one message, which names the flags that may help."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        flags = {field.name for field in fields(arguments)}
+        if "micro_batch_size" in flags:
+            flags.remove("batch_size")
+        advice = " or ".join(text for name, text in _SAVING.items() if name in flags)
+        raise UserError(
+            f"the memory of the device is not enough ({str(error).splitlines()[0]})"
+            + (f": try {advice}" if advice else "")
+        ) from error
 
 
 @contextmanager
