@@ -6,7 +6,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import TypeVar
@@ -25,7 +25,7 @@ Arguments = TypeVar("Arguments")
 USER_MISTAKE = 2  # exit status, as argparse's own
 SOME_FAILED = 1
 
-# What may help where memory is not enough, of the flags that the command has.
+# What may help where memory is not enough, by the flag that the command must have.
 _SAVING = {
     "batch_size": "a smaller --batch-size",
     "dtype": "--dtype bfloat16",
@@ -59,40 +59,29 @@ def run_command(
     parser = HfArgumentParser(
         arguments, prog=f"python -m {program}", description=description, allow_abbrev=False
     )
+    filled, unknown = parser.parse_args_into_dataclasses(
+        argv, return_remaining_strings=True, look_for_args_file=False
+    )
+    if unknown:
+        parser.error(f"unknown flags: {' '.join(unknown)}")
 
-    def parse_and_work() -> int:
-        filled, unknown = parser.parse_args_into_dataclasses(
-            argv, return_remaining_strings=True, look_for_args_file=False
-        )
-        if unknown:
-            parser.error(f"unknown flags: {' '.join(unknown)}")
+    def check_and_work() -> int:
         if isinstance(filled, ModelArguments):
             check_device_map(filled)
-        return work(filled)
+        with out_of_memory(_saving(arguments) if less_memory is None else less_memory):
+            return work(filled)
 
-    if less_memory is None:
-        less_memory = _saving({field.name for field in fields(arguments)})
-    return guard(parse_and_work, less_memory)
+    return guard(check_and_work)
 
 
-def guard(work: Callable[[], int], less_memory: str = "") -> int:
+def guard(work: Callable[[], int]) -> int:
     """Does the work of a command; what the user can mend becomes a line on standard error, and so
-    does what ends the work from outside.
-
-    Args:
-        work: gives the exit status.
-        less_memory: what to try where the memory of the device is not enough; may be empty.
-    """
+    does what ends the work from outside."""
     try:
         with ending_in_order(), plain_output():
             return work()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return USER_MISTAKE
-    except torch.OutOfMemoryError as error:
-        reason = str(error).splitlines()[0]
-        advice = less_memory and f": try {less_memory}"
-        print(f"error: the memory of the device is not enough ({reason}){advice}", file=sys.stderr)
         return USER_MISTAKE
     except BrokenPipeError:  # whoever read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -105,9 +94,29 @@ def guard(work: Callable[[], int], less_memory: str = "") -> int:
         return stop.code
 
 
-def _saving(flags: Collection[str]) -> str:
-    """Returns which of the flags may help."""
-    return " or ".join(advice for name, advice in _SAVING.items() if name in flags)
+def _saving(arguments: type) -> str:
+    """Returns which of a command's flags may help where memory is not enough."""
+    flags = {field.name for field in fields(arguments)}
+    return " or ".join(text for name, text in _SAVING.items() if name in flags)
+
+
+@contextmanager
+def out_of_memory(advice: str) -> Iterator[None]:
+    """Turns a lack of a device's memory into one message.
+
+    Args:
+        advice: what to try; may be empty.
+
+    Raises:
+        UserError: in place of torch's error.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"the memory of the device is not enough ({str(error).splitlines()[0]})"
+            + (f": try {advice}" if advice else "")
+        ) from error
 
 
 @contextmanager
