@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 from tqdm import tqdm
 
 from llava.errors import UserError
 from llava.files import write_json
-from llava.model.weights import read_tensors, weight_files
+from llava.model.weights import cast, read_tensors, weight_files
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _INDEX = "model.safetensors.index.json"
@@ -103,7 +104,7 @@ def _read_origin(file: Path) -> str | None:
 def _convert_file(shard: Path, path: Path, dtype: str | None, origin: str) -> None:
     """One file, whole or not at all."""
     tensors = {
-        key: (tensor if dtype is None else tensor.to(DTYPES[dtype])).contiguous().clone()
+        key: _converted(tensor, f"{shard}: {key}", dtype).contiguous().clone()
         for key, tensor in read_tensors(shard)
     }
     partial = path.with_name(path.name + ".partial")
@@ -112,6 +113,13 @@ def _convert_file(shard: Path, path: Path, dtype: str | None, origin: str) -> No
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _converted(tensor: Tensor, source: str, dtype: str | None) -> Tensor:
+    """A weight in the dtype, finite; a buffer of whole numbers stays as it is."""
+    if not tensor.is_floating_point():
+        return tensor
+    return cast(tensor, source, tensor.dtype if dtype is None else DTYPES[dtype], "cpu")
 
 
 def _write_index(target: Path, names: list[str]) -> None:
