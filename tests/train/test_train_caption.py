@@ -202,7 +202,7 @@ def test_a_run_is_not_continued_with_other_budgets(trained, command, capsys):
     "flags, says",
     [
         (["--text-selection", "nearest"], "text_selection was 'farthest', now 'nearest'"),
-        (["--no-patch-post-layernorm"], "patch_post_layernorm was True, now False"),
+        (["--patch-post-layernorm", "false"], "patch_post_layernorm was True, now False"),
         (["--dtype", "bfloat16"], "dtype was 'float32', now 'bfloat16'"),
         (["--prefix-length", "3"], "prefix_length was 4, now 3"),
         (["--questions", "OTHER"], "inputs questions has changed"),
