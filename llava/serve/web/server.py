@@ -187,6 +187,11 @@ class _Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends as uvicorn does, once the requests that were on their way are told, too."""
+        await asyncio.sleep(self._end_seconds / 2)
+        await super().shutdown(sockets)
+
     async def _look_around(self) -> None:
         cut_overdue(self.server_state.connections)
         await asyncio.to_thread(self._uploads.forget_old)
