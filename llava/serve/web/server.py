@@ -180,7 +180,7 @@ class _Server(uvicorn.Server):
         """Tells the visitors that the page is being stopped, and ends."""
         self._loop.call_soon_threadsafe(self._gate.stop)
         self.should_exit = True
-        self._thread.join(self._end_seconds + 1.4)
+        self._thread.join(self._end_seconds + 1.2)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begins to serve, as uvicorn does."""
