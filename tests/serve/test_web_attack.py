@@ -85,9 +85,10 @@ def test_a_slow_visitor_is_not_cut(short, friend, scene):
         assert answer.startswith(b"HTTP/1.1 200")
 
 
-def test_more_connections_than_there_is_room_for(short, friend, scene):
+def test_more_connections_than_there_is_room_for(short, scene):
     clients = [connect(short) for _ in range(3 * SHORT.connections)]
-    assert friend.ask(friend.upload(scene), STAR, 9)["full"]["text"] == "black"
+    with Visitor(short, "ada", "rosebud") as visitor:
+        assert visitor.ask(visitor.upload(scene), STAR, 9)["full"]["text"] == "black"
     for client in clients:
         client.close()
 

@@ -180,12 +180,17 @@ class _Server(uvicorn.Server):
         """Tells the visitors that the page is being stopped, and ends."""
         self._loop.call_soon_threadsafe(self._gate.stop)
         self.should_exit = True
-        self._thread.join(self._end_seconds + 1.4)
+        self._thread.join(self._end_seconds + 1.2)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begins to serve, as uvicorn does."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends as uvicorn does, once the requests that were on their way are told, too."""
+        await asyncio.sleep(self._end_seconds / 2)
+        await super().shutdown(sockets)
 
     async def _look_around(self) -> None:
         cut_overdue(self.server_state.connections)
