@@ -140,7 +140,7 @@ class LanguageModel(nn.Module):
         watch: Stopwatch | None = None,
         on_token: OnToken | None = None,
     ) -> list[Generated]:
-        """Greedy answers, each as it would be alone.
+        """Greedy answers, in float32 each as it would be alone.
 
         Args:
             prompts: B of them.
