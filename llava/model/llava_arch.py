@@ -98,7 +98,7 @@ class LlavaAccm(nn.Module):
         on_token: OnToken | None = None,
         memory: Memory | None = None,
     ) -> list[Answer]:
-        """Answers any number of samples at once, each as it would be answered alone.
+        """Answers any number of samples at once, in float32 each as it would be answered alone.
 
         Args:
             samples: B of them.

@@ -8,15 +8,28 @@ import torch
 from PIL import Image
 
 from llava.eval.bench import __main__ as command
+from llava.eval.bench import batches
 from llava.eval.bench.measuring import Measured, measure
 from llava.eval.bench.memory import PeakMemory, parameter_bytes
-from llava.eval.bench.methods import ACCM, FULL, HF, METHODS, PRUNE, Bench, Case, Lengths, cases
+from llava.eval.bench.methods import (
+    ACCM,
+    FULL,
+    HF,
+    METHODS,
+    PRUNE,
+    Bench,
+    Case,
+    Lengths,
+    cases,
+    with_fixed_lengths,
+)
 from llava.eval.bench.prediction import Machine, Pass
 from llava.eval.bench.random_model import SHAPES, random_model
 from llava.eval.bench.stock import StockLlava
 from llava.eval.bench.table import markdown
 from llava.eval.bench.words import LlamaWords
 from llava.model.language_model.llava_llama import LanguageModel
+from llava.model.multimodal_encoder.clip_encoder import class_attention
 from llava.model.parts import Placement
 from llava.model.sample import Sample
 from llava.model.stopwatch import Stopwatch
@@ -218,3 +231,46 @@ def test_bad_flags_get_one_line(tmp_path, capsys, flags, says):
 def test_without_a_model_or_a_shape(tmp_path, capsys):
     assert command.main(["--output", str(tmp_path)]) == 2
     assert "say what to measure" in capsys.readouterr().err
+
+
+def test_batches_are_compared_by_part():
+    model = with_fixed_lengths(
+        random_model(SHAPES["mini"], None, Placement(CPU, torch.float32), 0), 4, False
+    )
+    samples = batches._noise_samples(model, 3, 0)
+    alone = batches._answers(model, samples, 1)
+    assert batches.differences(alone, alone) == [0, 0, 0]
+    other = replace(alone[1], kept_idx=alone[1].kept_idx[::-1], out_ids=[*alone[1].out_ids, 5])
+    assert batches.differences(alone, [alone[0], other, alone[2]]) == [1, 0, 1]
+
+
+def test_batches_prints_a_row_a_budget(capsys):
+    flags = "--shape mini --device cpu --questions 3 --batch-size 3 --budgets 9 36"
+    assert batches.main(flags.split()) == 0
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert rows == [f"| float32 | {k} | 3 | 3 | 0.0% | 0.0% | 0.0% |" for k in (9, 36)]
+
+
+@pytest.mark.parametrize(
+    "flags", ["", "--shape mini --questions 0", "--shape giant", "--shape mini --budgets 0"]
+)
+def test_batches_refuses_settings(flags, capsys):
+    assert batches.main(flags.split()) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_kept_tokens_and_candidate_features_do_not_depend_on_the_batch(dtype):
+    """In half precision to the last bit: rows have the same shape alone and together."""
+    model = random_model(SHAPES["mini"], None, Placement(CPU, dtype), 0)
+    hidden = torch.randn(3, 10, 128, generator=torch.Generator().manual_seed(0)).to(dtype)
+    layer = model.tower.clip.vision_model.encoder.layers[-1]
+    together = class_attention(layer, hidden)
+    texts = [["a red star.", "a ring."], ["a blue cross on the left.", "a dog."], ["x.", "y."]]
+    features = model.compensator.long_clip.candidate_features(texts)
+    tolerance = 0 if dtype == torch.bfloat16 else 1e-5
+    for b in range(3):
+        alone = class_attention(layer, hidden[b : b + 1])[0]
+        torch.testing.assert_close(together[b], alone, rtol=0, atol=1e-6)
+        one = model.compensator.long_clip.candidate_features(texts[b : b + 1])[0]
+        torch.testing.assert_close(features[b], one, rtol=0, atol=tolerance)

@@ -19,7 +19,6 @@ from llava.eval.bench.memory import parameter_bytes
 from llava.eval.bench.methods import ACCM, FULL, HF, Case, Lengths
 from llava.mm_utils import round_up
 from llava.model.compensation.compensator import NUM_CANDIDATES
-from llava.model.compensation.long_clip import SAMPLES_PER_ROW
 from llava.model.compensation.selector import selector_text
 from llava.model.cost import Shape
 from llava.model.language_model.llava_llama import TILE
@@ -203,8 +202,9 @@ class CostModel:
     def _select(self, case: Case) -> Iterator[Pass]:
         compensator = self._model.compensator
         features = 2 * NUM_CANDIDATES * self.long_clip.width * compensator.long_clip.embed_dim
-        for start in range(0, case.batch_size, SAMPLES_PER_ROW):
-            samples = min(SAMPLES_PER_ROW, case.batch_size - start)
+        most = compensator.long_clip.samples_per_row
+        for start in range(0, case.batch_size, most):
+            samples = min(most, case.batch_size - start)
             row = self.long_clip.operations(samples * self._counts.candidates)
             yield Pass(row + samples * features, _bytes(compensator.long_clip))
         one = self.selector.operations(NUM_CANDIDATES) + 2 * NUM_CANDIDATES * self.selector.width

@@ -106,7 +106,7 @@ def beam_search(
             beams; groups are not compared with each other). 0 is plain beam search.
 
     Returns:
-        One BeamCandidates a sample; a sample's result does not depend on the others.
+        One BeamCandidates a sample; in float32 a sample's result does not depend on the others.
     """
     reader = Reader(gpt, gpt.config, [Prefix()] * len(embeds), embeds.device)
     sums, tokens = _log_probs(reader.read(embeds, mask), temperature).topk(beam_size, dim=-1)

@@ -60,6 +60,12 @@ class LongClipText(nn.Module):
         """Width of the features."""
         return self.tower.text_projection.shape[1]
 
+    @property
+    def samples_per_row(self) -> int:
+        """How many samples' candidates are read side by side at most."""
+        is_half = self.tower.text_projection.dtype != torch.float32
+        return SAMPLES_PER_HALF_ROW if is_half else SAMPLES_PER_ROW
+
     def tokenize(self, texts: list[str]) -> Tensor:
         """(B, L) int64, L as the longest text needs; longer than the tower reads is cut, the
         last id then being the end-of-text id."""
@@ -85,8 +91,7 @@ class LongClipText(nn.Module):
         in a single row (in half precision in a row a sample), each seeing only its own: torch's
         MultiheadAttention copies its weights for every position where there are several rows.
         """
-        is_half = self.tower.text_projection.dtype != torch.float32
-        size = SAMPLES_PER_HALF_ROW if is_half else SAMPLES_PER_ROW
+        size = self.samples_per_row
         starts = range(0, len(texts), size)
         return torch.cat([self._read_row(texts[i : i + size]) for i in starts])
 

@@ -1,0 +1,159 @@
+"""What changes with the batch: ``python -m llava.eval.bench.batches``.
+
+Asks questions alone and in batches, and counts kept tokens, captions and answers that differ.
+Questions are those of benchmarks (--model-path), or made up about images of noise (--shape).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Optional
+
+import torch
+from PIL import Image
+
+from llava.errors import UserError
+from llava.eval.bench.methods import questions, with_fixed_lengths
+from llava.eval.bench.random_model import SHAPES, random_model
+from llava.eval.benchmarks.registry import BENCHMARKS, data_folder, reader
+from llava.eval.command import run_command
+from llava.mm_utils import load_image
+from llava.model.builder import ModelArguments, flag, list_flag, load_from_arguments, placement
+from llava.model.llava_arch import LlavaAccm
+from llava.model.sample import Answer, Sample
+
+PARTS = ("kept tokens", "captions", "answers")
+
+
+@dataclass
+class BatchesArguments(ModelArguments):
+    """Flags of the command."""
+
+    shape: Optional[str] = flag(
+        f"Random weights in the place of --model-path: {', '.join(SHAPES)}."
+    )
+    llm_layers: Optional[int] = flag("With --shape: fewer layers of the LLM, for small machines.")
+    data_root: str = flag(
+        "With --model-path: folder of the benchmarks.", "playground/data/mini/eval"
+    )
+    questions: int = flag("So many; of benchmarks, spread evenly over all.", 56)
+    batch_size: int = flag("Questions at once.", 8)
+    budgets: list[int] = list_flag("Visual tokens that are kept.", (36,))
+    seed: int = flag("With --shape: of weights and images.", 0)
+
+
+def compare(args: BatchesArguments) -> int:
+    """Asks, and prints a row of the table for each budget."""
+    _check(args)
+    if args.shape is None:
+        model = load_from_arguments(args)
+        samples = _benchmark_samples(args.data_root, args.questions)
+    else:
+        shape = SHAPES[args.shape]
+        model = random_model(shape, args.llm_layers, placement(args), args.seed)
+        model = with_fixed_lengths(model, caption=15, graphs=False)
+        samples = _noise_samples(model, args.questions, args.seed)
+    dtype = str(next(model.language_model.llm.parameters()).dtype).removeprefix("torch.")
+    print("| dtype | K | batch | questions | " + " | ".join(PARTS) + " |")
+    print("| --- |" + " ---: |" * (3 + len(PARTS)))
+    for budget in args.budgets:
+        asked = [replace(sample, visual_token_num=budget) for sample in samples]
+        shares = [f"{count / len(asked):.1%}" for count in changed(model, asked, args.batch_size)]
+        cells = [dtype, str(budget), str(args.batch_size), str(len(asked)), *shares]
+        print("| " + " | ".join(cells) + " |", flush=True)
+    return 0
+
+
+def changed(model: LlavaAccm, samples: Sequence[Sample], batch_size: int) -> list[int]:
+    """How many lists of kept tokens, captions and answers are others in batches than alone."""
+    alone = _answers(model, samples, 1)
+    together = _answers(model, samples, batch_size)
+    return differences(alone, together)
+
+
+def differences(some: Sequence[Answer], others: Sequence[Answer]) -> list[int]:
+    """How many lists of kept tokens, captions and answers differ, of answers side by side."""
+    pairs = [zip(_parts(one), _parts(other)) for one, other in zip(some, others)]
+    differ = [[one != other for one, other in pair] for pair in pairs]
+    return [sum(column) for column in zip(*differ)]
+
+
+def _answers(model: LlavaAccm, samples: Sequence[Sample], batch_size: int) -> list[Answer]:
+    """Answers in batches, none of which knows what another has read."""
+    found = []
+    for start in range(0, len(samples), batch_size):
+        model.forget()
+        found += model.answer(list(samples[start : start + batch_size]))
+    return found
+
+
+def _parts(answer: Answer) -> tuple[list[int], str | None, list[int]]:
+    caption = answer.compensation and answer.compensation.chosen_caption
+    return answer.kept_idx, caption, answer.out_ids
+
+
+def _benchmark_samples(data_root: str, number: int) -> list[Sample]:
+    """Questions of all benchmarks, evenly spread."""
+    asked = []
+    for name in BENCHMARKS:
+        asked += reader(name).read_questions(data_folder(name, None, data_root))
+    chosen = [asked[i * len(asked) // number] for i in range(min(number, len(asked)))]
+    return [
+        Sample(
+            load_image(question.image),
+            question.prompt,
+            tower_question=question.tower_question,
+            max_new_tokens=question.max_new_tokens,
+        )
+        for question in chosen
+    ]
+
+
+def _noise_samples(model: LlavaAccm, number: int, seed: int) -> list[Sample]:
+    """Questions of different lengths, each about an image of noise of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    side = model.tower.image_size
+    samples = []
+    for place, question in enumerate(questions(number)):
+        pixels = torch.randint(0, 256, (side, side, 3), generator=generator, dtype=torch.uint8)
+        words = "in the picture " * (place % 4)
+        image = Image.fromarray(pixels.numpy())
+        samples.append(Sample(image, words + question, max_new_tokens=4))
+    return samples
+
+
+def _check(args: BatchesArguments) -> None:
+    """Refuses settings before minutes are spent.
+
+    Raises:
+        UserError: which one is wrong.
+    """
+    if (args.shape is None) == (args.model_path is None):
+        raise UserError("say what to ask: --shape NAME for random weights, or --model-path")
+    if args.shape is not None and args.shape not in SHAPES:
+        raise UserError(f"there is no shape {args.shape!r}; there are: {', '.join(SHAPES)}")
+    if args.llm_layers is not None and args.shape is None:
+        raise UserError("--llm-layers goes with --shape: a checkpoint has the layers that it has")
+    if args.shape is not None and args.device_map is not None:
+        raise UserError("random weights are made on one device: leave out --device-map")
+    numbers = {
+        "questions": args.questions,
+        "batch-size": args.batch_size,
+        "llm-layers": 1 if args.llm_layers is None else args.llm_layers,
+        "budgets": min(args.budgets, default=0),
+    }
+    for name, value in numbers.items():
+        if value < 1:
+            raise UserError(f"--{name} has {value}; it must be at least 1")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command."""
+    description = __doc__.splitlines()[0]
+    return run_command(BatchesArguments, compare, "llava.eval.bench.batches", description, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
