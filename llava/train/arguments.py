@@ -42,9 +42,11 @@ class TrainArguments:
 
 
 def model_flag(name: str) -> object:
-    """A dataclass field that is one of ModelArguments: a stage has those that it heeds."""
+    """Returns a dataclass field that is one of ModelArguments: a stage has those that it heeds."""
     known = ModelArguments.__dataclass_fields__[name]
-    return field(default=known.default, metadata=known.metadata)
+    return field(
+        default=known.default, default_factory=known.default_factory, metadata=known.metadata
+    )
 
 
 @dataclass
