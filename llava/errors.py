@@ -1,4 +1,12 @@
-"""The one exception that means "the user can mend this"."""
+"""The one exception that means "the user can mend this", and how its message shows foreign values."""
+
+from __future__ import annotations
+
+import reprlib
+
+_LONGEST = 160  # characters of a value
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = _LONGEST
 
 
 class UserError(Exception):
@@ -6,3 +14,13 @@ class UserError(Exception):
 
     Commands print the message and exit with status 2; they never show a traceback for it.
     """
+
+
+def quoted(value: object) -> str:
+    """Returns the repr of a value that somebody else wrote, without the middle of what is long."""
+    return _REPR.repr(value)
+
+
+def shown(text: str) -> str:
+    """Returns a text as it is where it fits on a line, else as quoted does."""
+    return text if text.isprintable() and 0 < len(text) <= _LONGEST else quoted(text)

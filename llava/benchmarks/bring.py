@@ -19,9 +19,9 @@ from llava.download.fetch import Remote, fetch
 from llava.download.hub import NotThere, Repository, fetch_files, hub_file
 from llava.download.line import USUAL, Address, Network
 from llava.download.members import Member
-from llava.download.names import place_of, shown
+from llava.download.names import place_of
 from llava.download.trouble import told
-from llava.errors import UserError
+from llava.errors import UserError, quoted
 from llava.eval.benchmarks.registry import reader
 
 _HEAD = 2**12  # bytes of a file that tell what it is
@@ -130,7 +130,7 @@ def _asked(benchmark: Benchmark, folder: Path, below: str) -> set[PurePosixPath]
     for path in asked:
         if place_of(str(path)) is None:
             raise UserError(
-                f"a question in {folder} is about {shown(str(path))}, which leads out of {where} "
+                f"a question in {folder} is about {quoted(str(path))}, which leads out of {where} "
                 "or is no name of an image: mend the question file, or fetch it again"
             )
     return asked
@@ -165,6 +165,6 @@ def _refuse_second(first: Member, member: Member, name: str) -> None:
     is_same = first.crc is not None and (first.size, first.crc) == (member.size, member.crc)
     if member is not first and not is_same:
         raise UserError(
-            f"{name} has both {shown(first.name)} and {shown(member.name)}, which go to one place: "
+            f"{name} has both {quoted(first.name)} and {quoted(member.name)}, which go to one place: "
             "nothing was unpacked, for this archive is not what it should be"
         )

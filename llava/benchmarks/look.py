@@ -17,8 +17,7 @@ from tqdm import tqdm
 from llava.benchmarks.known import Benchmark
 from llava.benchmarks.sources import ByHand
 from llava.download.trouble import looking
-from llava.errors import UserError
-from llava.eval.benchmarks.names import shown
+from llava.errors import UserError, quoted
 from llava.eval.benchmarks.question import Question
 from llava.eval.benchmarks.registry import reader, scorer
 from llava.mm_utils import load_image
@@ -128,13 +127,13 @@ def _unanswerable(
             check_text("question", question.prompt)
             check_text("part of it that the method's parts read", question.tower_question)
         except UserError as error:
-            return f"question {shown(question.key)}: {error}"
+            return f"question {quoted(question.key)}: {error}"
     cells = [question for question in questions if question.image in broken]
     cells = [question for question in cells if isinstance(question.image, bytes)]
     if cells:
         return (
             f"{len(cells):,} of {len(questions):,} pictures in the table cannot be opened, the "
-            f"first is that of question {shown(cells[0].key)}: download the table again"
+            f"first is that of question {quoted(cells[0].key)}: download the table again"
         )
     images = asked_images(questions)
     astray = [i for i in images if i in broken and not any(_is_in(i, f) for f in by_hand)]

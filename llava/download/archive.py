@@ -15,12 +15,12 @@ from tqdm import tqdm
 
 from llava.download.line import Address
 from llava.download.members import Member, sound
-from llava.download.names import place_of, shown
+from llava.download.names import place_of
 from llava.download.stream import PARTIAL
 from llava.download.tars import StrictInfo, tar_members
 from llava.download.trouble import need_room, told
 from llava.download.zips import AHEAD, RUN, RemoteFile, zip_members
-from llava.errors import UserError
+from llava.errors import UserError, quoted
 
 _CHUNK = 2**20
 
@@ -110,7 +110,7 @@ def _refuse_tricks(path: PurePosixPath, member: Member, what: str) -> None:
     """Refuses what would be written elsewhere than below its folder, or is no plain file."""
     if place_of(str(path)) is None or not member.is_file:
         raise UserError(
-            f"{what} has a member {shown(member.name)} that would not be a file in its folder: "
+            f"{what} has a member {quoted(member.name)} that would not be a file in its folder: "
             "nothing was unpacked, for this archive is not what it should be"
         )
 
@@ -139,7 +139,7 @@ def _write(member: Member, path: Path, what: str) -> None:
     # Of this process alone: another may be unpacking the same.
     partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
     try:
-        with sound(f"{shown(member.name)} in {what}"):
+        with sound(f"{quoted(member.name)} in {what}"):
             with member.open() as source, partial.open("wb") as target:
                 shutil.copyfileobj(source, target, _CHUNK)
             if partial.stat().st_size != member.size:

@@ -14,10 +14,10 @@ from tqdm import tqdm
 from llava.download.fetch import Remote, fetch, is_whole
 from llava.download.line import USUAL, Address, Network
 from llava.download.listing import read_listing
-from llava.download.names import place_of, shown
+from llava.download.names import place_of
 from llava.download.stream import PARTIAL, read_all
 from llava.download.trouble import Refused, need_room, told
-from llava.errors import UserError
+from llava.errors import UserError, quoted
 
 _LONGEST_LISTING = 2**26  # bytes; some 400,000 files
 
@@ -100,7 +100,7 @@ def fetch_files(
     files = list_files(repository, patterns)
     places = {_place(name, target, flat): remote for name, remote in files.items()}
     if len(places) < len(files):
-        names = ", ".join(shown(name) for name in sorted(files)[:10])
+        names = ", ".join(quoted(name) for name in sorted(files)[:10])
         raise UserError(f"{repository.name} has several files of one name, among {names}")
     with told(repository.name, target):
         lacking = {path: remote for path, remote in places.items() if not is_whole(path, remote)}
@@ -135,7 +135,7 @@ def _place(name: str, target: Path, flat: bool) -> Path:
     place = place_of(name)
     if place is None:
         raise UserError(
-            f"the repository has a file {shown(name)}, which would go astray: not fetched"
+            f"the repository has a file {quoted(name)}, which would go astray: not fetched"
         )
     return target / (place.name if flat else place)
 

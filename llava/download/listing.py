@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from llava.download.names import shown
 from llava.download.trouble import reason
-from llava.errors import UserError
+from llava.errors import UserError, quoted
 from llava.files import parse_json
 
 _MOST_BYTES = 2**60  # of a file; sums of such sizes still are numbers of gigabytes
@@ -34,7 +33,7 @@ def read_listing(content: bytes, name: str) -> tuple[str, dict[str, dict[str, ob
                 raise ValueError("a file has no name")
             known = _known(sibling)
             if files.setdefault(path, known) != known:
-                raise ValueError(f"it has two files {shown(path)}")
+                raise ValueError(f"it has two files {quoted(path)}")
         return _hex(about, "sha", 40), files
     except ValueError as error:
         raise UserError(
@@ -63,11 +62,11 @@ def _field(holder: dict, key: str, kind: type):
 
 def _said(value: object) -> str:
     is_short = isinstance(value, (str, int, float))
-    return shown(str(value)) if is_short else f"a {type(value).__name__}"
+    return quoted(str(value)) if is_short else f"a {type(value).__name__}"
 
 
 def _hex(holder: dict, key: str, digits: int) -> str:
     text = _field(holder, key, str)
     if not re.fullmatch(f"[0-9a-f]{{{digits}}}", text):
-        raise ValueError(f"its {key} is {shown(text)}")
+        raise ValueError(f"its {key} is {quoted(text)}")
     return text

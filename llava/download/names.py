@@ -28,8 +28,3 @@ def place_of(name: str) -> PurePosixPath | None:
     if is_long or any(len(part.encode()) > _LONGEST_PART for part in place.parts):
         return None
     return None if place.name.endswith(_OURS) else place
-
-
-def shown(name: str) -> str:
-    """Returns a name as it can stand in a message of one line."""
-    return repr(name if len(name) <= 100 else f"{name[:80]}...")

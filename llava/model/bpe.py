@@ -7,8 +7,7 @@ from typing import TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from llava.errors import UserError
-from llava.model.shown import shown
+from llava.errors import UserError, shown
 
 _PROBE = "A star."
 BPE_FILES = ("tokenizer.json", "vocab.json")

@@ -14,7 +14,7 @@ from accelerate.utils import get_max_memory
 from PIL import Image
 from transformers import CLIPImageProcessorPil, GPT2Tokenizer, LlamaForCausalLM
 
-from llava.errors import UserError
+from llava.errors import UserError, quoted
 from llava.files import read_json
 from llava.mm_utils import process_images
 from llava.model.bpe import read_bpe
@@ -46,7 +46,6 @@ from llava.model.parts import (
 )
 from llava.model.prompt import prompt_ids
 from llava.model.sample import DEFAULT_MAX_NEW_TOKENS
-from llava.model.shown import quoted
 from llava.model.weights import fill, has_weights, read_checkpoint
 
 # What an LLM that is spread over GPUs may take of their memory: the rest is for keys and values.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llava.errors import UserError
+from llava.errors import UserError, quoted
 from llava.files import read_json
-from llava.model.shown import quoted
 
 _GGUF = "a GGUF file, which is for llama.cpp: fetch the checkpoint that it was made from"
 _WEB_PAGE = "a web page: download the file itself (on the hub: .../resolve/main/...)"

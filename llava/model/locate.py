@@ -8,8 +8,7 @@ from pathlib import Path
 
 from huggingface_hub import hf_hub_download, snapshot_download
 
-from llava.errors import UserError
-from llava.model.shown import shown
+from llava.errors import UserError, shown
 
 PROJECT = Path(__file__).parents[2]  # what this package was installed from
 

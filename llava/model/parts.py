@@ -16,14 +16,13 @@ from accelerate import init_empty_weights
 from torch import Tensor, nn
 from transformers import CLIPModel, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from llava.errors import UserError
+from llava.errors import UserError, quoted
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.long_clip import build_text_tower, merge_positions
 from llava.model.compensation.selector import Selector
 from llava.model.configs import check_numbers, clip_config, config_errors, gpt2_config
 from llava.model.multimodal_projector.builder import build_vision_projector
 from llava.model.shapes import CLIP_VOCABULARY
-from llava.model.shown import quoted
 from llava.model.weights import fill, put_once, unwrap
 
 Tensors = Mapping[str, Tensor]

@@ -12,11 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from llava.errors import UserError
+from llava.errors import UserError, shown
 from llava.files import read_json
 from llava.model.foreign import describe_folder, other_weights
 from llava.model.locate import is_there
-from llava.model.shown import shown
 from llava.model.tensor_files import is_harmless, read_tensors
 
 _SHARD_INDEX_NAMES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from llava.errors import UserError

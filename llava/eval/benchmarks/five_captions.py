@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llava.errors import UserError
-from llava.eval.benchmarks.names import is_name, shown
+from llava.errors import UserError, quoted
+from llava.eval.benchmarks.names import is_name
 from llava.eval.benchmarks.native import need_texts
 from llava.eval.benchmarks.question import Question
 from llava.files import read_json, read_text
@@ -71,7 +71,7 @@ class References:
         """Says what is known of images without their captions, and the way out."""
         lacking = next((name for name in names if not self._has_five(name)), None)
         count = None if lacking is None else len(self.captions.get(lacking, ()))
-        image = [] if lacking is None else [f"{shown(lacking)} has {count}"]
+        image = [] if lacking is None else [f"{quoted(lacking)} has {count}"]
         return "; ".join([*image, *(self.bad[:1] or ["mend the file, or get it again"])])
 
 

@@ -11,10 +11,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from llava.errors import UserError
+from llava.errors import UserError, quoted
 from llava.eval.benchmarks import llava_files
 from llava.eval.benchmarks.five_captions import References, read_karpathy, read_token_file
-from llava.eval.benchmarks.names import as_id, is_name, shown, visible
+from llava.eval.benchmarks.names import as_id, is_name, visible
 from llava.eval.benchmarks.native import need_unique
 from llava.eval.benchmarks.question import Question
 from llava.eval.lines import read_lines
@@ -107,7 +107,7 @@ def _join(
     if lacking or len(captions) < len(known):
         raise UserError(
             f"{path} does not hold one annotation for each question: {by} "
-            f"{shown(lacking[0]) + ' is not there' if lacking else 'twice'}; mend it, or leave out "
+            f"{quoted(lacking[0]) + ' is not there' if lacking else 'twice'}; mend it, or leave out "
             "question_ids and images to match by line"
         )
     return [captions[key] for key in keys], len(captions) - len(keys)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llava.constants import SHORT_ANSWER_SUFFIX
-from llava.errors import UserError
+from llava.errors import UserError, quoted
 from llava.eval.benchmarks import llava_files
-from llava.eval.benchmarks.names import is_name, shown
+from llava.eval.benchmarks.names import is_name
 from llava.eval.benchmarks.native import need, need_texts
 from llava.eval.benchmarks.question import Question
 from llava.files import read_json
@@ -100,7 +100,7 @@ def read_annotations(data_dir: Path) -> list[Annotation]:
     path = need(data_dir / "data" / "testdev_balanced_questions.json", LAYOUT, HOME)
     images = data_dir / "data" / "images"
     annotations = [
-        _annotation(question_id, record, images, f"question {shown(question_id)} of {path}")
+        _annotation(question_id, record, images, f"question {quoted(question_id)} of {path}")
         for question_id, record in read_json(path).items()
     ]
     if not annotations:
@@ -152,7 +152,7 @@ def read_choices(data_dir: Path) -> dict[str, Choices] | None:
         lists = record if isinstance(record, dict) else {}
         if not all(isinstance(lists.get(name), list) for name in ("valid", "plausible")):
             raise UserError(
-                f"question {shown(question_id)} of {path} lacks a list valid or plausible: get it "
+                f"question {quoted(question_id)} of {path} lacks a list valid or plausible: get it "
                 "again"
             )
         choices[question_id] = Choices(record["valid"], record["plausible"])

@@ -10,8 +10,8 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from llava.errors import UserError
-from llava.eval.benchmarks.names import as_id, is_name, say_the_same, shown
+from llava.errors import UserError, quoted
+from llava.eval.benchmarks.names import as_id, is_name, say_the_same
 from llava.eval.benchmarks.native import need_unique
 from llava.eval.benchmarks.question import Question
 from llava.eval.lines import read_lines
@@ -66,7 +66,7 @@ def read_question_records(path: Path) -> list[dict]:
             )
         if not is_name(record.get("image")):
             raise UserError(
-                f"line {number} of {path} has the image {shown(record.get('image'))}, which cannot "
+                f"line {number} of {path} has the image {quoted(record.get('image'))}, which cannot "
                 "be the name of a file: mend it"
             )
         records.append(record | {"question_id": question_id})
@@ -116,7 +116,7 @@ def asked_questions(path: Path, image_folder: Path, labelled: Sequence[Question]
     pairs = [(question, known[question.key]) for question in asked if question.key in known]
     astray = [ours for ours, theirs in pairs if not _are_one(ours, theirs)]
     if astray or not pairs:
-        about = shown(astray[0].question_id) if astray else "any of its ids"
+        about = quoted(astray[0].question_id) if astray else "any of its ids"
         raise UserError(
             f"{path} and the benchmark's own file mean different questions by {about}: they are of "
             "two editions that do not go together, get both again"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llava.constants import SHORT_ANSWER_SUFFIX, YES_OR_NO
-from llava.errors import UserError
+from llava.errors import UserError, quoted
 from llava.eval.benchmarks import llava_files
-from llava.eval.benchmarks.names import is_name, shown, visible, words
+from llava.eval.benchmarks.names import is_name, visible, words
 from llava.eval.benchmarks.native import need, need_unique
 from llava.eval.benchmarks.question import Question
 from llava.files import read_text
@@ -121,7 +121,7 @@ def read_labelled_questions(data_dir: Path) -> tuple[list[LabelledQuestion], int
         key = find(question.key)
         if key is None:
             raise UserError(
-                f"question {shown(question.key)} of {data_dir / _QUESTION_FILE} has no label in "
+                f"question {quoted(question.key)} of {data_dir / _QUESTION_FILE} has no label in "
                 f"{data_dir / _RELEASE}: get both from {HOME}"
             )
         labelled.append(LabelledQuestion(question, labels[key]))
@@ -171,7 +171,7 @@ def read_labels(data_dir: Path) -> list[Label]:
 def _read_file(file: Path, task: str) -> list[Label]:
     if not is_name(file.name):
         raise UserError(
-            f"{file.parent}/{shown(file.name)}: its name is not Unicode in one line: rename it and "
+            f"{file.parent}/{quoted(file.name)}: its name is not Unicode in one line: rename it and "
             "its image, or unpack the archive again with the right character set"
         )
     lines = [line.strip() for line in read_text(file).split("\n") if line.strip()]
@@ -184,7 +184,7 @@ def _label(line: str, file: Path, task: str) -> Label:
     cells = line.split("\t")
     if len(cells) != 2 or cells[1].strip().lower() not in ("yes", "no"):
         raise UserError(
-            f"{file}: expected a question, a tab and Yes or No, found {shown(line)}: get it again"
+            f"{file}: expected a question, a tab and Yes or No, found {quoted(line)}: get it again"
         )
     question = cells[0].replace(YES_OR_NO, "").strip()
     return Label(task, file, question, cells[1].strip().lower())

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from llava.constants import OPTION_LETTER_SUFFIX, OPTIONS_HEADING
 from llava.conversation import question_prompt
-from llava.errors import UserError
-from llava.eval.benchmarks.names import shown
+from llava.errors import UserError, quoted
 from llava.eval.benchmarks.native import need
 from llava.eval.benchmarks.question import Question
 from llava.eval.benchmarks.table import need_number, read_table
@@ -70,7 +69,7 @@ def _question(row: dict[str, str], index: int, number: int, folder: Path, where:
     if not mark or "(a)" not in before or answer not in ("(a)", "(b)"):
         raise UserError(
             f"{where}: expected options '(a) ... (b) ...' and an answer (a) or (b), found "
-            f"{shown(row['Options'])} and {shown(answer)}: mend it, or get it from {HOME}"
+            f"{quoted(row['Options'])} and {quoted(answer)}: mend it, or get it from {HOME}"
         )
     options = [before.replace("(a)", "").strip(), second.strip()]
     lines = f"{row['Question']} {OPTIONS_HEADING}\nA. {options[0]}\nB. {options[1]}"

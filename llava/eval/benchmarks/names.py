@@ -17,7 +17,6 @@ _UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NOTHING = frozenset({"", "nan", "<na>", "none", "null"})
 _WHOLE_NUMBER = re.compile(r"([0-9]{1,18})(?:\.0*)?")
 _LONGEST_PART = 255  # bytes of a name between two slashes, on every usual file system
-_LONGEST_SHOWN = 80  # characters
 
 
 def is_name(value: object) -> bool:
@@ -62,9 +61,3 @@ def say_the_same(text: str, other: str) -> bool:
 def visible(paths: Iterable[Path]) -> list[Path]:
     """Returns the files that are data, sorted: macOS lays "._NAME" beside NAME on other disks."""
     return sorted(path for path in paths if not path.name.startswith("."))
-
-
-def shown(value: object) -> str:
-    """Returns a value for a message: what cannot be printed is escaped, what is long is cut."""
-    text = str(value) if isinstance(value, int) else repr(value)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

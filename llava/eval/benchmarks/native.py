@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from llava.errors import UserError
-from llava.eval.benchmarks.names import is_name, shown
+from llava.errors import UserError, quoted
+from llava.eval.benchmarks.names import is_name
 from llava.eval.benchmarks.question import Question
 
 
@@ -42,7 +42,7 @@ def need_texts(record: object, names: Sequence[str], where: str, ids: Sequence[s
     for name in ids:
         if not is_name(record.get(name)):
             raise UserError(
-                f"{where}: {name} {shown(record.get(name))} cannot be an id or a file's name (a "
+                f"{where}: {name} {quoted(record.get(name))} cannot be an id or a file's name (a "
                 "text of Unicode in one line): mend it, or get it again"
             )
     return record
@@ -58,7 +58,7 @@ def need_unique(questions: Sequence[Question], source: Path) -> list[Question]:
     for question in questions:
         if question.key in seen:
             raise UserError(
-                f"{source} asks question {shown(question.key)} twice: answers could not be told "
+                f"{source} asks question {quoted(question.key)} twice: answers could not be told "
                 "apart, remove one of the two"
             )
         seen.add(question.key)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llava.constants import SHORT_ANSWER_SUFFIX
-from llava.errors import UserError
+from llava.errors import UserError, quoted
 from llava.eval.benchmarks import llava_files
-from llava.eval.benchmarks.names import shown, words
+from llava.eval.benchmarks.names import words
 from llava.eval.benchmarks.native import need, need_texts
 from llava.eval.benchmarks.question import Question
 from llava.eval.lines import read_lines
@@ -105,7 +105,7 @@ def _label(line: dict | str, number: int, path: Path) -> Label:
     where = f"line {number} of {path}"
     record = need_texts(line, ("image", "text", "label"), where, ids=("image",))
     if record["label"] not in ("yes", "no"):
-        raise UserError(f"{where}: label {shown(record['label'])} is not yes or no")
+        raise UserError(f"{where}: label {quoted(record['label'])} is not yes or no")
     return Label(record["image"], record["text"], record["label"])
 
 
@@ -132,9 +132,9 @@ def read_labelled_questions(data_dir: Path) -> LabelledQuestions:
         answer = known.get(category, {}).get(item.subject)
         if answer is None:
             raise UserError(
-                f"question {shown(question.question_id)} of {path} "
-                f"({shown(question.tower_question)} about {shown(question.image.name)}, category "
-                f"{shown(category)}) has no label in {data_dir / 'coco'}: get the labels from "
+                f"question {quoted(question.question_id)} of {path} "
+                f"({quoted(question.tower_question)} about {quoted(question.image.name)}, category "
+                f"{quoted(category)}) has no label in {data_dir / 'coco'}: get the labels from "
                 f"{HOME}"
             )
         labelled.append(replace(item, answer=answer))
@@ -156,8 +156,8 @@ def _answers(labels: Sequence[Label], category: str) -> Mapping[tuple[str, str],
     for label in labels:
         if answers.setdefault(label.subject, label.answer) != label.answer:
             raise UserError(
-                f"coco_pope_{category}.json has both labels for {shown(label.question)} about "
-                f"{shown(label.image)}: get it again from {HOME}"
+                f"coco_pope_{category}.json has both labels for {quoted(label.question)} about "
+                f"{quoted(label.image)}: get it again from {HOME}"
             )
     return answers
 

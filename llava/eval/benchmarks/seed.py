@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llava.constants import OPTION_LETTER_SUFFIX
-from llava.errors import UserError
+from llava.errors import UserError, quoted
 from llava.eval.benchmarks import llava_files
-from llava.eval.benchmarks.names import as_id, shown
+from llava.eval.benchmarks.names import as_id
 from llava.eval.benchmarks.native import need, need_texts, need_unique
 from llava.eval.benchmarks.question import Question
 from llava.files import read_json
@@ -105,14 +105,14 @@ def _annotation(record: object, names: Mapping[int, str], data_dir: Path, where:
     number, data_type = record.get("question_type_id"), record.get("data_type")
     if type(number) is not int or number not in names or data_type not in DATA_TYPES:
         raise UserError(
-            f"{where}: question_type_id {shown(number)} is not in question_type, or data_type "
-            f"{shown(data_type)} is not image or video: mend it, or get it again"
+            f"{where}: question_type_id {quoted(number)} is not in question_type, or data_type "
+            f"{quoted(data_type)} is not image or video: mend it, or get it again"
         )
     question_id = as_id(record.get("question_id"))
     if question_id is None or record["answer"] not in tuple("ABCD"):
         raise UserError(
-            f"{where}: question_id {shown(record.get('question_id'))} cannot be an id, or the "
-            f"answer {shown(record['answer'])} is none of A, B, C, D: mend it, or get it again"
+            f"{where}: question_id {quoted(record.get('question_id'))} cannot be an id, or the "
+            f"answer {quoted(record['answer'])} is none of A, B, C, D: mend it, or get it again"
         )
     image = data_dir / "SEED-Bench-image" / record["data_id"]
     if data_type == "video":

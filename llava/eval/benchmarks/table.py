@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from llava.errors import UserError
-from llava.eval.benchmarks.names import as_number, shown
+from llava.errors import UserError, quoted
+from llava.eval.benchmarks.names import as_number
 from llava.files import read_text
 
 _DELIMITERS = ("\t", ",", ";")  # what pandas and spreadsheets write
@@ -54,7 +54,7 @@ def need_number(cell: str, column: str, where: str) -> int:
     """Returns the whole number in a cell; raises UserError where it holds none."""
     number = as_number(cell)
     if number is None:
-        raise UserError(f"{where}: the {column} {shown(cell)} is not a whole number: mend it")
+        raise UserError(f"{where}: the {column} {quoted(cell)} is not a whole number: mend it")
     return number
 
 

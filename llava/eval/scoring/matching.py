@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from llava.errors import UserError
-from llava.eval.benchmarks.names import as_id, say_the_same, shown
+from llava.errors import UserError, quoted
+from llava.eval.benchmarks.names import as_id, say_the_same
 from llava.eval.benchmarks.question import Question
 
 
@@ -142,7 +142,7 @@ def notes(scores: dict) -> str:
 
 def first(ids: Sequence[object]) -> str:
     """The first few ids, for a message."""
-    return ", ".join(map(shown, ids[:5])) + (", ..." if len(ids) > 5 else "")
+    return ", ".join(map(quoted, ids[:5])) + (", ..." if len(ids) > 5 else "")
 
 
 def _retyped(strangers: Sequence[int | str], ids: Collection[int | str]) -> set[int | str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from llava.errors import UserError
-from llava.model.shown import quoted
+from llava.errors import UserError, quoted
 
 
 def build_vision_projector(projector_type: str, vision_width: int, llm_width: int) -> nn.Sequential:
