@@ -1,7 +1,7 @@
 """Lines of a journal: what became of a question, with a checksum, so that damage is seen.
 
-    {"key": ..., "record": {...}, "trace": {...}, "checksum": ...}   an answer
-    {"key": ..., "error": "...", "checksum": ...}                    why there is none
+    {"key": ..., "record": {...}, "trace": {...}, "asked": {...}, "checksum": ...}   an answer
+    {"key": ..., "error": "...", "checksum": ...}                                    why there is none
 
 The checksum is that of the values: whatever changes one of them makes the line a damaged one. Lines
 of older versions have none; they are read as they are.
@@ -17,7 +17,7 @@ from llava.eval.lines import read_lines
 from llava.files import dump_json
 
 _CHECKSUM = "checksum"
-_FIELDS = {"key", "record", "trace", "error"}
+_FIELDS = {"key", "record", "trace", "asked", "error"}
 
 
 def seal(outcome: Mapping[str, object]) -> str:
@@ -75,6 +75,8 @@ def _damage(value: dict, checksum: object) -> str | None:
         return "it has a field that no run writes"
     if not isinstance(value.get("key"), str):
         return "it names no question"
+    if not isinstance(value.get("asked", {}), dict):
+        return "it does not say how it was asked"
     if answer_text(value) is None and (
         "record" in value or not isinstance(value.get("error"), str)
     ):

@@ -7,7 +7,7 @@ import hashlib
 import json
 import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 import shortuuid
 from tqdm import tqdm
 
-from llava.errors import UserError
+from llava.errors import UserError, quoted
 from llava.eval.arguments import AskArguments
 from llava.eval.benchmarks.question import Question
 from llava.eval.command import SOME_FAILED
@@ -78,7 +78,9 @@ def answer_questions(run: Run, args: AskArguments, shared: Shared | None = None)
     )
     clock = Clock()
     with _open_journal(run, args, processes, shared) as journal:
-        done = _answered(_gather_outcomes(processes, journal))
+        found = _gather_outcomes(processes, journal)
+        _check_images(run, found)
+        done = _answered(found)
         # Machines that share a disk find the same damage.
         damage = sorted(set().union(*processes.gather(journal.damage)))
         # Whole units are answered again, even when some of their questions are done: then each
@@ -130,7 +132,7 @@ def _answer_share(
     for outcome in progress:
         if outcome.request.id in done:
             continue
-        line = _line(run, questions[outcome.request.id], outcome)
+        line = _line(run, questions[outcome.request.id], outcome, args.batch_size)
         if "error" in line:
             tqdm.write(f"error: question {line['key']}: {line['error']}", file=sys.stderr)
         journal.append(line)
@@ -150,8 +152,40 @@ def _request(question: Question, args: AskArguments) -> Request:
     )
 
 
-def _line(run: Run, question: Question, outcome: Outcome) -> dict:
-    """Returns a line of the journal: an answer, or why there is none."""
+def _check_images(run: Run, outcomes: Mapping[str, dict]) -> None:
+    """Refuses to go on with answers about other images under the same names.
+
+    Raises:
+        UserError: an image has another size than when it was asked about.
+    """
+    for question in run.questions:
+        before = outcomes.get(question.key, {}).get("asked", {}).get("image_bytes")
+        now = _image_bytes(question)
+        if None not in (before, now) and before != now:
+            raise UserError(
+                f"{run.answers_file} was begun with other images: that of question "
+                f"{quoted(question.key)} had {before} bytes and has {now}. Give the folder of then, "
+                f"or {run.elsewhere}"
+            )
+
+
+def _image_bytes(question: Question) -> int | None:
+    """Returns the size of a question's image; None where there is none any more."""
+    if isinstance(question.image, bytes):
+        return len(question.image)
+    try:
+        return question.image.stat().st_size
+    except (OSError, ValueError):
+        return None
+
+
+def _line(run: Run, question: Question, outcome: Outcome, batch_size: int) -> dict:
+    """Returns a line of the journal: an answer, or why there is none.
+
+    "asked" has what an answer depends on and a run may go on without: an image that was missing
+    comes later, and a batch that did not fit is made smaller (in half precision a few answers
+    change with it, see docs/exactness.md).
+    """
     key, answer = printable(question.key), outcome.answer
     error = outcome.error if answer is None else why_not_finite(answer)
     if error is not None:
@@ -159,7 +193,12 @@ def _line(run: Run, question: Question, outcome: Outcome) -> dict:
     # Derived, not drawn: the same run gives the same file.
     answer_id = shortuuid.uuid(name=f"{printable(run.model_id)} {run.benchmark} {key}")
     record = run.answer_record(question, answer.text, answer_id, run.model_id)
-    line = {"key": question.key, "record": record, "trace": _trace(answer)}
+    line = {
+        "key": question.key,
+        "record": record,
+        "trace": _trace(answer),
+        "asked": {"image_bytes": _image_bytes(question), "batch_size": batch_size},
+    }
     try:
         dump_json(line)
     except ValueError as problem:

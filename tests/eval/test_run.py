@@ -373,6 +373,27 @@ def test_without_an_image_no_captions_are_loaded_or_asked(
     assert set(json.loads(settings.read_text())["checkpoints"]) == {"model", "vision_tower"}
 
 
+def test_other_images_of_the_same_names_do_not_continue_a_file(
+    flags, data_dir, tmp_path, monkeypatch, model, capsys, undisturbed
+):
+    monkeypatch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
+    path, image = tmp_path / "answers.jsonl", data_dir / "val2014" / "3.jpg"
+    assert answer.main([*flags, "--answers-file", str(path)]) == 0
+    asked = [line["asked"] for line in journal_lines(path)]
+    assert {"image_bytes": image.stat().st_size, "batch_size": 8} in asked
+    whole = image.read_bytes()
+    try:
+        image.write_bytes(whole + b"\0")
+        assert answer.main([*flags, "--answers-file", str(path)]) == 2
+        says = capsys.readouterr().err
+        assert "begun with other images" in says and f"had {len(whole)} bytes" in says
+        image.unlink()  # what was answered needs it no more
+        assert answer.main([*flags, "--answers-file", str(path)]) == 0
+    finally:
+        image.write_bytes(whole)
+    assert path.read_bytes() == undisturbed
+
+
 def test_an_old_run_is_continued_to_the_same_file(tiny_flags, tmp_path, monkeypatch, model):
     """Made by commit 569ff11, which knew no checksums, and stopped after two of four answers."""
     old = Path(__file__).parents[1] / "data" / "old_run"
@@ -416,7 +437,7 @@ FREE = {
     "checkpoints_root": "checkpoints are told by what is in them",
     "device": "its kind is in the settings; which one of a kind decides nothing",
     "device_map": "where the LLM's layers lie decides nothing",
-    "batch_size": "an answer does not depend on its batch (docs/exactness.md says how far)",
+    "batch_size": "in float32 it decides nothing; each line of the journal says it",
     "answers_file": "where the answers go",
 }
 ASKED = {  # what decides which questions are asked, and so the settings' hash of them
