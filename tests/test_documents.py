@@ -51,6 +51,7 @@ RUN_BY = {
     "llava.checkpoints verify": "tests/checkpoints/test_checkpoints.py",
     "llava.eval.answer": "tests/eval/test_run.py",
     "llava.eval.bench": "tests/eval/test_bench.py",
+    "llava.eval.bench.batches": "tests/eval/test_bench.py",
     "llava.eval.model_vqa_loader": "tests/eval/test_llava_commands.py",
     "llava.eval.report": "tests/eval/report/test_page.py",
     "llava.eval.score": "tests/eval/test_mmvp.py",
