@@ -216,7 +216,7 @@ def test_the_stand_in_prompt_is_as_long_as_the_real_one():
         ("--answer-length -1", "--answer-length has -1"),
         ("--llm-layers 0", "--llm-layers has 0"),
         ("--warm-up -1", "--warm-up"),
-        ("--device-map auto", "one device"),
+        ("--device-map auto", "leave one of the two out"),
         ("--no-compensation", "leave out --no-compensation"),
         ("--device cuda:99", "no device"),
         ("--output README.md/x", "cannot make the folder"),

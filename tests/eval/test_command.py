@@ -20,20 +20,25 @@ from llava.model.builder import ModelArguments, flag
 
 @pytest.mark.parametrize("name, status", [("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_ends_in_order(capsys, name, status):
+    number = getattr(signal, name)
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup, tests ignore SIGHUP
     ended = []
 
     def work() -> int:
         try:
-            os.kill(os.getpid(), getattr(signal, name))
+            os.kill(os.getpid(), number)
             time.sleep(60)
         finally:
             ended.append(True)
         return 0
 
-    assert guard(work) == status
-    assert ended == [True]
-    assert capsys.readouterr().err == f"stopped by {name}\n"
-    assert signal.getsignal(getattr(signal, name)) == signal.SIG_DFL
+    try:
+        assert guard(work) == status
+        assert ended == [True]
+        assert capsys.readouterr().err == f"stopped by {name}\n"
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
 
 
 def test_what_is_ignored_stays_ignored():
@@ -85,11 +90,10 @@ def test_a_warning_is_one_line(monkeypatch):
 
 
 @dataclass
-class Training:
-    """Flags of a command that trains."""
+class Asking:
+    """Flags of a command that asks."""
 
-    batch_size: int = flag("Samples of a step.", 8)
-    micro_batch_size: int = flag("Samples of a pass.", 8)
+    batch_size: int = flag("Questions at once.", 8)
 
 
 @dataclass
@@ -98,18 +102,19 @@ class Nothing:
 
 
 @pytest.mark.parametrize(
-    "arguments, advice",
+    "arguments, less_memory, advice",
     [
-        (Training, ": try a smaller --micro-batch-size"),
-        (Nothing, ""),
-        (ModelArguments, ": try --dtype bfloat16 or --device-map auto"),
+        (Asking, None, ": try a smaller --batch-size"),
+        (Asking, "less of it", ": try less of it"),
+        (Nothing, None, ""),
+        (ModelArguments, None, ": try --dtype bfloat16 or --device-map auto"),
     ],
 )
-def test_advice_names_flags_that_the_command_has(capsys, arguments, advice):
+def test_advice_names_flags_that_the_command_has(capsys, arguments, less_memory, advice):
     def work(args) -> int:
         raise torch.OutOfMemoryError("no room\nfor more")
 
-    assert run_command(arguments, work, "x", "x", []) == 2
+    assert run_command(arguments, work, "x", "x", [], less_memory) == 2
     said = capsys.readouterr().err
     assert said == f"error: the memory of the device is not enough (no room){advice}\n"
 

@@ -84,7 +84,6 @@ def _answers(model: LlavaAccm, samples: Sequence[Sample], batch_size: int) -> li
     """Answers in batches, none of which knows what another has read."""
     found = []
     for start in range(0, len(samples), batch_size):
-        model.forget()
         found += model.answer(list(samples[start : start + batch_size]))
     return found
 

@@ -59,9 +59,10 @@ def check_numbers(args: LoadArguments) -> None:
 def page_flags(args: LoadArguments) -> list[str]:
     """The flags that make the page's model that of args, with room for all visitors to wait."""
     flags = ["--queue-limit", str(args.visitors), "--model-path", args.model_path]
+    usual = ModelArguments()
     for each in fields(ModelArguments):
         value = getattr(args, each.name)
-        if each.name != "model_path" and value != each.default:
+        if each.name != "model_path" and value != getattr(usual, each.name):
             flags += [f"--{each.name}", str(value)]
     return flags
 
