@@ -91,7 +91,9 @@ def test_a_damaged_line_is_named(tmp_path, damage):
         run(path, Squares())
 
 
-def test_a_full_disk_keeps_what_is_there(tmp_path):
+def test_a_full_disk_keeps_what_is_there(tmp_path, capsys):
+    # capsys: the limit is one of all files, and a progress bar that cannot be written to the file
+    # with which pytest catches output never gives its lock back.
     path = tmp_path / "squares.jsonl"
     run(path, Squares(), total=3)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
