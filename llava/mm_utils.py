@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil
 
 from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
@@ -253,6 +253,17 @@ def send(values: Sequence | Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def rounds_by_rows(module: nn.Module) -> bool:
+    """Tells whether a module's matrix products round by how many rows they have.
+
+    In half precision they do: kernels for one row, for a few and for many add up in different
+    orders. On a CPU, where a sample alone is work enough, the answer is to keep samples apart; on a
+    GPU that would cost too much.
+    """
+    weight = next(module.parameters())
+    return weight.device.type == "cpu" and weight.dtype != torch.float32
 
 
 def round_up(number: int, multiple: int) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import GPT2LMHeadModel
 
+from llava.mm_utils import rounds_by_rows
 from llava.model.lagging import LaggingFlag
 from llava.model.reading import Prefix, Reader
 
@@ -108,8 +109,8 @@ def beam_search(
     Returns:
         One BeamCandidates a sample; in float32 a sample's result does not depend on the others.
     """
-    reader = Reader(gpt, gpt.config, [Prefix()] * len(embeds), embeds.device)
-    sums, tokens = _log_probs(reader.read(embeds, mask), temperature).topk(beam_size, dim=-1)
+    reader, logits = _read_prompts(gpt, embeds, mask)
+    sums, tokens = _log_probs(logits, temperature).topk(beam_size, dim=-1)
     beams = _Beams(tokens.unsqueeze(-1), sums, torch.ones_like(sums), tokens == stop_id)
     source = torch.arange(beam_size, device=embeds.device).expand_as(tokens)
     rows = _Rows(gpt, reader, beam_size)
@@ -126,6 +127,19 @@ def beam_search(
         following, source = _advance(beams, log_probs, stop_id)
         beams = beams.advanced(following)
     return beams.candidates()
+
+
+def _read_prompts(gpt: GPT2LMHeadModel, embeds: Tensor, mask: Tensor) -> tuple[Reader, Tensor]:
+    """Reads the prompts of B samples: a reader behind them, and the logits (B, V) float32."""
+    if not rounds_by_rows(gpt):
+        reader = Reader(gpt, gpt.config, [Prefix()] * len(embeds), embeds.device)
+        return reader, reader.read(embeds, mask)
+    prefixes, logits = [], []
+    for prompt, there in zip(embeds, mask.bool()):
+        alone = Reader(gpt, gpt.config, [Prefix()], embeds.device)
+        logits.append(alone.read(prompt[there][None], there[there][None]))
+        prefixes.append(alone.prefix(0, slice(None), Prefix()))
+    return Reader(gpt, gpt.config, prefixes, embeds.device), torch.cat(logits)
 
 
 def _log_probs(logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -147,6 +161,7 @@ class _Rows:
 
     def __init__(self, gpt: GPT2LMHeadModel, reader: Reader, beam_size: int) -> None:
         self._embed = gpt.get_input_embeddings()
+        self._keeps_two = rounds_by_rows(gpt)
         self._reader = reader
         # (B * W,) the row of the reader that has a beam's history.
         self._row_of = torch.arange(len(reader), device=reader.device).repeat_interleave(beam_size)
@@ -165,13 +180,16 @@ class _Rows:
         first = torch.arange(num_samples, device=source.device).unsqueeze(-1) * beam_size
         rows = self._row_of[(first + source).flatten()]
         running = self._running(beams.stopped.flatten())
+        all_run = len(running) == len(rows)
+        if self._keeps_two and len(running) == 1:
+            running = running.repeat(2)  # never the kernel of one row, which no batch would have
         self._reader.select(rows[running])
         self._row_of = torch.zeros_like(rows)
         self._row_of[running] = torch.arange(len(running), device=rows.device)
         tokens = beams.tokens[..., -1].flatten()[running].unsqueeze(-1)
         logits = self._reader.read(self._embed(tokens), torch.ones_like(tokens))
-        if len(running) == len(rows):
-            return logits.unflatten(0, (num_samples, beam_size))
+        if all_run:
+            return logits[: len(rows)].unflatten(0, (num_samples, beam_size))
         every = logits.new_zeros(len(rows), logits.shape[-1])
         every[running] = logits
         return every.unflatten(0, (num_samples, beam_size))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from transformers import GPT2Tokenizer
 
 from llava.errors import UserError
-from llava.mm_utils import pad_left
+from llava.mm_utils import pad_left, rounds_by_rows
 from llava.model.compensation.beam_search import BeamCandidates, beam_search
 from llava.model.compensation.caption_model import CaptionModel, quicken
 from llava.model.compensation.long_clip import LongClipText
@@ -161,6 +162,8 @@ class Compensator(nn.Module):
 
     def _prefixes(self, dropped: list[Tensor]) -> Tensor:
         """(B, prefix_length, D), samples with fewer dropped tokens padded."""
+        if rounds_by_rows(self.caption_model):
+            return torch.cat([self.caption_model.prefix(rows[None]) for rows in dropped])
         tokens, mask = pad_left(dropped)
         alike = len({len(rows) for rows in dropped}) == 1
         return self.caption_model.prefix(tokens, None if alike else mask)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPModel
 
-from llava.mm_utils import send
+from llava.mm_utils import rounds_by_rows, send
 
 # How many visual tokens of an image the LLM reads, unless a command or a sample says otherwise.
 # Any number from 1 to the number of patches; all patches means no pruning. This is the one place.
@@ -95,6 +95,11 @@ class ClipTower(nn.Module):
         Returns:
             B images.
         """
+        size = 1 if rounds_by_rows(self.clip) else len(pixel_values)
+        return [image for part in pixel_values.split(size) for image in self._encode(part)]
+
+    def _encode(self, pixel_values: Tensor) -> list[EncodedImage]:
+        """Encodes images in one pass."""
         vision = self.clip.vision_model
         weight = self.clip.visual_projection.weight
         out = vision(pixel_values.to(weight.device, weight.dtype), output_hidden_states=True)
@@ -115,6 +120,12 @@ class ClipTower(nn.Module):
         Returns:
             (B, P) float32 of unit length.
         """
+        if rounds_by_rows(self.clip):
+            return torch.cat([self._embed([ids]) for ids in token_ids])
+        return self._embed(token_ids)
+
+    def _embed(self, token_ids: list[list[int]]) -> Tensor:
+        """Encodes questions in one pass."""
         length = max(len(ids) for ids in token_ids)
         # Attention is causal and the first end-of-text is read, so what is behind it is free.
         rows = [ids + [ids[-1]] * (length - len(ids)) for ids in token_ids]
