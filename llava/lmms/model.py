@@ -69,7 +69,7 @@ class AccmModel(lmms):
         return self._args.batch_size
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
-        """Answers requests, each as it would be answered alone.
+        """Answers requests, in float32 each as it would be answered alone.
 
         Raises:
             UserError: a task asks for something that is no generation.
