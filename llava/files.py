@@ -77,7 +77,12 @@ def parse_json(text: str) -> object:
         ValueError: it is not such a text.
     """
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite_float)
+        value = json.loads(
+            text,
+            parse_constant=_refuse_constant,
+            parse_float=_finite_float,
+            parse_int=_finite_int,
+        )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     _refuse_surrogates(value, text)
@@ -122,6 +127,13 @@ def _finite_float(digits: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"the number {digits} is too large")
     return number
+
+
+def _finite_int(digits: str) -> int:
+    """Refuses what no float can hold; tokenizers do state lengths of 10**30."""
+    if len(digits) > 300:
+        _finite_float(digits)
+    return int(digits)
 
 
 def take_lock(file: IO) -> bool:

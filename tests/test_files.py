@@ -15,11 +15,25 @@ from llava.files import parse_json, read_json, take_lock
 
 @pytest.mark.parametrize(
     "text",
-    ["NaN", "[-Infinity]", "1e999", '"\\ud800"', '{"\\uDFFF": 1}', "[" * 100_000, "9" * 5000, ""],
+    [
+        "NaN",
+        "[-Infinity]",
+        "1e999",
+        '"\\ud800"',
+        '{"\\uDFFF": 1}',
+        "[" * 100_000,
+        "9" * 5000,
+        "9" * 400,
+        "",
+    ],
 )
 def test_what_cannot_be_written_or_compared_is_no_json(text):
     with pytest.raises(ValueError):
         parse_json(text)
+
+
+def test_large_whole_numbers_are_read():
+    assert parse_json("1" + "0" * 30) == 10**30
 
 
 def test_a_whole_surrogate_pair_is_read():
