@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from llava.errors import UserError, shown
+from llava.errors import UserError, quoted, shown
+from llava.files import read_json, read_text
 
 _PROBE = "A star."
 BPE_FILES = ("tokenizer.json", "vocab.json")
@@ -32,15 +33,31 @@ def read_bpe(kind: type[Tokenizer], folder: Path) -> Tokenizer:
             "download it there from the checkpoint's publisher"
         )
     try:
+        if merges.is_file() and (folder / "vocab.json").is_file():
+            _check_merges(read_json(folder / "vocab.json"), read_text(merges))
         tokenizer = kind.from_pretrained(folder)
         ids = sorted(tokenizer.get_vocab().values())
         if ids != list(range(len(ids))):
             raise ValueError("its words have not the ids 0, 1, 2 and so on, one for each")
         if None in tokenizer.encode(_PROBE) or not tokenizer.encode(_PROBE):
             raise ValueError("it has no ids for common letters")
-    except Exception as error:  # the tokenizers library raises bare exceptions
+    except BaseException as error:  # the tokenizers library raises bare exceptions, and panics
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         reason = shown(str(error).strip().split("\n")[0])
         raise UserError(
             f"the tokenizer files in {folder} are damaged ({reason}): download them again"
         ) from error
     return tokenizer
+
+
+def _check_merges(words: dict, merges: str) -> None:
+    """Refuses merges that make a word which the vocabulary lacks: the tokenizers library panics.
+
+    Raises:
+        ValueError: names the first of them.
+    """
+    for line in merges.split("\n"):
+        parts = line.split()
+        if len(parts) == 2 and not line.startswith("#version") and "".join(parts) not in words:
+            raise ValueError(f"merges.txt makes {quoted(''.join(parts))}, which is no word")
