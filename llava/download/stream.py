@@ -150,7 +150,7 @@ def _append_once(
 
 def _check_answer(answer: Answer, url: str, size: int | None) -> None:
     """Refuses what cannot be the file, before what is there is touched."""
-    if answer.is_page:
+    if answer.is_page and answer.status != 416:  # which says how long the file is, in any dress
         raise Refused(
             f"{url} gives a web page in place of the file: look at it with a browser, since a "
             "login or a proxy may stand between"

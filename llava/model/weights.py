@@ -208,22 +208,24 @@ def cast(
         return tensor.to(device, dtype)
     is_same = tensor.dtype == dtype and tensor.device == target
     moved = tensor if is_same else torch.empty_like(tensor, dtype=dtype, device=target)
+    # A view that the file keeps as one (a column of a matrix) is moved as a whole.
+    is_flat = tensor.is_contiguous() and moved.is_contiguous()
+    size = (_BLOCK if target.type == "cpu" else _GPU_BLOCK) if is_flat else None
     sums = []
-    for part, moved_part in zip(_blocks(tensor, target), _blocks(moved, target)):
+    for part, moved_part in zip(_blocks(tensor, size), _blocks(moved, size)):
         if not is_same:
             moved_part.copy_(part)
         # One pass over the cache, where isfinite takes several; only a sum that overflows or is
         # NaN is looked at in detail.
         sums.append(moved_part.sum())
     are_finite = torch.stack(sums).isfinite().tolist()
-    if not all(ok or part.isfinite().all() for ok, part in zip(are_finite, _blocks(moved, target))):
+    if not all(ok or part.isfinite().all() for ok, part in zip(are_finite, _blocks(moved, size))):
         if tensor.isfinite().all():
             raise UserError(f"{source} is too large for {dtype}: use --dtype bfloat16 or float32")
         raise UserError(f"{source} has values that are NaN or infinite: fetch the file again")
     return moved.to(device)
 
 
-def _blocks(tensor: Tensor, device: torch.device) -> Sequence[Tensor]:
-    """A tensor in pieces of a size that suits a device, where it lies in memory in one piece."""
-    size = _BLOCK if device.type == "cpu" else _GPU_BLOCK
-    return tensor.view(-1).split(size) if tensor.is_contiguous() else (tensor,)
+def _blocks(tensor: Tensor, size: int | None) -> Sequence[Tensor]:
+    """Returns a contiguous tensor in pieces of so many numbers; None takes any tensor as it is."""
+    return (tensor,) if size is None else tensor.view(-1).split(size)

@@ -147,6 +147,13 @@ def test_cast_is_what_to_is(dtype, shape):
         assert result.stride() == source.to(dtype).stride()
 
 
+@pytest.mark.parametrize("view", [lambda t: t[:, :6], lambda t: t[::2], lambda t: t[:, ::2]])
+def test_views_are_cast_as_they_are(view):
+    tensor = view(torch.arange(24.0).reshape(4, 6).half().repeat(1, 2))
+    assert cast(tensor, "x", torch.float32, "cpu").equal(tensor.float())
+    assert cast(tensor, "x", torch.float16, "cpu").equal(tensor)
+
+
 def test_large_values_whose_sum_overflows_are_finite():
     tensor = torch.full((300_000,), 60000.0, dtype=torch.float16)
     assert torch.equal(cast(tensor, "x", torch.float16, "cpu"), tensor)

@@ -16,6 +16,7 @@ import pytest
 
 from llava.errors import UserError
 from llava.serve.web.__main__ import read_password
+from llava.serve.web.address import Names
 from llava.serve.web.answering import STOPPED
 from llava.serve.web.arguments import WebArguments
 from llava.serve.web.limits import Patience
@@ -244,6 +245,21 @@ def test_passwords_are_tried_one_after_the_other():
         return entered
 
     assert asyncio.run(run()) == ["other", "first", "second"]
+
+
+def test_an_ipv4_address_is_one_through_an_ipv6_socket_too():
+    scope = {"type": "http", "server": ("::ffff:192.168.0.5", 7860)}
+    for host, is_known in ((b"192.168.0.5:7860", True), (b"192.168.0.6:7860", False)):
+        assert Names("::").has(scope | {"headers": [(b"host", host)]}) == is_known
+
+    async def run():
+        logins = Logins(wrong_seconds=0, longest=1)
+        async with logins.turn(("::ffff:10.0.0.1", 1)), logins.turn(("::ffff:10.0.0.2", 1)):
+            with pytest.raises(UserError):
+                async with logins.turn(("10.0.0.1", 1)):
+                    pass
+
+    asyncio.run(run())
 
 
 def test_one_line_of_ipv6_is_one_address():

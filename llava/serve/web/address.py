@@ -55,6 +55,14 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def plain(address: str) -> str:
+    """Returns an IPv4 address that came in through an IPv6 socket as what it is."""
+    try:
+        return str(getattr(ip_address(address), "ipv4_mapped", None) or address)
+    except ValueError:  # a name, or none at all
+        return address
+
+
 def check_public_url(url: str) -> None:
     """Refuses what is no address of a page.
 
@@ -94,7 +102,7 @@ class Names:
         match = _HOST.fullmatch(Headers(scope=scope).get("host", "").lower())
         if match is None:
             return False
-        known = {*_OF_THIS_MACHINE, bracketed((scope["server"] or ("",))[0])}
+        known = {*_OF_THIS_MACHINE, bracketed(plain((scope["server"] or ("",))[0]))}
         if not _is_any(self.host):
             known.add(bracketed(self.host).lower())
         if self.public_url:

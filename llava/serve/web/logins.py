@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
 from llava.errors import UserError
+from llava.serve.web.address import plain
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Logins:
         Raises:
             UserError: Too many wait already.
         """
-        name = _network(client[0] if client else "")
+        name = _network(plain(client[0]) if client else "")
         line = self._lines.setdefault(name, _Line())
         if line.length >= self._longest:
             raise UserError("too many passwords are being tried from your address: wait a minute")

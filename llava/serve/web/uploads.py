@@ -116,9 +116,10 @@ class Uploads:
             with self._room, path.open("xb") as kept:
                 self._make_room(size)
                 shutil.copyfileobj(file, kept)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: the form was closed meanwhile
             path.unlink(missing_ok=True)
-            raise UserError(f"the server cannot keep the file ({error.strerror})") from error
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"the server cannot keep the file ({reason})") from error
         return path
 
     def _make_room(self, size: int) -> None:
