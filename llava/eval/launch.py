@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -95,6 +96,7 @@ def meet(launch: Launch, backend: str) -> None:
     except (RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(_nobody_came(launch, _missing(store, names), reason)) from error
+    store.set_timeout(PATIENCE)  # NCCL meets there again at its first collective
     distributed.init_process_group(
         backend, store=store, rank=launch.rank, world_size=launch.count, timeout=PATIENCE
     )
@@ -123,13 +125,18 @@ def _knock(launch: Launch, deadline: float) -> None:
     """
     child = get_context("fork").Process(target=_open_quietly, args=(launch,), daemon=True)
     child.start()
-    child.join(max(1.0, deadline - time.monotonic()))
-    if child.exitcode != 0:
+    try:
+        child.join(max(1.0, deadline - time.monotonic()))
+    finally:  # whoever stops this process does not wait for the child
         child.kill()
+    if child.exitcode != 0:
         raise OSError("nobody answers there")
 
 
 def _open_quietly(launch: Launch) -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)  # those of the parent are not the child's to tell
+    signal.set_wakeup_fd(-1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     _open_store(launch)
 

@@ -20,7 +20,14 @@ T = TypeVar("T")
 
 # What gloo and NCCL say when the other end of a connection is gone. They raise plain RuntimeErrors,
 # as everything else in torch does, so that only the words tell.
-_GONE = ("onnection closed", "onnection reset", "onnection refused", "roken pipe", "imed out")
+_GONE = (
+    "onnection closed",
+    "onnection reset",
+    "onnection refused",
+    "roken pipe",
+    "imed out",
+    "wait timeout",
+)
 _GONE += ("remote process", "ncclRemoteError", "communicator was aborted")
 
 

@@ -89,10 +89,10 @@ def sweep(args: SweepArguments) -> int:
     """Answers, scores and compares; the exit status says whether all went well."""
     _refuse_single_flags(args)
     benchmarks = _choose("benchmark", args.benchmarks, BENCHMARKS, BENCHMARKS)
+    is_first = Processes(args.device).is_first  # they meet before one of them has to download
     configurations = choose_configurations(args)
     # All questions are read before the first is answered: what is missing is told at once.
     runs = [_read_run(benchmark, args) for benchmark in benchmarks]
-    is_first = Processes(args.device).is_first
     shared = Shared(compensation=any(c.method == "accm" for c in configurations))
     status, results = 0, []
     for run in runs:

@@ -148,8 +148,8 @@ def _alone_in(folder: Path) -> Iterator[None]:
         with (folder / "lock").open("ab") as lock:
             if not take_lock(lock):
                 raise UserError(
-                    f"another run is computing the features in {folder}: wait for it, or name "
-                    "another folder with --features"
+                    f"another process is computing the features in {folder}: wait for it, or name "
+                    "another folder with --features; machines of one run need a disk that they share"
                 )
             yield
     except OSError as error:

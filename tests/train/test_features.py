@@ -159,7 +159,7 @@ def test_one_run_alone_computes(images, seen, tmp_path):
     folder.mkdir()
     with (folder / "lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another run is computing the features in"):
+        with pytest.raises(UserError, match="another process is computing the features in"):
             compute(folder, images, seen)
     assert len(compute(folder, images, seen)) == 5
 

@@ -20,7 +20,7 @@ for name in $BENCHMARKS; do
     OUTPUT_DIR=$OUTPUT_DIR/$name ALLOW_MISSING=$ALLOW_MISSING UPLOAD=$upload \
         bash "$HERE/$name.sh" "$@" && continue
     status=$?
-    [ $status -gt 128 ] && exit $status # Ctrl-C, or another signal, means all of them
+    case $status in 129 | 130 | 143) exit $status ;; esac # Ctrl-C, SIGTERM or SIGHUP means all of them
     failed+=("$name")
 done
 if [ ${#failed[@]} -gt 0 ]; then
