@@ -16,9 +16,7 @@ from transformers import HfArgumentParser
 from transformers.utils import logging as transformers_logging
 
 from llava.errors import UserError
-from llava.eval.arguments import check_device_map
 from llava.eval.stopping import Stopped, ending_in_order
-from llava.model.builder import ModelArguments
 
 Arguments = TypeVar("Arguments")
 
@@ -66,8 +64,8 @@ def run_command(
         parser.error(f"unknown flags: {' '.join(unknown)}")
 
     def check_and_work() -> int:
-        if isinstance(filled, ModelArguments):
-            check_device_map(filled)
+        if getattr(filled, "device_map", None) is not None:
+            _check_device_map(filled)
         with out_of_memory(_saving(arguments) if less_memory is None else less_memory):
             return work(filled)
 
@@ -92,6 +90,18 @@ def guard(work: Callable[[], int]) -> int:
     except Stopped as stop:
         print(stop.reason, file=sys.stderr)
         return stop.code
+
+
+def _check_device_map(filled: object) -> None:
+    """Refuses --device-map on a CPU, of a command that loads a model to ask it.
+
+    Imports here what models are made of: it takes seconds, and a report needs none of it.
+    """
+    from llava.eval.arguments import check_device_map
+    from llava.model.builder import ModelArguments
+
+    if isinstance(filled, ModelArguments):
+        check_device_map(filled)
 
 
 def _saving(arguments: type) -> str:
