@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
+from cachetools import LRUCache, cachedmethod
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
@@ -82,8 +82,8 @@ class Packer:
 
     def __init__(self, tokenizer: LlamaTokenizer) -> None:
         self._tokenizer = tokenizer
-        self._question = lru_cache(maxsize=2**17)(self._encode_question)
-        self._caption = lru_cache(maxsize=2**16)(self._encode_caption)
+        self._questions: LRUCache = LRUCache(2**17)
+        self._captions: LRUCache = LRUCache(2**16)
 
     def pack(
         self, pairs: Sequence[tuple[str, str]], num_visual_tokens: int, caption: str | None
@@ -117,13 +117,15 @@ class Packer:
         """Ids of an answer and of the end-of-text."""
         return self._tokenizer.encode(answer)[1:] + [self._tokenizer.eos_token_id]
 
-    def _encode_question(self, question: str, answer: str) -> tuple[list[int], ...]:
+    @cachedmethod(lambda self: self._questions)
+    def _question(self, question: str, answer: str) -> tuple[list[int], ...]:
         """Ids up to the image's newline, of the question, and of answer and end-of-text."""
         ids = prompt_ids(question, self._tokenizer)
         place = ids.index(IMAGE_TOKEN_INDEX) + CAPTION_OFFSET
         return ids[:place], ids[place:], self.answer_ids(answer)
 
-    def _encode_caption(self, caption: str) -> list[int]:
+    @cachedmethod(lambda self: self._captions)
+    def _caption(self, caption: str) -> list[int]:
         return caption_ids(caption, self._tokenizer)
 
 
