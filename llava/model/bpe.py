@@ -39,7 +39,8 @@ def read_bpe(kind: type[Tokenizer], folder: Path) -> Tokenizer:
         ids = sorted(tokenizer.get_vocab().values())
         if ids != list(range(len(ids))):
             raise ValueError("its words have not the ids 0, 1, 2 and so on, one for each")
-        if None in tokenizer.encode(_PROBE) or not tokenizer.encode(_PROBE):
+        probe = tokenizer.encode(_PROBE)
+        if None in probe or not probe:
             raise ValueError("it has no ids for common letters")
     except BaseException as error:  # the tokenizers library raises bare exceptions, and panics
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":

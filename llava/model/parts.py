@@ -274,10 +274,8 @@ def empty_llm(config: LlamaConfig, source: str) -> LlamaForCausalLM:
     """Llama without weights."""
     with config_errors(source), init_empty_weights():
         llm = LlamaForCausalLM(config)
-        for (
-            name,
-            buffer,
-        ) in llm.named_buffers():  # what it computes from rope_theta and rope_scaling
+        # What it computes from rope_theta and rope_scaling.
+        for name, buffer in llm.named_buffers():
             if not buffer.isfinite().all():
                 raise ValueError(f"{name} is not finite")
         return llm

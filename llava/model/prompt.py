@@ -60,7 +60,6 @@ def caption_ids(caption: str, tokenizer: LlamaTokenizer) -> list[int]:
 
 def caption_room(max_length: int, tokenizer: LlamaTokenizer) -> int:
     """Returns the positions to keep free for a caption of at most ``max_length`` GPT-2 ids."""
-    around = (
-        3  # in a conversation: dummy blanks before the caption and the newline, and the newline
-    )
+    # In a conversation: dummy blanks before the caption and the newline, and the newline.
+    around = 3
     return around + len(caption_ids("", tokenizer)) + _IDS_A_CAPTION_ID * max_length

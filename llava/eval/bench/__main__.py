@@ -31,7 +31,7 @@ from llava.eval.bench.methods import (
     with_fixed_lengths,
 )
 from llava.eval.bench.prediction import CostModel, count_tokens, measure_machine
-from llava.eval.bench.random_model import SHAPES, random_model
+from llava.eval.bench.random_model import SHAPES, check_positive, check_source, random_model
 from llava.eval.bench.table import markdown, records
 from llava.eval.command import run_command
 from llava.files import write_json, write_text
@@ -99,12 +99,7 @@ def _check(args: BenchArguments) -> None:
     Raises:
         UserError: which one is wrong.
     """
-    if (args.shape is None) == (args.model_path is None):
-        raise UserError("say what to measure: --shape NAME for random weights, or --model-path")
-    if args.shape is not None and args.shape not in SHAPES:
-        raise UserError(f"there is no shape {args.shape!r}; there are: {', '.join(SHAPES)}")
-    if args.llm_layers is not None and args.shape is None:
-        raise UserError("--llm-layers goes with --shape: a checkpoint has the layers that it has")
+    check_source(args.model_path, args.shape, args.llm_layers)
     unknown = [method for method in args.methods if method not in METHODS]
     if unknown:
         raise UserError(f"there is no method {unknown[0]!r}; there are: {', '.join(METHODS)}")
@@ -113,15 +108,12 @@ def _check(args: BenchArguments) -> None:
     if args.device_map is not None:
         raise UserError("the bench works on one device: leave out --device-map")
     numbers = {
-        "llm-layers": 1 if args.llm_layers is None else args.llm_layers,
         "questions-per-image": args.questions_per_image,
         "caption-length": args.caption_length,
         "answer-length": args.answer_length,
         "rounds": args.rounds,
     } | {"batch-sizes": min(args.batch_sizes, default=0), "budgets": min(args.budgets, default=0)}
-    for name, value in numbers.items():
-        if value < 1:
-            raise UserError(f"--{name} has {value}; it must be at least 1")
+    check_positive(numbers)
     if args.warm_up < 0 or not args.methods:
         raise UserError("--warm-up must not be negative, and --methods must name one")
     if args.picture:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from llava.errors import UserError
 from llava.eval.bench.methods import questions, with_fixed_lengths
-from llava.eval.bench.random_model import SHAPES, random_model
+from llava.eval.bench.random_model import SHAPES, check_positive, check_source, random_model
 from llava.eval.benchmarks.registry import BENCHMARKS, data_folder, reader
 from llava.eval.command import run_command
 from llava.mm_utils import load_image
@@ -68,9 +68,7 @@ def compare(args: BatchesArguments) -> int:
 
 def changed(model: LlavaAccm, samples: Sequence[Sample], batch_size: int) -> list[int]:
     """How many lists of kept tokens, captions and answers are others in batches than alone."""
-    alone = _answers(model, samples, 1)
-    together = _answers(model, samples, batch_size)
-    return differences(alone, together)
+    return differences(_answers(model, samples, 1), _answers(model, samples, batch_size))
 
 
 def differences(some: Sequence[Answer], others: Sequence[Answer]) -> list[int]:
@@ -129,23 +127,16 @@ def _check(args: BatchesArguments) -> None:
     Raises:
         UserError: which one is wrong.
     """
-    if (args.shape is None) == (args.model_path is None):
-        raise UserError("say what to ask: --shape NAME for random weights, or --model-path")
-    if args.shape is not None and args.shape not in SHAPES:
-        raise UserError(f"there is no shape {args.shape!r}; there are: {', '.join(SHAPES)}")
-    if args.llm_layers is not None and args.shape is None:
-        raise UserError("--llm-layers goes with --shape: a checkpoint has the layers that it has")
+    check_source(args.model_path, args.shape, args.llm_layers)
     if args.shape is not None and args.device_map is not None:
         raise UserError("random weights are made on one device: leave out --device-map")
-    numbers = {
-        "questions": args.questions,
-        "batch-size": args.batch_size,
-        "llm-layers": 1 if args.llm_layers is None else args.llm_layers,
-        "budgets": min(args.budgets, default=0),
-    }
-    for name, value in numbers.items():
-        if value < 1:
-            raise UserError(f"--{name} has {value}; it must be at least 1")
+    check_positive(
+        {
+            "questions": args.questions,
+            "batch-size": args.batch_size,
+            "budgets": min(args.budgets, default=0),
+        }
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -16,6 +17,7 @@ from transformers import (
     LlamaConfig,
 )
 
+from llava.errors import UserError
 from llava.eval.bench.words import ClipWords, GptWords, LlamaWords
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.compensator import Compensator
@@ -50,6 +52,34 @@ SHAPES = {
     "llava-1.5-7b": LLAVA_7B,
     "llava-1.5-13b": LLAVA_13B,
 }
+
+
+def check_source(model_path: str | None, shape: str | None, llm_layers: int | None) -> None:
+    """Refuses what is neither a checkpoint nor random weights, or both.
+
+    Raises:
+        UserError: which flag is wrong.
+    """
+    if (shape is None) == (model_path is None):
+        raise UserError("say what to measure: --shape NAME for random weights, or --model-path")
+    if shape is not None and shape not in SHAPES:
+        raise UserError(f"there is no shape {shape!r}; there are: {', '.join(SHAPES)}")
+    if llm_layers is None:
+        return
+    if shape is None:
+        raise UserError("--llm-layers goes with --shape: a checkpoint has the layers that it has")
+    check_positive({"llm-layers": llm_layers})
+
+
+def check_positive(numbers: Mapping[str, int]) -> None:
+    """Refuses numbers below 1, by the names of their flags.
+
+    Raises:
+        UserError: names the flag.
+    """
+    for name, value in numbers.items():
+        if value < 1:
+            raise UserError(f"--{name} has {value}; it must be at least 1")
 
 
 def random_model(
