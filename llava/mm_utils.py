@@ -100,7 +100,7 @@ def to_rgb(image: Image.Image, upright: bool = False, name: str = "the image") -
 
 
 def _orientation(image: Image.Image) -> object:
-    """What EXIF says of an image's rotation; damaged notes say nothing."""
+    """Returns what EXIF says of an image's rotation; damaged notes say nothing."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # the parser raises whatever damage makes it stumble over
@@ -184,7 +184,7 @@ def expand2square(
 def square_view(
     image: Image.Image, processor: CLIPImageProcessorPil, aspect_ratio: str | None, side: int
 ) -> Image.Image:
-    """The square of an RGB image that the tower gets to see, scaled to so many pixels a side."""
+    """Returns the square that the tower sees of an RGB image, at so many pixels a side."""
     if aspect_ratio == "pad":
         return expand2square(image, mean_colour(processor), side)
     shorter = min(image.size)
@@ -223,7 +223,7 @@ def process_images(
 
 
 def _middle(image: Image.Image) -> Image.Image:
-    """An image without the ends that lie so far out that they are not seen."""
+    """Returns an image without the ends that lie so far out that they are not seen."""
     width, height = (min(edge, MAX_RATIO * min(image.size)) for edge in image.size)
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))

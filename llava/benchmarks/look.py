@@ -53,7 +53,7 @@ class Finding:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it can be answered and scored."""
+        """Tells whether it can be answered and scored."""
         return self.problem is None and self.by_hand is None
 
     def __str__(self) -> str:
@@ -109,7 +109,7 @@ def _look(benchmark: Benchmark, folder: Path, decode: bool, any_edition: bool) -
 
 
 def _unscorable(name: str, folder: Path, questions: Sequence[Question]) -> str | None:
-    """What the scoring would say of a full set of answers."""
+    """Returns what the scoring would say of a full set of answers."""
     answers = [reader(name).answer_record(question, "", "", "") for question in questions]
     try:
         scorer(name).match_answers(folder, answers)
@@ -121,7 +121,7 @@ def _unscorable(name: str, folder: Path, questions: Sequence[Question]) -> str |
 def _unanswerable(
     questions: Sequence[Question], broken: Collection[Path | bytes], by_hand: Sequence[Path]
 ) -> str | None:
-    """What a run would say of its questions, but for images that are to be got by hand."""
+    """Returns what a run would say of its questions, but for images that are to be got by hand."""
     for question in questions:
         try:
             check_text("question", question.prompt)
@@ -155,7 +155,7 @@ def asked_images(questions: Sequence[Question]) -> list[Path]:
 def _miscounted(
     benchmark: Benchmark, folder: Path, questions: Sequence[Question], images: Sequence[Path]
 ) -> str | None:
-    """What there is instead, if the counts are not those of the published edition."""
+    """Returns what there is instead, if the counts are not those of the published edition."""
     for below, count in benchmark.questions.items():
         found = Counter(_asks_in(question, folder / below) for question in questions)[True]
         if found != count:
@@ -175,7 +175,7 @@ def _is_in(path: Path, folder: Path) -> bool:
 
 
 def broken_images(images: Sequence[Path | bytes], name: str, decode: bool) -> set[Path | bytes]:
-    """The images that are not there, or cannot be opened.
+    """Returns the images that are not there, or cannot be opened.
 
     Args:
         images: files, and the bytes of pictures in a table.
@@ -190,7 +190,7 @@ def broken_images(images: Sequence[Path | bytes], name: str, decode: bool) -> se
 
 
 def is_there(image: Path | bytes, decode: bool = False) -> bool:
-    """Whether an image is a file, or the bytes of one, that is not empty.
+    """Tells whether an image is a file, or the bytes of one, that is not empty.
 
     Args:
         image: the file or the bytes.

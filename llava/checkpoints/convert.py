@@ -116,7 +116,7 @@ def _convert_file(shard: Path, path: Path, dtype: str | None, origin: str) -> No
 
 
 def _converted(tensor: Tensor, source: str, dtype: str | None) -> Tensor:
-    """A weight in the dtype, finite; a buffer of whole numbers stays as it is."""
+    """Returns a weight in the dtype, finite; a buffer of whole numbers stays as it is."""
     if not tensor.is_floating_point():
         return tensor
     return cast(tensor, source, tensor.dtype if dtype is None else DTYPES[dtype], "cpu")

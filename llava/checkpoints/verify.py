@@ -79,7 +79,7 @@ class _Seen:
     long_clip_width: int | None = None
 
     def llava_config(self) -> LlavaConfig:
-        """What config.json of the LLaVA checkpoint says."""
+        """Returns what config.json of the LLaVA checkpoint says."""
         folder = self.places["model"]
         return read_llava_config(read_config(folder), str(folder))
 

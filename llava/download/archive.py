@@ -27,7 +27,7 @@ _CHUNK = 2**20
 
 @contextmanager
 def remote_members(address: Address) -> Iterator[tuple[list[Member], Callable[[int, int], None]]]:
-    """The members of a zip of the network, and what to call before neighbours are opened.
+    """Returns the members of a zip of the network, and what to call before neighbours are opened.
 
     Raises:
         UserError: it is damaged, or unpacks to far more than it should.
@@ -43,7 +43,7 @@ def remote_members(address: Address) -> Iterator[tuple[list[Member], Callable[[i
 
 @contextmanager
 def local_members(path: Path) -> Iterator[tuple[list[Member], Callable[[int, int], None]]]:
-    """The same of a zip or tar that is here; a tar is read to its end before.
+    """Returns the same of a zip or tar that is here; a tar is read to its end before.
 
     Raises:
         UserError: it is damaged, or unpacks to far more than it should.

@@ -41,7 +41,7 @@ class Remote:
 
     @property
     def is_hashed(self) -> bool:
-        """Whether its contents can be told from all others."""
+        """Tells whether its contents can be told from all others."""
         return self.sha256 is not None or self.git_sha1 is not None
 
 

@@ -170,7 +170,7 @@ def patiently(
 
 
 def _pause(cut: Exception, pause: float, network: Network) -> float:
-    """How long to wait: what the server asks for, if it asks."""
+    """Returns how long to wait: what the server asks for, if it asks."""
     if not isinstance(cut, Busy) or cut.wait is None:
         return pause
     if cut.wait > network.longest_wait:
@@ -215,7 +215,7 @@ def _check(response, url: str) -> None:
 
 
 def _asked_wait(text: str) -> float | None:
-    """The seconds that a Retry-After says, as a number or as a date; None where it says nothing."""
+    """Returns the seconds of a Retry-After, a number or a date; None where it says nothing."""
     if re.fullmatch(r"[0-9]+", text):
         return float(text)
     try:

@@ -57,7 +57,7 @@ def append(address: Address, path: Path, size: int | None, is_hashed: bool = Fal
 
 
 def read_all(address: Address, most: int) -> bytes:
-    """A small file.
+    """Returns a small file.
 
     Args:
         address: of the file.
@@ -162,7 +162,7 @@ def _check_answer(answer: Answer, url: str, size: int | None) -> None:
 
 
 def _is_of_other(note: Path, edition: str) -> bool:
-    """Whether a half is of another edition; one without a note is taken for this one's."""
+    """Tells whether a half is of another edition; one without a note is taken for this one's."""
     return note.is_file() and note.read_text("utf-8", errors="replace") != edition
 
 

@@ -49,7 +49,7 @@ class StrictInfo(tarfile.TarInfo):
 
 
 def tar_members(archive: tarfile.TarFile, path: Path) -> list[Member]:
-    """The members of a tar that was opened with StrictInfo.
+    """Returns the members of a tar that was opened with StrictInfo.
 
     It is read to its very end: the checksum of what is packed stands there, and a tar that was cut
     between two members lacks the zeros that end it.

@@ -76,7 +76,7 @@ def looking(folder: Path) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """What an error says, in one line that can be shown, whatever a server put into it."""
+    """Returns what an error says, in one line that can be shown, whatever a server put into it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[:2])[:_LONGEST_REASON] or type(error).__name__
     return "".join(character if character.isprintable() else "?" for character in text)

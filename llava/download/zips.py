@@ -71,7 +71,7 @@ class RemoteFile(io.RawIOBase):
 
 
 def zip_members(archive: zipfile.ZipFile, file: BinaryIO, what: str) -> list[Member]:
-    """The members of a zip.
+    """Returns the members of a zip.
 
     Args:
         archive: the zip.

@@ -105,7 +105,7 @@ def meet(launch: Launch, backend: str) -> None:
 
 
 def _open_store(launch: Launch) -> distributed.TCPStore:
-    """What the processes tell each other by that they are there. Its host needs no name for
+    """Returns what the processes tell each other by that they are there. Its host needs no name for
     itself, which in the environment may be wrong."""
     return distributed.TCPStore(
         "127.0.0.1" if launch.is_host else launch.address,

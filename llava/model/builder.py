@@ -212,7 +212,7 @@ def load_vision(args: ModelArguments) -> Vision:
 def load_tower(
     args: ModelArguments, config: LlavaConfig, folder: Path, own: Tensors, place: Placement
 ) -> Vision:
-    """CLIP with what belongs to it, as a LLaVA checkpoint uses it.
+    """Loads CLIP with what belongs to it, as a LLaVA checkpoint uses it.
 
     Args:
         args: which model, with its variant.
@@ -241,7 +241,7 @@ def load_tower(
 
 
 def load_llama_tokenizer(folder: Path, config: LlavaConfig) -> LlamaTokenizer:
-    """The LLM's tokenizer.
+    """Returns the LLM's tokenizer.
 
     Raises:
         UserError: it is missing, damaged or of another model.
@@ -432,7 +432,7 @@ def load_caption_model(
 
 
 def read_gpt2(folder: Path) -> tuple[dict, GPT2Tokenizer]:
-    """GPT-2's config.json and tokenizer.
+    """Reads GPT-2's config.json and tokenizer.
 
     Raises:
         UserError: a file is missing, damaged or of another model.

@@ -277,7 +277,7 @@ class LlavaAccm(nn.Module):
         watch: Stopwatch,
         memory: Memory,
     ) -> dict[int, Prefix]:
-        """What the LLM has read of samples that wait for a caption: all that stands before it."""
+        """Reads all that stands before the caption, of samples that wait for one."""
         waiting = [b for b, selection in enumerate(selections) if selection is not None]
         on_gpu = self.tower.device.type == "cuda"
         wanted = on_gpu if self.reads_ahead is None else self.reads_ahead
@@ -293,7 +293,7 @@ class LlavaAccm(nn.Module):
     def _encoded_images(
         self, images: Sequence[Image.Image | EncodedImage], memory: Memory
     ) -> dict[int, EncodedImage]:
-        """The encodings by the id() of the images. Images of the same pixels share one."""
+        """Returns the encodings by the id() of the images. Images of the same pixels share one."""
         found = {id(image): image for image in images if isinstance(image, EncodedImage)}
         new = {id(image): image for image in images if id(image) not in found}
         if not new:
@@ -321,7 +321,7 @@ class LlavaAccm(nn.Module):
         ]
 
     def _num_seen(self, sample: Sample) -> int:
-        """How many visual tokens the LLM gets to see."""
+        """Returns how many visual tokens the LLM gets to see."""
         return 0 if sample.no_image else self.budget(sample).visual_token_num
 
     def _prompt_ids(self, sample: Sample, compensation: Compensation | None = None) -> list[int]:

@@ -21,8 +21,8 @@ _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
 def path_flag(help: str, default: str) -> object:
-    """A dataclass field that holds a path; its default counts from the current folder where it is
-    there, else from the project."""
+    """Returns a dataclass field that holds a path; its default counts from the current folder
+    where it is there, else from the project."""
     return field(default_factory=lambda: _default_path(default), metadata={"help": help})
 
 
@@ -32,7 +32,7 @@ def _default_path(name: str) -> str:
 
 
 def is_there(path: Path) -> bool:
-    """Whether a path leads to something, also where no system could have such a path."""
+    """Tells whether a path leads to something, also where no system could have such a path."""
     try:
         return path.exists()
     except (OSError, ValueError):  # too long, a loop of links; a NUL character
@@ -40,7 +40,7 @@ def is_there(path: Path) -> bool:
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether a string can be nothing but a name on the hub. This is the one place that decides.
+    """Tells whether a string can only be a name on the hub. This is the one place that decides.
 
     A path never goes to the hub, where anyone could have registered its first folder as a name:
     neither what exists, nor what begins with a folder that exists or with ``checkpoints/``, nor
@@ -78,7 +78,7 @@ def locate(name: str, weights: bool = True) -> Path:
 
 
 def _here(name: str) -> Path:
-    """A path of this machine, ``~`` being the user's home.
+    """Returns a path of this machine, ``~`` being the user's home.
 
     Raises:
         UserError: there is nothing.

@@ -27,7 +27,7 @@ _STATES = ("state_dict", "model_state_dict", "model", "module")
 
 
 def is_harmless(key: str) -> bool:
-    """Whether a key is a buffer that may stand in a file and is ignored."""
+    """Tells whether a key is a buffer that may stand in a file and is ignored."""
     return key.endswith(_HARMLESS_ENDINGS)
 
 
@@ -51,7 +51,7 @@ def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _load(path: Path) -> object:
-    """What a pickle of tensors holds.
+    """Returns what a pickle of tensors holds.
 
     Raises:
         ValueError: a storage has not as many bytes as its tensors are said to have.
@@ -86,7 +86,7 @@ def _check_records(path: Path, storages: list[UntypedStorage]) -> None:
 
 
 def _state(path: Path, state: object) -> Mapping[str, Tensor]:
-    """The tensors by their names, also where a trainer put them beside other things."""
+    """Returns the tensors by their names, also where a trainer put them beside other things."""
     for _ in _STATES:  # a pickle may hold itself
         known = state if isinstance(state, Mapping) else {}
         inner = (known[name] for name in _STATES if isinstance(known.get(name), Mapping))
@@ -102,7 +102,7 @@ def _state(path: Path, state: object) -> Mapping[str, Tensor]:
 
 
 def _checked(path: Path, key: str, tensor: Tensor) -> Tensor:
-    """The tensor, if it is one that weights can be."""
+    """Returns the tensor, if it is one that weights can be."""
     if tensor.is_meta:
         kind = "has no values (meta device)"
     elif tensor.is_quantized or (tensor.dtype not in _FLOATS and not is_harmless(key)):

@@ -192,7 +192,7 @@ def _key(image: ImageSource) -> Hashable:
 
 
 def _open(image: ImageSource) -> Image.Image:
-    """An image as RGB, upright.
+    """Returns an image as RGB, upright.
 
     Raises:
         UserError: it cannot be read.

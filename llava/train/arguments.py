@@ -79,7 +79,7 @@ class AskingArguments(SeeingArguments):
 
 
 def model_arguments(args: TrainArguments) -> ModelArguments:
-    """What a stage's flags say of the model; captions are not given back while it learns."""
+    """Returns a stage's flags of the model; captions are not given back while it learns."""
     known = {f.name: getattr(args, f.name) for f in fields(ModelArguments) if hasattr(args, f.name)}
     return ModelArguments(**(known | {"compensation": False}))
 
@@ -94,7 +94,7 @@ class Plan:
     processes: int
 
     def settings(self) -> dict:
-        """What of it decides the result."""
+        """Returns what of it decides the result."""
         return {"max_steps": self.steps, "micro_batch_size": self.micro_batch_size}
 
     @property

@@ -114,7 +114,7 @@ def vision_settings(seen: Vision) -> dict:
 
 
 def _weights_hash(module: nn.Module) -> str:
-    """The SHA-256 of a module's names and weights."""
+    """Returns the SHA-256 of a module's names and weights."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
@@ -123,7 +123,7 @@ def _weights_hash(module: nn.Module) -> str:
 
 
 def _difference(made: dict, identity: dict, sizes: dict[str, int]) -> str:
-    """What a cache has otherwise than it is wanted, as the end of a sentence; "" for nothing."""
+    """Says what a cache has otherwise than wanted, to end a sentence; "" for nothing."""
     before, images = made["identity"], made["images"]
     if not isinstance(images, dict) or before.keys() != identity.keys():
         return "are older than the record of all that they depend on"

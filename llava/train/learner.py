@@ -168,5 +168,5 @@ class Learner:
 
 
 def _is_finite(sums: dict[str, torch.Tensor]) -> bool:
-    """Whether a micro batch's part in the loss is a number."""
+    """Tells whether a micro batch's part in the loss is a number."""
     return math.isfinite(sums["loss"] * sums.get("batch_weight", 1.0))

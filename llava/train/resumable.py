@@ -93,7 +93,7 @@ def _complete_lines(path: Path) -> list[dict]:
 
 
 def _record(line: bytes) -> dict:
-    """The object on a line; raises a ValueError where there is none."""
+    """Returns the object on a line; raises a ValueError where there is none."""
     value = parse_json(line.decode("utf-8"))
     if not isinstance(value, dict):
         raise ValueError(f"a {type(value).__name__}, not an object")

@@ -99,5 +99,5 @@ def _flat(settings: Mapping) -> dict:
 
 
 def _dtype(args: TrainArguments) -> str:
-    """The dtype that the frozen parts have, without its module's name."""
+    """Returns the dtype that the frozen parts have, without its module's name."""
     return str(placement(model_arguments(args)).dtype).removeprefix("torch.")

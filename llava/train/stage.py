@@ -65,7 +65,7 @@ def run_stage(
     argv: Sequence[str] | None = None,
     free_batches: str = "",
 ) -> int:
-    """run_command for a stage of training.
+    """Does run_command's work for a stage of training.
 
     Args:
         arguments: each field is a flag.

@@ -67,12 +67,12 @@ def compare(args: BatchesArguments) -> int:
 
 
 def changed(model: LlavaAccm, samples: Sequence[Sample], batch_size: int) -> list[int]:
-    """How many lists of kept tokens, captions and answers are others in batches than alone."""
+    """Counts kept tokens, captions and answers that are others in batches than alone."""
     return differences(_answers(model, samples, 1), _answers(model, samples, batch_size))
 
 
 def differences(some: Sequence[Answer], others: Sequence[Answer]) -> list[int]:
-    """How many lists of kept tokens, captions and answers differ, of answers side by side."""
+    """Counts the lists of kept tokens, captions and answers that differ, side by side."""
     pairs = [zip(_parts(one), _parts(other)) for one, other in zip(some, others)]
     differ = [[one != other for one, other in pair] for pair in pairs]
     return [sum(column) for column in zip(*differ)]

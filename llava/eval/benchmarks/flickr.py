@@ -64,7 +64,7 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
 
 
 def read_annotations(data_dir: Path, questions: Sequence[Question]) -> tuple[list[str], int] | None:
-    """The one caption of each question, and how many captions no question asks for.
+    """Returns the one caption of each question, and how many captions no question asks for.
 
     None where the folder has no annotations.
 
@@ -114,7 +114,7 @@ def _join(
 
 
 def read_references(data_dir: Path) -> References | None:
-    """The five captions of each image; None where the folder has none.
+    """Returns the five captions of each image; None where the folder has none.
 
     Raises:
         UserError: a file of another format.
@@ -127,7 +127,7 @@ def read_references(data_dir: Path) -> References | None:
 
 
 def _annotations(path: Path, field: str) -> list[dict]:
-    """The lines of an annotation file, each with a text or the name of an image in a field."""
+    """Returns the lines of an annotation file, with a text or an image's name in a field."""
     records = []
     for number, record in read_lines(path):
         if isinstance(record, str):

@@ -96,7 +96,7 @@ def read_question_file(
 
 
 def asked_questions(path: Path, image_folder: Path, labelled: Sequence[Question]) -> list[Question]:
-    """What can be scored: questions of LLaVA's file that have labels; without it all that have.
+    """Returns what can be scored: LLaVA's questions that have labels; without its file all.
 
     Files of two editions go together where an id means one question in both: the same image, or
     the same words. The file may ask what has no label, and leave out what has one.

@@ -86,7 +86,7 @@ def read_rows(data_dir: Path, table: Path | None = None) -> list[Row]:
 
 
 def find_table(data_dir: Path) -> Path:
-    """The folder's table: under the dev split's usual name, else the only one that is there.
+    """Finds the folder's table: of the dev split's usual name, else the only one there.
 
     Raises:
         UserError: there is none, or more than one.
@@ -153,7 +153,7 @@ def _question(row: Row, picture: bytes) -> Question:
 
 
 def _follow(index: int, cells: Mapping[int, str]) -> str:
-    """The cell with a row's picture: in newer tables that of another row, which the cell names."""
+    """Finds the cell with a row's picture: in newer tables a cell may name another row."""
     seen = set()
     while index not in seen:
         seen.add(index)

@@ -108,7 +108,7 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
 
 
 def read_labelled_questions(data_dir: Path) -> tuple[list[LabelledQuestion], int]:
-    """The questions with their labels, and how many labels no question asks for.
+    """Returns the questions with their labels, and how many labels no question asks for.
 
     Raises:
         UserError: files that are not there or not right, a question without a label, or a task that
@@ -144,7 +144,7 @@ def finder(keys: Iterable[str]) -> Callable[[str], str | None]:
 
 
 def _words_of(key: str) -> tuple[str, str]:
-    """A key without what editions change in a question: the image's name, then the words."""
+    """Splits a key into the image's name and the words, which editions do not change."""
     image, _, question = key.partition(" ")
     return image, words(question).removesuffix(" " + words(YES_OR_NO))
 

@@ -34,7 +34,7 @@ def answer_record(question: Question, text: str, answer_id: str, model_id: str) 
 
 
 def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Question]:
-    """All questions, in the order of their indices, whatever the order of the rows.
+    """Returns all questions, in the order of their indices, whatever the order of the rows.
 
     ``extra`` has their options, right answers and pairs: 1 and 2 are the first pair.
 

@@ -39,7 +39,7 @@ class Label:
 
     @property
     def subject(self) -> tuple[str, str]:
-        """The image and the object that it asks about."""
+        """Returns the image and the object that it asks about."""
         return self.image, object_of(self.question)
 
 
@@ -53,7 +53,7 @@ class LabelledQuestion:
 
     @property
     def subject(self) -> tuple[str, str]:
-        """The image and the object that it asks about."""
+        """Returns the image and the object that it asks about."""
         return self.question.image.name, object_of(self.question.tower_question)
 
 
@@ -110,7 +110,7 @@ def _label(line: dict | str, number: int, path: Path) -> Label:
 
 
 def read_labelled_questions(data_dir: Path) -> LabelledQuestions:
-    """The questions with their labels.
+    """Returns the questions with their labels.
 
     POPE's current label files are in another order than those that LLaVA's questions were made of,
     longer, and mend a misspelling, so labels are looked up by image and object. Labels of questions
@@ -145,7 +145,7 @@ def read_labelled_questions(data_dir: Path) -> LabelledQuestions:
 
 
 def object_of(question: str) -> str:
-    """What a question asks for, in whatever words; all its words where it asks in no known way."""
+    """Returns the object that a question asks for; all its words where it asks otherwise."""
     text = words(question)
     found = _OBJECT.fullmatch(text)
     return found[1] if found else text

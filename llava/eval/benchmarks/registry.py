@@ -43,7 +43,7 @@ def reader(benchmark: str) -> ModuleType:
 
 
 def scorer(benchmark: str) -> ModuleType:
-    """The module that scores a benchmark: match_answers, score, headline; some: write_upload.
+    """Returns a benchmark's scorer: match_answers, score, headline; some: write_upload.
 
     Raises:
         UserError: there is no such benchmark.

@@ -58,7 +58,7 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
 
 
 def read_asked(data_dir: Path, annotations: Sequence[Annotation]) -> list[Question]:
-    """The questions that are scored: LLaVA's that are annotated; without its file all annotated.
+    """Returns the questions that are scored; see llava_files.asked_questions.
 
     LLaVA's file follows the first edition; of that of November 2023 some videos are gone.
 

@@ -55,7 +55,7 @@ class Row:
 
     @property
     def marked_method(self) -> str:
-        """The method, marked where its scores are lenient; a note says what the mark means."""
+        """Returns the method, marked where its scores are lenient, as a note explains."""
         return f"{self.method} {LENIENT}" if self.unanswered else self.method
 
 

@@ -131,7 +131,7 @@ def need_fields(answers: Sequence[dict], fields: Sequence[str] = ("text",)) -> l
 
 
 def notes(scores: dict) -> str:
-    """What a headline says of labels and answers that found no partner; empty where all did."""
+    """Says for a headline which labels and answers found no partner; empty where all did."""
     parts = []
     if scores.get("unasked"):
         parts.append(f"; {scores['unasked']:,} labels are of questions that are not asked")

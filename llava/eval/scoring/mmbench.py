@@ -200,7 +200,7 @@ def _labelled_rows(data_dir: Path) -> list[Row]:
 
 
 def _match(rows: Sequence[Row], answers: list[dict], allow_missing: bool) -> Matched:
-    """The answers by row. Those to unknown rows are ignored, as in the official conversion."""
+    """Returns the answers by row; unknown rows are ignored, as in the official conversion."""
     asked = {row.index: row.cells["question"] for row in rows}
     ids = {str(index): index for index in asked}
 

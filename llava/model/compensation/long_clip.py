@@ -62,7 +62,7 @@ class LongClipText(nn.Module):
 
     @property
     def samples_per_row(self) -> int:
-        """How many samples' candidates are read side by side at most."""
+        """Returns how many samples' candidates are read side by side at most."""
         is_half = self.tower.text_projection.dtype != torch.float32
         return SAMPLES_PER_HALF_ROW if is_half else SAMPLES_PER_ROW
 

@@ -138,7 +138,7 @@ class LanguageModel(nn.Module):
         on_token: OnToken | None = None,
         memory: Memory | None = None,
     ) -> list[Generated]:
-        """Greedy answers, in float32 each as it would be alone.
+        """Returns greedy answers, in float32 each as it would be alone.
 
         Args:
             prompts: B of them.

@@ -65,7 +65,7 @@ class Connection(H11Protocol):
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether its next or present request is not whole."""
+        """Tells whether its next or present request is not whole."""
         return self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
 
     @property

@@ -56,7 +56,7 @@ def read_budget(value: object, num_patches: int) -> int:
 
 
 def open_image(path: Path, limits: Limits) -> Image.Image:
-    """An uploaded image as RGB, upright; see load_image.
+    """Returns an uploaded image as RGB, upright; see load_image.
 
     Raises:
         UserError: it is too large in bytes or pixels, not an image, damaged, or no longer there.

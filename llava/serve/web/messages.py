@@ -101,7 +101,7 @@ class Reply:
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether the visitor knows nothing yet, or more is to come whenever it comes."""
+        """Tells whether the visitor knows nothing yet, or more is to come whenever it comes."""
         return not self._has_ended and (self._is_stream or not self._has_begun)
 
     async def send(self, message: Message) -> None:

@@ -27,7 +27,7 @@ _ASKING = 8  # visitors at once
 
 
 def upload_rows(page: Served, quota: int, age: int) -> list[Row]:
-    """Odd forms, more files than there is room for, and what is left of all of them.
+    """Sends odd forms and more files than there is room for; looks at what is left of them.
 
     Args:
         page: To be attacked.
@@ -60,7 +60,7 @@ def upload_rows(page: Served, quota: int, age: int) -> list[Row]:
 
 
 def killed_rows(model: Sequence[str]) -> list[Row]:
-    """What a page that was killed has left, with another one beside it."""
+    """Looks at what a page that was killed has left, with another one beside it."""
     with TemporaryDirectory(prefix="accm-attack-") as name:
         folder = Path(name)
         with served(model, folder) as other, Visitor(other.address) as visitor:
@@ -82,7 +82,7 @@ def killed_rows(model: Sequence[str]) -> list[Row]:
 
 
 def stop_rows(model: Sequence[str], stops: int) -> list[Row]:
-    """SIGTERM in the middle of answers, with stalled connections of every kind."""
+    """Sends SIGTERM in the middle of answers, with stalled connections of every kind."""
     seconds, ends = [], []
     for _ in tqdm(range(stops), desc="stopped", leave=False):
         with served(model) as page, ThreadPoolExecutor(_ASKING) as pool:

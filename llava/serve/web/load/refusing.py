@@ -18,7 +18,7 @@ from llava.serve.web.visitor import Visitor
 
 
 def name_rows(page: Served) -> list[Row]:
-    """Other names than the page's, and web pages that are not it."""
+    """Tries other names than the page's, and web pages that are not it."""
     own = page.address.split("/")[2]
     port = own.rpartition(":")[2]
     hosts = ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "10.0.0.1", "", "[")
@@ -82,7 +82,7 @@ def forged_rows(page: Served) -> list[Row]:
 
 
 def login_rows(page: Served, count: int) -> list[Row]:
-    """Wrong passwords, and right ones meanwhile."""
+    """Tries wrong passwords, and right ones meanwhile."""
 
     def try_one(password: str, source: str = "127.0.0.1") -> tuple[float, int]:
         start = time.monotonic()
