@@ -15,6 +15,7 @@ import filecmp
 import json
 import os
 import reprlib
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ from llava.errors import UserError
 from llava.eval.outcomes import merge_outcomes, read_outcomes, seal
 from llava.files import check_target, dump_json, read_json, take_lock
 
+PRODUCTS = "cpu_products"
+_OLDER = {PRODUCTS: "plain"}  # what runs had that are older than the record of it
 SHOWN = 5  # settings that are named where more have changed
 
 
@@ -157,7 +160,18 @@ class Journal:
         again = f"{self._elsewhere}, or delete {self._folder} and the file to begin again"
         if not path.is_file():
             raise UserError(f"how {self._answers_file} was begun is lost with {path}: {again}")
-        changed = _changes(read_json(path, again), settings)
+        before, settings = _OLDER | read_json(path, again), _OLDER | settings
+        was, now = before[PRODUCTS], settings[PRODUCTS]
+        if was != now and settings.get("dtype") == "float32" == before.get("dtype"):
+            if rank == 0:
+                warnings.warn(
+                    f"{self._answers_file} was begun with {PRODUCTS} {reprlib.repr(was)} and goes "
+                    f"on with {now!r}: in float32 the last digits of numbers change, answers do not"
+                )
+            before[PRODUCTS] = was = now
+        if was != now and was in ("plain", "packed"):
+            again = f"go on with --cpu-products {was}, {again}"
+        changed = _changes(before, settings)
         if changed:
             listed = "; ".join(changed[:SHOWN]) + ("; ..." if len(changed) > SHOWN else "")
             raise UserError(

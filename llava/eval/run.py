@@ -28,6 +28,7 @@ from llava.eval.shared import Shared
 from llava.files import dump_json, printable
 from llava.model.builder import count_patches, locate_parts, placement
 from llava.model.multimodal_encoder import clip_encoder
+from llava.model.products.forms import choose_forms, described
 from llava.model.sample import Answer
 from llava.model.token_pruning.budget import resolve_budget
 
@@ -260,6 +261,10 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
         "dtype": str(place.dtype).removeprefix("torch."),
         "device": place.device.type,
         "compile": args.compile,
+        "cpu_products": described(
+            choose_forms(args.cpu_products, place.device, place.dtype, args.compile),
+            args.cpu_products,
+        ),
         "patch_post_layernorm": args.patch_post_layernorm,
         "text_selection": args.text_selection,
         "checkpoints": {part: shared.fingerprint(path) for part, path in parts.items()},

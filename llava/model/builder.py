@@ -44,6 +44,8 @@ from llava.model.parts import (
     read_llava_config,
     split_llava,
 )
+from llava.model.products import optimize_for_inference
+from llava.model.products.forms import choose_forms
 from llava.model.prompt import prompt_ids
 from llava.model.sample import DEFAULT_MAX_NEW_TOKENS
 from llava.model.weights import fill, has_weights, read_checkpoint
@@ -102,6 +104,11 @@ class ModelArguments:
         "the first answers take minutes, the others less time.",
         False,
     )
+    cpu_products: str = flag(
+        "How matrix products read their weights on a CPU: auto (what was found the fastest on its "
+        "kind of processor), plain (as in transformers) or packed (by oneDNN, all of them).",
+        "auto",
+    )
     compensation: bool = flag(
         "Give the dropped tokens back as a caption. Without it, caption model, selector, LongCLIP "
         "and GPT-2 are not loaded.",
@@ -149,6 +156,7 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
         check_compiler()
     parts = locate_parts(args)
     place = placement(args)
+    choose_forms(args.cpu_products, place.device, place.dtype, args.compile)  # or refuse it now
     folder = parts["model"]
     source = str(folder)
     config = read_llava_config(read_config(folder), source)
@@ -168,7 +176,8 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
         image_aspect_ratio=config.image_aspect_ratio,
         text_selection=seen.text_selection,
     )
-    return model.eval().requires_grad_(False)
+    model = model.eval().requires_grad_(False)
+    return optimize_for_inference(model, args.cpu_products, args.compile)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import Cache, DynamicCache, PreTrainedConfig, StaticCache
+from transformers import Cache, PreTrainedConfig, StaticCache
+from transformers.cache_utils import DynamicLayer
 
 from llava.mm_utils import send
 
@@ -38,6 +39,47 @@ class Prefix:
     def nbytes(self) -> int:
         """What it takes of memory."""
         return sum(keys.nbytes + values.nbytes for keys, values in self.layers)
+
+
+class _SelectableLayer(DynamicLayer):
+    """Keys and values (B, H, L, d) that can go on with other rows.
+
+    The rows are copied when the next piece comes, together with it: once, where reordering and then
+    growing would copy everything twice.
+    """
+
+    _rows: Tensor | None = None
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Goes on with rows (R,) int64; one may be taken several times."""
+        self.settle()
+        self._rows = indices
+
+    def settle(self) -> None:
+        """Copies the rows now, without a next piece."""
+        if self._rows is not None:
+            self.keys, self.values = self.keys[self._rows], self.values[self._rows]
+            self._rows = None
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> LayerStates:
+        """Adds a piece (R, H, n, d); returns all keys and values."""
+        if self._rows is None:
+            return super().update(key_states, value_states, *args, **kwargs)
+        self.keys = _grown(self.keys, self._rows, key_states)
+        self.values = _grown(self.values, self._rows, value_states)
+        self._rows = None
+        return self.keys, self.values
+
+
+def _grown(states: Tensor, rows: Tensor, piece: Tensor) -> Tensor:
+    """Returns rows of states (B, H, L, d), with a piece (R, H, n, d) behind them."""
+    length = states.shape[2]
+    grown = states.new_empty(*piece.shape[:2], length + piece.shape[2], piece.shape[3])
+    torch.index_select(states, 0, rows, out=grown[:, :, :length])
+    grown[:, :, length:] = piece
+    return grown
 
 
 class Reader:
@@ -68,7 +110,8 @@ class Reader:
     ) -> None:
         self._forward = forward
         self._is_static = cache is not None
-        self.cache: Cache = cache if self._is_static else DynamicCache(config=config)
+        layers = [_SelectableLayer() for _ in range(config.num_hidden_layers)]
+        self.cache = cache if cache is not None else Cache(layers=layers)
         self.filled = _put(self.cache, prefixes)
         self._lengths = send([prefix.length for prefix in prefixes], device)
         columns = torch.arange(self.filled, device=device)
@@ -123,6 +166,9 @@ class Reader:
             columns: of the cache, none of them padding.
             before: what the row began with; stands before them.
         """
+        if not self._is_static:
+            for each in self.cache.layers:
+                each.settle()
         own = [
             (each.keys[row, :, columns], each.values[row, :, columns]) for each in self.cache.layers
         ]

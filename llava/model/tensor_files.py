@@ -5,6 +5,8 @@ Nothing is unpickled that is not a tensor.
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import pickle
 import re
 import zipfile
@@ -22,6 +24,8 @@ from llava.model.foreign import refuse_foreign
 # Buffers that old files carry and that every module computes for itself.
 _HARMLESS_ENDINGS = (".inv_freq", ".position_ids", ".attn.bias", ".attn.masked_bias")
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_MAPS = Path("/proc/self/maps")  # proc(5)
+_WORTH_GIVING_BACK = 1 << 20  # bytes
 # Under what names trainers put the weights where they save more than them.
 _STATES = ("state_dict", "model_state_dict", "model", "module")
 
@@ -48,6 +52,32 @@ def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
         state = _load(path)
     for key, tensor in _state(path, state).items():
         yield key, _checked(path, key, tensor)
+
+
+def give_back(tensor: Tensor) -> None:
+    """Lets the system forget what it has in memory of a file that a tensor lies in.
+
+    Nothing is lost: who reads the tensor again has it read from the file again. A tensor that is
+    not mapped from a file stays as it is, and so does everything where there is no Linux.
+    """
+    if tensor.nbytes < _WORTH_GIVING_BACK or not (tensor.is_contiguous() and _MAPS.is_file()):
+        return
+    start = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if _is_mapped_from_file(start, end):
+        size = ctypes.c_size_t(end - start)
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), size, mmap.MADV_DONTNEED)
+
+
+def _is_mapped_from_file(start: int, end: int) -> bool:
+    """Tells whether all addresses of a range are of one file: memory that is nobody's file would
+    be gone."""
+    for line in _MAPS.read_text("utf-8", "replace").splitlines():
+        addresses, _, _, _, inode = line.split(maxsplit=5)[:5]
+        first, last = (int(address, 16) for address in addresses.split("-"))
+        if first <= start < last:
+            return end <= last and inode != "0"
+    return False
 
 
 def _load(path: Path) -> object:

@@ -16,7 +16,7 @@ from llava.errors import UserError, shown
 from llava.files import read_json
 from llava.model.foreign import describe_folder, other_weights
 from llava.model.locate import is_there
-from llava.model.tensor_files import is_harmless, read_tensors
+from llava.model.tensor_files import give_back, is_harmless, read_tensors
 
 _SHARD_INDEX_NAMES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLE_FILE_NAMES = ("model.safetensors", "pytorch_model.bin")
@@ -223,6 +223,8 @@ def cast(
         if tensor.isfinite().all():
             raise UserError(f"{source} is too large for {dtype}: use --dtype bfloat16 or float32")
         raise UserError(f"{source} has values that are NaN or infinite: fetch the file again")
+    if not is_same:
+        give_back(tensor)
     return moved.to(device)
 
 

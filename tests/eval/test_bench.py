@@ -15,6 +15,7 @@ from llava.eval.bench.methods import (
     ACCM,
     FULL,
     HF,
+    HF_PACKED,
     METHODS,
     PRUNE,
     Bench,
@@ -86,6 +87,38 @@ def test_the_formulas_count_what_torch_counts(rows):
             assert computed[stage] == pytest.approx(number, rel=0.02), (row["method"], stage)
 
 
+def test_the_same_is_counted_of_packed_weights(tmp_path):
+    """Of both LLaVAs of transformers too, which share the layers of this pipeline."""
+    more = "--methods hf hf-packed accm --budgets 9 --cpu-products packed --no-picture"
+    assert run(tmp_path, *more.split()) == 0
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert report["cpu_products"] == "packed"
+    test_the_formulas_count_what_torch_counts(report["cases"])
+    plain, packed, _ = report["cases"]  # the words of the mini LLM are tied: packed, a copy
+    assert packed["weight_bytes"] == plain["weight_bytes"] + 4 * 1024 * 128
+
+
+def test_weights_have_one_form_at_a_time(bench):
+    llm = bench.model.language_model.llm
+    packing = Bench(bench.model, bench.lengths, False, stock=True, products="packed")
+    for method in (HF, HF_PACKED, HF):
+        packing.prepare(Case(method, 144, 1))
+        assert llm.lm_head.weight.is_mkldnn == (method == HF_PACKED)
+        assert packing._stock.llava.lm_head is llm.lm_head
+        with torch.inference_mode():
+            packing.run(
+                Case(method, 144, 1), packing.pixels(Case(method, 144, 1), 0), Stopwatch(CPU)
+            )
+    packing.prepare(Case(HF, 144, 1))
+
+
+def test_products_are_measured_and_a_change_proposed(capsys):
+    assert command.main("--shape mini --device cpu --rounds 1 --products".split()) == 0
+    out = capsys.readouterr().out
+    assert "| part | rows | plain | rows | turned | packed | chosen | fastest |" in out
+    assert "| gpt2 | 3 | " in out and "\nThis machine would change: " in out
+
+
 def test_memory_and_cache(rows):
     by_name = {(row["method"], row["visual_token_num"], row["batch_size"]): row for row in rows}
     hf, accm = by_name[HF, 144, 1], by_name[ACCM, 36, 1]
@@ -132,6 +165,9 @@ def test_rounds_go_there_and_back(bench):
         def pixels(self, case, seed):
             return seed
 
+        def prepare(self, case):
+            pass
+
         def run(self, case, pixels, watch):
             order.append((case.method, pixels))
 
@@ -149,7 +185,7 @@ def test_hf_answers_what_this_pipeline_answers(model):
     (image,) = model.encode_images(pixels)
     sample = Sample(image, "What is it?", visual_token_num=576, max_new_tokens=3)
     heads = []
-    stock.llava.lm_head.register_forward_hook(lambda *args: heads.append(args[-1][0, -1]))
+    stock.llava.register_forward_hook(lambda *args: heads.append(args[-1].logits[0, -1]))
     stock.answer(pixels, ["What is it?"], 3, Stopwatch(CPU))
     whole = model.language_model
     endless = LanguageModel(whole.llm, whole.projector, whole.tokenizer, end_id=-1)
@@ -170,6 +206,7 @@ def test_captions_and_answers_have_the_lengths_asked_for(bench):
 def test_cases_differ():
     assert cases(METHODS, [9], [1], 144) == [
         Case(HF, 144, 1),
+        Case(HF_PACKED, 144, 1),
         Case(FULL, 144, 1),
         Case(PRUNE, 9, 1),
         Case(ACCM, 9, 1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import pytest
 
@@ -147,3 +148,29 @@ def test_a_part_that_is_not_read_any_more_decides_nothing(tmp_path):
     Journal(tmp_path / "a.jsonl", before | {"checkpoints": {"model": "a"}}).close()
     with pytest.raises(UserError, match="checkpoints.model was 'a' and is 'c'"):
         Journal(tmp_path / "a.jsonl", before | {"checkpoints": {"model": "c"}})
+
+
+@pytest.mark.parametrize("before", [{}, {"cpu_products": "plain"}])
+def test_in_float32_a_run_goes_on_with_other_products(tmp_path, before):
+    """With one warning; a run without the record is older than it, and plain."""
+    settings = {"dtype": "float32"}
+    with Journal(tmp_path / "a.jsonl", settings | before) as journal:
+        journal.append({"key": "1", "record": {}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Journal(tmp_path / "a.jsonl", settings | {"cpu_products": "plain"}).close()
+        Journal(tmp_path / "a.jsonl", settings | {"cpu_products": "packed"}, rank=1).close()
+    with pytest.warns(
+        UserWarning, match="begun with cpu_products 'plain' and goes on with 'packed"
+    ):
+        Journal(tmp_path / "a.jsonl", settings | {"cpu_products": "packed"}).close()
+
+
+@pytest.mark.parametrize("before", [{}, {"cpu_products": "plain"}])
+def test_in_half_precision_it_does_not(tmp_path, before):
+    settings = {"dtype": "bfloat16"}
+    with Journal(tmp_path / "a.jsonl", settings | before) as journal:
+        journal.append({"key": "1", "record": {}})
+    Journal(tmp_path / "a.jsonl", settings | {"cpu_products": "plain"}).close()
+    with pytest.raises(UserError, match="cpu_products was 'plain' and is 'packed'"):
+        Journal(tmp_path / "a.jsonl", settings | {"cpu_products": "packed"}).close()

@@ -425,6 +425,7 @@ DECIDING = {
     "longclip": "other-longclip.pt",
     "dtype": "bfloat16",
     "compile": True,
+    "cpu_products": "packed",
     "compensation": False,
     "patch_post_layernorm": False,
     "text_selection": "nearest",

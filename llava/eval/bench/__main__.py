@@ -20,9 +20,12 @@ from llava.eval.bench import picture
 from llava.eval.bench.measuring import Measured, inspect, measure
 from llava.eval.bench.methods import (
     ACCM,
+    FULL,
     HF,
+    HF_PACKED,
     METHODS,
     PRUNE,
+    STOCK,
     Bench,
     Case,
     Lengths,
@@ -31,6 +34,7 @@ from llava.eval.bench.methods import (
     with_fixed_lengths,
 )
 from llava.eval.bench.prediction import CostModel, count_tokens, measure_machine
+from llava.eval.bench.products import measure_products
 from llava.eval.bench.random_model import SHAPES, check_positive, check_source, random_model
 from llava.eval.bench.table import markdown, records
 from llava.eval.command import run_command
@@ -38,6 +42,7 @@ from llava.files import write_json, write_text
 from llava.model.builder import ModelArguments, flag, list_flag, load_from_arguments, placement
 from llava.model.llava_arch import LlavaAccm
 from llava.model.parts import Placement
+from llava.model.products.forms import choose_forms, described
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.budget import resolve_budget
 
@@ -50,10 +55,16 @@ class BenchArguments(ModelArguments):
         f"Random weights in the place of --model-path: {', '.join(SHAPES)}."
     )
     llm_layers: Optional[int] = flag("With --shape: fewer layers of the LLM, for small machines.")
+    products: bool = flag(
+        "Measure, instead of methods, the forms of matrix products that --cpu-products chooses "
+        "from, and say what this machine would change in the table of the project.",
+        False,
+    )
     methods: list[str] = list_flag(
-        "What is compared: hf (transformers' own LLaVA), full (this pipeline with all tokens), "
-        "prune, accm.",
-        METHODS,
+        "What is compared: hf (transformers' own LLaVA), hf-packed (the same, reading its weights "
+        "as --cpu-products says for this pipeline), full (this pipeline with all tokens), prune, "
+        "accm.",
+        (HF, FULL, PRUNE, ACCM),
     )
     budgets: list[int] = list_flag("Visual tokens that prune and accm keep.", (36,))
     batch_sizes: list[int] = list_flag("Questions at once.", (1,))
@@ -71,11 +82,14 @@ def bench(args: BenchArguments) -> int:
     """Measures, prints the table, writes the files."""
     _check(args)
     place = placement(args)
+    if args.products:
+        return measure_products(_load(args), args.cpu_products, args.rounds)
     model = with_fixed_lengths(_load(args), args.caption_length, args.compile)
     for budget in args.budgets:
         resolve_budget(budget, None, model.tower.num_patches)
     lengths = Lengths(args.caption_length, args.answer_length, args.questions_per_image)
-    runner = Bench(model, lengths, args.compile, stock=HF in args.methods)
+    is_stock_wanted = not STOCK.isdisjoint(args.methods)
+    runner = Bench(model, lengths, args.compile, is_stock_wanted, args.cpu_products)
     todo = cases(args.methods, args.budgets, args.batch_sizes, model.tower.num_patches)
     with torch.inference_mode():
         machine = measure_machine(place.device, place.dtype)
@@ -86,6 +100,10 @@ def bench(args: BenchArguments) -> int:
     report = {
         "settings": asdict(args),
         "machine": _describe(place) | asdict(machine),
+        "cpu_products": described(
+            choose_forms(args.cpu_products, place.device, place.dtype, args.compile),
+            args.cpu_products,
+        ),
         "versions": {name: version(name) for name in ("torch", "transformers")},
         "cases": rows,
     }

@@ -51,8 +51,9 @@ class PeakMemory:
 def parameter_bytes(parts: Iterable[nn.Module]) -> int:
     """What the parameters and buffers of modules take; what they share counts once."""
     tensors = [t for part in parts for t in (*part.parameters(), *part.buffers())]
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
-    return sum(storages.values())
+    packed = {id(t): t.nbytes for t in tensors if t.is_mkldnn}  # each has its memory alone
+    storages = [t.untyped_storage() for t in tensors if not t.is_mkldnn]
+    return sum(({s.data_ptr(): s.nbytes() for s in storages} | packed).values())
 
 
 def _trim() -> None:

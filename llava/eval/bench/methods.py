@@ -13,11 +13,15 @@ from llava.model.compensation.compensator import Compensator
 from llava.model.language_model.llava_llama import LanguageModel, Prompt
 from llava.model.llava_arch import LlavaAccm
 from llava.model.memory import Memory
+from llava.model.products import optimize_for_inference
 from llava.model.prompt import prompt_ids
 from llava.model.sample import Answer, Sample
 from llava.model.stopwatch import Stopwatch
 
-HF, FULL, PRUNE, ACCM = METHODS = ("hf", "full", "prune", "accm")
+HF, HF_PACKED, FULL, PRUNE, ACCM = METHODS = ("hf", "hf-packed", "full", "prune", "accm")
+STOCK = frozenset(
+    (HF, HF_PACKED)
+)  # transformers' own LLaVA: with plain weights, and with this pipeline's
 STAGES = ("encode", "prune", "caption", "select", "splice", "prefill", "decode")
 _NEVER = -1  # no token has this id: texts go on to their limits
 
@@ -86,27 +90,45 @@ class Bench:
         lengths: of texts.
         graphs: whether the LLM is compiled.
         stock: whether transformers' LLaVA is wanted too.
+        products: how this pipeline's products read their weights; see optimize_for_inference.
     """
 
-    def __init__(self, model: LlavaAccm, lengths: Lengths, graphs: bool, stock: bool) -> None:
-        self.model = model
+    def __init__(
+        self,
+        model: LlavaAccm,
+        lengths: Lengths,
+        graphs: bool,
+        stock: bool,
+        products: str = "auto",
+    ) -> None:
+        self.model = optimize_for_inference(model, products, graphs)
         self.lengths = lengths
+        self._products = self._now = products
+        self._graphs = graphs
         self._pruner = model.without_captions()
         self._memory = Memory()
         self._stock = StockLlava(model, graphs) if stock else None
+
+    def prepare(self, case: Case) -> None:
+        """Brings the weights into the form that a case wants: two forms of a large model would not
+        fit into memory together."""
+        wanted = "plain" if case.method == HF else self._products
+        if self._now != wanted and self.model.tower.device.type == "cpu":
+            optimize_for_inference(self.model, wanted, self._graphs)
+            self._now = wanted
 
     def run(self, case: Case, pixels: Tensor, watch: Stopwatch) -> list[Answer]:
         """Runs a case once.
 
         Args:
-            case: which.
+            case: which; it was prepared.
             pixels: from pixels(); a model that has seen them would remember them.
             watch: is told what each stage takes.
 
         Returns:
             The answers of this pipeline; none for transformers'.
         """
-        if case.method == HF:
+        if case.method in STOCK:
             self._stock.answer(pixels, questions(case.batch_size), self.lengths.answer, watch)
             return []
         model = self.model if case.method == ACCM else self._pruner
@@ -128,7 +150,9 @@ class Bench:
         """Images of noise (B, 3, S, S) float32, as if preprocessed; one for each question of
         transformers' LLaVA, which cannot share them."""
         side = self.model.tower.image_size
-        number = case.batch_size if case.method == HF else -(-case.batch_size // self._shared(case))
+        number = (
+            case.batch_size if case.method in STOCK else -(-case.batch_size // self._shared(case))
+        )
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(number, 3, side, side, generator=generator)
 
@@ -139,7 +163,7 @@ class Bench:
         """What a method has in memory."""
         language_model = self.model.language_model
         llm = [language_model.llm, language_model.projector]
-        if method == HF:
+        if method in STOCK:
             return [self.model.tower.clip.vision_model, *llm]
         return [self.model.tower, *llm, *([self.model.compensator] if method == ACCM else [])]
 

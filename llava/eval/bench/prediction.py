@@ -16,7 +16,7 @@ from torch import nn
 
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.eval.bench.memory import parameter_bytes
-from llava.eval.bench.methods import ACCM, FULL, HF, Case, Lengths
+from llava.eval.bench.methods import ACCM, FULL, STOCK, Case, Lengths
 from llava.mm_utils import round_up
 from llava.model.compensation.compensator import NUM_CANDIDATES
 from llava.model.compensation.selector import selector_text
@@ -129,12 +129,12 @@ class CostModel:
     def stages(self, case: Case) -> dict[str, list[Pass]]:
         """The passes of a case, for its whole batch."""
         stages = {"encode": list(self._encode(case))}
-        if case.method not in (HF, FULL):
+        if case.method not in (*STOCK, FULL):
             stages["prune"] = [self._prune(case)]
         if case.method == ACCM:
             stages["caption"] = list(self._caption(case))
             stages["select"] = list(self._select(case))
-        if case.method != HF:
+        if case.method not in STOCK:
             stages["splice"] = [self._project(case)]
         return stages | {
             "prefill": list(self._prefill(case)),
@@ -153,7 +153,9 @@ class CostModel:
         return self._counts.prompt + case.visual_token_num + hint
 
     def _images(self, case: Case) -> int:
-        shared = 1 if case.method == HF else min(self._lengths.questions_per_image, case.batch_size)
+        shared = (
+            1 if case.method in STOCK else min(self._lengths.questions_per_image, case.batch_size)
+        )
         return -(-case.batch_size // shared)
 
     def _encode(self, case: Case) -> Iterator[Pass]:
@@ -161,7 +163,7 @@ class CostModel:
         clip, width = tower.clip, self.vision.width
         patch = clip.config.vision_config.patch_size
         one = self.vision.operations(n + 1) + 2 * n * 3 * patch**2 * width
-        if case.method == HF:  # the tower, and the projector with it
+        if case.method in STOCK:  # the tower, and the projector with it
             one += self._projector_operations(n)
             yield Pass(self._images(case) * one, _bytes(clip.vision_model))
             return
@@ -223,7 +225,7 @@ class CostModel:
         llm, counts = self._model.language_model.llm, self._counts
         size = llm.dtype.itemsize
         weights = _bytes(llm)
-        positions, past = self._positions(case), 0 if case.method == HF else counts.system
+        positions, past = self._positions(case), 0 if case.method in STOCK else counts.system
         shared = case.method == FULL and self._images(case) < case.batch_size
         ahead = case.method == ACCM and self._model.reads_ahead and counts.candidates > 0
         if shared or ahead:  # the visual tokens in a pass of their own
@@ -232,7 +234,7 @@ class CostModel:
             yield Pass(rows * image, weights)
             past += case.visual_token_num
         new = positions - past
-        one = self.llm.operations(new if case.method == HF else round_up(new, TILE), 1, past)
+        one = self.llm.operations(new if case.method in STOCK else round_up(new, TILE), 1, past)
         cached = case.batch_size * self.llm.cache_bytes(past, size)
         yield Pass(case.batch_size * one, weights + cached)
 
@@ -250,8 +252,8 @@ class CostModel:
 def _bytes(module: nn.Module) -> int:
     """What a pass reads of a module: all but embedding tables that nothing is multiplied with."""
     tables = [m.weight for m in module.modules() if isinstance(m, nn.Embedding)]
-    multiplied = {m.weight.data_ptr() for m in module.modules() if isinstance(m, nn.Linear)}
-    idle = {t.data_ptr(): t.nbytes for t in tables if t.data_ptr() not in multiplied}
+    multiplied = {id(m.weight) for m in module.modules() if isinstance(m, nn.Linear)}
+    idle = {id(t): t.nbytes for t in tables if id(t) not in multiplied}
     return parameter_bytes([module]) - sum(idle.values())
 
 

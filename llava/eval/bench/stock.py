@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from accelerate import init_empty_weights
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     CLIPVisionConfig,
     GenerationConfig,
@@ -37,7 +37,7 @@ class StockLlava:
         self._watch: Stopwatch | None = None
         self._reading = False
         self.llava.model.multi_modal_projector.register_forward_hook(self._after_encode)
-        self.llava.lm_head.register_forward_hook(self._after_step)
+        self.llava.register_forward_hook(self._after_step)
 
     @torch.inference_mode()
     def answer(
@@ -52,13 +52,12 @@ class StockLlava:
             watch: is told what "encode", "prefill" and "decode" take.
         """
         ids, mask = self._prompts(questions)
-        weight = self.llava.lm_head.weight
         self._watch, self._reading = watch, True
         watch.start()
         self.llava.generate(
             input_ids=ids,
             attention_mask=mask,
-            pixel_values=pixels.to(weight.device, weight.dtype),
+            pixel_values=pixels.to(self.llava.device, self.llava.dtype),
             generation_config=GenerationConfig(
                 max_new_tokens=answer_length,
                 do_sample=False,
@@ -80,8 +79,7 @@ class StockLlava:
         padding = [length - len(row) for row in rows]
         ids = torch.tensor([[0] * more + row for more, row in zip(padding, rows)])
         mask = torch.tensor([[0] * more + [1] * len(row) for more, row in zip(padding, rows)])
-        device = self.llava.lm_head.weight.device
-        return ids.to(device), mask.to(device)
+        return ids.to(self.llava.device), mask.to(self.llava.device)
 
     def _after_encode(self, *_: object) -> None:
         self._watch.lap("encode")
@@ -93,7 +91,7 @@ class StockLlava:
 
 
 def _share(model: LlavaAccm) -> LlavaForConditionalGeneration:
-    """transformers' LLaVA around the very weights of a model."""
+    """transformers' LLaVA around the very layers of a model, in whatever form these are."""
     clip, language_model = model.tower.clip, model.language_model
     llm = language_model.llm
     config = LlavaConfig(
@@ -104,16 +102,24 @@ def _share(model: LlavaAccm) -> LlavaForConditionalGeneration:
     )
     with init_empty_weights():
         llava = LlavaForConditionalGeneration(config)
-    vision = llava.model.vision_tower
-    first, _, second = language_model.projector
-    for stock, own in (
-        (llava.model.language_model, llm.model),
-        (llava.lm_head, llm.lm_head),
-        (getattr(vision, "vision_model", vision), clip.vision_model),
-        (llava.model.multi_modal_projector.linear_1, first),
-        (llava.model.multi_modal_projector.linear_2, second),
-    ):
-        stock.load_state_dict(own.state_dict(), assign=True)
     # Buffers were made on the CPU; what generate reads (sampling, an end) must not matter.
     llava.generation_config = GenerationConfig()
-    return llava.to(llm.device).eval().requires_grad_(False)
+    for buffer in llava.buffers():
+        buffer.data = buffer.to(llm.device)
+    vision, projector = llava.model.vision_tower, llava.model.multi_modal_projector
+    projector.linear_1, _, projector.linear_2 = language_model.projector
+    llava.lm_head = llm.lm_head
+    _share_layers(llava.model.language_model, llm.model)
+    _share_layers(getattr(vision, "vision_model", vision), clip.vision_model)
+    return llava.eval().requires_grad_(False)
+
+
+def _share_layers(stock: nn.Module, own: nn.Module) -> None:
+    """Puts the layers of one module, and what parameters it has beside them, into another of the
+    same structure; what is made of layers stays, with its way of attention."""
+    for name, module in own.named_modules():
+        if not list(module.children()):
+            stock.set_submodule(name, module)
+            continue
+        for key, parameter in module.named_parameters(recurse=False):
+            setattr(stock.get_submodule(name), key, parameter)

@@ -1,0 +1,163 @@
+"""Which form the matrix products of each part take: a table, measured once for a processor.
+
+No process measures for itself: what it found would depend on what else the machine was doing, and
+with it, in half precision, a few answers. ``llava.eval.bench --products`` measures, and says what it
+would change here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from llava.errors import UserError
+
+PARTS = ("tower", "projector", "llm", "gpt2", "mapper", "long_clip", "selector")
+CHOICES = ("auto", "plain", "packed")
+# Layers with a side below this gain nothing that could be measured, and stay plain under "auto".
+SMALL = 512
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the layers of a part read their weights.
+
+    Attributes:
+        layout: "plain" as transformers keeps them; "rows": GPT-2's, which are (in, out), lie in
+            memory as (out, in); "packed": in the blocks of oneDNN's kernels.
+        turned_rows: a product of up to so many positions of each sequence is computed as
+            ``(W @ x.T).T``, and so reads the weights in the order in which they lie.
+    """
+
+    layout: str = "plain"
+    turned_rows: int = 0
+
+    def __str__(self) -> str:
+        turned = f"turned to {self.turned_rows}" if self.turned_rows else ""
+        return " ".join(word for word in (self.layout, turned) if word)
+
+
+PLAIN, ROWS, PACKED = Form(), Form("rows"), Form("packed")
+# The steps of decoding and of beams are turned, and prompts, even short ones, are not: a batch of
+# them has many rows.
+TURNED_STEPS = Form("rows", 8)
+_ALL_PACKED = dict.fromkeys(PARTS, PACKED)
+_GPT2_IN_ROWS = {"gpt2": ROWS}
+
+# Processor and dtype -> the parts that are not plain; docs/performance.md has the measurements.
+TABLE: Mapping[tuple[str, torch.dtype], Mapping[str, Form]] = {
+    ("amd avx512_bf16", torch.float32): _ALL_PACKED,
+    ("amd avx512_bf16", torch.bfloat16): _ALL_PACKED,
+    ("intel amx", torch.float32): _GPT2_IN_ROWS,
+    ("intel amx", torch.bfloat16): {
+        "llm": TURNED_STEPS,  # packed, its steps of one row take 1.4 times as long
+        "gpt2": PACKED,
+        "long_clip": PACKED,
+        "selector": PACKED,
+        "projector": PACKED,
+    },
+    ("intel avx512_bf16", torch.float32): _GPT2_IN_ROWS,
+    ("intel avx512_bf16", torch.bfloat16): _GPT2_IN_ROWS,
+    ("intel avx512", torch.float32): _GPT2_IN_ROWS,
+    ("intel avx512", torch.bfloat16): _GPT2_IN_ROWS,
+}
+
+_VENDORS = {"AuthenticAMD": "amd", "GenuineIntel": "intel"}
+_LEVELS = {"amx_bf16": "amx", "avx512_bf16": "avx512_bf16", "avx512f": "avx512", "avx2": "avx2"}
+
+
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Returns the kind of the processor, such as "amd avx512_bf16"; "other" where Linux does not
+    say, or it has no AVX2."""
+    if not cpuinfo.is_file():
+        return "other"
+    lines = dict(re.findall(r"^(vendor_id|flags)\s*:\s*(.*)$", cpuinfo.read_text(), re.MULTILINE))
+    vendor = _VENDORS.get(lines.get("vendor_id", "").strip())
+    flags = lines.get("flags", "").split()
+    level = next((name for flag, name in _LEVELS.items() if flag in flags), None)
+    return f"{vendor} {level}" if vendor and level else "other"
+
+
+def choose_forms(
+    choice: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    compiled: bool = False,
+    kind: str | None = None,
+) -> dict[str, Form]:
+    """Returns the form of each part of PARTS.
+
+    Args:
+        choice: of CHOICES; "auto" takes the table's.
+        device: of the model; all is plain on a GPU.
+        dtype: of the model.
+        compiled: whether the LLM is compiled, which knows plain products alone.
+        kind: from processor(), which is asked where it is None.
+
+    Raises:
+        UserError: there is no such choice, or "packed" is not to be had here.
+    """
+    if choice not in CHOICES:
+        raise UserError(f"there is no --cpu-products {choice!r}; there are: {', '.join(CHOICES)}")
+    if device.type != "cpu":
+        if choice != "auto":
+            raise UserError(
+                f"--cpu-products {choice} has no effect on {device}: leave it out, or say "
+                "--device cpu"
+            )
+        return dict.fromkeys(PARTS, PLAIN)
+    if choice == "packed":
+        if compiled:
+            raise UserError("--compile knows no packed weights: leave out one of the two")
+        if not can_pack(dtype):
+            raise UserError(
+                f"this torch or this processor cannot pack {_name(dtype)} weights: leave out "
+                "--cpu-products packed"
+            )
+        return dict(_ALL_PACKED)
+    found = TABLE.get((kind or processor(), dtype), {}) if choice == "auto" else {}
+    if any(form.layout == "packed" for form in found.values()) and not can_pack(dtype):
+        found = {}
+    return dict.fromkeys(PARTS, PLAIN) | dict(found) | ({"llm": PLAIN} if compiled else {})
+
+
+def can_pack(dtype: torch.dtype) -> bool:
+    """Tells whether torch packs weights here: its operations for that are private and may go, and
+    what they give must be what a plain product gives."""
+    weight = torch.arange(-12, 12).view(6, 4).to(dtype)
+    rows = torch.arange(8).view(2, 4).to(dtype)
+    try:
+        found = packed_linear(rows, pack(weight), None)
+    except (AttributeError, RuntimeError, NotImplementedError):
+        return False
+    return found.equal(torch.nn.functional.linear(rows, weight))
+
+
+def pack(weight: torch.Tensor) -> torch.Tensor:
+    """Returns a matrix (out, in) as oneDNN's kernels for many and for few rows read it; it keeps
+    its shape and dtype, and ``to_dense()`` unpacks it."""
+    return torch.ops.mkldnn._reorder_linear_weight(weight, None)
+
+
+def packed_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Returns ``x @ weight.T + bias`` (..., out) of x (..., in) and a packed weight (out, in)."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def described(forms: Mapping[str, Form], choice: str) -> str:
+    """Returns forms as a run records them: "plain", "packed", or a word for each part that is not
+    plain."""
+    words = [f"{part} {form}" for part, form in forms.items() if form != PLAIN]
+    if not words or choice != "auto":
+        return choice if words else "plain"
+    if len(words) == len(PARTS) and len(set(forms.values())) == 1:
+        return f"{forms[PARTS[0]]} from {SMALL}"
+    return ", ".join(words)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
