@@ -35,6 +35,7 @@ from llava.model.parts import (
     read_llava_config,
     split_llava,
 )
+from llava.model.products.forms import choose_forms
 from llava.model.weights import read_checkpoint, weight_files
 
 
@@ -88,10 +89,12 @@ def verify(args: ModelArguments) -> Iterator[Verdict]:
     """Looks at the parts that the flags name, one after the other; a bad one hides no other.
 
     Raises:
-        UserError: there is no such device or dtype.
+        UserError: there is no such device, dtype or form of products.
     """
+    place = placement(args)
+    choose_forms(args.cpu_products, place.device, place.dtype, args.compile)
     args = replace(args, device_map=None, compile=False)
-    seen = _Seen(args, Placement(torch.device("meta"), placement(args).dtype))
+    seen = _Seen(args, Placement(torch.device("meta"), place.dtype))
     for part, find in _finders(args).items():
         try:
             seen.places[part] = find()

@@ -79,9 +79,10 @@ class AskingArguments(SeeingArguments):
 
 
 def model_arguments(args: TrainArguments) -> ModelArguments:
-    """Returns a stage's flags of the model; captions are not given back while it learns."""
+    """Returns a stage's flags of the model; captions are not given back while it learns, and
+    products are plain, so that a stage goes on alike on another kind of processor."""
     known = {f.name: getattr(args, f.name) for f in fields(ModelArguments) if hasattr(args, f.name)}
-    return ModelArguments(**(known | {"compensation": False}))
+    return ModelArguments(**(known | {"compensation": False, "cpu_products": "plain"}))
 
 
 @dataclass(frozen=True)

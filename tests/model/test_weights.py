@@ -1,5 +1,7 @@
+import re
 import shutil
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,6 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from llava.errors import UserError
+from llava.model.tensor_files import give_back
 from llava.model.weights import (
     cast,
     fill,
@@ -204,3 +207,41 @@ def test_tensors_that_share_a_storage_are_read(tmp_path):
     tensor = torch.arange(6.0)
     torch.save({"a": tensor, "b": tensor[2:], "empty": torch.ones(0)}, tmp_path / "a.pt")
     assert read_checkpoint(tmp_path / "a.pt")["b"].tolist() == [2, 3, 4, 5]
+
+
+def resident():
+    """Bytes of this process in memory."""
+    return 1024 * int(re.search(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="nobody counts memory here")
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.bin"])
+def test_pages_of_a_file_are_given_back_and_read_again(tmp_path, name):
+    values = torch.arange(8 << 20, dtype=torch.float32)  # 32 MB
+    save = save_file if name.endswith(".safetensors") else torch.save
+    save({"a": values}, tmp_path / name)
+    ((_, tensor),) = read_tensors(tmp_path / name)
+    assert tensor.equal(values)
+    before = resident()
+    give_back(tensor)
+    assert before - resident() > 30_000_000
+    assert tensor.equal(values)
+
+
+def test_memory_of_no_file_stays():
+    tensor = torch.arange(2 << 20)
+    give_back(tensor)
+    give_back(tensor[::2])
+    assert tensor.equal(torch.arange(2 << 20))
+
+
+def test_conversion_gives_back(tmp_path):
+    """The source is not in memory beside what was made of it."""
+    if not Path("/proc/self/maps").is_file():
+        pytest.skip("nobody counts memory here")
+    save_file({"weight": torch.ones(64, 1 << 17)}, tmp_path / "weights.safetensors")  # 32 MB
+    ((_, tensor),) = read_tensors(tmp_path / "weights.safetensors")
+    before = resident()
+    made = cast(tensor, "weight", torch.bfloat16, "cpu")
+    assert resident() - before < 24_000_000
+    assert made.eq(1).all()
