@@ -200,7 +200,7 @@ def test_the_table_decides():
     amd = choose_forms("auto", CPU, torch.float32, kind="amd avx512_bf16")
     assert set(amd) == set(PARTS) and set(amd.values()) == {PACKED}
     intel = choose_forms("auto", CPU, torch.float32, kind="intel amx")
-    assert intel["gpt2"] == ROWS and intel["llm"] == PLAIN
+    assert intel["gpt2"] == ROWS and intel["llm"] == PACKED and intel["tower"] == PLAIN
     assert set(choose_forms("auto", CPU, torch.float32, kind="other").values()) == {PLAIN}
     assert set(choose_forms("plain", CPU, torch.bfloat16).values()) == {PLAIN}
     assert set(choose_forms("auto", CUDA, torch.bfloat16).values()) == {PLAIN}

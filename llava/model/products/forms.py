@@ -52,7 +52,7 @@ _GPT2_IN_ROWS = {"gpt2": ROWS}
 TABLE: Mapping[tuple[str, torch.dtype], Mapping[str, Form]] = {
     ("amd avx512_bf16", torch.float32): _ALL_PACKED,
     ("amd avx512_bf16", torch.bfloat16): _ALL_PACKED,
-    ("intel amx", torch.float32): _GPT2_IN_ROWS,
+    ("intel amx", torch.float32): {"llm": PACKED, "gpt2": ROWS},
     ("intel amx", torch.bfloat16): {
         "llm": TURNED_STEPS,  # packed, its steps of one row take 1.4 times as long
         "gpt2": PACKED,
