@@ -169,8 +169,9 @@ class Journal:
                     f"on with {now!r}: in float32 the last digits of numbers change, answers do not"
                 )
             before[PRODUCTS] = was = now
-        if was != now and was in ("plain", "packed"):
-            again = f"go on with --cpu-products {was}, {again}"
+        if was != now:
+            known = was if was in ("plain", "packed") else "auto, on such a processor as then"
+            again = f"go on with --cpu-products {known}, {again}"
         changed = _changes(before, settings)
         if changed:
             listed = "; ".join(changed[:SHOWN]) + ("; ..." if len(changed) > SHOWN else "")

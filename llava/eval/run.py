@@ -28,7 +28,8 @@ from llava.eval.shared import Shared
 from llava.files import dump_json, printable
 from llava.model.builder import count_patches, locate_parts, placement
 from llava.model.multimodal_encoder import clip_encoder
-from llava.model.products.forms import choose_forms, described
+from llava.model.parts import Placement
+from llava.model.products.forms import PRUNING_PARTS, choose_forms, described
 from llava.model.sample import Answer
 from llava.model.token_pruning.budget import resolve_budget
 
@@ -261,15 +262,20 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
         "dtype": str(place.dtype).removeprefix("torch."),
         "device": place.device.type,
         "compile": args.compile,
-        "cpu_products": described(
-            choose_forms(args.cpu_products, place.device, place.dtype, args.compile),
-            args.cpu_products,
-        ),
+        "cpu_products": _products(args, place),
         "patch_post_layernorm": args.patch_post_layernorm,
         "text_selection": args.text_selection,
         "checkpoints": {part: shared.fingerprint(path) for part, path in parts.items()},
         "versions": {name: version(name) for name in ("torch", "transformers", "open_clip_torch")},
     }
+
+
+def _products(args: AskArguments, place: Placement) -> str:
+    """Says which form the products of the parts have that the run loads."""
+    forms = choose_forms(args.cpu_products, place.device, place.dtype, args.compile)
+    if not args.compensation:
+        forms = {part: form for part, form in forms.items() if part in PRUNING_PARTS}
+    return described(forms, args.cpu_products)
 
 
 def _method(args: AskArguments, budget: int, num_patches: int) -> str:

@@ -53,7 +53,8 @@ class _SelectableLayer(DynamicLayer):
     def batch_select_indices(self, indices: Tensor) -> None:
         """Goes on with rows (R,) int64; one may be taken several times."""
         self.settle()
-        self._rows = indices
+        if self.get_seq_length() > 0:
+            self._rows = indices
 
     def settle(self) -> None:
         """Copies the rows now, without a next piece."""

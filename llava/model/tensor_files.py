@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor, UntypedStorage
@@ -24,7 +25,12 @@ from llava.model.foreign import refuse_foreign
 # Buffers that old files carry and that every module computes for itself.
 _HARMLESS_ENDINGS = (".inv_freq", ".position_ids", ".attn.bias", ".attn.masked_bias")
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-_MAPS = Path("/proc/self/maps")  # proc(5)
+# What Linux says of each page of this process, 8 bytes a page; see proc(5).
+_PAGES, _PAGE_ENTRY = Path("/proc/self/pagemap"), 8
+_IN_USE, _OF_FILE = (
+    np.uint64(0b11 << 62),
+    np.uint64(1 << 61),
+)  # a page that is written to is no file's
 _WORTH_GIVING_BACK = 1 << 20  # bytes
 # Under what names trainers put the weights where they save more than them.
 _STATES = ("state_dict", "model_state_dict", "model", "module")
@@ -57,27 +63,25 @@ def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
 def give_back(tensor: Tensor) -> None:
     """Lets the system forget what it has in memory of a file that a tensor lies in.
 
-    Nothing is lost: who reads the tensor again has it read from the file again. A tensor that is
-    not mapped from a file stays as it is, and so does everything where there is no Linux.
+    Nothing is lost: who reads the tensor again has it read from the file again. A tensor that lies
+    in no file, or was written to, stays as it is, and so does everything where there is no Linux.
     """
-    if tensor.nbytes < _WORTH_GIVING_BACK or not (tensor.is_contiguous() and _MAPS.is_file()):
+    if tensor.nbytes < _WORTH_GIVING_BACK or not (tensor.is_contiguous() and _PAGES.is_file()):
         return
-    start = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-    end = (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-    if _is_mapped_from_file(start, end):
-        size = ctypes.c_size_t(end - start)
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), size, mmap.MADV_DONTNEED)
+    first = -(-tensor.data_ptr() // mmap.PAGESIZE)
+    end = (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE
+    if _are_of_files(first, end):
+        start, size = first * mmap.PAGESIZE, (end - first) * mmap.PAGESIZE
+        advise = ctypes.CDLL(None).madvise
+        advise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
 
 
-def _is_mapped_from_file(start: int, end: int) -> bool:
-    """Tells whether all addresses of a range are of one file: memory that is nobody's file would
-    be gone."""
-    for line in _MAPS.read_text("utf-8", "replace").splitlines():
-        addresses, _, _, _, inode = line.split(maxsplit=5)[:5]
-        first, last = (int(address, 16) for address in addresses.split("-"))
-        if first <= start < last:
-            return end <= last and inode != "0"
-    return False
+def _are_of_files(first: int, end: int) -> bool:
+    """Tells whether all pages of a range that are in memory are as they stand in a file."""
+    with _PAGES.open("rb") as pages:
+        pages.seek(first * _PAGE_ENTRY)
+        entries = np.frombuffer(pages.read((end - first) * _PAGE_ENTRY), np.uint64)
+    return bool(((entries & _IN_USE == 0) | (entries & _OF_FILE != 0)).all())
 
 
 def _load(path: Path) -> object:

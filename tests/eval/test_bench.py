@@ -32,6 +32,7 @@ from llava.eval.bench.words import LlamaWords
 from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.multimodal_encoder.clip_encoder import class_attention
 from llava.model.parts import Placement
+from llava.model.products.layers import Formed
 from llava.model.sample import Sample
 from llava.model.stopwatch import Stopwatch
 
@@ -98,25 +99,27 @@ def test_the_same_is_counted_of_packed_weights(tmp_path):
     assert packed["weight_bytes"] == plain["weight_bytes"] + 4 * 1024 * 128
 
 
+@torch.inference_mode()
 def test_weights_have_one_form_at_a_time(bench):
-    llm = bench.model.language_model.llm
-    packing = Bench(bench.model, bench.lengths, False, stock=True, products="packed")
-    for method in (HF, HF_PACKED, HF):
-        packing.prepare(Case(method, 144, 1))
-        assert llm.lm_head.weight.is_mkldnn == (method == HF_PACKED)
-        assert packing._stock.llava.lm_head is llm.lm_head
-        with torch.inference_mode():
-            packing.run(
-                Case(method, 144, 1), packing.pixels(Case(method, 144, 1), 0), Stopwatch(CPU)
-            )
-    packing.prepare(Case(HF, 144, 1))
+    """And transformers' LLaVA has the layers of this pipeline in it."""
+    language_model = bench.model.language_model
+    packing = Bench(bench.model, bench.lengths, False, "packed")
+    for method in (HF, HF_PACKED, ACCM, HF):
+        case = Case(method, 144, 1)
+        packing.prepare(case)
+        heads = [language_model.llm.lm_head]
+        if method != ACCM:
+            heads.append(packing._stock.llava.lm_head)
+        packing.run(case, packing.pixels(case, 0), Stopwatch(CPU))
+        assert all(isinstance(head, Formed) == (method != HF) for head in heads)
+        assert heads[0] is heads[-1]
 
 
 def test_products_are_measured_and_a_change_proposed(capsys):
     assert command.main("--shape mini --device cpu --rounds 1 --products".split()) == 0
     out = capsys.readouterr().out
-    assert "| part | rows | plain | rows | turned | packed | chosen | fastest |" in out
-    assert "| gpt2 | 3 | " in out and "\nThis machine would change: " in out
+    assert "| part | rows | plain | turned | packed | chosen |" in out
+    assert "| gpt2, step of 3 beams | 3 | " in out and "\nThis machine would change: " in out
 
 
 def test_memory_and_cache(rows):
@@ -155,7 +158,7 @@ def test_the_spread_of_the_totals():
 def bench():
     model = random_model(SHAPES["mini"], 2, Placement(CPU, torch.float32), 0)
     fixed = command.with_fixed_lengths(model, 3, False)
-    return Bench(fixed, Lengths(3, 2, 1), False, stock=True)
+    return Bench(fixed, Lengths(3, 2, 1), False, "plain")
 
 
 def test_rounds_go_there_and_back(bench):
@@ -197,6 +200,7 @@ def test_hf_answers_what_this_pipeline_answers(model):
 
 def test_captions_and_answers_have_the_lengths_asked_for(bench):
     case = Case(ACCM, 9, 2)
+    bench.prepare(case)
     answers = bench.run(case, bench.pixels(case, 0), Stopwatch(CPU))
     assert [len(answer.out_ids) for answer in answers] == [2, 2]
     for answer in answers:
@@ -257,6 +261,9 @@ def test_the_stand_in_prompt_is_as_long_as_the_real_one():
         ("--no-compensation", "leave out --no-compensation"),
         ("--device cuda:99", "no device"),
         ("--output README.md/x", "cannot make the folder"),
+        ("--cpu-products fast", "no --cpu-products 'fast'"),
+        ("--methods hf hf-packed --cpu-products plain", "hf-packed is hf here"),
+        ("--products --budgets 9", "--budgets has no effect with --products"),
     ],
 )
 def test_bad_flags_get_one_line(tmp_path, capsys, flags, says):
@@ -289,7 +296,15 @@ def test_batches_prints_a_row_a_budget(capsys):
 
 
 @pytest.mark.parametrize(
-    "flags", ["", "--shape mini --questions 0", "--shape giant", "--shape mini --budgets 0"]
+    "flags",
+    [
+        "",
+        "--shape mini --cpu-products fast",
+        "--shape mini --compile",
+        "--shape mini --questions 0",
+        "--shape giant",
+        "--shape mini --budgets 0",
+    ],
 )
 def test_batches_refuses_settings(flags, capsys):
     assert batches.main(flags.split()) == 2

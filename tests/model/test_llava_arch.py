@@ -12,7 +12,7 @@ from llava.errors import UserError
 from llava.mm_utils import process_images
 from llava.model.memory import Memory
 from llava.model.multimodal_encoder import clip_encoder
-from llava.model.products.forms import PACKED, Form
+from llava.model.products.forms import PACKED, PLAIN, Form
 from llava.model.products.optimize import parts_of, set_form
 from llava.model.prompt import caption_ids, prompt_ids
 from llava.model.sample import Sample
@@ -78,12 +78,12 @@ def test_recorded_cases_one_by_one(golden, model, load_tiny):
         assert np.allclose(answer.first_logits.numpy(), recorded, rtol=0, atol=1e-4), case["id"]
 
 
-@pytest.mark.parametrize("form", [None, Form("rows", 1 << 10), PACKED], ids=str)
+@pytest.mark.parametrize("form", [PLAIN, Form(turned_rows=1 << 10), PACKED], ids=str)
 def test_recorded_cases_in_mixed_batches(golden, load_tiny, form):
     """Eight at once: other images, questions, lengths and budgets beside each other; and in every
     form of matrix products."""
     model = load_tiny()
-    for part in parts_of(model).values() if form is not None else ():
+    for part in parts_of(model).values():
         set_form(part, form)
     cases = [case for case in golden.json("accm_cases.json") if is_default(case)]
     cases = cases[::2] + cases[1::2]

@@ -5,10 +5,12 @@ import shutil
 from dataclasses import dataclass, fields
 
 import pytest
+import torch
 from toy_stage import toy_arguments, train_toy
 
 from llava.errors import UserError
 from llava.model.builder import ModelArguments
+from llava.model.products.forms import choose_forms
 from llava.train import (
     train_caption,
     train_clip,
@@ -84,9 +86,15 @@ def test_a_flag_without_effect_is_refused_and_one_with_it_arrives(capsys):
     assert "unknown flags: --longclip x.pt" in capsys.readouterr().err
     args = train_caption.CaptionArguments(dtype="float16", gpt2="g", text_selection="nearest")
     expected = ModelArguments(
-        dtype="float16", gpt2="g", text_selection="nearest", compensation=False
+        dtype="float16",
+        gpt2="g",
+        text_selection="nearest",
+        compensation=False,
+        cpu_products="plain",
     )
     assert model_arguments(args) == expected
+    for device in ("cpu", "cuda"):  # a stage can run on either
+        choose_forms(expected.cpu_products, torch.device(device), torch.float32)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +26,6 @@ from llava.eval.bench.methods import (
     HF_PACKED,
     METHODS,
     PRUNE,
-    STOCK,
     Bench,
     Case,
     Lengths,
@@ -42,7 +42,7 @@ from llava.files import write_json, write_text
 from llava.model.builder import ModelArguments, flag, list_flag, load_from_arguments, placement
 from llava.model.llava_arch import LlavaAccm
 from llava.model.parts import Placement
-from llava.model.products.forms import choose_forms, described
+from llava.model.products.forms import PLAIN, Form, choose_forms, described
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.budget import resolve_budget
 
@@ -80,19 +80,22 @@ class BenchArguments(ModelArguments):
 
 def bench(args: BenchArguments) -> int:
     """Measures, prints the table, writes the files."""
-    _check(args)
     place = placement(args)
+    forms = choose_forms(args.cpu_products, place.device, place.dtype, args.compile)
+    _check(args, forms)
     if args.products:
-        return measure_products(_load(args), args.cpu_products, args.rounds)
+        print(measure_products(_load(args), forms, args.rounds))
+        return 0
+    _make_folder(args.output)
     model = with_fixed_lengths(_load(args), args.caption_length, args.compile)
     for budget in args.budgets:
         resolve_budget(budget, None, model.tower.num_patches)
     lengths = Lengths(args.caption_length, args.answer_length, args.questions_per_image)
-    is_stock_wanted = not STOCK.isdisjoint(args.methods)
-    runner = Bench(model, lengths, args.compile, is_stock_wanted, args.cpu_products)
+    runner = Bench(model, lengths, args.compile, args.cpu_products)
     todo = cases(args.methods, args.budgets, args.batch_sizes, model.tower.num_patches)
     with torch.inference_mode():
-        machine = measure_machine(place.device, place.dtype)
+        packs = any(form.is_packed for form in forms.values())
+        machine = measure_machine(place.device, place.dtype, packs)
         found = [inspect(runner, case, place.device, counts=not args.compile) for case in todo]
         costs = _cost_model(runner, found, args.budgets[0], lengths)
         measure(runner, found, args.rounds, args.warm_up, place.device)
@@ -100,10 +103,7 @@ def bench(args: BenchArguments) -> int:
     report = {
         "settings": asdict(args),
         "machine": _describe(place) | asdict(machine),
-        "cpu_products": described(
-            choose_forms(args.cpu_products, place.device, place.dtype, args.compile),
-            args.cpu_products,
-        ),
+        "cpu_products": described(forms, args.cpu_products),
         "versions": {name: version(name) for name in ("torch", "transformers")},
         "cases": rows,
     }
@@ -111,13 +111,24 @@ def bench(args: BenchArguments) -> int:
     return 0
 
 
-def _check(args: BenchArguments) -> None:
+def _check(args: BenchArguments, forms: Mapping[str, Form]) -> None:
     """Refuses settings before minutes are spent.
+
+    Args:
+        args: the flags.
+        forms: of the products.
 
     Raises:
         UserError: which one is wrong.
     """
     check_source(args.model_path, args.shape, args.llm_layers)
+    if args.products:
+        _check_products(args)
+    if HF_PACKED in args.methods and set(forms.values()) == {PLAIN}:
+        raise UserError(
+            f"{HF_PACKED} is {HF} here, where all products are plain: leave it out, or say "
+            "--cpu-products packed on a CPU"
+        )
     unknown = [method for method in args.methods if method not in METHODS]
     if unknown:
         raise UserError(f"there is no method {unknown[0]!r}; there are: {', '.join(METHODS)}")
@@ -134,12 +145,42 @@ def _check(args: BenchArguments) -> None:
     check_positive(numbers)
     if args.warm_up < 0 or not args.methods:
         raise UserError("--warm-up must not be negative, and --methods must name one")
-    if args.picture:
+    if args.picture and not args.products:
         picture.check()
+
+
+# Flags that mean something to methods, and nothing to --products.
+_OF_METHODS = (
+    *("methods", "budgets", "batch_sizes", "questions_per_image", "caption_length"),
+    *("answer_length", "warm_up", "compile", "picture", "output"),
+)
+
+
+def _check_products(args: BenchArguments) -> None:
+    """Refuses what has no effect beside --products.
+
+    Raises:
+        UserError: names the flag.
+    """
+    usual = BenchArguments()
+    changed = [name for name in _OF_METHODS if getattr(args, name) != getattr(usual, name)]
+    if changed:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+        raise UserError(f"{flags} has no effect with --products: leave one of the two out")
+    if placement(args).device.type != "cpu":
+        raise UserError("--products measures a CPU: say --device cpu")
+
+
+def _make_folder(name: str) -> None:
+    """Makes the folder for the files.
+
+    Raises:
+        UserError: it cannot be made.
+    """
     try:
-        Path(args.output).mkdir(parents=True, exist_ok=True)
+        Path(name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make the folder {args.output} ({error.strerror})") from error
+        raise UserError(f"cannot make the folder {name} ({error.strerror})") from error
 
 
 def _load(args: BenchArguments) -> LlavaAccm:
@@ -156,6 +197,7 @@ def _cost_model(runner: Bench, found: list[Measured], budget: int, lengths: Leng
     for method in (PRUNE, ACCM):
         if method not in answers:
             case = Case(method, budget, 1)
+            runner.prepare(case)
             answers[method] = runner.run(case, runner.pixels(case, 0), Stopwatch(device))[0]
     question = questions(1)[0].split("\n", 1)[0]
     counts = count_tokens(runner.model, question, answers[PRUNE], answers[ACCM])

@@ -22,6 +22,8 @@ from llava.eval.command import run_command
 from llava.mm_utils import load_image
 from llava.model.builder import ModelArguments, flag, list_flag, load_from_arguments, placement
 from llava.model.llava_arch import LlavaAccm
+from llava.model.products import optimize_for_inference
+from llava.model.products.forms import choose_forms
 from llava.model.sample import Answer, Sample
 
 PARTS = ("kept tokens", "captions", "answers")
@@ -53,6 +55,7 @@ def compare(args: BatchesArguments) -> int:
     else:
         shape = SHAPES[args.shape]
         model = random_model(shape, args.llm_layers, placement(args), args.seed)
+        model = optimize_for_inference(model, args.cpu_products)
         model = with_fixed_lengths(model, caption=15, graphs=False)
         samples = _noise_samples(model, args.questions, args.seed)
     dtype = str(next(model.language_model.llm.parameters()).dtype).removeprefix("torch.")
@@ -128,6 +131,10 @@ def _check(args: BatchesArguments) -> None:
         UserError: which one is wrong.
     """
     check_source(args.model_path, args.shape, args.llm_layers)
+    place = placement(args)
+    choose_forms(args.cpu_products, place.device, place.dtype, args.compile)
+    if args.shape is not None and args.compile:
+        raise UserError("--compile has no effect with --shape: leave one of the two out")
     if args.shape is not None and args.device_map is not None:
         raise UserError("random weights are made on one device: leave out --device-map")
     check_positive(

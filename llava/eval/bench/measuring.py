@@ -28,7 +28,12 @@ def _packed_operations(x: torch.Size, weight: torch.Size, *_: object, **__: obje
     return 2 * math.prod(x) * weight[0]
 
 
-_PACKED_PRODUCTS = {torch.ops.mkldnn._linear_pointwise: _packed_operations}
+# The operation is private: a torch may lack it, and packs nothing then.
+_PACKED_PRODUCTS = {
+    operation: _packed_operations
+    for operation in [getattr(torch.ops.mkldnn, "_linear_pointwise", None)]
+    if operation is not None
+}
 
 
 @dataclass

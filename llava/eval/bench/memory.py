@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from llava.model.products.layers import Formed
+
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # proc(5)
 
@@ -50,10 +52,11 @@ class PeakMemory:
 
 def parameter_bytes(parts: Iterable[nn.Module]) -> int:
     """What the parameters and buffers of modules take; what they share counts once."""
-    tensors = [t for part in parts for t in (*part.parameters(), *part.buffers())]
-    packed = {id(t): t.nbytes for t in tensors if t.is_mkldnn}  # each has its memory alone
-    storages = [t.untyped_storage() for t in tensors if not t.is_mkldnn]
-    return sum(({s.data_ptr(): s.nbytes() for s in storages} | packed).values())
+    modules = {module for part in parts for module in part.modules()}
+    packed = [m.packed.nbytes for m in modules if isinstance(m, Formed) and m.packed is not None]
+    tensors = [t for m in modules for t in (*m.parameters(False), *m.buffers(False))]
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    return sum(storages.values()) + sum(packed)
 
 
 def _trim() -> None:

@@ -89,7 +89,6 @@ class Bench:
         model: from with_fixed_lengths.
         lengths: of texts.
         graphs: whether the LLM is compiled.
-        stock: whether transformers' LLaVA is wanted too.
         products: how this pipeline's products read their weights; see optimize_for_inference.
     """
 
@@ -98,24 +97,27 @@ class Bench:
         model: LlavaAccm,
         lengths: Lengths,
         graphs: bool,
-        stock: bool,
         products: str = "auto",
     ) -> None:
-        self.model = optimize_for_inference(model, products, graphs)
+        self.model = model
         self.lengths = lengths
-        self._products = self._now = products
+        self._products = products
         self._graphs = graphs
         self._pruner = model.without_captions()
         self._memory = Memory()
-        self._stock = StockLlava(model, graphs) if stock else None
+        self._now: str | None = None
+        self._stock: StockLlava | None = None
 
     def prepare(self, case: Case) -> None:
         """Brings the weights into the form that a case wants: two forms of a large model would not
         fit into memory together."""
         wanted = "plain" if case.method == HF else self._products
-        if self._now != wanted and self.model.tower.device.type == "cpu":
+        if self._now != wanted:
+            self._stock = None  # it holds the layers that go
             optimize_for_inference(self.model, wanted, self._graphs)
             self._now = wanted
+        if self._stock is None and case.method in STOCK:
+            self._stock = StockLlava(self.model, self._graphs)
 
     def run(self, case: Case, pixels: Tensor, watch: Stopwatch) -> list[Answer]:
         """Runs a case once.

@@ -23,6 +23,8 @@ from llava.model.compensation.selector import selector_text
 from llava.model.cost import Shape
 from llava.model.language_model.llava_llama import TILE
 from llava.model.llava_arch import LlavaAccm
+from llava.model.products.forms import pack, packed_linear
+from llava.model.products.layers import FormedLinear
 from llava.model.sample import Answer
 
 
@@ -214,7 +216,8 @@ class CostModel:
 
     def _projector_operations(self, tokens: int) -> float:
         first, _, second = self._model.language_model.projector
-        return 2 * tokens * (first.weight.numel() + second.weight.numel())
+        numbers = sum(layer.in_features * layer.out_features for layer in (first, second))
+        return 2 * tokens * numbers
 
     def _project(self, case: Case) -> Pass:
         samples = self._images(case) if case.method == FULL else case.batch_size
@@ -250,9 +253,14 @@ class CostModel:
 
 
 def _bytes(module: nn.Module) -> int:
-    """What a pass reads of a module: all but embedding tables that nothing is multiplied with."""
+    """What a pass reads of a module: all but embedding tables that nothing is multiplied with. (A
+    table that is packed elsewhere for products is one of them.)"""
     tables = [m.weight for m in module.modules() if isinstance(m, nn.Embedding)]
-    multiplied = {id(m.weight) for m in module.modules() if isinstance(m, nn.Linear)}
+    multiplied = {
+        id(m.weight)
+        for m in module.modules()
+        if isinstance(m, nn.Linear | FormedLinear) and hasattr(m, "weight")
+    }
     idle = {id(t): t.nbytes for t in tables if id(t) not in multiplied}
     return parameter_bytes([module]) - sum(idle.values())
 
@@ -274,13 +282,22 @@ class Machine:
         return sum(max(p.operations / self.operations, p.bytes / self.bandwidth) for p in passes)
 
 
-def measure_machine(device: torch.device, dtype: torch.dtype) -> Machine:
-    """Times a product of large matrices, and of a vector with matrices that no cache holds."""
+def measure_machine(device: torch.device, dtype: torch.dtype, packs: bool = False) -> Machine:
+    """Times a product of large matrices, and of a vector with matrices that no cache holds.
+
+    Args:
+        device, dtype: of the matrices.
+        packs: whether packed matrices are wanted too; the faster product counts.
+    """
     on_gpu = device.type == "cuda"
     n, rows, number = (16384, 4096, 4) if on_gpu else (4096, 576, 16)
     weights = [torch.full((n, n), 0.01, device=device, dtype=dtype) for _ in range(number)]
     many = torch.full((rows, n), 0.01, device=device, dtype=dtype)
     product = _best_seconds(lambda: [many @ w.T for w in weights[:4]], device) / 4
+    if packs:
+        packed = [pack(w) for w in weights[:4]]
+        work = lambda: [packed_linear(many, w, None) for w in packed]  # noqa: E731
+        product = min(product, _best_seconds(work, device) / 4)
     reading = _best_seconds(lambda: [many[:1] @ w.T for w in weights], device)
     return Machine(
         operations=2 * rows * n * n / product,

@@ -8,139 +8,143 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 from transformers.pytorch_utils import Conv1D
 
 from llava.model.llava_arch import LlavaAccm
-from llava.model.products.forms import PACKED, PLAIN, ROWS, Form, can_pack, choose_forms, processor
-from llava.model.products.optimize import parts_of, set_form
+from llava.model.products.forms import PACKED, PLAIN, Form, can_pack, processor
+from llava.model.products.optimize import optimize_for_inference, set_form
 
-TURNED = 1 << 10  # rows: all that are measured
+_TURNED = Form(turned_rows=1 << 10)  # rows: all that are measured
 # Matrices of one shape that are read in turn, so that they come from memory as in a model.
 _READ_IN_TURN = 1 << 28  # bytes
 _MOST_LAYERS = 16
 _WORTH_A_CHANGE = 1.05
 _SHORTEST = 0.02  # seconds that a time is taken over
 
-# Rows of one sample that each part reads at a time: 24 layers of 577 patches, a prompt of about
-# 100 tokens and then one at a time, 3 candidates, ...
-_ROWS = {
-    "tower": (577,),
-    "projector": (36,),
-    "llm": (1, 104, 616),
-    "gpt2": (3, 40),
-    "mapper": (560,),
-    "long_clip": (64,),
-    "selector": (3,),
-}
-
 
 @dataclass(frozen=True)
-class Shape:
-    """A kind of layer.
+class Work:
+    """Products that are done together.
 
     Attributes:
-        kind: nn.Linear or Conv1D.
-        inputs, outputs: its sides.
+        part: of forms.PARTS.
+        what: in words.
+        module: whose layers are multiplied with.
+        rows: of one sample that each of them reads.
     """
 
-    kind: type
-    inputs: int
-    outputs: int
+    part: str
+    what: str
+    module: nn.Module
+    rows: int
+
+
+def _works(model: LlavaAccm) -> list[Work]:
+    """Returns what is done for one question, with the rows that LLaVA-1.5 has."""
+    llm, compensator = model.language_model.llm, model.compensator
+    gpt, mapper = compensator.caption_model.gpt, compensator.caption_model.clip_project
+    return [
+        Work("tower", "patches", model.tower.clip.vision_model, 577),
+        Work("projector", "patches", model.language_model.projector, 36),
+        Work("llm", "step", llm, 1),
+        Work("llm", "pruned prompt", llm.model, 104),
+        Work("llm", "full prompt", llm.model, 616),
+        Work("gpt2", "step of 3 beams", gpt, 3),
+        Work("gpt2", "prompt", gpt.transformer, 40),
+        Work("mapper", "patches", mapper, 560),
+        Work("long_clip", "candidates", compensator.long_clip.tower, 64),
+        Work("selector", "candidates", compensator.selector, 3),
+    ]
 
 
 @torch.inference_mode()
-def measure_products(model: LlavaAccm, choice: str, rounds: int) -> int:
-    """Prints the milliseconds that the products of each part take in every form, and what this
-    machine would change.
+def measure_products(model: LlavaAccm, chosen: Mapping[str, Form], rounds: int) -> str:
+    """Returns a table, Markdown, of the milliseconds that products take in every form, and says
+    what this machine would change.
 
     Args:
-        model: gives the shapes, the dtype and the device; it is not used otherwise.
-        choice: see choose_forms; what the forms are compared with.
-        rounds: times that each is timed; medians count.
+        model: gives shapes and dtype; its products are plain afterwards.
+        chosen: the forms of now.
+        rounds: times that each product is timed; medians count.
     """
-    weight = next(model.tower.parameters())
-    chosen = choose_forms(choice, weight.device, weight.dtype)
-    candidates = {"plain": PLAIN, "rows": ROWS, "turned": Form("rows", TURNED)}
-    if can_pack(weight.dtype):
-        candidates["packed"] = PACKED
-    todo = [
-        (part, rows, shapes)
-        for part, shapes in _shapes(model).items()
-        for rows in _ROWS[part]
-        if shapes
-    ]
+    optimize_for_inference(model, "plain")
+    dtype = next(model.tower.parameters()).dtype
+    forms = {"plain": PLAIN, "turned": _TURNED} | ({"packed": PACKED} if can_pack(dtype) else {})
     lines, advice = [], []
-    for part, rows, shapes in tqdm(todo, "products", unit="part"):
-        forms = dict(candidates)
-        if not any(shape.kind is Conv1D for shape in shapes):
-            forms.pop("rows")  # they lie so in any case
-        times = dict.fromkeys(forms, 0.0)
-        for shape, number in shapes.items():
-            found = _times(shape, rows, forms.values(), weight.dtype, rounds)
-            for name, seconds in zip(forms, found):
-                times[name] += 1000 * number * seconds
-        now = _name(chosen[part], rows)
-        now = now if now in times else "plain"
-        best = min(times, key=times.get)
-        cells = [f"{times[name]:,.2f}" if name in times else "" for name in candidates]
-        lines.append(f"| {part} | {rows} | {' | '.join(cells)} | {now} | {best} |")
-        if times[now] > _WORTH_A_CHANGE * times[best]:
-            advice.append(
-                f"{part}, {rows} rows: {now} -> {best} ({times[now] / times[best]:.2f} x)"
-            )
-    dtype = str(weight.dtype).removeprefix("torch.")
-    print(
-        f"{processor()}, {dtype}, {torch.get_num_threads()} threads; ms of all layers of a part\n"
+    for work in tqdm(_works(model), "products", unit="row"):
+        times = _times(work, forms.values(), dtype, rounds)
+        found = dict(zip(forms, times))
+        now, best = _name(chosen[work.part], work.rows), min(found, key=found.get)
+        cells = [f"{1000 * seconds:,.2f}" for seconds in times]
+        lines.append(f"| {work.part}, {work.what} | {work.rows} | {' | '.join(cells)} | {now} |")
+        if found[now] > _WORTH_A_CHANGE * found[best]:
+            gain = f"{found[now] / found[best]:.2f} x"
+            advice.append(f"{work.part}, {work.what}: {now} -> {best} ({gain})")
+    name = str(dtype).removeprefix("torch.")
+    return "\n".join(
+        [
+            f"{processor()}, {name}, {torch.get_num_threads()} threads; ms of all layers together",
+            "",
+            "| part | rows | " + " | ".join(forms) + " | chosen |",
+            "| --- |" + " ---: |" * (1 + len(forms)) + " --- |",
+            *lines,
+            "",
+            "This machine would change: " + ("; ".join(advice) if advice else "nothing") + ".",
+        ]
     )
-    print("| part | rows | " + " | ".join(candidates) + " | chosen | fastest |")
-    print("| --- |" + " ---: |" * (1 + len(candidates)) + " --- | --- |")
-    print("\n".join(lines))
-    print("\nThis machine would change: " + ("; ".join(advice) if advice else "nothing") + ".")
-    return 0
 
 
 def _name(form: Form, rows: int) -> str:
-    """Returns the name, among the candidates, of what a form does with so many rows."""
-    return "turned" if rows <= form.turned_rows else form.layout
+    """Returns what a form does with so many rows."""
+    if form.is_packed:
+        return "packed"
+    return "turned" if rows <= form.turned_rows else "plain"
 
 
-def _shapes(model: LlavaAccm) -> dict[str, Counter[Shape]]:
-    """Counts the layers of each part by their shapes."""
-    return {name: Counter(map(_shape, _layers(part))) for name, part in parts_of(model).items()}
+def _times(work: Work, forms: Sequence[Form], dtype: torch.dtype, rounds: int) -> list[float]:
+    """Returns the seconds of all products of a work in each form."""
+    totals = [0.0] * len(forms)
+    for (inputs, outputs), number in _shapes(work.module).items():
+        found = _product_times(inputs, outputs, work.rows, forms, dtype, rounds)
+        totals = [total + number * seconds for total, seconds in zip(totals, found)]
+    return totals
 
 
-def _layers(part: nn.Module) -> list[nn.Module]:
-    kinds = (nn.Linear, Conv1D, nn.MultiheadAttention)
-    return [module for module in part.modules() if isinstance(module, kinds)]
+def _shapes(module: nn.Module) -> Counter[tuple[int, int]]:
+    """Counts the layers of a module by inputs and outputs."""
+    found: Counter[tuple[int, int]] = Counter()
+    for layer in module.modules():
+        if isinstance(layer, nn.MultiheadAttention):
+            found[layer.embed_dim, 3 * layer.embed_dim] += 1
+        elif isinstance(layer, Conv1D):
+            found[layer.nx, layer.nf] += 1
+        elif isinstance(layer, nn.Linear):
+            found[layer.in_features, layer.out_features] += 1
+    return found
 
 
-def _shape(layer: nn.Module) -> Shape:
-    if isinstance(layer, nn.MultiheadAttention):
-        return Shape(nn.Linear, layer.embed_dim, 3 * layer.embed_dim)
-    if isinstance(layer, Conv1D):
-        return Shape(Conv1D, layer.nx, layer.nf)
-    return Shape(nn.Linear, layer.in_features, layer.out_features)
-
-
-def _times(
-    shape: Shape, rows: int, forms: Sequence[Form], dtype: torch.dtype, rounds: int
+def _product_times(
+    inputs: int,
+    outputs: int,
+    rows: int,
+    forms: Sequence[Form],
+    dtype: torch.dtype,
+    rounds: int,
 ) -> list[float]:
     """Returns the seconds of one product in each form, taken in turn."""
-    size = shape.inputs * shape.outputs * dtype.itemsize
-    number = max(1, min(_MOST_LAYERS, _READ_IN_TURN // size))
-    weights = [torch.randn(shape.outputs, shape.inputs).mul_(0.02).to(dtype) for _ in range(number)]
+    number = max(1, min(_MOST_LAYERS, _READ_IN_TURN // (inputs * outputs * dtype.itemsize)))
     works = []
     for form in forms:
-        layers = nn.ModuleList(_layer(shape, weight) for weight in weights)
+        layers = nn.ModuleList(nn.Linear(inputs, outputs, dtype=dtype) for _ in range(number))
         set_form(layers, form)
         works.append(layers)
-    x = torch.randn(1, rows, shape.inputs).to(dtype)
+    x = torch.randn(1, rows, inputs).to(dtype)
     repeats = [max(1, round(_SHORTEST / _seconds(layers, x, 1))) for layers in works]
     found: list[list[float]] = [[] for _ in works]
     for _ in range(rounds):
@@ -149,18 +153,7 @@ def _times(
     return [statistics.median(times) for times in found]
 
 
-def _layer(shape: Shape, weight: Tensor) -> nn.Module:
-    """Returns a layer with a weight (out, in)."""
-    with torch.device("meta"):
-        args = (shape.outputs, shape.inputs)
-        layer = Conv1D(*args) if shape.kind is Conv1D else nn.Linear(*reversed(args))
-    own = weight.T.contiguous() if shape.kind is Conv1D else weight.clone()
-    layer.weight = nn.Parameter(own)
-    layer.bias = nn.Parameter(weight.new_zeros(shape.outputs))
-    return layer.requires_grad_(False)
-
-
-def _seconds(layers: nn.ModuleList, x: Tensor, repeat: int) -> float:
+def _seconds(layers: nn.ModuleList, x: torch.Tensor, repeat: int) -> float:
     """Returns the seconds of one pass through all layers, each of which reads x."""
     start = time.perf_counter()
     for _ in range(repeat):

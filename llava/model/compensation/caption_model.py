@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from transformers import GPT2LMHeadModel
 from transformers.activations import NewGELUActivation
 from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
+from transformers.pytorch_utils import Conv1D
 
 from llava.mm_utils import send
 
@@ -124,7 +125,7 @@ class CaptionModel(nn.Module):
 
     def prefix(self, dropped: Tensor, mask: Tensor | None = None) -> Tensor:
         """The visual prefixes (B, prefix_length, D) of dropped tokens (B, M, P)."""
-        return self.clip_project(dropped.to(self.clip_project.linear.weight.dtype), mask)
+        return self.clip_project(dropped.to(self.clip_project.prefix_const.dtype), mask)
 
     def embed_prompt(self, question_ids: list[int], prefix: Tensor) -> Tensor:
         """[question ; prefix] of one sample as GPT-2 reads it.
@@ -144,8 +145,12 @@ def quicken(gpt: GPT2LMHeadModel) -> None:
     """Makes GPT-2 write faster; what it writes stays the same.
 
     Its activation, which transformers computes in eight steps, becomes the one of torch with the
-    same formula.
+    same formula. On a CPU its matrices are turned in memory, shapes and values as they were:
+    transformers keeps them as (in, out), and a product of the two or three rows of one sample's
+    beams reads a matrix that lies as (out, in) 1.6 times as fast.
     """
     for module in gpt.modules():
         if isinstance(module, GPT2MLP) and isinstance(module.act, NewGELUActivation):
             module.act = nn.GELU(approximate="tanh")
+        if isinstance(module, Conv1D) and module.weight.device.type == "cpu":
+            module.weight.data = module.weight.data.T.contiguous().T

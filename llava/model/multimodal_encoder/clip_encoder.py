@@ -69,7 +69,7 @@ class ClipTower(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.clip.visual_projection.weight.device
+        return self.clip.logit_scale.device
 
     @property
     def num_patches(self) -> int:
@@ -101,8 +101,8 @@ class ClipTower(nn.Module):
     def _encode(self, pixel_values: Tensor) -> list[EncodedImage]:
         """Encodes images in one pass."""
         vision = self.clip.vision_model
-        weight = self.clip.visual_projection.weight
-        out = vision(pixel_values.to(weight.device, weight.dtype), output_hidden_states=True)
+        kind = self.clip.logit_scale  # has the device and dtype of all weights
+        out = vision(pixel_values.to(kind.device, kind.dtype), output_hidden_states=True)
         before_last, last = out.hidden_states[-2], out.last_hidden_state[:, 1:]
         if self.patch_post_layernorm:
             last = vision.post_layernorm(last)

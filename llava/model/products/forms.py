@@ -1,8 +1,8 @@
 """Which form the matrix products of each part take: a table, measured once for a processor.
 
 No process measures for itself: what it found would depend on what else the machine was doing, and
-with it, in half precision, a few answers. ``llava.eval.bench --products`` measures, and says what it
-would change here.
+with it, in half precision, a few answers. ``llava.eval.bench --products`` measures, and says what
+it would change here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import torch
 
 from llava.errors import UserError
 
-PARTS = ("tower", "projector", "llm", "gpt2", "mapper", "long_clip", "selector")
+PRUNING_PARTS = ("tower", "projector", "llm")  # a model without captions has these alone
+PARTS = (*PRUNING_PARTS, "gpt2", "mapper", "long_clip", "selector")
 CHOICES = ("auto", "plain", "packed")
 # Layers with a side below this gain nothing that could be measured, and stay plain under "auto".
 SMALL = 512
@@ -27,32 +28,32 @@ class Form:
     """How the layers of a part read their weights.
 
     Attributes:
-        layout: "plain" as transformers keeps them; "rows": GPT-2's, which are (in, out), lie in
-            memory as (out, in); "packed": in the blocks of oneDNN's kernels.
+        is_packed: the weights lie in the blocks of oneDNN's kernels.
         turned_rows: a product of up to so many positions of each sequence is computed as
-            ``(W @ x.T).T``, and so reads the weights in the order in which they lie.
+            ``(W @ x.T).T``, and so reads the weights in the order in which they lie. How many
+            sequences a batch has does not matter: it would decide about last digits.
     """
 
-    layout: str = "plain"
+    is_packed: bool = False
     turned_rows: int = 0
 
     def __str__(self) -> str:
-        turned = f"turned to {self.turned_rows}" if self.turned_rows else ""
-        return " ".join(word for word in (self.layout, turned) if word)
+        if self.is_packed:
+            return "packed"
+        return f"turned to {self.turned_rows}" if self.turned_rows else "plain"
 
 
-PLAIN, ROWS, PACKED = Form(), Form("rows"), Form("packed")
+PLAIN, PACKED = Form(), Form(is_packed=True)
 # The steps of decoding and of beams are turned, and prompts, even short ones, are not: a batch of
 # them has many rows.
-TURNED_STEPS = Form("rows", 8)
+TURNED_STEPS = Form(turned_rows=8)
 _ALL_PACKED = dict.fromkeys(PARTS, PACKED)
-_GPT2_IN_ROWS = {"gpt2": ROWS}
 
 # Processor and dtype -> the parts that are not plain; docs/performance.md has the measurements.
 TABLE: Mapping[tuple[str, torch.dtype], Mapping[str, Form]] = {
     ("amd avx512_bf16", torch.float32): _ALL_PACKED,
     ("amd avx512_bf16", torch.bfloat16): _ALL_PACKED,
-    ("intel amx", torch.float32): {"llm": PACKED, "gpt2": ROWS},
+    ("intel amx", torch.float32): {"llm": PACKED},
     ("intel amx", torch.bfloat16): {
         "llm": TURNED_STEPS,  # packed, its steps of one row take 1.4 times as long
         "gpt2": PACKED,
@@ -60,10 +61,6 @@ TABLE: Mapping[tuple[str, torch.dtype], Mapping[str, Form]] = {
         "selector": PACKED,
         "projector": PACKED,
     },
-    ("intel avx512_bf16", torch.float32): _GPT2_IN_ROWS,
-    ("intel avx512_bf16", torch.bfloat16): _GPT2_IN_ROWS,
-    ("intel avx512", torch.float32): _GPT2_IN_ROWS,
-    ("intel avx512", torch.bfloat16): _GPT2_IN_ROWS,
 }
 
 _VENDORS = {"AuthenticAMD": "amd", "GenuineIntel": "intel"}
@@ -92,8 +89,8 @@ def choose_forms(
     """Returns the form of each part of PARTS.
 
     Args:
-        choice: of CHOICES; "auto" takes the table's.
-        device: of the model; all is plain on a GPU.
+        choice: of CHOICES; "auto" takes the table's, and on a GPU plain ones.
+        device: of the model.
         dtype: of the model.
         compiled: whether the LLM is compiled, which knows plain products alone.
         kind: from processor(), which is asked where it is None.
@@ -103,14 +100,12 @@ def choose_forms(
     """
     if choice not in CHOICES:
         raise UserError(f"there is no --cpu-products {choice!r}; there are: {', '.join(CHOICES)}")
-    if device.type != "cpu":
-        if choice != "auto":
+    if choice == "packed":
+        if device.type != "cpu":
             raise UserError(
-                f"--cpu-products {choice} has no effect on {device}: leave it out, or say "
+                f"--cpu-products packed has no effect on {device}: leave it out, or say "
                 "--device cpu"
             )
-        return dict.fromkeys(PARTS, PLAIN)
-    if choice == "packed":
         if compiled:
             raise UserError("--compile knows no packed weights: leave out one of the two")
         if not can_pack(dtype):
@@ -119,8 +114,9 @@ def choose_forms(
                 "--cpu-products packed"
             )
         return dict(_ALL_PACKED)
-    found = TABLE.get((kind or processor(), dtype), {}) if choice == "auto" else {}
-    if any(form.layout == "packed" for form in found.values()) and not can_pack(dtype):
+    is_open = choice == "auto" and device.type == "cpu"
+    found = TABLE.get((kind or processor(), dtype), {}) if is_open else {}
+    if any(form.is_packed for form in found.values()) and not can_pack(dtype):
         found = {}
     return dict.fromkeys(PARTS, PLAIN) | dict(found) | ({"llm": PLAIN} if compiled else {})
 
@@ -149,14 +145,17 @@ def packed_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | No
 
 
 def described(forms: Mapping[str, Form], choice: str) -> str:
-    """Returns forms as a run records them: "plain", "packed", or a word for each part that is not
-    plain."""
+    """Returns forms as a run records them: "plain", "packed", or what each part has that is not
+    plain.
+
+    Args:
+        forms: of the parts that the run loads.
+        choice: what they were chosen by.
+    """
     words = [f"{part} {form}" for part, form in forms.items() if form != PLAIN]
-    if not words or choice != "auto":
+    if choice == "packed" or not words:
         return choice if words else "plain"
-    if len(words) == len(PARTS) and len(set(forms.values())) == 1:
-        return f"{forms[PARTS[0]]} from {SMALL}"
-    return ", ".join(words)
+    return f"{', '.join(words)}, from {SMALL}"
 
 
 def _name(dtype: torch.dtype) -> str:

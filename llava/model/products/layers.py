@@ -1,7 +1,7 @@
-"""Linear layers in the form that a CPU reads fastest.
+"""Layers in the place of others, whose matrix has another form.
 
-Each has the parameters, under the names, of the layer that it stands for; only where its matrix lies
-in memory, and how it is read, are others.
+A packed matrix is no parameter: nothing can train, move, copy or change it unawares. Who wants the
+layers that were there before calls ``optimize_for_inference(model, "plain")``.
 """
 
 from __future__ import annotations
@@ -9,160 +9,178 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from transformers.pytorch_utils import Conv1D
 
 from llava.errors import UserError
-from llava.model.products.forms import PLAIN, Form, pack, packed_linear
+from llava.model.products.forms import Form, pack, packed_linear
 from llava.model.tensor_files import give_back
 
+_WAY_OUT = 'call optimize_for_inference(model, "plain") of llava.model.products before'
 
-class Product(nn.Module):
-    """A layer with one matrix whose form can be chosen.
 
-    A packed matrix is a tensor without strides that no arithmetic of torch takes, so that nobody
-    changes it unawares. Whoever saves, loads, copies or moves the layer finds it unpacked.
+class Formed(nn.Module):
+    """A layer whose matrix has a form of its own.
 
     Attributes:
         form: of the matrix.
-        is_tied: whether other modules hold the matrix too. Then it is packed into a copy of its
-            own, and they go on with the original.
+        packed: the matrix (out, in) where the form is packed, else None.
+
+    Args:
+        layer: in whose place it stands; it comes back with restore, and lacks its matrix meanwhile.
+        form: not plain.
+        is_tied: whether other modules hold the matrix too, and keep it.
     """
 
-    matrix = "weight"
-    form: Form = PLAIN
-    is_tied: bool = False
-    _original: tuple[nn.Parameter, ...] = ()  # in a tuple, nn.Module does not take it for its own
+    matrix, bias_name = "weight", "bias"
 
-    def take(self, form: Form) -> None:
-        """Brings the matrix into a form."""
+    def __init__(self, layer: nn.Module, form: Form, is_tied: bool) -> None:
+        super().__init__()
+        self.train(layer.training)
         self.form = form
-        weight = self._plain_parameter()
-        if form.layout == "packed":
-            self._original = (weight,) if self.is_tied else ()
-            packed = pack(self._turned(weight.detach()).contiguous())
+        self.packed: Tensor | None = None
+        self._layer = (layer,)  # in a tuple, it is no part of this module
+        weight = getattr(layer, self.matrix)
+        self._is_trained = weight.requires_grad
+        self.register_parameter(self.bias_name, getattr(layer, self.bias_name))
+        if not form.is_packed:
+            self.register_parameter(self.matrix, weight)
+            return
+        self.packed = pack(self._rows(weight.detach()).contiguous())
+        if not is_tied:
+            setattr(layer, self.matrix, None)
             give_back(weight)
-            weight = nn.Parameter(packed, requires_grad=False)
-        else:
-            self._original = ()
-            weight.data = self._laid_out(weight.data)
-        setattr(self, self.matrix, weight)
 
-    def _plain_parameter(self) -> nn.Parameter:
-        """Returns the matrix with strides."""
-        weight = getattr(self, self.matrix)
-        if not weight.is_mkldnn:
-            return weight
-        if self._original:
-            return self._original[0]
-        return nn.Parameter(self._turned(weight.detach().to_dense()), requires_grad=False)
+    def restore(self) -> nn.Module:
+        """Returns the layer that was there before, with the parameters of now."""
+        (layer,) = self._layer
+        setattr(layer, self.bias_name, getattr(self, self.bias_name))
+        if self.packed is None:
+            setattr(layer, self.matrix, getattr(self, self.matrix))
+        elif getattr(layer, self.matrix) is None:
+            setattr(layer, self.matrix, nn.Parameter(self._unpacked(), self._is_trained))
+        return layer.train(self.training)
 
     @staticmethod
-    def _turned(weight: Tensor) -> Tensor:
-        """Returns the matrix as (out, in), or one of that shape as the layer keeps it."""
+    def _rows(weight: Tensor) -> Tensor:
+        """Returns the layer's matrix as (out, in), or one of (out, in) as the layer has it."""
         return weight
 
-    def _laid_out(self, weight: Tensor) -> Tensor:
-        """Returns the matrix as its form has it in memory."""
-        return weight
+    def _unpacked(self) -> Tensor:
+        """Returns the matrix as the layer has it."""
+        return self._rows(self.packed.to_dense())
 
-    def _multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
+    def _multiply(self, x: Tensor) -> Tensor:
         """Returns the product (..., out) of x (..., in)."""
-        weight = getattr(self, self.matrix)
-        if not weight.is_mkldnn:
-            weight = self._turned(weight)
+        bias = getattr(self, self.bias_name)
+        if self.packed is None:
+            weight = self._rows(getattr(self, self.matrix))
             if x.dim() == 3 and x.shape[1] <= self.form.turned_rows:
                 return _turned_product(x, weight, bias)
             return F.linear(x, weight, bias)
-        if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
-            raise UserError(
-                "packed weights know no gradients: load the model with cpu_products='plain', or "
-                "unpack it with optimize_for_inference(model, 'plain'), before training"
-            )
-        return packed_linear(x, weight, bias)
+        is_trained = (
+            self._is_trained or x.requires_grad or (bias is not None and bias.requires_grad)
+        )
+        if torch.is_grad_enabled() and is_trained:
+            raise UserError(f"packed weights know no gradients: {_WAY_OUT} training")
+        return packed_linear(x, self.packed, bias)
 
-    # For those who do not know of forms ----------------------------------------------------------
+    # A packed matrix keeps out of what others do with parameters ---------------------------------
+
+    def _refuse(self, what: str) -> None:
+        if self.packed is not None:
+            raise UserError(f"the weights are packed for this processor: {_WAY_OUT} {what}")
+
+    def __getattr__(self, name: str) -> object:
+        if name == type(self).matrix and self.__dict__.get("packed") is not None:
+            raise AttributeError(
+                f"the weights are packed for this processor: {_WAY_OUT} reading them"
+            )
+        return super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == self.matrix and self.__dict__.get("packed") is not None:
+            self._refuse("changing them")
+        super().__setattr__(name, value)
+
+    def __getstate__(self) -> dict:
+        self._refuse("copying or pickling them")
+        return self.__dict__
+
+    def _apply(self, *args: object, **kwargs: object) -> nn.Module:
+        self._refuse("moving them or changing their dtype")
+        return super()._apply(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
+        self._refuse("loading others")
+        super()._load_from_state_dict(*args, **kwargs)
 
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[prefix + self.matrix] = self._plain_parameter().detach()
-
-    def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
-        self.take(PLAIN)
-        super()._load_from_state_dict(*args, **kwargs)
-
-    def _apply(self, *args: object, **kwargs: object) -> nn.Module:
-        if getattr(self, self.matrix).is_mkldnn:
-            self.take(PLAIN)
-        return super()._apply(*args, **kwargs)
-
-    def __getstate__(self) -> dict:
-        """Returns what a copy, or a pickle, is made of."""
-        parameters = self._parameters | {self.matrix: self._plain_parameter()}
-        form = PLAIN if self.form.layout == "packed" else self.form
-        return self.__dict__ | {"_parameters": parameters, "_original": (), "form": form}
+        if self.packed is not None:  # a checkpoint is the same in every form
+            destination[prefix + self.matrix] = self._unpacked().contiguous()
 
 
-class CpuLinear(Product, nn.Linear):
+class FormedLinear(Formed):
     """Stands for nn.Linear."""
 
-    @classmethod
-    def of(cls, layer: nn.Linear) -> CpuLinear:
-        """Returns one with the parameters of a layer."""
-        has_bias = layer.bias is not None
-        new = cls(layer.in_features, layer.out_features, has_bias, device="meta")
-        new.weight, new.bias = layer.weight, layer.bias
-        return new
+    def __init__(self, layer: nn.Linear, form: Form, is_tied: bool) -> None:
+        super().__init__(layer, form, is_tied)
+        self.in_features, self.out_features = layer.in_features, layer.out_features
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._multiply(x, self.bias)
+        return self._multiply(x)
 
 
-class CpuConv1D(Product, Conv1D):
+class FormedConv1D(Formed):
     """Stands for GPT-2's Conv1D, a linear layer whose matrix is (in, out)."""
 
-    @classmethod
-    def of(cls, layer: Conv1D) -> CpuConv1D:
-        """Returns one with the parameters of a layer."""
-        with torch.device("meta"):
-            new = cls(layer.nf, layer.nx)
-        new.weight, new.bias = layer.weight, layer.bias
-        return new
+    def __init__(self, layer: Conv1D, form: Form, is_tied: bool) -> None:
+        super().__init__(layer, form, is_tied)
+        self.nx, self.nf = layer.nx, layer.nf
 
     @staticmethod
-    def _turned(weight: Tensor) -> Tensor:
+    def _rows(weight: Tensor) -> Tensor:
         return weight.T
 
-    def _laid_out(self, weight: Tensor) -> Tensor:
-        return weight.contiguous() if self.form.layout == "plain" else weight.T.contiguous().T
-
     def forward(self, x: Tensor) -> Tensor:
-        return self._multiply(x, self.bias)
+        return self._multiply(x)
 
 
-class CpuAttention(Product, nn.MultiheadAttention):
-    """Stands for nn.MultiheadAttention of a sequence with itself, which reads its matrix (queries,
-    keys and values in one) without the help of a layer."""
+class FormedAttention(Formed):
+    """Stands for nn.MultiheadAttention of a sequence with itself. Queries, keys and values have one
+    matrix, which that multiplies with without the help of a layer."""
 
-    matrix = "in_proj_weight"
+    matrix, bias_name = "in_proj_weight", "in_proj_bias"
+    batch_first = True
+    _qkv_same_embed_dim = False  # keeps torch's TransformerEncoderLayer from reading the matrix
 
-    @classmethod
-    def of(cls, layer: nn.MultiheadAttention) -> CpuAttention:
-        """Returns one with the parameters of a layer."""
-        new = cls(layer.embed_dim, layer.num_heads, batch_first=layer.batch_first, device="meta")
-        new.in_proj_weight, new.in_proj_bias = layer.in_proj_weight, layer.in_proj_bias
-        new.out_proj = layer.out_proj
-        return new
-
-    def take(self, form: Form) -> None:
-        super().take(form)
-        # What keeps torch's TransformerEncoderLayer from reading the matrices itself.
-        self._qkv_same_embed_dim = form == PLAIN
+    def __init__(self, layer: nn.MultiheadAttention, form: Form, is_tied: bool) -> None:
+        super().__init__(layer, form, is_tied)
+        self.embed_dim, self.num_heads = layer.embed_dim, layer.num_heads
+        self.out_proj = layer.out_proj
 
     def forward(
-        self, x: Tensor, *_: Tensor, attn_mask: Tensor | None = None, **__: object
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        key_padding_mask: Tensor | None = None,
+        is_causal: bool = False,
     ) -> tuple[Tensor, None]:
-        """Returns what (B, L, C) attends to (B, L, C), and no weights, as torch's does."""
-        projected = self._multiply(x, self.in_proj_bias).chunk(3, dim=-1)
+        """Returns what (B, L, C) attends to (B, L, C), and no weights, as torch's does.
+
+        Raises:
+            ValueError: it is asked for what the models here have no use for.
+        """
+        has_flags = attn_mask is not None and attn_mask.dtype == torch.bool
+        if key is not query or value is not query or key_padding_mask is not None:
+            raise ValueError(f"attends to its own sequence, without padding: {_WAY_OUT}")
+        if need_weights or has_flags or (is_causal and attn_mask is None):
+            raise ValueError(f"takes a mask of numbers and gives no weights: {_WAY_OUT}")
+        projected = self._multiply(query).chunk(3, dim=-1)
         heads = [t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in projected]
         attended = F.scaled_dot_product_attention(*heads, attn_mask=attn_mask)
         return self.out_proj(attended.transpose(1, 2).flatten(2)), None
@@ -176,3 +194,19 @@ def _turned_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     else:
         found = torch.addmm(bias.unsqueeze(1), weight, columns)
     return found.T.contiguous().unflatten(0, x.shape[:2])
+
+
+_IN_THE_PLACE_OF = {
+    nn.Linear: FormedLinear,
+    NonDynamicallyQuantizableLinear: FormedLinear,  # what nn.MultiheadAttention ends with
+    Conv1D: FormedConv1D,
+}
+
+
+def substitute_for(layer: nn.Module) -> type[Formed] | None:
+    """Returns what can stand for a layer; None where nothing can."""
+    if type(layer) is not nn.MultiheadAttention:
+        return _IN_THE_PLACE_OF.get(type(layer))
+    is_usual = layer.batch_first and layer.bias_k is None and not layer.add_zero_attn
+    has_one_matrix = layer.in_proj_weight is not None and layer.in_proj_bias is not None
+    return FormedAttention if is_usual and has_one_matrix else None

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-import torch
 from torch import nn
-from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
-from transformers.pytorch_utils import Conv1D
 
 from llava.model.llava_arch import LlavaAccm
-from llava.model.products.forms import PLAIN, ROWS, SMALL, Form, choose_forms
-from llava.model.products.layers import CpuAttention, CpuConv1D, CpuLinear, Product
-
-_LAYERS = {
-    nn.Linear: CpuLinear,
-    NonDynamicallyQuantizableLinear: CpuLinear,  # what nn.MultiheadAttention ends with
-    Conv1D: CpuConv1D,
-    nn.MultiheadAttention: CpuAttention,
-}
+from llava.model.products.forms import PLAIN, SMALL, Form, choose_forms
+from llava.model.products.layers import Formed, substitute_for
 
 
 def optimize_for_inference(
@@ -27,10 +17,11 @@ def optimize_for_inference(
     """Brings the linear layers of all parts into the form that this processor reads fastest.
 
     What the model answers stays the same in float32, but for the last digits of its numbers. It
-    can be called again with another choice: "plain" leaves everything as transformers has it.
+    can be called again with another choice; "plain" puts all layers back as they were, for training
+    the model, changing its weights, moving or copying it.
 
     Args:
-        model: loaded, and not trained any more. It is changed in place, layer by layer.
+        model: loaded. It is changed in place, layer by layer, and holds no weight twice.
         choice: "auto" (the table of llava.model.products.forms), "plain" or "packed".
         compiled: whether the LLM is compiled.
 
@@ -40,8 +31,8 @@ def optimize_for_inference(
     Raises:
         UserError: see choose_forms.
     """
-    device, dtype = model.tower.device, next(model.tower.parameters()).dtype
-    forms = choose_forms(choice, device, dtype, compiled)
+    weight = next(model.tower.parameters())
+    forms = choose_forms(choice, weight.device, weight.dtype, compiled)
     for name, part in parts_of(model).items():
         set_form(part, forms[name], smallest=SMALL if choice == "auto" else 0)
     return model
@@ -69,26 +60,21 @@ def set_form(part: nn.Module, form: Form, smallest: int = 0) -> None:
     """Brings the linear layers of a module into a form; see optimize_for_inference.
 
     Args:
-        part: its layers are exchanged for those of llava.model.products.layers.
+        part: its layers are exchanged for those of llava.model.products.layers, and back.
         form: which.
-        smallest: layers with a side below it are neither packed nor turned.
+        smallest: layers with a side below it are plain in any case.
     """
-    if form != PLAIN:
-        _exchange_layers(part)
-    for layer in part.modules():
-        if isinstance(layer, Product):
-            is_small = min(getattr(layer, layer.matrix).shape) < smallest
-            small_form = PLAIN if form.layout != "rows" else ROWS
-            layer.take(small_form if is_small else form)
-
-
-def _exchange_layers(part: nn.Module) -> None:
-    """Puts layers whose form can be chosen in the place of torch's and transformers'."""
     modules = dict(part.named_modules())
     holders = Counter(id(p) for m in modules.values() for p in m.parameters(recurse=False))
     for name, module in modules.items():
-        if (kind := _LAYERS.get(type(module))) is None:
+        if isinstance(module, Formed):
+            if module.form == form:
+                continue
+            module = module.restore()
+            part.set_submodule(name, module)
+        kind = substitute_for(module)
+        if kind is None or form == PLAIN:
             continue
-        new = kind.of(module).train(module.training)
-        new.is_tied = holders[id(getattr(new, new.matrix))] > 1
-        part.set_submodule(name, new)
+        weight = getattr(module, kind.matrix)
+        if min(weight.shape) >= smallest and weight.device.type == "cpu":
+            part.set_submodule(name, kind(module, form, is_tied=holders[id(weight)] > 1))
