@@ -263,7 +263,7 @@ def test_the_stand_in_prompt_is_as_long_as_the_real_one():
         ("--output README.md/x", "cannot make the folder"),
         ("--cpu-products fast", "no --cpu-products 'fast'"),
         ("--methods hf hf-packed --cpu-products plain", "hf-packed is hf here"),
-        ("--products --budgets 9", "--budgets has no effect with --products"),
+        ("--products", "--caption-length, --answer-length, --warm-up, --output has no effect"),
     ],
 )
 def test_bad_flags_get_one_line(tmp_path, capsys, flags, says):
