@@ -222,6 +222,10 @@ def test_tied_words_are_packed_beside_the_embedding_and_tied_again():
 def test_small_layers_stay_as_they_are(block):
     set_form(block, PACKED, smallest=40)
     assert packed_count(block) == 2  # the attention's two, of 72
+    set_form(block, PACKED)
+    assert packed_count(block) == 5
+    set_form(block, PACKED, smallest=40)
+    assert packed_count(block) == 2
 
 
 # The table ---------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ class Formed(nn.Module):
 
     Attributes:
         form: of the matrix.
+        smaller_side: of the matrix.
         packed: the matrix (out, in) where the form is packed, else None.
 
     Args:
@@ -41,6 +42,7 @@ class Formed(nn.Module):
         self.packed: Tensor | None = None
         self._layer = (layer,)  # in a tuple, it is no part of this module
         weight = getattr(layer, self.matrix)
+        self.smaller_side = min(weight.shape)
         self._is_trained = weight.requires_grad
         self.register_parameter(self.bias_name, getattr(layer, self.bias_name))
         if not form.is_packed:

@@ -68,7 +68,7 @@ def set_form(part: nn.Module, form: Form, smallest: int = 0) -> None:
     holders = Counter(id(p) for m in modules.values() for p in m.parameters(recurse=False))
     for name, module in modules.items():
         if isinstance(module, Formed):
-            if module.form == form:
+            if module.form == form and module.smaller_side >= smallest:
                 continue
             module = module.restore()
             part.set_submodule(name, module)
