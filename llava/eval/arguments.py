@@ -14,7 +14,7 @@ Asking = TypeVar("Asking", bound="AskArguments")
 
 @dataclass
 class AskArguments(ModelArguments):
-    """Which model, and with how many tokens it is asked."""
+    """With how many tokens, and how, a model is asked."""
 
     visual_token_num: Optional[int] = flag(
         "Visual tokens to keep. Default: VISUAL_TOKEN_NUM in "

@@ -52,7 +52,7 @@ class BenchArguments(ModelArguments):
     """Flags of the command."""
 
     shape: Optional[str] = flag(
-        f"Random weights in the place of --model-path: {', '.join(SHAPES)}."
+        "Random weights of this shape in the place of --model-path.", choices=tuple(SHAPES)
     )
     llm_layers: Optional[int] = flag("With --shape: fewer layers of the LLM, for small machines.")
     products: bool = flag(
@@ -65,6 +65,7 @@ class BenchArguments(ModelArguments):
         "as --cpu-products says for this pipeline), full (this pipeline with all tokens), prune, "
         "accm.",
         (HF, FULL, PRUNE, ACCM),
+        METHODS,
     )
     budgets: list[int] = list_flag("Visual tokens that prune and accm keep.", (36,))
     batch_sizes: list[int] = list_flag("Questions at once.", (1,))
