@@ -176,9 +176,9 @@ def run_words_command(
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in ("-h", "--help"):
-        print(
-            f"{_without_call(description)}\n\nMore: {called(program)} {'|'.join(commands)} ... --help"
-        )
+        print(f"{_without_call(description)}\n")
+        print(f"More: {called(program)} {'|'.join(commands)} ... --help")
+        print(f"For example: {example(program)}")
         return 0
     if not words or words[0] not in commands:
         return _refuse_word(words[0] if words else "", "say what to do", commands)

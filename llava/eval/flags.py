@@ -63,7 +63,8 @@ class Flag:
 
     def described(self) -> str:
         """Returns what it is for, and its default where that says something."""
-        if self.default in (None, False, "", []) or "Default:" in self.help:
+        says_nothing = self.default is None or self.default is False or self.default in ("", [])
+        if says_nothing or "Default:" in self.help:
             return self.help
         values = self.default if self.is_list else [self.default]
         words = " ".join("yes" if value is True else str(value) for value in values)
@@ -108,11 +109,18 @@ def _flag(of: Field, hint: object, home: type) -> Flag:
 
 
 class LineParser(argparse.ArgumentParser):
-    """argparse's parser; a mistake is one line, with the flag that may have been meant."""
+    """argparse's parser; a mistake is one line, with the flag that may have been meant.
 
-    def __init__(self, program: str, description: str) -> None:
+    Args:
+        program: how the command is called.
+        description: first line of the help.
+        example: a command line, for the last line of the help; may be empty.
+    """
+
+    def __init__(self, program: str, description: str, example: str = "") -> None:
         self.known: list[str] = []
-        super().__init__(prog=program, description=description, allow_abbrev=False)
+        epilog = f"For example: {example}" if example else None
+        super().__init__(prog=program, description=description, epilog=epilog, allow_abbrev=False)
 
     def add_argument(self, *names: str, **settings: object) -> argparse.Action:
         """Adds a flag or a word, as argparse's, and remembers how it is typed."""
@@ -146,16 +154,14 @@ class FlagParser(LineParser, Generic[Arguments]):
 
     Args:
         arguments: the dataclass.
-        program: how the command is called.
-        description: first line of the help.
-        example: last line of the help; may be empty.
+        program, description, example: as of LineParser.
     """
 
     def __init__(
         self, arguments: type[Arguments], program: str, description: str, example: str = ""
     ) -> None:
-        super().__init__(program, description)
-        self._arguments, self._example = arguments, example
+        super().__init__(program, description, example)
+        self._arguments = arguments
         self._flags = flags_of(arguments)
         for flag in self._flags:
             self._add(flag)
@@ -190,8 +196,8 @@ class FlagParser(LineParser, Generic[Arguments]):
                 if flag.group == group:
                     lines += _entry(flag.typed(), flag.described(), width)
         lines += ["", *_entry("--help", "This text.", width)]
-        if self._example:
-            lines += ["", "For example:", f"  {self._example}"]
+        if self.epilog:
+            lines += ["", self.epilog]
         return "\n".join(lines) + "\n"
 
 

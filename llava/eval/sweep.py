@@ -51,6 +51,9 @@ class SweepArguments(AskArguments):
         f"{' '.join(DEFAULT_METHODS)}.",
         choices=METHODS,
     )
+    visual_token_num: Optional[int] = flag("A sweep has --budgets instead.")
+    no_image: bool = flag("A sweep has --methods no-image instead.", False)
+    compensation: bool = flag("A sweep has --methods instead.", True)
     data_root: str = flag("Folder with the data of all benchmarks.", DATA_ROOT)
     output_dir: str = flag("Where answers and scores go.", "outputs/sweep")
     report: Optional[str] = flag("Folder for a report of all runs: HTML, Markdown, CSV.")

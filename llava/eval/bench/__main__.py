@@ -67,6 +67,8 @@ class BenchArguments(ModelArguments):
         (HF, FULL, PRUNE, ACCM),
         METHODS,
     )
+    compensation: bool = flag("The bench has --methods instead.", True)
+    device_map: Optional[str] = flag("The bench works on one device: leave it out.")
     budgets: list[int] = list_flag("Visual tokens that prune and accm keep.", (36,))
     batch_sizes: list[int] = list_flag("Questions at once.", (1,))
     questions_per_image: int = flag("So many questions of a batch are about one image.", 1)

@@ -6,15 +6,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from llava.command import called
+from llava.command import called, example
 from llava.eval.command import guard
 from llava.eval.flags import LineParser
 from llava.eval.report.write import DISAGREEMENTS, write_report
 
+_PROGRAM = "llava.eval.report"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = LineParser(called("llava.eval.report"), "Sets runs side by side.")
+    parser = LineParser(called(_PROGRAM), "Sets runs side by side.", example(_PROGRAM))
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", type=Path, help="JSON of llava.eval.score"
     )
