@@ -163,19 +163,21 @@ def hand_on(
         except KeyboardInterrupt:  # before the subcommand was there to hear it
             print("stopped by the user", file=sys.stderr)
             return STOPPED
+    if first in ("-h", "--help", ""):
+        text = _help(commands, name, title, examples)
+        print(text, file=sys.stdout if first else sys.stderr)
+        return 0 if first else USER_MISTAKE
+    problem = f"there is no command {shown(first)}{did_you_mean(first, commands)}"
+    print(f"error: {problem}; {name} --help lists all", file=sys.stderr)
+    return USER_MISTAKE
+
+
+def _help(commands: Mapping[str, Command], name: str, title: str, examples: Sequence[str]) -> str:
     lines = [f"usage: {name} COMMAND [flags]", "", title, ""]
     lines += [f"  {key:<14}{command.does}" for key, command in commands.items()]
     lines += ["", f"{name} COMMAND --help tells a command's flags."]
     lines += ["Examples:", *(f"  {line}" for line in examples)] if examples else []
-    if first in ("-h", "--help", ""):
-        print("\n".join(lines), file=sys.stdout if first else sys.stderr)
-        return 0 if first else USER_MISTAKE
-    guess = did_you_mean(first, commands)
-    print(
-        f"error: there is no command {shown(first)}{guess}; {name} --help lists all",
-        file=sys.stderr,
-    )
-    return USER_MISTAKE
+    return "\n".join(lines)
 
 
 def called(program: str) -> str:

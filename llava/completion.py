@@ -13,9 +13,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from importlib import import_module
 
-from llava.command import COMMANDS, STAGES, USER_MISTAKE, Command
+from llava.command import COMMANDS, USER_MISTAKE, Command, called, example
 from llava.errors import did_you_mean
 
+_PROGRAM = "llava.completion"
 _FLAGS = re.compile(r"^  (?:-h, )?(--[a-z][\w-]*)(?:, (--[a-z][\w-]*))?", re.MULTILINE)
 
 _TABLES = """\
@@ -66,8 +67,10 @@ if [[ "${{funcstack[1]}}" == _accm ]]; then _accm "$@"; else compdef _accm accm;
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words[:1] in (["-h"], ["--help"]):
-        print("Prints a script for a shell: accm completion " + "|".join(_SHELLS))
+    if words[-1:] in (["-h"], ["--help"]):
+        print(f"usage: {called(_PROGRAM)} {'|'.join(_SHELLS)}\n")
+        print("Prints a script that lets the shell complete commands and flags.\n")
+        print(f"For example: {example(_PROGRAM)}")
         return 0
     if len(words) != 1 or words[0] not in _SHELLS:
         guess = did_you_mean(words[0] if words else "", _SHELLS)
@@ -90,10 +93,9 @@ def script(shell: str) -> str:
 def _all_flags() -> Iterator[tuple[str, str]]:
     """Returns patterns of the first two words, and the flags that may follow these."""
     for name, command in COMMANDS.items():
-        if name in ("train", "checkpoints", "benchmarks"):
-            for word in command.words:
-                yield f'"{name} {word}"', _flags(command, word)
-        else:
+        for word in command.words:
+            yield f'"{name} {word}"', _flags(command, word)
+        if not command.words:
             yield f'"{name} "*', _flags(command)
 
 
@@ -107,3 +109,7 @@ def _flags(command: Command, *words: str) -> str:
             pass
     flags = [flag for pair in _FLAGS.findall(text.getvalue()) for flag in pair if flag]
     return " ".join(dict.fromkeys(flags))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -136,7 +136,8 @@ class LineParser(argparse.ArgumentParser):
         if unknown:
             names = [word.partition("=")[0] for word in unknown if word.startswith("-")]
             guesses = "".join(did_you_mean(name, self.known) for name in names)
-            self.error(f"unknown flags: {' '.join(map(shown, unknown))}{guesses}")
+            what = "flags" if names else "words"
+            self.error(f"unknown {what}: {' '.join(map(shown, unknown))}{guesses}")
         return found
 
     def _dashed(self, word: str) -> str:

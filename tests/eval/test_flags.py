@@ -111,7 +111,7 @@ def test_a_help_fits_where_it_can(monkeypatch, columns):
         ("--no_caption", "unknown flags: --no_caption (did you mean --no-captions?)"),
         ("--Rate=3", "unknown flags: --Rate=3 (did you mean --rate?)"),
         ("--zzz y", "unknown flags: --zzz y; accm own --help lists the flags"),
-        ("pope", "unknown flags: pope; accm own --help lists the flags"),
+        ("pope", "unknown words: pope; accm own --help lists the flags"),
         ("--tokens many", "argument --tokens: 'many' is not a whole number"),
         ("--tokens 1.5", "argument --tokens: '1.5' is not a whole number"),
         ("--rate fast", "argument --rate: 'fast' is not a number"),
