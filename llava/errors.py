@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 _LONGEST = 160  # characters of a value
 _REPR = reprlib.Repr()
@@ -24,3 +26,9 @@ def quoted(value: object) -> str:
 def shown(text: str) -> str:
     """Returns a text as it is where it fits on a line, else as quoted does."""
     return text if text.isprintable() and 0 < len(text) <= _LONGEST else quoted(text)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Returns " (did you mean X?)" with the nearest of what is known, or "" where none is near."""
+    nearest = get_close_matches(word[:_LONGEST].lower(), known, n=1)
+    return f" (did you mean {nearest[0]}?)" if nearest else ""

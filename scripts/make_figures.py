@@ -20,11 +20,11 @@ from figures.answers import draw_example_scene
 from figures.example import draw_example
 from figures.pipeline import draw_pipeline
 from figures.trace import draw_trace_at_budgets
-from transformers import HfArgumentParser
 
 from llava.errors import UserError
 from llava.eval.command import guard
 from llava.eval.figure import save_picture
+from llava.eval.flags import FlagParser
 from llava.files import write_whole
 from llava.model.builder import ModelArguments, flag, list_flag, load_from_arguments
 from llava.model.llava_arch import LlavaAccm
@@ -88,12 +88,8 @@ def make_figures(args: FigureArguments) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = HfArgumentParser(
-        FigureArguments, description=__doc__.splitlines()[0], allow_abbrev=False
-    )
-    args, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
-    if unknown:
-        parser.error(f"unknown flags: {' '.join(unknown)}")
+    program = "python scripts/make_figures.py"
+    args = FlagParser(FigureArguments, program, __doc__.splitlines()[0]).read(argv)
     return guard(lambda: make_figures(args))
 
 

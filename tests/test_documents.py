@@ -10,11 +10,13 @@ import inspect
 import re
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from torch.distributed.run import parse_args as parse_torchrun
 
+from llava.command import COMMANDS
 from llava.eval import command
 from llava.files import write_json
 from llava.mini.benchmarks import write_benchmarks
@@ -31,7 +33,7 @@ DOCUMENTS = [
 STARTS = r"\.venv/bin/|python -m |bash scripts/|pip install |lmms-eval "
 INLINE = re.compile(rf"`((?:[A-Z_]+=\S+ )*(?:{STARTS})[^`]*)`")
 PLACEHOLDER = re.compile(r"\.\.\.|\bSTAGE\b")
-PROGRAMS = ("python", "mkdocs", "lmms-eval", "pip", "chromium")
+PROGRAMS = ("accm", "python", "mkdocs", "lmms-eval", "pip", "chromium")
 # A program that writes down its words. To a script that asks which data are there it says: all.
 RECORDER = """#!/bin/sh
 printf '%s\\037' "${0##*/}" "$@" >> "$CALLS"
@@ -44,11 +46,13 @@ SCRIPT = re.compile(r"\bscripts/[\w./]+\.(?:sh|py)\b")
 # What runs each program of the documents: a test of this file, another file of tests, or a script
 # that is run itself.
 RUN_BY = {
+    "llava": "tests/test_command.py",
     "llava.benchmarks download": "tests/benchmarks/test_download.py",
     "llava.benchmarks verify": "tests/benchmarks/test_download.py",
     "llava.checkpoints convert": "tests/checkpoints/test_checkpoints.py",
     "llava.checkpoints download": "tests/checkpoints/test_download.py",
     "llava.checkpoints verify": "tests/checkpoints/test_checkpoints.py",
+    "llava.completion": "tests/test_completion.py",
     "llava.eval.answer": "tests/eval/test_run.py",
     "llava.eval.bench": "tests/eval/test_bench.py",
     "llava.eval.bench.batches": "tests/eval/test_bench.py",
@@ -116,8 +120,18 @@ def calls(tree):
     found = []
     for document in DOCUMENTS:
         for block in blocks(document):
-            found += [(document, words) for words in run_block(tree, block)]
+            found += [(document, as_module(words)) for words in run_block(tree, block)]
     return found
+
+
+def as_module(words):
+    """A call of accm as one of the module that it hands on to."""
+    program, *rest = words
+    if program != "accm":
+        return words
+    if rest[0] not in COMMANDS:
+        return ["python", "-m", "llava", *rest]
+    return ["python", "-m", COMMANDS[rest[0]].module.removesuffix(".__main__"), *rest[1:]]
 
 
 def run_block(tree, block, settings=None):
@@ -210,7 +224,7 @@ def test_flags_in_the_text_are_known(capsys):
     for module, *words in modules:
         main, _ = main_of(module)
         if inspect.signature(main).parameters:
-            with pytest.raises(SystemExit):
+            with suppress(SystemExit):
                 main([*words, "--help"])
     known = set(re.findall(r"--[a-z][\w-]+", capsys.readouterr().out)) | FOREIGN
     for script in SCRIPT.findall("\n".join(RUN_BY)):

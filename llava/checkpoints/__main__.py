@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Optional
 
-from llava.checkpoints.convert import convert
+from llava.checkpoints.convert import DTYPES, convert
 from llava.checkpoints.download import download, plan
 from llava.checkpoints.verify import verify
 from llava.download.line import USUAL, Network
@@ -33,7 +33,7 @@ class ConvertArguments:
     """Flags of convert; the folder comes before them."""
 
     output: Optional[str] = flag("Folder for the safetensors files.")
-    dtype: Optional[str] = flag("float16, bfloat16 or float32. Default: as each tensor is.")
+    dtype: Optional[str] = flag("Of all tensors. Default: as each is.", choices=tuple(DTYPES))
 
 
 def _download(network: Network, names: Sequence[str], args: DownloadArguments) -> int:

@@ -7,6 +7,7 @@ from typing import Optional, TypeVar
 
 from llava.errors import UserError
 from llava.model.builder import ModelArguments, flag, placement
+from llava.model.multimodal_encoder.clip_encoder import VISUAL_TOKEN_NUM
 from llava.model.sample import DEFAULT_SEED
 
 Asking = TypeVar("Asking", bound="AskArguments")
@@ -14,11 +15,11 @@ Asking = TypeVar("Asking", bound="AskArguments")
 
 @dataclass
 class AskArguments(ModelArguments):
-    """Which model, and with how many tokens it is asked."""
+    """With how many tokens, and how, a model is asked."""
 
     visual_token_num: Optional[int] = flag(
-        "Visual tokens to keep. Default: VISUAL_TOKEN_NUM in "
-        "llava/model/multimodal_encoder/clip_encoder.py."
+        f"Visual tokens to keep. Default: {VISUAL_TOKEN_NUM} (VISUAL_TOKEN_NUM in "
+        "llava/model/multimodal_encoder/clip_encoder.py)."
     )
     text_token_num: Optional[int] = flag(
         "Tokens that the question picks. Default: the paper's number for this budget."

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import TypeVar
 
 import torch
-from transformers import HfArgumentParser
 from transformers.utils import logging as transformers_logging
 
-from llava.errors import UserError
+from llava.command import called, example
+from llava.errors import UserError, did_you_mean
+from llava.eval.flags import FlagParser
 from llava.eval.stopping import Stopped, ending_in_order
 
 Arguments = TypeVar("Arguments")
@@ -44,7 +46,7 @@ def run_command(
     Args:
         arguments: each field is a flag; ``visual_token_num`` is ``--visual-token-num``.
         work: gets the filled dataclass and gives the exit status.
-        program: name of the command in its help.
+        program: the module that is the command, and the words that come before the flags.
         description: first line of the help.
         argv: the command line; None takes the process's.
         less_memory: what to try where the memory of the device is not enough; None names the flags
@@ -54,14 +56,8 @@ def run_command(
         The exit status; USER_MISTAKE after a UserError, whose message goes to standard error.
     """
     transformers_logging.set_verbosity_error()
-    parser = HfArgumentParser(
-        arguments, prog=f"python -m {program}", description=description, allow_abbrev=False
-    )
-    filled, unknown = parser.parse_args_into_dataclasses(
-        argv, return_remaining_strings=True, look_for_args_file=False
-    )
-    if unknown:
-        parser.error(f"unknown flags: {' '.join(unknown)}")
+    parser = FlagParser(arguments, called(program), _without_call(description), example(program))
+    filled = parser.read(argv)
 
     def check_and_work() -> int:
         if getattr(filled, "device_map", None) is not None:
@@ -155,12 +151,13 @@ def run_benchmark_command(
     """run_command for a command whose first word is the name of a benchmark."""
     words = list(sys.argv[1:] if argv is None else argv)
     name = words[0] if words else ""
-    if name not in benchmarks and name not in ("-h", "--help"):
-        print(f"error: name a benchmark first, one of: {', '.join(benchmarks)}", file=sys.stderr)
-        return USER_MISTAKE
-    program = f"{program} {name if name in benchmarks else 'BENCHMARK'}"
-    flags = words[1:] if name in benchmarks else words
-    return run_command(arguments, lambda args: work(name, args), program, description, flags)
+    if name in ("-h", "--help"):
+        program = f"{program} {'|'.join(benchmarks)}"
+    elif name in benchmarks:
+        program, words = f"{program} {name}", words[1:]
+    else:
+        return _refuse_word(name, "name a benchmark first", benchmarks)
+    return run_command(arguments, lambda args: work(name, args), program, description, words)
 
 
 def run_words_command(
@@ -173,17 +170,18 @@ def run_words_command(
 
     Args:
         commands: by their first word: flags, and the work, which gets the other words and them.
-        program: name of the command in its help.
+        program: the module that is the command.
         description: first line of the help.
         argv: the command line; None takes the process's.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in ("-h", "--help"):
-        print(f"{description}\n\nMore: python -m {program} {'|'.join(commands)} ... --help")
+        print(f"{_without_call(description)}\n")
+        print(f"More: {called(program)} {'|'.join(commands)} ... --help")
+        print(f"For example: {example(program)}")
         return 0
     if not words or words[0] not in commands:
-        print(f"error: say what to do, one of: {', '.join(commands)}", file=sys.stderr)
-        return USER_MISTAKE
+        return _refuse_word(words[0] if words else "", "say what to do", commands)
     arguments, work = commands[words[0]]
     rest = words[1:]
     first_flag = next((i for i, word in enumerate(rest) if word.startswith("-")), len(rest))
@@ -194,3 +192,17 @@ def run_words_command(
         description,
         rest[first_flag:],
     )
+
+
+def _without_call(description: str) -> str:
+    """Returns the first line of a module's documentation without how it is called, which its help
+    says in its own way."""
+    return re.sub(r":? ``.*?``", "", description)
+
+
+def _refuse_word(word: str, wanted: str, known: Collection[str]) -> int:
+    """Says which first words there are; returns the exit status."""
+    print(
+        f"error: {wanted}, one of: {', '.join(known)}{did_you_mean(word, known)}", file=sys.stderr
+    )
+    return USER_MISTAKE

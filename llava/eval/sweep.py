@@ -41,15 +41,19 @@ _BUDGET = re.compile(r"(\d{1,9})(?:/(\d{1,9}))?")
 class SweepArguments(AskArguments):
     """Flags of the command."""
 
-    benchmarks: Optional[List[str]] = flag(f"Default: all, {' '.join(BENCHMARKS)}.")
+    benchmarks: Optional[List[str]] = flag("Which. Default: all.", choices=BENCHMARKS)
     budgets: Optional[List[str]] = flag(
         "Visual tokens that prune and accm keep: numbers, or shares of all tokens as 1/4. Default: "
         f"{' '.join(DEFAULT_BUDGETS)}."
     )
     methods: Optional[List[str]] = flag(
         "full (all tokens), prune, accm (pruned, with captions), no-image (the floor). Default: "
-        f"{' '.join(DEFAULT_METHODS)}."
+        f"{' '.join(DEFAULT_METHODS)}.",
+        choices=METHODS,
     )
+    visual_token_num: Optional[int] = flag("A sweep has --budgets instead.")
+    no_image: bool = flag("A sweep has --methods no-image instead.", False)
+    compensation: bool = flag("A sweep has --methods instead.", True)
     data_root: str = flag("Folder with the data of all benchmarks.", DATA_ROOT)
     output_dir: str = flag("Where answers and scores go.", "outputs/sweep")
     report: Optional[str] = flag("Folder for a report of all runs: HTML, Markdown, CSV.")

@@ -45,7 +45,7 @@ from llava.model.parts import (
     split_llava,
 )
 from llava.model.products import optimize_for_inference
-from llava.model.products.forms import choose_forms
+from llava.model.products.forms import CHOICES, choose_forms
 from llava.model.prompt import prompt_ids
 from llava.model.sample import DEFAULT_MAX_NEW_TOKENS
 from llava.model.weights import fill, has_weights, read_checkpoint
@@ -56,17 +56,18 @@ GPU_SHARE = 0.85
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def flag(help: str, default: object = None) -> object:
-    """A dataclass field with its documentation."""
-    return field(default=default, metadata={"help": help})
+def flag(help: str, default: object = None, choices: Sequence[str] = ()) -> object:
+    """Returns a dataclass field with its documentation; see llava.eval.flags."""
+    return field(default=default, metadata={"help": help, "choices": choices})
 
 
-def list_flag(help: str, default: Sequence) -> object:
-    """A dataclass field that holds several values, with its documentation."""
-    return field(default_factory=lambda: list(default), metadata={"help": help})
+def list_flag(help: str, default: Sequence, choices: Sequence[str] = ()) -> object:
+    """Returns a dataclass field that holds several values, with its documentation."""
+    metadata = {"help": help, "choices": choices}
+    return field(default_factory=lambda: list(default), metadata=metadata)
 
 
-# HfArgumentParser turns each field into a flag; it knows Optional[int], not int | None on 3.10.
+# llava.eval.flags turns each field into a flag; it knows Optional[int], not int | None.
 @dataclass
 class ModelArguments:
     """Which model, from where, on what. Every field is an argument of load_pretrained_model and a
@@ -92,12 +93,14 @@ class ModelArguments:
     checkpoints_root: str = path_flag("Folder where checkpoints lie.", "checkpoints")
     device: str = flag("auto (a GPU if there is one), cpu, cuda, cuda:1, ...", "auto")
     dtype: str = flag(
-        "auto (bfloat16 on a GPU, as in the published evaluation but for MMBench, which was run in "
-        "float16; float32 on a CPU), float32, float16 or bfloat16.",
+        "auto: bfloat16 on a GPU, as in the published evaluation but for MMBench, which was run in "
+        "float16; float32 on a CPU.",
         "auto",
+        choices=("auto", *_DTYPES),
     )
     device_map: Optional[str] = flag(
-        "auto spreads an LLM that is larger than one GPU over all of them and the CPU's memory."
+        "auto spreads an LLM that is larger than one GPU over all of them and the CPU's memory.",
+        choices=("auto",),
     )
     compile: bool = flag(
         "Compile the LLM for prompts and answers of a few fixed lengths, on a GPU into graphs: "
@@ -108,6 +111,7 @@ class ModelArguments:
         "How matrix products read their weights on a CPU: auto (what was found the fastest on its "
         "kind of processor), plain (as in transformers) or packed (by oneDNN, all of them).",
         "auto",
+        choices=CHOICES,
     )
     compensation: bool = flag(
         "Give the dropped tokens back as a caption. Without it, caption model, selector, LongCLIP "
@@ -120,7 +124,8 @@ class ModelArguments:
     )
     text_selection: Optional[str] = flag(
         "Whether the question picks the farthest patches (the method) or the nearest. Default: "
-        "what the model's config.json says (accm_text_selection), else farthest."
+        "what the model's config.json says (accm_text_selection), else farthest.",
+        choices=("farthest", "nearest"),
     )
 
 

@@ -11,6 +11,7 @@ from llava.eval.command import run_command
 from llava.mm_utils import load_image
 from llava.model.builder import flag, load_from_arguments
 from llava.model.locate import path_flag
+from llava.model.multimodal_encoder.clip_encoder import VISUAL_TOKEN_NUM
 from llava.model.sample import DEFAULT_SEED
 from llava.model.token_pruning.budget import resolve_budget
 from llava.serve.arguments import TryArguments
@@ -31,8 +32,8 @@ class CliArguments(TryArguments):
 
     image_file: str = path_flag("The image to begin with.", "images/scene.png")
     visual_token_num: Optional[int] = flag(
-        "Visual tokens to keep. Default: VISUAL_TOKEN_NUM in "
-        "llava/model/multimodal_encoder/clip_encoder.py."
+        f"Visual tokens to keep. Default: {VISUAL_TOKEN_NUM} (VISUAL_TOKEN_NUM in "
+        "llava/model/multimodal_encoder/clip_encoder.py)."
     )
     seed: int = flag("Seed of the one random draw of each question.", DEFAULT_SEED)
     max_new_tokens: int = flag("Longest answer in tokens.", 512)

@@ -9,8 +9,12 @@ from typing import Optional
 from llava.errors import UserError
 from llava.model.builder import ModelArguments, flag
 
+SCHEDULES = ("linear", "cosine", "constant")
+_PRECISIONS = ("no", "bf16", "fp16")
+_DEVICES = ("auto", "cpu", "cuda")
 
-# HfArgumentParser turns each field into a flag; it knows Optional[int], not int | None on 3.10.
+
+# llava.eval.flags turns each field into a flag; it knows Optional[int], not int | None.
 @dataclass
 class TrainArguments:
     """How to train. Every field is a flag; a stage subclasses it and sets its own defaults."""
@@ -32,10 +36,10 @@ class TrainArguments:
     beta1: float = flag("AdamW's.", 0.9)
     beta2: float = flag("AdamW's.", 0.999)
     warmup_steps: int = flag("Steps in which the learning rate rises from 0.", 0)
-    schedule: str = flag("What follows: linear, cosine (both down to 0) or constant.", "linear")
+    schedule: str = flag("What follows; linear and cosine go down to 0.", "linear", SCHEDULES)
     max_grad_norm: float = flag("Longer gradients are shortened to this; 0: none are.", 0.0)
-    mixed_precision: str = flag("no, bf16 or fp16: the arithmetic of forwards.", "no")
-    device: str = flag("auto (a GPU if there is one), cpu or cuda.", "auto")
+    mixed_precision: str = flag("The arithmetic of forwards.", "no", _PRECISIONS)
+    device: str = flag("auto is a GPU if there is one.", "auto", _DEVICES)
     save_every: int = flag("Steps between checkpoints; the last step has one always.", 1000)
     keep_checkpoints: int = flag("How many checkpoints are kept.", 2)
     log_every: int = flag("Steps between TensorBoard points; loss.jsonl has every step.", 10)
@@ -113,9 +117,9 @@ def check_arguments(args: TrainArguments) -> None:
     if args.output_dir is None:
         raise UserError("say where checkpoints and logs go: --output-dir FOLDER")
     choices = {
-        "schedule": ("linear", "cosine", "constant"),
-        "mixed_precision": ("no", "bf16", "fp16"),
-        "device": ("auto", "cpu", "cuda"),
+        "schedule": SCHEDULES,
+        "mixed_precision": _PRECISIONS,
+        "device": _DEVICES,
     }
     for name, known in choices.items():
         if getattr(args, name) not in known:

@@ -26,7 +26,7 @@ from llava.mini.training_set import TrainingSet, read_training_set
 from llava.mm_utils import load_image, process_images
 from llava.model.builder import flag, load_processor
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
-from llava.train.arguments import TrainArguments
+from llava.train.arguments import SCHEDULES, TrainArguments
 from llava.train.pruning import draw
 from llava.train.record import hashes_of, save_weights, write_record
 from llava.train.settings import settings_of
@@ -102,7 +102,7 @@ class ClipArguments(TrainArguments):
     batch_size: int = flag("Images of one optimiser step.", 40)
     learning_rate: float = flag("Highest learning rate.", 1.2e-3)
     warmup_steps: int = flag("Steps in which the learning rate rises from 0.", 100)
-    schedule: str = flag("What follows: linear, cosine or constant.", "cosine")
+    schedule: str = flag("What follows the rise.", "cosine", SCHEDULES)
     max_grad_norm: float = flag("Longer gradients are shortened to this.", 1.0)
     weight_decay: float = flag("AdamW's.", 0.01)
     beta2: float = flag("AdamW's.", 0.98)

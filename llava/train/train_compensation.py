@@ -78,9 +78,13 @@ class CompensationArguments(AskingArguments):
     )
     samples: int = flag("Questions to learn from.", 100_000)
     answer_batch_size: int = flag("Questions that the LLM answers, or reads, at once.", 16)
-    candidates: str = flag("beam (the method), or sampled, whose captions differ more.", "beam")
+    candidates: str = flag(
+        "beam (the method), or sampled, whose captions differ more.", "beam", KINDS
+    )
     margins: str = flag(
-        "What weighs a sample: the mean margin of its batch (as published), or its own.", "batch"
+        "What weighs a sample: the mean margin of its batch (as published), or its own.",
+        "batch",
+        MARGINS,
     )
     caption_output: Optional[str] = flag("Where the caption model goes: a .pt file.")
     selector_output: Optional[str] = flag("Where the selector goes: a .pt file.")

@@ -30,7 +30,7 @@ from llava.mini.scene import Thing
 from llava.mini.training_set import TrainingSet, read_training_set
 from llava.model.builder import Vision, flag, list_flag, load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
-from llava.train.arguments import SeeingArguments, model_arguments, model_flag
+from llava.train.arguments import SCHEDULES, SeeingArguments, model_arguments, model_flag
 from llava.train.captions import tower_questions
 from llava.train.conversations import Conversation
 from llava.train.features import ImageFeatures, encode_questions, vision_settings
@@ -71,7 +71,7 @@ class LlavaArguments(SeeingArguments):
     batch_size: int = flag("Images of one optimiser step.", 4)
     learning_rate: float = flag("Highest learning rate.", 1e-3)
     warmup_steps: int = flag("Steps in which the learning rate rises from 0.", 100)
-    schedule: str = flag("What follows: linear, cosine or constant.", "cosine")
+    schedule: str = flag("What follows the rise.", "cosine", SCHEDULES)
     max_grad_norm: float = flag("Longer gradients are shortened to this.", 1.0)
     weight_decay: float = flag("AdamW's.", 0.01)
     beta2: float = flag("AdamW's.", 0.98)

@@ -29,7 +29,7 @@ from llava.model.builder import flag
 from llava.model.compensation.long_clip import LongClipText, build_text_tower
 from llava.model.compensation.selector import selector_text
 from llava.model.shapes import MINI
-from llava.train.arguments import TrainArguments
+from llava.train.arguments import SCHEDULES, TrainArguments
 from llava.train.captions import tower_questions
 from llava.train.pruning import draw
 from llava.train.record import hashes_of, save_weights, write_record
@@ -51,7 +51,7 @@ class LongClipArguments(TrainArguments):
     batch_size: int = flag("Texts of one optimiser step.", 96)
     learning_rate: float = flag("Highest learning rate.", 1e-3)
     warmup_steps: int = flag("Steps in which the learning rate rises from 0.", 50)
-    schedule: str = flag("What follows: linear, cosine or constant.", "cosine")
+    schedule: str = flag("What follows the rise.", "cosine", SCHEDULES)
     max_grad_norm: float = flag("Longer gradients are shortened to this.", 1.0)
 
 

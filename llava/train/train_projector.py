@@ -24,7 +24,7 @@ from llava.mini.scene import COLORS, PLACES, SHAPES, SIZES, Thing
 from llava.mini.training_set import TrainingSet, read_training_set
 from llava.model.builder import flag, load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
-from llava.train.arguments import SeeingArguments, model_arguments
+from llava.train.arguments import SCHEDULES, SeeingArguments, model_arguments
 from llava.train.features import ImageFeatures, vision_settings
 from llava.train.mini_llava import load_llava, mini_features, model_files, save_llava
 from llava.train.record import hashes_of, write_record
@@ -48,7 +48,7 @@ class ProjectorArguments(SeeingArguments):
     batch_size: int = flag("Images of one optimiser step.", 32)
     learning_rate: float = flag("Highest learning rate.", 3e-3)
     warmup_steps: int = flag("Steps in which the learning rate rises from 0.", 20)
-    schedule: str = flag("What follows: linear, cosine or constant.", "cosine")
+    schedule: str = flag("What follows the rise.", "cosine", SCHEDULES)
 
 
 @dataclass(frozen=True)

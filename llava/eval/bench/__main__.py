@@ -52,7 +52,7 @@ class BenchArguments(ModelArguments):
     """Flags of the command."""
 
     shape: Optional[str] = flag(
-        f"Random weights in the place of --model-path: {', '.join(SHAPES)}."
+        "Random weights of this shape in the place of --model-path.", choices=tuple(SHAPES)
     )
     llm_layers: Optional[int] = flag("With --shape: fewer layers of the LLM, for small machines.")
     products: bool = flag(
@@ -65,7 +65,10 @@ class BenchArguments(ModelArguments):
         "as --cpu-products says for this pipeline), full (this pipeline with all tokens), prune, "
         "accm.",
         (HF, FULL, PRUNE, ACCM),
+        METHODS,
     )
+    compensation: bool = flag("The bench has --methods instead.", True)
+    device_map: Optional[str] = flag("The bench works on one device: leave it out.")
     budgets: list[int] = list_flag("Visual tokens that prune and accm keep.", (36,))
     batch_sizes: list[int] = list_flag("Questions at once.", (1,))
     questions_per_image: int = flag("So many questions of a batch are about one image.", 1)

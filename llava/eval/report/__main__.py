@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from llava.command import called, example
 from llava.eval.command import guard
+from llava.eval.flags import LineParser
 from llava.eval.report.write import DISAGREEMENTS, write_report
+
+_PROGRAM = "llava.eval.report"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m llava.eval.report", description=__doc__.splitlines()[0], allow_abbrev=False
-    )
+    parser = LineParser(called(_PROGRAM), "Sets runs side by side.", example(_PROGRAM))
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", type=Path, help="JSON of llava.eval.score"
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from llava.model.builder import flag
+from llava.model.multimodal_encoder.clip_encoder import VISUAL_TOKEN_NUM
 from llava.model.sample import DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED
 from llava.serve.arguments import TryArguments
 
@@ -34,8 +35,8 @@ class WebArguments(TryArguments):
         "processes."
     )
     visual_token_num: Optional[int] = flag(
-        "Where the slider begins. Default: VISUAL_TOKEN_NUM in "
-        "llava/model/multimodal_encoder/clip_encoder.py."
+        f"Where the slider begins. Default: {VISUAL_TOKEN_NUM} (VISUAL_TOKEN_NUM in "
+        "llava/model/multimodal_encoder/clip_encoder.py)."
     )
     queue_limit: int = flag(
         "Questions and picks of examples that may wait; more are turned away with a message.", 32

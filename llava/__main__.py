@@ -1,0 +1,10 @@
+"""``accm`` where it is not installed: ``python -m llava``."""
+
+from __future__ import annotations
+
+import sys
+
+from llava.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())

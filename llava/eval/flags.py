@@ -1,0 +1,225 @@
+"""Flags from a dataclass: each field is one, grouped in the help by the class that has it first.
+
+A field's metadata hold ``help``, what it is for, and may hold ``choices``, the only values it
+takes: the help lists them, and whoever uses the value refuses others. A word may be spelled with
+underscores too: ``--model_path``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from types import NoneType
+from typing import Generic, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from llava.errors import did_you_mean, quoted, shown
+
+Arguments = TypeVar("Arguments")
+
+_WIDEST = 100  # columns of a help
+_INDENT = 26  # columns left of what a flag is for
+_SWITCH = {word: True for word in ("yes", "true", "t", "y", "1")}
+_SWITCH |= {word: False for word in ("no", "false", "f", "n", "0")}
+_KINDS = {bool: "yes or no", int: "a whole number", float: "a number"}
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A field as a flag.
+
+    Attributes:
+        name: with dashes, without the first two.
+        kind: bool, int, float or str.
+        is_list: whether several values follow it.
+        default: of the field; None may stand for one that the help describes.
+        is_required: whether there is no default.
+        help: what it is for.
+        choices: the only values; empty where there are others.
+        group: what the class says of itself that has it first.
+    """
+
+    name: str
+    kind: type
+    is_list: bool
+    default: object
+    is_required: bool
+    help: str
+    choices: tuple[str, ...]
+    group: str
+
+    @property
+    def names(self) -> list[str]:
+        """How it is typed; one that is on has a second name that turns it off."""
+        return [f"--{self.name}"] + ([f"--no-{self.name}"] if self.default is True else [])
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether its name alone turns it on; one without a default wants a value."""
+        return self.kind is bool and self.default is not None
+
+    def described(self) -> str:
+        """Returns what it is for, and its default where that says something."""
+        says_nothing = self.default is None or self.default is False or self.default in ("", [])
+        if says_nothing or "Default:" in self.help:
+            return self.help
+        values = self.default if self.is_list else [self.default]
+        words = " ".join("yes" if value is True else str(value) for value in values)
+        return f"{self.help} Default: {words}."
+
+    def typed(self) -> str:
+        """Returns its names and its values as the help shows them."""
+        names = ", ".join(self.names)
+        if self.is_switch:
+            return names
+        values = {int: "N", float: "X", bool: "yes|no"}.get(self.kind) or "|".join(self.choices)
+        return f"{names} {values or self.name.split('-')[-1].upper()}{'...' * self.is_list}"
+
+
+def flags_of(arguments: type) -> list[Flag]:
+    """Returns the fields of a dataclass as flags: its own first, then those that it inherits."""
+    hints = get_type_hints(arguments)
+    classes = [c for c in arguments.__mro__ if is_dataclass(c)]
+    flags = []
+    for of in fields(arguments):
+        home = [c for c in classes if of.name in c.__dataclass_fields__][-1]
+        flags.append((classes.index(home), _flag(of, hints[of.name], home)))
+    return [flag for _, flag in sorted(flags, key=lambda pair: pair[0])]
+
+
+def _flag(of: Field, hint: object, home: type) -> Flag:
+    if get_origin(hint) is Union:
+        (hint,) = (kind for kind in get_args(hint) if kind is not NoneType)
+    is_list = get_origin(hint) is list
+    is_required = of.default is MISSING and of.default_factory is MISSING
+    default = None if is_required else of.default
+    return Flag(
+        name=of.name.replace("_", "-"),
+        kind=get_args(hint)[0] if is_list else hint,
+        is_list=is_list,
+        default=of.default_factory() if default is MISSING else default,
+        is_required=is_required,
+        help=of.metadata["help"],
+        choices=tuple(of.metadata.get("choices", ())),
+        group=" ".join((home.__doc__ or "").split(".")[0].split()),
+    )
+
+
+class LineParser(argparse.ArgumentParser):
+    """argparse's parser; a mistake is one line, with the flag that may have been meant.
+
+    Args:
+        program: how the command is called.
+        description: first line of the help.
+        example: a command line, for the last line of the help; may be empty.
+    """
+
+    def __init__(self, program: str, description: str, example: str = "") -> None:
+        self.known: list[str] = []
+        epilog = f"For example: {example}" if example else None
+        super().__init__(prog=program, description=description, epilog=epilog, allow_abbrev=False)
+
+    def add_argument(self, *names: str, **settings: object) -> argparse.Action:
+        """Adds a flag or a word, as argparse's, and remembers how it is typed."""
+        self.known += [name for name in names if name.startswith("--")]
+        return super().add_argument(*names, **settings)
+
+    def parse_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parses as argparse's, and ends the process where a flag is unknown."""
+        words = sys.argv[1:] if args is None else args
+        found, unknown = self.parse_known_args([self._dashed(word) for word in words], namespace)
+        if unknown:
+            names = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+            guesses = "".join(did_you_mean(name, self.known) for name in names)
+            what = "flags" if names else "words"
+            self.error(f"unknown {what}: {' '.join(map(shown, unknown))}{guesses}")
+        return found
+
+    def _dashed(self, word: str) -> str:
+        name, equals, value = word.partition("=")
+        dashed = name.replace("_", "-")
+        return dashed + equals + value if dashed in self.known else word
+
+    def error(self, message: str) -> None:
+        """Ends the process with one line and argparse's status."""
+        self.exit(2, f"error: {message}; {self.prog} --help lists the flags\n")
+
+
+class FlagParser(LineParser, Generic[Arguments]):
+    """Reads the flags of a dataclass.
+
+    Args:
+        arguments: the dataclass.
+        program, description, example: as of LineParser.
+    """
+
+    def __init__(
+        self, arguments: type[Arguments], program: str, description: str, example: str = ""
+    ) -> None:
+        super().__init__(program, description, example)
+        self._arguments = arguments
+        self._flags = flags_of(arguments)
+        for flag in self._flags:
+            self._add(flag)
+
+    def read(self, argv: Sequence[str] | None = None) -> Arguments:
+        """Returns the dataclass as the command line fills it.
+
+        Args:
+            argv: the command line; None takes the process's.
+        """
+        return self._arguments(**vars(self.parse_args(argv)))
+
+    def _add(self, flag: Flag) -> None:
+        on, *off = flag.names
+        field = {"dest": flag.name.replace("-", "_"), "default": argparse.SUPPRESS}
+        how: dict = {"type": _reader(flag.kind), "required": flag.is_required}
+        if flag.is_list:
+            how["nargs"] = "+"
+        elif flag.is_switch:
+            how |= {"nargs": "?", "const": True}
+        self.add_argument(on, **field, **how)
+        if off:
+            self.add_argument(*off, action="store_false", **field)
+
+    def format_help(self) -> str:
+        """Returns the help: what the command does, each flag once, an example."""
+        width = min(shutil.get_terminal_size().columns, _WIDEST)
+        lines = [f"usage: {self.prog} [flags]", "", *textwrap.wrap(self.description, width)]
+        for group in dict.fromkeys(flag.group for flag in self._flags):
+            lines += ["", f"{group}:"]
+            for flag in self._flags:
+                if flag.group == group:
+                    lines += _entry(flag.typed(), flag.described(), width)
+        lines += ["", *_entry("--help", "This text.", width)]
+        if self.epilog:
+            lines += ["", self.epilog]
+        return "\n".join(lines) + "\n"
+
+
+def _entry(typed: str, text: str, width: int) -> list[str]:
+    """Returns the lines of a flag: what it is for stands beside it, or below where it is long."""
+    indent = " " * _INDENT
+    room = max(width - _INDENT, 20)
+    body = textwrap.wrap(text, room, break_on_hyphens=False, break_long_words=False)
+    head = f"  {typed}"
+    if len(head) > _INDENT - 2:
+        return [head, *(indent + line for line in body)]
+    return [head.ljust(_INDENT) + body[0], *(indent + line for line in body[1:])]
+
+
+def _reader(kind: type) -> Callable[[str], object]:
+    """Returns what makes a value of a word; a word that is none is told in plain English."""
+
+    def read(word: str) -> object:
+        try:
+            return _SWITCH[word.lower()] if kind is bool else kind(word)
+        except (KeyError, ValueError) as error:
+            raise argparse.ArgumentTypeError(f"{quoted(word)} is not {_KINDS[kind]}") from error
+
+    return read
