@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from llava.errors import UserError
 from llava.eval.stopping import Stopped, ending_in_order
+from llava.namesakes import warn_of_namesakes
 
 Arguments = TypeVar("Arguments")
 
@@ -77,6 +78,7 @@ def guard(work: Callable[[], int]) -> int:
     does what ends the work from outside."""
     try:
         with ending_in_order(), plain_output():
+            warn_of_namesakes()
             return work()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
