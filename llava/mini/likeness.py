@@ -20,7 +20,7 @@ def looks_drawn(image: Image.Image) -> bool:
     """Tells whether a picture (RGB, of any size) looks like a scene of the mini world.
 
     It does where nearly all of it, noise removed, is either of one grey background or of the eight
-    colours of the objects, and there is some of both. It takes a millisecond.
+    colours of the objects, and there is some of both. It takes some milliseconds.
     """
     small = image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX)
     pixels = np.asarray(small.filter(ImageFilter.MedianFilter(3)), dtype=np.float32)

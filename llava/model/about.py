@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-from huggingface_hub.repocard import metadata_load
+from llava.errors import UserError
+from llava.files import read_text
 
 _LONGEST = 300  # characters of a line that is shown
+_HEAD = re.compile(r"---\n(.*?)^---$", re.DOTALL | re.MULTILINE)
+_OWN = re.compile(r"^(accm_\w+): (.+)$", re.MULTILINE)  # YAML's plainest form of a text
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,14 @@ class About:
 def read_about(folder: Path, name: str) -> About:
     """Returns what the model card of a checkpoint says; one that cannot be read says nothing."""
     try:
-        head = metadata_load(folder / "README.md") or {}
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):  # a card is for people
-        head = {}
-    return About(name, _line(head.get("accm_knows")), _line(head.get("accm_pictures")))
+        head = _HEAD.match(read_text(folder / "README.md"))
+    except UserError:  # a card is for people, and need not be there
+        head = None
+    said = dict(_OWN.findall(head[1])) if head else {}
+    return About(name, *(_line(said.get(key, "")) for key in ("accm_knows", "accm_pictures")))
 
 
-def _line(value: object) -> str | None:
-    """Returns a text that fits on a line, and None for anything else."""
-    is_line = isinstance(value, str) and value.isprintable() and 0 < len(value) <= _LONGEST
-    return value if is_line else None
+def _line(text: str) -> str | None:
+    """Returns a text that can be shown on a line, and None for another."""
+    text = text.strip().strip("'\"")
+    return text if text.isprintable() and 0 < len(text) <= _LONGEST else None

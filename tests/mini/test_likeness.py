@@ -22,7 +22,7 @@ def scenes():
         draw_scene(make_scene(scene_generator(seed, split, number)))
         for seed in (0, 5)
         for split in SPLITS
-        for number in range(40)
+        for number in range(12)
     ]
 
 
@@ -84,7 +84,8 @@ def test_noise_gradients_and_flat_pictures_do_not(image):
 
 
 def test_photographs_do_not(shared_benchmarks):
+    """Every third of MMVP's; of the others none does either."""
     photographs = sorted((shared_benchmarks / "mmvp" / "MMVP Images").glob("*.jpg"))
     assert len(photographs) == 300
-    drawn = [path.name for path in photographs if looks_drawn(load_image(path))]
+    drawn = [path.name for path in photographs[::3] if looks_drawn(load_image(path))]
     assert not drawn
