@@ -98,7 +98,7 @@ def lay_out(
                 type="index",
             )
         with gr.Column(scale=9, min_width=300):
-            warning = gr.HTML()
+            warning = gr.HTML(visible=False)  # else it would take room
             with gr.Row():
                 with gr.Column(min_width=250):
                     pruned = gr.HTML(answer_card("Some tokens and a caption", ""))

@@ -149,7 +149,7 @@ class Page:
         ]
         unlike = warning_of(self._answerer.model.about, image)
         yield {
-            parts.warning: panels.warning(unlike),
+            parts.warning: gr.HTML(panels.warning(unlike), visible=unlike is not None),
             parts.full: panels.answer_card(self._name(self._patches), "", is_waiting=True),
         }
         pruned = yield from self._pruned_answer(samples[0])
