@@ -1,12 +1,16 @@
 """LLaVA-1.5 with ACCM: pruned visual tokens, and the lost ones given back as a caption."""
 
-__all__ = ["Accm"]
+__all__ = ["Accm", "__version__"]
 
 
 def __getattr__(name: str) -> object:
-    """Accm, imported when it is asked for: with it come torch and transformers."""
+    """Accm and the version, looked up when asked for: with Accm come torch and transformers."""
     if name == "Accm":
         from llava.serve.accm import Accm
 
         return Accm
+    if name == "__version__":
+        from llava.version import find_version
+
+        return find_version()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,8 +19,9 @@ class UserError(Exception):
 
 
 def quoted(value: object) -> str:
-    """Returns the repr of a value that somebody else wrote, without the middle of what is long."""
-    return _REPR.repr(value)
+    """Returns the repr of a value that somebody else wrote, in one line and without the middle of
+    what is long."""
+    return " ".join(_REPR.repr(value).splitlines())
 
 
 def shown(text: str) -> str:

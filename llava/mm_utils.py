@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil
 
 from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
-from llava.errors import UserError
+from llava.errors import UserError, quoted
 
 # CLIP's mean colour as LLaVA rounds it; what pads an image where no processor says otherwise.
 CLIP_BACKGROUND = (122, 116, 104)
@@ -197,15 +197,16 @@ def mean_colour(processor: CLIPImageProcessorPil) -> tuple[int, ...]:
 
 
 def process_images(
-    images: list[Image.Image], processor: CLIPImageProcessorPil, aspect_ratio: str | None
+    images: list[Image.Image], image_processor: CLIPImageProcessorPil, model_cfg: object
 ) -> Tensor:
     """Pixels as the tower wants them, bit for bit those of LLaVA's own processor.
 
     Args:
         images: images of any size; others than RGB are converted.
-        processor: the Pillow processor; one that resizes tensors moves pixels by grey levels.
-        aspect_ratio: "pad" (LLaVA-1.5) pads to a square with the mean colour first; None lets the
-            processor resize the shorter side and cut the middle out.
+        image_processor: the Pillow processor; one that resizes tensors moves pixels by grey levels.
+        model_cfg: what is done about images that are no squares: "pad" (LLaVA-1.5) pads them with
+            the mean colour first; None lets the processor resize the shorter side and cut the
+            middle out. Or what has this as its image_aspect_ratio, as LLaVA's model.config.
 
     Returns:
         (B, 3, S, S) float32, normalised.
@@ -213,13 +214,14 @@ def process_images(
     for image in images:
         check_size(image)
     images = [image if image.mode == "RGB" else to_rgb(image) for image in images]
-    if aspect_ratio == "pad":
-        colour, size = mean_colour(processor), processor.size
+    is_said = model_cfg is None or isinstance(model_cfg, str)
+    if (model_cfg if is_said else getattr(model_cfg, "image_aspect_ratio", None)) == "pad":
+        colour, size = mean_colour(image_processor), image_processor.size
         side = size.shortest_edge or size.height  # the processor leaves it as it is, then
-        images = [expand2square(image, colour, side, processor.resample) for image in images]
+        images = [expand2square(image, colour, side, image_processor.resample) for image in images]
     else:
         images = [_middle(image) for image in images]
-    return processor(images, return_tensors="pt")["pixel_values"]
+    return image_processor(images, return_tensors="pt")["pixel_values"]
 
 
 def _middle(image: Image.Image) -> Image.Image:
@@ -229,21 +231,41 @@ def _middle(image: Image.Image) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def tokenizer_image_token(prompt: str, encode: Callable[[str], list[int]]) -> list[int]:
-    """Token ids of a prompt with IMAGE_TOKEN_INDEX in the place of each ``<image>``.
+def tokenizer_image_token(
+    prompt: str,
+    tokenizer: Callable[[str], list[int]] | object,
+    image_token_index: int = IMAGE_TOKEN_INDEX,
+    return_tensors: str | None = None,
+) -> list[int] | Tensor:
+    """Token ids of a prompt with a number of its own in the place of each ``<image>``.
 
     The text around the placeholders is encoded piece by piece, so each piece begins with a dummy
     blank of its own, as the model was trained.
 
     Args:
         prompt: text with any number of ``<image>``.
-        encode: gives the ids of a text, the begin-of-text id first.
+        tokenizer: the LLM's, or its encode: what gives the ids of a text, the begin-of-text first.
+        image_token_index: what stands for an image.
+        return_tensors: None, or "pt" for a tensor (L,) int64.
+
+    Raises:
+        UserError: another kind of tensor is asked for.
     """
+    if return_tensors not in (None, "pt"):
+        raise UserError(f"return_tensors is {quoted(return_tensors)}: pt, or leave it out")
+    encode = getattr(tokenizer, "encode", tokenizer)
     first, *rest = [encode(piece) for piece in prompt.split(DEFAULT_IMAGE_TOKEN)]
     ids = list(first)
     for piece in rest:
-        ids += [IMAGE_TOKEN_INDEX, *piece[1:]]
-    return ids
+        ids += [image_token_index, *piece[1:]]
+    return ids if return_tensors is None else torch.tensor(ids)
+
+
+def get_model_name_from_path(model_path: str) -> str:
+    """Returns what LLaVA calls a model: the last part of its path, and for a checkpoint of a
+    training the folder that it is in as well."""
+    *before, last = model_path.strip("/").split("/")
+    return f"{before[-1]}_{last}" if before and last.startswith("checkpoint-") else last
 
 
 def send(values: Sequence | Tensor, device: torch.device) -> Tensor:

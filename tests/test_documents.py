@@ -58,6 +58,7 @@ RUN_BY = {
     "llava.eval.bench.batches": "tests/eval/test_bench.py",
     "llava.eval.model_vqa_loader": "tests/eval/test_llava_commands.py",
     "llava.eval.report": "tests/eval/report/test_page.py",
+    "llava.eval.run_llava": "tests/eval/test_run_llava.py",
     "llava.eval.score": "tests/eval/test_mmvp.py",
     "llava.eval.sweep": "tests/eval/test_sweep.py",
     "llava.eval.trace": "tests/eval/test_trace.py",

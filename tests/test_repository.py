@@ -51,6 +51,25 @@ def test_the_numbers_of_the_readme_are_those_that_were_measured():
     assert f"| {' | '.join(f'{value:.3f}' for value in shown)} |" in readme
 
 
+def test_the_third_line_of_the_readme_is_its_status():
+    first, blank, third, *_ = (ROOT / "README.md").read_text("utf-8").split("\n")
+    assert first.startswith("# ") and not blank and third.startswith("**Status:** ")
+
+
+def test_every_speed_of_the_readme_says_of_what():
+    """Weights, shapes and machine in the same sentence."""
+    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    claims = [
+        sentence
+        for sentence in re.split(r"(?<=[.!?])\s", text)
+        if re.search(r"times as fast|\d s instead|faster|speed-?up", sentence)
+    ]
+    assert claims
+    for claim in claims:
+        assert re.search(r"random weights|real weights|small model", claim), claim
+        assert re.search(r"shapes", claim) and re.search(r"CPU cores|GPU", claim), claim
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_scripts_are_valid_bash(script):
     assert subprocess.run(["bash", "-n", str(script)]).returncode == 0

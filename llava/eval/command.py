@@ -19,6 +19,7 @@ from llava.command import called, example
 from llava.errors import UserError, did_you_mean
 from llava.eval.flags import FlagParser
 from llava.eval.stopping import Stopped, ending_in_order
+from llava.namesakes import warn_of_namesakes
 
 Arguments = TypeVar("Arguments")
 
@@ -73,6 +74,7 @@ def guard(work: Callable[[], int]) -> int:
     does what ends the work from outside."""
     try:
         with ending_in_order(), plain_output():
+            warn_of_namesakes()
             return work()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from llava.errors import UserError, shown
 from llava.files import write_whole
 from llava.mm_utils import square_view
 from llava.model.llava_arch import LlavaAccm
@@ -20,6 +21,18 @@ PANEL_WIDTH = 720
 MARGIN = 24
 MAX_PARAGRAPH_LINES = 6
 DIMMED = 0.22  # brightness of a dropped patch
+
+# How a file ends -> what is written into it.
+_FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+    ".gif": "GIF",
+}
 
 INK, FAINT, PAPER = (30, 34, 40), (120, 126, 135), (255, 255, 255)
 CHOSEN = (18, 118, 72)
@@ -48,21 +61,38 @@ def kept_reasons(selection: Selection) -> dict[int, str]:
 def draw_trace(
     model: LlavaAccm, image: Image.Image, question: str, answer: Answer, path: Path
 ) -> None:
-    """Writes a PNG of an answer to a question about an RGB image.
+    """Writes a picture of an answer to a question about an RGB image; see save_picture.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: the file cannot be written, or its ending is none of a picture.
     """
     save_picture(trace_picture(model, image, question, answer), path)
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """Writes a PNG, whole or not at all.
+    """Writes a picture, whole or not at all, in the format of the file's ending.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: the file cannot be written, or its ending is none of a picture.
     """
-    write_whole(path, lambda file: picture.save(file, format="PNG"))
+    kind = picture_format(path)
+    # Lines and letters keep their colours.
+    settings = {"JPEG": {"quality": 92, "subsampling": 0}, "WEBP": {"lossless": True}}
+    write_whole(path, lambda file: picture.save(file, format=kind, **settings.get(kind, {})))
+
+
+def picture_format(path: Path) -> str:
+    """Returns Pillow's name of the format that a file's ending stands for.
+
+    Raises:
+        UserError: it stands for none.
+    """
+    if path.suffix.lower() not in _FORMATS:
+        raise UserError(
+            f"{shown(path.name)} does not end as a picture does: give it one of the endings "
+            f"{', '.join(_FORMATS)}"
+        )
+    return _FORMATS[path.suffix.lower()]
 
 
 def trace_picture(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from llava.errors import UserError
+from llava.errors import UserError, shown
 from llava.eval.arguments import AskArguments, check_no_image
 from llava.eval.benchmarks.question import Question
 from llava.eval.run import Run, answer_questions
@@ -15,19 +15,47 @@ from llava.model.builder import flag
 
 
 @dataclass
-class LlavaCommandArguments(AskArguments):
-    """LLaVA's flags, beside those of every command here."""
+class OneValueArguments:
+    """LLaVA's flags that have one value here; see check_one_value."""
 
     model_base: Optional[str] = flag("Not supported: merged checkpoints only.")
-    image_folder: Optional[str] = flag("What the question file's image paths are relative to.", "")
-    question_file: Optional[str] = flag("The questions.")
-    answers_file: Optional[str] = flag("Where the answers go, JSON lines.")
-    conv_mode: str = flag("vicuna_v1; the method's program knows no other.", "vicuna_v1")
-    num_chunks: int = flag("Cut the questions into so many blocks ...", 1)
-    chunk_idx: int = flag("... and answer this one, counted from 0.", 0)
+    conv_mode: Optional[str] = flag("vicuna_v1; the method's program knows no other.", "vicuna_v1")
     temperature: float = flag("0: answers are greedy; sampling is not supported.", 0.0)
     top_p: Optional[float] = flag("Not supported: without effect at temperature 0.")
     num_beams: int = flag("1; more are not supported.", 1)
+
+
+def check_one_value(args: OneValueArguments) -> None:
+    """Refuses a value that is not supported.
+
+    Raises:
+        UserError: names the flag, and what may be given.
+    """
+    supported = {
+        "model_base": (None,),
+        "conv_mode": ("vicuna_v1", None),  # LLaVA's None stands for what the model was tuned with
+        "temperature": (0.0,),
+        "top_p": (None,),
+        "num_beams": (1,),
+    }
+    for name, values in supported.items():
+        if getattr(args, name) not in values:
+            only = "leave it out" if values[0] is None else f"only {values[0]} is"
+            raise UserError(
+                f"--{name.replace('_', '-')} {shown(str(getattr(args, name)))} is not supported, "
+                f"{only}: the method is evaluated with greedy answers of merged checkpoints"
+            )
+
+
+@dataclass
+class LlavaCommandArguments(OneValueArguments, AskArguments):
+    """LLaVA's flags, beside those of every command here."""
+
+    image_folder: Optional[str] = flag("What the question file's image paths are relative to.", "")
+    question_file: Optional[str] = flag("The questions.")
+    answers_file: Optional[str] = flag("Where the answers go, JSON lines.")
+    num_chunks: int = flag("Cut the questions into so many blocks ...", 1)
+    chunk_idx: int = flag("... and answer this one, counted from 0.", 0)
 
 
 def answer_as_llava(
@@ -81,17 +109,4 @@ def _check(args: LlavaCommandArguments) -> None:
         if getattr(args, name) is None:
             raise UserError(f"give --{name.replace('_', '-')}")
     check_no_image(args)
-    supported = {
-        "model_base": None,
-        "conv_mode": "vicuna_v1",
-        "temperature": 0.0,
-        "top_p": None,
-        "num_beams": 1,
-    }
-    for name, value in supported.items():
-        if getattr(args, name) != value:
-            only = "leave it out" if value is None else f"only {value} is"
-            raise UserError(
-                f"--{name.replace('_', '-')} {getattr(args, name)} is not supported, {only}: the "
-                "method is evaluated with greedy answers of merged checkpoints"
-            )
+    check_one_value(args)

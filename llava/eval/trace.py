@@ -18,7 +18,7 @@ from llava.errors import UserError
 from llava.eval.arguments import AskArguments, check_no_image
 from llava.eval.command import SOME_FAILED, run_command
 from llava.eval.engine import Clock, Outcome, Request, answer_units, units_in_order
-from llava.eval.figure import draw_trace
+from llava.eval.figure import draw_trace, picture_format
 from llava.eval.finite import why_not_finite
 from llava.eval.lines import LineWriter, read_lines
 from llava.files import check_target, dump_json, printable
@@ -44,7 +44,10 @@ class TraceArguments(AskArguments):
         "absolute, or relative to that file. What a line leaves out, the flags say."
     )
     output: Optional[str] = flag("Where the JSON lines go. One question: default standard output.")
-    figure: Optional[str] = flag("A PNG of what was kept, written and answered (one question).")
+    figure: Optional[str] = flag(
+        "A picture of what was kept, written and answered, in the format of its ending (one "
+        "question)."
+    )
     max_new_tokens: int = flag("Longest answer in tokens.", DEFAULT_MAX_NEW_TOKENS)
 
 
@@ -147,6 +150,8 @@ def trace_one(args: TraceArguments) -> int:
         **_defaults(args),
     )
     image = load_image(request.image)  # complains before the model is loaded, as do these:
+    if args.figure is not None:
+        picture_format(Path(args.figure))
     for target in filter(None, (args.output, args.figure)):
         check_target(Path(target))
     model = load_from_arguments(args.without_unused_parts())

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from llava.mini.scene import IMAGE_SIZE, Scene, Thing
 
-_RGB = {
+RGB = {
     "red": (214, 39, 40),
     "green": (44, 150, 44),
     "blue": (40, 80, 220),
@@ -21,14 +21,14 @@ _RGB = {
 }
 _FINER = 2  # drawn so many times larger, then reduced: soft edges
 _CLUTTER = 6  # faint lines
-_TONES = (105, 165)  # grey levels of backgrounds
+TONES = (105, 165)  # grey levels of backgrounds
 _NOISE = 7.0  # standard deviation, grey levels
 
 
 def draw_scene(scene: Scene) -> Image.Image:
     """A scene as an RGB picture of IMAGE_SIZE pixels."""
     generator = np.random.default_rng(scene.background)
-    tone = generator.integers(*_TONES) + generator.integers(-12, 13, 3)
+    tone = generator.integers(*TONES) + generator.integers(-12, 13, 3)
     side = IMAGE_SIZE * _FINER
     image = Image.new("RGB", (side, side), tuple(int(level) for level in tone))
     canvas = ImageDraw.Draw(image)
@@ -45,7 +45,7 @@ def draw_scene(scene: Scene) -> Image.Image:
 
 def _draw_thing(canvas: ImageDraw.ImageDraw, thing: Thing) -> None:
     x, y, r = thing.x * _FINER, thing.y * _FINER, thing.radius * _FINER
-    color = _RGB[thing.color]
+    color = RGB[thing.color]
     box = (x - r, y - r, x + r, y + r)
     if thing.shape == "circle":
         canvas.ellipse(box, fill=color)

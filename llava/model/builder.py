@@ -17,6 +17,7 @@ from transformers import CLIPImageProcessorPil, GPT2Tokenizer, LlamaForCausalLM
 from llava.errors import UserError, quoted
 from llava.files import read_json
 from llava.mm_utils import process_images
+from llava.model.about import read_about
 from llava.model.bpe import read_bpe
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.compensator import Compensator
@@ -130,12 +131,18 @@ class ModelArguments:
 
 
 def load_pretrained_model(
-    model_path: str, **settings: object
+    model_path: str,
+    model_base: None = None,
+    model_name: str | None = None,
+    **settings: object,
 ) -> tuple[LlamaTokenizer, LlavaAccm, CLIPImageProcessorPil, int]:
     """Loads LLaVA-1.5 with all parts of ACCM.
 
     Args:
         model_path: LLaVA-1.5, in its authors' layout or in transformers'.
+        model_base: LLaVA's argument for weights that are not merged; None is the only choice.
+        model_name: LLaVA's argument, which decides nothing here: what a checkpoint is, its
+            config.json says.
         settings: the other fields of ModelArguments.
 
     Returns:
@@ -145,6 +152,11 @@ def load_pretrained_model(
     Raises:
         UserError: a part is missing, damaged or of another model, or a setting is wrong.
     """
+    if model_base is not None:
+        raise UserError(
+            f"model_base is {quoted(model_base)}: only merged checkpoints are supported, leave it "
+            "None"
+        )
     model = load_from_arguments(ModelArguments(model_path, **settings))
     language_model = model.language_model
     return (
@@ -180,6 +192,7 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
         compensator=compensator,
         image_aspect_ratio=config.image_aspect_ratio,
         text_selection=seen.text_selection,
+        about=read_about(folder, Path(args.model_path).resolve().name),
     )
     model = model.eval().requires_grad_(False)
     return optimize_for_inference(model, args.cpu_products, args.compile)

@@ -16,6 +16,7 @@ import hashlib
 import weakref
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 
 import torch
 from PIL import Image
@@ -24,6 +25,7 @@ from transformers import CLIPImageProcessorPil
 
 from llava.errors import UserError
 from llava.mm_utils import process_images, send
+from llava.model.about import About
 from llava.model.compensation.compensator import Compensation, Compensator
 from llava.model.language_model.llava_llama import Generated, LanguageModel, OnToken, Prompt
 from llava.model.memory import Memory
@@ -52,6 +54,7 @@ class LlavaAccm(nn.Module):
         text_selection: "farthest" (the method) or "nearest" patches are picked by the question.
         reads_ahead: let the LLM read what comes before the caption while the caption is written;
             None does so on a GPU. On a CPU, which gains nothing by it, it is a pass more.
+        about: the model in words.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class LlavaAccm(nn.Module):
         image_aspect_ratio: str | None = "pad",
         text_selection: str = "farthest",
         reads_ahead: bool | None = None,
+        about: About = About(),
     ) -> None:
         super().__init__()
         self.tower = tower
@@ -74,6 +78,7 @@ class LlavaAccm(nn.Module):
         self.image_aspect_ratio = image_aspect_ratio
         self.text_selection = text_selection
         self.reads_ahead = reads_ahead
+        self.about = about
         self._side = SideStream()
 
     def without_captions(self) -> LlavaAccm:
@@ -86,6 +91,7 @@ class LlavaAccm(nn.Module):
             None,
             self.image_aspect_ratio,
             self.text_selection,
+            about=self.about,
         )
         other.training = self.training
         return other
@@ -223,6 +229,15 @@ class LlavaAccm(nn.Module):
         """What a sample may have as its text_embed, (P,) float32 of unit length each."""
         ids = [self.clip_tokenizer.encode(q, self.tower.max_text_length) for q in questions]
         return list(self.tower.embed_text(ids))
+
+    # What LLaVA's programs ask -------------------------------------------------------------------
+
+    @property
+    def config(self) -> SimpleNamespace:
+        """How images and prompts are made for this model, under the names of LLaVA's config."""
+        return SimpleNamespace(
+            image_aspect_ratio=self.image_aspect_ratio, mm_use_im_start_end=False
+        )
 
     # What the stages ask ------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from llava.constants import DEFAULT_IMAGE_TOKEN
-from llava.errors import UserError
+from llava.errors import UserError, quoted
 from llava.model.compensation.compensator import Compensation
 from llava.model.multimodal_encoder.clip_encoder import EncodedImage
 from llava.model.token_pruning.accm import Selection
@@ -105,7 +105,7 @@ def check_text(what: str, text: object) -> None:
         UserError: says so of ``what``.
     """
     if not isinstance(text, str):
-        raise UserError(f"the {what} is {text!r}, not a text")
+        raise UserError(f"the {what} is {quoted(text)}, not a text")
     if not text.strip():
         raise UserError(f"the {what} is empty: write what is asked about the image")
     if DEFAULT_IMAGE_TOKEN in text:
@@ -138,4 +138,6 @@ def check_number(name: str, value: object, low: int) -> None:
         UserError: says what it is and may be.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 2**63:
-        raise UserError(f"{name} is {value!r}; it must be a whole number from {low} to 2**63 - 1")
+        raise UserError(
+            f"{name} is {quoted(value)}; it must be a whole number from {low} to 2**63 - 1"
+        )

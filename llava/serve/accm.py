@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from llava.errors import UserError
-from llava.eval.figure import save_picture, trace_picture
+from llava.eval.figure import picture_format, save_picture, trace_picture
 from llava.files import check_target
 from llava.mm_utils import load_image, to_rgb
 from llava.model.builder import load_pretrained_model
 from llava.model.llava_arch import LlavaAccm
 from llava.model.memory import Memory
+from llava.model.multimodal_encoder import clip_encoder
 from llava.model.sample import (
     DEFAULT_MAX_NEW_TOKENS,
     DEFAULT_SEED,
@@ -23,12 +26,14 @@ from llava.model.sample import (
     Sample,
     check_number,
 )
+from llava.namesakes import warn_of_namesakes
+from llava.serve.likeness import warning_of
 
-ImageSource = Image.Image | str | PathLike | bytes
+ImageSource = Image.Image | np.ndarray | str | PathLike | bytes
 DEFAULT_BATCH_SIZE = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """An answer, and how it came about.
 
@@ -45,23 +50,30 @@ class Result:
     caption: str | None
     kept_idx: list[int]
     seconds: dict[str, float]
-    answer: Answer = field(repr=False)
-    _model: LlavaAccm = field(repr=False)
-    _image: Image.Image = field(repr=False)
-    _question: str = field(repr=False)
+    answer: Answer
+    _model: LlavaAccm
+    _image: Image.Image
+    _question: str
+
+    def __repr__(self) -> str:
+        caption = "no caption" if self.caption is None else f"caption {self.caption!r}"
+        kept = f"{len(self.kept_idx)} of {self._model.tower.num_patches} visual tokens"
+        return f"Result({self.text!r}, {kept}, {caption}, {sum(self.seconds.values()):.2f} s)"
 
     def figure(self, path: str | PathLike | None = None) -> Image.Image:
         """A picture of what was kept, written and answered.
 
         Args:
-            path: a PNG to write it to as well.
+            path: a file to write it to as well, in the format of its ending (.png, .jpg, ...).
 
         Raises:
-            UserError: it cannot be written there.
+            UserError: it cannot be written there, or the ending is none of a picture.
         """
+        if path is not None:
+            picture_format(Path(path))
+            check_target(Path(path))
         picture = trace_picture(self._model, self._image, self._question, self.answer)
         if path is not None:
-            check_target(Path(path))
             save_picture(picture, Path(path))
         return picture
 
@@ -79,6 +91,18 @@ class Accm:
         self.model = model
         self.visual_token_num = visual_token_num
 
+    def __repr__(self) -> str:
+        model, place = self.model, next(self.model.tower.parameters())
+        kept = self.visual_token_num
+        kept = clip_encoder.VISUAL_TOKEN_NUM if kept is None else kept
+        parts = [
+            model.about.line or model.about.name,
+            f"{kept} of {model.tower.num_patches} visual tokens",
+            "no captions" if model.compensator is None else "captions",
+            f"{str(place.dtype).removeprefix('torch.')} on {place.device}",
+        ]
+        return f"Accm({'; '.join(parts)})"
+
     @classmethod
     def from_pretrained(
         cls, model_path: str | PathLike, visual_token_num: int | None = None, **settings: object
@@ -93,6 +117,7 @@ class Accm:
         Raises:
             UserError: a part is missing, damaged or of another model, or a setting is wrong.
         """
+        warn_of_namesakes()
         _, model, _, _ = load_pretrained_model(str(model_path), **settings)
         return cls(model, visual_token_num)
 
@@ -108,8 +133,10 @@ class Accm:
         """Answers a question about an image, or several.
 
         Args:
-            image: an image, a file or the bytes of one; or a list. Each is opened and encoded once,
-                and upright: the rotation that a camera noted down is heeded.
+            image: an image, an array (H, W, 3) uint8, a file or the bytes of one; or a list. Each
+                is opened and encoded once, and upright: the rotation that a camera noted down is
+                heeded. A warning tells of one that is far from what the model knows, where its
+                card (README.md) names that.
             question: a text; or a list. Where one of the two is a list, the other one goes with
                 each of its items; two lists go together item by item.
             visual_token_num: tokens that stay; None takes those of this object.
@@ -140,6 +167,9 @@ class Accm:
         ]
         for sample in samples:  # what is wrong shows before the first batch is answered
             self.model.check(sample)
+        for picture in opened.values():
+            if unlike := warning_of(self.model.about, picture):
+                warnings.warn(unlike, stacklevel=2)
         memory, results = Memory(), []
         for start in range(0, len(samples), batch_size):
             batch = samples[start : start + batch_size]
@@ -197,11 +227,27 @@ def _open(image: ImageSource) -> Image.Image:
     Raises:
         UserError: it cannot be read.
     """
+    if isinstance(image, np.ndarray):
+        image = _from_array(image)
     if isinstance(image, Image.Image):
         return to_rgb(image, upright=True)
     if not isinstance(image, (str, PathLike, bytes)):
         raise UserError(
-            f"the image is of type {type(image).__name__}: give a PIL image, a path, or a file's "
-            "bytes"
+            f"the image is of type {type(image).__name__}: give a PIL image, an array, a path, or "
+            "a file's bytes"
         )
     return load_image(image, upright=True)
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    """Returns an array (H, W, 3) uint8 as an image.
+
+    Raises:
+        UserError: it is of another shape or dtype.
+    """
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or not array.size:
+        raise UserError(
+            f"the image is an array of shape {array.shape} and dtype {array.dtype}: give (height, "
+            "width, 3) of uint8, red, green and blue from 0 to 255"
+        )
+    return Image.fromarray(array)

@@ -16,6 +16,7 @@ from llava.model.sample import DEFAULT_SEED
 from llava.model.token_pruning.budget import resolve_budget
 from llava.serve.arguments import TryArguments
 from llava.serve.chat import Chat, why
+from llava.serve.likeness import warning_of
 
 COMMANDS = """\
 /image FILE   ask about another image
@@ -49,6 +50,9 @@ def chat(args: CliArguments) -> int:
         model, image, args.visual_token_num, max_new_tokens=args.max_new_tokens, seed=args.seed
     )
     print(f"{args.model_path}, about {args.image_file}. /help lists what can be typed.", flush=True)
+    if model.about.line is not None:
+        print(f"{model.about.line}.", flush=True)
+    _warn(talk)
     while True:
         try:
             line = input("USER: ").strip()
@@ -82,6 +86,7 @@ def _turn(talk: Chat, line: str) -> None:
             raise UserError("say which: /image FILE")
         talk.show(load_image(rest.strip(), upright=True))
         print(f"about {rest.strip()} now", flush=True)
+        _warn(talk)
     elif command == "/tokens":
         _set_tokens(talk, rest.strip())
     elif command == "/why":
@@ -94,6 +99,12 @@ def _turn(talk: Chat, line: str) -> None:
         print(COMMANDS, flush=True)
     else:
         raise UserError(f"there is no command {command}; /help lists them")
+
+
+def _warn(talk: Chat) -> None:
+    """Warns where the picture is far from what the model knows."""
+    if unlike := warning_of(talk.model.about, talk.image):
+        print(f"warning: {unlike}", file=sys.stderr, flush=True)
 
 
 def _set_tokens(talk: Chat, number: str) -> None:

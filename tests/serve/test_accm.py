@@ -1,6 +1,7 @@
 """The three lines of the README, and what else they take."""
 
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from llava.errors import UserError
 from llava.mini.drawing import draw_scene
 from llava.mini.scene import make_scene, scene_generator
 from llava.model import llava_arch
+from llava.model.about import About
 from llava.serve import accm as serve
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +35,18 @@ def scene():
 @pytest.fixture(scope="module")
 def image(scene):
     return draw_scene(scene)
+
+
+FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".JPEG": "JPEG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+    ".gif": "GIF",
+}
 
 
 def colour_question(thing):
@@ -172,11 +186,34 @@ def test_a_figure_is_drawn_and_written(accm, image, scene, tmp_path):
         result.figure(tmp_path / "nowhere" / "trace.png")
 
 
+def test_a_figure_is_what_its_ending_says(accm, image, scene, tmp_path):
+    result = accm.answer(image, colour_question(scene.things[0]))
+    expected = np.asarray(result.figure(), dtype=int)
+    for ending, kind in FORMATS.items():
+        result.figure(tmp_path / f"trace{ending}")
+        with Image.open(tmp_path / f"trace{ending}") as written:
+            assert written.format == kind
+            away = np.abs(np.asarray(written.convert("RGB")) - expected)
+            assert away.mean() < 8, ending
+    for name in ("trace", "trace.docx", "trace.png.bak", ".png"):
+        with pytest.raises(UserError, match="does not end as a picture does: give it one of") as e:
+            result.figure(tmp_path / name)
+        assert "\n" not in str(e.value) and not (tmp_path / name).exists()
+
+
 @pytest.mark.parametrize(
     "source, question, says",
     [
         (None, "What?", "of type NoneType: give a PIL image"),
-        (np.zeros((4, 4, 3), np.uint8), "What?", "of type ndarray: give a PIL image"),
+        (np.zeros((40, 40), np.uint8), "What?", r"an array of shape \(40, 40\) and dtype uint8"),
+        (np.zeros((40, 40, 4), np.uint8), "What?", r"shape \(40, 40, 4\)"),
+        (np.zeros((3, 40, 40), np.uint8), "What?", r"shape \(3, 40, 40\)"),
+        (np.zeros((2, 40, 40, 3), np.uint8), "What?", r"shape \(2, 40, 40, 3\)"),
+        (np.zeros((0, 40, 3), np.uint8), "What?", r"shape \(0, 40, 3\)"),
+        (np.zeros((40, 40, 3), np.float32), "What?", "dtype float32: give"),
+        (np.zeros((40, 40, 3), object), "What?", "dtype object: give"),
+        (torch.zeros(40, 40, 3), "What?", "of type Tensor: give a PIL image"),
+        (Image.new("RGB", (9, 9)), np.zeros((40, 40)), "the question is array.*not a text"),
         ("nowhere.png", "What?", "no image nowhere.png"),
         (b"no image", "What?", "cannot be read as an image"),
         (Image.new("RGB", (9, 9)), " ", "is empty"),
@@ -184,8 +221,46 @@ def test_a_figure_is_drawn_and_written(accm, image, scene, tmp_path):
     ],
 )
 def test_what_cannot_be_asked(accm, source, question, says):
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=says) as error:
         accm.answer(source, question)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 300
+
+
+def test_arrays_are_images(accm, image, scene):
+    question = colour_question(scene.things[0])
+    expected = accm.answer(image, question)
+    array = np.array(image)
+    stored_by_columns = np.asfortranarray(array)
+    backwards = array[:, ::-1].copy()[:, ::-1]
+    for result in accm.answer([array, stored_by_columns, backwards], question, batch_size=1):
+        assert torch.equal(result.answer.first_logits, expected.answer.first_logits)
+
+
+def test_objects_say_what_matters(accm, image, scene):
+    result = accm.answer(image, colour_question(scene.things[0]))
+    assert re.fullmatch(
+        rf"Result\('{result.text}', 9 of 144 visual tokens, caption '.+', \d+\.\d\d s\)",
+        repr(result),
+    )
+    whole = accm.answer(image, colour_question(scene.things[0]), visual_token_num=144)
+    assert "144 of 144 visual tokens, no caption," in repr(whole)
+    assert repr(accm) == (
+        "Accm(accm-mini knows drawn scenes of coloured shapes; another picture gets nonsense; "
+        "9 of 144 visual tokens; captions; float32 on cpu)"
+    )
+    assert "36 of 144" in repr(Accm(accm.model)) and "9999 of 144" in repr(Accm(accm.model, 9999))
+    assert "no captions" in repr(Accm(accm.model.without_captions()))
+
+
+def test_pictures_unlike_what_the_model_knows_are_warned_of(accm, image, monkeypatch):
+    noise = Image.effect_noise((60, 40), 90).convert("RGB")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        accm.answer([image, np.array(image)], "What?", max_new_tokens=1)
+        with pytest.raises(UserWarning, match="not look like a drawn scene; accm-mini knows noth"):
+            accm.answer([image, noise], "What?", max_new_tokens=1)
+        monkeypatch.setattr(accm.model, "about", About("another"))
+        accm.answer(noise, "What?", max_new_tokens=1)
 
 
 def test_a_model_that_is_not_there():

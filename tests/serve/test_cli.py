@@ -32,6 +32,9 @@ def typed(monkeypatch, capsys):
 def test_it_works_out_of_the_box(typed):
     status, out, err = typed(STAR, "/why", "/quit", "never read")
     assert status == 0 and err == ""
+    assert (
+        "\naccm-mini knows drawn scenes of coloured shapes; another picture gets nonsense.\n" in out
+    )
     assert "ASSISTANT: black\n" in out
     assert "36 of 144 visual tokens kept" in out and "a small black star" in out
     assert "encode" in out and "decode" in out
@@ -44,6 +47,18 @@ def test_tokens_and_images_change_as_asked(typed, tmp_path):
     assert status == 0
     assert "144 of 144 visual tokens kept\nms:" in out  # no candidates: nothing was pruned
     assert "nothing was asked yet" in err  # another image is another conversation
+
+
+def test_a_picture_unlike_what_the_model_knows_is_warned_of(typed, tmp_path):
+    noise = str(tmp_path / "noise.png")
+    Image.effect_noise((60, 40), 90).convert("RGB").save(noise)
+    says = "warning: this picture does not look like a drawn scene; accm-mini knows nothing else"
+    for lines, flags, count in (
+        ([f"/image {noise}", f"/image {noise}"], [], 2),
+        (["/image images/scene.png"], ["--image-file", noise], 1),
+    ):
+        status, _, err = typed(*lines, flags=flags)
+        assert status == 0 and err.count(says) == err.count("\n") == count
 
 
 @pytest.mark.parametrize(

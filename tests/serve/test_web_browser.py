@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 ROOT = Path(__file__).parents[2]
@@ -122,6 +123,19 @@ def test_a_mistake_is_told_and_the_answers_stay(tab):
     expect(tab.answers).to_have_text(["black", "black"])
     tab.ask("What color is the star?")
     expect(tab.page.locator(".card.waiting")).to_have_count(0)
+    expect(tab.answers).to_have_text(["black", "black"])
+
+
+def test_a_warning_is_shown_for_a_picture_that_is_no_drawn_scene(tab, tmp_path):
+    expect(tab.page.locator(".intro")).to_contain_text("accm-mini knows drawn scenes")
+    Image.effect_noise((60, 40), 90).convert("RGB").save(tmp_path / "noise.png")
+    warning = tab.page.locator(".warning")
+    for picture, count in ((tmp_path / "noise.png", 1), (ROOT / "images" / "scene.png", 0)):
+        tab.page.get_by_label("Remove Image").click()
+        tab.page.locator("input[type=file]").first.set_input_files(picture)
+        tab.page.wait_for_timeout(500)
+        tab.ask("What color is the star?")
+        expect(warning).to_have_count(count, timeout=20_000)
     expect(tab.answers).to_have_text(["black", "black"])
 
 

@@ -1,6 +1,7 @@
 """The web page through HTTP: answers, limits, files, passwords, failures."""
 
 import dataclasses
+import io
 import os
 import socket
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
 from llava.errors import UserError
 from llava.serve.web import __main__ as web
@@ -38,6 +40,15 @@ def test_it_answers_as_the_model_does(visitor, mini, scene, budget):
             pruned["caption"] == pruned["candidates"][pruned["scores"].index(max(pruned["scores"]))]
         )
     assert pruned["seconds"] > 0 and "prefill" in pruned["stages"]
+
+
+def test_it_says_what_the_model_knows_and_warns_of_other_pictures(visitor, scene):
+    assert "accm-mini knows drawn scenes of coloured shapes" in visitor.http.get("/config").text
+    assert visitor.ask(visitor.upload(scene), STAR, 9)["warning"] is None
+    noise = io.BytesIO()
+    Image.effect_noise((60, 40), 90).convert("RGB").save(noise, "PNG")
+    said = visitor.ask(visitor.upload(noise.getvalue()), STAR, 9)["warning"]
+    assert said.startswith("this picture does not look like a drawn scene; accm-mini knows nothing")
 
 
 def test_visitors_at_once_get_their_own_answers(page, mini):

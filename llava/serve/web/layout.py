@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from llava.serve.web.panels import EMPTY_CANDIDATES, EMPTY_OVERLAY, answer_card
+from llava.serve.web.panels import EMPTY_CANDIDATES, EMPTY_OVERLAY, answer_card, safe
 
-_INTRO = """<div class="intro"><h1>Ask with fewer visual tokens</h1>
+_INTRO = """<div class="intro"><h1>Ask with fewer visual tokens</h1>{about}
 <p>The model answers twice: from the few patches of the image that it may keep and a caption of the
 others, and from all of them. Move the slider to see which patches stay, and why.</p></div>"""
 
@@ -20,6 +20,7 @@ class Parts:
     Attributes:
         image, question, budget, button: what is asked with.
         gallery: the examples.
+        warning: that the picture is far from what the model knows.
         pruned, full: the two answers.
         overlay, candidates, stages: how they came about.
         record: the same for programs, as JSON; not to be seen.
@@ -31,6 +32,7 @@ class Parts:
     budget: gr.Slider
     button: gr.Button
     gallery: gr.Dataset
+    warning: gr.HTML
     pruned: gr.HTML
     full: gr.HTML
     overlay: gr.HTML
@@ -44,6 +46,7 @@ class Parts:
         """All that an answer changes, the record first."""
         return [
             self.record,
+            self.warning,
             self.pruned,
             self.full,
             self.overlay,
@@ -54,7 +57,12 @@ class Parts:
 
 
 def lay_out(
-    examples: list[tuple[str, str]], budget: int, patches: int, question_length: int, age: int
+    examples: list[tuple[str, str]],
+    budget: int,
+    patches: int,
+    question_length: int,
+    age: int,
+    about: str | None,
 ) -> Parts:
     """Puts everything into the Gradio page that is being built.
 
@@ -64,8 +72,9 @@ def lay_out(
         patches: N of the model.
         question_length: characters that fit into the question.
         age: seconds after which the server forgets what a visitor was shown.
+        about: what the model knows, in a line.
     """
-    gr.HTML(_INTRO)
+    gr.HTML(_INTRO.format(about=f"<p><b>{safe(about)}.</b></p>" if about else ""))
     with gr.Row():
         with gr.Column(scale=4, min_width=300):
             image = gr.Image(
@@ -89,6 +98,7 @@ def lay_out(
                 type="index",
             )
         with gr.Column(scale=9, min_width=300):
+            warning = gr.HTML(visible=False)  # else it would take room
             with gr.Row():
                 with gr.Column(min_width=250):
                     pruned = gr.HTML(answer_card("Some tokens and a caption", ""))
@@ -106,6 +116,7 @@ def lay_out(
         budget=slider,
         button=button,
         gallery=gallery,
+        warning=warning,
         pruned=pruned,
         full=full,
         overlay=overlay,

@@ -13,6 +13,7 @@ import gradio as gr
 
 from llava.errors import UserError
 from llava.model.sample import Sample
+from llava.serve.likeness import warning_of
 from llava.serve.web import panels
 from llava.serve.web.answering import Answerer, Timed
 from llava.serve.web.calls import Calls
@@ -66,7 +67,12 @@ class Page:
         self._patches = answerer.model.tower.num_patches
         with gr.Blocks(title="ACCM", analytics_enabled=False) as self.blocks:
             self._parts = lay_out(
-                examples, visual_token_num, self._patches, limits.question_length, limits.upload_age
+                examples,
+                visual_token_num,
+                self._patches,
+                limits.question_length,
+                limits.upload_age,
+                answerer.model.about.line,
             )
             self._wire(self._parts)
         functions = self.blocks.fns
@@ -141,13 +147,17 @@ class Page:
             self._answerer.sample(image, asked.question, tokens)
             for tokens in (budget, self._patches)
         ]
-        yield {parts.full: panels.answer_card(self._name(self._patches), "", is_waiting=True)}
+        unlike = warning_of(self._answerer.model.about, image)
+        yield {
+            parts.warning: gr.HTML(panels.warning(unlike), visible=unlike is not None),
+            parts.full: panels.answer_card(self._name(self._patches), "", is_waiting=True),
+        }
         pruned = yield from self._pruned_answer(samples[0])
         full = yield from self._answer(parts.full, samples[1])
         stages = full.answer.seconds
         yield {
             parts.stages: self._bars(budget, pruned, stages),
-            parts.record: {"pruned": pruned.record(), "full": full.record()},
+            parts.record: {"warning": unlike, "pruned": pruned.record(), "full": full.record()},
             parts.shown: Shown(asked, stages),
         }
 

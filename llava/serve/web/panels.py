@@ -43,6 +43,11 @@ def safe(text: str) -> str:
     return html.escape(text).translate(_BRACES)
 
 
+def warning(text: str | None) -> str:
+    """A warning above the answers; None is nothing."""
+    return f'<p class="warning" role="alert">Warning: {safe(text)}.</p>' if text else ""
+
+
 def answer_card(name: str, text: str, timed: Timed | None = None, is_waiting: bool = False) -> str:
     """An answer, so far or whole, under the name of what gave it.
 

@@ -21,6 +21,9 @@ STYLE = """
 [data-testid="status-tracker"]:has(> .error) { display: none; } /* a message says more */
 .intro h1 { font-size: 24px; font-weight: 700; margin: 0; }
 .intro p { margin: 4px 0 0; color: var(--body-text-color); opacity: 0.75; max-width: 100ch; }
+.warning {
+  margin: 0; padding: 8px 12px; border-left: 4px solid #d55e00; color: var(--body-text-color);
+}
 .card {
   border: 1px solid var(--border-color-primary); border-radius: 10px; padding: 12px 16px;
   background: var(--block-background-fill); min-height: 92px; box-sizing: border-box;

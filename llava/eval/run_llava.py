@@ -1,0 +1,93 @@
+"""LLaVA's command for one question: ``python -m llava.eval.run_llava``.
+
+``eval_model`` is what LLaVA's README calls.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from typing import Optional
+
+from llava.errors import UserError, shown
+from llava.eval.command import run_command
+from llava.eval.llava_commands import OneValueArguments, check_one_value
+from llava.mm_utils import load_image
+from llava.model.builder import ModelArguments, flag, load_from_arguments
+from llava.model.sample import DEFAULT_SEED, Sample
+
+_PLACEHOLDER = "<image-placeholder>"  # where LLaVA lets a query say where the image goes
+
+
+@dataclass
+class RunLlavaArguments(OneValueArguments, ModelArguments):
+    """Flags of the command."""
+
+    image_file: Optional[str] = flag("The image.")
+    query: Optional[str] = flag("What is asked about it.")
+    sep: str = flag("What would stand between several images; one is supported.", ",")
+    max_new_tokens: int = flag("Longest answer in tokens.", 512)
+    visual_token_num: Optional[int] = flag(
+        "Visual tokens to keep. Default: VISUAL_TOKEN_NUM in "
+        "llava/model/multimodal_encoder/clip_encoder.py."
+    )
+    seed: int = flag("Seed of the one random draw.", DEFAULT_SEED)
+
+
+def eval_model(args: object) -> None:
+    """Answers a question about an image, and prints the answer.
+
+    Args:
+        args: LLaVA's: any object with model_path, image_file and query, and what else
+            RunLlavaArguments has. Others of its attributes, as LLaVA's model_name, decide nothing.
+
+    Raises:
+        UserError: a value that is missing or not supported, or a model or an image that cannot be
+            read.
+    """
+    names = [field.name for field in dataclasses.fields(RunLlavaArguments)]
+    given = {name: getattr(args, name) for name in names if hasattr(args, name)}
+    print(_answer(RunLlavaArguments(**given)))
+
+
+def _answer(args: RunLlavaArguments) -> str:
+    """Returns the answer."""
+    check_one_value(args)
+    for name in ("model_path", "image_file", "query"):
+        if getattr(args, name) is None:
+            raise UserError(f"give --{name.replace('_', '-')}")
+    if args.sep and args.sep in str(args.image_file):
+        raise UserError(
+            f"--image-file is {shown(str(args.image_file))}, several images by --sep {args.sep!r}: a "
+            "question is about one here; name one, or another --sep where the name has this in it"
+        )
+    if _PLACEHOLDER in args.query:
+        raise UserError(f"--query holds {_PLACEHOLDER}: the image stands before it; take it out")
+    image = load_image(args.image_file)  # complains before the model is loaded
+    sample = Sample(
+        image,
+        args.query,
+        visual_token_num=args.visual_token_num,
+        seed=args.seed,
+        max_new_tokens=args.max_new_tokens,
+    )
+    (answer,) = load_from_arguments(args).answer([sample])
+    return answer.text
+
+
+def run(args: RunLlavaArguments) -> int:
+    """Answers the question of the flags."""
+    eval_model(args)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command."""
+    return run_command(
+        RunLlavaArguments, run, "llava.eval.run_llava", __doc__.splitlines()[0], argv
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""What a checkpoint says of itself: the head of its model card (README.md), as the hub reads it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from llava.errors import UserError
+from llava.files import read_text
+
+_LONGEST = 300  # characters of a line that is shown
+_HEAD = re.compile(r"---\n(.*?)^---$", re.DOTALL | re.MULTILINE)
+_OWN = re.compile(r"^(accm_\w+): (.+)$", re.MULTILINE)  # YAML's plainest form of a text
+
+
+@dataclass(frozen=True)
+class About:
+    """A model in words.
+
+    Attributes:
+        name: of its folder, or on the hub.
+        knows: what it can be asked about, in a line (``accm_knows`` of the card); None where the
+            card does not say.
+        pictures: the only kind of pictures that it has seen (``accm_pictures``), "drawn scenes"
+            or one that nothing here can tell; None where it is not said.
+    """
+
+    name: str = "the model"
+    knows: str | None = None
+    pictures: str | None = None
+
+    @property
+    def line(self) -> str | None:
+        """Name and what it knows; None where the card does not say."""
+        return self.knows and f"{self.name} knows {self.knows}"
+
+
+def read_about(folder: Path, name: str) -> About:
+    """Returns what the model card of a checkpoint says; one that cannot be read says nothing."""
+    try:
+        head = _HEAD.match(read_text(folder / "README.md"))
+    except UserError:  # a card is for people, and need not be there
+        head = None
+    said = dict(_OWN.findall(head[1])) if head else {}
+    return About(name, *(_line(said.get(key, "")) for key in ("accm_knows", "accm_pictures")))
+
+
+def _line(text: str) -> str | None:
+    """Returns a text that can be shown on a line, and None for another."""
+    text = text.strip().strip("'\"")
+    return text if text.isprintable() and 0 < len(text) <= _LONGEST else None
