@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -17,7 +16,6 @@ from llava.eval.benchmarks.registry import (
     reader,
     scorer,
 )
-from llava.eval.benchmarks.question import Question
 from llava.eval.command import run_benchmark_command
 from llava.eval.journal import read_settings
 from llava.eval.limit import first_questions, limit_of
@@ -76,8 +74,7 @@ def score(benchmark: str, args: ScoreArguments) -> int:
             f"{answers_file} answers the first {limit} questions only (--limit), and servers take "
             "whole runs: leave --upload out"
         )
-    questions = [] if limit is None else reader(benchmark).read_questions(data_dir)
-    asked = None if limit is None else _keys(first_questions(benchmark, questions, limit))
+    asked, total = (None, 0) if limit is None else _read_asked(benchmark, data_dir, limit)
     answers = read_answers(answers_file)
     try:
         scores = module.score(data_dir, answers, args.allow_missing, asked)
@@ -102,14 +99,17 @@ def score(benchmark: str, args: ScoreArguments) -> int:
         write_json(Path(args.json), about | scores)
     print(module.headline(scores))
     if asked is not None:
-        print(f"limited: {len(asked)} of {len(questions)} questions were asked (--limit {limit})")
+        print(f"limited: {len(asked)} of {total} questions were asked (--limit {limit})")
     if scores["missing"]:
         print(f"lenient: {len(scores['missing'])} questions without an answer count as wrong")
     return 0
 
 
-def _keys(questions: Sequence[Question]) -> set[str]:
-    return {question.key for question in questions}
+def _read_asked(benchmark: str, data_dir: Path, limit: int) -> tuple[set[str], int]:
+    """Returns the keys of the questions that a limited run was asked, and how many there are."""
+    questions = reader(benchmark).read_questions(data_dir)
+    asked = first_questions(benchmark, questions, limit)
+    return {question.key for question in asked}, len(questions)
 
 
 def main(argv: list[str] | None = None) -> int:
