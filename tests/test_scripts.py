@@ -76,6 +76,9 @@ def test_a_switch_is_yes_or_no(run, word, is_on):
         ("quickstart.sh", [], {"NPROC": "0"}, "NPROC is '0'"),
         ("v1_5/train/caption.sh", [], {"NPROC": "-1"}, "NPROC is '-1'"),
         ("v1_5/train/mini.sh", [], {"NPROC": "1.5"}, "NPROC is '1.5'"),
+        ("v1_5/eval/pope.sh", [], {"LIMIT": "0"}, "LIMIT is '0': say a number from 1 on"),
+        ("v1_5/eval/pope.sh", ["--limit", "-2"], {}, "LIMIT is '-2'"),
+        ("v1_5/eval/all.sh", [], {"LIMIT": "ten"}, "LIMIT is 'ten'"),
         ("v1_5/eval/pope.sh", [], {"UPLOAD": "1"}, "UPLOAD has no effect on pope"),
         ("v1_5/eval/all.sh", [], {"DATA_DIR": "d"}, "DATA_DIR has no effect on all benchmarks"),
         ("v1_5/eval/all.sh", [], {"ANSWERS_FILE": "a"}, "ANSWERS_FILE has no effect on all"),
@@ -132,6 +135,10 @@ def test_a_budget_that_is_no_plain_number_is_asked_for(run, tree):
         (["--no-image"], {}, "llava-v1.5-7b-no-image"),
         ([], {"CKPT_NAME": "floor"}, "floor"),
         ([], {"MODEL_PATH": "/models/mine"}, "mine-36"),
+        ([], {"LIMIT": "10"}, "llava-v1.5-7b-36-limit10"),
+        (["--limit", "10"], {"LIMIT": "5", "TEXT_TOKEN_NUM": "5"}, "llava-v1.5-7b-36-5-limit10"),
+        (["--limit=10", "--no-image"], {}, "llava-v1.5-7b-no-image-limit10"),
+        ([], {"CKPT_NAME": "floor", "LIMIT": "10"}, "floor-limit10"),
     ],
 )
 def test_the_name_has_the_budget_however_it_is_set(run, flags, settings, name):
@@ -139,6 +146,15 @@ def test_the_name_has_the_budget_however_it_is_set(run, flags, settings, name):
     assert status == 0, err
     assert value(answer, "--answers-file") == f"outputs/pope/{name}.jsonl"
     assert value(score, "--answers-file") == f"outputs/pope/{name}.jsonl"
+
+
+def test_a_limit_is_handed_on_and_nothing_is_written_for_a_server(run):
+    settings = {"BENCHMARKS": "pope mmbench", "LIMIT": "10", "UPLOAD": "1"}
+    status, err, calls = run("v1_5/eval/all.sh", **settings)
+    assert status == 0, err
+    assert [value(call, "--limit") for call in calls[::2]] == ["10", "10"]
+    assert not any("--upload" in call or "--limit " in call for call in calls[1::2])
+    assert run("v1_5/eval/pope.sh")[2][0].count("--limit") == 0
 
 
 @pytest.mark.parametrize(
@@ -151,6 +167,7 @@ def test_the_name_has_the_budget_however_it_is_set(run, flags, settings, name):
         ("llava-v1.5-7b-36", (36, 20), {"TEXT_TOKEN_NUM": "5"}, [], "llava-v1.5-7b-36-5"),
         ("llava-v1.5-7b", (0, 20), {}, ["--no-image"], "llava-v1.5-7b"),
         ("llava-v1.5-7b", (36, 20), {}, ["--no-image"], "llava-v1.5-7b-no-image"),
+        ("llava-v1.5-7b", (36, 20), {"LIMIT": "10"}, [], "llava-v1.5-7b-36-limit10"),
     ],
 )
 def test_answers_under_an_older_name_are_found(run, tree, older, budget, settings, flags, expected):

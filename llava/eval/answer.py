@@ -14,8 +14,15 @@ from llava.errors import UserError
 from llava.eval.arguments import AskArguments, check_no_image
 from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT, data_folder, reader
 from llava.eval.command import run_benchmark_command
+from llava.eval.limit import first_questions
 from llava.eval.run import Run, answer_questions
 from llava.model.builder import flag
+
+
+LIMIT_HELP = (
+    "Ask only the first so many questions of a benchmark, and those that are scored together with "
+    "one of them. Default: all."
+)
 
 
 @dataclass
@@ -29,6 +36,7 @@ class AnswerArguments(AskArguments):
         "built from the benchmark's own data."
     )
     answers_file: Optional[str] = flag("Where the answers go, JSON lines.")
+    limit: Optional[int] = flag(LIMIT_HELP)
 
 
 def answer(benchmark: str, args: AnswerArguments) -> int:
@@ -40,7 +48,8 @@ def answer(benchmark: str, args: AnswerArguments) -> int:
     check_no_image(args)
     data_dir = data_folder(benchmark, args.data_dir, args.data_root)
     question_file = None if args.question_file is None else Path(args.question_file)
-    run = read_run(benchmark, data_dir, Path(args.answers_file), args.model_path, question_file)
+    answers_file = Path(args.answers_file)
+    run = read_run(benchmark, data_dir, answers_file, args.model_path, question_file, args.limit)
     return answer_questions(run, args)
 
 
@@ -50,19 +59,24 @@ def read_run(
     answers_file: Path,
     model_path: str,
     question_file: Path | None = None,
+    limit: int | None = None,
 ) -> Run:
-    """A run over a benchmark's questions.
+    """A run over a benchmark's questions, or over the first of them.
 
     Raises:
-        UserError: data that are not there, or not right.
+        UserError: data that are not there, or not right, or a limit below 1.
     """
     module = reader(benchmark)
+    questions = module.read_questions(data_dir, question_file)
+    if limit is not None:
+        questions = first_questions(benchmark, questions, limit)
     return Run(
         benchmark=benchmark,
-        questions=module.read_questions(data_dir, question_file),
+        questions=questions,
         answer_record=module.answer_record,
         answers_file=answers_file,
         model_id=Path(model_path).resolve().name,
+        limit=limit,
     )
 
 

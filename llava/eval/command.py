@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -66,12 +67,18 @@ def run_command(
         with out_of_memory(_saving(arguments) if less_memory is None else less_memory):
             return work(filled)
 
-    return guard(check_and_work)
+    words = sys.argv[1:] if argv is None else argv
+    return guard(check_and_work, _as_typed(parser.prog, words))
 
 
-def guard(work: Callable[[], int]) -> int:
+def guard(work: Callable[[], int], command: str = "") -> int:
     """Does the work of a command; what the user can mend becomes a line on standard error, and so
-    does what ends the work from outside."""
+    does what ends the work from outside.
+
+    Args:
+        work: gives the exit status.
+        command: what was typed, to be repeated where work that was stopped can be gone on with.
+    """
     try:
         with ending_in_order(), plain_output():
             warn_of_namesakes()
@@ -82,12 +89,31 @@ def guard(work: Callable[[], int]) -> int:
     except BrokenPipeError:  # whoever read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SOME_FAILED
-    except KeyboardInterrupt:
-        print("stopped by the user", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(_last_line("stopped by the user", stop, command), file=sys.stderr)
         return 130
     except Stopped as stop:
-        print(stop.reason, file=sys.stderr)
+        print(_last_line(stop.reason, stop, command), file=sys.stderr)
         return stop.code
+
+
+def _as_typed(program: str, words: Sequence[str]) -> str:
+    """Returns a command as a shell takes it, with the interpreter that this process was started
+    with."""
+    start = program.split()
+    return shlex.join([sys.orig_argv[0] if start[0] == "python" else start[0], *start[1:], *words])
+
+
+def _last_line(reason: str, stop: BaseException, command: str) -> str:
+    """Says why the work ended and, where some of it is kept, how it goes on."""
+    kept = getattr(stop, "kept", None)
+    if kept is None:
+        return reason
+    from llava.eval.launch import read_launch  # takes its time, and is here already
+
+    # Of a process that was launched as one of several, the launcher's command is not known here.
+    known = command and read_launch(os.environ) is None
+    return f"{reason}: {kept}; the same command goes on" + (f": {command}" if known else "")
 
 
 def _check_device_map(filled: object) -> None:

@@ -81,11 +81,6 @@ class Clock:
     model: float = 0.0
     wall: float = 0.0
 
-    @property
-    def overhead(self) -> float:
-        """All but the model, as a share of the model's time."""
-        return (self.wall - self.model) / self.model if self.model else 0.0
-
 
 # A unit of work: batches that share an image, or a single batch. A unit stays in one process.
 Unit = list[list[Request]]

@@ -24,7 +24,9 @@ from llava.eval.finite import why_not_finite
 from llava.eval.journal import Journal
 from llava.eval.outcomes import merge_outcomes
 from llava.eval.processes import Processes
+from llava.eval.progress import show_progress
 from llava.eval.shared import Shared
+from llava.eval.stopping import noting_what_is_kept
 from llava.files import dump_json, printable
 from llava.model.builder import count_patches, locate_parts, placement
 from llava.model.multimodal_encoder import clip_encoder
@@ -48,6 +50,7 @@ class Run:
         answers_file: where the answers go.
         model_id: names the model in the answers file.
         elsewhere: how the command is told to write another answers file.
+        limit: --limit that the questions were chosen by; None where they are all that there are.
     """
 
     benchmark: str
@@ -56,6 +59,7 @@ class Run:
     answers_file: Path
     model_id: str
     elsewhere: str = "name another --answers-file"
+    limit: int | None = None
 
 
 def answer_questions(run: Run, args: AskArguments, shared: Shared | None = None) -> int:
@@ -79,7 +83,10 @@ def answer_questions(run: Run, args: AskArguments, shared: Shared | None = None)
         [_request(question, args) for question in run.questions], args.batch_size
     )
     clock = Clock()
-    with _open_journal(run, args, processes, shared) as journal:
+    with (
+        _open_journal(run, args, processes, shared) as journal,
+        noting_what_is_kept(lambda: _how_far(run, processes, journal)),
+    ):
         found = _gather_outcomes(processes, journal)
         _check_images(run, found)
         done = _answered(found)
@@ -88,8 +95,8 @@ def answer_questions(run: Run, args: AskArguments, shared: Shared | None = None)
         # Whole units are answered again, even when some of their questions are done: then each
         # answer is computed in the same company as in an undisturbed run.
         todo = [unit for unit in units if any(r.id not in done for batch in unit for r in batch)]
-        if todo and damage and processes.is_first:
-            print(_damage_message(damage), file=sys.stderr)
+        if todo and processes.is_first:
+            _say_what_was_before(run, done, damage)
         _answer_share(run, args, processes, processes.share(todo), done, journal, clock, shared)
         processes.wait()  # all journals are complete now
         outcomes = _gather_outcomes(processes, journal)
@@ -105,9 +112,28 @@ def _gather_outcomes(processes: Processes, journal: Journal) -> dict[str, dict]:
     return merge_outcomes(outcome for outcomes in found for outcome in outcomes.values())
 
 
-def _damage_message(damage: Sequence[str]) -> str:
-    more = f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""
-    return f"warning: {damage[0]}{more}: what no other line answers is asked again"
+def _say_what_was_before(run: Run, done: set[str], damage: Sequence[str]) -> None:
+    """Says that a run goes on, and what it found damaged."""
+    if damage:
+        more = f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""
+        print(
+            f"warning: {damage[0]}{more}: what no other line answers is asked again",
+            file=sys.stderr,
+        )
+    if done:
+        print(
+            f"{run.answers_file}: {len(done)} of {len(run.questions)} questions answered before; "
+            "going on",
+            file=sys.stderr,
+        )
+
+
+def _how_far(run: Run, processes: Processes, journal: Journal) -> str | None:
+    """Says how much of a run that is stopped stays; None where another process says it."""
+    if not processes.is_first:
+        return None
+    answered = len(_answered(journal.outcomes()))
+    return f"{answered} of {len(run.questions)} questions of {run.answers_file} are answered"
 
 
 def _answer_share(
@@ -125,19 +151,21 @@ def _answer_share(
         return
     model = shared.load(args)
     questions = {question.key: question for question in run.questions}
-    total = sum(len(batch) for unit in units for batch in unit)
     texts = shared.texts([question.tower_question for question in run.questions])
     outcomes = answer_units(model, units, clock, shared.images, texts)
-    progress = tqdm(
-        outcomes, run.benchmark, total, unit="question", smoothing=0, disable=not processes.is_first
-    )
-    for outcome in progress:
-        if outcome.request.id in done:
-            continue
-        line = _line(run, questions[outcome.request.id], outcome, args.batch_size)
-        if "error" in line:
-            tqdm.write(f"error: question {line['key']}: {line['error']}", file=sys.stderr)
-        journal.append(line)
+    todo = sum(request.id not in done for unit in units for batch in unit for request in batch)
+    # One of several processes shows its own part, and of what was done before an equal part: the
+    # share that is shown is then that of the whole run.
+    before = len(done) // processes.count
+    with show_progress(run.benchmark, before + todo, before, processes.is_first) as progress:
+        for outcome in outcomes:
+            if outcome.request.id in done:
+                continue
+            line = _line(run, questions[outcome.request.id], outcome, args.batch_size)
+            if "error" in line:
+                tqdm.write(f"error: question {line['key']}: {line['error']}", file=sys.stderr)
+            journal.append(line)
+            progress.update()
 
 
 def _request(question: Question, args: AskArguments) -> Request:
@@ -257,6 +285,7 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
         "visual_token_num": 0 if args.no_image else budget.visual_token_num,
         "text_token_num": budget.text_token_num,
         "num_patches": num_patches,
+        "limit": run.limit,
         "questions": hashlib.sha256(json.dumps(asked).encode()).hexdigest(),
         "seed": args.seed,
         "dtype": str(place.dtype).removeprefix("torch."),
@@ -307,8 +336,9 @@ def _report(run: Run, outcomes: dict[str, dict], clock: Clock) -> int:
     )
     if clock.model:
         print(
-            f"{clock.wall:.1f} s, of which the model {clock.model:.1f} s (engine overhead "
-            f"{100 * clock.overhead:.1f}%, loading excluded), peak memory {peak_memory():.2f} GiB"
+            f"{clock.wall:.1f} s after loading: {clock.model:.1f} s in the model, "
+            f"{clock.wall - clock.model:.1f} s of engine overhead (reading images, writing "
+            f"answers); peak memory {peak_memory():.2f} GiB"
         )
     if failed:
         print(f"{len(failed)} questions failed; the same command tries them again", file=sys.stderr)

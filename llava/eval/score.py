@@ -13,10 +13,12 @@ from llava.eval.benchmarks.registry import (
     DATA_ROOT,
     data_folder,
     main_number,
+    reader,
     scorer,
 )
 from llava.eval.command import run_benchmark_command
 from llava.eval.journal import read_settings
+from llava.eval.limit import first_questions, limit_of
 from llava.eval.lines import read_lines
 from llava.eval.scoring.matching import NoLabels
 from llava.files import check_target, printable, write_json
@@ -65,9 +67,17 @@ def score(benchmark: str, args: ScoreArguments) -> int:
         raise UserError("--answers-file, --json and --upload must be different files")
     for target in targets:
         check_target(target)
+    settings = read_settings(answers_file)
+    limit = limit_of(settings, answers_file)
+    if limit is not None and args.upload is not None:
+        raise UserError(
+            f"{answers_file} answers the first {limit} questions only (--limit), and servers take "
+            "whole runs: leave --upload out"
+        )
+    asked, total = (None, 0) if limit is None else _read_asked(benchmark, data_dir, limit)
     answers = read_answers(answers_file)
     try:
-        scores = module.score(data_dir, answers, args.allow_missing)
+        scores = module.score(data_dir, answers, args.allow_missing, asked)
     except NoLabels as error:
         if args.upload is None or args.json is not None:
             raise
@@ -82,14 +92,24 @@ def score(benchmark: str, args: ScoreArguments) -> int:
         "data_dir": printable(data_dir),
         "answers_file": printable(answers_file),
         "allow_missing": args.allow_missing,
-        "settings": read_settings(answers_file),
+        "limit": limit,
+        "settings": settings,
     }
     if args.json is not None:
         write_json(Path(args.json), about | scores)
     print(module.headline(scores))
+    if asked is not None:
+        print(f"limited: {len(asked)} of {total} questions were asked (--limit {limit})")
     if scores["missing"]:
         print(f"lenient: {len(scores['missing'])} questions without an answer count as wrong")
     return 0
+
+
+def _read_asked(benchmark: str, data_dir: Path, limit: int) -> tuple[set[str], int]:
+    """Returns the keys of the questions that a limited run was asked, and how many there are."""
+    questions = reader(benchmark).read_questions(data_dir)
+    asked = first_questions(benchmark, questions, limit)
+    return {question.key for question in asked}, len(questions)
 
 
 def main(argv: list[str] | None = None) -> int:

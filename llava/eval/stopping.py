@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 GRACE = 10.0  # seconds that the work has to end in order
@@ -59,6 +59,20 @@ def ending_in_order() -> Iterator[None]:
         watcher.join()
         os.close(reader)
         os.close(writer)
+
+
+@contextmanager
+def noting_what_is_kept(how_far: Callable[[], str | None]) -> Iterator[None]:
+    """Notes on Ctrl-C and on Stopped, as ``kept``, what work that can be gone on with leaves.
+
+    Args:
+        how_far: says it; None where nothing is to be said.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, Stopped) as stop:
+        stop.kept = how_far()
+        raise
 
 
 def _stop(number: int, frame: object) -> None:

@@ -1,8 +1,9 @@
 """Answers and scores benchmarks in many ways: ``python -m llava.eval.sweep --model-path ...``.
 
 One process loads the model once and goes through all (benchmark, method, budget). Each leaves what
-llava.eval.answer and llava.eval.score leave: OUTPUT_DIR/BENCHMARK/MODEL-METHOD-K.jsonl, its journal
-and its scores beside it. Started again, the same command goes on where it stopped.
+llava.eval.answer and llava.eval.score leave: OUTPUT_DIR/BENCHMARK/MODEL-METHOD-K.jsonl (MODEL-METHOD-K-limitN.jsonl with
+--limit N), its journal and its scores beside it. Started again, the same command goes on where it
+stopped.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import List, Optional
 
 from llava.errors import UserError
-from llava.eval.answer import read_run
+from llava.eval.answer import LIMIT_HELP, read_run
 from llava.eval.arguments import AskArguments
 from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT, data_folder
 from llava.eval.command import SOME_FAILED, run_command
@@ -58,6 +59,7 @@ class SweepArguments(AskArguments):
     output_dir: str = flag("Where answers and scores go.", "outputs/sweep")
     report: Optional[str] = flag("Folder for a report of all runs: HTML, Markdown, CSV.")
     allow_missing: bool = flag("Count questions without an answer as wrong.", False)
+    limit: Optional[int] = flag(LIMIT_HELP)
 
 
 @dataclass(frozen=True)
@@ -228,11 +230,13 @@ def _choose(
 def _read_run(benchmark: str, args: SweepArguments) -> Run:
     """A benchmark's run without a configuration: its answers file is only the folder."""
     data_dir = data_folder(benchmark, None, args.data_root)
-    return read_run(benchmark, data_dir, Path(args.output_dir) / benchmark, args.model_path)
+    folder = Path(args.output_dir) / benchmark
+    return read_run(benchmark, data_dir, folder, args.model_path, limit=args.limit)
 
 
 def _configured(run: Run, configuration: Configuration) -> Run:
-    name = f"{run.model_id}-{configuration.name}.jsonl"
+    limit = "" if run.limit is None else f"-limit{run.limit}"
+    name = f"{run.model_id}-{configuration.name}{limit}.jsonl"
     return dataclasses.replace(
         run, answers_file=run.answers_file / name, elsewhere="name another --output-dir"
     )

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from llava.eval.command import guard, run_command
+from llava.eval.stopping import noting_what_is_kept
 from llava.model.builder import ModelArguments, flag
 
 
@@ -39,6 +40,36 @@ def test_a_signal_ends_in_order(capsys, name, status):
         assert signal.getsignal(number) == signal.SIG_DFL
     finally:
         signal.signal(number, before)
+
+
+LAUNCHED = dict(
+    RANK="0", WORLD_SIZE="2", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="29500"
+)
+
+
+@pytest.mark.parametrize(
+    "kept, environment, says",
+    [
+        (
+            "3 of 5 are answered",
+            {},
+            ": 3 of 5 are answered; the same command goes on: python x 'y z'",
+        ),
+        # Of several processes only the launcher's command starts them all.
+        ("3 of 5 are answered", LAUNCHED, ": 3 of 5 are answered; the same command goes on"),
+        (None, {}, ""),
+    ],
+)
+def test_work_that_is_stopped_says_what_is_kept(capsys, monkeypatch, kept, environment, says):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    def work() -> int:
+        with noting_what_is_kept(lambda: kept):
+            raise KeyboardInterrupt
+
+    assert guard(work, "python x 'y z'") == 130
+    assert capsys.readouterr().err == f"stopped by the user{says}\n"
 
 
 def test_what_is_ignored_stays_ignored():

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from llava.eval.engine import Request, units_by_length, units_in_order
 from llava.eval.journal import Journal
 from llava.eval.run import Run, run_settings
 from llava.eval.shared import Shared
+from llava.eval.stopping import Stopped
 from llava.model.builder import ModelArguments, locate_parts
 
 QUESTIONS = ["Is it red?", "Is there a dog in it, or a cat, or any other animal?", "Is it big?"]
@@ -117,6 +119,50 @@ def test_a_journal_cut_anywhere_is_continued(flags, tmp_path, undisturbed, monke
     path.unlink()
     assert answer.main([*flags, "--answers-file", str(path)]) == 0
     assert path.read_bytes() == undisturbed
+
+
+@pytest.mark.parametrize(
+    "stop, status, reason",
+    [
+        (KeyboardInterrupt(), 130, "stopped by the user"),
+        (Stopped(signal.SIGTERM), 143, "stopped by SIGTERM"),
+    ],
+)
+def test_a_stopped_run_says_what_is_kept_and_the_command_goes_on(
+    flags, tmp_path, undisturbed, monkeypatch, model, capsys, stop, status, reason
+):
+    monkeypatch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
+    monkeypatch.setattr("llava.eval.progress.INTERVAL", 0)
+    path = tmp_path / "my answers.jsonl"
+    append = Journal.append
+    left = iter(range(10))
+
+    def interrupted(self, outcome):
+        if next(left, None) is None:
+            raise stop
+        append(self, outcome)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", interrupted)
+        assert answer.main([*flags, "--answers-file", str(path)]) == status
+    *lines, last = capsys.readouterr().err.splitlines()
+    # Nothing was answered before, and no bar is drawn where no terminal is.
+    assert [line.partition(" questions")[0] for line in lines] == [
+        f"model_vqa_loader: {n} of 24" for n in range(1, 11)
+    ]
+    said, _, command = last.partition("; the same command goes on: ")
+    assert said == f"{reason}: 10 of 24 questions of {path} are answered"
+    interpreter, dash_m, module, *words = shlex.split(command)
+    assert (dash_m, module) == ("-m", "llava.eval.model_vqa_loader")
+    assert words == [*flags, "--answers-file", str(path)]
+    assert answer.main(words) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"{path}: 10 of 24 questions answered before; going on"
+    assert said[1].startswith("model_vqa_loader: 11 of 24 questions done")
+    assert said[-1].startswith("model_vqa_loader: 24 of 24 questions done") and len(said) == 15
+    assert path.read_bytes() == undisturbed
+    assert answer.main(words) == 0
+    assert capsys.readouterr().err == ""  # a whole run does not go on
 
 
 def test_a_full_disk_loses_nothing(flags, tmp_path, undisturbed):
@@ -443,7 +489,7 @@ FREE = {
 }
 ASKED = {  # what decides which questions are asked, and so the settings' hash of them
     *("data_dir", "data_root", "question_file", "image_folder", "num_chunks", "chunk_idx"),
-    "max_new_tokens",
+    *("max_new_tokens", "limit"),
 }
 ONE_VALUE = {  # others are refused
     *("model_base", "conv_mode", "temperature", "top_p", "num_beams"),

@@ -112,8 +112,10 @@ def test_a_sweep_gives_what_the_single_commands_give(
     assert files(folder) == files(tmp_path / "single")
 
 
-def test_two_processes_give_what_one_gives(flags, tmp_path, monkeypatch):
+@pytest.mark.parametrize("limit", [None, 4])
+def test_two_processes_give_what_one_gives(flags, tmp_path, monkeypatch, limit):
     monkeypatch.undo()  # the other process writes answers of full length
+    flags = flags if limit is None else [*flags, "--limit", str(limit)]
     flags = [*flags, "--benchmarks", "pope", "--methods", "full", "prune"]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc_per_node", "2", "-m", "llava.eval.sweep", *flags]
@@ -121,12 +123,60 @@ def test_two_processes_give_what_one_gives(flags, tmp_path, monkeypatch):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("| POPE | llava-v1.5-tiny | prune | 30 |") == 1
+    assert done.stdout.count("| POPE | llava-v1.5-tiny | prune") == 1
     assert sweep.main([*flags, "--output-dir", str(tmp_path / "one")]) == 0
     answers = [path.relative_to(tmp_path / "one") for path in tmp_path.glob("one/pope/*.jsonl")]
     assert len(answers) == 2
     for name in answers:
+        assert (tmp_path / "one" / name).read_bytes().count(b"\n") == (limit or 6)
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_a_limited_sweep_stands_beside_a_whole_one(
+    flags, tmp_path, monkeypatch, undisturbed, capsys
+):
+    """Of MMVP's four questions three are asked for, and so both pairs; of POPE's six three."""
+    folder = tmp_path / "undisturbed"
+    limited = [*flags, "--limit", "3", "--output-dir", str(folder)]
+    report = tmp_path / "report"
+    append = Journal.append
+    left = iter(range(5))
+
+    def interrupted(self, outcome):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        append(self, outcome)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", interrupted)
+        assert sweep.main(limited) == 130
+    capsys.readouterr()
+    assert sweep.main([*limited, "--report", str(report)]) == 0
+    said = capsys.readouterr()
+    assert "prune-30-limit3.jsonl: 2 of 3 questions answered before; going on" in said.err
+    # The first of four was scored before the interruption.
+    assert said.out.count("limited: 3 of 6 questions were asked (--limit 3)") == 3
+    found = files(folder)
+    assert {name: found[name] for name in undisturbed} == undisturbed
+    assert len(found) == 2 * len(undisturbed)
+    for name in SINGLE:
+        for benchmark, count in (("pope", 3), ("mmvp", 4)):
+            path = folder / benchmark / f"llava-v1.5-tiny-{name}-limit3.jsonl"
+            whole = undisturbed[f"{benchmark}/llava-v1.5-tiny-{name}.jsonl"].splitlines()
+            assert path.read_bytes().splitlines() == whole[:count]
+            made = json.loads(path.with_suffix(".json").read_text())
+            assert (made["limit"], made["settings"]["limit"], made["missing"]) == (3, 3, [])
+            assert len(made["questions"]) == count and made["allow_missing"] is False
+            assert undisturbed[f"{benchmark}/llava-v1.5-tiny-{name}.json"]["limit"] is None
+    for text in (
+        said.out,
+        (report / "report.md").read_text(),
+        (report / "report.html").read_text(),
+    ):
+        assert "accm (limited)" in text and "lenient" not in text
+        assert "POPE, MMVP (limited): only the first 3 questions were asked" in text
+    assert sweep.main([*limited, "--limit", "0"]) == 2
+    assert "--limit is 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("lines", [1, 17, 30])

@@ -23,6 +23,7 @@ HOME = "https://download.openmmlab.com/mmclassification/datasets/mmbench/mmbench
 LAYOUT = "MMBench's folder holds mmbench_dev_20230712.tsv"
 FILE = "mmbench_dev_20230712.tsv"
 LETTERS = "ABCD"
+_ROTATION = 1_000_000  # from a row's index to that with its options moved by one
 MAX_NEW_TOKENS = 1024  # what LLaVA's MMBench program allows; the other benchmarks have 128
 _COLUMNS = ("index", "question", "hint", *LETTERS, "image")
 LABELS = ("answer", "category", "l2-category")  # of which the test split has no answer
@@ -48,7 +49,7 @@ class Row:
     @property
     def question(self) -> int:
         """The index of the question of which this is a rotation."""
-        return self.index % 1_000_000
+        return self.index % _ROTATION
 
     @property
     def options(self) -> dict[str, str]:
@@ -83,6 +84,11 @@ def read_rows(data_dir: Path, table: Path | None = None) -> list[Row]:
     if not rows:
         raise UserError(f"{path} has no rows; get it from {HOME}")
     return list(rows.values())
+
+
+def scored_together(question: Question) -> int:
+    """Returns the index of the question of which this is a rotation: all of them must be right."""
+    return question.question_id % _ROTATION
 
 
 def find_table(data_dir: Path) -> Path:

@@ -91,6 +91,11 @@ def question_key(question_id: int | str, prompt: str) -> str:
     return f"{_image_name(task, path)} {question.strip()}"
 
 
+def scored_together(question: Question) -> int | str:
+    """Returns what both questions of an image have in common: the score counts images too."""
+    return question.question_id
+
+
 def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Question]:
     """All questions: LLaVA's file in its order, else the tasks in the scorer's order.
 

@@ -33,6 +33,11 @@ def answer_record(question: Question, text: str, answer_id: str, model_id: str) 
     }
 
 
+def scored_together(question: Question) -> int:
+    """Returns the pair of a question: only whole pairs count."""
+    return question.extra["pair"]
+
+
 def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Question]:
     """Returns all questions, in the order of their indices, whatever the order of the rows.
 

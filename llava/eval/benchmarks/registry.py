@@ -34,7 +34,8 @@ MAIN_NUMBERS = {
 
 
 def reader(benchmark: str) -> ModuleType:
-    """The module that reads a benchmark: read_questions, answer_record, HOME, LAYOUT.
+    """Returns the module that reads a benchmark: read_questions, answer_record, HOME, LAYOUT; where
+    questions are not scored one by one: scored_together, which names the group of a question.
 
     Raises:
         UserError: there is no such benchmark.

@@ -11,6 +11,7 @@ from llava.eval.report.runs import BENCHMARKS, FLOOR, FULL, Run
 from llava.eval.report.statistics import SEED, Sampled, average, difference, ratio, sampled_means
 
 LENIENT = "(lenient)"
+LIMITED = "(limited)"
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Row:
         num_patches: as in Run.
         questions: how many.
         unanswered: how many of them have no answer and count as wrong.
+        is_limited: whether only the first questions were asked.
         main_name: name of the benchmark's own main number; "" for a mean.
         main_value: its value, in its own unit; None for a mean.
         mean: mean score of the questions.
@@ -41,6 +43,7 @@ class Row:
     num_patches: int | None
     questions: int
     unanswered: int
+    is_limited: bool
     main_name: str
     main_value: float | None
     mean: Sampled
@@ -55,8 +58,9 @@ class Row:
 
     @property
     def marked_method(self) -> str:
-        """Returns the method, marked where its scores are lenient, as a note explains."""
-        return f"{self.method} {LENIENT}" if self.unanswered else self.method
+        """Returns the method, marked where its scores are limited or lenient, as notes explain."""
+        marks = [LIMITED] * self.is_limited + [LENIENT] * bool(self.unanswered)
+        return " ".join([self.method, *marks])
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,21 @@ def compare(runs: Sequence[Run], seed: int = SEED) -> Comparison:
             rows += _rows(of_model)
             notes += _missing_notes(of_model)
     mean_rows, left_out = _mean_rows(rows)
-    return Comparison(rows, mean_rows, _lenient_notes(runs) + notes + left_out + _how(runs))
+    marks = _limited_notes(runs) + _lenient_notes(runs)
+    return Comparison(rows, mean_rows, marks + notes + left_out + _how(runs))
+
+
+def _limited_notes(runs: Sequence[Run]) -> list[str]:
+    """Notes on what was not asked; all runs of a benchmark have one limit."""
+    limits: dict[int, list[str]] = {}
+    for benchmark, limit in dict.fromkeys((run.benchmark, run.limit) for run in runs):
+        if limit is not None:
+            limits.setdefault(limit, []).append(BENCHMARKS[benchmark])
+    return [
+        f"{', '.join(names)} {LIMITED}: only the first {limit} questions were asked, and those that "
+        "are scored together with one of them (--limit)."
+        for limit, names in limits.items()
+    ]
 
 
 def _lenient_notes(runs: Sequence[Run]) -> list[str]:
@@ -131,6 +149,7 @@ def _rows(members: Sequence[tuple[Run, Sampled]]) -> list[Row]:
             num_patches=run.num_patches,
             questions=len(run.scores),
             unanswered=run.unanswered,
+            is_limited=run.limit is not None,
             main_name=run.main_name,
             main_value=run.main_value,
             mean=mean,
@@ -197,6 +216,7 @@ def _mean_row(members: Sequence[Row]) -> Row:
         num_patches=first.num_patches,
         questions=sum(row.questions for row in members),
         unanswered=sum(row.unanswered for row in members),
+        is_limited=any(row.is_limited for row in members),
         main_name="",
         main_value=None,
         mean=average([row.mean for row in members]),

@@ -83,8 +83,10 @@ def read_references(path: Path) -> list[Reference]:
 
 
 def set_beside(references: Sequence[Reference], runs: Sequence[Run]) -> list[Compared]:
-    """Each reference with what the run of its benchmark, model, method and tokens has found."""
-    by_kind = {(run.benchmark, run.model, run.method, run.tokens): run for run in runs}
+    """Each reference with what the run of its benchmark, model, method and tokens has found; what
+    was found on a part of the questions is not set beside it."""
+    whole = [run for run in runs if run.limit is None]
+    by_kind = {(run.benchmark, run.model, run.method, run.tokens): run for run in whole}
     compared = []
     for one in references:
         run = by_kind.get((one.benchmark, one.model, one.method, one.tokens))

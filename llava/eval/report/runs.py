@@ -43,6 +43,7 @@ class Run:
         main_value: its value, in its own unit.
         scores: of each question, by its key.
         unanswered: how many questions have no answer, which count as wrong.
+        limit: how many questions the run was limited to; None where it was asked all.
         dtype: that the model ran in; None if the file does not say.
         device: kind of device that it ran on; None if the file does not say.
         data_dir: the benchmark's data.
@@ -59,6 +60,7 @@ class Run:
     main_value: float
     scores: Mapping[str, float]
     unanswered: int
+    limit: int | None
     dtype: str | None
     device: str | None
     data_dir: Path | None
@@ -82,6 +84,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     if not paths:
         raise UserError("name at least one result file of python -m llava.eval.score")
     runs = [read_run(path) for path in paths]
+    _refuse_different_limits(runs)
     _refuse_doubles(runs)
     _refuse_different_questions(runs)
     return sorted(runs, key=_place)
@@ -113,6 +116,7 @@ def read_run(path: Path) -> Run:
         main_value=main_value,
         scores=_scores(result["questions"], benchmark, path),
         unanswered=_unanswered(result.get("missing"), path),
+        limit=_limit(result.get("limit"), path),
         data_dir=_path(result, "data_dir", path),
         answers_file=_path(result, "answers_file", path),
         **_settings(result.get("settings"), path),
@@ -147,6 +151,14 @@ def _unanswered(value: object, path: Path) -> int:
     if value is not None and not isinstance(value, list):
         raise UserError(f"{path}: missing is not a list of questions: {_RESCORE}")
     return len(value or ())
+
+
+def _limit(value: object, path: Path) -> int | None:
+    if value is not None and (type(value) is not int or value < 1):
+        raise UserError(
+            f"{path}: limit is {reprlib.repr(value)}, not a number of questions: {_RESCORE}"
+        )
+    return value
 
 
 def _is_number(value: object) -> bool:
@@ -203,6 +215,18 @@ def _count(settings: dict, name: str, path: Path) -> int | None:
 def _printable(text: str) -> str:
     """The text in one line, without what UTF-8 cannot hold (half a surrogate pair)."""
     return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+
+
+def _refuse_different_limits(runs: Sequence[Run]) -> None:
+    first: dict[str, Run] = {}
+    for run in runs:
+        other = first.setdefault(run.benchmark, run)
+        if run.limit != other.limit:
+            asked = [f"the first {r.limit}" if r.limit else "all" for r in (other, run)]
+            raise UserError(
+                f"{other.path} was asked {asked[0]} of {BENCHMARKS[run.benchmark]}'s questions and "
+                f"{run.path} {asked[1]} (--limit): compare runs of one limit"
+            )
 
 
 def _refuse_doubles(runs: Sequence[Run]) -> None:

@@ -27,7 +27,7 @@ _CSV_COLUMNS = (
     "benchmark model method visual_tokens questions main_name main_value mean_percent "
     "mean_percent_low mean_percent_high main_percent_of_full mean_percent_of_full "
     "mean_percent_of_full_low mean_percent_of_full_high floor_to_full_percent "
-    "floor_to_full_percent_low floor_to_full_percent_high unanswered"
+    "floor_to_full_percent_low floor_to_full_percent_high unanswered limited"
 ).split()
 EXPLANATION = (
     "Mean score: the mean of what each question scored, which for yes-no and multiple-choice "
@@ -116,7 +116,9 @@ def csv_table(comparison: Comparison) -> str:
         share = None if row.of_full_main is None else 100 * row.of_full_main
         start = [row.benchmark or "mean", row.model, row.method, row.tokens, row.questions]
         numbers = [*_numbers(row.mean), share, *_numbers(row.of_full), *_numbers(row.recovered)]
-        writer.writerow([*start, row.main_name, row.main_value, *numbers, row.unanswered])
+        writer.writerow(
+            [*start, row.main_name, row.main_value, *numbers, row.unanswered, int(row.is_limited)]
+        )
     return text.getvalue()
 
 

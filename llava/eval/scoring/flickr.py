@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +17,15 @@ from llava.eval.benchmarks.flickr import (
 )
 from llava.eval.benchmarks.names import say_the_same
 from llava.eval.scoring import captions as metrics
-from llava.eval.scoring.matching import Matched, find_by_id, match, need_fields, notes
+from llava.eval.scoring.matching import Matched, find_by_id, keep_asked, match, need_fields, notes
 
 
-def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> dict:
+def score(
+    data_dir: Path,
+    answers: list[dict],
+    allow_missing: bool = False,
+    asked: Collection[str] | None = None,
+) -> dict:
     """Scores captions, matched to questions by ``question_id``.
 
     The method's script compares line k of the answers with line k of the annotations and never
@@ -30,6 +35,7 @@ def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> d
         data_dir: the benchmark's folder, with annotations, five captions per image, or both.
         answers: records with question_id and text; with duplicates the last one counts.
         allow_missing: score questions without an answer as an empty caption instead of refusing.
+        asked: keys of the questions of a limited run; None for all of them.
 
     Returns:
         ``CIDEr`` (one reference, with annotations); ``five_references`` (where these are there)
@@ -41,7 +47,7 @@ def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> d
         UserError: data that are not there or do not fit, answers to another benchmark, missing
             answers, or no pycocoevalcap or Java.
     """
-    data = match_answers(data_dir, answers, allow_missing)
+    data = match_answers(data_dir, answers, allow_missing, asked)
     tokens = _tokenize(data)
     scores = {}
     each = None
@@ -99,7 +105,12 @@ class Data:
     unasked: int
 
 
-def match_answers(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> Data:
+def match_answers(
+    data_dir: Path,
+    answers: list[dict],
+    allow_missing: bool = False,
+    asked: Collection[str] | None = None,
+) -> Data:
     """Reads the captions to compare with, and brings answers to their questions; see score."""
     questions = read_questions(data_dir)
     annotated = read_annotations(data_dir, questions)
@@ -108,10 +119,13 @@ def match_answers(data_dir: Path, answers: list[dict], allow_missing: bool = Fal
         raise UserError(
             f"there are no captions to compare with in {data_dir}: {LAYOUT}; see {HOME}"
         )
+    annotations, unasked = annotated or (None, 0)
+    kept = keep_asked(zip(questions, annotations or questions), asked, lambda pair: pair[0].key)
+    questions = [question for question, _ in kept]
+    annotations = annotations and [text for _, text in kept]
     ids = {question.key: question.question_id for question in questions}
     find = find_by_id(questions, lambda question, prompt: say_the_same(prompt, question.prompt))
     matched = match(ids, need_fields(answers), find, allow_missing)
-    annotations, unasked = annotated or (None, 0)
     return Data(ids, matched, annotations, references and references.of(questions), unasked)
 
 

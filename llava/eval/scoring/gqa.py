@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,15 @@ from llava.eval.benchmarks.gqa import (
     read_asked,
     read_choices,
 )
-from llava.eval.scoring.matching import Matched, find_by_id, first, match, need_fields, notes
+from llava.eval.scoring.matching import (
+    Matched,
+    find_by_id,
+    first,
+    keep_asked,
+    match,
+    need_fields,
+    notes,
+)
 
 # A question of the type "...Common" asks what two things share.
 _COMMON = Choices(["color", "material", "shape"], ["color", "material", "shape"])
@@ -49,12 +57,20 @@ class Data:
     matched: Matched
 
 
-def match_answers(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> Data:
+def match_answers(
+    data_dir: Path,
+    answers: list[dict],
+    allow_missing: bool = False,
+    asked: Collection[str] | None = None,
+) -> Data:
     """Reads the labels and brings answers to them; see score."""
     answers = need_fields(answers)
     annotations = read_annotations(data_dir)
-    asked = read_asked(data_dir, annotations)
-    ids = {question.key: question.question_id for question in asked}
+    every = read_asked(data_dir, annotations)
+    keys = {question.key for question in every}
+    unasked = sum(annotation.id not in keys for annotation in annotations)
+    questions = keep_asked(every, asked, lambda question: question.key)
+    ids = {question.key: question.question_id for question in questions}
     scored = [annotation for annotation in annotations if annotation.id in ids]
     balanced = [item.id for item in scored if item.balanced]
     if not balanced:
@@ -66,19 +82,25 @@ def match_answers(data_dir: Path, answers: list[dict], allow_missing: bool = Fal
             f"testdev_balanced_choices.json lacks {len(lacking)} questions ({first(lacking)}): it "
             "belongs to other annotations, get both again or remove it"
         )
-    find = find_by_id([*(annotation.question for annotation in scored), *asked])
+    find = find_by_id([*(annotation.question for annotation in scored), *questions])
     optional = ids.keys() - set(balanced)
     matched = match(ids, answers, find, allow_missing, optional, ignore_unknown=True)
-    return Data(scored, choices, len(annotations) - len(scored), matched)
+    return Data(scored, choices, unasked, matched)
 
 
-def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> dict:
+def score(
+    data_dir: Path,
+    answers: list[dict],
+    allow_missing: bool = False,
+    asked: Collection[str] | None = None,
+) -> dict:
     """Scores answers, matched to questions by id and question; answers to others are ignored.
 
     Args:
         data_dir: GQA's folder; of it the annotations are read, and the choices if there.
         answers: records of LLaVA's answers file; with duplicates the last one counts.
         allow_missing: count questions without an answer as wrong instead of refusing.
+        asked: keys of the questions of a limited run; None for all of them.
 
     Returns:
         ``accuracy``, ``binary``, ``open``, ``validity``, ``plausibility`` and, where all entailed
@@ -91,7 +113,7 @@ def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> d
     Raises:
         UserError: files or records that are not right, or missing answers.
     """
-    data = match_answers(data_dir, answers, allow_missing)
+    data = match_answers(data_dir, answers, allow_missing, asked)
     annotations, matched = data.annotations, data.matched
     balanced = [item for item in annotations if item.balanced]
     given = {key: predicted_answer(text) for key, text in matched.texts.items()}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from llava.errors import UserError, quoted
 from llava.eval.benchmarks.names import as_id, say_the_same
 from llava.eval.benchmarks.question import Question
+
+
+Item = TypeVar("Item")
 
 
 class NoLabels(UserError):
@@ -28,6 +32,28 @@ class Matched:
     texts: dict[str, str]
     missing: list[int | str]
     unscored: list[int | str]
+
+
+def keep_asked(
+    items: Iterable[Item], asked: Collection[str] | None, key_of: Callable[[Item], str]
+) -> list[Item]:
+    """Returns what a run was asked of all that can be scored.
+
+    Args:
+        items: labels, questions or rows.
+        asked: keys of the questions of a limited run; None for a run that was asked all.
+        key_of: gives the key of an item's question.
+
+    Raises:
+        UserError: none of the items was asked about.
+    """
+    kept = [item for item in items if asked is None or key_of(item) in asked]
+    if asked is not None and not kept:
+        raise UserError(
+            f"none of the {len(asked)} questions that were asked has a label: answer more of "
+            "them (--limit)"
+        )
+    return kept
 
 
 def same_first_line(question: Question, prompt: str) -> bool:

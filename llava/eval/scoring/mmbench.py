@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llava.errors import UserError
 from llava.eval.benchmarks.mmbench import LABELS, LETTERS, Row, find_table, read_rows
 from llava.eval.benchmarks.names import words
-from llava.eval.scoring.matching import Matched, NoLabels, first, match, need_fields, notes
+from llava.eval.scoring.matching import (
+    Matched,
+    NoLabels,
+    first,
+    keep_asked,
+    match,
+    need_fields,
+    notes,
+)
 from llava.files import write_whole
 
 if TYPE_CHECKING:
@@ -80,20 +88,29 @@ def _option_by_text(text: str, options: Mapping[str, str]) -> str | None:
 
 
 def match_answers(
-    data_dir: Path, answers: list[dict], allow_missing: bool = False
+    data_dir: Path,
+    answers: list[dict],
+    allow_missing: bool = False,
+    asked: Collection[str] | None = None,
 ) -> tuple[list[Row], Matched]:
     """Reads the labels and brings answers to them; see score."""
-    rows = _labelled_rows(data_dir)
+    rows = keep_asked(_labelled_rows(data_dir), asked, lambda row: str(row.index))
     return rows, _match(rows, answers, allow_missing)
 
 
-def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> dict:
+def score(
+    data_dir: Path,
+    answers: list[dict],
+    allow_missing: bool = False,
+    asked: Collection[str] | None = None,
+) -> dict:
     """Scores answers, matched to rows by ``question_id``; answers to no row are ignored.
 
     Args:
         data_dir: folder with MMBench's table.
         answers: records with question_id and text; with duplicates the last one counts.
         allow_missing: count rows without an answer as wrong instead of refusing.
+        asked: keys of the questions of a limited run; None for all of them.
 
     Returns:
         ``overall``, ``categories`` and ``l2_categories`` by circular accuracy (fractions);
@@ -105,7 +122,7 @@ def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> d
         NoLabels: a table without labels.
         UserError: a table that is not right, answers to another benchmark, or missing answers.
     """
-    rows, matched = match_answers(data_dir, answers, allow_missing)
+    rows, matched = match_answers(data_dir, answers, allow_missing, asked)
     right = {row.index: _is_right(row, matched.texts.get(str(row.index))) for row in rows}
     rotations = defaultdict(list)
     for row in rows:
@@ -201,14 +218,14 @@ def _labelled_rows(data_dir: Path) -> list[Row]:
 
 def _match(rows: Sequence[Row], answers: list[dict], allow_missing: bool) -> Matched:
     """Returns the answers by row; unknown rows are ignored, as in the official conversion."""
-    asked = {row.index: row.cells["question"] for row in rows}
-    ids = {str(index): index for index in asked}
+    known = {row.index: row.cells["question"] for row in rows}
+    ids = {str(index): index for index in known}
 
     def find(record: dict) -> str | None:
         index, prompt = record["question_id"], record.get("prompt")
-        if index not in asked:
+        if index not in known:
             return None
-        fits = prompt is None or _asks(str(prompt), asked[index])
+        fits = prompt is None or _asks(str(prompt), known[index])
         return str(index) if fits else None
 
     return match(ids, need_fields(answers), find, allow_missing, ignore_unknown=True)

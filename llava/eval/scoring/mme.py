@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,10 @@ from llava.eval.benchmarks.mme import (
     question_key,
     read_labelled_questions,
 )
-from llava.eval.scoring.matching import Matched, match, need_fields, notes
+from llava.eval.scoring.matching import Matched, keep_asked, match, need_fields, notes
+
+_TASKS = PERCEPTION + COGNITION
+_BEST = 200  # of a task
 
 
 def predicted_label(text: str) -> str:
@@ -43,10 +46,16 @@ class Data:
     matched: Matched
 
 
-def match_answers(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> Data:
+def match_answers(
+    data_dir: Path,
+    answers: list[dict],
+    allow_missing: bool = False,
+    asked: Collection[str] | None = None,
+) -> Data:
     """Reads the labels and brings answers to them; see score."""
     answers = need_fields(answers, ("prompt", "text"))
     labelled, unasked = read_labelled_questions(data_dir)
+    labelled = keep_asked(labelled, asked, lambda item: item.question.key)
     keys = {item.question.key: item.question.key for item in labelled}
     find = finder(keys)
 
@@ -56,30 +65,35 @@ def match_answers(data_dir: Path, answers: list[dict], allow_missing: bool = Fal
     return Data(labelled, unasked, match(keys, answers, find_record, allow_missing))
 
 
-def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> dict:
+def score(
+    data_dir: Path,
+    answers: list[dict],
+    allow_missing: bool = False,
+    asked: Collection[str] | None = None,
+) -> dict:
     """Scores answers, matched to questions by image and question.
 
     Args:
         data_dir: MME's folder; of it the release is read, and LLaVA's questions if there.
         answers: records of LLaVA's answers file; with duplicates the last one counts.
         allow_missing: count questions without an answer as wrong instead of refusing.
+        asked: keys of the questions of a limited run; None for all of them.
 
     Returns:
-        ``perception`` (of 2000), ``cognition`` (of 800), ``total``, ``tasks``, ``questions`` (1
-        where right, by key), ``missing`` (keys: the ids are not unique) and ``unasked`` (how many
-        labels LLaVA's file leaves out).
+        ``perception`` (of 2000), ``cognition`` (of 800), ``total``, ``tasks`` (those that were
+        asked: of a limited run the sums are over fewer), ``questions`` (1 where right, by key),
+        ``missing`` (keys: the ids are not unique) and ``unasked`` (how many labels LLaVA's file
+        leaves out).
 
     Raises:
         UserError: files or records that are not right, answers missing or to other questions.
     """
-    data = match_answers(data_dir, answers, allow_missing)
+    data = match_answers(data_dir, answers, allow_missing, asked)
     given = {key: predicted_label(text) for key, text in data.matched.texts.items()}
-    tasks = {
-        task: _task_scores([item for item in data.labelled if item.label.task == task], given)
-        for task in PERCEPTION + COGNITION
-    }
-    perception = sum(tasks[task]["score"] for task in PERCEPTION)
-    cognition = sum(tasks[task]["score"] for task in COGNITION)
+    by_task = {task: [i for i in data.labelled if i.label.task == task] for task in _TASKS}
+    tasks = {task: _task_scores(items, given) for task, items in by_task.items() if items}
+    perception = sum(tasks[task]["score"] for task in PERCEPTION if task in tasks)
+    cognition = sum(tasks[task]["score"] for task in COGNITION if task in tasks)
     return {
         "perception": perception,
         "cognition": cognition,
@@ -96,9 +110,10 @@ def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> d
 
 def headline(scores: dict) -> str:
     """The scores in one line."""
+    most = [_BEST * sum(task in scores["tasks"] for task in ts) for ts in (PERCEPTION, COGNITION)]
     return (
-        f"MME: perception {scores['perception']:.2f} of 2000, cognition {scores['cognition']:.2f} "
-        f"of 800 (total {scores['total']:.2f}{notes(scores)})"
+        f"MME: perception {scores['perception']:.2f} of {most[0]}, cognition "
+        f"{scores['cognition']:.2f} of {most[1]} (total {scores['total']:.2f}{notes(scores)})"
     )
 
 

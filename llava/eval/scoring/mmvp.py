@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 
 from llava.eval.benchmarks.mmvp import read_questions
 from llava.eval.benchmarks.names import words
 from llava.eval.benchmarks.question import Question
-from llava.eval.scoring.matching import Matched, find_by_id, match, need_fields
+from llava.eval.scoring.matching import Matched, find_by_id, keep_asked, match, need_fields
 
 
 def extract_answer(text: str) -> str:
@@ -32,22 +33,31 @@ def is_right(question: Question, text: str) -> bool:
 
 
 def match_answers(
-    data_dir: Path, answers: list[dict], allow_missing: bool = False
+    data_dir: Path,
+    answers: list[dict],
+    allow_missing: bool = False,
+    asked: Collection[str] | None = None,
 ) -> tuple[list[Question], Matched]:
     """Reads the questions and brings answers to them; see score."""
     records = [record | {"text": record["answer"]} for record in need_fields(answers, ("answer",))]
-    questions = read_questions(data_dir)
+    questions = keep_asked(read_questions(data_dir), asked, lambda question: question.key)
     ids = {question.key: question.question_id for question in questions}
     return questions, match(ids, records, find_by_id(questions, _asks), allow_missing)
 
 
-def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> dict:
+def score(
+    data_dir: Path,
+    answers: list[dict],
+    allow_missing: bool = False,
+    asked: Collection[str] | None = None,
+) -> dict:
     """Scores answers, matched to questions by ``question_id``.
 
     Args:
         data_dir: MMVP's folder; its questions say which are a pair.
         answers: records with question_id and answer; with duplicates the last one counts.
         allow_missing: count questions without an answer as wrong instead of refusing.
+        asked: keys of the questions of a limited run; None for all of them.
 
     Returns:
         ``accuracy`` (per cent of the pairs), ``correct`` (twice the number of right pairs),
@@ -57,7 +67,7 @@ def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> d
     Raises:
         UserError: files or records that are not right, answers missing or to other questions.
     """
-    questions, matched = match_answers(data_dir, answers, allow_missing)
+    questions, matched = match_answers(data_dir, answers, allow_missing, asked)
     texts = matched.texts
     right = [q.key in texts and is_right(q, texts[q.key]) for q in questions]
     pairs = defaultdict(list)

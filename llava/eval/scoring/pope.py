@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from llava.eval.benchmarks.pope import (
@@ -14,7 +15,7 @@ from llava.eval.benchmarks.pope import (
     read_labelled_questions,
 )
 from llava.eval.benchmarks.question import Question
-from llava.eval.scoring.matching import Matched, find_by_id, match, need_fields, notes
+from llava.eval.scoring.matching import Matched, find_by_id, keep_asked, match, need_fields, notes
 
 # Without LLaVA's file questions are numbered as the labels come, and those of POPE's current
 # repository come in another order.
@@ -35,11 +36,16 @@ def predicted_label(text: str) -> str:
 
 
 def match_answers(
-    data_dir: Path, answers: list[dict], allow_missing: bool = False
+    data_dir: Path,
+    answers: list[dict],
+    allow_missing: bool = False,
+    asked: Collection[str] | None = None,
 ) -> tuple[LabelledQuestions, Matched]:
     """Reads the labels and brings answers to them; see score."""
     answers = need_fields(answers)
     labelled = read_labelled_questions(data_dir)
+    kept = keep_asked(labelled.questions, asked, lambda item: item.question.key)
+    labelled = replace(labelled, questions=kept)
     questions = [item.question for item in labelled.questions]
     ids = {question.key: question.question_id for question in questions}
     find = find_by_id(questions, _asks)
@@ -50,13 +56,19 @@ def _asks(question: Question, prompt: str) -> bool:
     return object_of(prompt.split("\n", 1)[0]) == object_of(question.tower_question)
 
 
-def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> dict:
+def score(
+    data_dir: Path,
+    answers: list[dict],
+    allow_missing: bool = False,
+    asked: Collection[str] | None = None,
+) -> dict:
     """Scores answers, matched to questions by id and question.
 
     Args:
         data_dir: POPE's folder; of it the labels are read, and LLaVA's questions if there.
         answers: records of LLaVA's answers file; with duplicates the last one counts.
         allow_missing: count questions without an answer as wrong instead of refusing.
+        asked: keys of the questions of a limited run; None for all of them.
 
     Returns:
         ``categories`` and ``average`` (their plain mean), as fractions; ``reordered_labels``
@@ -67,7 +79,7 @@ def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> d
     Raises:
         UserError: files or records that are not right, answers missing or to other questions.
     """
-    labels, matched = match_answers(data_dir, answers, allow_missing)
+    labels, matched = match_answers(data_dir, answers, allow_missing, asked)
     labelled = labels.questions
     given = {key: predicted_label(text) for key, text in matched.texts.items()}
     by_category = {c: [item for item in labelled if item.category == c] for c in CATEGORIES}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from llava.eval.benchmarks.seed import DATA_TYPES, Annotation, read_annotations, read_asked
-from llava.eval.scoring.matching import Matched, find_by_id, match, need_fields, notes
+from llava.eval.scoring.matching import Matched, find_by_id, keep_asked, match, need_fields, notes
 from llava.files import write_text
 
 
@@ -29,19 +29,32 @@ class Data:
     matched: Matched
 
 
-def match_answers(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> Data:
+def match_answers(
+    data_dir: Path,
+    answers: list[dict],
+    allow_missing: bool = False,
+    asked: Collection[str] | None = None,
+) -> Data:
     """Reads the labels and brings answers to them; see score."""
     answers = need_fields(answers)
     dimensions, annotations = read_annotations(data_dir)
-    asked = read_asked(data_dir, annotations)
-    ids = {question.key: question.question_id for question in asked}
+    every = read_asked(data_dir, annotations)
+    keys = {question.key for question in every}
+    unasked = sum(annotation.question.key not in keys for annotation in annotations)
+    questions = keep_asked(every, asked, lambda question: question.key)
+    ids = {question.key: question.question_id for question in questions}
     scored = [annotation for annotation in annotations if annotation.question.key in ids]
-    find = find_by_id([*(annotation.question for annotation in scored), *asked])
+    find = find_by_id([*(annotation.question for annotation in scored), *questions])
     matched = match(ids, answers, find, allow_missing, ignore_unknown=True)
-    return Data(dimensions, scored, len(annotations) - len(scored), matched)
+    return Data(dimensions, scored, unasked, matched)
 
 
-def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> dict:
+def score(
+    data_dir: Path,
+    answers: list[dict],
+    allow_missing: bool = False,
+    asked: Collection[str] | None = None,
+) -> dict:
     """Scores answers, matched to questions by id and question.
 
     An answer must be the right letter and nothing else. As in the official scorer an image's answer
@@ -52,6 +65,7 @@ def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> d
         data_dir: SEED-Bench's folder; SEED-Bench.json is read, and LLaVA's questions if there.
         answers: records of LLaVA's answers file; with duplicates the last one counts.
         allow_missing: count questions without an answer as wrong instead of refusing.
+        asked: keys of the questions of a limited run; None for all of them.
 
     Returns:
         ``total``, ``image``, ``video`` (None without such questions) and ``dimensions`` in per
@@ -61,7 +75,7 @@ def score(data_dir: Path, answers: list[dict], allow_missing: bool = False) -> d
     Raises:
         UserError: files or records that are not right, answers missing or to another benchmark.
     """
-    data = match_answers(data_dir, answers, allow_missing)
+    data = match_answers(data_dir, answers, allow_missing, asked)
     texts = data.matched.texts
     right = [texts.get(item.question.key) == item.answer for item in data.annotations]
     marked = list(zip(data.annotations, right))

@@ -12,6 +12,7 @@ ALLOW_MISSING=${ALLOW_MISSING:-}
 UPLOAD=${UPLOAD-1} # MMBench's; the others have no server
 without_effect "on all benchmarks, give DATA_ROOT or OUTPUT_DIR" DATA_DIR ANSWERS_FILE
 switch ALLOW_MISSING UPLOAD
+[ -z "${LIMIT:-}" ] || count LIMIT
 
 failed=()
 for name in $BENCHMARKS; do

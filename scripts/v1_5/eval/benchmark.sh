@@ -22,6 +22,7 @@ CKPT_NAME=${CKPT_NAME:-}               # empty: the model's name and the budget
 OUTPUT_DIR=${OUTPUT_DIR:-outputs/$NAME}
 ANSWERS_FILE=${ANSWERS_FILE:-}         # empty: OUTPUT_DIR/CKPT_NAME.jsonl
 ALLOW_MISSING=${ALLOW_MISSING:-}       # 1: count unanswered questions as wrong
+LIMIT=${LIMIT:-}                       # ask only the first so many questions
 UPLOAD=${UPLOAD:-}                     # MMBench: also write the .xlsx for its server
 PYTHON=${PYTHON:-.venv/bin/python}
 switch ALLOW_MISSING UPLOAD
@@ -38,12 +39,18 @@ for i in "${!words[@]}"; do
         setting=${setting^^}
         refuse "the flag ${word%%=*} is for one command of two: set ${setting//-/_}=..."
         ;;
-    --visual-token-num=* | --text-token-num=*) value=${word#*=} ;;&
+    --visual-token-num=* | --text-token-num=* | --limit=*) value=${word#*=} ;;&
     --visual-token-num*) VISUAL_TOKEN_NUM=$value ;;
     --text-token-num*) TEXT_TOKEN_NUM=$value ;;
+    --limit*) LIMIT=$value ;;
     --no-image) IMAGE= ;;
     esac
 done
+SUFFIX= # of the names of answers
+if [ -n "$LIMIT" ]; then
+    count LIMIT
+    SUFFIX=-limit$LIMIT UPLOAD= # servers take whole runs only
+fi
 
 # The effective budget: of a flag, a setting, or the constant as it stands now.
 budget() {
@@ -63,12 +70,12 @@ is_of_budget() {
 }
 
 # choose_file TOKENS WORD: the answers file of a budget that is called WORD, unless one of this
-# budget lies where older versions of this script put it.
+# budget lies where older versions of this script, which knew no limit, put it.
 choose_file() {
     local model older file
     model=$OUTPUT_DIR/$(basename "$MODEL_PATH")
-    file=$model-$2${TEXT_TOKEN_NUM:+-$TEXT_TOKEN_NUM}.jsonl
-    if [ ! -e "$file.run" ]; then
+    file=$model-$2${TEXT_TOKEN_NUM:+-$TEXT_TOKEN_NUM}$SUFFIX.jsonl
+    if [ -z "$LIMIT" ] && [ ! -e "$file.run" ]; then
         for older in "$model-${VISUAL_TOKEN_NUM:-$1}.jsonl" "$model.jsonl"; do
             if is_of_budget "$older" "$1"; then file=$older && break; fi
         done
@@ -77,7 +84,7 @@ choose_file() {
 }
 
 if [ -z "$ANSWERS_FILE" ] && [ -n "$CKPT_NAME" ]; then
-    ANSWERS_FILE=$OUTPUT_DIR/$CKPT_NAME.jsonl
+    ANSWERS_FILE=$OUTPUT_DIR/$CKPT_NAME$SUFFIX.jsonl
 elif [ -z "$ANSWERS_FILE" ] && [ -z "$IMAGE" ]; then
     ANSWERS_FILE=$(choose_file 0 no-image)
 elif [ -z "$ANSWERS_FILE" ]; then
@@ -98,6 +105,7 @@ status=0
     ${VISUAL_TOKEN_NUM:+--visual-token-num "$VISUAL_TOKEN_NUM"} \
     ${TEXT_TOKEN_NUM:+--text-token-num "$TEXT_TOKEN_NUM"} \
     --batch-size "$BATCH_SIZE" \
+    ${LIMIT:+--limit "$LIMIT"} \
     "$@" || status=$?
 # 1: some questions could not be answered; the others are scored with ALLOW_MISSING=1.
 [ $status -le 1 ] || exit $status

@@ -49,6 +49,16 @@ def test_the_report_has_both_numbers_and_their_difference(three_runs, references
     assert "<paper>" not in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_a_part_of_the_questions_is_not_set_beside_others(three_runs, references, tmp_path, capsys):
+    for path in three_runs:
+        made = json.loads(path.read_text())
+        path.write_text(json.dumps(made | {"average": {"f1": 0.625}, "limit": 80}))
+    words = [*map(str, three_runs), "--output", str(tmp_path / "out")]
+    assert main([*words, "--references", str(references)]) == 0
+    printed = capsys.readouterr().out
+    assert "| accm | 36 | average.f1 | - | 60.00 |" in printed and "0 of these 3" in printed
+
+
 def test_without_references_nothing_is_said_of_them(three_runs, tmp_path, capsys):
     assert main([*map(str, three_runs), "--output", str(tmp_path / "out")]) == 0
     assert "Published" not in capsys.readouterr().out

@@ -22,6 +22,21 @@ def test_full_and_floor_know_their_tokens(workshop):
     assert read_run(workshop.result("c", [1], "no image", None)).label == "no image"
 
 
+def test_runs_of_different_limits_are_not_compared(workshop):
+    paths = [
+        workshop.result("a", [1, 0], "full", None, limit=2),
+        workshop.result("b", [1, 0, 1], "full", None),
+    ]
+    with pytest.raises(UserError) as error:
+        read_runs(paths)
+    assert str(error.value) == (
+        f"{paths[0]} was asked the first 2 of POPE's questions and {paths[1]} all (--limit): "
+        "compare runs of one limit"
+    )
+    other = workshop.result("c", [1], "accm", 36, benchmark="mme")
+    assert [run.limit for run in read_runs([other, paths[0]])] == [None, 2]
+
+
 def test_a_run_without_settings_goes_by_its_file(workshop):
     run = read_run(workshop.result("mine", [1], settings=None))
     assert (run.model, run.method, run.tokens) == ("unknown model", "mine", None)
@@ -63,6 +78,8 @@ NAN = float("nan")
         ({"questions": {"q1": "1"}}, "question 'q1' has the score '1'"),
         ({"questions": {"q1": -1}}, "question 'q1' has the score -1"),
         ({"answers_file": 3}, "answers_file is 3, not a path"),
+        ({"limit": 0}, "limit is 0, not a number of questions"),
+        ({"limit": "10"}, "limit is '10', not a number of questions"),
         ({"settings": []}, "settings is not an object with model_id and method"),
         ({"settings": {"method": "accm", "visual_token_num": 3}}, "with model_id and method"),
         ({"settings": {"model_id": "m", "method": "accm"}}, "does not say visual_token_num"),

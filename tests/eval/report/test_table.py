@@ -43,6 +43,27 @@ def test_the_numbers_of_three_runs(three_runs):
         assert float(floor[name]) == 0
 
 
+def test_limited_runs_are_marked(workshop):
+    scores = [1, 0, 1]
+    runs = [
+        workshop.result("a", scores, "full", None, limit=3),
+        workshop.result("b", scores, "accm", 36, limit=3, missing=["q2"]),
+        workshop.result("c", scores, "full", None, benchmark="mme"),
+    ]
+    comparison = compare(read_runs(runs))
+    assert [(row.title, row.marked_method) for row in comparison.rows] == [
+        ("MME", "full"),
+        ("POPE", "full (limited)"),
+        ("POPE", "accm (limited) (lenient)"),
+    ]
+    assert [row.marked_method for row in comparison.mean_rows] == ["full (limited)"]
+    assert [row["limited"] for row in read_csv(comparison)] == ["0", "1", "1", "1"]
+    assert comparison.notes[0] == (
+        "POPE (limited): only the first 3 questions were asked, and those that are scored together "
+        "with one of them (--limit)."
+    )
+
+
 def test_markdown(three_runs):
     lines = markdown_table(compare(read_runs(three_runs))).splitlines()
     assert len(lines) == 5

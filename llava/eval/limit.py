@@ -1,0 +1,53 @@
+"""The first questions of a benchmark, for a run that is limited to some (--limit)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from llava.errors import UserError, quoted
+from llava.eval.benchmarks.question import Question
+from llava.eval.benchmarks.registry import reader
+
+
+def first_questions(benchmark: str, questions: Sequence[Question], limit: int) -> list[Question]:
+    """Returns the first questions, and those that are scored together with one of them.
+
+    A pair of MMVP, the two questions of an image of MME and the rotations of a question of MMBench
+    are never torn apart: a part of them would be scored by another rule than the whole.
+
+    Args:
+        benchmark: its name.
+        questions: all of them, in the order of their file.
+        limit: how many to take before they are completed.
+
+    Raises:
+        UserError: the limit is below 1.
+    """
+    if limit < 1:
+        raise UserError(
+            f"--limit is {limit}: give a number of questions from 1 on, or leave it out"
+        )
+    group_of = getattr(reader(benchmark), "scored_together", lambda question: question.key)
+    begun = {group_of(question) for question in questions[:limit]}
+    return [question for question in questions if group_of(question) in begun]
+
+
+def limit_of(settings: dict | None, where: Path) -> int | None:
+    """Returns the limit that a run's settings hold; None where all questions were asked, as by all
+    older runs.
+
+    Args:
+        settings: as run_settings makes them; None where they are not known.
+        where: what they belong to, for the message.
+
+    Raises:
+        UserError: they hold something that is no limit.
+    """
+    limit = (settings or {}).get("limit")
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise UserError(
+            f"the settings of {where} have the limit {quoted(limit)}, which is no number of "
+            "questions: answer them again"
+        )
+    return limit
