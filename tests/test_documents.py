@@ -61,6 +61,7 @@ RUN_BY = {
     "llava.mini.make_data": "tests/mini/test_make_data.py",
     "llava.mini.make_model": "tests/conftest.py",
     "llava.mini.measure": "tests/mini/test_measure.py",
+    "llava.mini.result": "test_the_quickstart",
     "llava.serve.cli": "tests/serve/test_cli.py",
     "llava.serve.web": "test_the_web_page_is_served_and_bears_visitors",
     "llava.serve.web.load": "test_the_web_page_is_served_and_bears_visitors",

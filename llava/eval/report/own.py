@@ -27,7 +27,7 @@ class Own:
 
 
 OWN = {
-    "mme": Own("perception + cognition, points of 2,800", "MME, points", 1),
+    "mme": Own("total, points of 2,800", "MME, points", 1),
     "mmbench": Own("circular accuracy, %", "MMBench, %", 100),
     "pope": Own("F1, %", "POPE F1, %", 100),
     "mmvp": Own("both of a pair right, %", "MMVP pairs, %", 1),

@@ -76,6 +76,8 @@ td.bars svg { display: block; width: 104px; height: 16px; }
 .range { stroke: var(--ink); stroke-width: 1.4; opacity: .6; }
 td.bars { padding-right: 2px; width: 112px; }
 .made td:nth-child(2) { text-align: left; white-space: normal; }
+.numbers td:first-child { padding-left: 20px; position: relative; }
+.dot { position: absolute; left: 2px; top: 12px; width: 11px; height: 11px; overflow: visible; }
 .numbers td small.narrow { display: none; }
 @media (max-width: 720px) {
   main { padding: 28px 14px 56px; }
@@ -86,7 +88,7 @@ td.bars { padding-right: 2px; width: 112px; }
   .numbers td:first-child, .made td { white-space: normal; }
   .numbers td:first-child { padding-left: 18px; }
   .numbers small { display: block; min-width: 0; margin: 0; text-align: right; font-size: 11px; }
-  .numbers small.narrow { text-align: left; }
+  .numbers small.narrow { text-align: left; white-space: nowrap; }
   .numbers td small { letter-spacing: -.02em; }
   h3 span { display: block; margin: 0; }
 }
