@@ -60,8 +60,9 @@ def noting_session(answers_file: Path, rank: int, device: str, clock: Clock) -> 
             day = datetime.now(timezone.utc).date().isoformat()
             session = Session(day, machine_name(device), clock.questions, clock.wall)
             folder = run_folder(answers_file)
-            with disk_errors(folder), (folder / f"sessions-{rank}.log").open("a") as file:
-                file.write(dump_json(asdict(session)) + "\n")
+            line = (dump_json(asdict(session)) + "\n").encode()
+            with disk_errors(folder), (folder / f"sessions-{rank}.log").open("ab") as file:
+                file.write(line)
 
 
 def read_sessions(answers_file: Path) -> list[Session]:

@@ -56,19 +56,21 @@ def result_rows(comparison: Comparison) -> tuple[Row | None, Row | None]:
 
 def result_sentence(comparison: Comparison) -> str:
     """Returns what the runs came to, in a sentence without its full stop; empty where nothing can
-    be compared with all tokens."""
+    be compared with all tokens. It has the marks of scores that are not of all answers."""
     prune, accm = result_rows(comparison)
     row = accm if prune is None else prune
     if row is None:
         return ""
     of_all = f" of {row.num_patches}" if row.num_patches else ""
-    tokens = f"With {row.tokens}{of_all} tokens"
-    if prune is None:
-        tokens += " and captions"
-    sentence = f"{tokens} the model reaches {_share(row)} of its score with all tokens"
+    where = "With" if row.benchmark is None else f"On {row.title}, with"
+    captions = " and captions" if prune is None else ""
+    sentence = (
+        f"{where} {row.tokens}{of_all} tokens{captions} the model reaches {_share(row)} of its "
+        "score with all tokens"
+    )
     if prune is not None and accm is not None:
         sentence += f"; with captions {_share(accm)}"
-    return sentence
+    return sentence + row.marked_method.removeprefix(row.method)
 
 
 def _share(row: Row) -> str:

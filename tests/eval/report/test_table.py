@@ -4,6 +4,7 @@ import io
 import pytest
 
 from llava.eval.report.comparison import compare
+from llava.eval.report.methods import result_sentence
 from llava.eval.report.runs import BENCHMARKS, read_runs
 from llava.eval.report.spreadsheet import csv_table
 from llava.eval.report.table import MOST_LINES, markdown_report, terminal_table
@@ -60,7 +61,7 @@ def test_the_terminal_s_table(three_runs):
     assert len({line.count("|") for line in lines[:5]}) == 1
     assert lines[5:] == [
         "",
-        "With 36 of 576 tokens and captions the model reaches 83% of its score with all tokens.",
+        "On POPE, with 36 of 576 tokens and captions the model reaches 83% of its score with all tokens.",
     ]
 
 
@@ -108,9 +109,23 @@ def test_markdown_escapes_what_would_break_the_table(workshop):
 def test_the_report_says_what_the_columns_mean(three_runs):
     runs = read_runs(three_runs)
     report = markdown_report(compare(runs), runs)
-    assert report.startswith("# Evaluation report\n\n**With 36 of 576 tokens and captions")
+    assert report.startswith("# Evaluation report\n\n**On POPE, with 36 of 576 tokens and")
     assert "- accm: pruned, with captions: the tokens" in report
     assert "bootstrap" in report
+
+
+def test_the_sentence_says_that_scores_are_lenient(workshop):
+    paths = [
+        workshop.result("full", [1, 1, 1, 1], "full", None),
+        workshop.result("prune", [1, 0, 0, 0], "prune", missing=["q2"]),
+        workshop.result("accm", [1, 1, 1, 0]),
+        workshop.result("more", [1, 1, 1, 1], tokens=72),
+    ]
+    assert result_sentence(compare(read_runs(paths))) == (
+        "On POPE, with 36 of 576 tokens the model reaches 25% of its score with all tokens; with "
+        "captions 75% (lenient)"
+    )
+    assert result_sentence(compare(read_runs(paths[1:]))) == ""
 
 
 def test_without_full_and_floor_there_are_dashes_and_notes(workshop):
