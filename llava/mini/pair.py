@@ -1,4 +1,4 @@
-"""A picture of one question, asked of two runs: what each kept, read and answered, and the truth."""
+"""A picture of one question that two runs were asked: what each kept and answered, the truth."""
 
 from __future__ import annotations
 

@@ -94,8 +94,8 @@ def test_the_first_question_that_captions_saved(run, questions, tmp_path):
     ]
     shares = [f"{100 * len(right) / len(every):.0f}%" for right in (prune, accm)]
     assert lines[-1] == (
-        f"On GQA, with 9 of 144 tokens the model reaches {shares[0]} of its score with all tokens; with "
-        f"captions {shares[1]}; report: {tmp_path / 'report' / 'report.html'}"
+        f"On GQA, with 9 of 144 tokens the model reaches {shares[0]} of its score with all tokens; "
+        f"with captions {shares[1]}; report: {tmp_path / 'report' / 'report.html'}"
     )
     assert {RIGHT, WRONG} <= colours(tmp_path / "example.png")
 

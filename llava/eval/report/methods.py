@@ -15,8 +15,8 @@ TITLES = {
 }
 _EXPLAINED = {
     FULL: "all visual tokens: plain LLaVA-1.5, the 100% of the rest.",
-    ACCM: "pruned, with captions: the tokens of the budget stay, and what was dropped comes back as "
-    "a caption before the question. The paper's method.",
+    ACCM: "pruned, with captions: the tokens of the budget stay, and what was dropped comes back "
+    "as a caption before the question. The paper's method.",
     PRUNE: "pruned: the same tokens stay, and no caption is written.",
     FLOOR: "the question without the image: how far guessing goes, the floor.",
 }

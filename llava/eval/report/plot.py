@@ -191,7 +191,8 @@ class _Axes:
             low, high = self.y(self.of(row).low), self.y(self.of(row).high)
             bar = f"M{x:.1f} {low:.1f}V{high:.1f}M{x - 3:.1f} {low:.1f}h6M{x - 3:.1f} {high:.1f}h6"
             parts.append(
-                f'<g><title>{escape(self._tooltip(row))}</title><path class="bar m{style}" d="{bar}"/>'
+                f"<g><title>{escape(self._tooltip(row))}</title>"
+                f'<path class="bar m{style}" d="{bar}"/>'
                 f"{mark(x, y, style)}</g>"
             )
         return "".join(parts)

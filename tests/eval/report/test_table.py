@@ -61,7 +61,8 @@ def test_the_terminal_s_table(three_runs):
     assert len({line.count("|") for line in lines[:5]}) == 1
     assert lines[5:] == [
         "",
-        "On POPE, with 36 of 576 tokens and captions the model reaches 83% of its score with all tokens.",
+        "On POPE, with 36 of 576 tokens and captions the model reaches 83% of its score with all "
+        "tokens.",
     ]
 
 
