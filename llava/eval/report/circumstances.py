@@ -72,8 +72,7 @@ def _listed(values: object, left_out: set[str]) -> str:
         if name not in left_out and isinstance(value, (str, int, float)) and value is not False
     }
     return ", ".join(
-        name.replace("_", " ") + ("" if value is True else f" {_short(value)}")
-        for name, value in shown.items()
+        name + ("" if value is True else f" {_short(value)}") for name, value in shown.items()
     )
 
 

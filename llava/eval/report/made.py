@@ -83,11 +83,10 @@ def html_section(runs: Sequence[Run], folder: Path) -> str:
     """
     heads = "".join(f"<th>{name}</th>" for name in _HEADINGS)
     rows = "".join(f"<tr>{_cells(run, folder)}</tr>" for run in runs)
-    common = "".join(f"<li>{escape(line)}</li>" for line in common_lines(runs))
+    common = "".join(f"<li>{escape(line)}</li>" for line in [*common_lines(runs), TIME])
     return (
         f'<h2>{TITLE}</h2>\n<ul class="notes">{common}</ul>\n'
         f"<details><summary>Dates, times, answers<span>{len(runs)} runs</span></summary>"
-        f'<p class="faint after">{TIME}</p>'
         f'<div class="scroll"><table class="made"><thead><tr>{heads}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div></details>"
     )

@@ -75,7 +75,7 @@ td.bars svg { display: block; width: 104px; height: 16px; }
 .way { stroke: var(--line); stroke-width: 6; stroke-linecap: round; }
 .range { stroke: var(--ink); stroke-width: 1.4; opacity: .6; }
 td.bars { padding-right: 2px; width: 112px; }
-.made td:nth-child(2) { text-align: left; white-space: normal; }
+.made th:nth-child(2), .made td:nth-child(2) { text-align: left; white-space: normal; }
 .numbers td:first-child { padding-left: 20px; position: relative; }
 .dot { position: absolute; left: 2px; top: 12px; width: 11px; height: 11px; overflow: visible; }
 .numbers td small.narrow { display: none; }
@@ -85,7 +85,7 @@ td.bars { padding-right: 2px; width: 112px; }
   .narrow, .numbers td small.narrow { display: block; }
   table { font-size: 13px; }
   th, td { padding: 6px 3px; }
-  .numbers td:first-child, .made td { white-space: normal; }
+  .numbers td:first-child, .made td:nth-child(5) { white-space: normal; }
   .numbers td:first-child { padding-left: 18px; }
   .numbers small { display: block; min-width: 0; margin: 0; text-align: right; font-size: 11px; }
   .numbers small.narrow { text-align: left; white-space: nowrap; }
