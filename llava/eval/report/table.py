@@ -57,14 +57,14 @@ def _overview_row(
     members: dict[str | None, Row], benchmarks: Sequence[str], shared: str | None
 ) -> list[str]:
     first = next(iter(members.values()))
-    lenient = next((row for row in members.values() if row.unanswered), first)
+    marked = max((row.marked_method for row in members.values()), key=len)
     mean = members.get(shared)
     own = [
         OWN[name].text(members[name].main_value if name in members else None) for name in benchmarks
     ]
     return [
         first.model,
-        lenient.marked_method,
+        marked,
         tokens_text(first),
         percent(mean and mean.of_full),
         percent(mean and mean.recovered),
