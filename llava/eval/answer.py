@@ -18,7 +18,6 @@ from llava.eval.limit import first_questions
 from llava.eval.run import Run, answer_questions
 from llava.model.builder import flag
 
-
 LIMIT_HELP = (
     "Ask only the first so many questions of a benchmark, and those that are scored together with "
     "one of them. Default: all."

@@ -76,10 +76,12 @@ class Clock:
     Attributes:
         model: spent in the model.
         wall: spent altogether, loading excluded.
+        questions: that were answered, or failed, in it.
     """
 
     model: float = 0.0
     wall: float = 0.0
+    questions: int = 0
 
 
 # A unit of work: batches that share an image, or a single batch. A unit stays in one process.
@@ -158,6 +160,7 @@ def answer_units(
                 return
             for outcome in _answer_unit(run, *ahead.popleft()):
                 clock.wall = time.perf_counter() - start
+                clock.questions += 1
                 yield outcome
 
 

@@ -7,9 +7,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from llava.errors import UserError, shown
+from llava.eval.panel import INK, PAPER, Panel
 from llava.files import write_whole
 from llava.mm_utils import square_view
 from llava.model.llava_arch import LlavaAccm
@@ -19,7 +20,6 @@ from llava.model.token_pruning.accm import Selection
 IMAGE_SIDE = 672  # pixels of the picture on the left
 PANEL_WIDTH = 720
 MARGIN = 24
-MAX_PARAGRAPH_LINES = 6
 DIMMED = 0.22  # brightness of a dropped patch
 
 # How a file ends -> what is written into it.
@@ -34,7 +34,7 @@ _FORMATS = {
     ".gif": "GIF",
 }
 
-INK, FAINT, PAPER = (30, 34, 40), (120, 126, 135), (255, 255, 255)
+FAINT = (120, 126, 135)
 CHOSEN = (18, 118, 72)
 # Why a patch was kept -> the colour of its frame; told apart by colour-blind readers too.
 REASON_COLOURS = {
@@ -101,9 +101,9 @@ def trace_picture(
     """The picture of an answer to a question about an RGB image."""
     reasons = {} if answer.selection is None else kept_reasons(answer.selection)
     picture = draw_patches(model, image, answer.kept_idx, reasons)
-    panel = _Panel(IMAGE_SIDE)
+    panel = Panel(PANEL_WIDTH, IMAGE_SIDE)
     panel.paragraph("Question", question)
-    panel.paragraph("Answer", answer.text or "(nothing)", colour=CHOSEN)
+    panel.paragraph("Answer", answer.text or "(nothing)")
     _draw_budget(panel, answer, model.tower.num_patches, reasons)
     _draw_candidates(panel, answer)
     height = max(IMAGE_SIDE, panel.height) + 2 * MARGIN
@@ -155,7 +155,7 @@ def _patch_box(patch: int, num_patches: int, side: int) -> tuple[int, int, int, 
     return left, top, right, bottom
 
 
-def _draw_budget(panel: _Panel, answer: Answer, num_patches: int, reasons: dict[int, str]) -> None:
+def _draw_budget(panel: Panel, answer: Answer, num_patches: int, reasons: dict[int, str]) -> None:
     """How many tokens stayed, and a legend of the frames."""
     panel.heading(f"{len(answer.kept_idx)} of {num_patches} visual tokens kept")
     counts = {reason: list(reasons.values()).count(reason) for reason in REASON_COLOURS}
@@ -167,7 +167,7 @@ def _draw_budget(panel: _Panel, answer: Answer, num_patches: int, reasons: dict[
     panel.gap()
 
 
-def _draw_candidates(panel: _Panel, answer: Answer) -> None:
+def _draw_candidates(panel: Panel, answer: Answer) -> None:
     """The candidate captions with the selector's scores, the chosen one marked."""
     compensation = answer.compensation
     if compensation is None:
@@ -179,79 +179,3 @@ def _draw_candidates(panel: _Panel, answer: Answer) -> None:
         panel.bar(score, colour, f"{score:.3f}" + ("  chosen" if chosen else ""))
         panel.text(caption.strip(), colour=colour if chosen else INK)
         panel.gap(6)
-
-
-class _Panel:
-    """Lines of text from top to bottom on a canvas that grows."""
-
-    _BAR_WIDTH = 300
-
-    def __init__(self, height: int) -> None:
-        self._canvas = Image.new("RGB", (PANEL_WIDTH, height), PAPER)
-        self._font = ImageFont.load_default(size=17)
-        self._heading_font = ImageFont.load_default(size=20)
-        self.height = 0
-
-    def image(self) -> Image.Image:
-        """What was drawn so far."""
-        return self._canvas.crop((0, 0, PANEL_WIDTH, self.height))
-
-    def heading(self, text: str) -> None:
-        self._draw(30).text((0, self.height), text, fill=INK, font=self._heading_font)
-        self.height += 30
-
-    def text(self, text: str, colour: tuple[int, int, int] = INK) -> None:
-        """A paragraph, wrapped; a very long one is cut."""
-        lines = [piece for line in text.split("\n") for piece in self._wrap(line)]
-        if len(lines) > MAX_PARAGRAPH_LINES:
-            lines = lines[: MAX_PARAGRAPH_LINES - 1] + [f"... ({len(text)} characters)"]
-        for line in lines:
-            self._draw(24).text((0, self.height), line, fill=colour, font=self._font)
-            self.height += 24
-
-    def _wrap(self, line: str) -> list[str]:
-        """Cuts a line at blanks so that it fits; a word wider than the panel is cut anywhere."""
-        pieces = [""]
-        for word in line.split(" "):
-            longer = f"{pieces[-1]} {word}" if pieces[-1] else word
-            if self._font.getlength(longer) <= PANEL_WIDTH:
-                pieces[-1] = longer
-                continue
-            pieces.append(word)
-            while self._font.getlength(pieces[-1]) > PANEL_WIDTH:
-                rest = pieces.pop()
-                fits = int(len(rest) * PANEL_WIDTH / self._font.getlength(rest)) - 1
-                while self._font.getlength(rest[:fits]) > PANEL_WIDTH:
-                    fits -= 1
-                pieces += [rest[:fits], rest[fits:]]
-        return [piece for piece in pieces if piece] or [""]
-
-    def paragraph(self, title: str, text: str, colour: tuple[int, int, int] = INK) -> None:
-        self.heading(title)
-        self.text(text, colour)
-        self.gap()
-
-    def swatch(self, colour: tuple[int, int, int], text: str) -> None:
-        draw, top = self._draw(24), self.height
-        draw.rectangle((0, top + 3, 15, top + 18), outline=colour, width=3)
-        draw.text((26, top), text, fill=INK, font=self._font)
-        self.height += 24
-
-    def bar(self, share: float, colour: tuple[int, int, int], text: str) -> None:
-        draw, top = self._draw(24), self.height
-        draw.rectangle((0, top + 5, self._BAR_WIDTH, top + 16), outline=(215, 218, 224))
-        draw.rectangle((0, top + 5, max(1, int(self._BAR_WIDTH * share)), top + 16), fill=colour)
-        draw.text((self._BAR_WIDTH + 12, top), text, fill=colour, font=self._font)
-        self.height += 24
-
-    def gap(self, pixels: int = 14) -> None:
-        self._draw(pixels)
-        self.height += pixels
-
-    def _draw(self, room: int) -> ImageDraw.ImageDraw:
-        """A pen on a canvas with so much room below what is there."""
-        if self.height + room > self._canvas.height:
-            grown = Image.new("RGB", (PANEL_WIDTH, 2 * (self.height + room)), PAPER)
-            grown.paste(self._canvas)
-            self._canvas = grown
-        return ImageDraw.Draw(self._canvas)

@@ -25,6 +25,7 @@ from llava.eval.journal import Journal
 from llava.eval.outcomes import merge_outcomes
 from llava.eval.processes import Processes
 from llava.eval.progress import show_progress
+from llava.eval.sessions import noting_session
 from llava.eval.shared import Shared
 from llava.eval.stopping import noting_what_is_kept
 from llava.files import dump_json, printable
@@ -97,7 +98,8 @@ def answer_questions(run: Run, args: AskArguments, shared: Shared | None = None)
         todo = [unit for unit in units if any(r.id not in done for batch in unit for r in batch)]
         if todo and processes.is_first:
             _say_what_was_before(run, done, damage)
-        _answer_share(run, args, processes, processes.share(todo), done, journal, clock, shared)
+        with noting_session(run.answers_file, processes.rank, placement(args).device.type, clock):
+            _answer_share(run, args, processes, processes.share(todo), done, journal, clock, shared)
         processes.wait()  # all journals are complete now
         outcomes = _gather_outcomes(processes, journal)
         if processes.is_first:

@@ -24,7 +24,7 @@ from llava.eval.command import SOME_FAILED, run_command
 from llava.eval.processes import Processes
 from llava.eval.report.comparison import compare
 from llava.eval.report.runs import read_runs
-from llava.eval.report.table import markdown_table
+from llava.eval.report.table import terminal_table
 from llava.eval.report.write import DISAGREEMENTS, write_report
 from llava.eval.run import Run, answer_questions
 from llava.eval.score import ScoreArguments, score
@@ -255,7 +255,7 @@ def _try_to_score(run: Run, args: SweepArguments) -> Path | None:
 def _compare(results: Sequence[Path], args: SweepArguments) -> str:
     """The table of all runs; with --report also as files."""
     if args.report is None:
-        return markdown_table(compare(read_runs(results)))
+        return terminal_table(compare(read_runs(results)))
     return write_report(results, Path(args.report), DISAGREEMENTS)
 
 

@@ -15,8 +15,8 @@ from collections import Counter
 from pathlib import Path
 
 import matplotlib.figure  # noqa: F401  here, so that no run has to
-import toy_stage
 import torch.utils.tensorboard  # noqa: F401
+import toy_stage
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,7 +6,6 @@ real model runs. Texts have fixed lengths, so that runs can be compared.
 
 from __future__ import annotations
 
-import platform
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -38,6 +37,7 @@ from llava.eval.bench.products import measure_products
 from llava.eval.bench.random_model import SHAPES, check_positive, check_source, random_model
 from llava.eval.bench.table import markdown, records
 from llava.eval.command import run_command
+from llava.eval.machine import processor_name
 from llava.files import write_json, write_text
 from llava.model.builder import ModelArguments, flag, list_flag, load_from_arguments, placement
 from llava.model.llava_arch import LlavaAccm
@@ -212,17 +212,7 @@ def _describe(place: Placement) -> dict:
     dtype = str(place.dtype).removeprefix("torch.")
     if place.device.type == "cuda":
         return {"device": torch.cuda.get_device_name(place.device), "dtype": dtype}
-    return {"device": _processor(), "threads": torch.get_num_threads(), "dtype": dtype}
-
-
-def _processor() -> str:
-    """The processor's name as Linux has it, or Python."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    return {"device": processor_name(), "threads": torch.get_num_threads(), "dtype": dtype}
 
 
 def _write(folder: Path, report: dict, found: list[Measured]) -> None:

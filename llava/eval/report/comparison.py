@@ -29,11 +29,14 @@ class Row:
         is_limited: whether only the first questions were asked.
         main_name: name of the benchmark's own main number; "" for a mean.
         main_value: its value, in its own unit; None for a mean.
-        mean: mean score of the questions.
+        mean: mean score of the questions; None for a mean over benchmarks, whose scores are not
+            all in one unit.
         of_full_main: main number as a share of the full-token run's; None if there is none.
         of_full: the same by mean scores.
         recovered: the share of the way from the mean score without an image to that of the
             full-token run; None if one of the two is missing, or the way has no length.
+        seconds: that a process took for a question; None if that is not known.
+        run: the result file; None for a mean.
     """
 
     benchmark: str | None
@@ -46,10 +49,12 @@ class Row:
     is_limited: bool
     main_name: str
     main_value: float | None
-    mean: Sampled
+    mean: Sampled | None
     of_full_main: float | None
     of_full: Sampled | None
     recovered: Sampled | None
+    seconds: float | None
+    run: Run | None
 
     @property
     def title(self) -> str:
@@ -156,6 +161,8 @@ def _rows(members: Sequence[tuple[Run, Sampled]]) -> list[Row]:
             of_full_main=run.main_value / full[0].main_value if has_base else None,
             of_full=None if full is None else ratio(mean, full[1]),
             recovered=recovered,
+            seconds=run.made.seconds,
+            run=run,
         )
         rows.append(row)
     return rows
@@ -219,11 +226,20 @@ def _mean_row(members: Sequence[Row]) -> Row:
         is_limited=any(row.is_limited for row in members),
         main_name="",
         main_value=None,
-        mean=average([row.mean for row in members]),
+        mean=None,
         of_full_main=sum(shares) / len(shares) if len(shares) == len(members) else None,
         of_full=_average_of_all([row.of_full for row in members]),
         recovered=_average_of_all([row.recovered for row in members]),
+        seconds=_seconds_of_all(members),
+        run=None,
     )
+
+
+def _seconds_of_all(rows: Sequence[Row]) -> float | None:
+    """Returns the time of a question of all benchmarks together."""
+    if any(row.seconds is None for row in rows):
+        return None
+    return sum(row.seconds * row.questions for row in rows) / sum(row.questions for row in rows)
 
 
 def _average_of_all(parts: Sequence[Sampled | None]) -> Sampled | None:

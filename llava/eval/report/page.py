@@ -5,28 +5,27 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
+from llava.eval.report import made, numbers, references
 from llava.eval.report.case import case_card
 from llava.eval.report.comparison import Comparison, Row
 from llava.eval.report.disagreements import GAP, Disagreement
-from llava.eval.report.plot import LARGE, SMALL, accuracy_chart, mark, method_styles
-from llava.eval.report.references import Compared, html_section
-from llava.eval.report.runs import ACCM, BENCHMARKS, FLOOR, FULL, UNBOUNDED, Run
+from llava.eval.report.methods import explained, result_rows, result_sentence, title
+from llava.eval.report.plot import (
+    LARGE,
+    NARROW,
+    SMALL,
+    accuracy_chart,
+    can_be_drawn,
+    mark,
+    method_styles,
+)
+from llava.eval.report.references import Compared
+from llava.eval.report.runs import BENCHMARKS, FLOOR, FULL, UNBOUNDED, Run
 from llava.eval.report.statistics import Sampled
 from llava.eval.report.style import STYLE
-from llava.eval.report.table import EXPLANATION, bound, main_number
-
-_INTERVAL = "<small>95% interval</small>"
-_COLUMNS = (
-    "Method",
-    "Tokens",
-    "Main",
-    "of full, %",
-    f"Mean, %{_INTERVAL}",
-    f"of full, %{_INTERVAL}",
-    f"Floor to full, %{_INTERVAL}",
-    "",
-)
+from llava.eval.report.table import bound
 
 
 def render_page(
@@ -34,7 +33,8 @@ def render_page(
     disagreements: Sequence[Disagreement],
     left_out: Sequence[str],
     runs: Sequence[Run],
-    references: Sequence[Compared] = (),
+    compared: Sequence[Compared],
+    folder: Path,
 ) -> str:
     """The whole page.
 
@@ -43,16 +43,17 @@ def render_page(
         disagreements: of find_disagreements.
         left_out: notes on what the disagreements lack.
         runs: the result files.
-        references: numbers of others, to be shown beside these.
+        compared: numbers of others, to be shown beside these.
+        folder: where the page goes, to which links are relative.
     """
     styles = method_styles(comparison.rows)
     body = [
         _header(comparison, runs),
         _charts(comparison, styles),
-        _table(comparison, styles),
-        html_section(references),
+        numbers.html_section(comparison, styles),
+        references.html_section(compared),
+        made.html_section(runs, folder),
         _disagreements(disagreements, left_out),
-        _files(runs),
     ]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -68,28 +69,27 @@ def _header(comparison: Comparison, runs: Sequence[Run]) -> str:
     benchmarks = ", ".join(
         BENCHMARKS[name] for name in dict.fromkeys(run.benchmark for run in runs)
     )
-    head = f'<h1>Evaluation report</h1>\n<p class="faint">{escape(models)} on {benchmarks}</p>'
-    return f"{head}\n{_lead(comparison)}"
+    dates = sorted(word for run in runs for word in run.made.date.split(" to ") if word)
+    when = f", answered {' to '.join(dict.fromkeys((dates[0], dates[-1])))}" if dates else ""
+    about = f"{escape(models)} on {benchmarks}{escape(when)}"
+    head = f'<h1>Evaluation report</h1>\n<p class="faint">{about}</p>'
+    return f"{head}\n{_lead(comparison, runs)}"
 
 
-def _lead(comparison: Comparison) -> str:
-    """The result in a sentence: ACCM at its smallest budget, over as much as there is."""
-    rows = [row for row in comparison.mean_rows or comparison.rows if row.method == ACCM]
-    rows = [row for row in rows if row.of_full is not None]
-    if not rows:
+def _lead(comparison: Comparison, runs: Sequence[Run]) -> str:
+    """The result in a sentence, with its intervals; and what the numbers are means of."""
+    sentence = result_sentence(comparison)
+    if not sentence:
         return ""
-    row = min(rows, key=lambda row: row.tokens)
-    of_all = f" of {row.num_patches}" if row.num_patches else ""
-    where = f"Averaged over {len({r.benchmark for r in comparison.rows})} benchmarks"
-    if row.benchmark is not None:
-        where = f"On {row.title}"
-    way = ""
-    if row.recovered is not None:
-        way = f" and covers <b>{_with_interval(row.recovered)}</b> of the way up from no image"
+    rows = [row for row in result_rows(comparison) if row is not None]
+    count = len({run.benchmark for run in runs})
+    where = f"Mean over {count} benchmarks" if rows[0].benchmark is None else f"On {rows[0].title}"
+    sure = ", ".join(f"{title(row.method)} {_with_interval(row.of_full)}" for row in rows)
+    way = ", ".join(_with_interval(row.recovered) for row in rows if row.recovered is not None)
+    way = f"; of the way up from no image: {way}" if way else ""
     return (
-        f'<p class="lead">{where}, {escape(row.model)} with {row.method} and {row.tokens}{of_all} '
-        f"visual tokens keeps <b>{_with_interval(row.of_full)}</b> of the full-token score{way}."
-        "</p>"
+        f'<p class="lead">{escape(sentence)}.</p>\n<p class="faint">{where}, with 95% intervals: '
+        f"{escape(sure)}{way}.</p>"
     )
 
 
@@ -97,98 +97,61 @@ def _with_interval(sampled: Sampled) -> str:
     return f"{100 * sampled.value:.1f}% [{bound(sampled.low)}, {bound(sampled.high)}]"
 
 
+def _methods(comparison: Comparison, styles: dict[str, int]) -> str:
+    """What each method is, with its mark in the charts."""
+    lines = []
+    for name, text in explained([row.method for row in comparison.rows]):
+        if name == FULL or name == FLOOR:
+            kind = "full" if name == FULL else "floor"
+            sign = f'<g class="{kind}"><path d="M0 6H24"/></g>'
+        else:
+            sign = mark(12, 6, styles[name])
+        svg = f'<svg class="sign" viewBox="0 0 24 12" aria-hidden="true">{sign}</svg>'
+        lines.append(f"<li>{svg}<span><b>{escape(name)}</b> {escape(text)}</span></li>")
+    return f'<ul class="methods">{"".join(lines)}</ul>'
+
+
 def _charts(comparison: Comparison, styles: dict[str, int]) -> str:
-    """For each model one large chart of the means, and a small one for each benchmark."""
-    parts = ["<h2>Accuracy against visual tokens</h2>"]
+    """For each model one large chart, of the means if there are any, and a small one for each
+    benchmark."""
     models = list(dict.fromkeys(row.model for row in comparison.rows))
-    drawn = 0
+    parts = []
     for model in models:
         rows = [row for row in comparison.rows if row.model == model and row.tokens is not None]
         means = [row for row in comparison.mean_rows if row.model == model]
-        panels = [
-            list(group) for _, group in itertools.groupby(rows, key=lambda row: row.benchmark)
-        ]
-        if not panels:
+        if not rows:
             continue
-        drawn += 1
         if len(models) > 1:
             parts.append(f"<h3>{escape(model)}</h3>")
-        if len(panels) == 1:
-            parts.append(accuracy_chart(panels[0][0].title, panels[0], styles, LARGE))
-            continue
-        if means:
-            title = f"Mean of {len({row.benchmark for row in comparison.rows})} benchmarks"
-            parts.append(accuracy_chart(title, means, styles, LARGE))
-        charts = [accuracy_chart(panel[0].title, panel, styles, SMALL) for panel in panels]
-        parts.append(f'<div class="panels">{"".join(charts)}</div>')
-    if not drawn:
-        return ""
-    parts.append(
-        '<p class="faint after">Bars and bands are 95% bootstrap intervals. Dashed: '
-        "all visual tokens. Dotted: no image. Scales need not begin at zero.</p>"
-    )
-    return "\n".join(parts)
-
-
-def _table(comparison: Comparison, styles: dict[str, int]) -> str:
-    heads = "".join(f"<th>{name}</th>" for name in _COLUMNS)
-    rows = comparison.mean_rows + comparison.rows
-    bodies = []
-    for (_, model), group in itertools.groupby(rows, key=lambda row: (row.benchmark, row.model)):
-        members = list(group)
-        first = members[0]
-        main = f", main number {escape(first.main_name)}" if first.main_name else ""
-        note = f"{escape(model)}, {first.questions:,} questions{main}"
-        title = f'<tr><th colspan="8">{first.title}<span>{note}</span></th></tr>'
-        lines = "".join(_table_line(row, styles) for row in members)
-        bodies.append(f"<tbody>{title}{lines}</tbody>")
-    notes = "".join(f"<li>{escape(note)}</li>" for note in comparison.notes)
-    return (
-        f'<h2>All numbers</h2>\n<div class="scroll"><table><thead><tr>{heads}</tr></thead>'
-        f'{"".join(bodies)}</table></div>\n<p class="faint after">{EXPLANATION}</p>'
-        + (f'\n<ul class="notes">{notes}</ul>' if notes else "")
+        parts.append(_model_charts(rows, means, styles))
+    if not parts:
+        return _methods(comparison, styles)
+    return "\n".join(
+        [
+            "<h2>Accuracy against visual tokens</h2>",
+            _methods(comparison, styles),
+            *parts,
+            '<p class="faint after">Bars and bands are 95% bootstrap intervals. Scales need not '
+            "begin at zero.</p>",
+        ]
     )
 
 
-def _table_line(row: Row, styles: dict[str, int]) -> str:
-    level = row.method in (FULL, FLOOR)
-    shape = "" if level else mark(6, 6, styles[row.method])
-    dot = f'<svg class="dot" viewBox="0 0 12 12" aria-hidden="true">{shape}</svg>'
-    share = "-" if row.of_full_main is None else f"{100 * row.of_full_main:.1f}"
-    values = [
-        dot + escape(row.marked_method),
-        "-" if row.tokens is None else str(row.tokens),
-        "-" if row.main_value is None else main_number(row.main_value),
-        share,
-        _number(row.mean),
-        _number(row.of_full),
-        _number(row.recovered),
-    ]
-    bar = "" if level or row.recovered is None else _way(row.recovered, styles[row.method])
-    cells = "".join(f"<td>{value}</td>" for value in values)
-    return f'<tr>{cells}<td class="bars">{bar}</td></tr>'
+def _model_charts(rows: Sequence[Row], means: Sequence[Row], styles: dict[str, int]) -> str:
+    panels = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row.benchmark)]
+    if len(panels) == 1:
+        return _large_chart(panels[0][0].title, panels[0], styles)
+    parts = []
+    if means and can_be_drawn(means):
+        parts.append(_large_chart(f"Mean of {len(panels)} benchmarks", means, styles))
+    charts = [accuracy_chart(panel[0].title, panel, styles, SMALL) for panel in panels]
+    return "\n".join([*parts, f'<div class="panels">{"".join(charts)}</div>'])
 
 
-def _number(sampled: Sampled | None) -> str:
-    """A share in per cent, its interval small beside it."""
-    if sampled is None:
-        return "-<small></small>"
-    low, high = sampled.low, sampled.high
-    interval = "" if low == high else f"[{bound(low)}, {bound(high)}]"
-    return f"{100 * sampled.value:.1f}<small>{interval}</small>"
-
-
-def _way(recovered: Sampled, style: int) -> str:
-    """Floor at the left, full at the right, and between them how far the method came."""
-
-    def x(share: float) -> float:
-        return 8 + 88 * min(max(share, -0.08), 1.08)
-
-    value, low, high = (x(share) for share in (recovered.value, recovered.low, recovered.high))
-    return (
-        '<svg viewBox="0 0 104 16" aria-hidden="true"><path class="way" d="M8 8H96"/>'
-        f'<path class="range" d="M{low:.1f} 8H{high:.1f}"/>{mark(value, 8, style)}</svg>'
-    )
+def _large_chart(name: str, rows: Sequence[Row], styles: dict[str, int]) -> str:
+    """The same chart twice: for a wide window, and for a phone, where letters must not shrink."""
+    wide, narrow = (accuracy_chart(name, rows, styles, frame) for frame in (LARGE, NARROW))
+    return f'<div class="wide">{wide}</div><div class="narrow">{narrow}</div>'
 
 
 def _disagreements(found: Sequence[Disagreement], left_out: Sequence[str]) -> str:
@@ -231,8 +194,3 @@ def _pair(pair: Disagreement, is_open: bool) -> str:
         f"<span>{pair.better_first:,} to {pair.better_second:,}{model}</span></summary>"
         f'<p class="faint">{text}</p>{cards}</details>'
     )
-
-
-def _files(runs: Sequence[Run]) -> str:
-    names = "".join(f"<li>{escape(str(run.path))}</li>" for run in runs)
-    return f'<h2>Result files</h2>\n<ul class="notes">{names}</ul>'

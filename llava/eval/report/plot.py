@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from llava.eval.report.comparison import Row
+from llava.eval.report.methods import title as method_title
+from llava.eval.report.own import score_heading
 from llava.eval.report.runs import ACCM, FLOOR, FULL, PRUNE
+from llava.eval.report.statistics import Sampled
 from llava.eval.report.table import percent
 
 _MARKS = 4  # shapes, and colours of the page, before they repeat
@@ -30,11 +33,27 @@ class Frame:
 
     @property
     def right(self) -> int:
-        return 132 if self.named else 14
+        return 168 if self.named else 14
 
 
 LARGE = Frame(860, 410, named=True)
 SMALL = Frame(340, 246, named=False)
+NARROW = Frame(340, 300, named=False)  # the large one's place on a phone
+
+
+def can_be_drawn(rows: Sequence[Row]) -> bool:
+    """Returns whether rows can stand in one chart: they have shares of full, or are of one
+    benchmark."""
+    return all(row.of_full is not None or row.mean is not None for row in rows)
+
+
+def _measure(rows: Sequence[Row]) -> tuple[str, Callable[[Row], Sampled]]:
+    """Returns what a chart of these rows shows, and how it is read from a row: shares of full where
+    there are any, else mean scores."""
+    if all(row.of_full is not None for row in rows):
+        return "% of the score with all tokens", lambda row: row.of_full
+    heading = score_heading(rows[0].benchmark)
+    return heading[0].lower() + heading[1:], lambda row: row.mean
 
 
 def method_styles(rows: Sequence[Row]) -> dict[str, int]:
@@ -48,13 +67,13 @@ def accuracy_chart(title: str, rows: Sequence[Row], styles: dict[str, int], fram
 
     Args:
         title: above the chart.
-        rows: of one model and one benchmark, or the means over all.
+        rows: of one model and one benchmark, or the means over all; see can_be_drawn.
         styles: of method_styles.
         frame: the size.
     """
     points = [row for row in rows if row.method not in (FULL, FLOOR) and row.tokens is not None]
     levels = [row for row in rows if row.method in (FULL, FLOOR)]
-    axes = _Axes(points, levels, frame)
+    axes = _Axes(points, levels, frame, *_measure(rows))
     methods = [m for m in styles if any(row.method == m for row in points)]
     parts = [axes.grid(), *(axes.level(row) for row in levels)]
     for place, method in enumerate(methods):
@@ -65,7 +84,7 @@ def accuracy_chart(title: str, rows: Sequence[Row], styles: dict[str, int], fram
         parts.append(_labels(axes, methods, points, levels, styles))
     return (
         f'<svg class="chart" viewBox="0 0 {frame.width} {frame.height}" role="img" '
-        f'aria-label="{escape(title)}: mean score against visual tokens">'
+        f'aria-label="{escape(title)}: {axes.name} against visual tokens">'
         f'<text class="title" x="{frame.left}" y="14">{escape(title)}</text>{"".join(parts)}</svg>'
     )
 
@@ -86,13 +105,22 @@ def mark(x: float, y: float, style: int) -> str:
 class _Axes:
     """Where numbers stand on the paper, and what is drawn there."""
 
-    def __init__(self, points: Sequence[Row], levels: Sequence[Row], frame: Frame) -> None:
+    def __init__(
+        self,
+        points: Sequence[Row],
+        levels: Sequence[Row],
+        frame: Frame,
+        name: str,
+        of: Callable[[Row], Sampled],
+    ) -> None:
         self._frame = frame
+        self.name = name
+        self.of = of
         self._budgets = sorted({row.tokens for row in points})
         low, high = (self._budgets[0], self._budgets[-1]) if self._budgets else (1, 1)
         margin = 1.25 if low < high else 2
         self._from, self._to = math.log(low / margin), math.log(high * margin)
-        means = [row.mean for row in (*points, *levels)]
+        means = [of(row) for row in (*points, *levels)]
         self._bottom, self._top, self._step = _scale(
             100 * min(mean.low for mean in means), 100 * max(mean.high for mean in means)
         )
@@ -130,7 +158,7 @@ class _Axes:
         parts.append(
             f'<text class="tick mid" x="{middle:.1f}" y="{bottom + 37}">visual tokens (log scale)'
             "</text>"
-            f'<text class="tick" x="{left}" y="{self._frame.top - 12}">mean score, %</text>'
+            f'<text class="tick" x="{left}" y="{self._frame.top - 12}">{self.name}</text>'
         )
         return "".join(parts)
 
@@ -145,9 +173,10 @@ class _Axes:
     def level(self, row: Row) -> str:
         """The full-token run, or the floor: a line across, its interval as a band."""
         kind, left = "full" if row.method == FULL else "floor", self._frame.left
-        y, top, bottom = self.y(row.mean.value), self.y(row.mean.high), self.y(row.mean.low)
+        mean = self.of(row)
+        y, top, bottom = self.y(mean.value), self.y(mean.high), self.y(mean.low)
         return (
-            f'<g class="{kind}"><title>{escape(_tooltip(row))}</title>'
+            f'<g class="{kind}"><title>{escape(self._tooltip(row))}</title>'
             f'<rect x="{left}" y="{top:.1f}" width="{self.end - left}" '
             f'height="{bottom - top:.1f}"/>'
             f'<path d="M{left} {y:.1f}H{self.end}"/></g>'
@@ -155,22 +184,22 @@ class _Axes:
 
     def line(self, rows: Sequence[Row], style: int, shift: float) -> str:
         """A method: its points joined, each with its interval bar."""
-        places = [(self.x(row.tokens) + shift, self.y(row.mean.value)) for row in rows]
+        places = [(self.x(row.tokens) + shift, self.y(self.of(row).value)) for row in rows]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         parts = [f'<polyline class="m{style}" points="{path}"/>']
         for row, (x, y) in zip(rows, places):
-            low, high = self.y(row.mean.low), self.y(row.mean.high)
+            low, high = self.y(self.of(row).low), self.y(self.of(row).high)
             bar = f"M{x:.1f} {low:.1f}V{high:.1f}M{x - 3:.1f} {low:.1f}h6M{x - 3:.1f} {high:.1f}h6"
             parts.append(
-                f'<g><title>{escape(_tooltip(row))}</title><path class="bar m{style}" d="{bar}"/>'
+                f"<g><title>{escape(self._tooltip(row))}</title>"
+                f'<path class="bar m{style}" d="{bar}"/>'
                 f"{mark(x, y, style)}</g>"
             )
         return "".join(parts)
 
-
-def _tooltip(row: Row) -> str:
-    budget = "" if row.tokens is None or row.method == FLOOR else f", {row.tokens} tokens"
-    return f"{row.method}{budget}: {percent(row.mean)} %"
+    def _tooltip(self, row: Row) -> str:
+        budget = "" if row.tokens is None or row.method == FLOOR else f", {row.tokens} tokens"
+        return f"{method_title(row.method)}{budget}: {percent(self.of(row))}"
 
 
 def _labels(
@@ -183,16 +212,16 @@ def _labels(
     """Names of the lines at the right, each near where its line ends, moved apart."""
     wanted = []
     for row in levels:
-        budget = f" ({row.tokens} tokens)" if row.tokens else ""
-        wanted.append((axes.y(row.mean.value), "level", row.method + budget))
+        budget = f" ({row.tokens})" if row.tokens else ""
+        wanted.append((axes.y(axes.of(row).value), "level", method_title(row.method) + budget))
     for method in methods:
         last = max((row for row in points if row.method == method), key=lambda row: row.tokens)
-        wanted.append((axes.y(last.mean.value), f"m{styles[method]}", method))
+        wanted.append((axes.y(axes.of(last).value), f"m{styles[method]}", method_title(method)))
     parts, free = [], -math.inf
     for y, kind, name in sorted(wanted):
         y = max(y, free)
         free = y + _LABEL_GAP
-        shape = mark(axes.end + 15, y, styles[name]) if kind != "level" else ""
+        shape = mark(axes.end + 15, y, int(kind[1:])) if kind != "level" else ""
         x = axes.end + (26 if shape else 8)
         place = f'x="{x}" y="{y + 4:.1f}"'
         parts.append(f'{shape}<text class="label {kind}" {place}>{escape(name)}</text>')

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llava.errors import UserError
+from llava.eval.report.circumstances import Circumstances, read_circumstances
 from llava.files import read_text
 
 BENCHMARKS = {  # in the paper's order
@@ -48,6 +49,7 @@ class Run:
         device: kind of device that it ran on; None if the file does not say.
         data_dir: the benchmark's data.
         answers_file: the answers that were scored.
+        made: when, where, with what and how fast.
     """
 
     path: Path
@@ -65,6 +67,12 @@ class Run:
     device: str | None
     data_dir: Path | None
     answers_file: Path | None
+    made: Circumstances
+
+    @property
+    def title(self) -> str:
+        """The benchmark's name and the model's, for people."""
+        return f"{BENCHMARKS[self.benchmark]}, {self.model}"
 
     @property
     def label(self) -> str:
@@ -109,6 +117,7 @@ def read_run(path: Path) -> Run:
         known = ", ".join(BENCHMARKS)
         raise UserError(f"{path}: unknown benchmark {reprlib.repr(benchmark)}; known are {known}")
     main_name, main_value = _main_number(result["main_number"], path)
+    answers_file = _path(result, "answers_file", path)
     return Run(
         path=path,
         benchmark=benchmark,
@@ -118,7 +127,8 @@ def read_run(path: Path) -> Run:
         unanswered=_unanswered(result.get("missing"), path),
         limit=_limit(result.get("limit"), path),
         data_dir=_path(result, "data_dir", path),
-        answers_file=_path(result, "answers_file", path),
+        answers_file=answers_file,
+        made=read_circumstances(result.get("settings"), answers_file),
         **_settings(result.get("settings"), path),
     )
 

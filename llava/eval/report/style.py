@@ -24,6 +24,8 @@ main { max-width: 1140px; margin: 0 auto; padding: 56px 28px 80px; }
 h1 { font-size: 30px; line-height: 1.2; letter-spacing: -.015em; margin: 0 0 6px; }
 h2 { font-size: 20px; letter-spacing: -.01em; margin: 56px 0 14px; }
 h3 { font-size: 16px; margin: 28px 0 10px; }
+h3 span { color: var(--faint); font-weight: 400; font-size: 13px; margin-left: 8px; }
+a { color: var(--m0); }
 p { margin: 0 0 12px; max-width: 74ch; }
 .faint, .notes { color: var(--faint); font-size: 14px; }
 .lead { font-size: 18px; margin: 22px 0 0; }
@@ -49,6 +51,10 @@ p { margin: 0 0 12px; max-width: 74ch; }
 }
 @media (max-width: 900px) { .panels { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
 @media (max-width: 580px) { .panels { grid-template-columns: minmax(0, 1fr); } }
+.narrow { display: none; }
+.methods { list-style: none; padding: 0; margin: 0 0 22px; max-width: 88ch; font-size: 14px; }
+.methods li { display: flex; gap: 10px; margin: 0 0 4px; }
+.sign { flex: none; width: 24px; height: 12px; margin-top: 5px; overflow: visible; }
 .scroll { overflow-x: auto; }
 table {
   border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums;
@@ -56,11 +62,10 @@ table {
 th, td { padding: 6px 8px; text-align: right; white-space: nowrap; }
 th {
   font-weight: 600; color: var(--faint); vertical-align: bottom; line-height: 1.3;
-  border-bottom: 1px solid var(--line);
+  border-bottom: 1px solid var(--line); white-space: normal;
 }
+.numbers thead small { display: block; min-width: 0; margin: 0; text-align: right; }
 th:first-child, td:first-child { text-align: left; padding-left: 2px; }
-tbody th { text-align: left; color: var(--ink); padding: 22px 2px 7px; font-size: 15px; }
-tbody th span { color: var(--faint); font-weight: 400; font-size: 13px; margin-left: 8px; }
 tbody td { border-bottom: 1px solid var(--grid); }
 td small, thead small {
   display: inline-block; min-width: 7em; margin-left: 7px; text-align: left; color: var(--faint);
@@ -70,9 +75,22 @@ td.bars svg { display: block; width: 104px; height: 16px; }
 .way { stroke: var(--line); stroke-width: 6; stroke-linecap: round; }
 .range { stroke: var(--ink); stroke-width: 1.4; opacity: .6; }
 td.bars { padding-right: 2px; width: 112px; }
-.dot {
-  display: inline-block; width: 11px; height: 11px; margin-right: 7px; vertical-align: -1px;
-  overflow: visible;
+.made th:nth-child(2), .made td:nth-child(2) { text-align: left; white-space: normal; }
+.numbers td:first-child { padding-left: 20px; position: relative; }
+.dot { position: absolute; left: 2px; top: 12px; width: 11px; height: 11px; overflow: visible; }
+.numbers td small.narrow { display: none; }
+@media (max-width: 720px) {
+  main { padding: 28px 14px 56px; }
+  .wide, .numbers .time, .numbers .bars, .numbers .tokens, .numbers thead small { display: none; }
+  .narrow, .numbers td small.narrow { display: block; }
+  table { font-size: 13px; }
+  th, td { padding: 6px 3px; }
+  .numbers td:first-child, .made td:nth-child(5) { white-space: normal; }
+  .numbers td:first-child { padding-left: 18px; }
+  .numbers small { display: block; min-width: 0; margin: 0; text-align: right; font-size: 11px; }
+  .numbers small.narrow { text-align: left; white-space: nowrap; }
+  .numbers td small { letter-spacing: -.02em; }
+  h3 span { display: block; margin: 0; }
 }
 details { border-top: 1px solid var(--line); }
 details:last-of-type { border-bottom: 1px solid var(--line); }

@@ -1,53 +1,25 @@
-"""The table as Markdown, for people, and as CSV, for programs."""
+"""The tables as Markdown, for people: one for the terminal, and those of report.md."""
 
 from __future__ import annotations
 
-import csv
-import io
+import itertools
 import math
 from collections.abc import Sequence
 
 from llava.eval.report.comparison import Comparison, Row
+from llava.eval.report.made import EXPLANATION, markdown_section, seconds_text
+from llava.eval.report.methods import explained, result_sentence
+from llava.eval.report.own import OWN, score_heading
 from llava.eval.report.references import HEADINGS as REFERENCE_HEADINGS
 from llava.eval.report.references import TITLE, Compared, explanation
-from llava.eval.report.statistics import DRAWS, Sampled
+from llava.eval.report.runs import BENCHMARKS, Run
+from llava.eval.report.statistics import Sampled
 
-HEADINGS = (
-    "Benchmark",
-    "Model",
-    "Method",
-    "Tokens",
-    "Main number",
-    "Mean score, %",
-    "Main number, % of full",
-    "Mean score, % of full",
-    "Floor to full, %",
-)
-_CSV_COLUMNS = (
-    "benchmark model method visual_tokens questions main_name main_value mean_percent "
-    "mean_percent_low mean_percent_high main_percent_of_full mean_percent_of_full "
-    "mean_percent_of_full_low mean_percent_of_full_high floor_to_full_percent "
-    "floor_to_full_percent_low floor_to_full_percent_high unanswered limited"
-).split()
-EXPLANATION = (
-    "Mean score: the mean of what each question scored, which for yes-no and multiple-choice "
-    "benchmarks is the share of right answers. Main number: the benchmark's own. Floor to full: "
-    "how far the mean score has come from that of the run without an image (0%) to that of the run "
-    f"with all visual tokens (100%). In brackets 95% bootstrap intervals: {DRAWS} times the "
-    "questions were drawn with replacement, one by one, the same draws for all runs of a "
-    "benchmark, so that shares are paired. They hold the model fixed and speak of the questions "
-    "alone."
-)
-
-
-def main_number(value: float) -> str:
-    """A main number with about four digits."""
-    size = abs(value)
-    return f"{value:.1f}" if size >= 100 else f"{value:.2f}" if size >= 10 else f"{value:.4f}"
+MOST_LINES = 20  # of the table in the terminal, its head included
 
 
 def percent(sampled: Sampled | None) -> str:
-    """A share in per cent with its interval, which is left out where it has no width."""
+    """Returns a share in per cent with its interval, which is left out where it has no width."""
     if sampled is None:
         return "-"
     low, high = sampled.low, sampled.high
@@ -55,75 +27,134 @@ def percent(sampled: Sampled | None) -> str:
 
 
 def bound(value: float) -> str:
-    """An end of an interval in per cent."""
+    """Returns an end of an interval in per cent."""
     return f"{100 * value:.1f}" if math.isfinite(value) else "none"
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """A row under HEADINGS."""
-    main = "-" if row.main_value is None else f"{row.main_name} {main_number(row.main_value)}"
-    return (
-        row.title,
-        row.model,
-        row.marked_method,
-        "-" if row.tokens is None else str(row.tokens),
-        main,
-        percent(row.mean),
-        "-" if row.of_full_main is None else f"{100 * row.of_full_main:.1f}",
-        percent(row.of_full),
-        percent(row.recovered),
-    )
+def tokens_text(row: Row) -> str:
+    """Returns the number of visual tokens; a dash where it is not known."""
+    return "-" if row.tokens is None else str(row.tokens)
 
 
-def markdown_table(comparison: Comparison) -> str:
-    """The rows, and under them the notes."""
-    aligned = ["---"] * 3 + ["---:"] * (len(HEADINGS) - 3)
-    rows = [cells(row) for row in comparison.rows + comparison.mean_rows]
-    lines = [_markdown_line(line) for line in (HEADINGS, aligned, *rows)]
-    notes = [f"- {_escape_markdown(note)}" for note in comparison.notes]
-    return "\n".join(lines + ([""] + notes if notes else [])) + "\n"
+def overview(comparison: Comparison) -> list[list[str]]:
+    """Returns the head and the rows of a table with a row for each model, method and budget.
+
+    It has the shares of full (the mean over all benchmarks, where there are several) and each
+    benchmark's own number.
+    """
+    benchmarks = list(dict.fromkeys(row.benchmark for row in comparison.rows))
+    cells: dict[tuple, dict[str | None, Row]] = {}
+    for row in comparison.rows + comparison.mean_rows:
+        cells.setdefault((row.model, row.method, row.tokens), {})[row.benchmark] = row
+    several = "Mean of full, %" if len(benchmarks) > 1 else "Of full, %"
+    own = [OWN[name].short for name in benchmarks]
+    heads = ["Model", "Method", "Tokens", several, "Floor to full, %", *own]
+    shared = None if len(benchmarks) > 1 else benchmarks[0]
+    return [heads, *(_overview_row(members, benchmarks, shared) for members in cells.values())]
 
 
-def markdown_report(comparison: Comparison) -> str:
-    """The table under a heading, with what its columns mean."""
-    return f"# Evaluation report\n\n{markdown_table(comparison)}\n{EXPLANATION}\n"
+def _overview_row(
+    members: dict[str | None, Row], benchmarks: Sequence[str], shared: str | None
+) -> list[str]:
+    first = next(iter(members.values()))
+    marked = max((row.marked_method for row in members.values()), key=len)
+    mean = members.get(shared)
+    own = [
+        OWN[name].text(members[name].main_value if name in members else None) for name in benchmarks
+    ]
+    return [
+        first.model,
+        marked,
+        tokens_text(first),
+        percent(mean and mean.of_full),
+        percent(mean and mean.recovered),
+        *own,
+    ]
+
+
+def terminal_table(comparison: Comparison) -> str:
+    """Returns the overview cut to MOST_LINES, the notes and the result in a sentence."""
+    heads, *rows = overview(comparison)
+    lines = _markdown_table(heads, rows[: MOST_LINES - 2], texts=2, padded=True)
+    if len(rows) > MOST_LINES - 2:
+        lines += ["", f"{len(rows) - MOST_LINES + 2} more rows: report.md (--report)"]
+    notes = [f"- {_escape(note)}" for note in comparison.notes]
+    sentence = result_sentence(comparison)
+    parts = ["\n".join(lines), "\n".join(notes), f"{sentence}." if sentence else ""]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def markdown_report(comparison: Comparison, runs: Sequence[Run]) -> str:
+    """Returns report.md: the result, all runs in one table, then each benchmark."""
+    sentence = result_sentence(comparison)
+    methods = explained([row.method for row in comparison.rows])
+    lines = ["# Evaluation report", ""]
+    lines += [f"**{sentence}.**", ""] if sentence else []
+    heads, *table = overview(comparison)
+    lines += [*_markdown_table(heads, table, texts=2), ""]
+    lines += [f"- {_escape(name)}: {line}" for name, line in methods]
+    for (name, model), group in itertools.groupby(
+        comparison.rows, key=lambda row: (row.benchmark, row.model)
+    ):
+        rows = list(group)
+        title = f"{BENCHMARKS[name]}: {model}, {rows[0].questions:,} questions"
+        lines += ["", f"## {_escape(title)}", "", *_benchmark_table(name, rows)]
+    notes = [f"- {_escape(note)}" for note in comparison.notes]
+    made = [_escape(line) for line in markdown_section(runs)]
+    lines += ["", *made, *notes, "", EXPLANATION]
+    return "\n".join(lines) + "\n"
+
+
+def _benchmark_table(benchmark: str, rows: Sequence[Row]) -> list[str]:
+    own = OWN[benchmark]
+    heads = ["Method", "Tokens", own.heading, score_heading(benchmark), "Of full, %"]
+    heads += ["Floor to full, %", "s a question"]
+    values = [
+        [
+            row.marked_method,
+            tokens_text(row),
+            own.text(row.main_value),
+            percent(row.mean),
+            percent(row.of_full),
+            percent(row.recovered),
+            seconds_text(row.seconds),
+        ]
+        for row in rows
+    ]
+    return _markdown_table(heads, values, texts=1)
 
 
 def reference_table(compared: Sequence[Compared]) -> str:
-    """The references under a heading of their own; empty where there are none."""
+    """Returns the references under a heading of their own; empty where there are none."""
     if not compared:
         return ""
-    aligned = ["---"] * 5 + ["---:"] * 2 + ["---"]
-    rows = [one.cells() for one in compared]
-    lines = [_markdown_line(line) for line in (REFERENCE_HEADINGS, aligned, *rows)]
+    lines = _markdown_table(REFERENCE_HEADINGS, [one.cells() for one in compared], texts=5)
     return f"\n## {TITLE}\n\n" + "\n".join(lines) + f"\n\n{explanation(compared)}\n"
 
 
-def _markdown_line(texts: Sequence[str]) -> str:
-    return "| " + " | ".join(_escape_markdown(text) for text in texts) + " |"
+def _markdown_table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], texts: int, padded: bool = False
+) -> list[str]:
+    """Returns the lines of a table whose first columns are texts and the others numbers.
+
+    Args:
+        heads: of the columns.
+        rows: the cells.
+        texts: how many columns are texts.
+        padded: with blanks, so that the columns stand straight in a terminal.
+    """
+    lines = [[_escape(text) for text in line] for line in (heads, *rows)]
+    widths = [max(map(len, column)) if padded else 0 for column in zip(*lines)]
+    for line in lines:
+        line[:] = [
+            text.ljust(width) if place < texts else text.rjust(width)
+            for place, (text, width) in enumerate(zip(line, widths))
+        ]
+    rule = ["-" * max(3, width) for width in widths[:texts]]
+    rule += ["-" * max(3, width - 1) + ":" for width in widths[texts:]]
+    lines.insert(1, rule)
+    return ["| " + " | ".join(line) + " |" for line in lines]
 
 
-def _escape_markdown(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-
-
-def csv_table(comparison: Comparison) -> str:
-    """The rows with all digits; what is not there is an empty cell."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_CSV_COLUMNS)
-    for row in comparison.rows + comparison.mean_rows:
-        share = None if row.of_full_main is None else 100 * row.of_full_main
-        start = [row.benchmark or "mean", row.model, row.method, row.tokens, row.questions]
-        numbers = [*_numbers(row.mean), share, *_numbers(row.of_full), *_numbers(row.recovered)]
-        writer.writerow(
-            [*start, row.main_name, row.main_value, *numbers, row.unanswered, int(row.is_limited)]
-        )
-    return text.getvalue()
-
-
-def _numbers(sampled: Sampled | None) -> list[float | None]:
-    if sampled is None:
-        return [None, None, None]
-    values = [100 * value for value in (sampled.value, sampled.low, sampled.high)]
-    return [value if math.isfinite(value) else None for value in values]

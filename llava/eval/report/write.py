@@ -11,12 +11,8 @@ from llava.eval.report.disagreements import ReadQuestions, find_disagreements, r
 from llava.eval.report.page import render_page
 from llava.eval.report.references import read_references, set_beside
 from llava.eval.report.runs import read_runs
-from llava.eval.report.table import (
-    csv_table,
-    markdown_report,
-    markdown_table,
-    reference_table,
-)
+from llava.eval.report.spreadsheet import csv_table
+from llava.eval.report.table import markdown_report, reference_table, terminal_table
 from llava.files import write_text
 
 DISAGREEMENTS = 12  # shown of each two runs, unless a command says otherwise
@@ -39,7 +35,8 @@ def write_report(
         references: file with numbers of others to set beside these, as read_references has it.
 
     Returns:
-        The table as Markdown, and that of the references.
+        What a terminal shows: a table of at most twenty lines, the result in a sentence, and the
+        table of the references.
 
     Raises:
         UserError: result files that are not right, or a folder that cannot be written.
@@ -51,14 +48,14 @@ def write_report(
     compared = set_beside(others, runs)
     comparison = compare(runs)
     disagreements, left_out = find_disagreements(runs, limit, read_questions)
-    page = render_page(comparison, disagreements, left_out, runs, compared)
+    page = render_page(comparison, disagreements, left_out, runs, compared, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
             f"cannot make the folder {folder} ({error.strerror}): name another"
         ) from error
-    write_text(folder / "report.md", markdown_report(comparison) + reference_table(compared))
+    write_text(folder / "report.md", markdown_report(comparison, runs) + reference_table(compared))
     write_text(folder / "report.csv", csv_table(comparison))
     write_text(folder / "report.html", page)
-    return markdown_table(comparison) + reference_table(compared)
+    return terminal_table(comparison) + reference_table(compared)

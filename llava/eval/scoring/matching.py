@@ -11,7 +11,6 @@ from llava.errors import UserError, quoted
 from llava.eval.benchmarks.names import as_id, say_the_same
 from llava.eval.benchmarks.question import Question
 
-
 Item = TypeVar("Item")
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+from llava.eval.report.circumstances import read_circumstances
 from llava.eval.report.comparison import compare
 from llava.eval.report.journal import read_entries
 from llava.eval.report.references import read_references, set_beside
 from llava.eval.report.runs import read_run
-from llava.eval.report.table import csv_table, markdown_report
+from llava.eval.report.spreadsheet import csv_table
+from llava.eval.report.table import markdown_report
 
 SCORES = [1, 0, 1]
 
@@ -19,8 +21,11 @@ def test_any_bytes_are_read_as_a_result_file(fuzz, workshop):
 
     def read(content: bytes) -> None:
         path.write_bytes(content)
-        comparison = compare([read_run(path)])
-        (markdown_report(comparison) + csv_table(comparison)).encode("utf-8", "backslashreplace")
+        run = read_run(path)
+        comparison = compare([run])
+        (markdown_report(comparison, [run]) + csv_table(comparison)).encode(
+            "utf-8", "backslashreplace"
+        )
 
     fuzz(read, [sound, sound.replace(b'"missing"', b'"old"')])
 
@@ -49,3 +54,17 @@ def test_any_bytes_are_read_as_a_journal(fuzz, workshop):
             assert isinstance(entry.text, str)
 
     fuzz(read, [path.read_bytes()])
+
+
+def test_any_bytes_are_read_as_sessions(fuzz, tmp_path):
+    folder = tmp_path / "a.jsonl.run"
+    folder.mkdir()
+    path = folder / "sessions-0.log"
+    line = {"date": "2026-11-26", "machine": "a", "questions": 3, "seconds": 1.5}
+
+    def read(content: bytes) -> None:
+        path.write_bytes(content)
+        made = read_circumstances({"seed": 1}, tmp_path / "a.jsonl")
+        assert made.seconds is None or made.seconds >= 0
+
+    fuzz(read, [(json.dumps(line) + "\n").encode() * 2])

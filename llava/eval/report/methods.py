@@ -1,0 +1,77 @@
+"""The methods in words, and the result in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llava.eval.report.comparison import Comparison, Row
+from llava.eval.report.runs import ACCM, FLOOR, FULL, PRUNE
+
+TITLES = {
+    FULL: "all tokens",
+    ACCM: "pruned, with captions",
+    PRUNE: "pruned",
+    FLOOR: "no image",
+}
+_EXPLAINED = {
+    FULL: "all visual tokens: plain LLaVA-1.5, the 100% of the rest.",
+    ACCM: "pruned, with captions: the tokens of the budget stay, and what was dropped comes back "
+    "as a caption before the question. The paper's method.",
+    PRUNE: "pruned: the same tokens stay, and no caption is written.",
+    FLOOR: "the question without the image: how far guessing goes, the floor.",
+}
+
+
+def title(method: str) -> str:
+    """Returns what a method does in a few words; its name where that is not known."""
+    return TITLES.get(method, method)
+
+
+def explained(methods: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns each method with a line on what it does."""
+    own = "a name of one's own: the settings of its runs say what it does."
+    return [(method, _EXPLAINED.get(method, own)) for method in dict.fromkeys(methods)]
+
+
+def result_rows(comparison: Comparison) -> tuple[Row | None, Row | None]:
+    """Returns the rows of pruning alone and of pruning with captions that a sentence is about.
+
+    They are of the smallest budget that has captions (else that has pruning), over all benchmarks
+    if there are several; None where there is no such run, or none with all tokens.
+    """
+    rows = comparison.mean_rows or comparison.rows
+    rows = [row for row in rows if row.of_full is not None and row.tokens]
+    for method in (ACCM, PRUNE):
+        of_method = [row for row in rows if row.method == method]
+        if of_method:
+            first = min(of_method, key=lambda row: row.tokens)
+            break
+    else:
+        return None, None
+    same = [r for r in rows if (r.model, r.tokens) == (first.model, first.tokens)]
+    same = [row for row in same if row.benchmark == first.benchmark]
+    by_method = {row.method: row for row in same}
+    return by_method.get(PRUNE), by_method.get(ACCM)
+
+
+def result_sentence(comparison: Comparison) -> str:
+    """Returns what the runs came to, in a sentence without its full stop; empty where nothing can
+    be compared with all tokens. It has the marks of scores that are not of all answers."""
+    prune, accm = result_rows(comparison)
+    row = accm if prune is None else prune
+    if row is None:
+        return ""
+    of_all = f" of {row.num_patches}" if row.num_patches else ""
+    where = "With" if row.benchmark is None else f"On {row.title}, with"
+    captions = " and captions" if prune is None else ""
+    sentence = (
+        f"{where} {row.tokens}{of_all} tokens{captions} the model reaches {_share(row)} of its "
+        "score with all tokens"
+    )
+    if prune is not None and accm is not None:
+        sentence += f"; with captions {_share(accm)}"
+    return sentence + row.marked_method.removeprefix(row.method)
+
+
+def _share(row: Row) -> str:
+    return f"{100 * row.of_full.value:.0f}%"

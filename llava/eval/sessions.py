@@ -1,0 +1,88 @@
+"""When, where and how fast a run was answered: FILE.run/sessions-R.log, JSON lines.
+
+They are for reports. No answer, score or setting depends on them, and no run reads them: the files
+that do not depend on the machine and its pace stay the same from run to run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llava.errors import UserError
+from llava.eval.journal import disk_errors, run_folder
+from llava.eval.lines import read_lines
+from llava.eval.machine import machine_name
+from llava.files import dump_json
+
+if TYPE_CHECKING:  # a report imports no model
+    from llava.eval.engine import Clock
+
+
+@dataclass(frozen=True)
+class Session:
+    """A process at work on a run, until it was done or stopped.
+
+    Attributes:
+        date: the day on which it ended, in UTC, as 2026-11-26.
+        machine: in words.
+        questions: how many it answered.
+        seconds: that it took for them, loading excluded.
+    """
+
+    date: str
+    machine: str
+    questions: int
+    seconds: float
+
+
+@contextmanager
+def noting_session(answers_file: Path, rank: int, device: str, clock: Clock) -> Iterator[None]:
+    """Writes down the session of a process when it ends, stopped or done, if it answered anything.
+
+    Args:
+        answers_file: of the run.
+        rank: number of the process.
+        device: kind of device that it is on.
+        clock: told of its questions and its time.
+
+    Raises:
+        UserError: the disk is full or gone.
+    """
+    try:
+        yield
+    finally:
+        if clock.questions:
+            day = datetime.now(timezone.utc).date().isoformat()
+            session = Session(day, machine_name(device), clock.questions, clock.wall)
+            folder = run_folder(answers_file)
+            line = (dump_json(asdict(session)) + "\n").encode()
+            with disk_errors(folder), (folder / f"sessions-{rank}.log").open("ab") as file:
+                file.write(line)
+
+
+def read_sessions(answers_file: Path) -> list[Session]:
+    """Returns the sessions of a run. What is not there, or not as expected, is left out."""
+    try:
+        paths = sorted(run_folder(answers_file).glob("sessions-*.log"))
+        lines = [value for path in paths for _, value in read_lines(path)]
+    except (OSError, ValueError, UserError):  # ValueError: a name that no file system takes
+        return []
+    names = {field.name for field in fields(Session)}
+    found = [Session(**line) for line in lines if isinstance(line, dict) and set(line) == names]
+    return [session for session in found if _is_sound(session)]
+
+
+def _is_sound(session: Session) -> bool:
+    return (
+        isinstance(session.date, str)
+        and isinstance(session.machine, str)
+        and type(session.questions) is int
+        and type(session.seconds) in (int, float)
+        and 0 < session.questions < 10**9
+        and 0 <= session.seconds < 1e12
+    )

@@ -1,0 +1,77 @@
+"""A picture of one question that two runs were asked: what each kept and answered, the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from llava.eval.figure import CHOSEN, MARGIN, dim_patches
+from llava.eval.panel import INK, PAPER, Panel
+from llava.eval.report.disagreements import Side
+from llava.mm_utils import CLIP_BACKGROUND, expand2square, load_image
+
+SIDE = 420  # pixels of a picture
+_HEAD = 2 * SIDE + MARGIN
+RIGHT, WRONG = CHOSEN, (190, 30, 30)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question that two runs were asked.
+
+    Attributes:
+        image: its picture.
+        question: as people read it.
+        truth: the right answer.
+        sides: the runs, with their answers.
+    """
+
+    image: object
+    question: str
+    truth: str
+    sides: Sequence[Side]
+
+
+def verdict(side: Side, truth: str) -> str:
+    """Returns whether an answer is right; of a wrong one also what would be."""
+    return "right" if side.score == 1 else f"wrong, truth: {truth}"
+
+
+def pair_picture(example: Example) -> Image.Image:
+    """Returns the question with the truth, and below it the sides beside each other.
+
+    Raises:
+        UserError: the image cannot be read.
+    """
+    head = Panel(_HEAD, 100)
+    head.heading(example.question)
+    head.text(f"Truth: {example.truth}")
+    square = expand2square(load_image(example.image), CLIP_BACKGROUND, SIDE)
+    columns = [_column(side, square, example.truth) for side in example.sides]
+    top = head.height + 2 * MARGIN
+    height = top + SIDE + MARGIN + max(column.height for _, column in columns) + MARGIN
+    sheet = Image.new("RGB", (_HEAD + 2 * MARGIN, height), PAPER)
+    sheet.paste(head.image(), (MARGIN, MARGIN))
+    for place, (picture, column) in enumerate(columns):
+        left = MARGIN + place * (SIDE + MARGIN)
+        sheet.paste(picture, (left, top))
+        sheet.paste(column.image(), (left, top + SIDE + MARGIN))
+    return sheet
+
+
+def _column(side: Side, square: Image.Image, truth: str) -> tuple[Image.Image, Panel]:
+    """Returns the image with what was kept of it, and the text below."""
+    run, entry = side.run, side.entry
+    kept = range(run.num_patches) if entry.kept is None else entry.kept
+    picture = dim_patches(square, kept, run.num_patches, SIDE)
+    panel = Panel(SIDE, 100)
+    colour = RIGHT if side.score == 1 else WRONG
+    panel.heading(f"{entry.text or '(nothing)'}: {verdict(side, truth)}", colour)
+    if entry.captions and entry.chosen is not None:
+        panel.text(f"{run.tokens} of {run.num_patches} tokens, and the caption")
+        panel.text(entry.captions[entry.chosen].strip(), INK)
+    else:
+        panel.text(f"{run.tokens} of {run.num_patches} tokens, no caption")
+    return picture, panel

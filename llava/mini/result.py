@@ -1,0 +1,135 @@
+"""Says what the quickstart came to: ``python -m llava.mini.result --report DIR --figure FILE``.
+
+A picture of one question that the captions saved, and the result in a sentence.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llava.errors import UserError
+from llava.eval.benchmarks import gqa, pope
+from llava.eval.benchmarks.question import Question
+from llava.eval.command import run_command
+from llava.eval.figure import save_picture
+from llava.eval.report.comparison import Row, compare
+from llava.eval.report.disagreements import Side
+from llava.eval.report.journal import read_entries
+from llava.eval.report.methods import result_rows, result_sentence
+from llava.eval.report.runs import ACCM, FULL, PRUNE, Run, read_runs
+from llava.files import check_target, read_text
+from llava.mini.pair import Example, pair_picture, verdict
+from llava.model.builder import flag
+
+BENCHMARKS = ("gqa", "pope")  # whose questions have one right answer that can be written down
+
+
+@dataclass
+class ResultArguments:
+    """Flags of the command."""
+
+    report: str = flag("Folder of the report.", "outputs/quickstart/report")
+    figure: str = flag("Where the picture goes, a PNG.", "outputs/quickstart/example.png")
+
+
+def result(args: ResultArguments) -> int:
+    """Draws the picture and prints the sentence.
+
+    Raises:
+        UserError: no such report, or runs of it that are not there any more.
+    """
+    check_target(Path(args.figure))
+    runs = read_runs(_result_files(Path(args.report) / "report.csv"))
+    comparison = compare(runs)
+    example = _choose_example(runs, result_rows(comparison))
+    if example is not None:
+        save_picture(pair_picture(example), Path(args.figure))
+        print(f"picture: {args.figure}")
+        print(f"  {example.question} Truth: {example.truth}.")
+        for side in example.sides:
+            print(f"  {side.run.label}: {side.entry.text}, {verdict(side, example.truth)}")
+    sentence = result_sentence(comparison) or "There is no run with all tokens to compare with"
+    print(f"{sentence}; report: {Path(args.report) / 'report.html'}")
+    return 0
+
+
+def _result_files(path: Path) -> list[Path]:
+    """Returns the result files that a report was made of."""
+    rows = csv.DictReader(read_text(path).splitlines())
+    files = [row.get("result_file") for row in rows]
+    return [Path(file) for file in files if file]
+
+
+def _choose_example(runs: Sequence[Run], rows: Sequence[Row | None]) -> Example | None:
+    """Returns the question to show, of GQA if it was run, else of POPE.
+
+    It is the first one, in the order of the questions and those with other answers than yes and no
+    before them, that is answered right with all tokens, wrong after pruning, and right again with a
+    caption. Where there is none, it is the very first question, whatever was answered.
+
+    Args:
+        runs: all of them.
+        rows: of result_rows, which say of which model and budget.
+    """
+    if None in rows:
+        return None
+    wanted = rows[0].model, rows[0].tokens
+    for benchmark in BENCHMARKS:
+        members = [run for run in runs if (run.benchmark, run.model) == (benchmark, wanted[0])]
+        full = next((run for run in members if run.method == FULL), None)
+        prune, accm = (
+            next((r for r in members if (r.method, r.tokens) == (method, wanted[1])), None)
+            for method in (PRUNE, ACCM)
+        )
+        if None not in (full, prune, accm):
+            return _example(full, prune, accm)
+    return None
+
+
+def _example(full: Run, prune: Run, accm: Run) -> Example:
+    truths = _truths(prune)
+    keys = [key for key in prune.scores if key in truths]
+    if not keys:
+        raise UserError(f"{prune.path} has no question of {prune.data_dir}: score it again")
+
+    def rank(key: str) -> tuple[bool, bool]:
+        is_saved = (full.scores[key], prune.scores[key], accm.scores[key]) == (1, 0, 1)
+        return not is_saved, truths[key][1] in ("yes", "no")
+
+    key = min(keys, key=rank)
+    question, truth = truths[key]
+    sides = [Side(run, run.scores[key], _entry(run, key)) for run in (prune, accm)]
+    return Example(question.image, question.tower_question, truth, sides)
+
+
+def _entry(run: Run, key: str):
+    """Returns what a run wrote down of a question.
+
+    Raises:
+        UserError: nothing.
+    """
+    entries = {} if run.answers_file is None else read_entries(run.answers_file, {key})
+    if key not in entries:
+        raise UserError(f"the journal of {run.answers_file} lacks question {key}: answer it again")
+    return entries[key]
+
+
+def _truths(run: Run) -> dict[str, tuple[Question, str]]:
+    """Returns the questions of a run's data and their right answers, by key."""
+    if run.benchmark == "gqa":
+        return {one.id: (one.question, one.answer) for one in gqa.read_annotations(run.data_dir)}
+    labelled = pope.read_labelled_questions(run.data_dir).questions
+    return {one.question.key: (one.question, one.answer) for one in labelled}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command."""
+    return run_command(ResultArguments, result, "llava.mini.result", __doc__.splitlines()[0], argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
