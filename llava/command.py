@@ -10,11 +10,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from llava.errors import did_you_mean, shown
 from llava.eval.benchmarks.registry import BENCHMARKS
+from llava.version import find_version
 
 USER_MISTAKE = 2  # exit status, as argparse's own
 STOPPED = 130  # exit status after Ctrl-C
@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command: hands on to a subcommand."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["--version"]:
-        print(f"accm {_version()}")
+        print(f"accm {find_version()}")
         return 0
     name = _started_as() or "accm"
     examples = [f"{name} {key} {COMMANDS[key].example}" for key in _SHOWN]
@@ -212,10 +212,3 @@ def _started_as() -> str | None:
         return "accm"
     is_package = program.name == "__main__.py" and program.parent.name == "llava"
     return "python -m llava" if is_package else None
-
-
-def _version() -> str:
-    try:
-        return version("llava-accm")
-    except PackageNotFoundError:
-        return "(not installed: run from its folder)"
