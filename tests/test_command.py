@@ -117,7 +117,7 @@ def test_examples_are_understood(capsys, monkeypatch, name, example):
     module = import_module(COMMANDS[name].module)
     for place in (eval_command, module):
         if hasattr(place, "guard"):
-            monkeypatch.setattr(place, "guard", lambda work: 0)
+            monkeypatch.setattr(place, "guard", lambda work, command="": 0)
     words = shlex.split(example.partition(" > ")[0])
     if words[-1] == "--help":
         with pytest.raises(SystemExit, match="0"):
