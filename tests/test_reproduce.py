@@ -60,7 +60,7 @@ def test_the_whole_path_with_the_mini_model_goes_on_where_it_was_stopped(
     assert "36 of 36 questions answered" in out and "MMVP: pair accuracy" in out
     report = (tmp_path / "out/report/report.md").read_text()
     assert "| accm-mini | full | 144 |" in report and "| accm-mini | accm | 9 |" in report
-    assert "## POPE: accm-mini, 12 questions" in report and "## MMVP: accm-mini, " in report
+    assert "## POPE: accm-mini, 36 questions" in report and "## MMVP: accm-mini, " in report
     assert "Published and recorded numbers" in report and "LLaVA, docs/MODEL_ZOO.md" in report
 
 

@@ -125,7 +125,8 @@ def test_two_processes_give_what_one_gives(flags, tmp_path, monkeypatch, limit):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     said = " ".join(done.stdout.split())
-    assert said.count("| llava-v1.5-tiny | prune | 30 |") == 1
+    method = "prune" if limit is None else "prune (limited)"
+    assert said.count(f"| llava-v1.5-tiny | {method} | 30 |") == 1
     assert sweep.main([*flags, "--output-dir", str(tmp_path / "one")]) == 0
     answers = [path.relative_to(tmp_path / "one") for path in tmp_path.glob("one/pope/*.jsonl")]
     assert len(answers) == 2

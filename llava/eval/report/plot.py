@@ -42,15 +42,21 @@ NARROW = Frame(340, 300, named=False)  # the large one's place on a phone
 
 
 def can_be_drawn(rows: Sequence[Row]) -> bool:
-    """Returns whether rows can stand in one chart: they have shares of full, or are of one
+    """Returns whether rows can stand in one chart: they have finite shares of full, or are of one
     benchmark."""
-    return all(row.of_full is not None or row.mean is not None for row in rows)
+    return all(map(_has_share, rows)) or all(row.mean is not None for row in rows)
+
+
+def _has_share(row: Row) -> bool:
+    """Returns whether a row has a share of full whose interval ends somewhere: where the run with
+    all tokens may as well be all wrong, it does not."""
+    return row.of_full is not None and math.isfinite(row.of_full.high - row.of_full.low)
 
 
 def _measure(rows: Sequence[Row]) -> tuple[str, Callable[[Row], Sampled]]:
     """Returns what a chart of these rows shows, and how it is read from a row: shares of full where
     there are any, else mean scores."""
-    if all(row.of_full is not None for row in rows):
+    if all(map(_has_share, rows)):
         return "% of the score with all tokens", lambda row: row.of_full
     heading = score_heading(rows[0].benchmark)
     return heading[0].lower() + heading[1:], lambda row: row.mean

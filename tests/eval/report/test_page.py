@@ -278,3 +278,15 @@ def test_labels_in_the_chart_do_not_touch(workshop):
     svg = ElementTree.fromstring(accuracy_chart("POPE", rows, method_styles(rows), LARGE))
     heights = sorted(float(t.get("y")) for t in svg.iter("text") if "label" in t.get("class"))
     assert len(heights) == 3 and np.diff(heights).min() >= 14
+
+
+def test_a_full_run_that_may_as_well_be_all_wrong(workshop, tmp_path):
+    """Draws without a right answer have no share of full: its interval is without end."""
+    for benchmark in ("pope", "mmvp"):
+        workshop.result(f"{benchmark}-full", [0, 0, 1, 0], "full", None, benchmark)
+        workshop.result(f"{benchmark}-accm", [0, 1, 0, 0], "accm", 36, benchmark)
+    write_report(sorted(workshop.folder.glob("*.json")), tmp_path / "out", 12)
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert page.count('<svg class="chart') == 2  # one for each benchmark, none of the means
+    drawn = " ".join(re.findall(r"<svg.*?</svg>", page, re.S))
+    assert not re.search(r"\b(inf|nan)\b", drawn)
