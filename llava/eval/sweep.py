@@ -1,9 +1,9 @@
 """Answers and scores benchmarks in many ways: ``python -m llava.eval.sweep --model-path ...``.
 
 One process loads the model once and goes through all (benchmark, method, budget). Each leaves what
-llava.eval.answer and llava.eval.score leave: OUTPUT_DIR/BENCHMARK/MODEL-METHOD-K.jsonl (MODEL-METHOD-K-limitN.jsonl with
---limit N), its journal and its scores beside it. Started again, the same command goes on where it
-stopped.
+llava.eval.answer and llava.eval.score leave: OUTPUT_DIR/BENCHMARK/MODEL-METHOD-K.jsonl (with
+--limit N MODEL-METHOD-K-limitN.jsonl), its journal and its scores beside it. Started again, the
+same command goes on where it stopped.
 """
 
 from __future__ import annotations

@@ -115,6 +115,17 @@ def test_weights_have_one_form_at_a_time(bench):
         assert heads[0] is heads[-1]
 
 
+def test_where_no_form_differs_transformers_llava_stays(bench, monkeypatch):
+    """It keeps what was compiled for it from one round to the next."""
+    monkeypatch.setattr("llava.model.products.forms.processor", lambda: "other")
+    same = Bench(bench.model, bench.lengths, False, "auto")
+    same.prepare(Case(HF, 144, 1))
+    stock = same._stock
+    for method in (ACCM, HF_PACKED, HF):
+        same.prepare(Case(method, 144, 1))
+    assert same._stock is stock
+
+
 def test_products_are_measured_and_a_change_proposed(capsys):
     assert command.main("--shape mini --device cpu --rounds 1 --products".split()) == 0
     out = capsys.readouterr().out

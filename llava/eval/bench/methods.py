@@ -14,6 +14,7 @@ from llava.model.language_model.llava_llama import LanguageModel, Prompt
 from llava.model.llava_arch import LlavaAccm
 from llava.model.memory import Memory
 from llava.model.products import optimize_for_inference
+from llava.model.products.forms import PLAIN, choose_forms
 from llava.model.prompt import prompt_ids
 from llava.model.sample import Answer, Sample
 from llava.model.stopwatch import Stopwatch
@@ -101,7 +102,10 @@ class Bench:
     ) -> None:
         self.model = model
         self.lengths = lengths
-        self._products = products
+        weight = next(model.tower.parameters())
+        forms = choose_forms(products, weight.device, weight.dtype, graphs)
+        # Where nothing differs (on a GPU), nothing is exchanged between methods, nor compiled anew.
+        self._products = "plain" if set(forms.values()) == {PLAIN} else products
         self._graphs = graphs
         self._pruner = model.without_captions()
         self._memory = Memory()
