@@ -18,9 +18,9 @@ from llava.eval.benchmarks.gqa import (
 )
 from llava.eval.scoring.matching import (
     Matched,
+    choose_scored,
     find_by_id,
     first,
-    keep_asked,
     match,
     need_fields,
     notes,
@@ -67,11 +67,8 @@ def match_answers(
     answers = need_fields(answers)
     annotations = read_annotations(data_dir)
     every = read_asked(data_dir, annotations)
-    keys = {question.key for question in every}
-    unasked = sum(annotation.id not in keys for annotation in annotations)
-    questions = keep_asked(every, asked, lambda question: question.key)
+    questions, scored, unasked = choose_scored(every, annotations, asked)
     ids = {question.key: question.question_id for question in questions}
-    scored = [annotation for annotation in annotations if annotation.id in ids]
     balanced = [item.id for item in scored if item.balanced]
     if not balanced:
         raise UserError(f"no question in {data_dir} is balanced, and only those count: see {HOME}")

@@ -55,6 +55,29 @@ def keep_asked(
     return kept
 
 
+def choose_scored(
+    questions: Sequence[Question], annotations: Sequence[Item], asked: Collection[str] | None
+) -> tuple[list[Question], list[Item], int]:
+    """Chooses what a run is scored by.
+
+    Args:
+        questions: that the benchmark asks.
+        annotations: labels, each with its ``question``; some may be of no question above.
+        asked: see keep_asked.
+
+    Returns:
+        The questions that the run was asked, their annotations, and how many annotations no
+        question of the benchmark asks for.
+
+    Raises:
+        UserError: see keep_asked.
+    """
+    kept = keep_asked(questions, asked, lambda question: question.key)
+    every, keys = ({question.key for question in some} for some in (questions, kept))
+    unasked = sum(annotation.question.key not in every for annotation in annotations)
+    return kept, [one for one in annotations if one.question.key in keys], unasked
+
+
 def same_first_line(question: Question, prompt: str) -> bool:
     """Whether a record's prompt asks a question, in whatever form the answer is wanted."""
     return say_the_same(prompt.split("\n", 1)[0], question.tower_question)

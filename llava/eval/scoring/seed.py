@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llava.eval.benchmarks.seed import DATA_TYPES, Annotation, read_annotations, read_asked
-from llava.eval.scoring.matching import Matched, find_by_id, keep_asked, match, need_fields, notes
+from llava.eval.scoring.matching import (
+    Matched,
+    choose_scored,
+    find_by_id,
+    match,
+    need_fields,
+    notes,
+)
 from llava.files import write_text
 
 
@@ -39,11 +46,8 @@ def match_answers(
     answers = need_fields(answers)
     dimensions, annotations = read_annotations(data_dir)
     every = read_asked(data_dir, annotations)
-    keys = {question.key for question in every}
-    unasked = sum(annotation.question.key not in keys for annotation in annotations)
-    questions = keep_asked(every, asked, lambda question: question.key)
+    questions, scored, unasked = choose_scored(every, annotations, asked)
     ids = {question.key: question.question_id for question in questions}
-    scored = [annotation for annotation in annotations if annotation.question.key in ids]
     find = find_by_id([*(annotation.question for annotation in scored), *questions])
     matched = match(ids, answers, find, allow_missing, ignore_unknown=True)
     return Data(dimensions, scored, unasked, matched)
