@@ -13,14 +13,19 @@ from llava.model.sample import DEFAULT_SEED
 Asking = TypeVar("Asking", bound="AskArguments")
 
 
+def budget_flag(help: str) -> object:
+    """Returns the field of a dataclass for a budget whose default is VISUAL_TOKEN_NUM."""
+    return flag(
+        f"{help} Default: {VISUAL_TOKEN_NUM} (VISUAL_TOKEN_NUM in "
+        "llava/model/multimodal_encoder/clip_encoder.py)."
+    )
+
+
 @dataclass
 class AskArguments(ModelArguments):
     """With how many tokens, and how, a model is asked."""
 
-    visual_token_num: Optional[int] = flag(
-        f"Visual tokens to keep. Default: {VISUAL_TOKEN_NUM} (VISUAL_TOKEN_NUM in "
-        "llava/model/multimodal_encoder/clip_encoder.py)."
-    )
+    visual_token_num: Optional[int] = budget_flag("Visual tokens to keep.")
     text_token_num: Optional[int] = flag(
         "Tokens that the question picks. Default: the paper's number for this budget."
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from llava.errors import UserError, shown
+from llava.eval.arguments import budget_flag
 from llava.eval.command import run_command
 from llava.eval.llava_commands import OneValueArguments, check_one_value
 from llava.mm_utils import load_image
@@ -28,10 +29,7 @@ class RunLlavaArguments(OneValueArguments, ModelArguments):
     query: Optional[str] = flag("What is asked about it.")
     sep: str = flag("What would stand between several images; one is supported.", ",")
     max_new_tokens: int = flag("Longest answer in tokens.", 512)
-    visual_token_num: Optional[int] = flag(
-        "Visual tokens to keep. Default: VISUAL_TOKEN_NUM in "
-        "llava/model/multimodal_encoder/clip_encoder.py."
-    )
+    visual_token_num: Optional[int] = budget_flag("Visual tokens to keep.")
     seed: int = flag("Seed of the one random draw.", DEFAULT_SEED)
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Optional
 
 from llava.errors import UserError
+from llava.eval.arguments import budget_flag
 from llava.eval.command import run_command
 from llava.mm_utils import load_image
 from llava.model.builder import flag, load_from_arguments
 from llava.model.locate import path_flag
-from llava.model.multimodal_encoder.clip_encoder import VISUAL_TOKEN_NUM
 from llava.model.sample import DEFAULT_SEED
 from llava.model.token_pruning.budget import resolve_budget
 from llava.serve.arguments import TryArguments
@@ -32,10 +32,7 @@ class CliArguments(TryArguments):
     """Flags of the command."""
 
     image_file: str = path_flag("The image to begin with.", "images/scene.png")
-    visual_token_num: Optional[int] = flag(
-        f"Visual tokens to keep. Default: {VISUAL_TOKEN_NUM} (VISUAL_TOKEN_NUM in "
-        "llava/model/multimodal_encoder/clip_encoder.py)."
-    )
+    visual_token_num: Optional[int] = budget_flag("Visual tokens to keep.")
     seed: int = flag("Seed of the one random draw of each question.", DEFAULT_SEED)
     max_new_tokens: int = flag("Longest answer in tokens.", 512)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
+from llava.eval.arguments import budget_flag
 from llava.model.builder import flag
-from llava.model.multimodal_encoder.clip_encoder import VISUAL_TOKEN_NUM
 from llava.model.sample import DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED
 from llava.serve.arguments import TryArguments
 
@@ -34,10 +34,7 @@ class WebArguments(TryArguments):
         "Password that a visitor has to give; others on this machine can read it in the list of "
         "processes."
     )
-    visual_token_num: Optional[int] = flag(
-        f"Where the slider begins. Default: {VISUAL_TOKEN_NUM} (VISUAL_TOKEN_NUM in "
-        "llava/model/multimodal_encoder/clip_encoder.py)."
-    )
+    visual_token_num: Optional[int] = budget_flag("Where the slider begins.")
     queue_limit: int = flag(
         "Questions and picks of examples that may wait; more are turned away with a message.", 32
     )
