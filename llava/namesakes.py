@@ -27,7 +27,7 @@ def find_namesake() -> str | None:
     try:
         other = distribution("llava")  # this project's is called llava-accm
         return f"{other.locate_file('')} (llava {other.version})"
-    except PackageNotFoundError:
+    except PackageNotFoundError:  # none is installed; one may lie on the path as it is
         pass
     for entry in sys.path:
         found = PathFinder.find_spec("llava", [entry])

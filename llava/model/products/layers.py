@@ -17,6 +17,7 @@ from llava.model.products.forms import Form, pack, packed_linear
 from llava.model.tensor_files import give_back
 
 _WAY_OUT = 'call optimize_for_inference(model, "plain") of llava.model.products before'
+_PACKED = f"the weights are packed for this processor: {_WAY_OUT}"
 
 
 class Formed(nn.Module):
@@ -91,13 +92,11 @@ class Formed(nn.Module):
 
     def _refuse(self, what: str) -> None:
         if self.packed is not None:
-            raise UserError(f"the weights are packed for this processor: {_WAY_OUT} {what}")
+            raise UserError(f"{_PACKED} {what}")
 
     def __getattr__(self, name: str) -> object:
         if name == type(self).matrix and self.__dict__.get("packed") is not None:
-            raise AttributeError(
-                f"the weights are packed for this processor: {_WAY_OUT} reading them"
-            )
+            raise AttributeError(f"{_PACKED} reading them")
         return super().__getattr__(name)
 
     def __setattr__(self, name: str, value: object) -> None:
