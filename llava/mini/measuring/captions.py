@@ -1,15 +1,18 @@
-"""What a written caption says of a scene, and whether it is so."""
+"""What a caption says of a scene, whether it is so, and captions that say what is not so."""
 
 from __future__ import annotations
 
 import re
 
+from llava.mini.language import ATTRIBUTES
 from llava.mini.measuring.questions import Asked
 from llava.mini.scene import COLORS, PLACES, SHAPES, SIZES
 
 _PHRASE = re.compile(
-    rf"({'|'.join(SIZES)}) ({'|'.join(COLORS)}) ({'|'.join(SHAPES)}) ({'|'.join(PLACES)})"
+    rf"(?P<size>{'|'.join(SIZES)}) (?P<color>{'|'.join(COLORS)}) "
+    rf"(?P<shape>{'|'.join(SHAPES)}) (?P<place>{'|'.join(PLACES)})"
 )
+_NAME = re.compile(rf"(?:{'|'.join(COLORS)}) (?:{'|'.join(SHAPES)})\b")
 
 
 def names(caption: str, subject: str) -> bool:
@@ -30,3 +33,25 @@ def count_phrases(caption: str, asked: Asked) -> tuple[int, int]:
     phrases = _PHRASE.findall(caption)
     there = {(thing.size, thing.color, thing.shape, thing.place) for thing in asked.things}
     return len(phrases), sum(phrase in there for phrase in phrases)
+
+
+def false_caption(asked: Asked) -> str:
+    """Returns the true caption of a question, made false in what the question asks for.
+
+    Each object keeps what it is asked by and has another colour, shape, place or size, whichever
+    is asked for; in a relation the opposite quarter. An object that is asked for and is not there
+    is said to be there. Where no attribute is asked for (captions, numbers), colours are false.
+    """
+    if asked.kind == "existence" and asked.subject is None:
+        absent = _NAME.search(asked.question.prompt).group()
+        return f"a {SIZES[0]} {absent} {PLACES[0]} and {asked.caption}"
+    attribute = "place" if asked.kind == "relation" else asked.kind
+    if attribute not in ATTRIBUTES:
+        attribute = "color"
+    return _PHRASE.sub(lambda phrase: _mirrored(phrase, attribute), asked.caption)
+
+
+def _mirrored(phrase: re.Match, attribute: str) -> str:
+    """Returns an object's phrase with another value of an attribute; of places, the opposite."""
+    values, said = ATTRIBUTES[attribute], phrase.groupdict()
+    return " ".join((said | {attribute: values[-1 - values.index(said[attribute])]}).values())

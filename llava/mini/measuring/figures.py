@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -208,11 +208,25 @@ def _group(parts: Sequence[Sequence[Result]], seeds: Sequence[tuple[int, ...]]) 
 def _means(
     results: Sequence[Result], rows: Sequence[Mapping[str, float]], seed: Sequence[int]
 ) -> dict[str, Sampled]:
-    """The mean of each column of a table with a row for each question."""
-    images: dict[Path | bytes, int] = {}
-    places = [images.setdefault(r.measured.asked.question.image, len(images)) for r in results]
+    return sampled_by_image([r.measured.asked.question.image for r in results], rows, seed)
+
+
+def sampled_by_image(
+    images: Sequence[Path | bytes],
+    rows: Sequence[Mapping[Hashable, float]],
+    seed: int | Sequence[int],
+) -> dict[Hashable, Sampled]:
+    """Returns the mean of each column of a table, over all questions and over drawn images.
+
+    Args:
+        images: of each question; what is drawn is an image with all its questions.
+        rows: of each question, all with the same columns.
+        seed: of the draws.
+    """
+    numbers: dict[Path | bytes, int] = {}
+    places = [numbers.setdefault(image, len(numbers)) for image in images]
     columns = list(rows[0])
-    sums = np.zeros((1 + len(columns), len(images)))
+    sums = np.zeros((1 + len(columns), len(numbers)))
     np.add.at(sums[0], places, 1)
     for of_images, column in zip(sums[1:], columns):
         np.add.at(of_images, places, [row[column] for row in rows])

@@ -1,8 +1,8 @@
-"""Each question answered in seven ways from one encoding of its image and one set of captions."""
+"""Each question answered in several ways from one encoding of its image and one set of captions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from llava.errors import UserError
 from llava.eval.engine import Request, units_by_length
 from llava.eval.figure import kept_reasons
+from llava.mini.measuring.captions import false_caption
 from llava.mini.measuring.questions import Asked
 from llava.mm_utils import load_image
 from llava.model.compensation.compensator import NUM_CANDIDATES, Compensation
@@ -18,9 +19,10 @@ from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Encoded, Sample
 from llava.model.token_pruning.accm import Selection, select_tokens, text_distances
 
-FULL, NOTHING, PRUNED, TRUE = "full", "nothing", "pruned", "true caption"
+FULL, NOTHING, PRUNED = "full", "nothing", "pruned"
+TRUE, FALSE = "true caption", "false caption"
 CANDIDATES = tuple(f"candidate {number}" for number in range(1, NUM_CANDIDATES + 1))
-CONDITIONS = (FULL, NOTHING, PRUNED, *CANDIDATES, TRUE)
+CONDITIONS = (FULL, NOTHING, PRUNED, *CANDIDATES, TRUE)  # FALSE is asked for where it is wanted
 RULES = ("farthest", "nearest")
 
 
@@ -44,7 +46,7 @@ class Measured:
 
     Attributes:
         asked: the question.
-        texts: its answers, by CONDITIONS.
+        texts: its answers, by condition.
         captions: the candidates, best beam first.
         chosen: the place of the selector's choice among them.
         kept: by RULES.
@@ -64,6 +66,7 @@ def ask_all(
     budget: int,
     text_token_num: int | None,
     seed: int,
+    conditions: Sequence[str] = CONDITIONS,
 ) -> Iterator[Measured]:
     """Asks the questions of one benchmark, those of like length at once.
 
@@ -74,6 +77,7 @@ def ask_all(
         budget: tokens that pruning leaves.
         text_token_num: how many of them the question picks; None takes the paper's share.
         seed: of the one random draw of each question.
+        conditions: what the LLM reads, each in its turn: some of CONDITIONS, and FALSE.
 
     Raises:
         UserError: the budget prunes nothing, or a question that cannot be asked.
@@ -97,12 +101,16 @@ def ask_all(
     ]
     for unit in units_by_length(requests, batch_size):
         for batch in unit:
-            yield from _ask_batch(model, batch, [by_key[request.id] for request in batch])
+            asked_now = [by_key[request.id] for request in batch]
+            yield from _ask_batch(model, batch, asked_now, conditions)
 
 
 @torch.inference_mode()
 def _ask_batch(
-    model: LlavaAccm, batch: Sequence[Request], asked: Sequence[Asked]
+    model: LlavaAccm,
+    batch: Sequence[Request],
+    asked: Sequence[Asked],
+    conditions: Sequence[str],
 ) -> Iterator[Measured]:
     images = list(dict.fromkeys(request.image for request in batch))
     pixels = model.preprocess([load_image(image) for image in images])
@@ -113,13 +121,11 @@ def _ask_batch(
     encoded = model.encode(samples)
     selections = model.prune(encoded, samples)
     written = model.compensate(encoded, selections, samples)
-    texts = {
-        condition: _answers(model, inputs, samples)
-        for condition, inputs in _inputs(model, encoded, selections, written, samples, asked)
-    }
+    reads = _inputs(model, encoded, selections, written, samples, asked)
+    texts = {condition: _answers(model, reads[condition](), samples) for condition in conditions}
     kept = [_kept(model, *both) for both in zip(encoded, samples)]
     for place, one in enumerate(asked):
-        answers = {condition: texts[condition][place] for condition in CONDITIONS}
+        answers = {condition: texts[condition][place] for condition in conditions}
         caption = written[place]
         yield Measured(one, answers, caption.captions, caption.chosen_index, kept[place])
 
@@ -131,23 +137,29 @@ def _inputs(
     written: list[Compensation],
     samples: list[Sample],
     asked: Sequence[Asked],
-) -> Iterator[tuple[str, list[Prompt]]]:
-    """What the LLM reads in each condition."""
+) -> dict[str, Callable[[], list[Prompt]]]:
+    """What makes the prompts that the LLM reads in each condition."""
     none = [None] * len(samples)
     whole = [replace(s, visual_token_num=model.tower.num_patches) for s in samples]
     blind = [replace(s, no_image=True) for s in whole]
     for sample in whole:
         model.check(sample)
-    yield FULL, model.splice(encoded, none, none, whole)
-    yield NOTHING, model.splice(encoded, none, none, blind)
-    yield PRUNED, model.splice(encoded, selections, none, samples)
-    for place, condition in enumerate(CANDIDATES):
-        captions = [replace(one, chosen_index=place) for one in written]
-        yield condition, model.splice(encoded, selections, captions, samples)
-    captions = [
-        replace(one, captions=[about.caption], chosen_index=0) for one, about in zip(written, asked)
-    ]
-    yield TRUE, model.splice(encoded, selections, captions, samples)
+
+    def told(captions: list[str]) -> list[Prompt]:
+        read = [replace(one, captions=[c], chosen_index=0) for one, c in zip(written, captions)]
+        return model.splice(encoded, selections, read, samples)
+
+    return {
+        FULL: lambda: model.splice(encoded, none, none, whole),
+        NOTHING: lambda: model.splice(encoded, none, none, blind),
+        PRUNED: lambda: model.splice(encoded, selections, none, samples),
+        **{
+            condition: lambda place=place: told([one.captions[place] for one in written])
+            for place, condition in enumerate(CANDIDATES)
+        },
+        TRUE: lambda: told([about.caption for about in asked]),
+        FALSE: lambda: told([false_caption(about) for about in asked]),
+    }
 
 
 def _answers(model: LlavaAccm, inputs: list[Prompt], samples: list[Sample]) -> list[str]:

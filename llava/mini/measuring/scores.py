@@ -9,7 +9,6 @@ from llava.eval.benchmarks.registry import data_folder, reader, scorer
 from llava.eval.scoring import flickr
 from llava.mini.measuring.passes import (
     CANDIDATES,
-    CONDITIONS,
     FULL,
     NOTHING,
     PRUNED,
@@ -28,7 +27,7 @@ ROWS = (FULL, NOTHING, PRUNED, ACCM, FIRST, RANDOM, BEST, TRUE)
 def score_answers(
     root: Path, benchmark: str, measured: Sequence[Measured], partial: bool
 ) -> list[dict[str, float]]:
-    """The scores of one benchmark's questions in each of CONDITIONS.
+    """The scores of one benchmark's questions in each condition that they were asked in.
 
     The benchmarks' own scorers say whether an answer is right. A caption of Flickr30k scores its
     CIDEr against five references as a share of FULL_CIDER, at most 1.
@@ -44,7 +43,7 @@ def score_answers(
     """
     folder, module = data_folder(benchmark, None, str(root)), reader(benchmark)
     scores: list[dict[str, float]] = [{} for _ in measured]
-    for condition in CONDITIONS:
+    for condition in measured[0].texts:
         records = [
             module.answer_record(one.asked.question, one.texts[condition], "", condition)
             for one in measured
@@ -63,7 +62,7 @@ def choose(scores: dict[str, float], chosen: int) -> dict[str, float]:
     """The scores of one question by ROWS.
 
     Args:
-        scores: by CONDITIONS.
+        scores: by condition, each of CONDITIONS.
         chosen: the selector's choice among the candidates.
     """
     candidates = [scores[condition] for condition in CANDIDATES]

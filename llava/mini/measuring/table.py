@@ -53,7 +53,8 @@ def _digits(value: float) -> str:
     return f"{round(value, 3) + 0.0:.3f}" if math.isfinite(value) else "none"
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Returns the lines of a table in Markdown, numbers to the right."""
     aligned = ["---", *["---:"] * (len(headings) - 1)]
     return [f"| {' | '.join(cells)} |" for cells in (headings, aligned, *rows)]
 
@@ -70,7 +71,7 @@ def _scores(heading: str, groups: Mapping[str, Group]) -> list[str]:
         ]
         for name, group in groups.items()
     ]
-    return _table((heading, "Questions", *shown, _GAIN, "recovery"), rows)
+    return markdown_table((heading, "Questions", *shown, _GAIN, "recovery"), rows)
 
 
 def _by_benchmark(found: Figures) -> list[str]:
@@ -94,7 +95,7 @@ def _means(found: Figures) -> dict[str, Group]:
 def _choices(found: Figures) -> list[str]:
     groups = _means(found)
     rows = [[row, *(cell(group.scores[row]) for group in groups.values())] for row in ROWS]
-    return _table(("Read by the LLM", *groups), rows)
+    return markdown_table(("Read by the LLM", *groups), rows)
 
 
 def _differences(found: Figures) -> list[str]:
@@ -103,7 +104,7 @@ def _differences(found: Figures) -> list[str]:
         [pair, *(cell(group.differences[pair]) for group in groups.values())]
         for pair in found.mean.differences
     ]
-    return _table(("Difference", *groups), rows)
+    return markdown_table(("Difference", *groups), rows)
 
 
 def _captions(found: Figures) -> list[str]:
@@ -121,7 +122,7 @@ def _captions(found: Figures) -> list[str]:
         ]
         for kind, said in groups.items()
     ]
-    return _table(headings, rows)
+    return markdown_table(headings, rows)
 
 
 def _patches(found: Figures) -> list[str]:
@@ -135,6 +136,8 @@ def _patches(found: Figures) -> list[str]:
         for rule in RULES
         for group in GROUPS
     ]
-    lines = _table(("Patches", "An image", "on any object", "on the object asked for"), rows)
+    lines = markdown_table(
+        ("Patches", "An image", "on any object", "on the object asked for"), rows
+    )
     seen = [f"{rule} {cell(found.patches[rule].seen)}" for rule in RULES]
     return [*lines, "", f"At least one kept patch on the object asked for: {', '.join(seen)}."]
