@@ -8,12 +8,10 @@ and what the captions that are really written gain or cost.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
 from tqdm import tqdm
 
@@ -21,15 +19,16 @@ from llava.errors import UserError
 from llava.eval.benchmarks.registry import BENCHMARKS
 from llava.eval.command import run_command
 from llava.eval.report.statistics import SEED, Sampled, average, difference, ratio
-from llava.files import check_target, write_json
+from llava.files import write_json
+from llava.mini.measuring.arguments import MeasuringArguments
 from llava.mini.measuring.figures import sampled_by_image, to_json
 from llava.mini.measuring.passes import CANDIDATES, FALSE, FULL, PRUNED, TRUE, ask_all
 from llava.mini.measuring.questions import Asked, read_asked
 from llava.mini.measuring.scores import ACCM, BEST, FIRST, score_answers
 from llava.mini.measuring.table import cell, markdown_table
-from llava.model.builder import ModelArguments, flag, list_flag, load_from_arguments
+from llava.model.builder import flag, list_flag, load_from_arguments
 from llava.model.llava_arch import LlavaAccm
-from llava.model.sample import DEFAULT_SEED
+from llava.train.pruning import check_budgets
 
 BUDGETS = (9, 12, 18, 24, 36, 48, 72, 108, 143)
 _SHOWN = (PRUNED, ACCM, FIRST, BEST, TRUE, FALSE)
@@ -38,22 +37,14 @@ Scores = dict[tuple[int, str], float]  # of one question, by budget and what the
 
 
 @dataclass
-class ByBudgetArguments(ModelArguments):
+class ByBudgetArguments(MeasuringArguments):
     """Flags of the command."""
 
-    data_root: Optional[str] = flag("Folder of the benchmarks, as llava.mini.make_data writes it.")
-    benchmarks: list[str] = field(
-        default_factory=lambda: list(BENCHMARKS), metadata={"help": "Which. Default: all."}
-    )
     budgets: list[int] = list_flag("Numbers of visual tokens that stay.", BUDGETS)
     true_and_false: bool = flag(
         "Let the LLM read true captions as well, and captions that are false in what is asked.",
         False,
     )
-    seed: int = flag("Seed of the one random draw of each question.", DEFAULT_SEED)
-    batch_size: int = flag("Questions at once.", 64)
-    limit: Optional[int] = flag("Questions of each benchmark, for a quick look. Default: all.")
-    output: Optional[str] = flag("Where all numbers go, as JSON.")
 
 
 def by_budget(args: ByBudgetArguments) -> int:
@@ -62,10 +53,13 @@ def by_budget(args: ByBudgetArguments) -> int:
     Raises:
         UserError: a flag that makes no sense, or a model or benchmarks that are not right.
     """
-    _check(args)
+    args.check()
     asked = read_asked(Path(args.data_root), args.benchmarks, args.limit)
     model = load_from_arguments(args)
-    groups = [[one for one in asked if one.benchmark == name] for name in args.benchmarks]
+    check_budgets(args.budgets, model.tower.num_patches)
+    groups = [
+        [one for one in asked if one.benchmark == name] for name in dict.fromkeys(args.benchmarks)
+    ]
     shares = average_shares([(group, _scores(model, args, group)) for group in groups])
     budgets = sorted(set(args.budgets))
     if args.output is not None:
@@ -79,20 +73,6 @@ def by_budget(args: ByBudgetArguments) -> int:
         write_json(Path(args.output), {"settings": settings, **_numbers(shares, budgets)})
     print(_table(shares, budgets))
     return 0
-
-
-def _check(args: ByBudgetArguments) -> None:
-    if args.model_path is None or args.data_root is None:
-        raise UserError("say which model and which benchmarks: --model-path and --data-root FOLDER")
-    if not args.compensation:
-        raise UserError("without captions there is nothing to measure: leave --no-compensation out")
-    unknown = [name for name in args.benchmarks if name not in BENCHMARKS]
-    if unknown or not args.benchmarks:
-        raise UserError(f"--benchmarks {' '.join(unknown)}: name some of {', '.join(BENCHMARKS)}")
-    if args.limit is not None and args.limit < 1:
-        raise UserError(f"--limit {args.limit}: say 1 or more")
-    if args.output is not None:
-        check_target(Path(args.output))
 
 
 def _scores(model: LlavaAccm, args: ByBudgetArguments, asked: Sequence[Asked]) -> list[Scores]:
@@ -133,7 +113,9 @@ def average_shares(
     return {key: average([shares[key] for shares in able]) for key in able[0]}
 
 
-def steps(shares: Mapping[tuple[int, str], Sampled], budgets: Sequence[int], read: str):
+def steps(
+    shares: Mapping[tuple[int, str], Sampled], budgets: Sequence[int], read: str
+) -> list[Sampled]:
     """Returns what each budget gains over the one before it, and all tokens over the last.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,11 @@ _DIRECTIONS = {
     "below": ("south", "north"),
 }
 _NAMED = 2  # objects that a caption names
+# What describe says of an object.
+PHRASE = re.compile(
+    rf"(?P<size>{'|'.join(SIZES)}) (?P<color>{'|'.join(COLORS)}) "
+    rf"(?P<shape>{'|'.join(SHAPES)}) (?P<place>{'|'.join(PLACES)})"
+)
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,28 @@ def caption_of(things: Sequence[Thing]) -> str:
 def describe(thing: Thing) -> str:
     """An object as a phrase with all its attributes."""
     return f"a {thing.size} {thing.name} {thing.place}"
+
+
+def reworded(phrase: re.Match, attribute: str, value: str) -> str:
+    """Returns an object's phrase with another value of one of ATTRIBUTES.
+
+    Args:
+        phrase: a match of PHRASE.
+    """
+    return " ".join((phrase.groupdict() | {attribute: value}).values())
+
+
+def falsify(text: str, share: float, generator: np.random.Generator) -> str:
+    """Returns a caption in which each phrase is, with a certain chance, false in one attribute."""
+
+    def said(phrase: re.Match) -> str:
+        if generator.random() >= share:
+            return phrase.group()
+        attribute = _pick(generator, tuple(ATTRIBUTES))
+        others = [value for value in ATTRIBUTES[attribute] if value != phrase[attribute]]
+        return reworded(phrase, attribute, _pick(generator, others))
+
+    return PHRASE.sub(said, text)
 
 
 # Questions of one kind ---------------------------------------------------------------------------

@@ -11,42 +11,32 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Optional
 
 from tqdm import tqdm
 
-from llava.errors import UserError
-from llava.eval.benchmarks.registry import BENCHMARKS
 from llava.eval.command import run_command
 from llava.files import check_target, write_json, write_text
+from llava.mini.measuring.arguments import MeasuringArguments
 from llava.mini.measuring.figures import Result, figures, to_json
 from llava.mini.measuring.passes import ask_all
 from llava.mini.measuring.questions import Asked, read_asked
 from llava.mini.measuring.scores import choose, score_answers
 from llava.mini.measuring.table import tables
-from llava.model.builder import ModelArguments, flag, load_from_arguments
+from llava.model.builder import flag, load_from_arguments
 from llava.model.llava_arch import LlavaAccm
-from llava.model.sample import DEFAULT_SEED
 
 
 @dataclass
-class MeasureArguments(ModelArguments):
+class MeasureArguments(MeasuringArguments):
     """Flags of the command."""
 
-    data_root: Optional[str] = flag("Folder of the benchmarks, as llava.mini.make_data writes it.")
-    benchmarks: list[str] = field(
-        default_factory=lambda: list(BENCHMARKS), metadata={"help": "Which. Default: all."}
-    )
     budget: int = flag("Visual tokens that pruning leaves.", 9)
     text_token_num: Optional[int] = flag(
         "Tokens that the question picks. Default: the paper's number for this budget."
     )
-    seed: int = flag("Seed of the one random draw of each question.", DEFAULT_SEED)
-    batch_size: int = flag("Questions at once.", 64)
-    limit: Optional[int] = flag("Questions of each benchmark, for a quick look. Default: all.")
-    output: Optional[str] = flag("Where all numbers go, as JSON.")
     questions_file: Optional[str] = flag(
         "Where each question goes, JSON lines: answers, scores, captions, kept patches."
     )
@@ -58,7 +48,9 @@ def measure(args: MeasureArguments) -> int:
     Raises:
         UserError: a flag that makes no sense, or a model or benchmarks that are not right.
     """
-    _check(args)
+    args.check()
+    if args.questions_file is not None:
+        check_target(Path(args.questions_file))
     start = time.perf_counter()
     root = Path(args.data_root)
     asked = read_asked(root, args.benchmarks, args.limit)
@@ -86,21 +78,6 @@ def measure(args: MeasureArguments) -> int:
         write_json(Path(args.output), {"settings": settings, **to_json(found)})
     print(tables(found, args.budget), end="")
     return 0
-
-
-def _check(args: MeasureArguments) -> None:
-    if args.model_path is None or args.data_root is None:
-        raise UserError("say which model and which benchmarks: --model-path and --data-root FOLDER")
-    if not args.compensation:
-        raise UserError("without captions there is nothing to measure: leave --no-compensation out")
-    unknown = [name for name in args.benchmarks if name not in BENCHMARKS]
-    if unknown or not args.benchmarks:
-        raise UserError(f"--benchmarks {' '.join(unknown)}: name some of {', '.join(BENCHMARKS)}")
-    if args.limit is not None and args.limit < 1:
-        raise UserError(f"--limit {args.limit}: say 1 or more")
-    for target in (args.output, args.questions_file):
-        if target is not None:
-            check_target(Path(target))
 
 
 def _results(model: LlavaAccm, args: MeasureArguments, asked: Sequence[Asked]) -> list[Result]:

@@ -25,7 +25,13 @@ from torch.nn import functional as F
 from transformers import LlamaForCausalLM
 
 from llava.errors import UserError
-from llava.mini.language import CAPTION_PROMPT, describe, letter_exercise, statements
+from llava.mini.language import (
+    CAPTION_PROMPT,
+    describe,
+    falsify,
+    letter_exercise,
+    statements,
+)
 from llava.mini.scene import Thing
 from llava.mini.training_set import TrainingSet, read_training_set
 from llava.model.builder import Vision, flag, list_flag, load_vision
@@ -47,7 +53,9 @@ from llava.train.trainer import train
 SIGHTS = ("full", "pruned", "compensated", "described", "nothing")
 SHARES = (0.45, 0.12, 0.28, 0.1, 0.05)
 WITHOUT_IMAGE = ("described", "nothing")
-BUDGETS = (16, 16, 8, 4)  # of a pruned image: one in so many tokens stays, drawn evenly
+# Of a pruned image: one in so many tokens stays, drawn evenly; where "one in one" stays, all but
+# one do. Few tokens are where reading matters most, many where sight has to stand against a text.
+BUDGETS = (16, 16, 8, 4, 2, 1)
 
 
 @dataclass
@@ -63,6 +71,11 @@ class LlavaArguments(SeeingArguments):
         "How often a sequence shows all visual tokens, some, some and a caption, a description in "
         "words instead, nothing.",
         SHARES,
+    )
+    false_phrases: float = flag(
+        "How often a phrase of a caption is false in one attribute. Captions that are always true "
+        "teach that text may be trusted more than sight.",
+        0.0,
     )
     exercises: int = flag("Exercises in finding an option's letter, in every sequence.", 2)
     focus: Optional[int] = flag(
@@ -119,6 +132,7 @@ class LlavaData:
         shares: how often each of SIGHTS is shown.
         focus: how many tokens stand for "full"; None for all.
         exercises: letter exercises in every sequence.
+        false_phrases: how often a phrase of a shown caption is false in one attribute.
     """
 
     def __init__(
@@ -133,6 +147,7 @@ class LlavaData:
         shares: Sequence[float],
         focus: int | None,
         exercises: int,
+        false_phrases: float = 0.0,
     ) -> None:
         self._conversations = conversations
         # All captions of an image are answers to the request for one; statements teach by their
@@ -144,6 +159,7 @@ class LlavaData:
             for conversation, texts, things in zip(conversations, captions, scenes)
         ]
         self._exercises = exercises
+        self._false_phrases = false_phrases
         self._captions = captions
         self._scenes = scenes
         self._features = features
@@ -176,8 +192,10 @@ class LlavaData:
         return ", ".join(self._conversations[index].id for index in indices)
 
     def _letter_exercise(self, generator: torch.Generator) -> tuple[str, str]:
-        seed = int(torch.randint(2**31, (1,), generator=generator))
-        return letter_exercise(np.random.default_rng(seed))
+        return letter_exercise(_numpy_generator(generator))
+
+    def _falsified(self, caption: str, generator: torch.Generator) -> str:
+        return falsify(caption, self._false_phrases, _numpy_generator(generator))
 
     def _look(self, index: int, sight: str, question: str, generator: torch.Generator) -> Tensor:
         """The visual tokens (K, C) that are shown."""
@@ -191,18 +209,24 @@ class LlavaData:
             return features[image.cls_attention.topk(self._focus).indices.sort().values]
         if sight in WITHOUT_IMAGE:
             return features[:0]
-        budget = max(1, len(features) // draw(BUDGETS, generator))
+        budget = len(features) // draw(BUDGETS, generator)
+        budget = max(1, min(budget, len(features) - 1))
         topic = tower_questions(question)[0]
         return features[self._pruner.select(image, topic, budget, generator).kept_idx]
 
     def _hint(self, index: int, sight: str, generator: torch.Generator) -> str | None:
         if sight == "compensated":
-            return draw(self._captions[index], generator)
+            caption = draw(self._captions[index], generator)
+            return self._falsified(caption, generator) if self._false_phrases else caption
         if sight != "described":
             return None
         phrases = [describe(thing) for thing in self._scenes[index]]
         order = torch.randperm(len(phrases), generator=generator).tolist()
         return " and ".join(phrases[i] for i in order) + "."
+
+
+def _numpy_generator(generator: torch.Generator) -> np.random.Generator:
+    return np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
 
 
 def check_shares(shares: Sequence[float]) -> None:
@@ -221,6 +245,18 @@ def check_shares(shares: Sequence[float]) -> None:
 def shows_images(shares: Sequence[float]) -> bool:
     """Whether any of SIGHTS with a share above 0 has visual tokens."""
     return any(share and sight not in WITHOUT_IMAGE for share, sight in zip(shares, SIGHTS))
+
+
+def check_false_phrases(args: LlavaArguments) -> None:
+    """Refuses a share that is none, or one of captions that no sequence shows.
+
+    Raises:
+        UserError: says which.
+    """
+    if not 0 <= args.false_phrases <= 1:
+        raise UserError(f"--false-phrases is {args.false_phrases}: say a share from 0 to 1")
+    if args.false_phrases and not args.shares[SIGHTS.index("compensated")]:
+        raise UserError("--false-phrases would do nothing: these --shares show no captions")
 
 
 def check_sight(args: LlavaArguments) -> None:
@@ -254,6 +290,7 @@ def train_llava(args: LlavaArguments) -> int:
         raise UserError("name --model-path, --data, --output-dir and --output")
     check_shares(args.shares)
     check_sight(args)
+    check_false_phrases(args)
     with open_stage("train_llava", args) as stage:
         return _train(stage, args)
 
@@ -282,6 +319,7 @@ def _train(stage: Stage, args: LlavaArguments) -> int:
         args.shares,
         args.focus,
         args.exercises,
+        args.false_phrases,
     )
     chosen |= dict(inputs={name: hashes_of(path) for name, path in inputs.items()})
     objective = LlavaObjective(llm, projector, args.question_share)

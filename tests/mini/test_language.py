@@ -149,3 +149,21 @@ def test_what_is_said_depends_on_the_scene_alone():
         said(1, "train", 8),
     ]
     assert said(1, "train", 7) not in others
+
+
+def test_a_false_phrase_differs_in_one_attribute():
+    text = "a small red circle northwest and a large blue star northeast."
+    generator = np.random.default_rng(0)
+    assert language.falsify(text, 0.0, generator) == text
+    for _ in range(50):
+        said = language.falsify(text, 1.0, generator)
+        wrong = [sum(a != b for a, b in zip(*both)) for both in zip(words(text), words(said))]
+        assert wrong == [1, 1] and said.endswith(".")
+    half = [language.falsify(text, 0.5, generator) for _ in range(400)]
+    kept = np.mean([a == b for said in half for a, b in zip(words(text), words(said))])
+    assert kept == pytest.approx(0.5, abs=0.06)
+
+
+def words(text):
+    """The words of each phrase."""
+    return [phrase.split() for phrase in text.rstrip(".").split(" and ")]

@@ -10,7 +10,7 @@ from llava.eval.benchmarks.question import Question
 from llava.eval.scoring import captions as metrics
 from llava.mini import measure
 from llava.mini.benchmarks import write_benchmarks
-from llava.mini.measuring.captions import count_phrases, names, names_truly
+from llava.mini.measuring.captions import count_phrases, false_caption, names, names_truly
 from llava.mini.measuring.figures import Result, figures, to_json
 from llava.mini.measuring.passes import (
     CANDIDATES,
@@ -136,6 +136,28 @@ def test_captions_by_hand():
     assert names_truly(RIGHT, one) and not names_truly(ASTRAY, one)
     assert not names_truly(RIGHT, replace(one, subject=None))
     assert [count_phrases(c, one) for c in (RIGHT, ASTRAY, OTHER)] == [(2, 2), (2, 0), (2, 1)]
+
+
+@pytest.mark.parametrize(
+    "kind, false",
+    [
+        ("color", "a small black star northwest and a large orange ring southeast."),
+        ("shape", "a small red triangle northwest and a large blue circle southeast."),
+        ("size", "a large red star northwest and a small blue ring southeast."),
+        ("place", "a small red star southeast and a large blue ring northwest."),
+        ("relation", "a small red star southeast and a large blue ring northwest."),
+        ("count", "a small black star northwest and a large orange ring southeast."),
+        ("existence", "a small black star northwest and a large orange ring southeast."),
+    ],
+)
+def test_a_false_caption_is_false_in_what_is_asked(kind, false):
+    assert false_caption(replace(asked("1"), kind=kind)) == false
+
+
+def test_what_is_absent_is_said_to_be_there():
+    question = replace(asked("1").question, prompt="Is there a green cross in the image?")
+    one = replace(asked("1", kind="existence"), question=question, subject=None)
+    assert false_caption(one) == f"a small green cross northwest and {RIGHT}"
 
 
 def test_what_captions_say(found):

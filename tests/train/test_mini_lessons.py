@@ -9,11 +9,12 @@ import torch
 
 from llava.errors import UserError
 from llava.mini.architecture import CLIP_NAME
-from llava.mini.language import CAPTION_PROMPT, statements
+from llava.mini.language import CAPTION_PROMPT, describe, statements
 from llava.mini.scene import COLORS, PLACES, SHAPES, SIZES, Thing
 from llava.mini.training_set import read_training_set
 from llava.model.builder import ModelArguments, load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+from llava.train import train_llava
 from llava.train.captions import tower_questions
 from llava.train.features import ImageFeatures
 from llava.train.packing import Packer
@@ -115,11 +116,45 @@ def test_sights_show_what_they_should(world, untrained, sight):
     both = [set(features.image(number).features[:, 0].tolist()) for number in (5, 2)]
     seen = set(batch.features[:, 0].tolist())
     limits = {"full": (40, 40), "described": (0, 0), "nothing": (0, 0)}
-    low, high = limits.get(sight, (2, 10))  # 1/16 to 1/4 of each
+    low, high = limits.get(sight, (2, 38))  # 1/16 of each to all but one
     assert low <= len(seen) <= high and seen <= both[0] | both[1]
     hint = "additional information" in tokenizer.decode(batch.ids[0].clamp(min=0).tolist())
     assert hint == (sight in ("compensated", "described"))
     assert batch.labels.shape == batch.ids.shape and batch.weight > 0
+
+
+@pytest.mark.parametrize("false_phrases", [0.0, 0.25, 1.0])
+def test_captions_are_false_as_often_as_asked(world, untrained, false_phrases):
+    texts = read_training_set(world)
+    count, tokenizer = len(texts.images), LlamaTokenizer(untrained)
+    arrays = np.ones((count, 20, 3), dtype=np.float32)
+    features = ImageFeatures(list(range(count)), arrays, arrays, arrays[..., 0])
+    pruner = Pruner(defaultdict(lambda: torch.ones(3)), nearest=True)
+    sets = (texts.conversations, texts.captions, texts.scenes, features, pruner)
+    shares = [0.0, 0.0, 1.0, 0.0, 0.0]  # pruned, with a caption
+    data = LlavaData(*sets, Packer(tokenizer), 1, shares, None, 0, false_phrases)
+    said = []
+    for seed in range(60):
+        batch = data.collate([0, 1], torch.Generator().manual_seed(seed))
+        for place, ids in enumerate(batch.ids.clamp(min=0).tolist()):
+            hint = tokenizer.decode(ids).split("additional information: ")[1].split(".")[0]
+            true = {describe(thing) for thing in texts.scenes[place]}
+            said += [phrase in true for phrase in hint.split(" and ")]
+    assert np.mean(said) == pytest.approx(1 - false_phrases, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--false-phrases", "1.5"], "a share from 0 to 1"),
+        (["--false-phrases", "nan"], "a share from 0 to 1"),
+        (["--false-phrases", "0.2", "--shares", "0.5", "0.5", "0", "0", "0"], "show no captions"),
+    ],
+)
+def test_false_phrases_that_mean_nothing_are_refused(tmp_path, capsys, flags, message):
+    words = [f"--{n}={tmp_path / n}" for n in ("model-path", "data", "output", "output-dir")]
+    assert train_llava.main([*words, *flags]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_what_pruning_keeps_follows_the_first_question(world, untrained):

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import re
 
-from llava.mini.language import ATTRIBUTES
+from llava.mini.language import ATTRIBUTES, PHRASE, reworded
 from llava.mini.measuring.questions import Asked
 from llava.mini.scene import COLORS, PLACES, SHAPES, SIZES
 
-_PHRASE = re.compile(
-    rf"(?P<size>{'|'.join(SIZES)}) (?P<color>{'|'.join(COLORS)}) "
-    rf"(?P<shape>{'|'.join(SHAPES)}) (?P<place>{'|'.join(PLACES)})"
-)
 _NAME = re.compile(rf"(?:{'|'.join(COLORS)}) (?:{'|'.join(SHAPES)})\b")
 
 
@@ -24,13 +20,13 @@ def names_truly(caption: str, asked: Asked) -> bool:
     """Whether a caption gives the object asked for with its true size and place."""
     subject = asked.subject_thing
     return subject is not None and (
-        (subject.size, subject.color, subject.shape, subject.place) in _PHRASE.findall(caption)
+        (subject.size, subject.color, subject.shape, subject.place) in PHRASE.findall(caption)
     )
 
 
 def count_phrases(caption: str, asked: Asked) -> tuple[int, int]:
     """How many objects a caption describes in full, and how many of them are there so."""
-    phrases = _PHRASE.findall(caption)
+    phrases = PHRASE.findall(caption)
     there = {(thing.size, thing.color, thing.shape, thing.place) for thing in asked.things}
     return len(phrases), sum(phrase in there for phrase in phrases)
 
@@ -48,10 +44,10 @@ def false_caption(asked: Asked) -> str:
     attribute = "place" if asked.kind == "relation" else asked.kind
     if attribute not in ATTRIBUTES:
         attribute = "color"
-    return _PHRASE.sub(lambda phrase: _mirrored(phrase, attribute), asked.caption)
+    values = ATTRIBUTES[attribute]
 
+    def mirrored(phrase: re.Match) -> str:
+        """Another value; of places, the opposite one."""
+        return reworded(phrase, attribute, values[-1 - values.index(phrase[attribute])])
 
-def _mirrored(phrase: re.Match, attribute: str) -> str:
-    """Returns an object's phrase with another value of an attribute; of places, the opposite."""
-    values, said = ATTRIBUTES[attribute], phrase.groupdict()
-    return " ".join((said | {attribute: values[-1 - values.index(said[attribute])]}).values())
+    return PHRASE.sub(mirrored, asked.caption)

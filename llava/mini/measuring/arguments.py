@@ -1,0 +1,50 @@
+"""What the commands have in common that ask the questions of the mini benchmarks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+from llava.errors import UserError
+from llava.eval.benchmarks.registry import BENCHMARKS
+from llava.files import check_target
+from llava.model.builder import ModelArguments, flag
+from llava.model.sample import DEFAULT_SEED
+
+
+@dataclass
+class MeasuringArguments(ModelArguments):
+    """Flags of what is asked."""
+
+    data_root: Optional[str] = flag("Folder of the benchmarks, as llava.mini.make_data writes it.")
+    benchmarks: list[str] = field(
+        default_factory=lambda: list(BENCHMARKS), metadata={"help": "Which. Default: all."}
+    )
+    seed: int = flag("Seed of the one random draw of each question.", DEFAULT_SEED)
+    batch_size: int = flag("Questions at once.", 64)
+    limit: Optional[int] = flag("Questions of each benchmark, for a quick look. Default: all.")
+    output: Optional[str] = flag("Where all numbers go, as JSON.")
+
+    def check(self) -> None:
+        """Refuses what cannot be measured.
+
+        Raises:
+            UserError: says which flag, and why.
+        """
+        if self.model_path is None or self.data_root is None:
+            raise UserError(
+                "say which model and which benchmarks: --model-path and --data-root FOLDER"
+            )
+        if not self.compensation:
+            raise UserError(
+                "without captions there is nothing to measure: leave --no-compensation out"
+            )
+        unknown = [name for name in self.benchmarks if name not in BENCHMARKS]
+        if unknown or not self.benchmarks:
+            names = ", ".join(BENCHMARKS)
+            raise UserError(f"--benchmarks {' '.join(unknown)}: name some of {names}")
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"--limit {self.limit}: say 1 or more")
+        if self.output is not None:
+            check_target(Path(self.output))
