@@ -173,9 +173,8 @@ def _draw_candidates(panel: Panel, answer: Answer) -> None:
     if compensation is None:
         return
     panel.heading("What the dropped tokens said")
-    for place, (caption, score) in enumerate(zip(compensation.captions, compensation.scores)):
-        chosen = place == compensation.chosen_index
+    for caption, score, chosen in compensation.shown:
         colour = CHOSEN if chosen else FAINT
         panel.bar(score, colour, f"{score:.3f}" + ("  chosen" if chosen else ""))
-        panel.text(caption.strip(), colour=colour if chosen else INK)
+        panel.text(caption, colour=colour if chosen else INK)
         panel.gap(6)

@@ -296,6 +296,7 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
         "cpu_products": _products(args, place),
         "patch_post_layernorm": args.patch_post_layernorm,
         "text_selection": args.text_selection,
+        "silence": args.silence,
         "checkpoints": {part: shared.fingerprint(path) for part, path in parts.items()},
         "versions": {name: version(name) for name in ("torch", "transformers", "open_clip_torch")},
     }

@@ -87,7 +87,8 @@ def _scores(model: LlavaAccm, args: ByBudgetArguments, asked: Sequence[Asked]) -
         scores = score_answers(Path(args.data_root), name, measured, args.limit is not None)
         for one, row in zip(measured, scores):
             candidates = [row.pop(condition) for condition in CANDIDATES]
-            row |= {ACCM: candidates[one.chosen], FIRST: candidates[0], BEST: max(candidates)}
+            row[ACCM] = [*candidates, row[PRUNED]][one.chosen]  # silence stands behind them
+            row |= {FIRST: candidates[0], BEST: max(candidates)}
             rows[one.asked.question.key] |= {(budget, read): row[read] for read in row}
     return list(rows.values())
 

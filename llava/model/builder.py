@@ -119,6 +119,10 @@ class ModelArguments:
         "and GPT-2 are not loaded.",
         True,
     )
+    silence: Optional[bool] = flag(
+        "Whether the selector may choose that the LLM be told nothing. Default: where its file has "
+        "learnt that; the published one has not."
+    )
     patch_post_layernorm: Optional[bool] = flag(
         "Whether patches pass CLIP's final layer norm before they are projected. Default: what "
         "the model's config.json says (accm_patch_post_layernorm), else yes."
@@ -171,6 +175,8 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
     """load_pretrained_model for a command: takes its flags, gives the model alone."""
     if args.compile:
         check_compiler()
+    if args.silence is not None and not args.compensation:
+        raise UserError("--silence would do nothing without captions: leave out one of the flags")
     parts = locate_parts(args)
     place = placement(args)
     choose_forms(args.cpu_products, place.device, place.dtype, args.compile)  # or refuse it now
@@ -180,7 +186,9 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
     llava = split_llava(read_checkpoint(folder), source)
     seen = load_tower(args, config, parts["vision_tower"], llava["tower"], place)
     tokenizer = load_llama_tokenizer(folder, config)
-    compensator = _load_compensator(parts, seen.tower, place) if args.compensation else None
+    compensator = None
+    if args.compensation:
+        compensator = _load_compensator(parts, seen.tower, place, args.silence)
     width = seen.tower.clip.config.vision_config.hidden_size
     projector = build_projector(config, width, llava["projector"], source, place)
     llm = load_llm(args, config, llava["llm"], source, place)
@@ -480,21 +488,29 @@ def load_long_clip(weights: Path, place: Placement) -> LongClipText:
     return LongClipText(tower, tower.context_length)
 
 
-def load_selector(weights: Path, long_clip: LongClipText, place: Placement) -> Selector:
+def load_selector(
+    weights: Path, long_clip: LongClipText, place: Placement, silence: bool | None = None
+) -> Selector:
     """ACCM's selector for LongCLIP's features.
 
+    Args:
+        silence: see build_selector.
+
     Raises:
-        UserError: the file is missing, damaged or of another model.
+        UserError: the file is missing, damaged or of another model, or cannot choose silence.
     """
-    return build_selector(long_clip.embed_dim, read_checkpoint(weights), str(weights), place)
+    tensors = read_checkpoint(weights)
+    return build_selector(long_clip.embed_dim, tensors, str(weights), place, silence)
 
 
-def _load_compensator(paths: Mapping[str, Path], tower: ClipTower, place: Placement) -> Compensator:
+def _load_compensator(
+    paths: Mapping[str, Path], tower: ClipTower, place: Placement, silence: bool | None
+) -> Compensator:
     caption_model, tokenizer = load_caption_model(
         paths["gpt2"], paths["caption_model"], tower.clip.config.projection_dim, place
     )
     long_clip = load_long_clip(paths["longclip"], place)
-    selector = load_selector(paths["selector"], long_clip, place)
+    selector = load_selector(paths["selector"], long_clip, place, silence)
     return Compensator(caption_model, tokenizer, long_clip, selector)
 
 

@@ -183,7 +183,8 @@ class LlavaAccm(nn.Module):
             return results
         dropped = [_pick(encoded[b].image.patch_embeds, selections[b].dropped_idx) for b in pruned]
         questions = [samples[b].question_of_the_method for b in pruned]
-        for b, compensation in zip(pruned, self.compensator(dropped, questions, watch)):
+        shares = [len(selections[b].kept_idx) / self.tower.num_patches for b in pruned]
+        for b, compensation in zip(pruned, self.compensator(dropped, questions, watch, shares)):
             results[b] = compensation
         return results
 
@@ -340,7 +341,8 @@ class LlavaAccm(nn.Module):
         return 0 if sample.no_image else self.budget(sample).visual_token_num
 
     def _prompt_ids(self, sample: Sample, compensation: Compensation | None = None) -> list[int]:
-        caption = compensation and compensation.chosen_caption
+        is_told = compensation is not None and not compensation.is_silent
+        caption = compensation.chosen_caption if is_told else None
         most = self.language_model.context_length - sample.max_new_tokens
         most = most + 1 - self._num_seen(sample)  # one id stands for the visual tokens
         tokenizer = self.language_model.tokenizer

@@ -117,14 +117,34 @@ def build_long_clip(tensors: Tensors, source: str, place: Placement) -> nn.Modul
     return tower.to(place.device)
 
 
-def build_selector(embed_dim: int, tensors: Tensors, source: str, place: Placement) -> Selector:
-    """The selector over features of embed_dim (LongCLIP's)."""
+def build_selector(
+    embed_dim: int,
+    tensors: Tensors,
+    source: str,
+    place: Placement,
+    silence: bool | None = None,
+) -> Selector:
+    """Builds the selector over features of embed_dim (LongCLIP's).
+
+    Args:
+        silence: whether silence is a candidate; None: where the file has learnt it.
+
+    Raises:
+        UserError: the tensors are no selector's, or silence is wanted and they have not learnt it.
+    """
     tensors = unwrap(tensors, ["head.weight"])
     num_layers = _count(tensors, r"transformer_encoder\.layers\.(\d+)\.")
     if num_layers == 0:
         raise UserError(f"{source} is not a selector: it has no transformer_encoder.layers")
+    if silence and "silence" not in tensors:
+        raise UserError(
+            f"{source} cannot choose silence, it was trained without: leave --silence out, or "
+            "train one with llava.train.train_selector --silence"
+        )
+    if silence is False:
+        tensors = {name: tensor for name, tensor in tensors.items() if name != "silence"}
     with config_errors(source), init_empty_weights():
-        selector = Selector(embed_dim, num_layers)
+        selector = Selector(embed_dim, num_layers, "silence" in tensors)
     fill(selector, tensors, source, place.dtype, place.device_of)
     return selector.to(place.device)
 

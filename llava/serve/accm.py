@@ -40,7 +40,7 @@ class Result:
     Attributes:
         text: the answer.
         caption: what the LLM was told of the tokens that it did not see; None where nothing was
-            pruned, or nothing given back.
+            pruned, or nothing given back; "" where the selector chose silence.
         kept_idx: the patches that the LLM saw, row by row from the upper left, in its order.
         seconds: what each stage took, for the whole batch that the question was answered in.
         answer: everything else: candidates, scores, reasons.

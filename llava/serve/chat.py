@@ -101,10 +101,8 @@ def why(answer: Answer, num_patches: int) -> str:
         lines[0] += ": " + ", ".join(f"{reason} {n}" for reason, n in counts.most_common())
     if answer.compensation is not None:
         lines.append("candidates (score, * chosen):")
-        chosen = answer.compensation.chosen_index
-        for place, both in enumerate(zip(answer.compensation.scores, answer.compensation.captions)):
-            mark = "*" if place == chosen else " "
-            lines.append(f"  {mark} {both[0]:.3f}  {both[1].strip()}")
+        for caption, score, chosen in answer.compensation.shown:
+            lines.append(f"  {'*' if chosen else ' '} {score:.3f}  {caption}")
     times = [f"{stage} {1000 * seconds:.0f}" for stage, seconds in answer.seconds.items()]
     total = 1000 * sum(answer.seconds.values())
     lines.append(f"ms: {', '.join(times)}; together {total:.0f}")

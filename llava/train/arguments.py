@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Optional
 
 from llava.errors import UserError
-from llava.model.builder import ModelArguments, flag
+from llava.model.builder import ModelArguments, flag, list_flag
 
 SCHEDULES = ("linear", "cosine", "constant")
 _PRECISIONS = ("no", "bf16", "fp16")
@@ -80,13 +80,24 @@ class AskingArguments(SeeingArguments):
     data: Optional[str] = flag("Questions with answers in LLaVA's instruction format.")
     images: Optional[str] = flag("Folder of their images.")
     budget: int = flag("Visual tokens that the LLM reads.", 36)
+    budgets: list[int] = list_flag(
+        "Several such numbers in the place of --budget, drawn evenly for the questions.", ()
+    )
+
+    @property
+    def kept(self) -> int | list[int]:
+        """What the LLM reads: a number of tokens, or several to draw from."""
+        return self.budgets or self.budget
 
 
 def model_arguments(args: TrainArguments) -> ModelArguments:
     """Returns a stage's flags of the model; captions are not given back while it learns, and
-    products are plain, so that a stage goes on alike on another kind of processor."""
+    products are plain, so that a stage goes on alike on another kind of processor. What a stage
+    calls silence is whether it teaches that."""
     known = {f.name: getattr(args, f.name) for f in fields(ModelArguments) if hasattr(args, f.name)}
-    return ModelArguments(**(known | {"compensation": False, "cpu_products": "plain"}))
+    return ModelArguments(
+        **(known | {"compensation": False, "cpu_products": "plain", "silence": None})
+    )
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,11 @@ def check_budgets(budgets: Sequence[int], num_patches: int, flag: str = "--budge
         raise UserError(f"{flag} is empty: name at least one number of tokens to keep")
 
 
+def draw_budget(budget: int | Sequence[int], generator: torch.Generator) -> int:
+    """Returns the budget, or one of several; of one nothing is drawn."""
+    return budget if isinstance(budget, int) else draw(budget, generator)
+
+
 def draw(items: Sequence, generator: torch.Generator):
     """One of the items."""
     return items[int(torch.randint(len(items), (1,), generator=generator))]

@@ -25,7 +25,7 @@ from llava.train.features import (
     image_features,
     vision_settings,
 )
-from llava.train.pruning import Pruner, check_budgets
+from llava.train.pruning import Pruner, check_budgets, draw_budget
 from llava.train.team import Team
 
 SHORT = 3  # words of a short answer, at most
@@ -97,6 +97,11 @@ class Look:
     kept: Tensor
     dropped: Tensor
 
+    @property
+    def kept_share(self) -> float:
+        """K / N."""
+        return len(self.kept) / len(self.all)
+
 
 @dataclass(frozen=True)
 class AskedImages:
@@ -118,11 +123,13 @@ class AskedImages:
     settings: dict
     vision_tower: Path
 
-    def look(self, number: int, budget: int, seed: int) -> Look:
-        """The image of a sample, as pruning leaves and drops it."""
+    def look(self, number: int, budget: int | Sequence[int], seed: int) -> Look:
+        """The image of a sample, as pruning to a budget, or to one of several, leaves and drops
+        it."""
         sample = self.samples[number]
         image = self.features.image(self.places[sample.image])
         generator = torch.Generator().manual_seed(seed)
+        budget = draw_budget(budget, generator)
         selection = self.pruner.select(image, sample.tower_question, budget, generator)
         return Look(
             all=image.features,
@@ -137,7 +144,7 @@ def load_asked_images(
     samples: Sequence[ShortQuestion],
     folder: Path,
     cache: Path,
-    budget: int,
+    budget: int | Sequence[int],
 ) -> AskedImages:
     """Encodes the images and questions of samples.
 
@@ -147,13 +154,15 @@ def load_asked_images(
         samples: the questions.
         folder: of the images.
         cache: keeps the tower's outputs.
-        budget: of the pruning, to be checked.
+        budget: of the pruning, or several, to be checked.
 
     Raises:
-        UserError: an image is missing, or the budget does not fit.
+        UserError: an image is missing, or a budget does not fit.
     """
     seen = load_vision(args)
-    check_budgets([budget], seen.tower.num_patches, "--budget")
+    one = isinstance(budget, int)
+    flag, budgets = ("--budget", [budget]) if one else ("--budgets", budget)
+    check_budgets(budgets, seen.tower.num_patches, flag)
     names = sorted({sample.image for sample in samples})
     files = [folder / name for name in names]
     for file in files:

@@ -11,6 +11,9 @@ and with each of them the LLM reads the kept tokens: P_1 to P_3.
     best     = the largest margin             the label of this step
     loss     = w (cross-entropy of GPT-2 on the best caption + cross-entropy of the selector)
     w        = 4 x the mean of the best margins over the batch
+
+Where the selector has learnt silence, that is a fourth candidate; where it is the best, GPT-2 has
+nothing to learn.
 """
 
 from __future__ import annotations
@@ -175,10 +178,11 @@ class CompensationObjective(nn.Module):
         found = write_candidates(
             self.caption_model, self._tokenizer, dropped, questions, self._candidates, batch.seeds
         )
-        lost = self.information_lost(batch, [candidates.captions for candidates in found])
+        silence = [None] * (self.selector.silence is not None)
+        lost = self.information_lost(batch, [[*row.captions, *silence] for row in found])
         margin, best = (lost.mean(dim=1, keepdim=True) - lost).max(dim=1)
         caption = self._caption_loss(batch, found, best.tolist())
-        log_scores = self._log_scores(questions, found)
+        log_scores = self._log_scores(batch, found)
         selector = -log_scores.gather(1, best[:, None]).squeeze(1)
         chosen = log_scores.argmax(dim=1, keepdim=True)
         if self._margins == "batch":  # the mean over a batch, whatever forward passes it takes
@@ -196,9 +200,9 @@ class CompensationObjective(nn.Module):
 
     @torch.no_grad()
     def information_lost(
-        self, batch: CompensationBatch, captions: Sequence[Sequence[str]]
+        self, batch: CompensationBatch, captions: Sequence[Sequence[str | None]]
     ) -> Tensor:
-        """KL(Q || P) for each caption of each question, mean over the answer's tokens.
+        """KL(Q || P) for each caption of each question, or None, mean over the answer's tokens.
 
         Returns:
             (B, W) float32.
@@ -219,30 +223,38 @@ class CompensationObjective(nn.Module):
     def _caption_loss(
         self, batch: CompensationBatch, found: Sequence[Candidates], best: Sequence[int]
     ) -> Tensor:
-        """(B,) mean cross-entropy of GPT-2 on each best caption."""
+        """(B,) mean cross-entropy of GPT-2 on each best caption; 0 where silence is best."""
         model, tokenizer = self.caption_model, self._tokenizer
+        told = [b for b, i in enumerate(best) if i < len(found[b].ids)]
+        losses_of_all = torch.zeros(len(best), device=batch.looks[0].kept.device)
+        if not told:
+            return losses_of_all
         questions = [
-            tokenizer.encode(sample.tower_question, add_special_tokens=False)
-            for sample in batch.samples
+            tokenizer.encode(batch.samples[b].tower_question, add_special_tokens=False)
+            for b in told
         ]
-        texts = [candidates.ids[i] for candidates, i in zip(found, best)]
+        texts = [found[b].ids[best[b]] for b in told]
         length = len(model.clip_project.prefix_const)
-        captions = caption_batch([look.dropped for look in batch.looks], questions, texts, length)
-        captions = captions.to(batch.looks[0].kept.device)
+        captions = caption_batch([batch.looks[b].dropped for b in told], questions, texts, length)
+        captions = captions.to(losses_of_all.device)
         with torch.no_grad():
             prefix = model.prefix(captions.dropped, captions.dropped_mask)
         losses, rows, _ = caption_loss(model, captions, prefix)
         sums = losses.new_zeros(len(texts)).index_add(0, rows, losses)
-        return sums / losses.new_tensor([len(text) for text in texts])
+        means = sums / losses.new_tensor([len(text) for text in texts])
+        return losses_of_all.index_copy(0, torch.tensor(told, device=means.device), means)
 
-    def _log_scores(self, questions: Sequence[str], found: Sequence[Candidates]) -> Tensor:
-        """(B, W) the selector's log-probabilities."""
+    def _log_scores(self, batch: CompensationBatch, found: Sequence[Candidates]) -> Tensor:
+        """(B, W) the selector's log-probabilities, with silence's behind them where it has one."""
         texts = [
-            selector_text(q, text) for q, row in zip(questions, found) for text in row.captions
+            selector_text(sample.tower_question, text)
+            for sample, row in zip(batch.samples, found)
+            for text in row.captions
         ]
         with torch.no_grad():
-            features = self.long_clip(texts).float()
-        return self.selector(features.unflatten(0, (len(found), -1))).float().log_softmax(dim=-1)
+            features = self.long_clip(texts).float().unflatten(0, (len(found), -1))
+        shares = features.new_tensor([look.kept_share for look in batch.looks])
+        return self.selector(features, shares).float().log_softmax(dim=-1)
 
 
 class CompensationData:
@@ -251,11 +263,17 @@ class CompensationData:
     Args:
         asked: questions and images.
         answers: one for each question.
-        budget: visual tokens that the LLM reads.
+        budget: visual tokens that the LLM reads, or several numbers to draw from.
         seed: of tokens and candidates.
     """
 
-    def __init__(self, asked: AskedImages, answers: Sequence[str], budget: int, seed: int) -> None:
+    def __init__(
+        self,
+        asked: AskedImages,
+        answers: Sequence[str],
+        budget: int | Sequence[int],
+        seed: int,
+    ) -> None:
         self._asked = asked
         self._answers = answers
         self._budget = budget
@@ -317,7 +335,7 @@ def _train(stage: Stage, args: CompensationArguments) -> int:
     run, team, which = Path(args.output_dir), stage.team, model_arguments(args)
     samples = read_short_questions(Path(args.data), args.samples, args.seed)
     cache = Path(args.features or run / "features")
-    asked = load_asked_images(which, team, samples, Path(args.images), cache, args.budget)
+    asked = load_asked_images(which, team, samples, Path(args.images), cache, args.kept)
     inputs = {p: locate_part(which, p) for p in ("gpt2", "caption_model", "longclip", "selector")}
     inputs |= {"model": locate(args.model_path) / "config.json", "data": Path(args.data)}
     inputs["vision_tower"] = asked.vision_tower
@@ -338,7 +356,7 @@ def _train(stage: Stage, args: CompensationArguments) -> int:
         )
     )
     objective = _objective(args, inputs, asked.features.embed_dim)
-    data = CompensationData(asked, [a["answer"] for a in answers], args.budget, args.seed)
+    data = CompensationData(asked, [a["answer"] for a in answers], args.kept, args.seed)
     if len(data) == 0:
         raise UserError(
             "the LLM answers every question with nothing, and nothing can be learnt from that: "

@@ -50,6 +50,10 @@ class SelectorArguments(AskingArguments):
     """Flags of the stage; the defaults are for the real models."""
 
     samples: int = flag("Questions that are tried; the mined ones are fewer.", 100_000)
+    silence: bool = flag(
+        "Let the selector learn when no caption is better than any; the published one cannot.",
+        False,
+    )
     mining_batch_size: int = flag("Questions that are tried at once.", 32)
     output: Optional[str] = flag("Where the selector goes: a .pt file.")
     batch_size: int = flag("Questions of one optimiser step.", 32)
@@ -71,14 +75,15 @@ def begin_trying(args: SelectorArguments, asked: AskedImages) -> Work:
     def work(numbers: list[int]) -> list[dict]:
         samples = [asked.samples[number] for number in numbers]
         seeds = [stream_seed(args.seed, "mining", number) for number in numbers]
-        looks = [asked.look(n, args.budget, seed) for n, seed in zip(numbers, seeds)]
+        looks = [asked.look(n, args.kept, seed) for n, seed in zip(numbers, seeds)]
         dropped = [look.dropped.to(place.device, place.dtype) for look in looks]
         questions = [sample.tower_question for sample in samples]
         found = write_candidates(caption_model, tokenizer, dropped, questions, "sampled", seeds)
+        told = [[*candidates.captions, *[None] * args.silence] for candidates in found]
         readings = [
             Reading(look.kept, text, sample.question, sample.answer)
-            for sample, look, candidates in zip(samples, looks, found)
-            for text in candidates.captions
+            for sample, look, texts in zip(samples, looks, told)
+            for text in texts
         ]
         likely = iter(answer_log_probs(llm, packer, readings, args.mining_batch_size))
         return [
@@ -86,11 +91,11 @@ def begin_trying(args: SelectorArguments, asked: AskedImages) -> Work:
                 "question": sample.tower_question,
                 "captions": candidates.captions,
                 "right": [
-                    is_likeliest(next(likely), packer.answer_ids(sample.answer))
-                    for _ in candidates.captions
+                    is_likeliest(next(likely), packer.answer_ids(sample.answer)) for _ in texts
                 ],
             }
-            for sample, candidates in zip(samples, found)
+            | ({"kept_share": look.kept_share} if args.silence else {})
+            for sample, look, candidates, texts in zip(samples, looks, found, told)
         ]
 
     return work
@@ -107,11 +112,13 @@ class ChoiceBatch:
 
     Attributes:
         features: (B, W, P) LongCLIP's, of the candidates.
-        right: (B, W) 1.0 where the LLM answered rightly.
+        right: (B, W) 1.0 where the LLM answered rightly; (B, W + 1) where silence was tried too.
+        kept_shares: (B,) K / N; None where silence was not tried.
     """
 
     features: Tensor
     right: Tensor
+    kept_shares: Tensor | None = None
 
     @property
     def weight(self) -> float:
@@ -119,7 +126,8 @@ class ChoiceBatch:
         return len(self.features)
 
     def to(self, device: torch.device) -> ChoiceBatch:
-        return ChoiceBatch(self.features.to(device), self.right.to(device))
+        fields = (self.features, self.right, self.kept_shares)
+        return ChoiceBatch(*(field if field is None else field.to(device) for field in fields))
 
 
 class SelectorObjective(nn.Module):
@@ -137,7 +145,8 @@ class SelectorObjective(nn.Module):
         """Cross-entropy against an even choice among the right ones, summed over questions;
         "accuracy" counts the questions whose first choice is right, "chance" those of a random one.
         """
-        log_scores = self.selector(batch.features).float().log_softmax(dim=-1)
+        shares = () if batch.kept_shares is None else (batch.kept_shares,)
+        log_scores = self.selector(batch.features, *shares).float().log_softmax(dim=-1)
         target = batch.right / batch.right.sum(dim=1, keepdim=True)
         chosen = log_scores.argmax(dim=-1, keepdim=True)
         return {
@@ -158,6 +167,8 @@ class SelectorData:
     def __init__(self, mined: Sequence[dict], long_clip: LongClipText) -> None:
         self._mined = mined
         self._right = torch.tensor([tried["right"] for tried in mined], dtype=torch.float)
+        has_silence = self._right.shape[1] > len(mined[0]["captions"])
+        self._shares = torch.tensor([t["kept_share"] for t in mined]) if has_silence else None
         texts = [selector_text(t["question"], text) for t in mined for text in t["captions"]]
         self._features = read_texts(long_clip, texts).unflatten(0, (len(mined), -1))
 
@@ -166,7 +177,8 @@ class SelectorData:
 
     def collate(self, indices: list[int], generator: torch.Generator) -> ChoiceBatch:
         """A batch of questions."""
-        return ChoiceBatch(self._features[indices], self._right[indices])
+        shares = None if self._shares is None else self._shares[indices]
+        return ChoiceBatch(self._features[indices], self._right[indices], shares)
 
     def describe(self, indices: list[int]) -> str:
         """The questions of a batch."""
@@ -178,6 +190,12 @@ def read_texts(long_clip: LongClipText, texts: Sequence[str], batch_size: int = 
     """LongCLIP's features (len(texts), P) float32 on the CPU."""
     starts = range(0, len(texts), batch_size)
     return torch.cat([long_clip(texts[i : i + batch_size]).float().cpu() for i in starts])
+
+
+def _tried_with(args: SelectorArguments) -> dict:
+    """Returns what of the flags decides how questions are tried."""
+    settings = {"seed": args.seed, "budget": args.kept}
+    return settings | ({"silence": True} if args.silence else {})
 
 
 def train_selector(args: SelectorArguments) -> int:
@@ -193,7 +211,7 @@ def _train(stage: Stage, args: SelectorArguments) -> int:
     team, which = stage.team, model_arguments(args)
     samples = read_short_questions(Path(args.data), args.samples, args.seed)
     cache = Path(args.features or run / "features")
-    asked = load_asked_images(which, team, samples, Path(args.images), cache, args.budget)
+    asked = load_asked_images(which, team, samples, Path(args.images), cache, args.kept)
     inputs = {part: locate_part(which, part) for part in ("gpt2", "caption_model", "longclip")}
     inputs |= {"model": locate(args.model_path) / "config.json", "data": Path(args.data)}
     inputs["vision_tower"] = asked.vision_tower
@@ -206,7 +224,7 @@ def _train(stage: Stage, args: SelectorArguments) -> int:
             args.mining_batch_size,
             lambda: begin_trying(args, asked),
             "questions tried",
-            chosen | dict(seed=args.seed, budget=args.budget),
+            chosen | _tried_with(args),
             args,
         )
     )
@@ -220,7 +238,7 @@ def _train(stage: Stage, args: SelectorArguments) -> int:
         )
     torch.manual_seed(args.seed)
     long_clip = load_long_clip(inputs["longclip"], placement(which)).requires_grad_(False)
-    selector = Selector(long_clip.embed_dim, LAYERS)
+    selector = Selector(long_clip.embed_dim, LAYERS, args.silence)
     data = SelectorData(mined, long_clip)
     chosen |= dict(tried=len(samples))
     train(stage, SelectorObjective(selector), data, chosen)

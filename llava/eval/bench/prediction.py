@@ -73,7 +73,7 @@ def count_tokens(model: LlavaAccm, question: str, plain: Answer, hinted: Answer)
     """
     clip_ids = model.clip_tokenizer.encode(question, model.tower.max_text_length)
     written = hinted.compensation
-    texts = [selector_text(question, caption) for caption in written.captions] if written else []
+    texts = [selector_text(question, text) for text in written.captions if text] if written else []
     return Counts(
         system=plain.input_ids.index(IMAGE_TOKEN_INDEX),
         prompt=len(plain.input_ids) - 1,

@@ -60,7 +60,7 @@ def _captions(side: Side) -> str:
         score = f"{entry.selector_scores[place]:.3f}" if entry.selector_scores else ""
         mark = " ".join(word for word in ("chosen" if chosen else "", score) if word)
         kind = ' class="chosen"' if chosen else ""
-        lines.append(f"<li{kind}><i>{mark}</i>{_text(caption.strip())}</li>")
+        lines.append(f"<li{kind}><i>{mark}</i>{_text(caption.strip() or '(no caption)')}</li>")
     head = f"<h4>captions of {_text(side.run.label)}</h4>"
     return f'<ul class="captions">{head}{"".join(lines)}</ul>'
 

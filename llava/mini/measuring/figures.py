@@ -28,6 +28,7 @@ from llava.mini.measuring.captions import count_phrases, names, names_truly
 from llava.mini.measuring.passes import FULL, PRUNED, RULES, TRUE, Measured
 from llava.mini.measuring.patches import GROUPS, KEPT, count_kept, patches_on
 from llava.mini.measuring.scores import ACCM, BEST, FIRST, RANDOM, ROWS
+from llava.model.compensation.compensator import NUM_CANDIDATES
 
 ANSWERED = 0.8  # a kind of question counts as answered by the full model from this score on
 # The first minus the second.
@@ -258,7 +259,7 @@ def _by_writer(measured: Measured, says: Callable[..., bool]) -> dict[str, float
     return {
         CHOSEN: each[measured.chosen],
         FIRST: each[0],
-        RANDOM: sum(each) / len(each),
+        RANDOM: sum(each[:NUM_CANDIDATES]) / NUM_CANDIDATES,
         ANY: max(each),
     }
 

@@ -47,7 +47,7 @@ class Measured:
     Attributes:
         asked: the question.
         texts: its answers, by condition.
-        captions: the candidates, best beam first.
+        captions: the candidates, best beam first, and silence behind them where it may be chosen.
         chosen: the place of the selector's choice among them.
         kept: by RULES.
     """

@@ -63,14 +63,14 @@ def choose(scores: dict[str, float], chosen: int) -> dict[str, float]:
 
     Args:
         scores: by condition, each of CONDITIONS.
-        chosen: the selector's choice among the candidates.
+        chosen: the selector's choice among the candidates; silence stands behind them.
     """
     candidates = [scores[condition] for condition in CANDIDATES]
     return {
         FULL: scores[FULL],
         NOTHING: scores[NOTHING],
         PRUNED: scores[PRUNED],
-        ACCM: candidates[chosen],
+        ACCM: [*candidates, scores[PRUNED]][chosen],
         FIRST: candidates[0],
         RANDOM: sum(candidates) / len(candidates),  # what is to be expected
         BEST: max(candidates),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import GPT2Tokenizer
 
 from llava.errors import UserError
-from llava.mm_utils import pad_left, rounds_by_rows
+from llava.mm_utils import pad_left, rounds_by_rows, send
 from llava.model.compensation.beam_search import BeamCandidates, beam_search
 from llava.model.compensation.caption_model import CaptionModel, quicken
 from llava.model.compensation.long_clip import LongClipText
@@ -19,6 +19,7 @@ from llava.model.stopwatch import Stopwatch
 NUM_CANDIDATES = 3
 MAX_CAPTION_LENGTH = 67  # tokens
 STOP_TEXT = "."
+SILENCE = ""  # the caption of a selector that chose none
 
 # What transformers 4's decoder did to GPT-2's texts unasked, and version 5 no longer does.
 _CLEAN_UP = {
@@ -44,9 +45,9 @@ class Compensation:
         caption_prompt: (L, D), what GPT-2 read: [question ; prefix].
         question_ids: GPT-2 ids of the question.
         candidates: the beams, best first.
-        captions: their texts.
+        captions: their texts, and SILENCE behind them where the selector may choose that.
         features: (W, P), LongCLIP's features of the candidates.
-        scores: W floats, summing to 1.
+        scores: of the captions, summing to 1.
         chosen_index: the highest score, the first of equals.
     """
 
@@ -62,6 +63,19 @@ class Compensation:
     @property
     def chosen_caption(self) -> str:
         return self.captions[self.chosen_index]
+
+    @property
+    def shown(self) -> list[tuple[str, float, bool]]:
+        """Each caption for a reader, its score, and whether it was chosen."""
+        return [
+            (caption.strip() or "(no caption)", score, place == self.chosen_index)
+            for place, (caption, score) in enumerate(zip(self.captions, self.scores))
+        ]
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the selector chose that the LLM be told nothing."""
+        return self.chosen_index == len(self.candidates.ids)
 
 
 class Compensator(nn.Module):
@@ -111,7 +125,11 @@ class Compensator(nn.Module):
             )
 
     def forward(
-        self, dropped: list[Tensor], questions: list[str], watch: Stopwatch | None = None
+        self,
+        dropped: list[Tensor],
+        questions: list[str],
+        watch: Stopwatch | None = None,
+        kept_shares: list[float] | None = None,
     ) -> list[Compensation]:
         """Writes and chooses captions.
 
@@ -119,13 +137,17 @@ class Compensator(nn.Module):
             dropped: B tensors (M_b, P), the dropped tokens of each sample in index order.
             questions: B questions.
             watch: is told what "caption" and "select" take.
+            kept_shares: K / N of each sample, by which silence is weighed where it may be chosen.
         """
         watch = watch or Stopwatch(dropped[0].device)
         with watch.stage("caption"):
             written = self._write(dropped, questions)
         with watch.stage("select"):
-            features, scores = self.score(questions, [captions for *_, captions in written])
+            captions = [captions for *_, captions in written]
+            features, scores = self.score(questions, captions, kept_shares)
             scores = scores.tolist()
+            if self.selector.silence is not None:
+                written = [(*sample, [*captions, SILENCE]) for *sample, captions in written]
         return [
             Compensation(*sample, features[b], scores[b], scores[b].index(max(scores[b])))
             for b, sample in enumerate(written)
@@ -147,11 +169,18 @@ class Compensator(nn.Module):
         captions = [[self.decode(ids) for ids in found.ids] for found in beams]
         return list(zip(prefixes, prompts, question_ids, beams, captions))
 
-    def score(self, questions: list[str], captions: list[list[str]]) -> tuple[Tensor, Tensor]:
-        """LongCLIP's features (B, W, P) of candidate captions and the selector's scores (B, W)."""
+    def score(
+        self,
+        questions: list[str],
+        captions: list[list[str]],
+        kept_shares: list[float] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Returns LongCLIP's features (B, W, P) of candidate captions, and the selector's scores
+        (B, W), with that of silence behind them where it may be chosen."""
         texts = [[selector_text(q, text) for text in row] for q, row in zip(questions, captions)]
         features = self.long_clip.candidate_features(texts)
-        return features, self.selector(features).float().softmax(dim=-1)
+        shares = None if kept_shares is None else send(kept_shares, features.device)
+        return features, self.selector(features, shares).float().softmax(dim=-1)
 
     def decode(self, ids: list[int]) -> str:
         """The text of a caption; a leading blank stays."""

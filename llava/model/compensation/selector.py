@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from llava.constants import OPTION_LETTER_SUFFIX, SHORT_ANSWER_SUFFIX
@@ -13,14 +14,21 @@ SELECTOR_MLP_RATIO = 2
 class Selector(nn.Module):
     """A small transformer over the features of all candidates of a sample.
 
-    The names of the modules are the keys of the published file.
+    The names of the modules are the keys of the published file. Beyond the paper, a selector may
+    have learnt to choose no caption at all: silence is then one more candidate, whose features are
+    learnt as well and depend on the share of the tokens that the LLM sees anyway.
 
     Args:
         embed_dim: P, width of the features.
         num_layers: encoder layers.
+        silence: whether silence is a candidate; the published selector has none.
+
+    Attributes:
+        silence: (2, P), the features of silence where the LLM sees nothing, and what each share of
+            the tokens adds to them; None where silence is no candidate.
     """
 
-    def __init__(self, embed_dim: int, num_layers: int) -> None:
+    def __init__(self, embed_dim: int, num_layers: int, silence: bool = False) -> None:
         super().__init__()
         layer = nn.TransformerEncoderLayer(
             embed_dim,
@@ -34,16 +42,23 @@ class Selector(nn.Module):
             layer, num_layers, enable_nested_tensor=False
         )
         self.head = nn.Linear(embed_dim, 1)
+        self.silence = nn.Parameter(torch.randn(2, embed_dim)) if silence else None
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, kept_shares: Tensor | None = None) -> Tensor:
         """Scores the candidates, which see each other; their order carries no meaning.
 
         Args:
             features: (B, W, P), not normalised.
+            kept_shares: (B,) K / N of each sample; without effect where silence is no candidate.
 
         Returns:
-            (B, W) logits; their softmax over W is the score.
+            (B, W) logits, or (B, W + 1) with that of silence behind them; their softmax is the
+            score.
         """
+        if self.silence is not None:
+            shares = kept_shares.to(features)[:, None]
+            silent = self.silence[0] + shares * self.silence[1]
+            features = torch.cat([features, silent[:, None].to(features.dtype)], dim=1)
         return self.head(self.transformer_encoder(features)).squeeze(-1)
 
 

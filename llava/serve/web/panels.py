@@ -91,12 +91,11 @@ def candidates(answer: Answer) -> str:
     if compensation is None:
         return ""
     rows = []
-    for place, (text, score) in enumerate(zip(compensation.captions, compensation.scores)):
-        is_chosen = place == compensation.chosen_index
+    for text, score, is_chosen in compensation.shown:
         rows.append(
             f'<li class="{"chosen" if is_chosen else ""}"><span class="meter">'
             f'<i style="width:{100 * score:.1f}%"></i></span><b>{score:.3f}</b>'
-            f"<p>{safe(text.strip())}{' <em>chosen</em>' if is_chosen else ''}</p></li>"
+            f"<p>{safe(text)}{' <em>chosen</em>' if is_chosen else ''}</p></li>"
         )
     return (
         '<section class="candidates"><h3>What the dropped tokens said, and the '
