@@ -14,7 +14,7 @@ from llava.errors import UserError, shown
 from llava.eval.arguments import budget_flag
 from llava.eval.command import run_command
 from llava.eval.llava_commands import OneValueArguments, check_one_value
-from llava.mm_utils import load_image
+from llava.image_url import open_image
 from llava.model.builder import ModelArguments, flag, load_from_arguments
 from llava.model.sample import DEFAULT_SEED, Sample
 
@@ -25,7 +25,7 @@ _PLACEHOLDER = "<image-placeholder>"  # where LLaVA lets a query say where the i
 class RunLlavaArguments(OneValueArguments, ModelArguments):
     """Flags of the command."""
 
-    image_file: Optional[str] = flag("The image.")
+    image_file: Optional[str] = flag("The image: a file, or a URL.")
     query: Optional[str] = flag("What is asked about it.")
     sep: str = flag("What would stand between several images; one is supported.", ",")
     max_new_tokens: int = flag("Longest answer in tokens.", 512)
@@ -62,7 +62,7 @@ def _answer(args: RunLlavaArguments) -> str:
         )
     if _PLACEHOLDER in args.query:
         raise UserError(f"--query holds {_PLACEHOLDER}: the image stands before it; take it out")
-    image = load_image(args.image_file)  # complains before the model is loaded
+    image = open_image(args.image_file)  # complains before the model is loaded
     sample = Sample(
         image,
         args.query,

@@ -14,7 +14,8 @@ from PIL import Image
 from llava.errors import UserError
 from llava.eval.figure import picture_format, save_picture, trace_picture
 from llava.files import check_target
-from llava.mm_utils import load_image, to_rgb
+from llava.image_url import open_image
+from llava.mm_utils import to_rgb
 from llava.model.builder import load_pretrained_model
 from llava.model.llava_arch import LlavaAccm
 from llava.model.memory import Memory
@@ -133,7 +134,7 @@ class Accm:
         """Answers a question about an image, or several.
 
         Args:
-            image: an image, an array (H, W, 3) uint8, a file or the bytes of one; or a list. Each
+            image: an image, an array (H, W, 3) uint8, a file, its URL or its bytes; or a list. Each
                 is opened and encoded once, and upright: the rotation that a camera noted down is
                 heeded. A warning tells of one that is far from what the model knows, where its
                 card (README.md) names that.
@@ -233,10 +234,10 @@ def _open(image: ImageSource) -> Image.Image:
         return to_rgb(image, upright=True)
     if not isinstance(image, (str, PathLike, bytes)):
         raise UserError(
-            f"the image is of type {type(image).__name__}: give a PIL image, an array, a path, or "
-            "a file's bytes"
+            f"the image is of type {type(image).__name__}: give a PIL image, an array, a path, "
+            "a URL, or a file's bytes"
         )
-    return load_image(image, upright=True)
+    return open_image(image, upright=True)
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
