@@ -15,7 +15,7 @@ from typing import Optional
 from tqdm import tqdm
 
 from llava.errors import UserError, shown
-from llava.eval.arguments import AskArguments, check_no_image
+from llava.eval.arguments import AskArguments, DecodingArguments, check_no_image
 from llava.eval.command import SOME_FAILED, run_command
 from llava.eval.engine import Clock, Outcome, Request, answer_units, units_in_order
 from llava.eval.figure import draw_trace, picture_format
@@ -25,13 +25,13 @@ from llava.files import check_target, dump_json, printable
 from llava.image_url import fetch, is_url
 from llava.mm_utils import load_image
 from llava.model.builder import flag, load_from_arguments
-from llava.model.sample import DEFAULT_MAX_NEW_TOKENS, Answer
+from llava.model.sample import DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED, Answer
 
 _REQUEST_KEYS = {field.name for field in dataclasses.fields(Request)}
 
 
 @dataclass
-class TraceArguments(AskArguments):
+class TraceArguments(DecodingArguments, AskArguments):
     """Flags of the command."""
 
     image: Optional[str] = flag("An image, a file or a URL (one question).")
@@ -41,8 +41,9 @@ class TraceArguments(AskArguments):
     )
     requests: Optional[str] = flag(
         "Many questions: a file of JSON lines with id, image, question and optionally "
-        "tower_question, visual_token_num, text_token_num, seed, max_new_tokens. Image paths are "
-        "absolute, or relative to that file. What a line leaves out, the flags say."
+        "tower_question, visual_token_num, text_token_num, seed, max_new_tokens, no_image, "
+        "temperature, top_p, num_beams. Image paths are absolute, or relative to that file. What "
+        "a line leaves out, the flags say."
     )
     output: Optional[str] = flag("Where the JSON lines go. One question: default standard output.")
     figure: Optional[str] = flag(
@@ -50,6 +51,7 @@ class TraceArguments(AskArguments):
         "question)."
     )
     max_new_tokens: int = flag("Longest answer in tokens.", DEFAULT_MAX_NEW_TOKENS)
+    seed: int = flag("Seed of the random draws of each question.", DEFAULT_SEED)
 
 
 def answer_record(answer: Answer) -> dict:
@@ -81,6 +83,7 @@ def answer_record(answer: Answer) -> dict:
         "inputs_embeds_len": answer.input_length,
         "out_ids": answer.out_ids,
         "out_text": answer.raw_text,
+        "decoding": dataclasses.asdict(answer.decoding),
     }
 
 
@@ -143,6 +146,7 @@ def _request(value: dict, args: TraceArguments, folder: Path, where: str) -> Req
 def _defaults(args: TraceArguments) -> dict:
     """What a request takes from the flags."""
     names = ("visual_token_num", "text_token_num", "seed", "max_new_tokens", "no_image")
+    names += ("temperature", "top_p", "num_beams")
     return {name: getattr(args, name) for name in names}
 
 
@@ -206,6 +210,7 @@ def trace_many(args: TraceArguments) -> int:
 def trace(args: TraceArguments) -> int:
     """Checks which of the two uses is meant."""
     check_no_image(args)
+    args.check_decoding()
     if args.requests is not None:
         one = ("image", "question", "tower_question", "figure")
         _refuse(args, one, "--requests excludes")

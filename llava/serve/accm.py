@@ -130,6 +130,9 @@ class Accm:
         max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
         seed: int = DEFAULT_SEED,
         batch_size: int = DEFAULT_BATCH_SIZE,
+        temperature: float = 0.0,
+        top_p: float | None = None,
+        num_beams: int = 1,
     ) -> Result | list[Result]:
         """Answers a question about an image, or several.
 
@@ -142,9 +145,12 @@ class Accm:
                 each of its items; two lists go together item by item.
             visual_token_num: tokens that stay; None takes those of this object.
             max_new_tokens: limit of an answer.
-            seed: of the one random draw of each question.
+            seed: of the random draws of each question; the same gives the same answer.
             batch_size: questions that go through the model together; it changes how long it takes,
                 and how much memory, and no answer.
+            temperature: 0 takes the likeliest token each time; above, tokens are drawn.
+            top_p: draws from the likeliest tokens only that together have this probability.
+            num_beams: above 1, beam search with so many beams.
 
         Returns:
             A Result, or a list of them where a list was given.
@@ -163,6 +169,9 @@ class Accm:
                 visual_token_num=kept,
                 seed=seed,
                 max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                num_beams=num_beams,
             )
             for each, text in pairs
         ]
