@@ -11,76 +11,25 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotInTime
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse
-from ipaddress import IPv4Address, ip_address, ip_network
+from contextlib import contextmanager
+from http.client import HTTPException, HTTPResponse
 from os import PathLike
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from PIL import Image
 
 from llava.errors import UserError, quoted, shown
+from llava.guard import PORTS, USUAL, WAY_OUT, Connection, Guard
 from llava.mm_utils import load_image
 from llava.version import find_version
 
-WAY_OUT = "save the picture with a browser, and give the file"
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_PORTS = {"http": 80, "https": 443}
 _KINDS = "image/png, image/jpeg, image/webp, image/gif, image/*;q=0.5"
 _MOVED = (301, 302, 303, 307, 308)
 _CHUNK = 1 << 16  # bytes
-_GLOBAL_UNICAST = ip_network("2000::/3")
-_NAT64 = ip_network("64:ff9b::/96")  # an IPv4 address in its last 32 bits
-
-
-def look_up(host: str, port: int) -> list[str]:
-    """Returns the addresses of a name, as the system has them.
-
-    Raises:
-        OSError, ValueError: there is no such name.
-    """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(address[0] for *_, address in found))
-
-
-def is_public(address: str) -> bool:
-    """Tells whether an IP address is one of the public internet: global unicast, and so is the
-    IPv4 address that an IPv6 address may stand for."""
-    ip = ip_address(address)
-    if ip.version == 6:
-        inner = ip.ipv4_mapped or ip.sixtofour
-        if ip in _NAT64:
-            inner = IPv4Address(int(ip) & 0xFFFFFFFF)
-        if inner is None:
-            return ip in _GLOBAL_UNICAST and ip.is_global
-        ip = inner
-    return ip.is_global and not ip.is_multicast
-
-
-@dataclass(frozen=True)
-class Guard:
-    """What may be fetched, and how much of it.
-
-    Attributes:
-        look_up: gives the addresses of a name and a port.
-        allows: tells whether an address may be asked.
-        seconds: that a picture may take in all, redirects included.
-        most_bytes: of a picture; as many as the web page takes of an upload.
-        redirects: that are followed.
-    """
-
-    look_up: Callable[[str, int], Sequence[str]] = look_up
-    allows: Callable[[str], bool] = is_public
-    seconds: float = 20.0
-    most_bytes: int = 10 * 1024 * 1024
-    redirects: int = 3
-
-
-USUAL = Guard()
 
 
 def is_url(source: object) -> bool:
@@ -136,10 +85,12 @@ class _Visit:
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
+        self._is_stopped = False
 
     def stop(self) -> None:
-        """Cuts the line, whatever it is doing."""
+        """Cuts the line, whatever it is doing; no other is begun."""
+        self._is_stopped = True
         if self._connection is not None:
             self._connection.cut()
 
@@ -149,7 +100,9 @@ class _Visit:
         for _ in range(self._guard.redirects + 1):
             parts = _split(where)
             with _told(where):
-                self._connection = _Connection(parts, self._guard)
+                self._connection = Connection(parts, self._guard)
+                if self._is_stopped:
+                    raise ConnectionError("nobody waits for it any more")
                 try:
                     response = self._ask(parts)
                     if response.status not in _MOVED:
@@ -196,63 +149,6 @@ class _Visit:
         return bytes(body)
 
 
-class _Connection(HTTPConnection):
-    """A connection to an address that the guard has let pass; it looks no name up again.
-
-    Args:
-        parts: of where to.
-        guard: what may be asked.
-    """
-
-    def __init__(self, parts: SplitResult, guard: Guard) -> None:
-        super().__init__(parts.hostname, parts.port or _PORTS[parts.scheme], guard.seconds)
-        self.default_port = _PORTS[parts.scheme]  # which needs no mention in the request
-        self._is_encrypted = parts.scheme == "https"
-        self._guard = guard
-        self._is_cut = False
-
-    def connect(self) -> None:
-        """Connects to the first address that answers, if all of the name's are allowed."""
-        addresses = self._guard.look_up(self.host, self.port)
-        for address in addresses:
-            if not self._guard.allows(address):
-                host, known = shown(self.host), "" if address == self.host else f" ({address} here)"
-                raise UserError(
-                    f"{host}{known} is no address of the public internet, and pictures are fetched "
-                    f"from no other: {WAY_OUT}"
-                )
-        self.sock = _first_that_answers(addresses, self.port, self.timeout)
-        if self._is_encrypted:
-            self.sock = ssl.create_default_context().wrap_socket(
-                self.sock, server_hostname=self.host, do_handshake_on_connect=False
-            )
-            self.sock.do_handshake()  # not before it can be cut
-        if self._is_cut:
-            self.cut()
-
-    def cut(self) -> None:
-        """Ends the connection under the hands of whoever reads from it."""
-        self._is_cut = True
-        if (sock := self.sock) is not None:
-            with suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # below the encryption
-
-
-def _first_that_answers(addresses: Sequence[str], port: int, seconds: float) -> socket.socket:
-    """Returns a connection to one of the addresses.
-
-    Raises:
-        OSError: none answers; says what the last one said.
-    """
-    problem = OSError("its name has no address")
-    for address in addresses:
-        try:
-            return socket.create_connection((address, port), seconds)
-        except OSError as error:
-            problem = error
-    raise problem
-
-
 def _split(url: str) -> SplitResult:
     """Returns the parts of an address.
 
@@ -264,7 +160,7 @@ def _split(url: str) -> SplitResult:
         is_whole = parts.hostname and parts.port != 0
     except ValueError as error:
         raise UserError(f"{shown(url)} is no address of a picture ({error}): check it") from error
-    if parts.scheme not in _PORTS:
+    if parts.scheme not in PORTS:
         raise UserError(
             f"{shown(url)} begins with {quoted(parts.scheme)}, and pictures are fetched by http "
             f"and https only: {WAY_OUT}"

@@ -17,7 +17,9 @@ from PIL import Image
 
 from llava.errors import UserError
 from llava.eval import run_llava, trace
-from llava.image_url import USUAL, Guard, fetch, is_public, is_url, look_up, open_image
+from llava.guard import USUAL, Guard, is_public
+from llava.image_url import fetch, is_url, open_image
+from llava.mm_utils import load_image
 from llava.serve import cli
 from llava.serve.accm import Accm
 
@@ -78,43 +80,6 @@ def test_the_rotation_of_a_camera_is_heeded_where_it_is_wanted(web, guard):
     url = url_of(web, "/turned.png")
     assert open_image(url, guard=guard).size == (30, 20)
     assert open_image(url, upright=True, guard=guard).size == (20, 30)
-
-
-@pytest.mark.parametrize(
-    "address, public",
-    [
-        ("93.184.216.34", True),
-        ("2606:2800:220:1:248:1893:25c8:1946", True),
-        ("64:ff9b::5db8:d822", True),  # a public IPv4 address, as networks of IPv6 only have it
-        ("127.0.0.1", False),
-        ("0.0.0.0", False),
-        ("10.1.2.3", False),
-        ("172.16.0.1", False),
-        ("192.168.0.1", False),
-        ("169.254.169.254", False),
-        ("100.64.0.1", False),
-        ("198.18.0.1", False),
-        ("192.0.2.1", False),
-        ("224.0.0.1", False),
-        ("255.255.255.255", False),
-        ("::1", False),
-        ("::", False),
-        ("::127.0.0.1", False),
-        ("::ffff:127.0.0.1", False),
-        ("::ffff:10.0.0.1", False),
-        ("::ffff:93.184.216.34", True),
-        ("64:ff9b::7f00:1", False),
-        ("2002:7f00:1::", False),
-        ("fe80::1%eth0", False),
-        ("fc00::1", False),
-        ("fec0::1", False),
-        ("ff0e::1", False),
-        ("2001:db8::1", False),
-        ("4000::1", False),
-    ],
-)
-def test_which_addresses_are_public(address, public):
-    assert is_public(address) is public
 
 
 @pytest.mark.parametrize(
@@ -228,10 +193,6 @@ def test_a_name_that_is_not_known(guard):
     refused("https://nowhere.test/p.png", replace(guard, look_up=unknown), says, WAY_OUT)
     nobody = replace(guard, look_up=lambda host, port: [])
     refused("https://nowhere.test/p.png", nobody, "its name has no address", WAY_OUT)
-
-
-def test_look_up_gives_each_address_once():
-    assert look_up(HERE, 80) == [HERE]
 
 
 def test_a_machine_that_does_not_listen(guard):
@@ -425,6 +386,12 @@ def test_the_chat_and_single_questions(web, capsys):
         assert main(flags) == 2
         _, error = capsys.readouterr()
         assert PRIVATE in error and error.count("\n") == 1
+    assert web.requests == []
+
+
+def test_what_reads_files_asks_nobody(web):
+    with pytest.raises(UserError, match="there is no image http"):
+        load_image(f"{web.url}/p.png")
     assert web.requests == []
 
 
