@@ -93,7 +93,7 @@ def verify(args: ModelArguments) -> Iterator[Verdict]:
     """
     place = placement(args)
     choose_forms(args.cpu_products, place.device, place.dtype, args.compile)
-    args = replace(args, device_map=None, compile=False)
+    args = replace(args, device_map=None, compile=False, load_4bit=False, load_8bit=False)
     seen = _Seen(args, Placement(torch.device("meta"), place.dtype))
     for part, find in _finders(args).items():
         try:

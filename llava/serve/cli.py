@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Optional
 
 from llava.errors import UserError
-from llava.eval.arguments import budget_flag
+from llava.eval.arguments import DecodingArguments, budget_flag
 from llava.eval.command import run_command
-from llava.mm_utils import load_image
+from llava.image_url import open_image
 from llava.model.builder import flag, load_from_arguments
 from llava.model.locate import path_flag
 from llava.model.sample import DEFAULT_SEED
@@ -19,7 +19,7 @@ from llava.serve.chat import Chat, why
 from llava.serve.likeness import warning_of
 
 COMMANDS = """\
-/image FILE   ask about another image
+/image FILE   ask about another image, a file or a URL
 /tokens K     keep K visual tokens of the image from now on
 /why          how the last answer came about
 /clear        forget the conversation so far
@@ -28,23 +28,31 @@ COMMANDS = """\
 
 
 @dataclass
-class CliArguments(TryArguments):
+class CliArguments(TryArguments, DecodingArguments):
     """Flags of the command."""
 
-    image_file: str = path_flag("The image to begin with.", "images/scene.png")
+    image_file: str = path_flag("The image to begin with: a file, or a URL.", "images/scene.png")
     visual_token_num: Optional[int] = budget_flag("Visual tokens to keep.")
-    seed: int = flag("Seed of the one random draw of each question.", DEFAULT_SEED)
+    seed: int = flag("Seed of the random draws of each question.", DEFAULT_SEED)
     max_new_tokens: int = flag("Longest answer in tokens.", 512)
 
 
 def chat(args: CliArguments) -> int:
     """Loads the model, and answers until the end of the input."""
-    image = load_image(args.image_file, upright=True)
+    args.check_decoding()
+    image = open_image(args.image_file, upright=True)
     model = load_from_arguments(args)
     if args.visual_token_num is not None:
         resolve_budget(args.visual_token_num, None, model.tower.num_patches)
     talk = Chat(
-        model, image, args.visual_token_num, max_new_tokens=args.max_new_tokens, seed=args.seed
+        model,
+        image,
+        args.visual_token_num,
+        max_new_tokens=args.max_new_tokens,
+        seed=args.seed,
+        temperature=args.temperature,
+        top_p=args.top_p,
+        num_beams=args.num_beams,
     )
     print(f"{args.model_path}, about {args.image_file}. /help lists what can be typed.", flush=True)
     if model.about.line is not None:
@@ -80,8 +88,8 @@ def _turn(talk: Chat, line: str) -> None:
             print(flush=True)
     elif command == "/image":
         if not rest.strip():
-            raise UserError("say which: /image FILE")
-        talk.show(load_image(rest.strip(), upright=True))
+            raise UserError("say which: /image FILE, or /image URL")
+        talk.show(open_image(rest.strip(), upright=True))
         print(f"about {rest.strip()} now", flush=True)
         _warn(talk)
     elif command == "/tokens":
