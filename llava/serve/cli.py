@@ -19,7 +19,7 @@ from llava.serve.arguments import TryArguments
 from llava.serve.chat import Chat, why
 from llava.serve.commands import HELP, image_name, read_tokens, split_command
 from llava.serve.likeness import warning_of
-from llava.serve.terminal import Terminal, open_terminal
+from llava.serve.terminal import Terminal, ctrl_c, interrupt_once, open_terminal
 
 
 @dataclass
@@ -50,13 +50,24 @@ def chat(args: CliArguments) -> int:
     if model.about.line is not None:
         terminal.write(f"{model.about.line}.")
     _warn(talk, terminal)
-    while (line := terminal.read()) is not None and line.strip() not in ("/quit", "/exit"):
+    while True:
         try:
-            _turn(talk, terminal, line.strip())
-        except UserError as error:
-            terminal.complain(f"error: {error}")
-        except KeyboardInterrupt:
-            terminal.write("\n(stopped)", "aside")
+            return _converse(talk, terminal)
+        except KeyboardInterrupt:  # between a line and its answer
+            if not terminal.is_typed:
+                raise
+
+
+def _converse(talk: Chat, terminal: Terminal) -> int:
+    """Answers until the end of the input."""
+    while (line := terminal.read()) is not None and line.strip() not in ("/quit", "/exit"):
+        with ctrl_c(interrupt_once):
+            try:
+                _turn(talk, terminal, line.strip())
+            except UserError as error:
+                terminal.complain(f"error: {error}")
+            except KeyboardInterrupt:
+                terminal.write("\n(stopped)", "aside")
     return 0
 
 

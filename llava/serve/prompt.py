@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -22,7 +23,7 @@ from prompt_toolkit.styles import Style
 from llava.mm_utils import IMAGE_FORMATS
 from llava.serve.commands import COMMANDS
 from llava.serve.history import LineHistory
-from llava.serve.terminal import PROMPT
+from llava.serve.terminal import PROMPT, ctrl_c
 
 _STYLE = {
     "prompt": "bold ansigreen",
@@ -41,6 +42,8 @@ class Prompt:
         input: of keys; None takes standard input.
         output: that is drawn on; None takes standard output.
     """
+
+    is_typed = True
 
     def __init__(
         self, history: LineHistory, input: Input | None = None, output: Output | None = None
@@ -66,16 +69,17 @@ class Prompt:
 
     def read(self) -> str | None:
         """See Terminal. Ctrl-C drops what is being typed."""
-        while True:
-            try:
-                line = self._session.prompt()
-            except KeyboardInterrupt:
-                self.write("(dropped; Ctrl-D or /quit ends the chat)", "aside")
-            except EOFError:
-                return None
-            else:
-                self._history.add(line)
-                return line
+        with ctrl_c(signal.SIG_IGN):  # it comes as a key
+            while True:
+                try:
+                    line = self._session.prompt(handle_sigint=False)
+                except KeyboardInterrupt:
+                    self.write("(dropped; Ctrl-D or /quit ends the chat)", "aside")
+                except EOFError:
+                    return None
+                else:
+                    self._history.add(line)
+                    return line
 
     def write(self, text: str, kind: str = "", end: str = "\n") -> None:
         """See Terminal."""

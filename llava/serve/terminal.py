@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol, TextIO
 
 from llava.errors import UserError
@@ -13,7 +17,13 @@ PROMPT = "USER: "
 
 
 class Terminal(Protocol):
-    """What a chat talks to."""
+    """What a chat talks to.
+
+    Attributes:
+        is_typed: whether a person types its lines.
+    """
+
+    is_typed: bool
 
     def read(self) -> str | None:
         """Returns the next line, which may hold several lines that were pasted together; None at
@@ -39,7 +49,7 @@ class Plain:
     """
 
     def __init__(self) -> None:
-        self._is_typed = is_terminal(sys.stdin)
+        self.is_typed = is_terminal(sys.stdin)
         if isinstance(sys.stdin, io.TextIOWrapper):
             # What is not in the locale's encoding is told of as a mistake of its line.
             sys.stdin.reconfigure(errors="surrogateescape")
@@ -55,26 +65,26 @@ class Plain:
             return None
         while True:
             try:
-                self._invite()
+                self._say(PROMPT)
                 line = sys.stdin.readline()
             except KeyboardInterrupt:
-                if not self._is_typed:
+                if not self.is_typed:
                     raise
-                self.write("")
+                self._say("\n")
                 continue
             except OSError as error:
                 raise UserError(
                     f"standard input cannot be read ({error.strerror}): start the chat anew"
                 ) from error
-            if self._is_typed and not line:
-                self.write("")
+            if not line:
+                self._say("\n")
             return line or None
 
-    def _invite(self) -> None:
-        """Asks a person for a line, where they see it."""
-        if self._is_typed:
-            stream = sys.stdout if is_terminal(sys.stdout) else sys.stderr
-            print(PROMPT, end="", file=stream, flush=True)
+    def _say(self, text: str) -> None:
+        """Shows a text to a person who types, where they see it."""
+        if self.is_typed:
+            screen = sys.stdout if is_terminal(sys.stdout) else sys.stderr
+            print(text, end="", file=screen, flush=True)
 
     def write(self, text: str, kind: str = "", end: str = "\n") -> None:
         """See Terminal."""
@@ -103,3 +113,25 @@ def open_terminal(history: bool) -> Terminal:
 def is_terminal(stream: TextIO | None) -> bool:
     """Tells whether a standard stream, which may have been closed, is a terminal."""
     return stream is not None and stream.isatty()
+
+
+@contextmanager
+def ctrl_c(handler: Callable[[int, object], object] | signal.Handlers) -> Iterator[None]:
+    """Lets something else happen at Ctrl-C meanwhile than KeyboardInterrupt at any place. Where the
+    process does not hear it in the usual way (nohup, a thread), that stays so."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def interrupt_once(number: int, frame: object) -> None:
+    """Raises KeyboardInterrupt, and ignores an impatient second Ctrl-C: it would disturb the end of
+    what the first one stopped."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
