@@ -147,6 +147,19 @@ def test_bad_flags(typed, flags, says):
     assert status == 2 and says in err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device is always full here")
+def test_a_full_disk_is_one_line(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.stdin", io.StringIO(STAR))
+    with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", full)
+        status = cli.main(["--device", "cpu"])
+    assert status == 2
+    assert capsys.readouterr().err == (
+        "error: No space left on device: make room, or write elsewhere\n"
+    )
+
+
 @pytest.fixture(scope="module")
 def model():
     return load_from_arguments(ModelArguments(str(ROOT / "checkpoints/accm-mini"), device="cpu"))
