@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -86,9 +87,14 @@ def guard(work: Callable[[], int], command: str = "") -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_MISTAKE
-    except BrokenPipeError:  # whoever read the output has gone
+    except OSError as error:  # whoever read the output has gone, or there is no room for it
+        if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return SOME_FAILED
+        if error.errno == errno.EPIPE:
+            return SOME_FAILED
+        print(f"error: {error.strerror}: make room, or write elsewhere", file=sys.stderr)
+        return USER_MISTAKE
     except KeyboardInterrupt as stop:
         print(_last_line("stopped by the user", stop, command), file=sys.stderr)
         return 130
