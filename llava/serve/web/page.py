@@ -140,7 +140,7 @@ class Page:
             button.click(
                 partial(self.pick, number),
                 None,
-                [parts.image, parts.question, *parts.outputs],
+                [parts.image, parts.question, parts.image_note],
                 **quiet,
             )
 
@@ -178,19 +178,17 @@ class Page:
         return changes[self._parts.question_note]
 
     def check_image(self, upload: object) -> dict:
-        """Returns what is wrong with an image that has just come, in the place of what the page
-        showed of another one."""
+        """Returns what is wrong with an image that has just come. It takes the answers away only
+        with the image: who is quick may be asking about a good one by now."""
         parts, entered = self._parts, self._reader.read_image(upload)
-        notes = {parts.image_note: self._changes.image_note(entered)}
-        shown = {} if entered.image else {parts.image: None}
-        return self._changes.no_answers() | notes | shown
+        note = {parts.image_note: self._changes.image_note(entered)}
+        return note if entered.image else self._changes.no_answers() | note | {parts.image: None}
 
     def pick(self, place: int) -> dict:
         """Returns the image and the question of an example."""
         parts = self._parts
         image, question = self._examples[place]
-        notes = {parts.image_note: panels.SEEN, parts.question_note: ""}
-        return self._changes.no_answers() | notes | {parts.image: image, parts.question: question}
+        return {parts.image: image, parts.question: question, parts.image_note: panels.SEEN}
 
     # What they do -------------------------------------------------------------------------------
 
