@@ -53,6 +53,7 @@ class Tab:
     def ask(self, question=None):
         if question is not None:
             self.page.get_by_label("Question").fill(question)
+        expect(self.ask_button).not_to_have_attribute("aria-busy", "true", timeout=20_000)
         self.ask_button.click()
 
     def slide_to(self, budget):
@@ -63,6 +64,18 @@ class Tab:
         if self.page.get_by_label("Remove Image").count():
             self.page.get_by_label("Remove Image").click()
         self.page.locator("input[type=file]").first.set_input_files(path)
+
+    def drop(self, name, kind):
+        """Drops a file with a line of text onto the picture."""
+        self.page.locator(".asked .upload-container").first.evaluate(
+            """(place, [name, type]) => {
+                const dataTransfer = new DataTransfer();
+                dataTransfer.items.add(new File(["not an image"], name, {type}));
+                for (const kind of ["dragenter", "dragover", "drop"]) place.dispatchEvent(
+                    new DragEvent(kind, {dataTransfer, bubbles: true, cancelable: true}));
+            }""",
+            [name, kind],
+        )
 
     def note(self, field):
         """What is said below a field: image, question, budget or button, from the top."""
@@ -98,7 +111,7 @@ def test_upload_ask_and_slide(tab, page, request, tmp_path):
 
     picture = Path(request.config.getoption("--screenshot", None) or tmp_path / "web.png")
     tab.page.mouse.move(0, 0)
-    tab.page.screenshot(path=picture)
+    tab.page.screenshot(path=picture, full_page=True)
     assert picture.stat().st_size > 50_000
     assert tab.hosts <= {urlsplit(page).netloc, ""}  # the nameless ones are data: addresses
     assert tab.complaints == []
@@ -220,8 +233,15 @@ def test_bad_files_are_told_at_once(tab, tmp_path):
         expect(tab.page.locator(".asked .image-frame img")).to_have_count(0)
         expect(tab.answers).to_have_count(0)
     tab.upload(ROOT / "images" / "scene.png")
-    expect(tab.page.locator(".asked .image-frame img")).to_be_visible()
+    picture = tab.page.locator(".asked .image-frame img")
+    expect(picture).to_be_visible()
     expect(tab.note("image")).to_have_count(0)
+    tab.drop("notes.txt", "text/plain")
+    expect(tab.note("image")).to_contain_text("is no image")
+    expect(picture).to_be_visible()  # it stays
+    tab.drop("fake.png", "image/png")
+    expect(tab.note("image")).to_contain_text("cannot be read as an image")
+    expect(picture).to_have_count(0)
     expect(tab.page.locator(".toast-body")).to_have_count(0)
 
 
@@ -305,6 +325,21 @@ def test_the_button_says_at_once_that_it_works(chromium, open_page, held):
         expect(tab.ask_button).not_to_have_attribute("aria-busy", "true")
         expect(tab.page.locator(".card.idle")).to_have_count(2)
         tab.page.close()
+
+
+def test_answers_are_marked_as_old_when_the_page_takes_no_more_questions(tab):
+    tab.ask()
+    expect(tab.answers).to_have_count(2, timeout=20_000)
+    region = tab.page.get_by_role("region", name="Answers")
+    expect(region).to_have_css("opacity", "1")
+    tab.page.route("**/queue/join*", lambda route: route.fulfill(status=503, json={"detail": "no"}))
+    tab.ask("Where is the star?")
+    expect(tab.page.locator(".toast-body")).to_be_visible()
+    expect(region).to_have_css("opacity", "0.35")
+    expect(tab.ask_button).not_to_have_attribute("aria-busy", "true")
+    tab.page.unroute("**/queue/join*")
+    tab.ask()
+    expect(region).to_have_css("opacity", "1")
 
 
 def test_the_answers_stay_where_they_are_on_a_large_screen(tab):

@@ -42,7 +42,7 @@ FULL = Cost(
 PRUNED = Cost(
     36,
     9.8146,
-    {"encode": 2.6516, "prune": 0.002, "splice": 0.0113, "prefill": 5.5119, "decode": 1.4611},
+    {"encode": 2.6511, "prune": 0.002, "splice": 0.0113, "prefill": 5.5119, "decode": 1.4611},
 )
 WITH_CAPTION = Cost(
     36,

@@ -108,8 +108,8 @@ class Page:
             show_progress_on=[parts.full],
             **one_at_a_time,
         )
-        asking.success(None, js=script.END)
-        asking.failure(None, js=script.END)
+        asking.success(None, js=script.ANSWERED)
+        asking.failure(None, js=script.FAILED)
         self.blocks.load(None, js=script.LOAD)
         parts.budget.change(
             self.move,

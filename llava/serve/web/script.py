@@ -20,6 +20,7 @@ LOAD = """() => {
 BEGIN = """(...inputs) => {
   const answers = document.querySelector(".answers");
   document.querySelector("button.ask").setAttribute("aria-busy", "true");
+  delete answers.dataset.old;
   const top = answers.getBoundingClientRect().top;
   if (top < 0 || top > 0.7 * window.innerHeight) {
     const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -29,9 +30,16 @@ BEGIN = """(...inputs) => {
   return inputs;
 }"""
 
-# It ends, well or not: a field with something wrong comes into view.
-END = """() => {
+# It has been answered.
+ANSWERED = """() => {
   document.querySelector("button.ask").removeAttribute("aria-busy");
+}"""
+
+# It has not: answers that the server has not taken away are of an older question, and a field with
+# something wrong comes into view.
+FAILED = """() => {
+  document.querySelector("button.ask").removeAttribute("aria-busy");
+  document.querySelector(".answers").dataset.old = "";
   setTimeout(() => {
     const field = document.querySelector(".problem")?.closest(".field");
     if (!field) return;
@@ -43,7 +51,6 @@ END = """() => {
   }, 100);
 }"""
 
-
 _REFUSE = """
 const field = element.closest(".field");
 const look = (event, files) => {
@@ -53,7 +60,7 @@ const look = (event, files) => {
   if (!kind) return;
   event.preventDefault();
   event.stopImmediatePropagation();
-  props.value = SAID[kind];
+  props.value = SAID[kind] + (field.querySelector(".seen")?.outerHTML ?? "");  // it stays
 };
 field.addEventListener("change", (event) => look(event, event.target.files), true);
 field.addEventListener("drop", (event) => {

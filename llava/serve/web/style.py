@@ -49,7 +49,9 @@ button.example {
 button.example:hover { background: var(--background-fill-secondary); }
 button.example img { width: 44px; height: 44px; border-radius: 6px; margin: 0; }
 .answers { scroll-margin-top: 12px; outline: none; }
-.answers:has(.card.waiting) :is(.overlay, .candidates, .stages) { opacity: 0.35; }
+.answers[data-old], .answers:has(.card.waiting) :is(.overlay, .candidates, .stages) {
+  opacity: 0.35; /* of another question */
+}
 .intro h1 { font-size: 24px; font-weight: 700; margin: 0; }
 .intro p { margin: 4px 0 0; color: var(--body-text-color); opacity: 0.75; max-width: 100ch; }
 .warning {
