@@ -162,8 +162,8 @@ def test_costs_are_said_to_be_of_another_model(mini):
     shown = panels.costs_elsewhere(mini, 36)
     assert "The same at LLaVA-1.5-7B&rsquo;s shapes" in shown and "not here" in shown
     assert "random weights, bfloat16" in shown and "12.3 s" in shown and "53.5 s" in shown
-    assert "36 of 144 tokens are 25%, as 144 would be there" in shown
-    assert "9 of 144 tokens are 6%, as 36 are there" in panels.costs_elsewhere(mini, 9)
+    assert "36 of 144 tokens are 25%, as 144 would be there; measured, besides all, are 36" in shown
+    assert "9 of 144 tokens are 6.25%, as 36 are there" in panels.costs_elsewhere(mini, 9)
     assert "million in its LLM" in shown
     bare = panels.costs_elsewhere(mini.without_captions(), 36)
     assert "9.8 s" in bare and "12.3 s" not in bare and "million" not in bare

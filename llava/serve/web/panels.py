@@ -183,13 +183,13 @@ def _correspondence(budget: int, patches: int, measured: int) -> str:
     """How the budget of a model with N patches compares with the one that was measured."""
     if budget == patches:
         return ""
-    said = f"{budget} of {patches} tokens are {budget / patches:.0%}"
+    said = f"{budget} of {patches} tokens are {100 * budget / patches:.3g}%"
     of_all = budget * costs.PATCHES / patches
     if of_all == measured:
         return f"<p>{said}, as {measured} are there.</p>"
     return (
         f"<p>{said}, as {of_all:.0f} would be there; measured, besides all, are {measured} "
-        f"({measured / costs.PATCHES:.0%}).</p>"
+        f"({100 * measured / costs.PATCHES:.3g}%).</p>"
     )
 
 
