@@ -77,11 +77,12 @@ class Changes:
             pruned: seconds of each stage; None where K are all tokens.
             full: the same for all tokens.
         """
-        rows = [(self.name(self._patches), full)]
+        rows, why = [(self.name(self._patches), full)], ""
         if pruned is not None:
             rows.insert(0, (self.name(budget), pruned))
+            why = panels.why_slower(pruned, full)
         elsewhere = panels.costs_elsewhere(self._model, budget)
-        return {self._parts.stages: panels.stage_bars(rows) + elsewhere}
+        return {self._parts.stages: panels.stage_bars(rows) + why + elsewhere}
 
     def name(self, budget: int | None) -> str:
         """Returns what an answer is called."""

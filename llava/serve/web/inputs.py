@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -15,19 +14,6 @@ from llava.serve.web.limits import Limits
 from llava.serve.web.uploads import NOT_UPLOADED, find_upload
 
 _SHOWN_BY_BROWSERS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A question about an uploaded image.
-
-    Attributes:
-        image_file: in the folder of uploads.
-        question: its text.
-    """
-
-    image_file: Path
-    question: str
 
 
 def read_upload(upload: object, folder: Path) -> Path:

@@ -19,7 +19,7 @@ from llava.serve.web import panels, script
 from llava.serve.web.answering import Answerer, Timed
 from llava.serve.web.calls import Calls
 from llava.serve.web.changes import Changes
-from llava.serve.web.inputs import Asked, open_image
+from llava.serve.web.inputs import open_image
 from llava.serve.web.layout import Parts, lay_out
 from llava.serve.web.limits import Limits
 from llava.serve.web.reading import Entered, Reader
@@ -32,11 +32,13 @@ class Shown:
     """What a visitor was shown last, so that the slider can change it.
 
     Attributes:
-        asked: the question.
+        image_file: in the folder of uploads.
+        question: its text.
         full_stages: seconds of the stages of the full answer.
     """
 
-    asked: Asked
+    image_file: Path
+    question: str
     full_stages: Mapping[str, float]
 
 
@@ -210,12 +212,12 @@ class Page:
         pruned = pruned or full
         yield {
             parts.record: {"warning": unlike, "pruned": pruned.record(), "full": full.record()},
-            parts.shown: Shown(Asked(entered.image_file, entered.question), stages),
+            parts.shown: Shown(entered.image_file, entered.question, stages),
         }
 
     def _move(self, shown: Shown, budget: int) -> Iterator[dict]:
-        image = open_image(shown.asked.image_file, self._limits)
-        sample = self._answerer.sample(image, shown.asked.question, budget)
+        image = open_image(shown.image_file, self._limits)
+        sample = self._answerer.sample(image, shown.question, budget)
         pruned = yield from self._pruned_answer(sample)
         stages = pruned and pruned.answer.seconds
         yield self._changes.times(budget, stages, shown.full_stages)

@@ -142,6 +142,23 @@ def stage_bars(answers: Sequence[tuple[str, Mapping[str, float]]]) -> str:
     )
 
 
+def why_slower(pruned: Mapping[str, float], full: Mapping[str, float]) -> str:
+    """Why a pruned answer with a caption took longer than the full one, where it did.
+
+    Args:
+        pruned, full: seconds of the stages of each.
+    """
+    if "caption" not in pruned or sum(pruned.values()) <= sum(full.values()):
+        return ""
+    caption = pruned["caption"] + pruned["select"]
+    saved = sum(full[stage] - pruned[stage] for stage in ("prefill", "decode"))
+    gain = f"saved the LLM {_duration(saved)}" if saved > 0 else "saved the LLM nothing"
+    return (
+        f'<section class="stages"><p>The caption took {_duration(caption)}, and fewer tokens '
+        f"{gain}: one as small as here has less to save than a caption costs.</p></section>"
+    )
+
+
 def costs_elsewhere(model: LlavaAccm, budget: int) -> str:
     """What a question takes at LLaVA-1.5-7B's shapes, said so that nobody takes it for a time of
     this page; nothing where the model is of these shapes itself.
@@ -167,7 +184,7 @@ def costs_elsewhere(model: LlavaAccm, budget: int) -> str:
         '<section class="stages elsewhere"><h3>The same at LLaVA-1.5-7B&rsquo;s shapes</h3>'
         f"{rows}<p>Measured once, and not here: {safe(costs.CONDITIONS)}; with transformers&rsquo; "
         f"own LLaVA all tokens took {costs.TRANSFORMERS_SECONDS:.1f} s.</p>"
-        f"{_correspondence(budget, patches, few.tokens)}{_small_llm(model)}</section>"
+        f"{_correspondence(budget, patches, few.tokens)}</section>"
     )
 
 
@@ -190,23 +207,6 @@ def _correspondence(budget: int, patches: int, measured: int) -> str:
     return (
         f"<p>{said}, as {of_all:.0f} would be there; measured, besides all, are {measured} "
         f"({100 * measured / costs.PATCHES:.3g}%).</p>"
-    )
-
-
-def _small_llm(model: LlavaAccm) -> str:
-    """Why pruning cannot pay here, where that is so."""
-    if model.compensator is None:
-        return ""
-    llm, captions = (
-        sum(weights.numel() for weights in part.parameters()) / 1e6
-        for part in (model.language_model.llm, model.compensator)
-    )
-    if captions < llm:
-        return ""
-    return (
-        f"<p>The model of this page has {captions:.1f} million weights to write and choose "
-        f"captions, and {llm:.1f} million in its LLM: a caption takes more time than pruning "
-        "saves.</p>"
     )
 
 
