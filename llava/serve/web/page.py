@@ -19,7 +19,7 @@ from llava.serve.web import panels, script
 from llava.serve.web.answering import Answerer, Timed
 from llava.serve.web.calls import Calls
 from llava.serve.web.changes import Changes
-from llava.serve.web.inputs import open_image
+from llava.serve.web.inputs import open_image, read_budget
 from llava.serve.web.layout import Parts, lay_out
 from llava.serve.web.limits import Limits
 from llava.serve.web.reading import Entered, Reader
@@ -115,16 +115,17 @@ class Page:
         self.blocks.load(None, js=script.LOAD)
         parts.budget.change(
             self.move,
-            [parts.shown, parts.budget, parts.question],
+            [parts.shown, parts.budget],
             parts.outputs,
             trigger_mode="always_last",
             **quiet,
             **one_at_a_time,
         )
-        parts.question.change(
-            self.check_question,
+        gr.on(
+            [parts.question.change, parts.budget.change],
+            self.check_text,
             [parts.question, parts.budget],
-            parts.question_note,
+            [parts.question_note, parts.budget_note],
             trigger_mode="always_last",
             concurrency_id="checks",
             **quiet,
@@ -161,23 +162,25 @@ class Page:
             raise _message(next(iter(entered.problems.values())))
         yield from self._told(self._ask(entered))
 
-    def move(self, shown: Shown | None, kept: object, question: object) -> Iterator[dict]:
+    def move(self, shown: Shown | None, kept: object) -> Iterator[dict]:
         """Answers the last question again from another number of tokens, where there is one.
 
         Yields:
             What changes on the page.
         """
-        entered = self._reader.read_text(question, kept)
-        yield self._changes.text_notes(entered, question)
-        if entered.budget is None:
+        try:
+            budget = read_budget(kept, self._patches)
+        except UserError:  # check_text tells
             yield self._changes.no_pruned_answer()
-        elif shown is not None:
-            yield from self._told(self._move(shown, entered.budget))
+            return
+        if shown is None:
+            yield {self._parts.shown: gr.skip()}
+        else:
+            yield from self._told(self._move(shown, budget))
 
-    def check_question(self, question: object, kept: object) -> str:
-        """Returns what is wrong with a question that is being written."""
-        changes = self._changes.text_notes(self._reader.read_text(question, kept), question)
-        return changes[self._parts.question_note]
+    def check_text(self, question: object, kept: object) -> dict:
+        """Returns what is wrong with a question that is being written, or with the number."""
+        return self._changes.text_notes(self._reader.read_text(question, kept), question)
 
     def check_image(self, upload: object) -> dict:
         """Returns what is wrong with an image that has just come. It takes the answers away only
