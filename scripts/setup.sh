@@ -33,7 +33,7 @@ has_gpu() {
 install_cpu_builds() {
     .venv/bin/python -m pip install --quiet --no-deps --only-binary :all: \
         --timeout 5 --retries 0 --index-url "$CPU_INDEX" --requirement \
-        <(sed -nE 's/^(torch|torchvision)==([^; ]+)/\1==\2+cpu/p' constraints.txt)
+        <(sed -nE 's/^(torch|torchvision)==([^; ]+)/\1==\2+cpu/p' constraints.txt) >&2
 }
 
 # choose_build: prints cpu, with the CPU builds installed, or default.
