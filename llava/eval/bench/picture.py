@@ -26,7 +26,9 @@ def check() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise missing_package("the picture (else --no-picture)", "matplotlib", "bench") from error
+        raise missing_package(
+            "the picture (--no-picture leaves it out)", "matplotlib", "bench"
+        ) from error
 
 
 def draw(rows: Sequence[dict], title: str, path: Path) -> None:
