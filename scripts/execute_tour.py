@@ -11,11 +11,8 @@ TOUR = Path(__file__).resolve().parents[1] / "docs" / "tour.ipynb"
 _SECONDS = 300  # that a cell may take
 
 
-def execute(folder: Path) -> nbformat.NotebookNode:
-    """Returns the notebook with what its cells say now; the file stays as it is.
-
-    Args:
-        folder: in which it is executed.
+def main(target: Path = TOUR) -> None:
+    """Executes the notebook in the folder of a file, and writes it with what its cells say into it.
 
     Raises:
         CellExecutionError: a cell failed.
@@ -26,12 +23,12 @@ def execute(folder: Path) -> nbformat.NotebookNode:
         timeout=_SECONDS,
         record_timing=False,
         coalesce_streams=True,
-        resources={"metadata": {"path": str(folder)}},
+        resources={"metadata": {"path": str(target.parent)}},
     )
     client.execute()
     notebook.metadata.language_info = {"name": "python"}  # without this machine's version
-    return notebook
+    nbformat.write(notebook, target)
 
 
 if __name__ == "__main__":
-    nbformat.write(execute(TOUR.parent), TOUR)
+    main()

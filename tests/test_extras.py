@@ -10,7 +10,7 @@ import pytest
 from llava import extras
 
 ROOT = Path(__file__).parents[1]
-NAMED = re.compile(r"(?:missing_package|install_command)\([^\n]*\"(\w+)\"\)")
+NAMED = re.compile(r'(?:missing_package|install_command)\((?:[^()]|\([^()]*\))*?"(\w+)",?\s*\)')
 
 
 @pytest.fixture

@@ -32,7 +32,8 @@ def executed(folder):
         patch.syspath_prepend(str(ROOT / "scripts"))
         import execute_tour
 
-        yield execute_tour.execute(folder)
+        execute_tour.main(folder / TOUR.name)
+    yield nbformat.read(folder / TOUR.name, as_version=4)
 
 
 def outputs(notebook):
@@ -59,7 +60,7 @@ def pictures(notebook):
 def test_the_notebook_shows_what_an_execution_gives(written, executed, folder):
     assert texts(written) == texts(executed)
     assert [p.size for p in pictures(written)] == [p.size for p in pictures(executed)]
-    assert list(folder.iterdir()) == []
+    assert list(folder.iterdir()) == [folder / TOUR.name]
 
 
 def test_the_notebook_shows_answers_and_pictures(written):
