@@ -26,7 +26,7 @@ def missing_package(what: str, package: str | None, extra: str) -> UserError:
 def install_command(extra: str) -> str:
     """Returns the command that installs an extra into this process's environment."""
     if Path(sys.prefix).resolve() == (_PROJECT / ".venv").resolve():
-        return f"bash {shlex.quote(str(_PROJECT / 'scripts' / 'setup.sh'))} {extra}"
+        return shlex.join(["bash", str(_PROJECT / "scripts" / "setup.sh"), extra])
     is_source = (_PROJECT / "pyproject.toml").is_file()
-    project = f"-e '{_PROJECT}[{extra}]'" if is_source else f"'{NAME}[{extra}]'"
-    return f"{shlex.quote(sys.executable)} -m pip install {project}"
+    words = ["-e", f"{_PROJECT}[{extra}]"] if is_source else [f"{NAME}[{extra}]"]
+    return shlex.join([sys.executable, "-m", "pip", "install", *words])
