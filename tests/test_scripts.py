@@ -84,6 +84,12 @@ def test_a_switch_is_yes_or_no(run, word, is_on):
         ("v1_5/eval/all.sh", [], {"ANSWERS_FILE": "a"}, "ANSWERS_FILE has no effect on all"),
         ("reproduce.sh", ["--mini"], {"DATA_ROOT": "d"}, "DATA_ROOT has no effect with --mini"),
         ("reproduce.sh", [], {"MINI_SHARE": "1"}, "MINI_SHARE has no effect without --mini"),
+        (
+            "reproduce.sh",
+            ["--mini"],
+            {"MINI_SHARE": "1/2"},
+            "MINI_SHARE is '1/2': say 1, or a part",
+        ),
         ("v1_5/eval/pope.sh", ["--data-dir", "d"], {}, "set DATA_DIR=..."),
         ("v1_5/eval/pope.sh", ["--answers_file=a"], {}, "set ANSWERS_FILE=..."),
     ],
@@ -92,6 +98,20 @@ def test_what_has_no_meaning_or_no_effect_is_one_line(run, script, flags, settin
     status, err, calls = run(script, *flags, **settings)
     assert (status, calls) == (2, [])
     assert err.startswith("error: ") and says in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("share, end", [("1", ""), ("0.1", "-0.1"), ("", "")])
+def test_a_part_of_the_mini_benchmarks_leaves_the_whole_alone(run, share, end):
+    """Which the quickstart has drawn, and an earlier reproduction answered."""
+    status, err, calls = run("reproduce.sh", "--mini", MINI_SHARE=share)
+    assert status == 0, err
+    (made,), (swept,) = (
+        [c for c in calls if name in c] for name in ("make_data", "llava.eval.sweep")
+    )
+    assert value(made, "--out") == f"playground/data/mini{end}"
+    assert value(made, "--share") == (share or "1")
+    assert value(swept, "--data-root") == f"playground/data/mini{end}/eval"
+    assert value(swept, "--output-dir") == f"outputs/reproduce-mini{end}"
 
 
 def test_all_benchmarks_heed_what_is_set(run):

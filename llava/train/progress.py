@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from llava.errors import UserError
+from llava.extras import missing_package
 from llava.files import read_text
 from llava.train.checkpoints import disk_errors, flush_to_disk
 
@@ -37,9 +37,7 @@ class Progress:
             import matplotlib  # noqa: F401  a missing one shall be missed now, not hours later
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise UserError(
-                f"training needs {error.name}: pip install 'llava-accm[train]'"
-            ) from error
+            raise missing_package("training", error.name, "train") from error
         self._name, self._folder, self._log_every = name, folder, log_every
         with disk_errors(folder):
             _cut_after(folder / "loss.jsonl", step)
