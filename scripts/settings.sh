@@ -29,7 +29,16 @@ without_effect() {
     done
 }
 
+# program NAME...: refuses a setting that is no program.
+program() {
+    local name
+    for name in "$@"; do
+        command -v "${!name}" >/dev/null ||
+            refuse "$name is '${!name}', and there is no such program: bash scripts/setup.sh sets one up"
+    done
+}
+
 refuse() {
-    echo "error: $1" >&2
+    echo "error: $*" >&2
     exit 2
 }
