@@ -212,7 +212,7 @@ def test_an_interrupted_run_can_be_made_shorter_or_longer(tmp_path, constant):
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_within_the_warm_up_every_plan_is_the_same(tmp_path, schedule):
-    fields = {"schedule": schedule, "warmup_steps": 6}
+    fields = {"schedule": schedule, "warmup_steps": 6, "save_every": 99}
     train_toy(tmp_path / "planned", **fields)
     train_toy(tmp_path / "out", max_steps=7, **fields)
     train_toy(tmp_path / "out", **fields)
