@@ -34,11 +34,11 @@ program() {
     local name
     for name in "$@"; do
         command -v "${!name}" >/dev/null ||
-            refuse "$name is '${!name}', and there is no such program: bash scripts/setup.sh sets one up"
+            refuse "$name is '${!name}', and there is no such program: scripts/setup.sh sets one up"
     done
 }
 
 refuse() {
-    echo "error: $*" >&2
+    echo "error: $1" >&2
     exit 2
 }

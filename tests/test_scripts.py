@@ -83,9 +83,8 @@ def test_a_switch_is_yes_or_no(run, word, is_on):
         ("v1_5/eval/all.sh", [], {"NPROC": "0"}, "NPROC is '0'"),
         ("v1_5/eval/all.sh", [], {"BENCHMARKS": "pope popee"}, "BENCHMARKS has 'popee'"),
         ("v1_5/eval/all.sh", [], {"BENCHMARKS": "benchmark"}, "BENCHMARKS has 'benchmark'"),
-        ("v1_5/eval/all.sh", [], {"DATA_ROOT": "/nowhere"}, "--data-root '/nowhere' fills one"),
         ("v1_5/eval/all.sh", [], {"PYTHON": "nowhere"}, "PYTHON is 'nowhere', and there is no"),
-        ("v1_5/eval/pope.sh", [], {"PYTHON": "nowhere"}, "bash scripts/setup.sh sets one up"),
+        ("v1_5/eval/pope.sh", [], {"PYTHON": "nowhere"}, ": scripts/setup.sh sets one up"),
         ("v1_5/eval/pope.sh", [], {"UPLOAD": "1"}, "UPLOAD has no effect on pope"),
         ("v1_5/eval/all.sh", [], {"DATA_DIR": "d"}, "DATA_DIR has no effect on all benchmarks"),
         ("v1_5/eval/all.sh", [], {"ANSWERS_FILE": "a"}, "ANSWERS_FILE has no effect on all"),
@@ -141,6 +140,18 @@ def test_what_keeps_all_benchmarks_is_said_once(run, tree, fails, said, failed, 
     answered = [call.split()[2] for call in calls if "llava.eval.answer" in call]
     assert answered == (tried or ["pope", "mmvp", "gqa"])
     assert ("the rest was not tried" in last) == (answered == ["pope", "mmvp"])
+
+
+def test_a_folder_of_data_that_is_not_there_is_said_once(run, tree):
+    (tree / "python").write_text(RECORDER + EACH)
+    settings = {"BENCHMARKS": "pope mmvp gqa", "DATA_ROOT": "/nowhere"}
+    status, err, calls = run("v1_5/eval/all.sh", **settings)
+    assert status == 1 and len(calls) == 1
+    assert err.splitlines() == [
+        "error: no data of pope",
+        "error: not finished: pope mmvp gqa; there is no folder /nowhere (DATA_ROOT), so the rest "
+        "was not tried: mend that, and the same command goes on where they stopped",
+    ]
 
 
 def test_once_a_benchmark_is_finished_the_others_are_all_tried(run, tree):

@@ -99,7 +99,7 @@ class _Seen:
 
 
 def verify(args: ModelArguments) -> Iterator[Verdict]:
-    """Looks at the parts that the flags name, one after the other. A bad one hides no other, but for
+    """Looks at the parts that the flags name, one after the other. A bad one hides no other, save
     the model's folder: where that is not there, no other is looked for.
 
     Raises:

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # All seven benchmarks, one after the other: a row of the paper's table. One that fails does not
-# keep the others from being run, unless those that were run failed alike: so would all. Settings as in
-# benchmark.sh, of which DATA_DIR and ANSWERS_FILE are of one benchmark; OUTPUT_DIR gets a folder for
-# each. BENCHMARKS="pope gqa" runs some of them.
+# keep the others from being run, unless the first ones fail alike: so would all. Settings as in
+# benchmark.sh, of which DATA_DIR and ANSWERS_FILE are of one benchmark; OUTPUT_DIR gets a folder
+# for each. BENCHMARKS="pope gqa" runs some of them.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 source scripts/settings.sh
@@ -18,9 +18,6 @@ for setting in LIMIT BATCH_SIZE NPROC; do
     [ -z "${!setting:-}" ] || count $setting
 done
 program PYTHON
-[ -z "${DATA_ROOT:-}" ] || [ -d "$DATA_ROOT" ] ||
-    refuse "DATA_ROOT is '$DATA_ROOT', and there is no such folder: python -m llava.benchmarks" \
-        "download all --data-root '$DATA_ROOT' fills one"
 for name in $BENCHMARKS; do
     [[ " mme mmbench pope mmvp seed gqa flickr " == *" $name "* ]] ||
         refuse "BENCHMARKS has '$name': name some of mme, mmbench, pope, mmvp, seed, gqa, flickr"
@@ -35,8 +32,8 @@ run() {
         bash "scripts/v1_5/eval/$name.sh" "$@"
 }
 
-# say_once: hands on what a benchmark says, but for errors that one before it has said. Its status is
-# 1 where the benchmark has said such errors and no other.
+# say_once: hands on what a benchmark says, but for errors that one before it has said. Its status
+# is 1 where the benchmark has said such errors and no other.
 say_once() {
     trap '' INT HUP TERM # the last line of a benchmark that is stopped is to be heard
     local line new='' again=''
@@ -54,9 +51,9 @@ say_once() {
 said=$(mktemp) || exit
 trap 'rm -f "$said"' EXIT
 exec 3>&1
-finished='' failed=() alike=''
+finished='' failed=() why=''
 for name in $BENCHMARKS; do
-    if [ -n "$alike" ]; then
+    if [ -n "$why" ]; then
         failed+=("$name")
         continue
     elif [ -n "$finished" ]; then # the settings are right: it has the terminal for its bar
@@ -66,17 +63,20 @@ for name in $BENCHMARKS; do
         run "$name" "$@" 2>&1 >&3 3>&- | say_once
         ends=("${PIPESTATUS[@]}")
         status=${ends[0]}
-        [ "${ends[1]}" -eq 0 ] || alike=$name
+        [ "${ends[1]}" -eq 0 ] || why="$name failed as one before it did"
     fi
     case $status in
     0) finished=1 ;;
     129 | 130 | 143) exit $status ;; # Ctrl-C, SIGTERM or SIGHUP means all of them
-    *) failed+=("$name") ;;
+    *)
+        failed+=("$name")
+        [ -d "${DATA_ROOT:-.}" ] || why="there is no folder $DATA_ROOT (DATA_ROOT)"
+        ;;
     esac
 done
 if [ ${#failed[@]} -gt 0 ]; then
     how="the same command goes on where they stopped"
-    [ -z "$alike" ] || how="$alike failed as one before it did, so the rest was not tried: mend that"
+    [ -z "$why" ] || how="$why, so the rest was not tried: mend that, and $how"
     echo "error: not finished: ${failed[*]}; $how" >&2
     exit 1
 fi
