@@ -11,7 +11,7 @@ from PIL import Image
 from llava.errors import UserError
 from llava.serve.web import costs, panels
 from llava.serve.web.answering import Answerer, Timed
-from llava.serve.web.inputs import open_image, read_budget, read_upload
+from llava.serve.web.inputs import look_at, open_image, read_budget, read_upload
 from llava.serve.web.lengths import check_question
 from llava.serve.web.limits import Limits
 from llava.serve.web.load.bad_images import bad_images
@@ -97,6 +97,21 @@ def test_bombs_are_told_by_their_headers(kind, tmp_path):
     (tmp_path / "image.png").write_bytes(bad_images()[kind](np.random.default_rng(0)))
     with pytest.raises(UserError):
         open_image(tmp_path / "image.png", LIMITS)
+
+
+@pytest.mark.parametrize("kind", [k for k in bad_images() if k.startswith(("a ", "an "))])
+def test_every_image_that_is_taken_can_be_looked_at(kind, tmp_path):
+    import numpy as np
+
+    path = tmp_path / "image.png"
+    path.write_bytes(bad_images()[kind](np.random.default_rng(1)))
+    try:
+        open_image(path, LIMITS)
+    except UserError:
+        return
+    is_shown, advice = look_at(path)
+    assert is_shown == ("TIFF" not in kind and "PPM" not in kind)
+    assert ("first frame" in (advice or "")) == (is_shown and "animated" in kind)
 
 
 def test_an_upload_that_is_gone(tmp_path):

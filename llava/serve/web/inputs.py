@@ -91,11 +91,21 @@ def open_image(path: Path, limits: Limits) -> Image.Image:
 def look_at(path: Path) -> tuple[bool, str | None]:
     """Tells whether browsers can show an image file that open_image has taken, and what a visitor
     should know of it: None where browser and model see the same."""
-    with Image.open(path, formats=IMAGE_FORMATS) as image:
-        kind, frames = image.format, getattr(image, "n_frames", 1)
-    if kind not in _SHOWN_BY_BROWSERS:
-        return False, f"the model reads {kind} files; browsers do not show them"
-    return True, "the model sees the first frame of the animation" if frames > 1 else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # open_image has checked
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
+            if image.format not in _SHOWN_BY_BROWSERS:
+                return False, f"the model reads {image.format} files; browsers do not show them"
+            moves = _is_animated(image)
+    return True, "the model sees the first frame of the animation" if moves else None
+
+
+def _is_animated(image: Image.Image) -> bool:
+    """Tells whether there is a second frame, without a look at the others."""
+    try:
+        return getattr(image, "is_animated", False)
+    except Exception:  # whatever a damaged frame makes a decoder stumble over
+        return False
 
 
 def _check_pixels(data: bytes, most: int) -> None:
