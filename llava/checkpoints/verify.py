@@ -42,9 +42,9 @@ from llava.model.parts import (
 from llava.model.products.forms import choose_forms
 from llava.model.weights import read_checkpoint, weight_files
 
-# Part -> what is downloaded for it. The CLIP that a model has is named in its config.json, and
-# need not be the published one.
+# Part -> what is downloaded for it.
 _PUBLISHED_AS = {
+    "vision_tower": "clip",
     "gpt2": "gpt2",
     "caption_model": "accm",
     "longclip": "longclip",
@@ -119,7 +119,7 @@ def verify(args: ModelArguments) -> Iterator[Verdict]:
         try:
             seen.places[part] = find()
         except UserError as error:
-            missing.setdefault(f"{error}{_way_to_fetch(part, args)}", []).append(part)
+            missing.setdefault(f"{error}{_way_to_fetch(part, args, error)}", []).append(part)
     for problem, parts in missing.items():
         yield Verdict(", ".join(parts), None, problem)
     for part, path in seen.places.items():
@@ -159,9 +159,12 @@ def _way_to_fetch_model(args: ModelArguments) -> str:
     return f"to have it in {Path(root) / PUBLISHED[name].target}: {_download(words, root)}"
 
 
-def _way_to_fetch(part: str, args: ModelArguments) -> str:
+def _way_to_fetch(part: str, args: ModelArguments, error: UserError) -> str:
     """Says by which command a part is fetched that was looked for under its usual name."""
     if part not in _PUBLISHED_AS or getattr(args, part) is not None:
+        return ""
+    # The CLIP that a model has is named in its config.json, and need not be the published one.
+    if part == "vision_tower" and PUBLISHED["clip"].target not in str(error):
         return ""
     return f"; it is fetched by: {_download(_PUBLISHED_AS[part], args.checkpoints_root)}"
 

@@ -281,8 +281,7 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
     wanted = clip_encoder.VISUAL_TOKEN_NUM
     wanted = wanted if args.visual_token_num is None else args.visual_token_num
     budget = resolve_budget(wanted, args.text_token_num, num_patches)
-    quantized = "4bit" if args.load_4bit else "8bit" if args.load_8bit else None
-    packages = _DECIDING if quantized is None else (*_DECIDING, "bitsandbytes")
+    packages = _DECIDING if args.bits is None else (*_DECIDING, "bitsandbytes")
     if args.seed < 0:
         raise UserError(f"--seed is {args.seed}; it must be at least 0")
     return {
@@ -297,7 +296,7 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
         "seed": args.seed,
         "dtype": str(place.dtype).removeprefix("torch."),
         "device": place.device.type,
-        "quantized": quantized,
+        "quantized": args.bits,
         "compile": args.compile,
         "cpu_products": _products(args, place),
         "patch_post_layernorm": args.patch_post_layernorm,

@@ -136,6 +136,11 @@ class ModelArguments:
         choices=("farthest", "nearest"),
     )
 
+    @property
+    def bits(self) -> Optional[str]:
+        """What the LLM's matrices are quantised to: "4bit", "8bit", or None."""
+        return "4bit" if self.load_4bit else "8bit" if self.load_8bit else None
+
 
 def load_pretrained_model(
     model_path: str,
@@ -393,7 +398,7 @@ def placement(args: ModelArguments) -> Placement:
     dtype = default if args.dtype == "auto" else args.dtype
     if dtype not in _DTYPES:
         raise UserError(f"there is no dtype {dtype!r}; there are: auto, {', '.join(_DTYPES)}")
-    if args.load_4bit or args.load_8bit:
+    if args.bits is not None:
         check_bits(args.load_4bit, args.load_8bit, device, args.compile, args.device_map)
     return Placement(device, _DTYPES[dtype])
 
@@ -511,7 +516,7 @@ def load_llm(
     args: ModelArguments, config: LlavaConfig, tensors: Tensors, source: str, place: Placement
 ) -> LlamaForCausalLM:
     """Llama on one device, or spread over several."""
-    if args.load_4bit or args.load_8bit:
+    if args.bits is not None:
         bits = bits_config(args.load_4bit, place.dtype)
         return load_quantized(config, tensors, source, place, bits)
     llm = empty_llm(config.llm, source)

@@ -75,6 +75,8 @@ def _converse(talk: Chat, terminal: Terminal) -> int:
             except UserError as error:
                 terminal.complain(f"error: {error}")
             except KeyboardInterrupt:
+                if not terminal.is_typed:
+                    raise
                 terminal.write("\n(stopped)", "aside")
     return 0
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from llava.errors import UserError, did_you_mean, quoted, shown
 from llava.image_url import is_url
 from llava.model.locate import is_there
-from llava.model.token_pruning.budget import resolve_budget
 
 
 @dataclass(frozen=True)
@@ -95,9 +94,10 @@ def read_tokens(words: str, num_patches: int) -> int:
     text = "".join(words.split())
     is_short = len(text) <= _LONGEST_NUMBER  # Python reads no number of 5,000 digits
     if is_short and _COUNT.fullmatch(text):
-        return resolve_budget(int(text), None, num_patches).visual_token_num
-    match = _SHARE.fullmatch(text) if is_short else None
-    share = match and (Fraction(match[1]) if match[1] else Fraction(match[2]) / 100)
+        share = Fraction(int(text), num_patches)
+    else:
+        match = _SHARE.fullmatch(text) if is_short else None
+        share = match and (Fraction(match[1]) if match[1] else Fraction(match[2]) / 100)
     if not share or share > 1:
         raise UserError(
             f"/tokens wants a whole number from 1 to {num_patches}, or a share such as 1/4, 0.25 "

@@ -12,7 +12,7 @@ from prompt_toolkit import PromptSession, print_formatted_text
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import FormattedText
-from prompt_toolkit.history import InMemoryHistory
+from prompt_toolkit.history import History
 from prompt_toolkit.input import Input, create_input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import ColorDepth, Output, create_output
@@ -22,7 +22,6 @@ from prompt_toolkit.styles import Style
 
 from llava.mm_utils import IMAGE_FORMATS
 from llava.serve.commands import COMMANDS
-from llava.serve.history import LineHistory
 from llava.serve.terminal import PROMPT, ctrl_c
 
 _STYLE = {
@@ -38,7 +37,7 @@ class Prompt:
     """A terminal with line editing; see Terminal.
 
     Args:
-        history: lines of earlier chats, which is told of new ones.
+        history: lines of earlier chats, which new ones join.
         input: of keys; None takes standard input.
         output: that is drawn on; None takes standard output.
     """
@@ -46,9 +45,8 @@ class Prompt:
     is_typed = True
 
     def __init__(
-        self, history: LineHistory, input: Input | None = None, output: Output | None = None
+        self, history: History, input: Input | None = None, output: Output | None = None
     ) -> None:
-        self._history = history
         self._output = output or create_output(sys.stdout)
         if isinstance(self._output, Vt100_Output):
             self._output.enable_cpr = False  # nothing here needs it, and some terminals lack it
@@ -57,7 +55,7 @@ class Prompt:
         self._session: PromptSession[str] = PromptSession(
             [("class:prompt", PROMPT)],
             style=self._style,
-            history=InMemoryHistory(history.read()),
+            history=history,
             enable_history_search=True,
             enable_suspend=True,
             completer=CommandCompleter(),
@@ -72,14 +70,11 @@ class Prompt:
         with ctrl_c(signal.SIG_IGN):  # it comes as a key
             while True:
                 try:
-                    line = self._session.prompt(handle_sigint=False)
+                    return self._session.prompt(handle_sigint=False)
                 except KeyboardInterrupt:
                     self.write("(dropped; Ctrl-D or /quit ends the chat)", "aside")
                 except EOFError:
                     return None
-                else:
-                    self._history.add(line)
-                    return line
 
     def write(self, text: str, kind: str = "", end: str = "\n") -> None:
         """See Terminal."""

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Protocol, TextIO
 
 from llava.errors import UserError
+from llava.extras import missing_package
 
 PROMPT = "USER: "
 
@@ -100,14 +101,22 @@ def open_terminal(history: bool) -> Terminal:
 
     Args:
         history: whether the lines are kept for later chats.
+
+    Raises:
+        UserError: what edits lines is not installed.
     """
     can_move = os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
     if not (can_move and is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         return Plain()
-    from llava.serve.history import LineHistory, history_path
-    from llava.serve.prompt import Prompt  # takes its time, and a pipe needs none of it
+    try:  # here, since it takes its time and a pipe needs none of it
+        from prompt_toolkit.history import InMemoryHistory
 
-    return Prompt(LineHistory(history_path() if history else None))
+        from llava.serve.history import KeptHistory, history_path
+        from llava.serve.prompt import Prompt
+    except ModuleNotFoundError as error:  # an environment from before it was needed
+        raise missing_package("the chat", error.name, "quickstart") from error
+
+    return Prompt(KeptHistory(history_path()) if history else InMemoryHistory())
 
 
 def is_terminal(stream: TextIO | None) -> bool:

@@ -32,14 +32,14 @@ def say_done(stage: Stage, written: Sequence[Path], use: str) -> None:
     loss = f", {describe_loss(losses.values())}" if losses else ""
     time = tqdm.format_interval(state["seconds"])
     print(f"{stage.name}: {state['step']} steps, {time} of training{loss}")
-    print(f"written: {', '.join(map(str, written))}; use it: {use}", flush=True)
+    print(f"written: {', '.join(map(str, written))}; next: {use}", flush=True)
 
 
 def command_line(module: str, **flags: Optional[object]) -> str:
     """Returns how the user calls a module with flags.
 
     Args:
-        module: its name.
+        module: its name. A stage wants flags of its own too, which three dots stand for.
         flags: their values by field; True for one that stands alone. Those that are None are left
             out.
     """
@@ -48,4 +48,5 @@ def command_line(module: str, **flags: Optional[object]) -> str:
         if value is not None:
             words.append(f"--{name.replace('_', '-')}")
             words += [] if value is True else [shlex.quote(str(value))]
-    return " ".join([called(module), *words])
+    more = ["..."] if module.startswith("llava.train.") else []
+    return " ".join([called(module), *words, *more])

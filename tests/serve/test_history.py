@@ -1,11 +1,10 @@
 """Lines kept for later chats: who may read them, what damage does, where nothing can be kept."""
 
-import json
 import stat
 
 import pytest
 
-from llava.serve.history import LineHistory, history_path
+from llava.serve.history import KeptHistory, history_path
 
 
 @pytest.fixture
@@ -13,73 +12,58 @@ def path(tmp_path):
     return tmp_path / "state" / "accm" / "chat-history"
 
 
+def kept(path):
+    """The lines of a file, the oldest first."""
+    return list(KeptHistory(path).load_history_strings())[::-1]
+
+
 def test_lines_are_there_in_the_next_chat(path):
-    first = LineHistory(path)
-    assert first.read() == []
-    for line in ("What color?", "What color?", "two\nlines", "  ", "¿Qué?"):
-        first.add(line)
-    assert LineHistory(path).read() == ["What color?", "two\nlines", "¿Qué?"]
+    first = KeptHistory(path)
+    assert list(first.load_history_strings()) == []
+    for line in ("What color?", "two\nlines", "¿Qué?", "half \udcc3"):
+        first.store_string(line)
+    assert kept(path) == ["What color?", "two\nlines", "¿Qué?", "half ?"]
 
 
 def test_nobody_else_can_read_them(path):
-    LineHistory(path).read()
+    KeptHistory(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
 def test_two_chats_share_the_file(path):
-    one, other = LineHistory(path), LineHistory(path)
-    assert one.read() == other.read() == []
-    one.add("a"), other.add("b"), one.add("c")
-    assert LineHistory(path).read() == ["a", "b", "c"]
+    one, other = KeptHistory(path), KeptHistory(path)
+    one.store_string("a"), other.store_string("b"), one.store_string("c")
+    assert kept(path) == ["a", "b", "c"]
 
 
 def test_any_bytes_are_read(path, fuzz):
-    LineHistory(path).read()
+    KeptHistory(path)
 
     def read(data):
         path.write_bytes(data)
-        lines = LineHistory(path).read()
-        assert all(isinstance(line, str) for line in lines)
+        assert all(isinstance(line, str) for line in kept(path))
 
-    fuzz(read, [b'"What color?"\n"two\\nlines"\n'])
-    path.write_bytes(b'"whole"\n"half\n7\n\xff\n"\\udcff"\n"last"')
-    assert LineHistory(path).read() == ["whole", "last"]
-
-
-def test_of_a_long_file_the_end_is_read(path):
-    LineHistory(path).read()
-    path.write_text("".join(f"{json.dumps(f'line {n}')}\n" for n in range(50_000)))
-    lines = LineHistory(path).read()
-    assert 1000 < len(lines) < 50_000 and lines[-1] == "line 49999"
-    assert lines[0] == f"line {50_000 - len(lines)}"
+    fuzz(read, [b"\n# 2026-11-26 15:00:00\n+What color?\n\n# 2026-11-26 15:01:00\n+two\n+lines\n"])
 
 
 def test_a_place_that_cannot_be_written_is_warned_of_once(tmp_path, recwarn):
     (tmp_path / "accm").touch()
-    history = LineHistory(tmp_path / "accm" / "chat-history")
-    assert history.read() == []
-    history.add("a")
-    history.add("b")
+    history = KeptHistory(tmp_path / "accm" / "chat-history")
+    assert list(history.load_history_strings()) == []
+    history.store_string("a")
+    history.store_string("b")
     (warning,) = recwarn
     assert "is not kept" in str(warning.message) and "--no-history" in str(warning.message)
 
 
 def test_a_place_that_goes_away_is_warned_of_once(path, recwarn):
-    history = LineHistory(path)
-    history.read()
+    history = KeptHistory(path)
     path.unlink()
     path.mkdir()
-    history.add("a")
-    history.add("b")
+    history.store_string("a")
+    history.store_string("b")
     assert len(recwarn) == 1
-
-
-def test_none_keeps_nothing(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    history = LineHistory(None)
-    history.add("a")
-    assert history.read() == [] and not list(tmp_path.iterdir())
 
 
 def test_where_lines_are_kept(tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ def test_the_last_lines_have_the_numbers_of_the_files(tmp_path, undisturbed, cap
     loss = f", loss {mean:.4f} (mean of 24 steps)" if has_log else ""
     assert capsys.readouterr().out.splitlines() == [
         f"toy: 24 steps, 1:02:03 of training{loss}",
-        "written: a.pt, b.pt; use it: chat it",
+        "written: a.pt, b.pt; next: chat it",
     ]
 
 

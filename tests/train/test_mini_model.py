@@ -166,9 +166,10 @@ def test_every_stage_ends_with_what_it_wrote_and_a_command_that_takes_it(builder
         assert re.fullmatch(
             r"train_\w+: 2 steps, 00:0\d of training, loss \S+ \(mean of 2 steps\)", done
         )
-        files, command = written.removeprefix("written: ").split("; use it: ")
+        files, command = written.removeprefix("written: ").split("; next: ")
         files = [Path(file) for file in files.split(", ")]
-        python, module, *flags = shlex.split(command)[1:]
+        # A stage wants flags of its own, which the dots stand for.
+        python, module, *flags = shlex.split(command.removesuffix(" ..."))[1:]
         given = FlagParser(TAKERS[module], module, "").read(flags)
         given = {Path(value) for value in vars(given).values() if isinstance(value, str)}
         assert python == "-m" and all(file in given or file.parent in given for file in files)

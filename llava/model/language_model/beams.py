@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LlamaForCausalLM
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 
 def search_beams(
@@ -34,10 +35,21 @@ def search_beams(
         length_penalty=1.0,
         early_stopping=False,
         do_sample=False,
-        return_dict_in_generate=True,
-        output_logits=True,
     )
     there = torch.ones(1, len(embeds), dtype=torch.long, device=embeds.device)
-    found = llm.generate(inputs_embeds=embeds[None], attention_mask=there, generation_config=config)
-    ids = found.sequences[0].tolist()
-    return ids[: ids.index(end_id) + 1] if end_id in ids else ids, found.logits[0][0].float().cpu()
+    first: list[Tensor] = []
+
+    def note_first(_: object, __: object, output: CausalLMOutputWithPast) -> None:
+        if not first:
+            first.append(output.logits[0, -1].float().cpu())
+
+    # generate itself would keep the logits of every step and beam: gigabytes.
+    hook = llm.register_forward_hook(note_first)
+    try:
+        (found,) = llm.generate(
+            inputs_embeds=embeds[None], attention_mask=there, generation_config=config
+        )
+    finally:
+        hook.remove()
+    ids = found.tolist()
+    return ids[: ids.index(end_id) + 1] if end_id in ids else ids, first[0]
