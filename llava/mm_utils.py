@@ -43,13 +43,21 @@ _UPRIGHT = {
 }
 
 
-def load_image(source: str | PathLike | bytes, upright: bool = False) -> Image.Image:
+def load_image(
+    source: str | PathLike | bytes, upright: bool = False, name: str | None = None
+) -> Image.Image:
     """Reads an image file (or its bytes) as RGB, the first frame of an animation; see to_rgb.
+
+    Args:
+        source: the file.
+        upright: see to_rgb.
+        name: what messages call it; None lets the source name it.
 
     Raises:
         UserError: no such file, not an image, damaged, or too large to be padded to a square.
     """
-    name = "the encoded image" if isinstance(source, bytes) else f"the image {source}"
+    if name is None:
+        name = "the encoded image" if isinstance(source, bytes) else f"the image {source}"
     with _damage_told(name):
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
         if not data:

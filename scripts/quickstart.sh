@@ -20,6 +20,9 @@ without_effect "on the quickstart, which has BUDGETS" VISUAL_TOKEN_NUM
 without_effect "on the quickstart (llava.eval.trace draws any question)" IMAGE QUESTION
 count BATCH_SIZE NPROC
 
+# The model card's own words, before all else.
+KNOWS=$(sed -n 's/^accm_knows: *//p' "$MODEL_PATH/README.md" 2>/dev/null || true)
+echo "Model: $(basename "$MODEL_PATH")${KNOWS:+, which knows $KNOWS}."
 bash scripts/setup.sh
 PYTHON=.venv/bin/python
 mkdir -p "$OUTPUT_DIR"
@@ -42,7 +45,9 @@ fi
     --output-dir "$OUTPUT_DIR" \
     --report "$OUTPUT_DIR/report"
 
-# The last lines: a picture of one question that the captions saved, and the result in a sentence.
+# The last lines: a picture of one question that the captions saved, what the model knows, and the
+# result in a sentence.
 "$PYTHON" -m llava.mini.result \
     --report "$OUTPUT_DIR/report" \
-    --figure "$OUTPUT_DIR/example.png"
+    --figure "$OUTPUT_DIR/example.png" \
+    --model-path "$MODEL_PATH"

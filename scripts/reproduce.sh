@@ -30,9 +30,14 @@ done
 if [ -n "$MINI" ]; then
     without_effect "with --mini, whose data MINI_DATA names" DATA_ROOT
     MODEL_PATH=${MODEL_PATH:-checkpoints/accm-mini}
-    MINI_DATA=${MINI_DATA:-playground/data/mini}
+    MINI_SHARE=${MINI_SHARE:-1}
+    [[ $MINI_SHARE =~ ^(1|0?\.[0-9]{1,6})$ ]] ||
+        refuse "MINI_SHARE is '$MINI_SHARE': say 1, or a part as 0.1"
+    PART= # other questions than the quickstart's have their own folders
+    [ "$MINI_SHARE" = 1 ] || PART=-$MINI_SHARE
+    MINI_DATA=${MINI_DATA:-playground/data/mini$PART}
     DATA_ROOT=$MINI_DATA/eval
-    OUTPUT_DIR=${OUTPUT_DIR:-outputs/reproduce-mini}
+    OUTPUT_DIR=${OUTPUT_DIR:-outputs/reproduce-mini$PART}
     BATCH_SIZE=${BATCH_SIZE:-32} NPROC=${NPROC:-2} DEVICE=${DEVICE:-cpu}
     SECONDS_PER_QUESTION=${SECONDS_PER_QUESTION:-0.012}
     REASON="as in the quickstart: 30,240 answers in some three minutes with two processes"
@@ -50,7 +55,6 @@ BENCHMARKS=${BENCHMARKS:-mme mmbench pope mmvp seed gqa flickr}
 METHODS=${METHODS:-full accm}             # prune and no-image are the others
 BUDGETS=${BUDGETS:-1/2 1/4 1/8 1/16 1/32} # of 576: 288 144 72 36 18
 ACCEPT_TERMS=${ACCEPT_TERMS:-}
-MINI_SHARE=${MINI_SHARE:-1}
 switch ACCEPT_TERMS
 count BATCH_SIZE NPROC
 SET_UP=

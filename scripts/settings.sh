@@ -29,6 +29,15 @@ without_effect() {
     done
 }
 
+# program NAME...: refuses a setting that is no program.
+program() {
+    local name
+    for name in "$@"; do
+        command -v "${!name}" >/dev/null ||
+            refuse "$name is '${!name}', and there is no such program: scripts/setup.sh sets one up"
+    done
+}
+
 refuse() {
     echo "error: $1" >&2
     exit 2

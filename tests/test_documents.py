@@ -83,9 +83,11 @@ RUN_BY = {
     "mkdocs build": "tests/test_site.py",
     "pip install": "scripts/setup.sh",
     "pytest": "scripts/test.sh",
+    "scripts/execute_tour.py": "tests/test_tour.py",
     "scripts/make_figures.py": "tests/test_figures.py",
     "scripts/quickstart.sh": "test_the_quickstart",
     "scripts/reproduce.sh": "tests/test_reproduce.py",
+    "scripts/setup.sh": "tests/test_setup.py",
     "scripts/test.sh": ".ci/run",
     "scripts/v1_5/eval/all.sh": "test_benchmarks_by_script",
     "scripts/v1_5/eval/gqa.sh": "test_benchmarks_by_script",
@@ -301,6 +303,7 @@ def test_python_is_that_of_the_readme():
 
 
 def test_extras_that_are_to_be_installed_exist(calls):
+    """By pip, or by the set-up in a block or a line."""
     project = (ROOT / "pyproject.toml").read_text("utf-8")
     extras = [
         extra
@@ -308,7 +311,9 @@ def test_extras_that_are_to_be_installed_exist(calls):
         if words[:2] == ["pip", "install"]
         for extra in re.findall(r"[a-z]+", "".join(re.findall(r"\[(.*)\]", words[-1])))
     ]
-    assert len(extras) > 2
+    text = "\n".join(block for document in DOCUMENTS for block in blocks(document))
+    extras += re.findall(r"scripts/setup\.sh ([a-z]+)", text)
+    assert {"lmms", "web", "train", "notebook"} <= set(extras)
     for extra in extras:
         assert re.search(rf"^{extra} = \[", project, re.M), extra
 

@@ -79,11 +79,23 @@ def test_a_switch_is_yes_or_no(run, word, is_on):
         ("v1_5/eval/pope.sh", [], {"LIMIT": "0"}, "LIMIT is '0': say a number from 1 on"),
         ("v1_5/eval/pope.sh", ["--limit", "-2"], {}, "LIMIT is '-2'"),
         ("v1_5/eval/all.sh", [], {"LIMIT": "ten"}, "LIMIT is 'ten'"),
+        ("v1_5/eval/all.sh", [], {"BATCH_SIZE": "x"}, "BATCH_SIZE is 'x'"),
+        ("v1_5/eval/all.sh", [], {"NPROC": "0"}, "NPROC is '0'"),
+        ("v1_5/eval/all.sh", [], {"BENCHMARKS": "pope popee"}, "BENCHMARKS has 'popee'"),
+        ("v1_5/eval/all.sh", [], {"BENCHMARKS": "benchmark"}, "BENCHMARKS has 'benchmark'"),
+        ("v1_5/eval/all.sh", [], {"PYTHON": "nowhere"}, "PYTHON is 'nowhere', and there is no"),
+        ("v1_5/eval/pope.sh", [], {"PYTHON": "nowhere"}, ": scripts/setup.sh sets one up"),
         ("v1_5/eval/pope.sh", [], {"UPLOAD": "1"}, "UPLOAD has no effect on pope"),
         ("v1_5/eval/all.sh", [], {"DATA_DIR": "d"}, "DATA_DIR has no effect on all benchmarks"),
         ("v1_5/eval/all.sh", [], {"ANSWERS_FILE": "a"}, "ANSWERS_FILE has no effect on all"),
         ("reproduce.sh", ["--mini"], {"DATA_ROOT": "d"}, "DATA_ROOT has no effect with --mini"),
         ("reproduce.sh", [], {"MINI_SHARE": "1"}, "MINI_SHARE has no effect without --mini"),
+        (
+            "reproduce.sh",
+            ["--mini"],
+            {"MINI_SHARE": "1/2"},
+            "MINI_SHARE is '1/2': say 1, or a part",
+        ),
         ("v1_5/eval/pope.sh", ["--data-dir", "d"], {}, "set DATA_DIR=..."),
         ("v1_5/eval/pope.sh", ["--answers_file=a"], {}, "set ANSWERS_FILE=..."),
     ],
@@ -92,6 +104,20 @@ def test_what_has_no_meaning_or_no_effect_is_one_line(run, script, flags, settin
     status, err, calls = run(script, *flags, **settings)
     assert (status, calls) == (2, [])
     assert err.startswith("error: ") and says in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("share, end", [("1", ""), ("0.1", "-0.1"), ("", "")])
+def test_a_part_of_the_mini_benchmarks_leaves_the_whole_alone(run, share, end):
+    """Which the quickstart has drawn, and an earlier reproduction answered."""
+    status, err, calls = run("reproduce.sh", "--mini", MINI_SHARE=share)
+    assert status == 0, err
+    (made,), (swept,) = (
+        [c for c in calls if name in c] for name in ("make_data", "llava.eval.sweep")
+    )
+    assert value(made, "--out") == f"playground/data/mini{end}"
+    assert value(made, "--share") == (share or "1")
+    assert value(swept, "--data-root") == f"playground/data/mini{end}/eval"
+    assert value(swept, "--output-dir") == f"outputs/reproduce-mini{end}"
 
 
 def test_all_benchmarks_heed_what_is_set(run):
@@ -103,6 +129,58 @@ def test_all_benchmarks_heed_what_is_set(run):
         f"mine/{name}/llava-v1.5-7b-36.jsonl" for name in ("pope", "pope", "mmbench", "mmbench")
     ]
     assert [("--upload" in call) for call in calls] == [False, False, False, True]
+
+
+SAME = """echo "error: the number is 0" >&2; exit 2"""
+OWN = """case "$*" in *answer\\ gqa*) echo "error: no data of gqa" >&2; exit 2 ;; esac"""
+EACH = """echo "error: no data of $3" >&2; exit 2"""
+LAUNCHER = """[ $2 = llava.eval.score ] && echo "error: no $5" >&2 && exit 2
+echo "error: the number is 0" >&2; echo "error: the number is 0" >&2; exit 1"""
+LATER = """case "$*" in *mmbench*) exit 0 ;; esac; echo "error: the disk is full" >&2; exit 2"""
+QUESTIONS = """echo "error: question 1: no image" >&2; exit 1"""
+
+
+@pytest.mark.parametrize(
+    "fails, said, failed, tried",
+    [
+        (SAME, ["the number is 0"], "pope mmvp gqa", ["pope", "mmvp"]),
+        (OWN, ["no data of gqa"], "gqa", ["pope", "mmvp", "gqa"]),
+        (EACH, [f"no data of {n}" for n in ("pope", "mmvp", "gqa")], "pope mmvp gqa", None),
+        (LAUNCHER, ["the number is 0"], "pope mmvp gqa", ["pope", "mmvp"]),
+        (QUESTIONS, ["question 1: no image"] * 3, "pope mmvp gqa", None),
+    ],
+    ids=["same", "own", "each", "launcher", "questions"],
+)
+def test_what_keeps_all_benchmarks_is_said_once(run, tree, fails, said, failed, tried):
+    (tree / "python").write_text(RECORDER + fails)
+    status, err, calls = run("v1_5/eval/all.sh", BENCHMARKS="pope mmvp gqa")
+    *errors, last = err.splitlines()
+    assert status == 1 and errors == [f"error: {line}" for line in said]
+    assert last.startswith(f"error: not finished: {failed}; ")
+    answered = [call.split()[2] for call in calls if "llava.eval.answer" in call]
+    assert answered == (tried or ["pope", "mmvp", "gqa"])
+    assert ("the rest was not tried" in last) == (answered == ["pope", "mmvp"])
+
+
+def test_a_folder_of_data_that_is_not_there_is_said_once(run, tree):
+    (tree / "python").write_text(RECORDER + EACH)
+    settings = {"BENCHMARKS": "pope mmvp gqa", "DATA_ROOT": "/nowhere"}
+    status, err, calls = run("v1_5/eval/all.sh", **settings)
+    assert status == 1 and len(calls) == 1
+    assert err.splitlines() == [
+        "error: no data of pope",
+        "error: not finished: pope mmvp gqa; there is no folder /nowhere (DATA_ROOT), so the rest "
+        "was not tried: mend that, and the same command goes on where they stopped",
+    ]
+
+
+def test_once_a_benchmark_is_finished_the_others_are_all_tried(run, tree):
+    """The settings were right then: whatever fails later may be over at the next one."""
+    (tree / "python").write_text(RECORDER + LATER)
+    settings = {"BENCHMARKS": "mmbench pope mmvp gqa"}
+    status, err, _ = run("v1_5/eval/all.sh", **settings)
+    assert status == 1 and err.count("error: the disk is full") == 3
+    assert err.splitlines()[-1].startswith("error: not finished: pope mmvp gqa; the same command")
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,15 @@ is found here too, and each weight is read once and looked at.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
+from llava.checkpoints.known import ALL, PUBLISHED
+from llava.command import called
 from llava.errors import UserError
 from llava.model.builder import (
     ModelArguments,
@@ -24,6 +27,7 @@ from llava.model.builder import (
     read_gpt2,
 )
 from llava.model.configs import clip_config, read_config
+from llava.model.locate import is_hub_name, locate
 from llava.model.parts import (
     LlavaConfig,
     Placement,
@@ -38,13 +42,22 @@ from llava.model.parts import (
 from llava.model.products.forms import choose_forms
 from llava.model.weights import read_checkpoint, weight_files
 
+# Part -> what is downloaded for it.
+_PUBLISHED_AS = {
+    "vision_tower": "clip",
+    "gpt2": "gpt2",
+    "caption_model": "accm",
+    "longclip": "longclip",
+    "selector": "accm",
+}
+
 
 @dataclass(frozen=True)
 class Verdict:
     """What was found out about one part.
 
     Attributes:
-        part: its name.
+        part: its name, or those of several with one problem.
         path: where it lies; None where it was not found.
         problem: what is wrong and what to do; None where all is well.
         details: size, dtypes and number of weights.
@@ -86,20 +99,29 @@ class _Seen:
 
 
 def verify(args: ModelArguments) -> Iterator[Verdict]:
-    """Looks at the parts that the flags name, one after the other; a bad one hides no other.
+    """Looks at the parts that the flags name, one after the other. A bad one hides no other, save
+    the model's folder: where that is not there, no other is looked for.
 
     Raises:
         UserError: there is no such device, dtype or form of products.
     """
     place = placement(args)
     choose_forms(args.cpu_products, place.device, place.dtype, args.compile)
-    args = replace(args, device_map=None, compile=False)
+    args = replace(args, device_map=None, compile=False, load_4bit=False, load_8bit=False)
+    try:
+        args = replace(args, model_path=str(locate(args.model_path)))
+    except UserError as error:
+        yield Verdict("model", None, f"{error}; {_way_to_fetch_model(args)}")
+        return
     seen = _Seen(args, Placement(torch.device("meta"), place.dtype))
+    missing: dict[str, list[str]] = {}  # what is wrong -> with which parts
     for part, find in _finders(args).items():
         try:
             seen.places[part] = find()
         except UserError as error:
-            yield Verdict(part, None, str(error))
+            missing.setdefault(f"{error}{_way_to_fetch(part, args, error)}", []).append(part)
+    for problem, parts in missing.items():
+        yield Verdict(", ".join(parts), None, problem)
     for part, path in seen.places.items():
         try:
             yield Verdict(part, path, None, _CHECKS[part](path, seen))
@@ -110,14 +132,47 @@ def verify(args: ModelArguments) -> Iterator[Verdict]:
 def _finders(args: ModelArguments) -> dict[str, Callable[[], Path]]:
     """How each part is found."""
 
-    def both(name: str) -> Path:
-        return locate_parts(replace(args, compensation=False))[name]
+    def model() -> Path:
+        folder = Path(args.model_path)
+        read_llava_config(read_config(folder), str(folder))
+        return folder
 
-    finders = {name: lambda name=name: both(name) for name in ("model", "vision_tower")}
+    def vision_tower() -> Path:
+        return locate_parts(replace(args, compensation=False))["vision_tower"]
+
+    finders = {"model": model, "vision_tower": vision_tower}
     if args.compensation:
         for name in ("gpt2", "caption_model", "longclip", "selector"):
             finders[name] = lambda name=name: locate_part(args, name)
     return finders
+
+
+def _way_to_fetch_model(args: ModelArguments) -> str:
+    """Says by which command a model that is not there is fetched, with the parts that it needs."""
+    name = Path(args.model_path).name
+    if name not in PUBLISHED:
+        return f"what is published is fetched by: {_download('all')}"
+    names = dict.fromkeys([name, *(ALL[1:] if args.compensation else ["clip"])])
+    words = "all" if tuple(names) == ALL else " ".join(names)
+    is_path = not is_hub_name(args.model_path)
+    root = str(Path(args.model_path).parent) if is_path else args.checkpoints_root
+    return f"to have it in {Path(root) / PUBLISHED[name].target}: {_download(words, root)}"
+
+
+def _way_to_fetch(part: str, args: ModelArguments, error: UserError) -> str:
+    """Says by which command a part is fetched that was looked for under its usual name."""
+    if part not in _PUBLISHED_AS or getattr(args, part) is not None:
+        return ""
+    # The CLIP that a model has is named in its config.json, and need not be the published one.
+    if part == "vision_tower" and PUBLISHED["clip"].target not in str(error):
+        return ""
+    return f"; it is fetched by: {_download(_PUBLISHED_AS[part], args.checkpoints_root)}"
+
+
+def _download(names: str, root: str | None = None) -> str:
+    is_usual = root in (None, ModelArguments().checkpoints_root)
+    where = "" if is_usual else f" --checkpoints-root {shlex.quote(root)}"
+    return f"{called('llava.checkpoints download')} {names}{where}"
 
 
 def _details(path: Path, tensors: Tensors) -> str:

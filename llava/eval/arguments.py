@@ -7,6 +7,7 @@ from typing import Optional, TypeVar
 
 from llava.errors import UserError
 from llava.model.builder import ModelArguments, flag, placement
+from llava.model.language_model.decoding import Decoding
 from llava.model.multimodal_encoder.clip_encoder import VISUAL_TOKEN_NUM
 from llava.model.sample import DEFAULT_SEED
 
@@ -37,6 +38,30 @@ class AskArguments(ModelArguments):
         """Returns the flags that do not ask for captions where no image is shown, so that what
         writes captions is neither loaded nor asked whether it can read the question."""
         return replace(self, compensation=self.compensation and not self.no_image)
+
+
+@dataclass
+class DecodingArguments(ModelArguments):
+    """How the tokens of an answer are chosen. Benchmarks take the likeliest each time."""
+
+    temperature: float = flag(
+        "0 takes the likeliest token each time; above, tokens are drawn, the more freely the "
+        "higher it is.",
+        0.0,
+    )
+    top_p: Optional[float] = flag(
+        "Draw from the likeliest tokens only that together have this probability (with a "
+        "--temperature). Default: from all."
+    )
+    num_beams: int = flag("Search for the likeliest answer with so many beams.", 1)
+
+    def check_decoding(self) -> None:
+        """Refuses settings without a meaning or an effect, before a model is loaded.
+
+        Raises:
+            UserError: names the setting, and what may be given.
+        """
+        Decoding(self.temperature, self.top_p, self.num_beams).check(self.compile)
 
 
 def check_device_map(args: ModelArguments) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -86,15 +87,33 @@ def guard(work: Callable[[], int], command: str = "") -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_MISTAKE
-    except BrokenPipeError:  # whoever read the output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return SOME_FAILED
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # whoever read the output has gone
+            _drop_output()
+            return SOME_FAILED
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = "" if error.filename is None else f"{error.filename}: "
+        print(f"error: {where}{error.strerror}: make room, or write elsewhere", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:  # it is the output that has no room
+            _drop_output()
+        return USER_MISTAKE
     except KeyboardInterrupt as stop:
         print(_last_line("stopped by the user", stop, command), file=sys.stderr)
         return 130
     except Stopped as stop:
         print(_last_line(stop.reason, stop, command), file=sys.stderr)
         return stop.code
+
+
+def _drop_output() -> None:
+    """Lets what is still to be printed go nowhere, so that the process can end in order."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (AttributeError, OSError):  # standard output is closed, or no file
+        pass
 
 
 def _as_typed(program: str, words: Sequence[str]) -> str:

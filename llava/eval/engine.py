@@ -45,6 +45,9 @@ class Request:
     seed: int = DEFAULT_SEED
     max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
     no_image: bool = False
+    temperature: float = 0.0
+    top_p: float | None = None
+    num_beams: int = 1
 
     def sample(self, image: EncodedImage) -> Sample:
         """The request with its image encoded."""
@@ -57,6 +60,9 @@ class Request:
             seed=self.seed,
             max_new_tokens=self.max_new_tokens,
             no_image=self.no_image,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            num_beams=self.num_beams,
         )
 
 

@@ -20,9 +20,15 @@ class OneValueArguments:
 
     model_base: Optional[str] = flag("Not supported: merged checkpoints only.")
     conv_mode: Optional[str] = flag("vicuna_v1; the method's program knows no other.", "vicuna_v1")
-    temperature: float = flag("0: answers are greedy; sampling is not supported.", 0.0)
+
+
+@dataclass
+class GreedyArguments(OneValueArguments):
+    """LLaVA's flags that have one value in benchmarks; see check_greedy."""
+
+    temperature: float = flag("0: benchmarks are answered greedily.", 0.0)
     top_p: Optional[float] = flag("Not supported: without effect at temperature 0.")
-    num_beams: int = flag("1; more are not supported.", 1)
+    num_beams: int = flag("1: benchmarks are answered greedily.", 1)
 
 
 def check_one_value(args: OneValueArguments) -> None:
@@ -31,24 +37,33 @@ def check_one_value(args: OneValueArguments) -> None:
     Raises:
         UserError: names the flag, and what may be given.
     """
-    supported = {
-        "model_base": (None,),
-        "conv_mode": ("vicuna_v1", None),  # LLaVA's None stands for what the model was tuned with
-        "temperature": (0.0,),
-        "top_p": (None,),
-        "num_beams": (1,),
-    }
-    for name, values in supported.items():
-        if getattr(args, name) not in values:
-            only = "leave it out" if values[0] is None else f"only {values[0]} is"
-            raise UserError(
-                f"--{name.replace('_', '-')} {shown(str(getattr(args, name)))} is not supported, "
-                f"{only}: the method is evaluated with greedy answers of merged checkpoints"
-            )
+    # LLaVA's None stands for the conversation that the model was tuned with.
+    _check(args, "model_base", (None,), "checkpoints have to be merged")
+    _check(args, "conv_mode", ("vicuna_v1", None), "the method's program knows no other")
+
+
+def check_greedy(args: GreedyArguments) -> None:
+    """Refuses a value that is not supported in benchmarks.
+
+    Raises:
+        UserError: names the flag, and what may be given.
+    """
+    why = "benchmarks are answered greedily, as in the published results"
+    for name, values in (("temperature", (0.0,)), ("top_p", (None,)), ("num_beams", (1,))):
+        _check(args, name, values, why)
+
+
+def _check(args: OneValueArguments, name: str, values: tuple, why: str) -> None:
+    if getattr(args, name) not in values:
+        only = "leave it out" if values[0] is None else f"only {values[0]} is"
+        raise UserError(
+            f"--{name.replace('_', '-')} {shown(str(getattr(args, name)))} is not supported, {only}: "
+            f"{why}"
+        )
 
 
 @dataclass
-class LlavaCommandArguments(OneValueArguments, AskArguments):
+class LlavaCommandArguments(GreedyArguments, AskArguments):
     """LLaVA's flags, beside those of every command here."""
 
     image_folder: Optional[str] = flag("What the question file's image paths are relative to.", "")
@@ -75,7 +90,7 @@ def answer_as_llava(
     Raises:
         UserError: a flag has a value that is not supported, or is missing.
     """
-    _check(args)
+    _check_flags(args)
     questions = chunk(read(Path(args.question_file)), args.num_chunks, args.chunk_idx)
     run = Run(
         name,
@@ -104,9 +119,10 @@ def chunk(questions: Sequence[Question], count: int, index: int) -> Sequence[Que
     return block
 
 
-def _check(args: LlavaCommandArguments) -> None:
+def _check_flags(args: LlavaCommandArguments) -> None:
     for name in ("model_path", "question_file", "answers_file"):
         if getattr(args, name) is None:
             raise UserError(f"give --{name.replace('_', '-')}")
     check_no_image(args)
     check_one_value(args)
+    check_greedy(args)

@@ -36,6 +36,9 @@ from llava.model.products.forms import PRUNING_PARTS, choose_forms, described
 from llava.model.sample import Answer
 from llava.model.token_pruning.budget import resolve_budget
 
+# Packages whose version may decide an answer.
+_DECIDING = ("torch", "transformers", "open_clip_torch")
+
 AnswerRecord = Callable[[Question, str, str, str], dict]
 
 
@@ -278,6 +281,7 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
     wanted = clip_encoder.VISUAL_TOKEN_NUM
     wanted = wanted if args.visual_token_num is None else args.visual_token_num
     budget = resolve_budget(wanted, args.text_token_num, num_patches)
+    packages = _DECIDING if args.bits is None else (*_DECIDING, "bitsandbytes")
     if args.seed < 0:
         raise UserError(f"--seed is {args.seed}; it must be at least 0")
     return {
@@ -292,13 +296,14 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
         "seed": args.seed,
         "dtype": str(place.dtype).removeprefix("torch."),
         "device": place.device.type,
+        "quantized": args.bits,
         "compile": args.compile,
         "cpu_products": _products(args, place),
         "patch_post_layernorm": args.patch_post_layernorm,
         "text_selection": args.text_selection,
         "silence": args.silence,
         "checkpoints": {part: shared.fingerprint(path) for part, path in parts.items()},
-        "versions": {name: version(name) for name in ("torch", "transformers", "open_clip_torch")},
+        "versions": {name: version(name) for name in packages},
     }
 
 

@@ -11,26 +11,26 @@ from dataclasses import dataclass
 from typing import Optional
 
 from llava.errors import UserError, shown
-from llava.eval.arguments import budget_flag
+from llava.eval.arguments import DecodingArguments, budget_flag
 from llava.eval.command import run_command
 from llava.eval.llava_commands import OneValueArguments, check_one_value
-from llava.mm_utils import load_image
-from llava.model.builder import ModelArguments, flag, load_from_arguments
+from llava.image_url import open_image
+from llava.model.builder import flag, load_from_arguments
 from llava.model.sample import DEFAULT_SEED, Sample
 
 _PLACEHOLDER = "<image-placeholder>"  # where LLaVA lets a query say where the image goes
 
 
 @dataclass
-class RunLlavaArguments(OneValueArguments, ModelArguments):
+class RunLlavaArguments(OneValueArguments, DecodingArguments):
     """Flags of the command."""
 
-    image_file: Optional[str] = flag("The image.")
+    image_file: Optional[str] = flag("The image: a file, or a URL.")
     query: Optional[str] = flag("What is asked about it.")
     sep: str = flag("What would stand between several images; one is supported.", ",")
     max_new_tokens: int = flag("Longest answer in tokens.", 512)
     visual_token_num: Optional[int] = budget_flag("Visual tokens to keep.")
-    seed: int = flag("Seed of the one random draw.", DEFAULT_SEED)
+    seed: int = flag("Seed of the random draws.", DEFAULT_SEED)
 
 
 def eval_model(args: object) -> None:
@@ -52,6 +52,7 @@ def eval_model(args: object) -> None:
 def _answer(args: RunLlavaArguments) -> str:
     """Returns the answer."""
     check_one_value(args)
+    args.check_decoding()
     for name in ("model_path", "image_file", "query"):
         if getattr(args, name) is None:
             raise UserError(f"give --{name.replace('_', '-')}")
@@ -62,13 +63,16 @@ def _answer(args: RunLlavaArguments) -> str:
         )
     if _PLACEHOLDER in args.query:
         raise UserError(f"--query holds {_PLACEHOLDER}: the image stands before it; take it out")
-    image = load_image(args.image_file)  # complains before the model is loaded
+    image = open_image(args.image_file)  # complains before the model is loaded
     sample = Sample(
         image,
         args.query,
         visual_token_num=args.visual_token_num,
         seed=args.seed,
         max_new_tokens=args.max_new_tokens,
+        temperature=args.temperature,
+        top_p=args.top_p,
+        num_beams=args.num_beams,
     )
     (answer,) = load_from_arguments(args).answer([sample])
     return answer.text

@@ -14,34 +14,36 @@ from typing import Optional
 
 from tqdm import tqdm
 
-from llava.errors import UserError
-from llava.eval.arguments import AskArguments, check_no_image
+from llava.errors import UserError, shown
+from llava.eval.arguments import AskArguments, DecodingArguments, check_no_image
 from llava.eval.command import SOME_FAILED, run_command
 from llava.eval.engine import Clock, Outcome, Request, answer_units, units_in_order
 from llava.eval.figure import draw_trace, picture_format
 from llava.eval.finite import why_not_finite
 from llava.eval.lines import LineWriter, read_lines
 from llava.files import check_target, dump_json, printable
+from llava.image_url import fetch, is_url
 from llava.mm_utils import load_image
 from llava.model.builder import flag, load_from_arguments
-from llava.model.sample import DEFAULT_MAX_NEW_TOKENS, Answer
+from llava.model.sample import DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED, Answer
 
 _REQUEST_KEYS = {field.name for field in dataclasses.fields(Request)}
 
 
 @dataclass
-class TraceArguments(AskArguments):
+class TraceArguments(DecodingArguments, AskArguments):
     """Flags of the command."""
 
-    image: Optional[str] = flag("An image file (one question).")
+    image: Optional[str] = flag("An image, a file or a URL (one question).")
     question: Optional[str] = flag("What follows the image in the prompt (one question).")
     tower_question: Optional[str] = flag(
         "What text tower, caption model and selector read. Default: the question's first line."
     )
     requests: Optional[str] = flag(
         "Many questions: a file of JSON lines with id, image, question and optionally "
-        "tower_question, visual_token_num, text_token_num, seed, max_new_tokens. Image paths are "
-        "absolute, or relative to that file. What a line leaves out, the flags say."
+        "tower_question, visual_token_num, text_token_num, seed, max_new_tokens, no_image, "
+        "temperature, top_p, num_beams. Image paths are absolute, or relative to that file. What "
+        "a line leaves out, the flags say."
     )
     output: Optional[str] = flag("Where the JSON lines go. One question: default standard output.")
     figure: Optional[str] = flag(
@@ -49,6 +51,7 @@ class TraceArguments(AskArguments):
         "question)."
     )
     max_new_tokens: int = flag("Longest answer in tokens.", DEFAULT_MAX_NEW_TOKENS)
+    seed: int = flag("Seed of the random draws of each question.", DEFAULT_SEED)
 
 
 def answer_record(answer: Answer) -> dict:
@@ -80,6 +83,7 @@ def answer_record(answer: Answer) -> dict:
         "inputs_embeds_len": answer.input_length,
         "out_ids": answer.out_ids,
         "out_text": answer.raw_text,
+        "decoding": dataclasses.asdict(answer.decoding),
     }
 
 
@@ -129,6 +133,11 @@ def _request(value: dict, args: TraceArguments, folder: Path, where: str) -> Req
         )
     if not isinstance(value["image"], str):
         raise UserError(f"{where}: image is {value['image']!r}, not a path")
+    if is_url(value["image"]):
+        raise UserError(
+            f"{where}: image is the URL {shown(value['image'])}, and files of requests are read "
+            "without the network: save the picture, and give its path"
+        )
     if not isinstance(value["id"], (str, int)):
         raise UserError(f"{where}: id is {value['id']!r}, not a text or a whole number")
     return Request(**_defaults(args) | value | {"image": folder / value["image"]})
@@ -137,19 +146,22 @@ def _request(value: dict, args: TraceArguments, folder: Path, where: str) -> Req
 def _defaults(args: TraceArguments) -> dict:
     """What a request takes from the flags."""
     names = ("visual_token_num", "text_token_num", "seed", "max_new_tokens", "no_image")
+    names = (*names, "temperature", "top_p", "num_beams")
     return {name: getattr(args, name) for name in names}
 
 
 def trace_one(args: TraceArguments) -> int:
     """Answers the question of the flags; writes its record and its figure."""
+    source = fetch(args.image) if is_url(args.image) else Path(args.image)
+    # Complains before the model is loaded, as the checks below do.
+    image = load_image(source, name=f"the image {shown(args.image)}")
     request = Request(
         id=printable(Path(args.image).name),
-        image=Path(args.image),
+        image=source,
         question=args.question,
         tower_question=args.tower_question,
         **_defaults(args),
     )
-    image = load_image(request.image)  # complains before the model is loaded, as do these:
     if args.figure is not None:
         picture_format(Path(args.figure))
     for target in filter(None, (args.output, args.figure)):
@@ -198,6 +210,7 @@ def trace_many(args: TraceArguments) -> int:
 def trace(args: TraceArguments) -> int:
     """Checks which of the two uses is meant."""
     check_no_image(args)
+    args.check_decoding()
     if args.requests is not None:
         one = ("image", "question", "tower_question", "figure")
         _refuse(args, one, "--requests excludes")

@@ -110,8 +110,8 @@ def _check_made(folder: Path, settings: dict) -> None:
     for name, value in settings.items():
         if made_with.get(name) != value:
             raise UserError(
-                f"{folder} was made with {name} {made_with.get(name)}, not {value}: remove it, or "
-                "choose another --out"
+                f"{folder} was made with {name} {made_with.get(name)}, not {value}: choose another "
+                "--out, or remove it"
             )
 
 

@@ -1,6 +1,7 @@
 """Says what the quickstart came to: ``python -m llava.mini.result --report DIR --figure FILE``.
 
-A picture of one question that the captions saved, and the result in a sentence.
+A picture of one question that the captions saved, what the model knows, and the result in a
+sentence.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from llava.eval.report.methods import result_rows, result_sentence
 from llava.eval.report.runs import ACCM, FULL, PRUNE, Run, read_runs
 from llava.files import check_target, read_text
 from llava.mini.pair import Example, pair_picture, verdict
+from llava.model.about import read_about
 from llava.model.builder import flag
+from llava.model.locate import path_flag
 
 BENCHMARKS = ("gqa", "pope")  # whose questions have one right answer that can be written down
 
@@ -34,10 +37,13 @@ class ResultArguments:
 
     report: str = flag("Folder of the report.", "outputs/quickstart/report")
     figure: str = flag("Where the picture goes, a PNG.", "outputs/quickstart/example.png")
+    model_path: str = path_flag(
+        "The model, whose card (README.md) says what it knows.", "checkpoints/accm-mini"
+    )
 
 
 def result(args: ResultArguments) -> int:
-    """Draws the picture and prints the sentence.
+    """Draws the picture and prints what the model knows, and the sentence.
 
     Raises:
         UserError: no such report, or runs of it that are not there any more.
@@ -52,6 +58,9 @@ def result(args: ResultArguments) -> int:
         print(f"  {example.question} Truth: {example.truth}.")
         for side in example.sides:
             print(f"  {side.run.label}: {side.entry.text}, {verdict(side, example.truth)}")
+    model = Path(args.model_path)
+    if (about := read_about(model, model.resolve().name).line) is not None:
+        print(f"{about}.")
     sentence = result_sentence(comparison) or "There is no run with all tokens to compare with"
     print(f"{sentence}; report: {Path(args.report) / 'report.html'}")
     return 0

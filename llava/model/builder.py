@@ -48,6 +48,7 @@ from llava.model.parts import (
 from llava.model.products import optimize_for_inference
 from llava.model.products.forms import CHOICES, choose_forms
 from llava.model.prompt import prompt_ids
+from llava.model.quantized import bits_config, check_bits, load_quantized
 from llava.model.sample import DEFAULT_MAX_NEW_TOKENS
 from llava.model.weights import fill, has_weights, read_checkpoint
 
@@ -103,6 +104,12 @@ class ModelArguments:
         "auto spreads an LLM that is larger than one GPU over all of them and the CPU's memory.",
         choices=("auto",),
     )
+    load_8bit: bool = flag(
+        "Quantise the LLM's matrices to 8 bits as they are loaded: on a GPU, with bitsandbytes (the "
+        "extra 'quantized').",
+        False,
+    )
+    load_4bit: bool = flag("The same to 4 bits (nf4).", False)
     compile: bool = flag(
         "Compile the LLM for prompts and answers of a few fixed lengths, on a GPU into graphs: "
         "the first answers take minutes, the others less time.",
@@ -132,6 +139,11 @@ class ModelArguments:
         "what the model's config.json says (accm_text_selection), else farthest.",
         choices=("farthest", "nearest"),
     )
+
+    @property
+    def bits(self) -> Optional[str]:
+        """What the LLM's matrices are quantised to: "4bit", "8bit", or None."""
+        return "4bit" if self.load_4bit else "8bit" if self.load_8bit else None
 
 
 def load_pretrained_model(
@@ -377,7 +389,7 @@ def placement(args: ModelArguments) -> Placement:
     """Device and dtype as asked for.
 
     Raises:
-        UserError: there is no such device or dtype.
+        UserError: there is no such device or dtype, or quantised weights cannot be there.
     """
     name = args.device
     if name == "auto":
@@ -394,6 +406,8 @@ def placement(args: ModelArguments) -> Placement:
     dtype = default if args.dtype == "auto" else args.dtype
     if dtype not in _DTYPES:
         raise UserError(f"there is no dtype {dtype!r}; there are: auto, {', '.join(_DTYPES)}")
+    if args.bits is not None:
+        check_bits(args.load_4bit, args.load_8bit, device, args.compile, args.device_map)
     return Placement(device, _DTYPES[dtype])
 
 
@@ -518,6 +532,9 @@ def load_llm(
     args: ModelArguments, config: LlavaConfig, tensors: Tensors, source: str, place: Placement
 ) -> LlamaForCausalLM:
     """Llama on one device, or spread over several."""
+    if args.bits is not None:
+        bits = bits_config(args.load_4bit, place.dtype)
+        return load_quantized(config, tensors, source, place, bits)
     llm = empty_llm(config.llm, source)
     if args.device_map is None:
         fill_llm(llm, tensors, source, place.dtype, place.device_of)

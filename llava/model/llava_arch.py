@@ -212,7 +212,8 @@ class LlavaAccm(nn.Module):
     ) -> list[Generated]:
         """Stage 5."""
         limits = [sample.max_new_tokens for sample in samples]
-        return self.language_model.generate(prompts, limits, watch, on_token, memory)
+        decoding = [sample.decoding for sample in samples]
+        return self.language_model.generate(prompts, limits, watch, on_token, memory, decoding)
 
     # Images and questions on their own, for callers that have several batches about one ---------
 
@@ -265,7 +266,7 @@ class LlavaAccm(nn.Module):
         """Refuses a sample that cannot be answered, before anything is computed.
 
         Raises:
-            UserError: what is wrong with its budget, question or limits.
+            UserError: what is wrong with its budget, question, limits or decoding.
         """
         self.budget(sample)
         check_text("question", sample.question)
@@ -274,6 +275,7 @@ class LlavaAccm(nn.Module):
                 check_text("conversation so far", text)
         check_text("tower question (by default the first line)", sample.question_of_the_method)
         check_limits(sample)
+        sample.decoding.check(self.language_model.is_compiled)
         if self.compensator is not None and self.is_pruned(sample):
             self.compensator.check_question(sample.question_of_the_method)
         length = self.prompt_length(sample)
@@ -370,6 +372,7 @@ class LlavaAccm(nn.Module):
             input_ids=prompt.input_ids,
             input_length=len(prompt.embeds),
             seconds=seconds,
+            decoding=sample.decoding,
         )
 
 

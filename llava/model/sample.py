@@ -10,6 +10,7 @@ from torch import Tensor
 from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.errors import UserError, quoted
 from llava.model.compensation.compensator import Compensation
+from llava.model.language_model.decoding import GREEDY, Decoding
 from llava.model.multimodal_encoder.clip_encoder import EncodedImage
 from llava.model.token_pruning.accm import Selection
 
@@ -29,12 +30,14 @@ class Sample:
             the first line.
         visual_token_num: K; None takes VISUAL_TOKEN_NUM of clip_encoder.py.
         text_token_num: T; None takes the paper's share of K (budget.py).
-        seed: of the one random draw, so that a result depends on nothing but its sample.
+        seed: of the random draws (of patches; with a temperature, of tokens), so that a
+            result depends on nothing but its sample.
         max_new_tokens: limit of the answer.
         no_image: let the LLM read the prompt without any visual token and without a caption: what
             can be answered so needs no image, and is the floor to compare with.
         history: questions and answers of the same conversation before it.
         text_embed: (P,), what encode_questions made of the tower question; None lets it be made.
+        temperature, top_p, num_beams: how the answer's tokens are chosen; see Decoding.
     """
 
     image: Image.Image | EncodedImage
@@ -47,6 +50,14 @@ class Sample:
     no_image: bool = False
     history: tuple[tuple[str, str], ...] = ()
     text_embed: Tensor | None = None
+    temperature: float = 0.0
+    top_p: float | None = None
+    num_beams: int = 1
+
+    @property
+    def decoding(self) -> Decoding:
+        """How the answer's tokens are chosen."""
+        return Decoding(self.temperature, self.top_p, self.num_beams, self.seed)
 
     @property
     def question_of_the_method(self) -> str:
@@ -84,6 +95,7 @@ class Answer:
         input_ids: what the LLM read, IMAGE_TOKEN_INDEX for the image.
         input_length: positions of the LLM's input, visual tokens included.
         seconds: what each stage took, for the whole batch that the sample was answered in.
+        decoding: how its tokens were chosen.
     """
 
     text: str
@@ -96,6 +108,7 @@ class Answer:
     input_ids: list[int]
     input_length: int
     seconds: dict[str, float]
+    decoding: Decoding = GREEDY
 
 
 def check_text(what: str, text: object) -> None:

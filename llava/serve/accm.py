@@ -14,7 +14,8 @@ from PIL import Image
 from llava.errors import UserError
 from llava.eval.figure import picture_format, save_picture, trace_picture
 from llava.files import check_target
-from llava.mm_utils import load_image, to_rgb
+from llava.image_url import open_image
+from llava.mm_utils import to_rgb
 from llava.model.builder import load_pretrained_model
 from llava.model.llava_arch import LlavaAccm
 from llava.model.memory import Memory
@@ -129,11 +130,14 @@ class Accm:
         max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
         seed: int = DEFAULT_SEED,
         batch_size: int = DEFAULT_BATCH_SIZE,
+        temperature: float = 0.0,
+        top_p: float | None = None,
+        num_beams: int = 1,
     ) -> Result | list[Result]:
         """Answers a question about an image, or several.
 
         Args:
-            image: an image, an array (H, W, 3) uint8, a file or the bytes of one; or a list. Each
+            image: an image, an array (H, W, 3) uint8, a file, its URL or its bytes; or a list. Each
                 is opened and encoded once, and upright: the rotation that a camera noted down is
                 heeded. A warning tells of one that is far from what the model knows, where its
                 card (README.md) names that.
@@ -141,9 +145,12 @@ class Accm:
                 each of its items; two lists go together item by item.
             visual_token_num: tokens that stay; None takes those of this object.
             max_new_tokens: limit of an answer.
-            seed: of the one random draw of each question.
+            seed: of the random draws of each question; the same gives the same answer.
             batch_size: questions that go through the model together; it changes how long it takes,
                 and how much memory, and no answer.
+            temperature: 0 takes the likeliest token each time; above, tokens are drawn.
+            top_p: draws from the likeliest tokens only that together have this probability.
+            num_beams: above 1, beam search with so many beams.
 
         Returns:
             A Result, or a list of them where a list was given.
@@ -162,6 +169,9 @@ class Accm:
                 visual_token_num=kept,
                 seed=seed,
                 max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                num_beams=num_beams,
             )
             for each, text in pairs
         ]
@@ -233,10 +243,10 @@ def _open(image: ImageSource) -> Image.Image:
         return to_rgb(image, upright=True)
     if not isinstance(image, (str, PathLike, bytes)):
         raise UserError(
-            f"the image is of type {type(image).__name__}: give a PIL image, an array, a path, or "
-            "a file's bytes"
+            f"the image is of type {type(image).__name__}: give a PIL image, an array, a path, "
+            "a URL, or a file's bytes"
         )
-    return load_image(image, upright=True)
+    return open_image(image, upright=True)
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

@@ -22,7 +22,8 @@ class Chat:
         image: RGB; None until there is one.
         visual_token_num: tokens that stay; None takes VISUAL_TOKEN_NUM of clip_encoder.py.
         max_new_tokens: limit of an answer.
-        seed: of the one random draw of each question.
+        seed: of the random draws of each question.
+        temperature, top_p, num_beams: how an answer's tokens are chosen; see Decoding.
         turns: questions and answers.
         last: the last answer, with everything that happened.
     """
@@ -32,6 +33,9 @@ class Chat:
     visual_token_num: int | None = None
     max_new_tokens: int = 128
     seed: int = DEFAULT_SEED
+    temperature: float = 0.0
+    top_p: float | None = None
+    num_beams: int = 1
     turns: list[tuple[str, str]] = field(default_factory=list)
     last: Answer | None = None
 
@@ -61,6 +65,9 @@ class Chat:
             seed=self.seed,
             max_new_tokens=self.max_new_tokens,
             history=tuple(self.turns),
+            temperature=self.temperature,
+            top_p=self.top_p,
+            num_beams=self.num_beams,
         )
         pieces = TextPieces(self.model.language_model.tokenizer.decode, on_text)
         (answer,) = self.model.answer([sample], on_token=on_text and pieces.add)

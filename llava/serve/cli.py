@@ -7,115 +7,147 @@ from dataclasses import dataclass
 from typing import Optional
 
 from llava.errors import UserError
-from llava.eval.arguments import budget_flag
+from llava.eval.arguments import DecodingArguments, budget_flag
 from llava.eval.command import run_command
-from llava.mm_utils import load_image
+from llava.image_url import open_image
 from llava.model.builder import flag, load_from_arguments
 from llava.model.locate import path_flag
+from llava.model.multimodal_encoder import clip_encoder
 from llava.model.sample import DEFAULT_SEED
 from llava.model.token_pruning.budget import resolve_budget
 from llava.serve.arguments import TryArguments
 from llava.serve.chat import Chat, why
+from llava.serve.commands import HELP, image_name, read_tokens, split_command
 from llava.serve.likeness import warning_of
-
-COMMANDS = """\
-/image FILE   ask about another image
-/tokens K     keep K visual tokens of the image from now on
-/why          how the last answer came about
-/clear        forget the conversation so far
-/help         this list
-/quit         the end"""
+from llava.serve.terminal import Terminal, ctrl_c, interrupt_once, open_terminal
 
 
 @dataclass
-class CliArguments(TryArguments):
+class CliArguments(TryArguments, DecodingArguments):
     """Flags of the command."""
 
-    image_file: str = path_flag("The image to begin with.", "images/scene.png")
+    image_file: str = path_flag("The image to begin with: a file, or a URL.", "images/scene.png")
     visual_token_num: Optional[int] = budget_flag("Visual tokens to keep.")
-    seed: int = flag("Seed of the one random draw of each question.", DEFAULT_SEED)
+    seed: int = flag("Seed of the random draws of each question.", DEFAULT_SEED)
     max_new_tokens: int = flag("Longest answer in tokens.", 512)
+    history: bool = flag(
+        "Keep what is typed at a terminal for later chats, in ~/.local/state/accm/chat-history.",
+        True,
+    )
 
 
 def chat(args: CliArguments) -> int:
     """Loads the model, and answers until the end of the input."""
-    image = load_image(args.image_file, upright=True)
+    args.check_decoding()
+    image = open_image(args.image_file, upright=True)
     model = load_from_arguments(args)
     if args.visual_token_num is not None:
         resolve_budget(args.visual_token_num, None, model.tower.num_patches)
     talk = Chat(
-        model, image, args.visual_token_num, max_new_tokens=args.max_new_tokens, seed=args.seed
+        model,
+        image,
+        args.visual_token_num,
+        max_new_tokens=args.max_new_tokens,
+        seed=args.seed,
+        temperature=args.temperature,
+        top_p=args.top_p,
+        num_beams=args.num_beams,
     )
-    print(f"{args.model_path}, about {args.image_file}. /help lists what can be typed.", flush=True)
+    terminal = open_terminal(args.history)
+    terminal.write(f"{args.model_path}, about {args.image_file}. /help lists what can be typed.")
     if model.about.line is not None:
-        print(f"{model.about.line}.", flush=True)
-    _warn(talk)
+        terminal.write(f"{model.about.line}.")
+    _warn(talk, terminal)
     while True:
         try:
-            line = input("USER: ").strip()
-        except EOFError:
-            print()
-            return 0
-        if line in ("/quit", "/exit"):
-            return 0
-        try:
-            _turn(talk, line)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-        except KeyboardInterrupt:
-            print("\n(stopped)", flush=True)
+            return _converse(talk, terminal)
+        except KeyboardInterrupt:  # between a line and its answer
+            if not terminal.is_typed:
+                raise
 
 
-def _turn(talk: Chat, line: str) -> None:
+def _converse(talk: Chat, terminal: Terminal) -> int:
+    """Answers until the end of the input."""
+    while (line := terminal.read()) is not None and line.strip() not in ("/quit", "/exit"):
+        with ctrl_c(interrupt_once):
+            try:
+                _turn(talk, terminal, line.strip())
+            except UserError as error:
+                terminal.complain(f"error: {error}")
+            except KeyboardInterrupt:
+                if not terminal.is_typed:
+                    raise
+                terminal.write("\n(stopped)", "aside")
+    return 0
+
+
+def _turn(talk: Chat, terminal: Terminal, line: str) -> None:
     """Does what a line asks for.
 
     Raises:
         UserError: it cannot be done.
     """
-    command, _, rest = line.partition(" ")
     if not line.startswith("/"):
         if line:
-            print("ASSISTANT: ", end="", flush=True)
-            talk.ask(line, lambda text: print(text, end="", flush=True))
-            print(flush=True)
-    elif command == "/image":
-        if not rest.strip():
-            raise UserError("say which: /image FILE")
-        talk.show(load_image(rest.strip(), upright=True))
-        print(f"about {rest.strip()} now", flush=True)
-        _warn(talk)
+            _ask(talk, terminal, line)
+        return
+    command, rest = split_command(line)
+    if command == "/image":
+        name = image_name(rest)
+        talk.show(open_image(name, upright=True))
+        terminal.write(f"about {name} now")
+        _warn(talk, terminal)
     elif command == "/tokens":
-        _set_tokens(talk, rest.strip())
+        _tokens(talk, terminal, rest)
     elif command == "/why":
         if talk.last is None:
             raise UserError("nothing was asked yet")
-        print(why(talk.last, talk.model.tower.num_patches), flush=True)
+        terminal.write(why(talk.last, talk.model.tower.num_patches), "aside")
     elif command == "/clear":
         talk.clear()
+        terminal.write("the conversation is forgotten; the next question is its first", "aside")
     elif command == "/help":
-        print(COMMANDS, flush=True)
-    else:
-        raise UserError(f"there is no command {command}; /help lists them")
+        terminal.write(HELP)
 
 
-def _warn(talk: Chat) -> None:
-    """Warns where the picture is far from what the model knows."""
-    if unlike := warning_of(talk.model.about, talk.image):
-        print(f"warning: {unlike}", file=sys.stderr, flush=True)
-
-
-def _set_tokens(talk: Chat, number: str) -> None:
-    """Sets the budget.
+def _ask(talk: Chat, terminal: Terminal, question: str) -> None:
+    """Shows the answer to a question as it comes, and says so where it has no words.
 
     Raises:
-        UserError: it is none.
+        UserError: it cannot be answered.
+    """
+    terminal.write("ASSISTANT: ", "label", end="")
+    try:
+        answer = talk.ask(question, lambda text: terminal.write(text, "answer", end=""))
+    except UserError:
+        terminal.write("(no answer)", "aside")
+        raise
+    terminal.write("" if answer.text else "(no words)", "aside")
+    if not answer.text:
+        terminal.complain(
+            "warning: the model ended its answer before a word, as it may where it does not know "
+            "the question's language or words: ask in others, or in English"
+        )
+
+
+def _warn(talk: Chat, terminal: Terminal) -> None:
+    """Warns where the picture is far from what the model knows."""
+    if unlike := warning_of(talk.model.about, talk.image):
+        terminal.complain(f"warning: {unlike}")
+
+
+def _tokens(talk: Chat, terminal: Terminal, words: str) -> None:
+    """Sets how many visual tokens stay, and says how many do.
+
+    Raises:
+        UserError: the words are no such number.
     """
     patches = talk.model.tower.num_patches
-    if not number.isdecimal() or len(number) > 9:  # Python reads no number of 5,000 digits
-        raise UserError(f"/tokens wants a whole number from 1 to {patches}, not {number!r}")
-    resolve_budget(int(number), None, patches)
-    talk.visual_token_num = int(number)
-    print(f"{number} of {patches} visual tokens from now on", flush=True)
+    if words:
+        talk.visual_token_num = read_tokens(words, patches)
+    kept = talk.visual_token_num
+    kept = clip_encoder.VISUAL_TOKEN_NUM if kept is None else kept
+    terminal.write(f"{kept} of {patches} visual tokens" + " from now on" * bool(words))
 
 
 def main(argv: list[str] | None = None) -> int:

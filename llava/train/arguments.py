@@ -24,7 +24,9 @@ class TrainArguments:
         "same command goes on from the newest checkpoint in it."
     )
     seed: int = flag("Decides the order of the samples and all noise.", 0)
-    max_steps: Optional[int] = flag("Optimiser steps; give this or --epochs.")
+    max_steps: Optional[int] = flag(
+        "Optimiser steps; give this or --epochs. Can be raised later with --schedule constant."
+    )
     epochs: Optional[float] = flag("Passes over the data; give this or --max-steps.")
     batch_size: int = flag("Samples of one optimiser step, over all processes.", 32)
     micro_batch_size: Optional[int] = flag(

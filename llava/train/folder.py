@@ -6,9 +6,15 @@ from pathlib import Path
 from typing import Optional
 
 from llava.errors import UserError
-from llava.files import take_lock
+from llava.files import read_json, take_lock
 from llava.train.arguments import TrainArguments
-from llava.train.checkpoints import clear_unfinished, disk_errors, list_checkpoints
+from llava.train.checkpoints import (
+    clear_unfinished,
+    disk_errors,
+    list_checkpoints,
+    read_state,
+)
+from llava.train.optimiser import has_begun_as
 from llava.train.settings import keep_settings
 
 
@@ -49,6 +55,8 @@ class RunFolder:
     def begin(self, settings: dict, args: TrainArguments) -> None:
         """Compares the settings with those of the run that is there, and keeps them.
 
+        Its number of steps may change where all steps that are done were the same then.
+
         Args:
             settings: what the result depends on, JSON.
             args: of the stage.
@@ -64,6 +72,32 @@ class RunFolder:
                     "another --output-dir"
                 )
             path.unlink(missing_ok=True)
+        why_not = self._why_not_as_long(path, settings, args)
         keep_settings(
-            path, settings, args, "Name another --output-dir, or delete this one to begin again"
+            path,
+            settings,
+            args,
+            why_not or "Name another --output-dir, or delete this one to begin again",
+            () if why_not else ("max_steps",),
+        )
+
+    def _why_not_as_long(self, path: Path, settings: dict, args: TrainArguments) -> Optional[str]:
+        """Says why a run cannot go on to another number of steps than it was planned for, and what
+        to do; None where it can, or does not have to."""
+        before = read_json(path).get("max_steps") if path.is_file() else None
+        steps, newest = settings["max_steps"], self.newest
+        if newest is None or not isinstance(before, int) or before == steps:
+            return None
+        begun = read_state(newest)["step"]
+        if has_begun_as(steps, begun, before, args):
+            return None
+        if begun > steps:
+            return (
+                f"{begun} steps are done, and none can be taken back: give --max-steps {begun} or more, or "
+                "name another --output-dir"
+            )
+        return (
+            f"With --schedule {args.schedule} the learning rate falls to 0 at the last step, so "
+            f"the {begun} steps that are done are not those of a run of {steps}: give --max-steps {before}, "
+            "or name another --output-dir (a run with --schedule constant can be made longer)"
         )

@@ -83,3 +83,21 @@ def schedule_factor(schedule: str, step: int, warmup: int, steps: int) -> float:
         return 1.0
     done = (step - warmup) / max(1, steps - warmup)
     return 1 - done if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+
+
+def has_begun_as(steps: int, begun: int, before: int, args: TrainArguments) -> bool:
+    """Tells whether a run planned for another number of steps has done the same so far.
+
+    Args:
+        steps: of the plan that it is to go on with.
+        begun: steps that are done.
+        before: steps of the plan that it has.
+        args: schedule and warm-up, of both.
+    """
+    if begun > steps:
+        return False
+    rates = [
+        [schedule_factor(args.schedule, step, args.warmup_steps, all_) for step in range(begun)]
+        for all_ in (steps, before)
+    ]
+    return rates[0] == rates[1]

@@ -7,15 +7,20 @@ import json
 import math
 import os
 import sys
+from collections import deque
+from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
+from statistics import fmean
 
 from tqdm import tqdm
 
 from llava.errors import UserError
-from llava.files import read_text
+from llava.extras import missing_package
+from llava.files import parse_json, read_text
 from llava.train.checkpoints import disk_errors, flush_to_disk
 
-_SMOOTHING = 0.98  # of the loss that is shown; the files have it as it is
+WINDOW = 100  # steps whose mean loss is shown; the files have the loss of each step
 
 
 class Progress:
@@ -37,13 +42,12 @@ class Progress:
             import matplotlib  # noqa: F401  a missing one shall be missed now, not hours later
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise UserError(
-                f"training needs {error.name}: pip install 'llava-accm[train]'"
-            ) from error
+            raise missing_package("training", error.name, "train") from error
         self._name, self._folder, self._log_every = name, folder, log_every
         with disk_errors(folder):
             _cut_after(folder / "loss.jsonl", step)
             self._lines = (folder / "loss.jsonl").open("ab", buffering=0)
+            self._recent = deque(read_losses(folder / "loss.jsonl").values(), WINDOW)
             self._events = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
         on_terminal = sys.stderr.isatty()
         self._bar = tqdm(
@@ -54,7 +58,6 @@ class Progress:
             mininterval=0.5 if on_terminal else 30,
             dynamic_ncols=on_terminal,
         )
-        self._smoothed: float | None = None
 
     def report(self, step: int, numbers: dict[str, float]) -> None:
         """Writes down one step.
@@ -74,9 +77,8 @@ class Progress:
             if step % self._log_every == 0 or step == self._bar.total:
                 for key, value in numbers.items():
                     self._events.add_scalar(f"{self._name}/{key}", value, step)
-        before = numbers["loss"] if self._smoothed is None else self._smoothed
-        self._smoothed = _SMOOTHING * before + (1 - _SMOOTHING) * numbers["loss"]
-        self._bar.set_postfix_str(f"loss {self._smoothed:.4f}", refresh=False)
+        self._recent.append(numbers["loss"])
+        self._bar.set_postfix_str(describe_loss(self._recent), refresh=False)
         self._bar.update()
 
     def settle(self) -> None:
@@ -100,20 +102,34 @@ class Progress:
             pass
 
 
+def read_losses(log: Path) -> dict[int, float]:
+    """Returns the loss of each step that a loss.jsonl has.
+
+    Raises:
+        UserError: a line is damaged.
+    """
+    numbered = enumerate(read_text(log).splitlines(), start=1)
+    records = [_parse(line, log, number) for number, line in numbered]
+    return {record["step"]: record["loss"] for record in records}
+
+
+def describe_loss(losses: Iterable[float]) -> str:
+    """Returns the mean of the last WINDOW losses, and of how many it is."""
+    recent = deque(losses, WINDOW)
+    return f"loss {fmean(recent):.4f} (mean of {len(recent)} steps)"
+
+
 def draw_losses(log: Path, picture: Path, title: str) -> None:
-    """Draws the losses of a loss.jsonl, as they are and smoothed, as a PNG."""
+    """Draws the losses of a loss.jsonl, each and the mean of the last ones, as a PNG."""
     from matplotlib.figure import Figure  # slow to import, and an extra
 
-    lines = [json.loads(line) for line in read_text(log).splitlines()]
-    points = [(line["step"], line["loss"]) for line in lines]
+    points = read_losses(log)
+    sums = [0.0, *accumulate(points.values())]
+    means = [(sums[i] - sums[max(0, i - WINDOW)]) / min(i, WINDOW) for i in range(1, len(sums))]
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    axes.plot(*zip(*points), color="tab:blue", alpha=0.3, linewidth=0.8, label="each step")
-    smoothed, average = [], points[0][1]
-    for _, loss in points:
-        average = _SMOOTHING * average + (1 - _SMOOTHING) * loss
-        smoothed.append(average)
-    axes.plot([step for step, _ in points], smoothed, color="tab:blue", label="smoothed")
+    axes.plot(*zip(*points.items()), color="tab:blue", alpha=0.3, linewidth=0.8, label="each step")
+    axes.plot(list(points), means, color="tab:blue", label=f"mean of the last {WINDOW}")
     axes.set(title=title, xlabel="step", ylabel="loss")
     axes.grid(alpha=0.3)
     axes.legend()
@@ -128,8 +144,19 @@ def _cut_after(log: Path, step: int) -> None:
         return
     kept = 0
     with log.open("rb+") as file:
-        for line in file:
-            if not line.endswith(b"\n") or json.loads(line)["step"] > step:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n") or _parse(line, log, number)["step"] > step:
                 break
             kept += len(line)
         file.truncate(kept)
+
+
+def _parse(line: str | bytes, log: Path, number: int) -> dict:
+    """Returns the record of a step."""
+    try:
+        record = parse_json(line if isinstance(line, str) else line.decode("utf-8"))
+        if type(record["step"]) is not int or type(record["loss"]) not in (int, float):
+            raise ValueError("no step with its loss")
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{log}, line {number} is damaged: delete this line") from error
+    return record

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from tqdm import tqdm
 
 from llava.errors import UserError
+from llava.eval.stopping import noting_what_is_kept
 from llava.files import parse_json
 from llava.train.arguments import TrainArguments
 from llava.train.settings import keep_settings
@@ -46,9 +48,14 @@ def resumable(
     results = _complete_lines(path)[:total]
     if len(results) == total:
         return results
+    if results:
+        print(f"{path}: {len(results)} of {total} {what} before; going on", file=sys.stderr)
     work = begin()
     try:
-        with path.open("a", encoding="utf-8") as file:
+        with (
+            path.open("a", encoding="utf-8") as file,
+            noting_what_is_kept(lambda: f"{len(results)} of {total} {what} are kept in {path}"),
+        ):
             bar = tqdm(total=total, desc=what, unit="sample", initial=len(results))
             while len(results) < total:
                 numbers = list(range(len(results), min(len(results) + batch_size, total)))

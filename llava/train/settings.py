@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -47,7 +47,13 @@ def settings_of(args: TrainArguments) -> dict:
     return json.loads(json.dumps(flags))
 
 
-def keep_settings(path: Path, settings: dict, args: TrainArguments, way_out: str) -> None:
+def keep_settings(
+    path: Path,
+    settings: dict,
+    args: TrainArguments,
+    way_out: str,
+    replaced: Collection[str] = (),
+) -> None:
     """Compares settings with those that a file keeps, and writes what it does not have yet.
 
     Args:
@@ -55,16 +61,18 @@ def keep_settings(path: Path, settings: dict, args: TrainArguments, way_out: str
         settings: of now, JSON.
         args: of the stage.
         way_out: ends the message.
+        replaced: names of settings that may differ; those of now are kept.
 
     Raises:
-        UserError: they differ; says in what.
+        UserError: others differ; says in what.
     """
     settings = json.loads(json.dumps(settings))
     before = read_json(path) if path.is_file() else {}
     unsaid = dict(_UNSAID)
     if "dtype" in settings:
         unsaid["dtype"] = _dtype(replace(args, dtype="auto"))
-    changed = changes(before, settings, unsaid) if before else []
+    compared = {name: value for name, value in settings.items() if name not in replaced}
+    changed = changes(before, compared, unsaid) if before else []
     if changed:
         raise UserError(f"{path} was begun with other settings: {'; '.join(changed)}. {way_out}")
     if before != before | settings:

@@ -32,6 +32,7 @@ from llava.model.compensation.compensator import MAX_CAPTION_LENGTH, STOP_TEXT
 from llava.model.weights import has_weights
 from llava.train.arguments import SeeingArguments, model_arguments, model_flag
 from llava.train.captions import CaptionPairs, read_caption_pairs, read_questions
+from llava.train.closing import command_line, say_done
 from llava.train.features import (
     ImageFeatures,
     encode_questions,
@@ -323,6 +324,10 @@ def _train(stage: Stage, args: CaptionArguments) -> int:
     save_weights(output, model.state_dict())
     settings = settings_of(args) | chosen
     write_record(output.parent, stage.name, settings, [output], inputs, run)
+    use = command_line(
+        "llava.train.train_selector", model_path=args.model_path, caption_model=output
+    )
+    say_done(stage, [output], use)
     return 0
 
 

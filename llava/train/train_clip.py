@@ -27,6 +27,7 @@ from llava.mm_utils import load_image, process_images
 from llava.model.builder import flag, load_processor
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.train.arguments import SCHEDULES, TrainArguments
+from llava.train.closing import command_line, say_done
 from llava.train.pruning import draw
 from llava.train.record import hashes_of, save_weights, write_record
 from llava.train.settings import settings_of
@@ -293,6 +294,7 @@ def _train(stage: Stage, args: ClipArguments) -> int:
     save_weights(output, clip.state_dict())
     settings = settings_of(args) | chosen
     write_record(folder, stage.name, settings, [output], inputs, Path(args.output_dir))
+    say_done(stage, [output], command_line("llava.train.train_projector", vision_tower=folder))
     return 0
 
 

@@ -47,6 +47,7 @@ from llava.model.parts import Placement
 from llava.model.sample import Sample
 from llava.train.arguments import AskingArguments, model_arguments, model_flag
 from llava.train.candidates import KINDS, Candidates, write_candidates
+from llava.train.closing import command_line, say_done
 from llava.train.outcome import Reading, answer_log_probs
 from llava.train.packing import Packer
 from llava.train.record import hashes_of, save_weights, write_record
@@ -376,6 +377,10 @@ def _train(stage: Stage, args: CompensationArguments) -> int:
         save_weights(path, tensors)
     folder = Path(args.caption_output).parent
     write_record(folder, stage.name, settings_of(args) | chosen, list(outputs), inputs, run)
+    parts = dict(caption_model=args.caption_output, selector=args.selector_output)
+    say_done(
+        stage, list(outputs), command_line("llava.serve.cli", model_path=args.model_path, **parts)
+    )
     return 0
 
 

@@ -38,6 +38,7 @@ from llava.model.builder import Vision, flag, list_flag, load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.train.arguments import SCHEDULES, SeeingArguments, model_arguments, model_flag
 from llava.train.captions import tower_questions
+from llava.train.closing import command_line, say_done
 from llava.train.conversations import Conversation
 from llava.train.features import ImageFeatures, encode_questions, vision_settings
 from llava.train.mini_llava import load_llava, mini_features, model_files, save_llava
@@ -329,7 +330,17 @@ def _train(stage: Stage, args: LlavaArguments) -> int:
     output = Path(args.output)
     files = save_llava(llm, projector, source, output)
     write_record(output, stage.name, settings_of(args) | chosen, files, inputs, run)
+    say_done(stage, files, _use(args))
     return 0
+
+
+def _use(args: LlavaArguments) -> str:
+    """Says what the weights are for: to be asked or, where they have seen no picture, the next
+    stage."""
+    parts = dict(model_path=args.output, vision_tower=args.vision_tower)
+    if shows_images(args.shares):
+        return command_line("llava.serve.cli", **parts, no_compensation=True)
+    return command_line("llava.train.train_projector", **parts)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -31,6 +31,7 @@ from llava.model.compensation.selector import selector_text
 from llava.model.shapes import MINI
 from llava.train.arguments import SCHEDULES, TrainArguments
 from llava.train.captions import tower_questions
+from llava.train.closing import command_line, say_done
 from llava.train.pruning import draw
 from llava.train.record import hashes_of, save_weights, write_record
 from llava.train.settings import settings_of
@@ -202,6 +203,7 @@ def _train(stage: Stage, args: LongClipArguments) -> int:
     save_weights(output, long_clip_tensors(text))
     settings = settings_of(args) | chosen
     write_record(output.parent, stage.name, settings, [output], inputs, Path(args.output_dir))
+    say_done(stage, [output], command_line("llava.train.train_selector", longclip=output))
     return 0
 
 

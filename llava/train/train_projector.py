@@ -25,6 +25,7 @@ from llava.mini.training_set import TrainingSet, read_training_set
 from llava.model.builder import flag, load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.train.arguments import SCHEDULES, SeeingArguments, model_arguments
+from llava.train.closing import command_line, say_done
 from llava.train.features import ImageFeatures, vision_settings
 from llava.train.mini_llava import load_llava, mini_features, model_files, save_llava
 from llava.train.record import hashes_of, write_record
@@ -177,6 +178,8 @@ def _train(stage: Stage, args: ProjectorArguments) -> int:
     output = Path(args.output)
     files = save_llava(llm, projector, source, output)
     write_record(output, stage.name, settings_of(args) | chosen, files, inputs, run)
+    parts = dict(model_path=output, vision_tower=args.vision_tower)
+    say_done(stage, files, command_line("llava.train.train_llava", **parts))
     return 0
 
 

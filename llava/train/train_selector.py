@@ -26,6 +26,7 @@ from llava.model.compensation.selector import Selector, selector_text
 from llava.model.locate import locate
 from llava.train.arguments import AskingArguments, model_arguments
 from llava.train.candidates import write_candidates
+from llava.train.closing import command_line, say_done
 from llava.train.order import stream_seed
 from llava.train.outcome import Reading, answer_log_probs, is_likeliest
 from llava.train.packing import Packer
@@ -248,6 +249,8 @@ def _train(stage: Stage, args: SelectorArguments) -> int:
     save_weights(output, selector.state_dict())
     settings = settings_of(args) | chosen
     write_record(output.parent, stage.name, settings, [output], inputs, run)
+    parts = dict(model_path=args.model_path, caption_model=args.caption_model, selector=output)
+    say_done(stage, [output], command_line("llava.serve.cli", **parts))
     return 0
 
 

@@ -10,6 +10,7 @@ from typing import Optional
 
 from torch import nn
 
+from llava.eval.stopping import noting_what_is_kept
 from llava.train.arguments import make_plan
 from llava.train.batches import Data, micro_batches
 from llava.train.checkpoints import read_state, save_checkpoint
@@ -61,6 +62,8 @@ def train(
     if begun >= plan.steps:
         _say(team, f"{name}: all {plan.steps} steps are done already, in {args.output_dir}")
         return
+    if begun:
+        _say(team, f"{name}: {begun} of {plan.steps} steps done before; going on")
     since = time.monotonic() - seconds
     share = plan.micro_batches // plan.processes
     with (
@@ -68,6 +71,7 @@ def train(
             lambda: Progress(name, folder.path, begun, plan.steps, args.log_every)
         ) as progress,
         closing(micro_batches(data, plan, args.seed, begun, team.rank)) as mine,
+        noting_what_is_kept(lambda: _how_far(folder, plan.steps)),
     ):
         for step in range(begun, plan.steps):
             numbers = learner.step(step, islice(mine, share))
@@ -93,6 +97,14 @@ def _resume(learner: Learner, folder: Optional[RunFolder], team: Team) -> tuple[
         failure = error
     team.agree(failure)
     return state["step"], state["seconds"]
+
+
+def _how_far(folder: Optional[RunFolder], steps: int) -> Optional[str]:
+    """Says how much of a run that is stopped stays; None where another process says it, or nothing
+    does."""
+    if folder is None or folder.newest is None:
+        return None
+    return f"{read_state(folder.newest)['step']} of {steps} steps are kept in {folder.path}"
 
 
 def _save(learner: Learner, folder: RunFolder, progress: Progress, state: dict, keep: int) -> None:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from llava.checkpoints.__main__ import main
 from llava.checkpoints.known import ALL, PUBLISHED
+from llava.model import locate as locating
 from llava.model.builder import ModelArguments, load_from_arguments
 from llava.model.weights import read_checkpoint
 
@@ -80,8 +81,68 @@ def test_a_bad_part_is_named_and_hides_no_other(mini, capsys, damage, part, says
 
 def test_a_model_that_is_not_there(tmp_path, capsys):
     assert main(["verify", "--model-path", str(tmp_path / "nowhere"), "--no-compensation"]) == 1
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 and all(line.startswith("BAD") for line in lines)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("BAD  model: there is no ") and line.count("nowhere") == 1
+    assert line.endswith("python -m llava.checkpoints download all")
+
+
+@pytest.mark.parametrize(
+    "model, flags, way_out",
+    [
+        ("checkpoints/llava-v1.5-7b", [], "in checkpoints/llava-v1.5-7b: {} download all"),
+        (
+            "/x y/llava-v1.5-7b",
+            [],
+            "in /x y/llava-v1.5-7b: {} download all --checkpoints-root '/x y'",
+        ),
+        (
+            "liuhaotian/llava-v1.5-13b",
+            [],
+            "in checkpoints/llava-v1.5-13b: {} download llava-v1.5-13b clip gpt2 longclip accm",
+        ),
+        (
+            "checkpoints/llava-v1.5-7b",
+            ["--no-compensation"],
+            "in checkpoints/llava-v1.5-7b: {} download llava-v1.5-7b clip",
+        ),
+        ("owner/model", [], "published is fetched by: {} download all"),
+        ("", [], "published is fetched by: {} download all"),
+    ],
+)
+def test_the_way_to_a_model_is_said_once(monkeypatch, capsys, model, flags, way_out):
+    asked = []
+
+    def no_network(repository, **_):
+        asked.append(repository)
+        raise OSError("ConnectError: no such host")
+
+    monkeypatch.setattr(locating, "snapshot_download", no_network)
+    monkeypatch.chdir(ROOT)
+    assert main(["verify", "--model-path", model, *flags]) == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("BAD  model: ")
+    assert line.endswith(way_out.format("python -m llava.checkpoints"))
+    assert asked == [model] * locating.is_hub_name(model)
+
+
+def test_parts_that_are_not_there_are_said_each_with_its_command(mini, tmp_path, capsys):
+    shutil.rmtree(mini / "accm")
+    shutil.rmtree(mini / "gpt2")
+    status, lines = verdicts(mini, capsys)
+    assert status == 1 and len(lines) == 6
+    for name, download in (("gpt2", "gpt2"), ("caption_model", "accm"), ("selector", "accm")):
+        (line,) = [line for line in lines if line.startswith(f"BAD  {name}: there is no ")]
+        assert line.endswith(f"it is fetched by: python -m llava.checkpoints download {download}")
+    assert main(["verify", "--model-path", str(mini), "--gpt2", str(tmp_path / "mine")]) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "BAD  gpt2" in line]
+    assert line.endswith("mine: check the path, or download it there")
+
+
+def test_one_problem_of_two_parts_is_one_line(mini, capsys):
+    (mini / "config.json").write_text("{")
+    status, lines = verdicts(mini, capsys)
+    bad = [line for line in lines if "is not valid JSON" in line]
+    assert status == 1 and len(bad) == 1 and bad[0].startswith("BAD  model, vision_tower: ")
 
 
 def test_converted_weights_are_the_same(checkpoints, tmp_path, tiny_settings):

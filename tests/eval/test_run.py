@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from llava.errors import UserError
@@ -30,6 +31,7 @@ from llava.eval.run import Run, run_settings
 from llava.eval.shared import Shared
 from llava.eval.stopping import Stopped
 from llava.model.builder import ModelArguments, locate_parts
+from llava.model.parts import Placement
 
 QUESTIONS = ["Is it red?", "Is there a dog in it, or a cat, or any other animal?", "Is it big?"]
 
@@ -480,6 +482,7 @@ DECIDING = {
     "seed": 7,
     "no_image": True,
 }
+ON_A_GPU = {"load_8bit": "8bit", "load_4bit": "4bit"}  # they decide as well; refused elsewhere
 FREE = {
     "checkpoints_root": "checkpoints are told by what is in them",
     "device": "its kind is in the settings; which one of a kind decides nothing",
@@ -511,7 +514,7 @@ OF_A_SWEEP = {  # its runs' flags are made of these; the others are where things
 )
 def test_every_flag_is_in_the_settings_or_free(arguments, more):
     names = {field.name for field in dataclasses.fields(arguments)}
-    assert names <= {*DECIDING, *FREE, *ASKED, *more}
+    assert names <= {*DECIDING, *ON_A_GPU, *FREE, *ASKED, *more}
 
 
 @pytest.fixture
@@ -542,6 +545,19 @@ def settings_of(tiny_settings, tmp_path):
 @pytest.mark.parametrize("name", DECIDING)
 def test_settings_tell_runs_apart(settings_of, name):
     assert settings_of(**{name: DECIDING[name]}) != settings_of()
+
+
+@pytest.mark.parametrize("name", ON_A_GPU)
+def test_quantised_weights_are_in_the_settings(settings_of, name, monkeypatch):
+    with pytest.raises(UserError, match="is for a GPU"):
+        settings_of(**{name: True})
+    place = Placement(torch.device("cuda"), torch.bfloat16)
+    monkeypatch.setattr("llava.eval.run.placement", lambda args: place)
+    monkeypatch.setattr("llava.eval.run.version", lambda package: f"version of {package}")
+    assert settings_of()["quantized"] is None and "bitsandbytes" not in settings_of()["versions"]
+    settings = settings_of(**{name: True})
+    assert settings["quantized"] == ON_A_GPU[name]
+    assert settings["versions"]["bitsandbytes"] == "version of bitsandbytes"
 
 
 def test_questions_are_in_the_settings(data_dir, tiny_settings, tmp_path):

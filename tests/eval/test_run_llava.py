@@ -101,11 +101,11 @@ def test_llavas_flags(tiny_settings, model, image_file, loaded, capsys):
 @pytest.mark.parametrize(
     "words, says",
     [
-        ("--temperature 0.2", "--temperature 0.2 is not supported, only 0.0 is"),
-        ("--num_beams 3", "--num-beams 3 is not supported"),
+        ("--temperature -1", "temperature is -1.0; it must be 0"),
+        ("--num_beams 0", "num_beams is 0"),
         ("--model-base x", "--model-base x is not supported, leave it out"),
         ("--conv-mode llava_v0", "--conv-mode llava_v0 is not supported, only vicuna_v1 is"),
-        ("--top_p 0.9", "--top-p 0.9 is not supported, leave it out"),
+        ("--top_p 0.9", "top_p has no effect at temperature 0"),
         ("--image-file a.png,b.png", "several images by --sep ','"),
         ("--sep ; --image-file a,b.png", "no image a,b.png"),
         ("--query Where?<image-placeholder>", "the image stands before it"),

@@ -1,6 +1,7 @@
 """The quickstart's last lines: a question chosen by rule, and the result in a sentence."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from llava.mini.benchmarks import write_benchmarks
 from llava.mini.pair import RIGHT, WRONG
 from llava.mini.result import main
 
+CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "accm-mini"
 SIZES = {"mme": 2, "mmbench": 8, "pope": 1, "mmvp": 2, "seed": 12, "gqa": 8, "flickr": 2}
 
 
@@ -31,11 +33,12 @@ def questions(data_dir):
 def run(tmp_path, data_dir, questions, capsys):
     """run(scores by method) writes runs and a report, and gives the command's status and lines."""
 
-    def run(scores):
+    def run(scores, model=CHECKPOINT):
         files = [result_file(method, right) for method, right in scores.items()]
         write_report(files, tmp_path / "report", 0)
         figure = tmp_path / "example.png"
-        status = main(["--report", str(tmp_path / "report"), "--figure", str(figure)])
+        flags = ["--figure", str(figure), "--model-path", str(model)]
+        status = main(["--report", str(tmp_path / "report"), *flags])
         said = capsys.readouterr()
         return status, said.out.splitlines(), said.err
 
@@ -115,7 +118,8 @@ def test_without_a_run_to_compare_with_there_is_no_picture(run, questions, tmp_p
     status, lines, _ = run({"accm": [questions[0].id]})
     assert status == 0 and not (tmp_path / "example.png").exists()
     assert lines == [
-        f"There is no run with all tokens to compare with; report: {tmp_path}/report/report.html"
+        "accm-mini knows drawn scenes of coloured shapes; another picture gets nonsense.",
+        f"There is no run with all tokens to compare with; report: {tmp_path}/report/report.html",
     ]
 
 
@@ -126,3 +130,9 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     assert main(["--report", str(tmp_path), *figure]) == 2
     for line in capsys.readouterr().err.splitlines():
         assert line.startswith("error: ")
+
+
+def test_a_model_without_a_card_is_not_spoken_of(run, questions, tmp_path):
+    (tmp_path / "mine").mkdir()
+    _, lines, _ = run({"accm": [questions[0].id]}, tmp_path / "mine")
+    assert len(lines) == 1

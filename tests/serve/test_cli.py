@@ -1,6 +1,7 @@
 """The chat in the terminal: what is typed, what comes back, what cannot be done."""
 
 import io
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,52 @@ def test_tokens_and_images_change_as_asked(typed, tmp_path):
     assert "nothing was asked yet" in err  # another image is another conversation
 
 
+def test_tokens_may_be_a_share_and_says_how_many_there_are(typed):
+    status, out, err = typed("/tokens", "/tokens 1/16", "/tokens", STAR, "/why")
+    assert status == 0 and err == ""
+    said = [
+        "36 of 144 visual tokens",
+        "9 of 144 visual tokens from now on",
+        "9 of 144 visual tokens",
+    ]
+    assert out.splitlines()[2:5] == said
+    assert "\n9 of 144 visual tokens kept" in out
+
+
+def test_an_answer_without_words_is_explained(typed):
+    status, out, err = typed("¿De qué color es la estrella?", STAR)
+    assert status == 0
+    assert out.endswith("\nASSISTANT: (no words)\nASSISTANT: black\n")
+    assert err.count("\n") == 1 and "language" in err and "English" in err
+
+
+def test_each_question_of_a_pipe_has_its_line(typed):
+    """Also one that fails, so that answers can be told apart."""
+    status, out, err = typed(STAR, "", "look at <image>", f"  {STAR}  ", "/quit", STAR)
+    assert status == 0 and err.count("\n") == 1
+    assert out.splitlines()[2:] == [
+        "ASSISTANT: black",
+        "ASSISTANT: (no answer)",
+        "ASSISTANT: black",
+    ]
+
+
+def test_an_image_may_be_in_the_folder_of_the_user(typed, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with Image.open(ROOT / "images" / "scene.png") as image:
+        image.save(tmp_path / "my scene.png")
+    status, out, err = typed("/image ~/my scene.png", STAR)
+    assert status == 0 and err == ""
+    assert f"about {tmp_path}/my scene.png now\nASSISTANT: black\n" in out
+
+
+def test_a_pipe_needs_no_line_editing(typed, monkeypatch):
+    """Nor the time to import what does it."""
+    monkeypatch.delitem(sys.modules, "llava.serve.prompt", raising=False)
+    monkeypatch.setitem(sys.modules, "prompt_toolkit", None)  # an import fails
+    assert typed("/help")[0] == 0
+
+
 def test_a_picture_unlike_what_the_model_knows_is_warned_of(typed, tmp_path):
     noise = str(tmp_path / "noise.png")
     Image.effect_noise((60, 40), 90).convert("RGB").save(noise)
@@ -65,14 +112,17 @@ def test_a_picture_unlike_what_the_model_knows_is_warned_of(typed, tmp_path):
     "line, says",
     [
         ("/image nowhere.png", "no image nowhere.png"),
-        ("/image", "say which"),
+        ("/image", "say which: /image FILE"),
         ("/image .", "no file to read"),
-        ("/tokens", "whole number from 1 to 144"),
         ("/tokens many", "not 'many'"),
-        ("/tokens 0", "visual_token_num is 0"),
-        ("/tokens 145", "visual_token_num is 145"),
+        ("/tokens 3/2", "whole number from 1 to 144, or a share"),
+        ("/tokens 0", "not '0'"),
+        ("/tokens 145", "not '145'"),
         ("/why", "nothing was asked yet"),
         ("/fly", "no command /fly"),
+        ("/tokns 9", "did you mean /tokens?"),
+        ("/clear all", "/clear stands alone"),
+        ("\udcff?", "not valid Unicode"),
         ("look at <image>", "about one image"),
         ("why " * 3000, "error: "),
     ],
@@ -95,6 +145,19 @@ def test_a_bad_line_is_answered_and_the_chat_goes_on(typed, line, says):
 def test_bad_flags(typed, flags, says):
     status, _, err = typed(flags=flags)
     assert status == 2 and says in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device is always full here")
+def test_a_full_disk_is_one_line(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.stdin", io.StringIO(STAR))
+    with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", full)
+        status = cli.main(["--device", "cpu"])
+    assert status == 2
+    assert capsys.readouterr().err == (
+        "error: No space left on device: make room, or write elsewhere\n"
+    )
 
 
 @pytest.fixture(scope="module")

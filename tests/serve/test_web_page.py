@@ -203,6 +203,25 @@ def test_one_failure_harms_no_other(open_page, held, scene, caplog):
         assert visitor.ask(upload, STAR, 9)["full"]["text"] == "black"
 
 
+def test_all_tokens_are_asked_once(open_page, held, scene):
+    held.may_go.set()
+    with open_page(held) as address, Visitor(address) as visitor:
+        record = visitor.ask(visitor.upload(scene), STAR, 144)
+        assert held.answers == 1
+        assert record["pruned"] == record["full"] and record["full"]["text"] == "black"
+
+
+def test_mistakes_leave_no_trace_in_the_log(visitor, scene, capfd, caplog):
+    upload = visitor.upload(scene)
+    for asked in ((upload, STAR, 999), (upload, "x" * 1001, 9), (None, STAR, 9)):
+        with pytest.raises(UserError):
+            visitor.ask(*asked)
+    with pytest.raises(UserError, match="the image cannot be read as an image"):
+        visitor.ask(visitor.upload(b"not an image"), STAR, 9)
+    said = capfd.readouterr()
+    assert said.out + said.err + caplog.text == ""
+
+
 def test_who_leaves_in_the_middle_frees_the_place(open_page, held, scene):
     with open_page(held) as address, Visitor(address) as visitor:
         upload = visitor.upload(scene)
@@ -274,7 +293,7 @@ def test_without_gradio(capsys, monkeypatch):
     monkeypatch.delitem(sys.modules, "llava.serve.web.server")
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert web.main([]) == 2
-    assert "pip install -e '.[web]'" in capsys.readouterr().err
+    assert "the web page needs gradio, which is not installed: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,23 @@
 """The parts of the web page: answers as they come, what is shown of them, what a browser sends."""
 
 import math
+import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from llava.errors import UserError
-from llava.serve.web import panels
+from llava.serve.web import costs, panels
 from llava.serve.web.answering import Answerer, Timed
-from llava.serve.web.inputs import open_image, read_asked, read_budget
+from llava.serve.web.inputs import look_at, open_image, read_budget, read_upload
+from llava.serve.web.lengths import check_question
 from llava.serve.web.limits import Limits
 from llava.serve.web.load.bad_images import bad_images
 from llava.serve.web.uploads import find_upload, page_folder
 
+ROOT = Path(__file__).parents[2]
 STAR = "What color is the star?"
 LIMITS = Limits(
     upload_bytes=100_000,
@@ -94,6 +99,21 @@ def test_bombs_are_told_by_their_headers(kind, tmp_path):
         open_image(tmp_path / "image.png", LIMITS)
 
 
+@pytest.mark.parametrize("kind", [k for k in bad_images() if k.startswith(("a ", "an "))])
+def test_every_image_that_is_taken_can_be_looked_at(kind, tmp_path):
+    import numpy as np
+
+    path = tmp_path / "image.png"
+    path.write_bytes(bad_images()[kind](np.random.default_rng(1)))
+    try:
+        open_image(path, LIMITS)
+    except UserError:
+        return
+    is_shown, advice = look_at(path)
+    assert is_shown == ("TIFF" not in kind and "PPM" not in kind)
+    assert ("first frame" in (advice or "")) == (is_shown and "animated" in kind)
+
+
 def test_an_upload_that_is_gone(tmp_path):
     with pytest.raises(UserError, match="long ago"):
         open_image(tmp_path / "image.png", LIMITS)
@@ -109,13 +129,12 @@ def test_only_uploads_are_found(tmp_path):
     assert find_upload(str(folder / "image.png"), folder) == folder / "image.png"
     for path in (other / "image.png", folder / "link.png", folder / "loop.png", folder, "", None):
         assert find_upload(path, folder) is None, path
-    asked = read_asked({"path": str(folder / "image.png")}, f" {STAR}\n", folder, LIMITS)
-    assert asked.question == STAR and asked.image_file == folder / "image.png"
+    assert read_upload({"path": str(folder / "image.png")}, folder) == folder / "image.png"
 
 
 @pytest.mark.parametrize("value", [0, 145, 1.5, "9", None, True, math.nan, math.inf, [9]])
 def test_budgets_that_are_none(value):
-    with pytest.raises(UserError, match="visual_token_num"):
+    with pytest.raises(UserError, match="a whole number from 1 to 144"):
         read_budget(value, 144)
     assert read_budget(9.0, 144) == 9
 
@@ -126,3 +145,110 @@ def test_the_folder_is_gone_after_a_failure():
             assert folder.is_dir()
             1 / 0  # noqa: B018
     assert not folder.exists()
+
+
+# What 7B shapes cost ----------------------------------------------------------------------------
+
+
+def test_costs_are_those_of_the_documented_run():
+    """The first table of docs/performance.md: name, batch, all, spread, times, stages in ms."""
+    text = (ROOT / "docs/performance.md").read_text("utf-8")
+    rows = [row.split(" | ") for row in re.findall(r"^\| (.*) \|$", text, re.M)]
+    names = next(row for row in rows if row[0] == "ms per sample")[5:]
+
+    def measured(name):
+        row = next(row for row in rows if row[0] == name)
+        seconds = [float(cell.replace(",", "") or "nan") / 1000 for cell in row[2:3] + row[5:]]
+        return seconds[0], {k: pytest.approx(v) for k, v in zip(names, seconds[1:]) if v == v}
+
+    for name, cost in (
+        ("full", costs.FULL),
+        ("prune, K = 36", costs.PRUNED),
+        ("accm, K = 36", costs.WITH_CAPTION),
+    ):
+        assert (pytest.approx(cost.seconds), cost.stages) == measured(name)
+        assert cost.tokens == (576 if name == "full" else 36)
+    assert costs.TRANSFORMERS_SECONDS == pytest.approx(measured("hf")[0])
+    assert "2 cores of an Intel Xeon (AVX-512, no AMX)" in costs.CONDITIONS
+    assert "2 cores of an Intel Xeon (AVX-512, no AMX)" in text
+
+
+def test_costs_are_said_to_be_of_another_model(mini):
+    shown = panels.costs_elsewhere(mini, 36)
+    assert "The same at LLaVA-1.5-7B&rsquo;s shapes" in shown and "not here" in shown
+    assert "random weights, bfloat16" in shown and "12.3 s" in shown and "53.5 s" in shown
+    assert "36 of 144 tokens are 25%, as 144 would be there; measured, besides all, are 36" in shown
+    assert "9 of 144 tokens are 6.25%, as 36 are there" in panels.costs_elsewhere(mini, 9)
+    bare = panels.costs_elsewhere(mini.without_captions(), 36)
+    assert "9.8 s" in bare and "12.3 s" not in bare
+    assert " of 144 tokens are" not in panels.costs_elsewhere(mini, 144)
+
+
+def test_a_slower_pruned_answer_is_explained():
+    pruned = {"encode": 0.1, "caption": 0.2, "select": 0.05, "prefill": 0.01, "decode": 0.02}
+    full = {"encode": 0.1, "prefill": 0.03, "decode": 0.03}
+    said = panels.why_slower(pruned, full)
+    assert "The caption took 250.0 ms, and fewer tokens saved the LLM 30.0 ms" in said
+    assert "saved the LLM nothing" in panels.why_slower(pruned | {"prefill": 0.05}, full)
+    assert panels.why_slower(pruned, full | {"prefill": 0.5}) == ""  # it was faster
+    assert panels.why_slower({"encode": 0.5, "prefill": 0, "decode": 0}, full) == ""  # no caption
+
+
+def test_a_model_of_these_shapes_has_times_of_its_own():
+    def model(patches, layers):
+        config = SimpleNamespace(
+            hidden_size=4096, intermediate_size=11008, num_hidden_layers=layers
+        )
+        return SimpleNamespace(
+            tower=SimpleNamespace(num_patches=patches),
+            language_model=SimpleNamespace(llm=SimpleNamespace(config=config)),
+        )
+
+    assert costs.is_of_these_shapes(model(576, 32))
+    assert panels.costs_elsewhere(model(576, 32), 36) == ""
+    assert not costs.is_of_these_shapes(model(144, 32))
+    assert not costs.is_of_these_shapes(model(576, 40))
+
+
+# Long questions ---------------------------------------------------------------------------------
+
+SENTENCE = "What color is the star that is northeast of the large blue circle? "
+
+
+def test_the_text_tower_reads_no_further(mini):
+    assert check_question(mini, STAR, 36, 128) is None
+    said = check_question(mini, SENTENCE * 6, 36, 128)
+    first, whole = (int(n) for n in re.search(r"first (\d+) of its (\d+) char", said).groups())
+    most, count = mini.tower.max_text_length, lambda n: len(mini.clip_tokenizer.encode(n, 10**6))
+    assert whole == len(SENTENCE * 6) and abs(count((SENTENCE * 6)[:first]) - most) <= 3
+    assert "LongCLIP" not in said
+    assert check_question(mini, SENTENCE * 6, 144, 128) is None  # nothing is picked by it
+    assert check_question(mini, f"{STAR}\n{SENTENCE * 6}", 36, 128) is None  # the first line counts
+
+
+def test_longclip_may_have_no_room_for_captions(mini, monkeypatch):
+    monkeypatch.setattr(mini.compensator.caption_model.gpt.config, "n_positions", 1024)
+    said = check_question(mini, SENTENCE * 14, 36, 128)
+    assert "LongCLIP, which chooses a caption, may not see the captions' ends" in said
+    assert "LongCLIP" not in check_question(mini.without_captions(), SENTENCE * 14, 36, 128)
+
+
+@pytest.mark.parametrize(
+    "part, repeats, captions", [("caption model", 14, True), ("language model", 200, False)]
+)
+def test_a_question_without_room_is_refused_and_the_advice_works(mini, part, repeats, captions):
+    model = mini if captions else mini.without_captions()
+    question = (SENTENCE * repeats).strip()
+    with pytest.raises(UserError, match=f"too long for the {part}: shorten it by some") as told:
+        check_question(model, question, 36, 128)
+    over = int(re.search(r"by some ([\d,]+) of", str(told.value))[1].replace(",", ""))
+    assert 0 < over < len(question)
+    check_question(model, question[: len(question) - over - len(SENTENCE)], 36, 128)
+    with pytest.raises(UserError):
+        check_question(model, question[: len(question) - over + len(SENTENCE)], 36, 128)
+
+
+@pytest.mark.parametrize("question", ["", " ", "at <image>", "a \ud800", None])
+def test_what_is_no_question_is_refused(mini, question):
+    with pytest.raises(UserError):
+        check_question(mini, question, 36, 128)

@@ -1,17 +1,24 @@
 """A mini model from nothing, by the commands of scripts/v1_5/train/mini.sh, a step or two each."""
 
 import json
+import re
+import shlex
 import shutil
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
 from llava.errors import UserError
+from llava.eval.flags import FlagParser
 from llava.mini import make_data
 from llava.mini.architecture import CLIP_NAME
 from llava.model.builder import load_pretrained_model
 from llava.model.sample import Sample
+from llava.serve.cli import CliArguments
 from llava.train import (
     train_caption,
     train_clip,
@@ -35,6 +42,7 @@ class Builder:
     def __init__(self, work):
         self.work, self.out = work, work / "model"
         self.data, self.clip = work / "world" / "train", self.out / CLIP_NAME
+        self.said = []  # last lines of each stage that went well
 
     def run(self, stage, status=0, **flags):
         flags = {"output_dir": self.work / "runs" / stage.__name__, "device": "cpu"} | flags
@@ -42,7 +50,10 @@ class Builder:
         words = [
             w for k, v in flags.items() for w in (f"--{k.replace('_', '-')}", *str(v).split(" "))
         ]
-        assert stage.main(words) == status, stage.__name__
+        with redirect_stdout(StringIO()) as out:
+            assert stage.main(words) == status, stage.__name__
+        if status == 0:
+            self.said.append(out.getvalue().splitlines()[-2:])
 
     def make_llava(self):
         """What looks and what answers."""
@@ -139,6 +150,33 @@ def test_the_first_stage_of_the_llm_can_be_started_again(builder):
     before = log.read_text()
     builder.run_language(builder.work / "llava-language")
     assert log.read_text() == before
+
+
+TAKERS = {
+    "llava.serve.cli": CliArguments,
+    "llava.train.train_projector": train_projector.ProjectorArguments,
+    "llava.train.train_llava": train_llava.LlavaArguments,
+    "llava.train.train_selector": train_selector.SelectorArguments,
+}
+
+
+def test_every_stage_ends_with_what_it_wrote_and_a_command_that_takes_it(builder):
+    takers = []
+    for done, written in builder.said[:8]:
+        assert re.fullmatch(
+            r"train_\w+: 2 steps, 00:0\d of training, loss \S+ \(mean of 2 steps\)", done
+        )
+        files, command = written.removeprefix("written: ").split("; next: ")
+        files = [Path(file) for file in files.split(", ")]
+        # A stage wants flags of its own, which the dots stand for.
+        python, module, *flags = shlex.split(command.removesuffix(" ..."))[1:]
+        given = FlagParser(TAKERS[module], module, "").read(flags)
+        given = {Path(value) for value in vars(given).values() if isinstance(value, str)}
+        assert python == "-m" and all(file in given or file.parent in given for file in files)
+        assert all(file.is_file() for file in files)
+        takers.append(module.split(".")[-1].removeprefix("train_"))
+    order = "projector projector llava cli selector selector cli cli"
+    assert takers == order.split()
 
 
 def test_every_stage_left_its_record(builder):

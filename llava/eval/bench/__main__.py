@@ -124,7 +124,7 @@ def _check(args: BenchArguments, forms: Mapping[str, Form]) -> None:
     Raises:
         UserError: which one is wrong.
     """
-    check_source(args.model_path, args.shape, args.llm_layers)
+    check_source(args.model_path, args.shape, args.llm_layers, args.bits is not None)
     if args.products:
         _check_products(args)
     if HF_PACKED in args.methods and set(forms.values()) == {PLAIN}:

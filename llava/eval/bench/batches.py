@@ -130,7 +130,7 @@ def _check(args: BatchesArguments) -> None:
     Raises:
         UserError: which one is wrong.
     """
-    check_source(args.model_path, args.shape, args.llm_layers)
+    check_source(args.model_path, args.shape, args.llm_layers, args.bits is not None)
     place = placement(args)
     choose_forms(args.cpu_products, place.device, place.dtype, args.compile)
     if args.shape is not None and args.compile:

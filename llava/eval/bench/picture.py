@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from llava.errors import UserError
 from llava.eval.bench.methods import STAGES
 from llava.eval.bench.table import name, stage_seconds
+from llava.extras import missing_package
 from llava.files import write_whole
 
 # Told apart by colour-blind readers too (Okabe and Ito).
@@ -26,9 +26,8 @@ def check() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise UserError(
-            "matplotlib is not installed: pip install 'llava-accm[bench]', or do without the "
-            "picture (--no-picture)"
+        raise missing_package(
+            "the picture (--no-picture leaves it out)", "matplotlib", "bench"
         ) from error
 
 

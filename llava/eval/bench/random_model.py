@@ -54,8 +54,11 @@ SHAPES = {
 }
 
 
-def check_source(model_path: str | None, shape: str | None, llm_layers: int | None) -> None:
-    """Refuses what is neither a checkpoint nor random weights, or both.
+def check_source(
+    model_path: str | None, shape: str | None, llm_layers: int | None, quantized: bool
+) -> None:
+    """Refuses what is neither a checkpoint nor random weights, or both, and random weights that are
+    to be quantised.
 
     Raises:
         UserError: which flag is wrong.
@@ -64,6 +67,8 @@ def check_source(model_path: str | None, shape: str | None, llm_layers: int | No
         raise UserError("say what to measure: --shape NAME for random weights, or --model-path")
     if shape is not None and shape not in SHAPES:
         raise UserError(f"there is no shape {shape!r}; there are: {', '.join(SHAPES)}")
+    if shape is not None and quantized:
+        raise UserError("--load-4bit and --load-8bit have no effect with --shape: leave them out")
     if llm_layers is None:
         return
     if shape is None:

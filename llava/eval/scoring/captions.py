@@ -16,8 +16,8 @@ from pathlib import Path
 from types import ModuleType
 
 from llava.errors import UserError
+from llava.extras import install_command, missing_package
 
-_INSTALL = "pip install 'llava-accm[captions]'"
 # The tokenizer's output depends on both: a Turkish Java writes another small letter for "I".
 _JAVA_FLAGS = ("-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", "-Duser.language=en")
 # All that the tokenizer takes for the end of a line, and thus of a caption.
@@ -34,7 +34,9 @@ def java_command() -> list[str]:
         # A mere look at the path would not do: macOS has a "java" that only offers to install one.
         if java is not None and _runs(java):
             return [java, *_JAVA_FLAGS]
-    raise UserError(f"caption metrics need Java, and no Java runs here: {_INSTALL} brings one")
+    raise UserError(
+        f"caption metrics need Java, and no Java runs here: {install_command('captions')}"
+    )
 
 
 def tokenize(java: Sequence[str], captions: Sequence[str]) -> list[str]:
@@ -142,7 +144,7 @@ def _library(name: str) -> ModuleType:
     try:
         return importlib.import_module(f"pycocoevalcap.{name}")
     except ImportError as error:
-        raise UserError(f"caption metrics need pycocoevalcap: {_INSTALL}") from error
+        raise missing_package("scoring captions", "pycocoevalcap", "captions") from error
 
 
 def _packaged_java() -> str | None:

@@ -23,6 +23,7 @@ from llava.eval.scoring.matching import (
     need_fields,
     notes,
 )
+from llava.extras import missing_package
 from llava.files import write_whole
 
 if TYPE_CHECKING:
@@ -168,9 +169,7 @@ def write_upload(
     try:
         from openpyxl import Workbook
     except ImportError as error:
-        raise UserError(
-            f"writing {path} needs openpyxl: pip install 'llava-accm[mmbench]'"
-        ) from error
+        raise missing_package(f"writing {path}", "openpyxl", "mmbench") from error
     rows = read_rows(data_dir)
     texts = _match(rows, answers, allow_missing).texts
     columns = [name for name in _UPLOADED if name == "prediction" or name in rows[0].cells]

@@ -108,16 +108,23 @@ class Compensator(nn.Module):
         self.tokenizer = gpt_tokenizer
         self._stop_id = gpt_tokenizer.encode(STOP_TEXT)[0] if stop_id is None else stop_id
 
+    @property
+    def question_room(self) -> int:
+        """Tokens of a question that GPT-2 can read with prefix and caption behind it."""
+        prefix = len(self.caption_model.clip_project.prefix_const)
+        return self.caption_model.gpt.config.n_positions - prefix - self.max_length
+
+    def question_length(self, question: str) -> int:
+        """Tokens of a question for GPT-2."""
+        return len(self._question_ids(question))
+
     def check_question(self, question: str) -> None:
         """Refuses a question that GPT-2 cannot read with prefix and caption behind it.
 
         Raises:
             UserError: too many tokens.
         """
-        gpt = self.caption_model.gpt.config
-        room = gpt.n_positions - len(self.caption_model.clip_project.prefix_const)
-        room -= self.max_length
-        length = len(self._question_ids(question))
+        length, room = self.question_length(question), self.question_room
         if length > room:
             raise UserError(
                 f"the question has {length} tokens for the caption model, which reads at most "

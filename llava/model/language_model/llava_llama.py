@@ -12,8 +12,11 @@ from transformers import LlamaForCausalLM
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.mm_utils import pad_left, send
 from llava.model.lagging import LaggingFlag
+from llava.model.language_model.beams import search_beams
+from llava.model.language_model.decoding import GREEDY, Decoding
 from llava.model.language_model.graphs import Graphs
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+from llava.model.language_model.sampling import TokenChooser
 from llava.model.memory import Memory
 from llava.model.reading import Prefix, Reader
 from llava.model.stopwatch import Stopwatch
@@ -101,6 +104,11 @@ class LanguageModel(nn.Module):
         self._graphs = Graphs(llm) if graphs else None
 
     @property
+    def is_compiled(self) -> bool:
+        """Whether the LLM is compiled for prompts of a few fixed lengths."""
+        return self._graphs is not None
+
+    @property
     def context_length(self) -> int:
         """Positions that the LLM was trained for."""
         return self.llm.config.max_position_embeddings
@@ -137,26 +145,36 @@ class LanguageModel(nn.Module):
         watch: Stopwatch | None = None,
         on_token: OnToken | None = None,
         memory: Memory | None = None,
+        decoding: Sequence[Decoding] | None = None,
     ) -> list[Generated]:
-        """Returns greedy answers, in float32 each as it would be alone.
+        """Returns answers, in float32 each as it would be alone.
 
         Args:
             prompts: B of them.
             max_new_tokens: B limits.
             watch: is told what "prefill" and "decode" take.
-            on_token: is told of each new token, as it comes: the prompt's place, and the id.
+            on_token: is told of each new token, as it comes: the prompt's place, and the id. The
+                tokens of a beam search come at its end.
             memory: of the run; None keeps nothing beyond this call.
+            decoding: B times how tokens are chosen; None takes the likeliest each time.
         """
         watch = watch or Stopwatch(self.llm.device)
         memory = Memory() if memory is None else memory
+        how = [GREEDY] * len(prompts) if decoding is None else decoding
+        singles = [row for row, each in enumerate(how) if each.num_beams == 1]
         with watch.stage("prefill"):
-            prompts = self._begin(prompts, memory)
+            begun = self._begin([prompts[row] for row in singles], memory)
         answers: dict[int, Generated] = {}
-        for rows in _length_buckets([len(p.embeds) - p.prefix.length for p in prompts]):
+        for places in _length_buckets([len(p.embeds) - p.prefix.length for p in begun]):
+            rows = [singles[place] for place in places]
             limits = [max_new_tokens[row] for row in rows]
+            choose = TokenChooser([how[row] for row in rows])
             tell = on_token and (lambda place, token, rows=rows: on_token(rows[place], token))
-            found = self._answer([prompts[row] for row in rows], limits, watch, tell, memory)
-            answers.update(zip(rows, found))
+            batch = [begun[place] for place in places]
+            answers.update(zip(rows, self._answer(batch, limits, choose, watch, tell, memory)))
+        for row in sorted(set(range(len(prompts))).difference(singles)):
+            tell = on_token and (lambda token, row=row: on_token(row, token))
+            answers[row] = self._search(prompts[row], how[row], max_new_tokens[row], watch, tell)
         return [answers[row] for row in range(len(prompts))]
 
     @torch.inference_mode()
@@ -210,6 +228,7 @@ class LanguageModel(nn.Module):
         self,
         prompts: Sequence[Prompt],
         limits: Sequence[int],
+        choose: TokenChooser,
         watch: Stopwatch,
         on_token: OnToken | None,
         memory: Memory,
@@ -226,13 +245,29 @@ class LanguageModel(nn.Module):
             logits = reader.read(embeds, mask).clone()  # the next step of a graph overwrites them
             _remember_images(prompts, reader, memory)
         with watch.stage("decode"):
-            tokens = self._decode(reader, logits.argmax(dim=-1), limits, _told(on_token, wanted))
+            tell = _told(on_token, wanted)
+            tokens = self._decode(reader, choose(logits), limits, choose, tell)
             rows = [ids[:limit] for ids, limit in zip(tokens.tolist(), limits)]
             end = self.end_id
             return [
                 Generated(ids[: ids.index(end) + 1] if end in ids else ids, first)
                 for ids, first in zip(rows[:wanted], logits.cpu())
             ]
+
+    def _search(
+        self,
+        prompt: Prompt,
+        decoding: Decoding,
+        limit: int,
+        watch: Stopwatch,
+        on_token: Callable[[int], None] | None,
+    ) -> Generated:
+        """Answers one prompt by beam search."""
+        with watch.stage("decode"):
+            found = search_beams(self.llm, prompt.embeds, decoding.num_beams, limit, self.end_id)
+        for token in found[0] if on_token is not None else ():
+            on_token(token)
+        return Generated(*found)
 
     def _reader(
         self, prompts: Sequence[Prompt], embeds: Tensor, mask: Tensor, longest_answer: int
@@ -250,10 +285,11 @@ class LanguageModel(nn.Module):
         reader: Reader,
         tokens: Tensor,
         limits: Sequence[int],
+        choose: TokenChooser,
         tell: Callable[[Tensor, Tensor], None],
     ) -> Tensor:
-        """(B, T) int64, the likeliest token each time, from the first (B,) on; what stands behind
-        an answer's end means nothing. tell gets each column, and which answers had ended before."""
+        """(B, T) int64, the chosen token each time, from the first (B,) on; what stands behind an
+        answer's end means nothing. tell gets each column, and which answers had ended before."""
         table = self.llm.get_input_embeddings()
         ones = torch.ones(len(tokens), 1, device=tokens.device)
         left = send(limits, tokens.device)
@@ -268,7 +304,7 @@ class LanguageModel(nn.Module):
             if ended.is_set():
                 break
             logits = reader.read(table(written[-1])[:, None], ones)
-            written.append(logits.argmax(dim=-1))
+            written.append(choose(logits))
             tell(written[-1], done)
         return torch.stack(written, dim=1)
 

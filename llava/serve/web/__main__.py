@@ -11,6 +11,7 @@ from pathlib import Path
 
 from llava.errors import UserError
 from llava.eval.command import run_command
+from llava.extras import missing_package
 from llava.files import read_text
 from llava.model.builder import load_from_arguments
 from llava.serve.web.address import check_public_url, listen
@@ -28,9 +29,7 @@ def serve(args: WebArguments) -> int:
     except ModuleNotFoundError as error:
         if error.name != "gradio":
             raise
-        raise UserError(
-            "the web page needs Gradio, which is not installed: pip install -e '.[web]'"
-        ) from error
+        raise missing_package("the web page", "gradio", "web") from error
     listen(args.host, args.port).close()
     for number in (signal.SIGTERM, signal.SIGHUP):  # clean up as after Ctrl+C
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup

@@ -15,6 +15,7 @@ from llava.errors import UserError
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Answer, Sample
 from llava.serve.chat import TextPieces
+from llava.serve.web.lengths import check_question
 
 STOPPED = "the page is being stopped: ask again when it is back"
 
@@ -75,6 +76,10 @@ class Answerer:
         )
         self.model.check(sample)
         return sample
+
+    def check_question(self, question: str, visual_token_num: int) -> str | None:
+        """Makes sure of a question before there is an image; see lengths.check_question."""
+        return check_question(self.model, question, visual_token_num, self._max_new_tokens)
 
     def stream(self, sample: Sample) -> Iterator[str | Timed]:
         """Answers a question; who closes the iterator before its end ends the work.

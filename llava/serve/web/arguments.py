@@ -36,7 +36,9 @@ class WebArguments(TryArguments):
     )
     visual_token_num: Optional[int] = budget_flag("Where the slider begins.")
     queue_limit: int = flag(
-        "Questions and picks of examples that may wait; more are turned away with a message.", 32
+        "Questions, picks of examples and checks of what is entered that may wait; more are turned "
+        "away with a message.",
+        32,
     )
     max_upload_bytes: int = flag("Largest image file.", 10 * 1024 * 1024)
     max_all_uploads_bytes: int = flag(

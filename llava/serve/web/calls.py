@@ -39,12 +39,14 @@ class Calls:
 
     Attributes:
         inputs: How many values each function takes, by its number.
-        ask: The function that programs may call; its first value is an uploaded file.
+        ask: The function that programs may call.
+        files: The functions whose first value is an uploaded file.
         folder: Of uploads.
     """
 
     inputs: Mapping[int, int]
     ask: int
+    files: frozenset[int]
     folder: Path
 
     def rewrite(self, body: bytes, by_program: bool) -> bytes:
@@ -72,7 +74,7 @@ class Calls:
                 f"the data of the request are no list of {self.inputs[function]} values"
             )
         called["data"] = [
-            self._file(item) if function == self.ask and not place else _plain(item)
+            self._file(item) if function in self.files and not place else _plain(item)
             for place, item in enumerate(data)
         ]
         return json.dumps(called).encode("ascii")

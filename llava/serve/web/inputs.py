@@ -4,55 +4,68 @@ from __future__ import annotations
 
 import io
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from llava.errors import UserError
+from llava.errors import UserError, quoted
 from llava.mm_utils import IMAGE_FORMATS, load_image
-from llava.model.token_pruning.budget import resolve_budget
 from llava.serve.web.limits import Limits
 from llava.serve.web.uploads import NOT_UPLOADED, find_upload
 
-
-@dataclass(frozen=True)
-class Asked:
-    """A question about an uploaded image.
-
-    Attributes:
-        image_file: in the folder of uploads.
-        question: its text.
-    """
-
-    image_file: Path
-    question: str
+_SHOWN_BY_BROWSERS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 
 
-def read_asked(upload: object, question: object, folder: Path, limits: Limits) -> Asked:
-    """Makes sure of an upload and a question, as JSON brought them.
+def read_upload(upload: object, folder: Path) -> Path:
+    """Returns the path of an uploaded file, as JSON brought it.
 
     Args:
-        upload: what Gradio's browser side says of an uploaded file.
-        question: a text.
+        upload: what Gradio's browser side says of it; where it says that it lies is not trusted.
         folder: where uploads lie; no other file is ever opened.
-        limits: of both.
 
     Raises:
-        UserError: there is none of the two, or it is not what it should be.
+        UserError: there is none.
     """
-    return Asked(_read_upload(upload, folder), _read_question(question, limits))
+    if upload is None:
+        raise UserError("there is no image yet: upload one, or pick an example")
+    path = find_upload(upload.get("path") if isinstance(upload, dict) else None, folder)
+    if path is None:
+        raise UserError(NOT_UPLOADED)
+    return path
+
+
+def read_question(question: object, limits: Limits) -> str:
+    """Returns a question, as JSON brought it, without the blanks around it.
+
+    Raises:
+        UserError: there is none, or it is too long or no text.
+    """
+    if question is None or isinstance(question, str) and not question.strip():
+        raise UserError("there is no question yet: write what is asked about the image")
+    if not isinstance(question, str):
+        raise UserError("the question is not a text")
+    if len(question) > limits.question_length:
+        raise UserError(
+            f"the question has {len(question):,} characters; this page takes at most "
+            f"{limits.question_length:,}: shorten it"
+        )
+    return question.strip()
 
 
 def read_budget(value: object, num_patches: int) -> int:
-    """K, as JSON brought it.
+    """Returns K, as JSON brought it.
 
     Raises:
         UserError: it is not a whole number from 1 to N.
     """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return resolve_budget(value, None, num_patches).visual_token_num
+    if type(value) is not int or not 1 <= value <= num_patches:
+        raise UserError(
+            f"the number of tokens to keep is {quoted(value)}: a whole number from 1 to "
+            f"{num_patches}"
+        )
+    return value
 
 
 def open_image(path: Path, limits: Limits) -> Image.Image:
@@ -72,30 +85,27 @@ def open_image(path: Path, limits: Limits) -> Image.Image:
             "save it smaller"
         )
     _check_pixels(data, limits.pixels)
-    return load_image(data, upright=True)
+    return load_image(data, upright=True, name="the image")
 
 
-def _read_upload(upload: object, folder: Path) -> Path:
-    """The path of an uploaded file; where it says that it lies is not to be trusted."""
-    if upload is None:
-        raise UserError("there is no image yet: upload one, or pick an example")
-    path = find_upload(upload.get("path") if isinstance(upload, dict) else None, folder)
-    if path is None:
-        raise UserError(NOT_UPLOADED)
-    return path
+def look_at(path: Path) -> tuple[bool, str | None]:
+    """Tells whether browsers can show an image file that open_image has taken, and what a visitor
+    should know of it: None where browser and model see the same."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # open_image has checked
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
+            if image.format not in _SHOWN_BY_BROWSERS:
+                return False, f"the model reads {image.format} files; browsers do not show them"
+            moves = _is_animated(image)
+    return True, "the model sees the first frame of the animation" if moves else None
 
 
-def _read_question(question: object, limits: Limits) -> str:
-    if question is None or isinstance(question, str) and not question.strip():
-        raise UserError("there is no question yet: write what is asked about the image")
-    if not isinstance(question, str):
-        raise UserError("the question is not a text")
-    if len(question) > limits.question_length:
-        raise UserError(
-            f"the question has {len(question):,} characters; this page takes at most "
-            f"{limits.question_length:,}: shorten it"
-        )
-    return question.strip()
+def _is_animated(image: Image.Image) -> bool:
+    """Tells whether there is a second frame, without a look at the others."""
+    try:
+        return getattr(image, "is_animated", False)
+    except Exception:  # whatever a damaged frame makes a decoder stumble over
+        return False
 
 
 def _check_pixels(data: bytes, most: int) -> None:

@@ -6,11 +6,17 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from llava.serve.web.panels import EMPTY_CANDIDATES, EMPTY_OVERLAY, answer_card, safe
+from llava.serve.web.limits import Limits
+from llava.serve.web.panels import EMPTY_CANDIDATES, EMPTY_OVERLAY, SEEN, answer_card, name_of, safe
+from llava.serve.web.script import refuse_files
 
 _INTRO = """<div class="intro"><h1>Ask with fewer visual tokens</h1>{about}
 <p>The model answers twice: from the few patches of the image that it may keep and a caption of the
 others, and from all of them. Move the slider to see which patches stay, and why.</p></div>"""
+
+
+# Characters of a question that the browser lets through: a longer one shall be told, not cut.
+_TYPED = 10_000
 
 
 @dataclass(frozen=True)
@@ -19,7 +25,8 @@ class Parts:
 
     Attributes:
         image, question, budget, button: what is asked with.
-        gallery: the examples.
+        image_note, question_note, budget_note, button_note: what is wrong with each.
+        examples: the buttons that bring one each.
         warning: that the picture is far from what the model knows.
         pruned, full: the two answers.
         overlay, candidates, stages: how they came about.
@@ -31,7 +38,11 @@ class Parts:
     question: gr.Textbox
     budget: gr.Slider
     button: gr.Button
-    gallery: gr.Dataset
+    image_note: gr.HTML
+    question_note: gr.HTML
+    budget_note: gr.HTML
+    button_note: gr.HTML
+    examples: list[gr.Button]
     warning: gr.HTML
     pruned: gr.HTML
     full: gr.HTML
@@ -43,9 +54,13 @@ class Parts:
 
     @property
     def outputs(self) -> list[gr.components.Component]:
-        """All that an answer changes, the record first."""
+        """All that a question changes, the record first."""
         return [
             self.record,
+            self.image_note,
+            self.question_note,
+            self.budget_note,
+            self.button_note,
             self.warning,
             self.pruned,
             self.full,
@@ -60,8 +75,8 @@ def lay_out(
     examples: list[tuple[str, str]],
     budget: int,
     patches: int,
-    question_length: int,
-    age: int,
+    has_caption: bool,
+    limits: Limits,
     about: str | None,
 ) -> Parts:
     """Puts everything into the Gradio page that is being built.
@@ -70,58 +85,94 @@ def lay_out(
         examples: image files and questions to pick from; the first is there from the start.
         budget: K to begin with.
         patches: N of the model.
-        question_length: characters that fit into the question.
-        age: seconds after which the server forgets what a visitor was shown.
+        has_caption: whether it writes captions.
+        limits: of what a visitor may send.
         about: what the model knows, in a line.
     """
     gr.HTML(_INTRO.format(about=f"<p><b>{safe(about)}.</b></p>" if about else ""))
     with gr.Row():
         with gr.Column(scale=4, min_width=300):
-            image = gr.Image(
-                examples[0][0],
-                label="Image",
-                type="filepath",
-                image_mode=None,
-                sources=["upload", "clipboard"],
-                height=300,
-                elem_classes="asked",
-            )
-            question = gr.Textbox(
-                examples[0][1], label="Question", max_length=question_length, lines=1
-            )
-            slider = gr.Slider(1, patches, budget, step=1, label=f"Tokens to keep, of {patches}")
-            button = gr.Button("Ask", variant="primary")
-            gallery = gr.Dataset(
-                components=[image],
-                samples=[[path] for path, _ in examples],
-                label="Examples",
-                type="index",
-            )
-        with gr.Column(scale=9, min_width=300):
-            warning = gr.HTML(visible=False)  # else it would take room
-            with gr.Row():
-                with gr.Column(min_width=250):
-                    pruned = gr.HTML(answer_card("Some tokens and a caption", ""))
-                with gr.Column(min_width=250):
-                    full = gr.HTML(answer_card(f"All {patches} tokens", ""))
-            with gr.Row():
-                with gr.Column(scale=5, min_width=280):
-                    overlay = gr.HTML(EMPTY_OVERLAY)
-                with gr.Column(scale=4, min_width=280):
-                    candidates = gr.HTML(EMPTY_CANDIDATES)
-                    stages = gr.HTML()
+            asked = _lay_out_question(examples, budget, patches, limits)
+        with gr.Column(scale=9, min_width=300, elem_classes="answers"):
+            answers = _lay_out_answers(patches, has_caption)
     return Parts(
-        image=image,
-        question=question,
-        budget=slider,
-        button=button,
-        gallery=gallery,
-        warning=warning,
-        pruned=pruned,
-        full=full,
-        overlay=overlay,
-        candidates=candidates,
-        stages=stages,
+        **asked,
+        **answers,
         record=gr.JSON(visible=False),
-        shown=gr.State(time_to_live=age),
+        shown=gr.State(time_to_live=limits.upload_age),
     )
+
+
+def _lay_out_question(
+    examples: list[tuple[str, str]], budget: int, patches: int, limits: Limits
+) -> dict[str, object]:
+    """What is asked with, by the names of Parts."""
+    with gr.Column(elem_classes="field", min_width=0):
+        image = gr.Image(
+            examples[0][0],
+            label="Image",
+            type="filepath",
+            image_mode=None,
+            sources=["upload", "clipboard"],
+            height=300,
+            elem_classes="asked",
+            alt_text="the image that is asked about",
+        )
+        image_note = gr.HTML(
+            SEEN, elem_classes="notes", js_on_load=refuse_files(limits.upload_bytes)
+        )
+    with gr.Column(elem_classes="field", min_width=0):
+        question = gr.Textbox(
+            examples[0][1],
+            label="Question",
+            max_length=max(_TYPED, limits.question_length),
+            lines=1,
+            max_lines=6,
+        )
+        question_note = gr.HTML(elem_classes="notes")
+    with gr.Column(elem_classes="field", min_width=0):
+        slider = gr.Slider(1, patches, budget, step=1, label=f"Tokens to keep, of {patches}")
+        budget_note = gr.HTML(elem_classes="notes")
+    with gr.Column(elem_classes="field", min_width=0):
+        button = gr.Button("Ask", variant="primary", elem_classes="ask")
+        button_note = gr.HTML(elem_classes="notes")
+    with gr.Column(elem_classes="examples", min_width=0):
+        gr.HTML("<h2>Examples</h2>")
+        picks = [
+            gr.Button(text, icon=path, size="sm", elem_classes="example") for path, text in examples
+        ]
+    return {
+        "image": image,
+        "image_note": image_note,
+        "question": question,
+        "question_note": question_note,
+        "budget": slider,
+        "budget_note": budget_note,
+        "button": button,
+        "button_note": button_note,
+        "examples": picks,
+    }
+
+
+def _lay_out_answers(patches: int, has_caption: bool) -> dict[str, gr.HTML]:
+    """What comes of it, by the names of Parts."""
+    warning = gr.HTML(visible=False)  # else it would take room
+    with gr.Row():
+        with gr.Column(min_width=250, elem_classes="half"):
+            pruned = gr.HTML(answer_card(name_of(None, patches, has_caption), ""))
+        with gr.Column(min_width=250):
+            full = gr.HTML(answer_card(name_of(patches, patches, has_caption), ""))
+    with gr.Row():
+        with gr.Column(scale=5, min_width=280):
+            overlay = gr.HTML(EMPTY_OVERLAY)
+        with gr.Column(scale=4, min_width=280):
+            candidates = gr.HTML(EMPTY_CANDIDATES)
+            stages = gr.HTML()
+    return {
+        "warning": warning,
+        "pruned": pruned,
+        "full": full,
+        "overlay": overlay,
+        "candidates": candidates,
+        "stages": stages,
+    }

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -14,12 +15,14 @@ import gradio as gr
 from llava.errors import UserError
 from llava.model.sample import Sample
 from llava.serve.likeness import warning_of
-from llava.serve.web import panels
+from llava.serve.web import panels, script
 from llava.serve.web.answering import Answerer, Timed
 from llava.serve.web.calls import Calls
-from llava.serve.web.inputs import Asked, open_image, read_asked, read_budget
+from llava.serve.web.changes import Changes
+from llava.serve.web.inputs import open_image, read_budget
 from llava.serve.web.layout import Parts, lay_out
 from llava.serve.web.limits import Limits
+from llava.serve.web.reading import Entered, Reader
 
 _log = logging.getLogger(__name__)
 
@@ -29,11 +32,13 @@ class Shown:
     """What a visitor was shown last, so that the slider can change it.
 
     Attributes:
-        asked: the question.
+        image_file: in the folder of uploads.
+        question: its text.
         full_stages: seconds of the stages of the full answer.
     """
 
-    asked: Asked
+    image_file: Path
+    question: str
     full_stages: Mapping[str, float]
 
 
@@ -60,57 +65,89 @@ class Page:
         examples: list[tuple[str, str]],
         visual_token_num: int,
     ) -> None:
+        model = answerer.model
         self._answerer = answerer
         self._limits = limits
-        self._uploads = uploads
         self._examples = examples
-        self._patches = answerer.model.tower.num_patches
+        self._patches = model.tower.num_patches
+        self._reader = Reader(answerer, uploads, limits)
         with gr.Blocks(title="ACCM", analytics_enabled=False) as self.blocks:
             self._parts = lay_out(
                 examples,
                 visual_token_num,
                 self._patches,
-                limits.question_length,
-                limits.upload_age,
-                answerer.model.about.line,
+                model.compensator is not None,
+                limits,
+                model.about.line,
             )
+            self._changes = Changes(self._parts, model)
             self._wire(self._parts)
-        functions = self.blocks.fns
-        ask = next(number for number, each in functions.items() if each.api_name == "ask")
-        self.calls = Calls({n: len(each.inputs) for n, each in functions.items()}, ask, uploads)
+        functions = {n: each for n, each in self.blocks.fns.items() if each.fn is not None}
+        self.calls = Calls(
+            inputs={number: len(each.inputs) for number, each in functions.items()},
+            ask=next(number for number, each in functions.items() if each.api_name == "ask"),
+            files=frozenset(
+                number
+                for number, each in functions.items()
+                if each.inputs and each.inputs[0] is self._parts.image
+            ),
+            folder=uploads,
+        )
 
     def _wire(self, parts: Parts) -> None:
         """What happens when; what is called makes sure itself of what a browser sends."""
         one_at_a_time = {"concurrency_limit": 1, "concurrency_id": "model"}
-        gr.on(
+        quiet = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
+        asking = gr.on(
             [parts.button.click, parts.question.submit],
             self.ask,
             [parts.image, parts.question, parts.budget],
             parts.outputs,
+            js=script.BEGIN,
             api_name="ask",
             api_visibility="undocumented",  # Gradio shows documents without asking for a password
             preprocess=False,
-            show_progress_on=[parts.pruned],
+            show_progress_on=[parts.full],
             **one_at_a_time,
         )
+        asking.success(None, js=script.ANSWERED)
+        asking.failure(None, js=script.FAILED)
+        self.blocks.load(None, js=script.LOAD)
         parts.budget.change(
             self.move,
             [parts.shown, parts.budget],
             parts.outputs,
-            api_visibility="private",
-            preprocess=False,
             trigger_mode="always_last",
-            show_progress="hidden",
+            **quiet,
             **one_at_a_time,
         )
-        parts.gallery.click(
-            self.pick,
-            parts.gallery,
-            [parts.image, parts.question],
-            api_visibility="private",
-            preprocess=False,
-            show_progress="hidden",
+        gr.on(
+            [parts.question.change, parts.budget.change],
+            self.check_text,
+            [parts.question, parts.budget],
+            [parts.question_note, parts.budget_note],
+            trigger_mode="always_last",
+            concurrency_id="checks",
+            **quiet,
         )
+        parts.image.clear(None, None, parts.image_note, js='() => ""', **quiet)
+        looking = parts.image.upload(
+            self.check_image,
+            parts.image,
+            [parts.image, *parts.outputs],
+            concurrency_id="checks",
+            **quiet,
+        )
+        looking.failure(None, None, parts.image_note, js=f"() => '{panels.SEEN}'", **quiet)
+        for number, button in enumerate(parts.examples):
+            button.click(
+                partial(self.pick, number),
+                None,
+                [parts.image, parts.question, parts.image_note],
+                **quiet,
+            )
+
+    # What a browser calls -----------------------------------------------------------------------
 
     def ask(self, upload: object, question: object, kept: object) -> Iterator[dict]:
         """Answers a question twice, pruned and in full; each argument is as JSON brought it.
@@ -118,8 +155,12 @@ class Page:
         Yields:
             What changes on the page.
         """
-        cards = {self._parts.pruned: None, self._parts.full: self._patches}
-        yield from self._told(self._ask(upload, question, kept), cards)
+        entered = self._reader.read(upload, question, kept)
+        yield self._changes.notes(entered)
+        if entered.problems:
+            yield self._changes.no_answers()
+            raise _message(next(iter(entered.problems.values())))
+        yield from self._told(self._ask(entered))
 
     def move(self, shown: Shown | None, kept: object) -> Iterator[dict]:
         """Answers the last question again from another number of tokens, where there is one.
@@ -127,59 +168,84 @@ class Page:
         Yields:
             What changes on the page.
         """
-        if shown is not None:
-            yield from self._told(self._move(shown, kept), {self._parts.pruned: None})
-        else:
+        try:
+            budget = read_budget(kept, self._patches)
+        except UserError:  # check_text tells
+            yield self._changes.no_pruned_answer()
+            return
+        if shown is None:
             yield {self._parts.shown: gr.skip()}
+        else:
+            yield from self._told(self._move(shown, budget))
 
-    def pick(self, place: object) -> tuple[str, str]:
+    def check_text(self, question: object, kept: object) -> dict:
+        """Returns what is wrong with a question that is being written, or with the number."""
+        return self._changes.text_notes(self._reader.read_text(question, kept), question)
+
+    def check_image(self, upload: object) -> dict:
+        """Returns what is wrong with an image that has just come. It takes the answers away only
+        with the image: who is quick may be asking about a good one by now."""
+        parts, entered = self._parts, self._reader.read_image(upload)
+        note = {parts.image_note: self._changes.image_note(entered)}
+        return note if entered.image else self._changes.no_answers() | note | {parts.image: None}
+
+    def pick(self, place: int) -> dict:
         """Returns the image and the question of an example."""
-        if type(place) is not int or not 0 <= place < len(self._examples):
-            raise _message("there is no such example")
-        return self._examples[place]
-
-    def _ask(self, upload: object, question: object, kept: object) -> Iterator[dict]:
         parts = self._parts
-        asked = read_asked(upload, question, self._uploads, self._limits)
-        budget = read_budget(kept, self._patches)
-        image = open_image(asked.image_file, self._limits)
-        samples = [
-            self._answerer.sample(image, asked.question, tokens)
-            for tokens in (budget, self._patches)
-        ]
+        image, question = self._examples[place]
+        return {parts.image: image, parts.question: question, parts.image_note: panels.SEEN}
+
+    # What they do -------------------------------------------------------------------------------
+
+    def _ask(self, entered: Entered) -> Iterator[dict]:
+        parts, patches, image = self._parts, self._patches, entered.image
+        some, whole = (
+            self._answerer.sample(image, entered.question, tokens)
+            for tokens in (entered.budget, patches)
+        )
         unlike = warning_of(self._answerer.model.about, image)
         yield {
             parts.warning: gr.HTML(panels.warning(unlike), visible=unlike is not None),
-            parts.full: panels.answer_card(self._name(self._patches), "", is_waiting=True),
+            parts.full: panels.answer_card(self._changes.name(patches), "", is_waiting=True),
         }
-        pruned = yield from self._pruned_answer(samples[0])
-        full = yield from self._answer(parts.full, samples[1])
+        pruned = yield from self._pruned_answer(some)
+        full = yield from self._answer(parts.full, whole)
         stages = full.answer.seconds
+        yield self._changes.times(entered.budget, pruned and pruned.answer.seconds, stages)
+        pruned = pruned or full
         yield {
-            parts.stages: self._bars(budget, pruned, stages),
             parts.record: {"warning": unlike, "pruned": pruned.record(), "full": full.record()},
-            parts.shown: Shown(asked, stages),
+            parts.shown: Shown(entered.image_file, entered.question, stages),
         }
 
-    def _move(self, shown: Shown, kept: object) -> Iterator[dict]:
-        budget = read_budget(kept, self._patches)
-        image = open_image(shown.asked.image_file, self._limits)
-        sample = self._answerer.sample(image, shown.asked.question, budget)
+    def _move(self, shown: Shown, budget: int) -> Iterator[dict]:
+        image = open_image(shown.image_file, self._limits)
+        sample = self._answerer.sample(image, shown.question, budget)
         pruned = yield from self._pruned_answer(sample)
-        yield {self._parts.stages: self._bars(budget, pruned, shown.full_stages)}
+        stages = pruned and pruned.answer.seconds
+        yield self._changes.times(budget, stages, shown.full_stages)
 
-    def _pruned_answer(self, sample: Sample) -> Generator[dict, None, Timed]:
-        """Shows an answer, and what it saw and was told."""
-        pruned = yield from self._answer(self._parts.pruned, sample)
+    def _pruned_answer(self, sample: Sample) -> Generator[dict, None, Timed | None]:
+        """Shows an answer, and what it saw and was told; of all tokens there is no other one than
+        the full answer."""
+        parts, model = self._parts, self._answerer.model
+        if sample.visual_token_num == self._patches:
+            yield {
+                parts.pruned: "",
+                parts.overlay: panels.overlay(model, sample.image, None),
+                parts.candidates: "",
+            }
+            return None
+        pruned = yield from self._answer(parts.pruned, sample)
         yield {
-            self._parts.overlay: panels.overlay(self._answerer.model, sample.image, pruned.answer),
-            self._parts.candidates: panels.candidates(pruned.answer),
+            parts.overlay: panels.overlay(model, sample.image, pruned.answer.selection),
+            parts.candidates: panels.candidates(pruned.answer),
         }
         return pruned
 
     def _answer(self, card: gr.HTML, sample: Sample) -> Generator[dict, None, Timed]:
         """Shows an answer as it comes."""
-        name, text = self._name(sample.visual_token_num), ""
+        name, text = self._changes.name(sample.visual_token_num), ""
         yield {card: panels.answer_card(name, text, is_waiting=True)}
         with closing(self._answerer.stream(sample)) as pieces:
             for piece in pieces:
@@ -190,41 +256,20 @@ class Page:
         yield {card: panels.answer_card(name, piece.answer.text, piece)}
         return piece
 
-    def _told(self, changes: Iterator[dict], cards: Mapping[gr.HTML, int | None]) -> Iterator[dict]:
-        """Passes changes on; a failure is told to the visitor, and is nobody else's.
-
-        Args:
-            changes: of the page.
-            cards: those that a failure leaves half written, with the budgets of their names.
-        """
+    def _told(self, changes: Iterator[dict]) -> Iterator[dict]:
+        """Passes changes on; a failure is told to the visitor, and is nobody else's."""
         try:
             yield from changes
-        except UserError as error:  # before anything was changed
-            raise _message(str(error)) from error
-        except Exception as error:
+            return
+        except UserError as error:  # the page is being stopped, or the upload is gone
+            text = str(error)
+        except Exception:
             _log.exception("a question could not be answered")
-            yield {
-                card: panels.answer_card(self._name(budget), "") for card, budget in cards.items()
-            }
-            raise _message("the server could not answer this; its log says why") from error
-
-    def _bars(self, budget: int, pruned: Timed, full_stages: Mapping[str, float]) -> str:
-        return panels.stage_bars(
-            [
-                (self._name(budget), pruned.answer.seconds),
-                (self._name(self._patches), full_stages),
-            ]
-        )
-
-    def _name(self, budget: int | None) -> str:
-        """What an answer is called on the page."""
-        if budget == self._patches:
-            return f"All {budget} tokens"
-        some = "Some" if budget is None else f"{budget} of {self._patches}"
-        caption = "" if self._answerer.model.compensator is None else " and a caption"
-        return f"{some} tokens{caption}"
+            text = "the server could not answer this; its log says why"
+        yield self._changes.no_answers() | {self._parts.button_note: panels.problem(text)}
+        raise _message(text)
 
 
 def _message(text: str) -> gr.Error:
-    """What Gradio shows a visitor; it would take a text for HTML."""
-    return gr.Error(html.escape(text, quote=False), print_exception=False)
+    """What a program is told, as HTML; a browser has the notes."""
+    return gr.Error(html.escape(text, quote=False), visible=False, print_exception=False)

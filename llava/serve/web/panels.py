@@ -13,6 +13,8 @@ from PIL import Image
 from llava.eval.figure import REASON_COLOURS, draw_patches, kept_reasons
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Answer
+from llava.model.token_pruning.accm import Selection
+from llava.serve.web import costs
 from llava.serve.web.answering import Timed
 
 # Okabe and Ito's, as in images/stage_times.png; black would not be seen on a dark page.
@@ -34,6 +36,8 @@ EMPTY_CANDIDATES = (
     '<div class="empty">Here, what three captions say of the other patches, which of them was '
     "chosen, and where the time goes.</div>"
 )
+# Stands beside a picture that has been looked at: until then it is not shown, for it may be none.
+SEEN = '<i class="seen"></i>'
 # Gradio takes what stands in a component for a template.
 _BRACES = str.maketrans({"{": "&#123;", "}": "&#125;", "$": "&#36;"})
 
@@ -46,6 +50,16 @@ def safe(text: str) -> str:
 def warning(text: str | None) -> str:
     """A warning above the answers; None is nothing."""
     return f'<p class="warning" role="alert">Warning: {safe(text)}.</p>' if text else ""
+
+
+def problem(text: str) -> str:
+    """What is wrong, beside the field that it is about."""
+    return f'<p class="note problem" role="alert">{safe(text)}</p>'
+
+
+def advice(text: str | None) -> str:
+    """What is good to know of a field; None is nothing."""
+    return f'<p class="note" role="status">{safe(text)}</p>' if text else ""
 
 
 def answer_card(name: str, text: str, timed: Timed | None = None, is_waiting: bool = False) -> str:
@@ -66,11 +80,12 @@ def answer_card(name: str, text: str, timed: Timed | None = None, is_waiting: bo
     )
 
 
-def overlay(model: LlavaAccm, image: Image.Image, answer: Answer) -> str:
-    """The kept patches over an RGB image, coloured by reason, with a legend."""
-    reasons = {} if answer.selection is None else kept_reasons(answer.selection)
-    picture = draw_patches(model, image, answer.kept_idx, reasons)
-    kept, patches = len(answer.kept_idx), model.tower.num_patches
+def overlay(model: LlavaAccm, image: Image.Image, selection: Selection | None) -> str:
+    """The kept patches over an RGB image, coloured by reason, with a legend; None keeps all."""
+    patches = model.tower.num_patches
+    kept = list(range(patches)) if selection is None else selection.kept_idx.tolist()
+    reasons = {} if selection is None else kept_reasons(selection)
+    picture = draw_patches(model, image, kept, reasons)
     counts = Counter(reasons.values())
     legend = "".join(
         f'<li><i style="border-color:rgb{colour}"></i>{reason} <b>{counts[reason]}</b></li>'
@@ -79,8 +94,8 @@ def overlay(model: LlavaAccm, image: Image.Image, answer: Answer) -> str:
     )
     legend = legend or "<li>all are kept: nothing is pruned</li>"
     return (
-        f'<figure class="overlay"><h3>{kept} of {patches} patches kept, and why</h3>'
-        f'<img src="{_data_uri(picture)}" alt="the image, {kept} of {patches} patches bright">'
+        f'<figure class="overlay"><h3>{len(kept)} of {patches} patches kept, and why</h3>'
+        f'<img src="{_data_uri(picture)}" alt="the image, {len(kept)} of {patches} patches bright">'
         f'<figcaption><ul class="legend">{legend}</ul></figcaption></figure>'
     )
 
@@ -111,7 +126,10 @@ def stage_bars(answers: Sequence[tuple[str, Mapping[str, float]]]) -> str:
     """
     longest = max(sum(stages.values()) for _, stages in answers)
     seen = {stage for _, stages in answers for stage in stages}
-    rows = "".join(_bar(name, stages, longest) for name, stages in answers)
+    rows = "".join(
+        _bar(name, stages, longest, f"{1000 * sum(stages.values()):.0f} ms")
+        for name, stages in answers
+    )
     legend = "".join(
         f'<li><i style="background:{colour};border-color:{colour}"></i>{stage}</li>'
         for stage, colour in STAGE_COLOURS.items()
@@ -123,17 +141,90 @@ def stage_bars(answers: Sequence[tuple[str, Mapping[str, float]]]) -> str:
     )
 
 
-def _bar(name: str, stages: Mapping[str, float], longest: float) -> str:
+def why_slower(pruned: Mapping[str, float], full: Mapping[str, float]) -> str:
+    """Why a pruned answer with a caption took longer than the full one, where it did.
+
+    Args:
+        pruned, full: seconds of the stages of each.
+    """
+    if "caption" not in pruned or sum(pruned.values()) <= sum(full.values()):
+        return ""
+    caption = pruned["caption"] + pruned["select"]
+    saved = sum(full[stage] - pruned[stage] for stage in ("prefill", "decode"))
+    gain = f"saved the LLM {_duration(saved)}" if saved > 0 else "saved the LLM nothing"
+    return (
+        f'<section class="stages"><p>The caption took {_duration(caption)}, and fewer tokens '
+        f"{gain}: one as small as here has less to save than a caption costs.</p></section>"
+    )
+
+
+def costs_elsewhere(model: LlavaAccm, budget: int) -> str:
+    """What a question takes at LLaVA-1.5-7B's shapes, said so that nobody takes it for a time of
+    this page; nothing where the model is of these shapes itself.
+
+    Args:
+        model: that answered here.
+        budget: of how many of its visual tokens.
+    """
+    if costs.is_of_these_shapes(model):
+        return ""
+    patches, has_caption = model.tower.num_patches, model.compensator is not None
+    few = costs.WITH_CAPTION if has_caption else costs.PRUNED
+    rows = "".join(
+        _bar(
+            name_of(cost.tokens, costs.PATCHES, has_caption),
+            cost.stages,
+            costs.FULL.seconds,
+            f"{cost.seconds:.1f} s",
+        )
+        for cost in (few, costs.FULL)
+    )
+    return (
+        '<section class="stages elsewhere"><h3>The same at LLaVA-1.5-7B&rsquo;s shapes</h3>'
+        f"{rows}<p>Measured once, and not here: {safe(costs.CONDITIONS)}; with transformers&rsquo; "
+        f"own LLaVA all tokens took {costs.TRANSFORMERS_SECONDS:.1f} s.</p>"
+        f"{_correspondence(budget, patches, few.tokens)}</section>"
+    )
+
+
+def name_of(budget: int | None, patches: int, has_caption: bool) -> str:
+    """What an answer from so many tokens of N is called; None is a number yet unknown."""
+    if budget == patches:
+        return f"All {budget} tokens"
+    some = "Some" if budget is None else f"{budget} of {patches}"
+    return f"{some} tokens{' and a caption' if has_caption else ''}"
+
+
+def _correspondence(budget: int, patches: int, measured: int) -> str:
+    """How the budget of a model with N patches compares with the one that was measured."""
+    if budget == patches:
+        return ""
+    said = f"{budget} of {patches} tokens are {100 * budget / patches:.3g}%"
+    of_all = budget * costs.PATCHES / patches
+    if of_all == measured:
+        return f"<p>{said}, as {measured} are there.</p>"
+    return (
+        f"<p>{said}, as {of_all:.0f} would be there; measured, besides all, are {measured} "
+        f"({100 * measured / costs.PATCHES:.3g}%).</p>"
+    )
+
+
+def _bar(name: str, stages: Mapping[str, float], longest: float, total: str) -> str:
+    """Stages side by side; as long as ``longest`` seconds they fill the line."""
     pieces = "".join(
         f'<i style="width:{100 * seconds / longest:.2f}%;background:{STAGE_COLOURS[stage]}" '
-        f'title="{stage}: {1000 * seconds:.1f} ms"></i>'
+        f'title="{stage}: {_duration(seconds)}"></i>'
         for stage, seconds in stages.items()
     )
-    total = 1000 * sum(stages.values())
+    said = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in stages.items())
     return (
-        f'<div class="row"><span>{safe(name)}</span><span class="bar">{pieces}</span>'
-        f"<b>{total:.0f} ms</b></div>"
+        f'<div class="row"><span>{safe(name)}</span><span class="bar" role="img" '
+        f'aria-label="{said}">{pieces}</span><b>{total}</b></div>'
     )
+
+
+def _duration(seconds: float) -> str:
+    return f"{1000 * seconds:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def _data_uri(picture: Image.Image) -> str:

@@ -19,6 +19,39 @@ STYLE = """
 .gradio-container .html-container { padding: 0 !important; }
 .asked .image-frame img { width: 100%; height: 100%; object-fit: contain; }
 [data-testid="status-tracker"]:has(> .error) { display: none; } /* a message says more */
+.asked .image-frame img { transition: none; }
+.field:not(:has(.seen)) .asked .image-frame img { visibility: hidden; } /* it may be none */
+.field { gap: 6px !important; }
+.notes:not(:has(.note)), .half:not(:has(.card)) { display: none !important; }
+.note { margin: 0; font-size: 14px; line-height: 1.4; color: var(--body-text-color); }
+.note::before { content: "Note: "; font-weight: 600; }
+.note.problem { padding-left: 10px; border-left: 4px solid #d55e00; }
+.note.problem::before { content: "Error: "; }
+button.ask[aria-busy="true"] { font-size: 0; cursor: progress; }
+button.ask[aria-busy="true"]::after { content: "Answering…"; font-size: 16px; }
+button.ask[aria-busy="true"]::before {
+  content: ""; width: 16px; height: 16px; margin-right: 10px; border-radius: 50%;
+  border: 3px solid currentColor; border-right-color: transparent;
+  animation: turn 0.9s linear infinite;
+}
+@keyframes turn { to { transform: rotate(360deg); } }
+@media (prefers-reduced-motion: reduce) {
+  button.ask[aria-busy="true"]::before { animation: none; }
+}
+.examples { gap: 6px !important; }
+.examples h2 {
+  font-size: 14px; font-weight: 400; margin: 0; color: var(--body-text-color); opacity: 0.75;
+}
+button.example {
+  justify-content: flex-start; gap: 12px; padding: 6px; font-weight: 400;
+  background: var(--block-background-fill); border: 1px solid var(--border-color-primary);
+}
+button.example:hover { background: var(--background-fill-secondary); }
+button.example img { width: 44px; height: 44px; border-radius: 6px; margin: 0; }
+.answers { scroll-margin-top: 12px; outline: none; }
+.answers[data-old], .answers:has(.card.waiting) :is(.overlay, .candidates, .stages) {
+  opacity: 0.35; /* of another question */
+}
 .intro h1 { font-size: 24px; font-weight: 700; margin: 0; }
 .intro p { margin: 4px 0 0; color: var(--body-text-color); opacity: 0.75; max-width: 100ch; }
 .warning {
@@ -68,6 +101,8 @@ STYLE = """
 .candidates .chosen { background: var(--background-fill-secondary); }
 .candidates .chosen .meter i { background: #009e73; }
 .candidates em { font-style: normal; font-weight: 600; color: #009e73; margin-left: 4px; }
+.stages.elsewhere { margin-top: 24px; }
+.stages p { font-size: 13px; line-height: 1.5; margin: 0 0 6px; opacity: 0.8; }
 .stages .row { margin-bottom: 10px; display: grid; grid-template-columns: 1fr auto; gap: 3px 10px; }
 .stages .row span, .stages .row b { font-size: 14px; font-weight: 400; }
 .stages .row b { font-variant-numeric: tabular-nums; }

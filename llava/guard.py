@@ -1,0 +1,122 @@
+"""Which machines of the network may be asked for pictures, and connections to no others."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from ipaddress import IPv4Address, ip_address, ip_network
+from urllib.parse import SplitResult
+
+from llava.errors import UserError, shown
+
+WAY_OUT = "save the picture with a browser, and give the file"
+PORTS = {"http": 80, "https": 443}
+_GLOBAL_UNICAST = ip_network("2000::/3")
+_NAT64 = ip_network("64:ff9b::/96")  # an IPv4 address in its last 32 bits
+
+
+def look_up(host: str, port: int) -> list[str]:
+    """Returns the addresses of a name, as the system has them.
+
+    Raises:
+        OSError, ValueError: there is no such name.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(address[0] for *_, address in found))
+
+
+def is_public(address: str) -> bool:
+    """Tells whether an IP address is one of the public internet: global unicast, and so is the
+    IPv4 address that an IPv6 address may stand for."""
+    ip = ip_address(address)
+    if ip.version == 6:
+        inner = ip.ipv4_mapped or ip.sixtofour
+        if ip in _NAT64:
+            inner = IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inner is None:
+            return ip in _GLOBAL_UNICAST and ip.is_global
+        ip = inner
+    return ip.is_global and not ip.is_multicast
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What may be fetched, and how much of it.
+
+    Attributes:
+        look_up: gives the addresses of a name and a port.
+        allows: tells whether an address may be asked.
+        seconds: that a picture may take in all, redirects included.
+        most_bytes: of a picture; as many as the web page takes of an upload.
+        redirects: that are followed.
+    """
+
+    look_up: Callable[[str, int], Sequence[str]] = look_up
+    allows: Callable[[str], bool] = is_public
+    seconds: float = 20.0
+    most_bytes: int = 10 * 1024 * 1024
+    redirects: int = 3
+
+
+USUAL = Guard()
+
+
+class Connection(HTTPConnection):
+    """A connection to an address that the guard has let pass; it looks no name up again.
+
+    Args:
+        parts: of where to.
+        guard: what may be asked.
+    """
+
+    def __init__(self, parts: SplitResult, guard: Guard) -> None:
+        super().__init__(parts.hostname, parts.port or PORTS[parts.scheme], guard.seconds)
+        self.default_port = PORTS[parts.scheme]  # which needs no mention in the request
+        self._is_encrypted = parts.scheme == "https"
+        self._guard = guard
+        self._is_cut = False
+
+    def connect(self) -> None:
+        """Connects to the first address that answers, if all of the name's are allowed."""
+        addresses = self._guard.look_up(self.host, self.port)
+        for address in addresses:
+            if not self._guard.allows(address):
+                host, known = shown(self.host), "" if address == self.host else f" ({address} here)"
+                raise UserError(
+                    f"{host}{known} is no address of the public internet, and pictures are fetched "
+                    f"from no other: {WAY_OUT}"
+                )
+        self.sock = _first_that_answers(addresses, self.port, self.timeout)
+        if self._is_encrypted:
+            self.sock = ssl.create_default_context().wrap_socket(
+                self.sock, server_hostname=self.host, do_handshake_on_connect=False
+            )
+            self.sock.do_handshake()  # not before it can be cut
+        if self._is_cut:
+            self.cut()
+
+    def cut(self) -> None:
+        """Ends the connection under the hands of whoever reads from it."""
+        self._is_cut = True
+        if (sock := self.sock) is not None:
+            with suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # below the encryption
+
+
+def _first_that_answers(addresses: Sequence[str], port: int, seconds: float) -> socket.socket:
+    """Returns a connection to one of the addresses.
+
+    Raises:
+        OSError: none answers; says what the last one said.
+    """
+    problem = OSError("its name has no address")
+    for address in addresses:
+        try:
+            return socket.create_connection((address, port), seconds)
+        except OSError as error:
+            problem = error
+    raise problem

@@ -1,0 +1,186 @@
+"""Pictures by their address: one guarded way to them, for chat, Python and single questions.
+
+Benchmarks and the web page never come here. What the network is asked for is checked where the
+connection is made, so redirects and names that change their meaning (DNS rebinding) lead nowhere
+else. Proxies of the environment are not used: one would look names up by itself, behind the guard.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotInTime
+from contextlib import contextmanager
+from http.client import HTTPException, HTTPResponse
+from os import PathLike
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
+
+from PIL import Image
+
+from llava.errors import UserError, quoted, shown
+from llava.guard import PORTS, USUAL, WAY_OUT, Connection, Guard
+from llava.mm_utils import load_image
+from llava.version import find_version
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_KINDS = "image/png, image/jpeg, image/webp, image/gif, image/*;q=0.5"
+_MOVED = (301, 302, 303, 307, 308)
+_CHUNK = 1 << 16  # bytes
+
+
+def is_url(source: object) -> bool:
+    """Tells whether an image is named by an address of the network, and not by a path."""
+    return isinstance(source, str) and _URL.match(source) is not None
+
+
+def open_image(
+    source: str | PathLike | bytes, upright: bool = False, guard: Guard = USUAL
+) -> Image.Image:
+    """Reads an image as load_image does, by its address (http, https) too.
+
+    Raises:
+        UserError: as load_image; or it cannot be fetched, or the guard does not let it.
+    """
+    if not is_url(source):
+        return load_image(source, upright)
+    return load_image(fetch(source, guard), upright, f"the image {shown(source)}")
+
+
+def fetch(url: str, guard: Guard = USUAL) -> bytes:
+    """Returns what lies at an address.
+
+    Raises:
+        UserError: it cannot be fetched, or the guard does not let it.
+    """
+    visit, outcome = _Visit(guard), Future()
+    # In a thread, since nothing else bounds the time that the system takes to look a name up.
+    threading.Thread(target=_settle, args=(outcome, visit, url), daemon=True).start()
+    try:
+        return outcome.result(guard.seconds)
+    except NotInTime:
+        raise UserError(
+            f"{shown(url)} could not be fetched (not there in {guard.seconds:g} seconds): {WAY_OUT}"
+        ) from None
+    finally:
+        visit.stop()
+
+
+def _settle(outcome: Future, visit: _Visit, url: str) -> None:
+    try:
+        outcome.set_result(visit.fetch(url))
+    except BaseException as error:
+        outcome.set_exception(error)
+
+
+class _Visit:
+    """The way to one picture, over redirects.
+
+    Args:
+        guard: what may be fetched.
+    """
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._connection: Connection | None = None
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """Cuts the line, whatever it is doing; no other is begun."""
+        self._is_stopped = True
+        if self._connection is not None:
+            self._connection.cut()
+
+    def fetch(self, url: str) -> bytes:
+        """Returns what lies at an address; see the function of this name."""
+        where = url
+        for _ in range(self._guard.redirects + 1):
+            parts = _split(where)
+            with _told(where):
+                self._connection = Connection(parts, self._guard)
+                if self._is_stopped:
+                    raise ConnectionError("nobody waits for it any more")
+                try:
+                    response = self._ask(parts)
+                    if response.status not in _MOVED:
+                        return self._body(response, where)
+                    where = urljoin(where, response.headers.get("Location") or "")
+                finally:
+                    self._connection.close()
+        raise UserError(
+            f"{shown(url)} leads to more than {self._guard.redirects} other addresses one after "
+            f"the other: {WAY_OUT}"
+        )
+
+    def _ask(self, parts: SplitResult) -> HTTPResponse:
+        path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
+        query = quote(parts.query, safe="/%:@!$&'()*+,;=~?")
+        headers = {"User-Agent": f"llava-accm/{find_version()}", "Accept": _KINDS}
+        self._connection.request("GET", f"{path}?{query}" if query else path, headers=headers)
+        return self._connection.getresponse()
+
+    def _body(self, response: HTTPResponse, where: str) -> bytes:
+        """Returns what an answer brings.
+
+        Raises:
+            UserError: no picture, or too large.
+            ConnectionError: it ends too early.
+        """
+        status, headers, most = response.status, response.headers, self._guard.most_bytes
+        if status != 200:
+            gone = ": it is not there (any more)" if status in (404, 410) else ""
+            raise ConnectionError(f"it answered {status}{gone}")
+        if headers.get_content_type() == "text/html":
+            raise UserError(f"{shown(where)} gives a web page in place of a picture: {WAY_OUT}")
+        if (packed := headers.get("Content-Encoding", "identity")).lower() != "identity":
+            raise ConnectionError(f"it comes packed ({packed[:40]}), which was not asked for")
+        body, said = bytearray(), response.length or 0
+        while max(said, len(body)) <= most and (chunk := response.read(_CHUNK)):
+            body += chunk
+        if max(said, len(body)) > most:
+            raise UserError(
+                f"{shown(where)} has more than {most:,} bytes, which are fetched at most: {WAY_OUT}"
+            )
+        if response.length:
+            raise ConnectionError(f"the line was cut {response.length:,} bytes before its end")
+        return bytes(body)
+
+
+def _split(url: str) -> SplitResult:
+    """Returns the parts of an address.
+
+    Raises:
+        UserError: it is none that could be asked.
+    """
+    try:
+        parts = urlsplit(url)
+        is_whole = parts.hostname and parts.port != 0
+    except ValueError as error:
+        raise UserError(f"{shown(url)} is no address of a picture ({error}): check it") from error
+    if parts.scheme not in PORTS:
+        raise UserError(
+            f"{shown(url)} begins with {quoted(parts.scheme)}, and pictures are fetched by http "
+            f"and https only: {WAY_OUT}"
+        )
+    if not is_whole:
+        raise UserError(f"{shown(url)} names no machine to ask: check it")
+    return parts
+
+
+@contextmanager
+def _told(url: str) -> Iterator[None]:
+    """Turns what stands in the way into one line."""
+    try:
+        yield
+    except ssl.SSLCertVerificationError as error:
+        says = f"its certificate is not valid: {error.verify_message}"
+    except socket.gaierror as error:
+        says = f"its name is not known here, or there is no network: {error.strerror}"
+    except (OSError, HTTPException, ValueError) as error:
+        says = str(getattr(error, "strerror", None) or error) or type(error).__name__
+    else:
+        return
+    raise UserError(f"{shown(url)} could not be fetched ({shown(says)}): {WAY_OUT}")

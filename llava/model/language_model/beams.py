@@ -1,0 +1,55 @@
+"""Beam search for one answer: transformers' own, so that it means what it means there.
+
+The captions' beam search (llava.model.compensation.beam_search) is ClipCap's, by another rule.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, LlamaForCausalLM
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+
+def search_beams(
+    llm: LlamaForCausalLM, embeds: Tensor, num_beams: int, max_new_tokens: int, end_id: int
+) -> tuple[list[int], Tensor]:
+    """Searches for the answer whose tokens have the highest mean log-probability.
+
+    Args:
+        llm: transformers' Llama.
+        embeds: (L, D), the prompt's. It is read alone, so that no other prompt has a say.
+        num_beams: kept at each step.
+        max_new_tokens: limit of the answer.
+        end_id: ends an answer.
+
+    Returns:
+        Its token ids, the end-of-text id included if it came; and (V,) float32 on the CPU, the
+        logits of the first token.
+    """
+    config = GenerationConfig(
+        num_beams=num_beams,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=end_id,
+        pad_token_id=0,
+        length_penalty=1.0,
+        early_stopping=False,
+        do_sample=False,
+    )
+    there = torch.ones(1, len(embeds), dtype=torch.long, device=embeds.device)
+    first: list[Tensor] = []
+
+    def note_first(_: object, __: object, output: CausalLMOutputWithPast) -> None:
+        if not first:
+            first.append(output.logits[0, -1].float().cpu())
+
+    # generate itself would keep the logits of every step and beam: gigabytes.
+    hook = llm.register_forward_hook(note_first)
+    try:
+        (found,) = llm.generate(
+            inputs_embeds=embeds[None], attention_mask=there, generation_config=config
+        )
+    finally:
+        hook.remove()
+    ids = found.tolist()
+    return ids[: ids.index(end_id) + 1] if end_id in ids else ids, first[0]

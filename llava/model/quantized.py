@@ -1,0 +1,91 @@
+"""The LLM's weights in 8 or 4 bits: bitsandbytes, through transformers' own way of loading them."""
+
+from __future__ import annotations
+
+import torch
+from transformers import BitsAndBytesConfig, LlamaForCausalLM
+from transformers.utils import is_bitsandbytes_available
+
+from llava.errors import UserError
+from llava.extras import missing_package
+from llava.model.parts import LlavaConfig, Placement, Tensors, empty_llm, fill_llm
+from llava.model.tensor_files import is_harmless
+
+
+def check_bits(
+    load_4bit: bool, load_8bit: bool, device: torch.device, compiled: bool, device_map: str | None
+) -> None:
+    """Refuses quantised weights where they cannot work, before anything large is read.
+
+    Args:
+        load_4bit, load_8bit: what was asked for; one of the two at least.
+        device: of the model.
+        compiled: whether the LLM is to be compiled.
+        device_map: how it is to be spread over GPUs.
+
+    Raises:
+        UserError: says why, and the way out.
+    """
+    flag = "--load-4bit" if load_4bit else "--load-8bit"
+    if load_4bit and load_8bit:
+        raise UserError("--load-4bit and --load-8bit exclude each other: leave out one of the two")
+    if device.type != "cuda":
+        raise UserError(
+            f"{flag} is for a GPU, whose products bitsandbytes has in so few bits, and the device "
+            f"here is {device}: leave it out (--dtype bfloat16 takes half of float32's memory)"
+        )
+    if compiled:
+        raise UserError(f"--compile knows no quantised weights: leave out it or {flag}")
+    if device_map is not None:
+        raise UserError(f"{flag} works on one GPU: leave out it or --device-map")
+    if not is_bitsandbytes_available():
+        raise missing_package(flag, "bitsandbytes", "quantized")
+
+
+def bits_config(load_4bit: bool, dtype: torch.dtype) -> BitsAndBytesConfig:
+    """Returns transformers' settings, as LLaVA's: 8 bits, or 4 as nf4 with scales in few bits too.
+
+    Args:
+        load_4bit: 4 bits, not 8.
+        dtype: that products are computed in.
+    """
+    if not load_4bit:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def load_quantized(
+    config: LlavaConfig,
+    tensors: Tensors,
+    source: str,
+    place: Placement,
+    bits: BitsAndBytesConfig | None,
+) -> LlamaForCausalLM:
+    """Returns the LLM with its matrices quantised, but for the one that gives the logits.
+
+    Args:
+        config: of the checkpoint.
+        tensors: the LLM's.
+        source: names the checkpoint in errors.
+        place: where the LLM goes, and the dtype of what is not quantised.
+        bits: from bits_config; None quantises nothing.
+
+    Raises:
+        UserError: the tensors are not this model's, or not finite.
+    """
+    # Names, shapes and values, which transformers would take as they come; nothing is kept.
+    looked_at = empty_llm(config.llm, source)
+    fill_llm(looked_at, tensors, source, place.dtype, lambda name: torch.device("meta"))
+    return LlamaForCausalLM.from_pretrained(
+        None,
+        config=config.llm,
+        state_dict={key: tensor for key, tensor in tensors.items() if not is_harmless(key)},
+        quantization_config=bits,
+        dtype=place.dtype,
+        device_map={"": place.device},
+    )

@@ -1,0 +1,106 @@
+"""What can be typed in a chat beside questions."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from llava.errors import UserError, did_you_mean, quoted, shown
+from llava.image_url import is_url
+from llava.model.locate import is_there
+
+
+@dataclass(frozen=True)
+class Command:
+    """A line that begins with a slash.
+
+    Attributes:
+        words: what may follow it; empty where nothing may.
+        does: a line of the help.
+    """
+
+    words: str
+    does: str
+
+
+COMMANDS = {
+    "/image": Command("FILE", "ask about another image, a file or a URL"),
+    "/tokens": Command("K", "keep K visual tokens from now on: 36, 1/4 or 25%; alone: how many"),
+    "/why": Command("", "how the last answer came about"),
+    "/clear": Command("", "forget the conversation so far"),
+    "/help": Command("", "this list"),
+    "/quit": Command("", "the end, as Ctrl-D"),
+}
+
+HELP = "\n".join(f"{f'{name} {c.words}':<13} {c.does}" for name, c in COMMANDS.items())
+
+_LONGEST_NUMBER = 20  # characters of a budget
+_COUNT = re.compile("[0-9]+")
+_SHARE = re.compile(r"([0-9]+/[0-9]*[1-9][0-9]*|[0-9]*\.[0-9]+)|([0-9]+(?:\.[0-9]+)?)%")
+
+
+def split_command(line: str) -> tuple[str, str]:
+    """Returns a command and what follows it.
+
+    Raises:
+        UserError: there is no such command, or something follows that must not.
+    """
+    command, rest = re.fullmatch(r"(\S+)\s*(.*)", line, re.DOTALL).groups()
+    if command not in COMMANDS:
+        guess = did_you_mean(command, COMMANDS)
+        raise UserError(f"there is no command {shown(command)}{guess}; /help lists them")
+    if "\n" in rest:
+        raise UserError(f"{command} is a line of its own: send what follows it separately")
+    if rest and not COMMANDS[command].words:
+        raise UserError(f"{command} stands alone: take {shown(rest)} away")
+    return command, rest
+
+
+def image_name(words: str) -> str:
+    """Returns the file or URL that is meant: as it is typed, with ``~`` for the user's folder, or quoted
+    as a shell takes it, which is what terminals insert where a file is dropped on them.
+
+    Raises:
+        UserError: nothing is named.
+    """
+    if not words:
+        raise UserError("say which: /image FILE, a picture's path (Tab completes it) or its URL")
+    name = os.path.expanduser(words)
+    if is_url(words) or is_there(Path(name)):
+        return name
+    try:
+        parts = shlex.split(words)
+    except ValueError:  # a quotation mark without its second
+        return name
+    return os.path.expanduser(parts[0]) if len(parts) == 1 else name
+
+
+def read_tokens(words: str, num_patches: int) -> int:
+    """Returns how many visual tokens a number or a share of them is: "36", "1/4", "0.25" or "25%".
+
+    A share is rounded to the nearest whole number, halves up, and is at least 1 token.
+
+    Args:
+        words: what was typed.
+        num_patches: all of an image.
+
+    Raises:
+        UserError: it is neither, or not from 1 to all of them.
+    """
+    text = "".join(words.split())
+    is_short = len(text) <= _LONGEST_NUMBER  # Python reads no number of 5,000 digits
+    if is_short and _COUNT.fullmatch(text):
+        share = Fraction(int(text), num_patches)
+    else:
+        match = _SHARE.fullmatch(text) if is_short else None
+        share = match and (Fraction(match[1]) if match[1] else Fraction(match[2]) / 100)
+    if not share or share > 1:
+        raise UserError(
+            f"/tokens wants a whole number from 1 to {num_patches}, or a share such as 1/4, 0.25 "
+            f"or 25%, not {quoted(words)}"
+        )
+    return max(1, int(share * num_patches + Fraction(1, 2)))

@@ -1,0 +1,64 @@
+"""Lines typed at the prompt, kept for later chats in a file that no other user can read."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+from prompt_toolkit.history import FileHistory
+
+
+def history_path() -> Path:
+    """Returns where lines are kept: in the folder for a user's state, as the XDG rules name it."""
+    folder = os.environ.get("XDG_STATE_HOME", "")
+    state = Path(folder) if os.path.isabs(folder) else Path("~/.local/state").expanduser()
+    return state / "accm" / "chat-history"
+
+
+class KeptHistory(FileHistory):
+    """prompt_toolkit's file of lines, in which a mishap ends no chat.
+
+    Where the file cannot be read or written, a warning says so once, and nothing is kept from then
+    on.
+
+    Args:
+        path: of the file; its folder is made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._is_kept = True
+        try:  # tells whether lines can be kept, before one is typed
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.touch(mode=0o600)
+            path.open("r+b").close()
+        except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home
+            self._give_up(error)
+
+    def load_history_strings(self) -> Iterable[str]:
+        """Returns the kept lines, the newest first."""
+        try:
+            return list(super().load_history_strings()) if self._is_kept else []
+        except OSError as error:
+            self._give_up(error)
+            return []
+
+    def store_string(self, string: str) -> None:
+        """Keeps a line; half a character, which UTF-8 cannot hold, becomes a question mark."""
+        if not self._is_kept:
+            return
+        try:
+            super().store_string(string.encode("utf-8", "replace").decode("utf-8"))
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self._is_kept = False
+        reason = getattr(error, "strerror", None) or error
+        warnings.warn(
+            f"what is typed is not kept for later chats: {self.filename} cannot be written "
+            f"({reason}); --no-history keeps nothing, without this warning",
+            stacklevel=2,
+        )

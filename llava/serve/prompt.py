@@ -1,0 +1,134 @@
+"""A chat's terminal with line editing, history, completion and colour."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+
+from PIL import Image
+from prompt_toolkit import PromptSession, print_formatted_text
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+from prompt_toolkit.formatted_text import FormattedText
+from prompt_toolkit.history import History
+from prompt_toolkit.input import Input, create_input
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.output import ColorDepth, Output, create_output
+from prompt_toolkit.output.vt100 import Vt100_Output
+from prompt_toolkit.shortcuts import CompleteStyle
+from prompt_toolkit.styles import Style
+
+from llava.mm_utils import IMAGE_FORMATS
+from llava.serve.commands import COMMANDS
+from llava.serve.terminal import PROMPT, ctrl_c
+
+_STYLE = {
+    "prompt": "bold ansigreen",
+    "label": "bold ansicyan",
+    "answer": "bold",
+    "aside": "dim",
+    "error": "ansired",
+}
+
+
+class Prompt:
+    """A terminal with line editing; see Terminal.
+
+    Args:
+        history: lines of earlier chats, which new ones join.
+        input: of keys; None takes standard input.
+        output: that is drawn on; None takes standard output.
+    """
+
+    is_typed = True
+
+    def __init__(
+        self, history: History, input: Input | None = None, output: Output | None = None
+    ) -> None:
+        self._output = output or create_output(sys.stdout)
+        if isinstance(self._output, Vt100_Output):
+            self._output.enable_cpr = False  # nothing here needs it, and some terminals lack it
+        is_plain = ColorDepth.from_env() is ColorDepth.DEPTH_1_BIT  # NO_COLOR, as prompt_toolkit
+        self._style = Style.from_dict({} if is_plain else _STYLE)
+        self._session: PromptSession[str] = PromptSession(
+            [("class:prompt", PROMPT)],
+            style=self._style,
+            history=history,
+            enable_history_search=True,
+            enable_suspend=True,
+            completer=CommandCompleter(),
+            complete_style=CompleteStyle.READLINE_LIKE,
+            key_bindings=_keys(),
+            input=input or create_input(sys.stdin),
+            output=self._output,
+        )
+
+    def read(self) -> str | None:
+        """See Terminal. Ctrl-C drops what is being typed."""
+        with ctrl_c(signal.SIG_IGN):  # it comes as a key
+            while True:
+                try:
+                    return self._session.prompt(handle_sigint=False)
+                except KeyboardInterrupt:
+                    self.write("(dropped; Ctrl-D or /quit ends the chat)", "aside")
+                except EOFError:
+                    return None
+
+    def write(self, text: str, kind: str = "", end: str = "\n") -> None:
+        """See Terminal."""
+        styled = FormattedText([(f"class:{kind}" if kind else "", text)])
+        print_formatted_text(styled, end=end, style=self._style, output=self._output, flush=True)
+
+    def complain(self, text: str) -> None:
+        """See Terminal."""
+        styled = FormattedText([("class:error", text)])
+        print_formatted_text(styled, style=self._style, file=sys.stderr, flush=True)
+
+
+def _keys() -> KeyBindings:
+    """Returns what the keys do beside what is usual."""
+    keys = KeyBindings()
+
+    @keys.add("escape", "enter")
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    return keys
+
+
+class CommandCompleter(Completer):
+    """Completes commands, and behind /image pictures and folders."""
+
+    def get_completions(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> Iterator[Completion]:
+        """Yields what the text before the cursor may go on with."""
+        command, blank, rest = document.text_before_cursor.partition(" ")
+        if not blank:
+            for name, about in COMMANDS.items():
+                if command and name.startswith(command):
+                    yield Completion(name + " " * bool(about.words), -len(command), display=name)
+        elif command == "/image":
+            yield from _paths(rest.lstrip())
+
+
+def _paths(typed: str) -> Iterator[Completion]:
+    """Yields pictures and folders that a path may go on with, and hidden ones where it says so."""
+    folder, start = os.path.split(typed)
+    try:
+        with os.scandir(os.path.expanduser(folder) or ".") as entries:
+            names = sorted(e.name + "/" if e.is_dir() else e.name for e in entries if _is_shown(e))
+    except (OSError, ValueError):
+        return
+    for name in names:
+        if name.startswith(start) and name.startswith(".") <= start.startswith("."):
+            yield Completion(name, -len(start))
+
+
+def _is_shown(entry: os.DirEntry) -> bool:
+    """Tells whether a name can be typed and may be a picture or lead to one."""
+    suffix = os.path.splitext(entry.name)[1].lower()
+    is_picture = Image.registered_extensions().get(suffix) in IMAGE_FORMATS
+    return entry.name.isprintable() and (is_picture or entry.is_dir())

@@ -1,0 +1,95 @@
+"""What changes on the page: notes beside its fields, answers that come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import gradio as gr
+
+from llava.model.llava_arch import LlavaAccm
+from llava.serve.web import panels
+from llava.serve.web.layout import Parts
+from llava.serve.web.reading import Entered
+
+
+class Changes:
+    """New values of the page's components, by component.
+
+    Args:
+        parts: the components.
+        model: that answers.
+    """
+
+    def __init__(self, parts: Parts, model: LlavaAccm) -> None:
+        self._parts = parts
+        self._model = model
+        self._patches = model.tower.num_patches
+
+    def notes(self, entered: Entered) -> dict:
+        """Says of each field what is to be said."""
+        parts = self._parts
+        return {
+            parts.image_note: self.image_note(entered),
+            parts.question_note: _note(entered, "question"),
+            parts.budget_note: _note(entered, "budget"),
+            parts.button_note: "",
+        }
+
+    def text_notes(self, entered: Entered, question: object) -> dict:
+        """Says what is to be said of budget and question, which may not be begun yet."""
+        return {
+            self._parts.budget_note: _note(entered, "budget"),
+            self._parts.question_note: _note(entered, "question") if question else "",
+        }
+
+    def image_note(self, entered: Entered) -> str:
+        """Returns what is to be said of the image, which the page shows from now on."""
+        return (panels.SEEN if entered.is_shown else "") + _note(entered, "image")
+
+    def no_answers(self) -> dict:
+        """Takes away what belongs to another question."""
+        parts = self._parts
+        return self.no_pruned_answer() | {
+            parts.record: None,
+            parts.warning: gr.HTML("", visible=False),
+            parts.full: panels.answer_card(self.name(self._patches), ""),
+            parts.shown: None,
+            parts.button_note: "",
+        }
+
+    def no_pruned_answer(self) -> dict:
+        """Takes away what belongs to another number of tokens."""
+        parts = self._parts
+        return {
+            parts.pruned: panels.answer_card(self.name(None), ""),
+            parts.overlay: panels.EMPTY_OVERLAY,
+            parts.candidates: panels.EMPTY_CANDIDATES,
+            parts.stages: "",
+        }
+
+    def times(
+        self, budget: int, pruned: Mapping[str, float] | None, full: Mapping[str, float]
+    ) -> dict:
+        """Shows where the time went, here and at the real shapes.
+
+        Args:
+            budget: K.
+            pruned: seconds of each stage; None where K are all tokens.
+            full: the same for all tokens.
+        """
+        rows, why = [(self.name(self._patches), full)], ""
+        if pruned is not None:
+            rows.insert(0, (self.name(budget), pruned))
+            why = panels.why_slower(pruned, full)
+        elsewhere = panels.costs_elsewhere(self._model, budget)
+        return {self._parts.stages: panels.stage_bars(rows) + why + elsewhere}
+
+    def name(self, budget: int | None) -> str:
+        """Returns what an answer is called."""
+        return panels.name_of(budget, self._patches, self._model.compensator is not None)
+
+
+def _note(entered: Entered, field: str) -> str:
+    if field in entered.problems:
+        return panels.problem(entered.problems[field])
+    return panels.advice(entered.advice.get(field))

@@ -1,0 +1,68 @@
+"""What a question costs at LLaVA-1.5-7B's shapes: measured once, not by the page.
+
+The numbers are those of the first table of docs/performance.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from llava.model.llava_arch import LlavaAccm
+from llava.model.shapes import LLAVA_7B
+
+PATCHES = 576
+CONDITIONS = (
+    "random weights, bfloat16, answers of 4 tokens, 2 cores of an Intel Xeon (AVX-512, no AMX), "
+    "2026-11-25"
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A row of the table.
+
+    Attributes:
+        tokens: visual tokens that stay.
+        seconds: altogether, the median.
+        stages: seconds of each stage.
+    """
+
+    tokens: int
+    seconds: float
+    stages: Mapping[str, float]
+
+
+TRANSFORMERS_SECONDS = 55.6847  # transformers' own LLaVA on the same weights: "hf"
+FULL = Cost(
+    PATCHES,
+    53.5054,
+    {"encode": 2.7506, "prune": 0.0, "splice": 0.1487, "prefill": 48.823, "decode": 1.5804},
+)
+PRUNED = Cost(
+    36,
+    9.8146,
+    {"encode": 2.6511, "prune": 0.002, "splice": 0.0113, "prefill": 5.5119, "decode": 1.4611},
+)
+WITH_CAPTION = Cost(
+    36,
+    12.2601,
+    {
+        "encode": 2.7316,
+        "prune": 0.0019,
+        "caption": 0.5986,
+        "select": 0.1003,
+        "splice": 0.0116,
+        "prefill": 7.3687,
+        "decode": 1.4486,
+    },
+)
+
+
+def is_of_these_shapes(model: LlavaAccm) -> bool:
+    """Tells whether a model costs that itself."""
+    llm = model.language_model.llm.config
+    same = ("hidden_size", "intermediate_size", "num_hidden_layers")
+    return model.tower.num_patches == PATCHES and all(
+        getattr(llm, name) == LLAVA_7B.llm[name] for name in same
+    )

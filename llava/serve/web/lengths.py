@@ -1,0 +1,75 @@
+"""Questions that a part of the model cannot read, or not to their end, told by counting tokens."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+from PIL import Image
+
+from llava.errors import UserError
+from llava.model.compensation.selector import selector_text
+from llava.model.llava_arch import LlavaAccm
+from llava.model.sample import Sample, check_text
+
+_NO_PICTURE = Image.new("RGB", (1, 1))  # no length depends on it
+
+
+def check_question(
+    model: LlavaAccm, question: str, visual_token_num: int, max_new_tokens: int
+) -> str | None:
+    """Makes sure that a question can be answered from so many visual tokens.
+
+    Returns:
+        What is not read to its end, and advice; None where all is.
+
+    Raises:
+        UserError: It is no question, or a part has no room for it.
+    """
+    check_text("question", question)
+    sample = Sample(
+        _NO_PICTURE, question, visual_token_num=visual_token_num, max_new_tokens=max_new_tokens
+    )
+    asked, is_pruned = sample.question_of_the_method, model.is_pruned(sample)
+    if is_pruned and model.compensator is not None:
+        length = model.compensator.question_length(asked)
+        _refuse("caption model", asked, length, length - model.compensator.question_room)
+    length = len(model.language_model.tokenizer.encode(question))
+    room = model.language_model.context_length - max_new_tokens
+    _refuse("language model", question, length, model.prompt_length(sample) - room)
+    model.check(sample)
+    return _unread(model, asked) if is_pruned else None
+
+
+def _refuse(part: str, question: str, length: int, excess: int) -> None:
+    """Refuses a question of so many tokens where that is too many for a part."""
+    if excess > 0:
+        over = math.ceil(len(question) * excess / length)
+        raise UserError(
+            f"the question is too long for the {part}: shorten it by some {over:,} of its "
+            f"{len(question):,} characters"
+        )
+
+
+def _unread(model: LlavaAccm, question: str) -> str | None:
+    """Returns what the parts that prune and compensate do not read of a question."""
+    most = model.tower.max_text_length
+    length = len(model.clip_tokenizer.encode(question, sys.maxsize))
+    if length <= most:
+        return None
+    first = len(question) * most // length
+    crowded = ", and LongCLIP, which chooses a caption, may not see the captions' ends"
+    return (
+        "the question is long: CLIP's text tower, by which patches are kept, reads about the "
+        f"first {first:,} of its {len(question):,} characters"
+        f"{crowded if _is_crowded(model, question) else ''}; shorten it, or begin with what is asked"
+    )
+
+
+def _is_crowded(model: LlavaAccm, question: str) -> bool:
+    """Tells whether LongCLIP reads less than question and longest caption together."""
+    parts = model.compensator
+    if parts is None:
+        return False
+    length = parts.long_clip.tokenize([selector_text(question, "")]).shape[1]
+    return length + parts.max_length > parts.long_clip.tower.context_length

@@ -1,0 +1,96 @@
+"""What a visitor has entered, field by field: values, and what is wrong beside each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from llava.errors import UserError
+from llava.serve.web.answering import Answerer
+from llava.serve.web.inputs import look_at, open_image, read_budget, read_question, read_upload
+from llava.serve.web.limits import Limits
+
+
+@dataclass
+class Entered:
+    """The three fields; a value is None where there is a problem with it.
+
+    Attributes:
+        image_file, image: the picture, as a file and as RGB.
+        question: what is asked.
+        budget: K.
+        is_shown: whether browsers can show the picture.
+        problems: one line each, by "image", "question" and "budget".
+        advice: what is good to know of a field, likewise.
+    """
+
+    image_file: Path | None = None
+    image: Image.Image | None = None
+    question: str | None = None
+    budget: int | None = None
+    is_shown: bool = False
+    problems: dict[str, str] = field(default_factory=dict)
+    advice: dict[str, str | None] = field(default_factory=dict)
+
+
+class Reader:
+    """Reads the fields of the page.
+
+    Args:
+        answerer: of the questions.
+        uploads: the folder of uploaded files.
+        limits: of what a visitor may send.
+    """
+
+    def __init__(self, answerer: Answerer, uploads: Path, limits: Limits) -> None:
+        self._answerer = answerer
+        self._uploads = uploads
+        self._limits = limits
+        self._patches = answerer.model.tower.num_patches
+
+    def read(self, upload: object, question: object, kept: object) -> Entered:
+        """Reads all three, as JSON brought them."""
+        entered = self.read_text(question, kept)
+        picture = self.read_image(upload)
+        entered.image_file, entered.image = picture.image_file, picture.image
+        entered.is_shown = picture.is_shown
+        entered.problems = picture.problems | entered.problems
+        entered.advice |= picture.advice
+        return entered
+
+    def read_image(self, upload: object) -> Entered:
+        """Reads an upload alone."""
+        entered = Entered()
+        with _told(entered.problems, "image"):
+            path = read_upload(upload, self._uploads)
+            entered.image = open_image(path, self._limits)
+            entered.image_file = path
+            entered.is_shown, entered.advice["image"] = look_at(path)
+        return entered
+
+    def read_text(self, question: object, kept: object) -> Entered:
+        """Reads the question and the budget, which decides what reads the question."""
+        entered = Entered()
+        with _told(entered.problems, "budget"):
+            entered.budget = read_budget(kept, self._patches)
+        with _told(entered.problems, "question"):
+            text = read_question(question, self._limits)
+            self._answerer.check_question(text, self._patches)
+            entered.advice["question"] = self._answerer.check_question(
+                text, entered.budget or self._patches
+            )
+            entered.question = text
+        return entered
+
+
+@contextmanager
+def _told(problems: dict[str, str], field: str) -> Iterator[None]:
+    """Notes what is wrong with a field in the place of raising it."""
+    try:
+        yield
+    except UserError as error:
+        problems[field] = str(error)
