@@ -7,6 +7,7 @@ from transformers import BitsAndBytesConfig, LlamaForCausalLM
 from transformers.utils import is_bitsandbytes_available
 
 from llava.errors import UserError
+from llava.extras import missing_package
 from llava.model.parts import LlavaConfig, Placement, Tensors, empty_llm, fill_llm
 from llava.model.tensor_files import is_harmless
 
@@ -38,10 +39,7 @@ def check_bits(
     if device_map is not None:
         raise UserError(f"{flag} works on one GPU: leave out it or --device-map")
     if not is_bitsandbytes_available():
-        raise UserError(
-            f"{flag} needs bitsandbytes, which is not installed or too old: "
-            "pip install 'llava-accm[quantized]'"
-        )
+        raise missing_package(flag, "bitsandbytes 0.46.1 or newer", "quantized")
 
 
 def bits_config(load_4bit: bool, dtype: torch.dtype) -> BitsAndBytesConfig:
