@@ -12,6 +12,11 @@ from llava.eval.figure import kept_reasons
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import DEFAULT_SEED, Answer, Sample
 
+NO_WORDS = (
+    "the model ended its answer before a word, as it may where it does not know the question's "
+    "language or words: ask in others, or in English"
+)
+
 
 @dataclass
 class Chat:
