@@ -52,11 +52,13 @@ def chat(args: CliArguments) -> int:
         temperature=args.temperature,
         top_p=args.top_p,
         num_beams=args.num_beams,
+        asks_alone=model.about.conversations == "no",
     )
     terminal = open_terminal(args.history)
     terminal.write(f"{args.model_path}, about {args.image_file}. /help lists what can be typed.")
     if model.about.line is not None:
-        terminal.write(f"{model.about.line}.")
+        alone = " Each question is asked by itself." if talk.asks_alone else ""
+        terminal.write(f"{model.about.line}.{alone}")
     _warn(talk, terminal)
     while True:
         try:

@@ -218,7 +218,9 @@ def test_within_the_warm_up_every_plan_is_the_same(tmp_path, schedule):
     train_toy(tmp_path / "out", **fields)
     assert_planned_so(tmp_path / "out", tmp_path / "planned")
     train_toy(tmp_path / "behind", max_steps=8, **fields)
-    with pytest.raises(UserError, match=f"With --schedule {schedule} .* give --max-steps 8, or name"):
+    with pytest.raises(
+        UserError, match=f"With --schedule {schedule} .* give --max-steps 8, or name"
+    ):
         train_toy(tmp_path / "behind", **fields)
 
 
