@@ -55,10 +55,10 @@ def chat(args: CliArguments) -> int:
         asks_alone=model.about.conversations == "no",
     )
     terminal = open_terminal(args.history)
-    terminal.write(f"{args.model_path}, about {args.image_file}. /help lists what can be typed.")
+    about = f"about {args.image_file}" + ", each question by itself" * talk.asks_alone
+    terminal.write(f"{args.model_path}, {about}. /help lists what can be typed.")
     if model.about.line is not None:
-        alone = " Each question is asked by itself." if talk.asks_alone else ""
-        terminal.write(f"{model.about.line}.{alone}")
+        terminal.write(f"{model.about.line}.")
     _warn(talk, terminal)
     while True:
         try:
