@@ -18,6 +18,22 @@ class UserError(Exception):
     """
 
 
+class TooLong(UserError):
+    """A question has more tokens than a part of the model has room for.
+
+    Attributes:
+        part: its name.
+        question: as the part reads it.
+        share: of its tokens that have no room.
+    """
+
+    def __init__(self, message: str, part: str = "", question: str = "", share: float = 1) -> None:
+        super().__init__(message)  # alone: pickle makes an exception anew of what this gets
+        self.part = part
+        self.question = question
+        self.share = share
+
+
 def quoted(value: object) -> str:
     """Returns the repr of a value that somebody else wrote, in one line and without the middle of
     what is long."""

@@ -20,9 +20,6 @@ without_effect "on the quickstart, which has BUDGETS" VISUAL_TOKEN_NUM
 without_effect "on the quickstart (llava.eval.trace draws any question)" IMAGE QUESTION
 count BATCH_SIZE NPROC
 
-# The model card's own words, before all else.
-KNOWS=$(sed -n 's/^accm_knows: *//p' "$MODEL_PATH/README.md" 2>/dev/null || true)
-echo "Model: $(basename "$MODEL_PATH")${KNOWS:+, which knows $KNOWS}."
 bash scripts/setup.sh
 PYTHON=.venv/bin/python
 mkdir -p "$OUTPUT_DIR"

@@ -31,10 +31,13 @@ if [ -n "$MINI" ]; then
     without_effect "with --mini, whose data MINI_DATA names" DATA_ROOT
     MODEL_PATH=${MODEL_PATH:-checkpoints/accm-mini}
     MINI_SHARE=${MINI_SHARE:-1}
-    [[ $MINI_SHARE =~ ^(1|0?\.[0-9]{1,6})$ ]] ||
-        refuse "MINI_SHARE is '$MINI_SHARE': say 1, or a part as 0.1"
     PART= # other questions than the quickstart's have their own folders
-    [ "$MINI_SHARE" = 1 ] || PART=-$MINI_SHARE
+    if [ "$MINI_SHARE" != 1 ]; then
+        [[ $MINI_SHARE =~ ^0?(\.[0-9]{0,5}[1-9])0*$ ]] ||
+            refuse "MINI_SHARE is '$MINI_SHARE': say 1, or a part as 0.1"
+        MINI_SHARE=0${BASH_REMATCH[1]} # .1 and 0.10 are the same
+        PART=-$MINI_SHARE
+    fi
     MINI_DATA=${MINI_DATA:-playground/data/mini$PART}
     DATA_ROOT=$MINI_DATA/eval
     OUTPUT_DIR=${OUTPUT_DIR:-outputs/reproduce-mini$PART}

@@ -18,9 +18,10 @@ CPU_INDEX=${CPU_INDEX:-https://download.pytorch.org/whl/cpu}
 INSTALLED=.venv/installed # what .venv was made from: two files, the extras, and the build of torch
 
 case $TORCH in '' | cpu | default) ;; *) refuse "TORCH is '$TORCH': say cpu or default" ;; esac
+known=$(sed -nE '/^\[project.optional-dependencies]/,/^\[/s/^([a-z]+) = .*/\1/p' pyproject.toml)
 for extra in "$@"; do
-    [[ $extra =~ ^[a-z]+$ ]] && grep -q "^$extra = \[" pyproject.toml ||
-        refuse "there is no extra '$extra': pyproject.toml lists them"
+    grep -qxF -e "$extra" <<<"$known" ||
+        refuse "there is no extra '$extra': name some of $(xargs <<<"$known")"
 done
 "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null ||
     refuse "$PYTHON is not Python 3.10 or newer; name one with PYTHON=python3.12 bash $0"
@@ -29,14 +30,25 @@ has_gpu() {
     command -v nvidia-smi >/dev/null || compgen -G '/dev/nvidia[0-9]*' >/dev/null
 }
 
-# Both or none: torchvision for GPUs breaks on a torch for CPUs.
-install_cpu_builds() {
-    .venv/bin/python -m pip install --quiet --no-deps --only-binary :all: \
-        --timeout 5 --retries 0 --index-url "$CPU_INDEX" --requirement \
-        <(sed -nE 's/^(torch|torchvision)==([^; ]+)/\1==\2+cpu/p' constraints.txt) >&2
+# cpu_builds NAMES: the pins of these packages as CPU builds; those of Python 3.10 have a marker.
+cpu_builds() {
+    sed -nE "s/^($1)==([^; ]+)/\1==\2+cpu/p" constraints.txt
 }
 
-# choose_build: prints cpu, with the CPU builds installed, or default.
+# has_cpu_builds: whether the index is reached, soon, and has both. The pip of a .venv that works
+# asks, so that it is still there where they are not.
+has_cpu_builds() {
+    local name found
+    .venv/bin/python -m pip --version >/dev/null 2>&1 ||
+        "$PYTHON" -m venv --clear .venv >&2 || exit
+    for name in torch torchvision; do # below what it has, pip says what is installed
+        found=$(.venv/bin/python -m pip index versions "$name" --timeout 5 --retries 0 \
+            --index-url "$CPU_INDEX" 2>/dev/null | grep '^Available') || return
+        grep -qwF -e "$(cpu_builds "$name" | sed 's/;.*//; s/.*==//')" <<<"$found" || return
+    done
+}
+
+# choose_build: prints cpu or default.
 choose_build() {
     local wanted=$TORCH
     if [ -z "$wanted" ]; then
@@ -45,15 +57,13 @@ choose_build() {
     fi
     if [ "$wanted" = default ]; then
         echo default
+    elif has_cpu_builds; then
+        echo cpu
     elif [ -n "$TORCH" ]; then
-        install_cpu_builds ||
-            refuse "there are no CPU builds of the pinned torch and torchvision in $CPU_INDEX"
-        echo cpu
-    elif install_cpu_builds 2>/dev/null; then
-        echo cpu
+        refuse "no CPU builds of the pinned torch and torchvision could be fetched from $CPU_INDEX"
     else
-        echo "No CPU builds of torch and torchvision are reached at $CPU_INDEX:" \
-            "installing the ordinary ones, with 4 GB for GPUs" >&2
+        echo "No CPU builds of torch and torchvision could be fetched from $CPU_INDEX:" \
+            "installing the ordinary ones, with 4.6 GB for GPUs" >&2
         echo default
     fi
 }
@@ -70,11 +80,13 @@ if .venv/bin/python -c '' 2>/dev/null &&
     fi
     [ "$extras" != "$had" ] || exit 0
     echo "Adding to .venv, which has $had: $extras ..." >&2
-    rm -r "$INSTALLED" # what is stopped halfway is begun anew
 else
     echo "Setting up .venv (some 6 GB, 2 with CPU builds of torch; a few minutes) ..." >&2
-    "$PYTHON" -m venv --clear .venv
     build=$(choose_build)
+    "$PYTHON" -m venv --clear .venv
+    # Both or none: torchvision for GPUs breaks on a torch for CPUs.
+    [ "$build" = default ] || .venv/bin/python -m pip install --quiet --no-deps \
+        --only-binary :all: --index-url "$CPU_INDEX" --requirement <(cpu_builds 'torch|torchvision')
 fi
 .venv/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[$extras]"
 mkdir -p "$INSTALLED"

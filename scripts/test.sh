@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Sets up .venv and runs the tests. Arguments go to pytest: bash scripts/test.sh -k beam
+# All of them run in two processes of one thread each; what arguments choose, in one.
 # The web page is tested in Chromium: where there is none and this is root on Debian, it is installed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -8,5 +9,9 @@ bash scripts/setup.sh test
 if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null ||
         echo "no Chromium: the tests of the web page in a browser are left out" >&2
+fi
+if [ $# = 0 ]; then
+    export OMP_NUM_THREADS=1
+    set -- --numprocesses 2 --dist loadfile
 fi
 .venv/bin/python -m pytest --quiet --durations=10 "$@"

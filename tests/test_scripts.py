@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,6 +25,7 @@ def tree(tmp_path):
     python.write_text(RECORDER)
     python.chmod(0o755)
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / "playground" / "data" / "eval").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "python").symlink_to(python)
     return tmp_path
 
@@ -96,6 +99,8 @@ def test_a_switch_is_yes_or_no(run, word, is_on):
             {"MINI_SHARE": "1/2"},
             "MINI_SHARE is '1/2': say 1, or a part",
         ),
+        ("reproduce.sh", ["--mini"], {"MINI_SHARE": ".0"}, "MINI_SHARE is '.0'"),
+        ("reproduce.sh", ["--mini"], {"MINI_SHARE": "0.000"}, "MINI_SHARE is '0.000'"),
         ("v1_5/eval/pope.sh", ["--data-dir", "d"], {}, "set DATA_DIR=..."),
         ("v1_5/eval/pope.sh", ["--answers_file=a"], {}, "set ANSWERS_FILE=..."),
     ],
@@ -106,7 +111,7 @@ def test_what_has_no_meaning_or_no_effect_is_one_line(run, script, flags, settin
     assert err.startswith("error: ") and says in err and len(err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("share, end", [("1", ""), ("0.1", "-0.1"), ("", "")])
+@pytest.mark.parametrize("share, end", [("1", ""), ("0.1", "-0.1"), (".10", "-0.1"), ("", "")])
 def test_a_part_of_the_mini_benchmarks_leaves_the_whole_alone(run, share, end):
     """Which the quickstart has drawn, and an earlier reproduction answered."""
     status, err, calls = run("reproduce.sh", "--mini", MINI_SHARE=share)
@@ -115,7 +120,7 @@ def test_a_part_of_the_mini_benchmarks_leaves_the_whole_alone(run, share, end):
         [c for c in calls if name in c] for name in ("make_data", "llava.eval.sweep")
     )
     assert value(made, "--out") == f"playground/data/mini{end}"
-    assert value(made, "--share") == (share or "1")
+    assert value(made, "--share") == (end[1:] or "1")
     assert value(swept, "--data-root") == f"playground/data/mini{end}/eval"
     assert value(swept, "--output-dir") == f"outputs/reproduce-mini{end}"
 
@@ -137,6 +142,8 @@ EACH = """echo "error: no data of $3" >&2; exit 2"""
 LAUNCHER = """[ $2 = llava.eval.score ] && echo "error: no $5" >&2 && exit 2
 echo "error: the number is 0" >&2; echo "error: the number is 0" >&2; exit 1"""
 LATER = """case "$*" in *mmbench*) exit 0 ;; esac; echo "error: the disk is full" >&2; exit 2"""
+RECOVERS = """[ $2 = llava.eval.score ] && exit 0
+echo "error: a worker fell" >&2; [ $3 != pope ] || exit 2"""
 QUESTIONS = """echo "error: question 1: no image" >&2; exit 1"""
 
 
@@ -162,16 +169,32 @@ def test_what_keeps_all_benchmarks_is_said_once(run, tree, fails, said, failed, 
     assert ("the rest was not tried" in last) == (answered == ["pope", "mmvp"])
 
 
-def test_a_folder_of_data_that_is_not_there_is_said_once(run, tree):
+@pytest.mark.parametrize(
+    "settings, folder", [({}, "playground/data/eval"), ({"DATA_ROOT": "/no where"}, "/no where")]
+)
+def test_a_folder_of_data_that_is_not_there_is_said_once(run, tree, settings, folder):
+    """As in a fresh clone; with the command that fetches them."""
+    (tree / "playground" / "data" / "eval").rmdir()
     (tree / "python").write_text(RECORDER + EACH)
-    settings = {"BENCHMARKS": "pope mmvp gqa", "DATA_ROOT": "/nowhere"}
-    status, err, calls = run("v1_5/eval/all.sh", **settings)
-    assert status == 1 and len(calls) == 1
-    assert err.splitlines() == [
-        "error: no data of pope",
-        "error: not finished: pope mmvp gqa; there is no folder /nowhere (DATA_ROOT), so the rest "
-        "was not tried: mend that, and the same command goes on where they stopped",
-    ]
+    status, err, calls = run("v1_5/eval/all.sh", BENCHMARKS="pope mmvp gqa", **settings)
+    assert status == 1 and len(calls) == 1 and f"--data-root {folder} --" in calls[0]
+    first, last = err.splitlines()
+    assert first == "error: no data of pope"
+    assert last.startswith("error: not finished: pope mmvp gqa; the rest was not tried, as there")
+    assert last.endswith("; then the same command goes on where they stopped")
+    fetch = re.search(r"(\S+) -m llava.benchmarks (download all --data-root .*) fills it", last)
+    assert fetch[1] == str(tree / "python") and shlex.split(fetch[2])[-1] == folder
+
+
+def test_a_benchmark_that_ends_well_does_not_keep_the_others(run, tree):
+    """Whatever it says: here each one has the same trouble, and only the first fails of it."""
+    (tree / "python").write_text(RECORDER + RECOVERS)
+    status, err, calls = run("v1_5/eval/all.sh", BENCHMARKS="pope mmvp gqa")
+    assert status == 1 and err.count("error: a worker fell") == 2  # once, and as it came at gqa
+    assert len(calls) == 5
+    assert err.splitlines()[-1] == (
+        "error: not finished: pope; the same command goes on where they stopped"
+    )
 
 
 def test_once_a_benchmark_is_finished_the_others_are_all_tried(run, tree):

@@ -24,11 +24,14 @@ class About:
             card does not say.
         pictures: the only kind of pictures that it has seen (``accm_pictures``), "drawn scenes"
             or one that nothing here can tell; None where it is not said.
+        conversations: "no" (``accm_conversations``) where it has learnt from single questions only,
+            so that a chat asks each of them by itself; None where it is not said.
     """
 
     name: str = "the model"
     knows: str | None = None
     pictures: str | None = None
+    conversations: str | None = None
 
     @property
     def line(self) -> str | None:
@@ -43,7 +46,8 @@ def read_about(folder: Path, name: str) -> About:
     except UserError:  # a card is for people, and need not be there
         head = None
     said = dict(_OWN.findall(head[1])) if head else {}
-    return About(name, *(_line(said.get(key, "")) for key in ("accm_knows", "accm_pictures")))
+    keys = ("accm_knows", "accm_pictures", "accm_conversations")
+    return About(name, *(_line(said.get(key, "")) for key in keys))
 
 
 def _line(text: str) -> str | None:

@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil
 
-from llava.errors import UserError
+from llava.errors import TooLong
 from llava.mm_utils import process_images, send
 from llava.model.about import About
 from llava.model.compensation.compensator import Compensation, Compensator
@@ -281,10 +281,13 @@ class LlavaAccm(nn.Module):
         length = self.prompt_length(sample)
         room = self.language_model.context_length - sample.max_new_tokens
         if length > room:
-            raise UserError(
+            raise TooLong(
                 f"the prompt takes {length} of the LLM's {self.language_model.context_length} "
                 f"positions (with image and caption), and {sample.max_new_tokens} are wanted for "
-                "the answer: shorten the question, or ask for fewer new tokens"
+                "the answer: shorten the question, or ask for fewer new tokens",
+                "language model",
+                sample.question,
+                (length - room) / len(self.language_model.tokenizer.encode(sample.question)),
             )
 
     def _read_ahead(

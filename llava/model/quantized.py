@@ -39,7 +39,7 @@ def check_bits(
     if device_map is not None:
         raise UserError(f"{flag} works on one GPU: leave out it or --device-map")
     if not is_bitsandbytes_available():
-        raise missing_package(flag, "bitsandbytes", "quantized")
+        raise missing_package(flag, "bitsandbytes 0.46.1 or newer", "quantized")
 
 
 def bits_config(load_4bit: bool, dtype: torch.dtype) -> BitsAndBytesConfig:

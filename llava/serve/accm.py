@@ -28,6 +28,7 @@ from llava.model.sample import (
     check_number,
 )
 from llava.namesakes import warn_of_namesakes
+from llava.serve.chat import NO_WORDS
 from llava.serve.likeness import warning_of
 
 ImageSource = Image.Image | np.ndarray | str | PathLike | bytes
@@ -188,6 +189,8 @@ class Accm:
 
     def _result(self, sample: Sample, answer: Answer) -> Result:
         compensation = answer.compensation
+        if not answer.text:
+            warnings.warn(f"{sample.question[:60]!r}: {NO_WORDS}", stacklevel=3)
         return Result(
             text=answer.text,
             caption=compensation and compensation.chosen_caption.strip(),

@@ -12,6 +12,11 @@ from llava.eval.figure import kept_reasons
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import DEFAULT_SEED, Answer, Sample
 
+NO_WORDS = (
+    "the model ended its answer before a word, as it may where it does not know the question's "
+    "language or words: ask in others, or in English"
+)
+
 
 @dataclass
 class Chat:
@@ -24,6 +29,7 @@ class Chat:
         max_new_tokens: limit of an answer.
         seed: of the random draws of each question.
         temperature, top_p, num_beams: how an answer's tokens are chosen; see Decoding.
+        asks_alone: ask each question by itself, without the turns before it.
         turns: questions and answers.
         last: the last answer, with everything that happened.
     """
@@ -36,6 +42,7 @@ class Chat:
     temperature: float = 0.0
     top_p: float | None = None
     num_beams: int = 1
+    asks_alone: bool = False
     turns: list[tuple[str, str]] = field(default_factory=list)
     last: Answer | None = None
 
@@ -64,7 +71,7 @@ class Chat:
             visual_token_num=self.visual_token_num,
             seed=self.seed,
             max_new_tokens=self.max_new_tokens,
-            history=tuple(self.turns),
+            history=() if self.asks_alone else tuple(self.turns),
             temperature=self.temperature,
             top_p=self.top_p,
             num_beams=self.num_beams,

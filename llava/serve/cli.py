@@ -16,7 +16,7 @@ from llava.model.multimodal_encoder import clip_encoder
 from llava.model.sample import DEFAULT_SEED
 from llava.model.token_pruning.budget import resolve_budget
 from llava.serve.arguments import TryArguments
-from llava.serve.chat import Chat, why
+from llava.serve.chat import NO_WORDS, Chat, why
 from llava.serve.commands import HELP, image_name, read_tokens, split_command
 from llava.serve.likeness import warning_of
 from llava.serve.terminal import Terminal, ctrl_c, interrupt_once, open_terminal
@@ -52,9 +52,11 @@ def chat(args: CliArguments) -> int:
         temperature=args.temperature,
         top_p=args.top_p,
         num_beams=args.num_beams,
+        asks_alone=model.about.conversations == "no",
     )
     terminal = open_terminal(args.history)
-    terminal.write(f"{args.model_path}, about {args.image_file}. /help lists what can be typed.")
+    about = f"about {args.image_file}" + ", each question by itself" * talk.asks_alone
+    terminal.write(f"{args.model_path}, {about}. /help lists what can be typed.")
     if model.about.line is not None:
         terminal.write(f"{model.about.line}.")
     _warn(talk, terminal)
@@ -124,10 +126,7 @@ def _ask(talk: Chat, terminal: Terminal, question: str) -> None:
         raise
     terminal.write("" if answer.text else "(no words)", "aside")
     if not answer.text:
-        terminal.complain(
-            "warning: the model ended its answer before a word, as it may where it does not know "
-            "the question's language or words: ask in others, or in English"
-        )
+        terminal.complain(f"warning: {NO_WORDS}")
 
 
 def _warn(talk: Chat, terminal: Terminal) -> None:

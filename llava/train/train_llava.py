@@ -54,9 +54,7 @@ from llava.train.trainer import train
 SIGHTS = ("full", "pruned", "compensated", "described", "nothing")
 SHARES = (0.45, 0.12, 0.28, 0.1, 0.05)
 WITHOUT_IMAGE = ("described", "nothing")
-# Of a pruned image: one in so many tokens stays, drawn evenly; where "one in one" stays, all but
-# one do. Few tokens are where reading matters most, many where sight has to stand against a text.
-BUDGETS = (16, 16, 8, 4, 2, 1)
+ONE_IN = (16, 16, 8, 4)
 
 
 @dataclass
@@ -72,6 +70,10 @@ class LlavaArguments(SeeingArguments):
         "How often a sequence shows all visual tokens, some, some and a caption, a description in "
         "words instead, nothing.",
         SHARES,
+    )
+    one_in: list[int] = list_flag(
+        "Of a pruned image one in so many tokens stays, drawn evenly; of one in 1 all but one do.",
+        ONE_IN,
     )
     false_phrases: float = flag(
         "How often a phrase of a caption is false in one attribute. Captions that are always true "
@@ -134,6 +136,7 @@ class LlavaData:
         focus: how many tokens stand for "full"; None for all.
         exercises: letter exercises in every sequence.
         false_phrases: how often a phrase of a shown caption is false in one attribute.
+        one_in: of a pruned image one in so many tokens stays, drawn evenly.
     """
 
     def __init__(
@@ -149,6 +152,7 @@ class LlavaData:
         focus: int | None,
         exercises: int,
         false_phrases: float = 0.0,
+        one_in: Sequence[int] = ONE_IN,
     ) -> None:
         self._conversations = conversations
         # All captions of an image are answers to the request for one; statements teach by their
@@ -161,6 +165,7 @@ class LlavaData:
         ]
         self._exercises = exercises
         self._false_phrases = false_phrases
+        self._one_in = one_in
         self._captions = captions
         self._scenes = scenes
         self._features = features
@@ -210,7 +215,7 @@ class LlavaData:
             return features[image.cls_attention.topk(self._focus).indices.sort().values]
         if sight in WITHOUT_IMAGE:
             return features[:0]
-        budget = len(features) // draw(BUDGETS, generator)
+        budget = len(features) // draw(self._one_in, generator)
         budget = max(1, min(budget, len(features) - 1))
         topic = tower_questions(question)[0]
         return features[self._pruner.select(image, topic, budget, generator).kept_idx]
@@ -248,12 +253,15 @@ def shows_images(shares: Sequence[float]) -> bool:
     return any(share and sight not in WITHOUT_IMAGE for share, sight in zip(shares, SIGHTS))
 
 
-def check_false_phrases(args: LlavaArguments) -> None:
-    """Refuses a share that is none, or one of captions that no sequence shows.
+def check_pruned(args: LlavaArguments) -> None:
+    """Refuses numbers of tokens that are none, and shares of captions that no sequence shows.
 
     Raises:
         UserError: says which.
     """
+    if not args.one_in or min(args.one_in) < 1:
+        numbers = " ".join(map(str, args.one_in))
+        raise UserError(f"--one-in is {numbers or 'empty'}: say numbers from 1 on")
     if not 0 <= args.false_phrases <= 1:
         raise UserError(f"--false-phrases is {args.false_phrases}: say a share from 0 to 1")
     if args.false_phrases and not args.shares[SIGHTS.index("compensated")]:
@@ -291,7 +299,7 @@ def train_llava(args: LlavaArguments) -> int:
         raise UserError("name --model-path, --data, --output-dir and --output")
     check_shares(args.shares)
     check_sight(args)
-    check_false_phrases(args)
+    check_pruned(args)
     with open_stage("train_llava", args) as stage:
         return _train(stage, args)
 
@@ -321,6 +329,7 @@ def _train(stage: Stage, args: LlavaArguments) -> int:
         args.focus,
         args.exercises,
         args.false_phrases,
+        args.one_in,
     )
     chosen |= dict(inputs={name: hashes_of(path) for name, path in inputs.items()})
     objective = LlavaObjective(llm, projector, args.question_share)

@@ -16,7 +16,7 @@ from llava.model.builder import ModelArguments, load_from_arguments
 from llava.model.sample import Sample
 
 pytest.importorskip(
-    "lmms_eval", reason="lmms-eval is not installed: pip install -e '.[lmms]' (1.3 GB)"
+    "lmms_eval", reason="lmms-eval is not installed: bash scripts/setup.sh lmms (1.3 GB)"
 )
 
 MODEL = Path(__file__).parents[2] / "checkpoints" / "accm-mini"

@@ -73,7 +73,7 @@ def test_what_does_not_go_together(four, eight, device, compiled, device_map, sa
 def test_without_bitsandbytes_the_command_is_named(monkeypatch):
     monkeypatch.setattr(quantized, "is_bitsandbytes_available", lambda: False)
     with pytest.raises(
-        UserError, match=r"--load-8bit needs bitsandbytes, which is not installed: .*quantized"
+        UserError, match=r"--load-8bit needs bitsandbytes 0.46.1 or newer, .*: .*\bquantized\W*$"
     ):
         check_bits(False, True, CUDA, False, None)
     monkeypatch.setattr(quantized, "is_bitsandbytes_available", lambda: True)

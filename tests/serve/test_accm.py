@@ -106,6 +106,15 @@ def test_the_batch_size_changes_no_answer(accm, image, scene, monkeypatch):
         assert [r.kept_idx for r in results] == [r.kept_idx for r in found[0]]
 
 
+def test_an_answer_without_words_is_explained(accm, scene, image):
+    with pytest.warns(UserWarning, match="(?s)¿De qué color.* before a word.* in English"):
+        silent = accm.answer(image, "¿De qué color es la estrella?")
+    assert silent.text == ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert accm.answer(image, colour_question(scene.things[0])).text
+
+
 @pytest.mark.parametrize("number", [0, -1, True, 1.5, "8"])
 def test_a_batch_size_that_is_none(accm, image, number):
     with pytest.raises(UserError, match="batch_size is "):

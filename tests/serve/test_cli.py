@@ -62,6 +62,13 @@ def test_tokens_may_be_a_share_and_says_how_many_there_are(typed):
     assert "\n9 of 144 visual tokens kept" in out
 
 
+def test_a_model_of_single_questions_is_asked_each_by_itself(typed):
+    lines = ("/tokens 9", STAR, "Where is the star?", STAR)
+    status, out, _ = typed(*lines)
+    assert status == 0 and "each question by itself" in out
+    assert out.endswith("ASSISTANT: black\nASSISTANT: northeast\nASSISTANT: black\n")
+
+
 def test_an_answer_without_words_is_explained(typed):
     status, out, err = typed("¿De qué color es la estrella?", STAR)
     assert status == 0

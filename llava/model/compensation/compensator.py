@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GPT2Tokenizer
 
-from llava.errors import UserError
+from llava.errors import TooLong
 from llava.mm_utils import pad_left, rounds_by_rows, send
 from llava.model.compensation.beam_search import BeamCandidates, beam_search
 from llava.model.compensation.caption_model import CaptionModel, quicken
@@ -108,27 +108,22 @@ class Compensator(nn.Module):
         self.tokenizer = gpt_tokenizer
         self._stop_id = gpt_tokenizer.encode(STOP_TEXT)[0] if stop_id is None else stop_id
 
-    @property
-    def question_room(self) -> int:
-        """Tokens of a question that GPT-2 can read with prefix and caption behind it."""
-        prefix = len(self.caption_model.clip_project.prefix_const)
-        return self.caption_model.gpt.config.n_positions - prefix - self.max_length
-
-    def question_length(self, question: str) -> int:
-        """Tokens of a question for GPT-2."""
-        return len(self._question_ids(question))
-
     def check_question(self, question: str) -> None:
         """Refuses a question that GPT-2 cannot read with prefix and caption behind it.
 
         Raises:
-            UserError: too many tokens.
+            TooLong: too many tokens.
         """
-        length, room = self.question_length(question), self.question_room
+        prefix = len(self.caption_model.clip_project.prefix_const)
+        room = self.caption_model.gpt.config.n_positions - prefix - self.max_length
+        length = len(self._question_ids(question))
         if length > room:
-            raise UserError(
+            raise TooLong(
                 f"the question has {length} tokens for the caption model, which reads at most "
-                f"{room}: shorten it, or give a shorter tower question beside it"
+                f"{room}: shorten it, or give a shorter tower question beside it",
+                "caption model",
+                question,
+                (length - room) / length,
             )
 
     def forward(

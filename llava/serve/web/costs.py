@@ -13,8 +13,8 @@ from llava.model.shapes import LLAVA_7B
 
 PATCHES = 576
 CONDITIONS = (
-    "random weights, bfloat16, answers of 4 tokens, 2 cores of an Intel Xeon (AVX-512, no AMX), "
-    "2026-11-25"
+    "by an earlier version, with random weights, bfloat16, answers of 4 tokens, 2 cores of an "
+    "Intel Xeon (AVX-512, no AMX), 2026-11-25"
 )
 
 

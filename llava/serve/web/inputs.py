@@ -68,11 +68,11 @@ def read_budget(value: object, num_patches: int) -> int:
     return value
 
 
-def open_image(path: Path, limits: Limits) -> Image.Image:
-    """Returns an uploaded image as RGB, upright; see load_image.
+def read_file(path: Path, limits: Limits) -> bytes:
+    """Returns what an uploaded file holds.
 
     Raises:
-        UserError: it is too large in bytes or pixels, not an image, damaged, or no longer there.
+        UserError: it is too large, or no longer there.
     """
     try:
         with path.open("rb") as file:
@@ -84,16 +84,25 @@ def open_image(path: Path, limits: Limits) -> Image.Image:
             f"the image has more than {limits.upload_bytes:,} bytes, the limit of this page: "
             "save it smaller"
         )
+    return data
+
+
+def open_upload(data: bytes, limits: Limits) -> Image.Image:
+    """Returns an uploaded image as RGB, upright; see load_image.
+
+    Raises:
+        UserError: it has too many pixels, is not an image, or damaged.
+    """
     _check_pixels(data, limits.pixels)
     return load_image(data, upright=True, name="the image")
 
 
-def look_at(path: Path) -> tuple[bool, str | None]:
-    """Tells whether browsers can show an image file that open_image has taken, and what a visitor
+def look_at(data: bytes) -> tuple[bool, str | None]:
+    """Tells whether browsers can show an image file that open_upload has taken, and what a visitor
     should know of it: None where browser and model see the same."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # open_image has checked
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # open_upload has checked
+        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
             if image.format not in _SHOWN_BY_BROWSERS:
                 return False, f"the model reads {image.format} files; browsers do not show them"
             moves = _is_animated(image)

@@ -31,6 +31,7 @@ class Parts:
         pruned, full: the two answers.
         overlay, candidates, stages: how they came about.
         record: the same for programs, as JSON; not to be seen.
+        looked: what was found in an uploaded file, for the browser alone.
         shown: what the answers are about, on the server's side.
     """
 
@@ -50,6 +51,7 @@ class Parts:
     candidates: gr.HTML
     stages: gr.HTML
     record: gr.JSON
+    looked: gr.JSON
     shown: gr.State
 
     @property
@@ -99,6 +101,7 @@ def lay_out(
         **asked,
         **answers,
         record=gr.JSON(visible=False),
+        looked=gr.JSON(visible=False),
         shown=gr.State(time_to_live=limits.upload_age),
     )
 

@@ -7,10 +7,10 @@ import sys
 
 from PIL import Image
 
-from llava.errors import UserError
+from llava.errors import TooLong, UserError
 from llava.model.compensation.selector import selector_text
 from llava.model.llava_arch import LlavaAccm
-from llava.model.sample import Sample, check_text
+from llava.model.sample import Sample
 
 _NO_PICTURE = Image.new("RGB", (1, 1))  # no length depends on it
 
@@ -26,29 +26,18 @@ def check_question(
     Raises:
         UserError: It is no question, or a part has no room for it.
     """
-    check_text("question", question)
     sample = Sample(
         _NO_PICTURE, question, visual_token_num=visual_token_num, max_new_tokens=max_new_tokens
     )
-    asked, is_pruned = sample.question_of_the_method, model.is_pruned(sample)
-    if is_pruned and model.compensator is not None:
-        length = model.compensator.question_length(asked)
-        _refuse("caption model", asked, length, length - model.compensator.question_room)
-    length = len(model.language_model.tokenizer.encode(question))
-    room = model.language_model.context_length - max_new_tokens
-    _refuse("language model", question, length, model.prompt_length(sample) - room)
-    model.check(sample)
-    return _unread(model, asked) if is_pruned else None
-
-
-def _refuse(part: str, question: str, length: int, excess: int) -> None:
-    """Refuses a question of so many tokens where that is too many for a part."""
-    if excess > 0:
-        over = math.ceil(len(question) * excess / length)
+    try:
+        model.check(sample)
+    except TooLong as error:
+        length = len(error.question)
         raise UserError(
-            f"the question is too long for the {part}: shorten it by some {over:,} of its "
-            f"{len(question):,} characters"
-        )
+            f"the question is too long for the {error.part}: shorten it by some "
+            f"{math.ceil(length * error.share):,} of its {length:,} characters"
+        ) from error
+    return _unread(model, sample.question_of_the_method) if model.is_pruned(sample) else None
 
 
 def _unread(model: LlavaAccm, question: str) -> str | None:

@@ -4,42 +4,24 @@ from __future__ import annotations
 
 import html
 import logging
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import gradio as gr
 
 from llava.errors import UserError
-from llava.model.sample import Sample
-from llava.serve.likeness import warning_of
 from llava.serve.web import panels, script
-from llava.serve.web.answering import Answerer, Timed
+from llava.serve.web.answering import Answerer
 from llava.serve.web.calls import Calls
 from llava.serve.web.changes import Changes
-from llava.serve.web.inputs import open_image, read_budget
+from llava.serve.web.inputs import read_budget
 from llava.serve.web.layout import Parts, lay_out
 from llava.serve.web.limits import Limits
-from llava.serve.web.reading import Entered, Reader
+from llava.serve.web.reading import Reader
+from llava.serve.web.replies import Replies, Shown
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What a visitor was shown last, so that the slider can change it.
-
-    Attributes:
-        image_file: in the folder of uploads.
-        question: its text.
-        full_stages: seconds of the stages of the full answer.
-    """
-
-    image_file: Path
-    question: str
-    full_stages: Mapping[str, float]
 
 
 class Page:
@@ -66,8 +48,6 @@ class Page:
         visual_token_num: int,
     ) -> None:
         model = answerer.model
-        self._answerer = answerer
-        self._limits = limits
         self._examples = examples
         self._patches = model.tower.num_patches
         self._reader = Reader(answerer, uploads, limits)
@@ -81,6 +61,7 @@ class Page:
                 model.about.line,
             )
             self._changes = Changes(self._parts, model)
+            self._replies = Replies(answerer, self._parts, self._changes, limits)
             self._wire(self._parts)
         functions = {n: each for n, each in self.blocks.fns.items() if each.fn is not None}
         self.calls = Calls(
@@ -134,8 +115,16 @@ class Page:
         looking = parts.image.upload(
             self.check_image,
             parts.image,
-            [parts.image, *parts.outputs],
+            [parts.looked, *parts.outputs],
+            trigger_mode="always_last",
             concurrency_id="checks",
+            **quiet,
+        )
+        looking.success(
+            None,
+            [parts.image, parts.looked],
+            [parts.image, parts.image_note],
+            js=script.LOOKED,
             **quiet,
         )
         looking.failure(None, None, parts.image_note, js=f"() => '{panels.SEEN}'", **quiet)
@@ -160,7 +149,7 @@ class Page:
         if entered.problems:
             yield self._changes.no_answers()
             raise _message(next(iter(entered.problems.values())))
-        yield from self._told(self._ask(entered))
+        yield from self._told(self._replies.ask(entered))
 
     def move(self, shown: Shown | None, kept: object) -> Iterator[dict]:
         """Answers the last question again from another number of tokens, where there is one.
@@ -176,85 +165,28 @@ class Page:
         if shown is None:
             yield {self._parts.shown: gr.skip()}
         else:
-            yield from self._told(self._move(shown, budget))
+            yield from self._told(self._replies.move(shown, budget))
 
     def check_text(self, question: object, kept: object) -> dict:
         """Returns what is wrong with a question that is being written, or with the number."""
         return self._changes.text_notes(self._reader.read_text(question, kept), question)
 
     def check_image(self, upload: object) -> dict:
-        """Returns what is wrong with an image that has just come. It takes the answers away only
-        with the image: who is quick may be asking about a good one by now."""
-        parts, entered = self._parts, self._reader.read_image(upload)
-        note = {parts.image_note: self._changes.image_note(entered)}
-        return note if entered.image else self._changes.no_answers() | note | {parts.image: None}
+        """Returns what is wrong with an image that has just come; see script.LOOKED. It takes the
+        answers away only with the image: who is quick may be asking about a good one by now."""
+        entered = self._reader.read_image(upload)
+        looked = {
+            "path": upload and upload["path"],
+            "is_good": entered.image is not None,
+            "note": self._changes.image_note(entered),
+        }
+        return {self._parts.looked: looked} | ({} if entered.image else self._changes.no_answers())
 
     def pick(self, place: int) -> dict:
         """Returns the image and the question of an example."""
         parts = self._parts
         image, question = self._examples[place]
         return {parts.image: image, parts.question: question, parts.image_note: panels.SEEN}
-
-    # What they do -------------------------------------------------------------------------------
-
-    def _ask(self, entered: Entered) -> Iterator[dict]:
-        parts, patches, image = self._parts, self._patches, entered.image
-        some, whole = (
-            self._answerer.sample(image, entered.question, tokens)
-            for tokens in (entered.budget, patches)
-        )
-        unlike = warning_of(self._answerer.model.about, image)
-        yield {
-            parts.warning: gr.HTML(panels.warning(unlike), visible=unlike is not None),
-            parts.full: panels.answer_card(self._changes.name(patches), "", is_waiting=True),
-        }
-        pruned = yield from self._pruned_answer(some)
-        full = yield from self._answer(parts.full, whole)
-        stages = full.answer.seconds
-        yield self._changes.times(entered.budget, pruned and pruned.answer.seconds, stages)
-        pruned = pruned or full
-        yield {
-            parts.record: {"warning": unlike, "pruned": pruned.record(), "full": full.record()},
-            parts.shown: Shown(entered.image_file, entered.question, stages),
-        }
-
-    def _move(self, shown: Shown, budget: int) -> Iterator[dict]:
-        image = open_image(shown.image_file, self._limits)
-        sample = self._answerer.sample(image, shown.question, budget)
-        pruned = yield from self._pruned_answer(sample)
-        stages = pruned and pruned.answer.seconds
-        yield self._changes.times(budget, stages, shown.full_stages)
-
-    def _pruned_answer(self, sample: Sample) -> Generator[dict, None, Timed | None]:
-        """Shows an answer, and what it saw and was told; of all tokens there is no other one than
-        the full answer."""
-        parts, model = self._parts, self._answerer.model
-        if sample.visual_token_num == self._patches:
-            yield {
-                parts.pruned: "",
-                parts.overlay: panels.overlay(model, sample.image, None),
-                parts.candidates: "",
-            }
-            return None
-        pruned = yield from self._answer(parts.pruned, sample)
-        yield {
-            parts.overlay: panels.overlay(model, sample.image, pruned.answer.selection),
-            parts.candidates: panels.candidates(pruned.answer),
-        }
-        return pruned
-
-    def _answer(self, card: gr.HTML, sample: Sample) -> Generator[dict, None, Timed]:
-        """Shows an answer as it comes."""
-        name, text = self._changes.name(sample.visual_token_num), ""
-        yield {card: panels.answer_card(name, text, is_waiting=True)}
-        with closing(self._answerer.stream(sample)) as pieces:
-            for piece in pieces:
-                if isinstance(piece, Timed):
-                    break
-                text += piece
-                yield {card: panels.answer_card(name, text, is_waiting=True)}
-        yield {card: panels.answer_card(name, piece.answer.text, piece)}
-        return piece
 
     def _told(self, changes: Iterator[dict]) -> Iterator[dict]:
         """Passes changes on; a failure is told to the visitor, and is nobody else's."""

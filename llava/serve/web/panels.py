@@ -180,7 +180,7 @@ def costs_elsewhere(model: LlavaAccm, budget: int) -> str:
         for cost in (few, costs.FULL)
     )
     return (
-        '<section class="stages elsewhere"><h3>The same at LLaVA-1.5-7B&rsquo;s shapes</h3>'
+        '<section class="stages elsewhere"><h3>At LLaVA-1.5-7B&rsquo;s shapes</h3>'
         f"{rows}<p>Measured once, and not here: {safe(costs.CONDITIONS)}; with transformers&rsquo; "
         f"own LLaVA all tokens took {costs.TRANSFORMERS_SECONDS:.1f} s.</p>"
         f"{_correspondence(budget, patches, few.tokens)}</section>"
@@ -199,14 +199,10 @@ def _correspondence(budget: int, patches: int, measured: int) -> str:
     """How the budget of a model with N patches compares with the one that was measured."""
     if budget == patches:
         return ""
-    said = f"{budget} of {patches} tokens are {100 * budget / patches:.3g}%"
     of_all = budget * costs.PATCHES / patches
-    if of_all == measured:
-        return f"<p>{said}, as {measured} are there.</p>"
-    return (
-        f"<p>{said}, as {of_all:.0f} would be there; measured, besides all, are {measured} "
-        f"({100 * measured / costs.PATCHES:.3g}%).</p>"
-    )
+    are = "are" if of_all == measured else "would be, which was not measured"
+    share = f"{budget} of {patches} tokens are {100 * budget / patches:.3g}%"
+    return f"<p>{share}, as {of_all:.0f} of {costs.PATCHES} {are}.</p>"
 
 
 def _bar(name: str, stages: Mapping[str, float], longest: float, total: str) -> str:

@@ -11,7 +11,14 @@ from PIL import Image
 
 from llava.errors import UserError
 from llava.serve.web.answering import Answerer
-from llava.serve.web.inputs import look_at, open_image, read_budget, read_question, read_upload
+from llava.serve.web.inputs import (
+    look_at,
+    open_upload,
+    read_budget,
+    read_file,
+    read_question,
+    read_upload,
+)
 from llava.serve.web.limits import Limits
 
 
@@ -67,9 +74,10 @@ class Reader:
         entered = Entered()
         with _told(entered.problems, "image"):
             path = read_upload(upload, self._uploads)
-            entered.image = open_image(path, self._limits)
+            data = read_file(path, self._limits)
+            entered.image = open_upload(data, self._limits)
             entered.image_file = path
-            entered.is_shown, entered.advice["image"] = look_at(path)
+            entered.is_shown, entered.advice["image"] = look_at(data)
         return entered
 
     def read_text(self, question: object, kept: object) -> Entered:

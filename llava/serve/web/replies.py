@@ -1,0 +1,114 @@
+"""Answers as they come onto the page, beside what they saw and were told."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from llava.model.sample import Sample
+from llava.serve.likeness import warning_of
+from llava.serve.web import panels
+from llava.serve.web.answering import Answerer, Timed
+from llava.serve.web.changes import Changes
+from llava.serve.web.inputs import open_upload, read_file
+from llava.serve.web.layout import Parts
+from llava.serve.web.limits import Limits
+from llava.serve.web.reading import Entered
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a visitor was shown last, so that the slider can change it.
+
+    Attributes:
+        image_file: in the folder of uploads.
+        question: its text.
+        full_stages: seconds of the stages of the full answer.
+    """
+
+    image_file: Path
+    question: str
+    full_stages: Mapping[str, float]
+
+
+class Replies:
+    """What changes on the page while questions are answered, by component.
+
+    Args:
+        answerer: answers.
+        parts: the components.
+        changes: of other kinds.
+        limits: of what a visitor may send.
+    """
+
+    def __init__(self, answerer: Answerer, parts: Parts, changes: Changes, limits: Limits) -> None:
+        self._answerer = answerer
+        self._parts = parts
+        self._changes = changes
+        self._limits = limits
+        self._patches = answerer.model.tower.num_patches
+
+    def ask(self, entered: Entered) -> Iterator[dict]:
+        """Answers what was entered, from some tokens and from all."""
+        parts, patches, image = self._parts, self._patches, entered.image
+        some, whole = (
+            self._answerer.sample(image, entered.question, tokens)
+            for tokens in (entered.budget, patches)
+        )
+        unlike = warning_of(self._answerer.model.about, image)
+        yield {
+            parts.warning: gr.HTML(panels.warning(unlike), visible=unlike is not None),
+            parts.full: panels.answer_card(self._changes.name(patches), "", is_waiting=True),
+        }
+        pruned = yield from self._pruned_answer(some)
+        full = yield from self._answer(parts.full, whole)
+        stages = full.answer.seconds
+        yield self._changes.times(entered.budget, pruned and pruned.answer.seconds, stages)
+        pruned = pruned or full
+        yield {
+            parts.record: {"warning": unlike, "pruned": pruned.record(), "full": full.record()},
+            parts.shown: Shown(entered.image_file, entered.question, stages),
+        }
+
+    def move(self, shown: Shown, budget: int) -> Iterator[dict]:
+        """Answers the question of a picture that is still there from another number of tokens."""
+        image = open_upload(read_file(shown.image_file, self._limits), self._limits)
+        sample = self._answerer.sample(image, shown.question, budget)
+        pruned = yield from self._pruned_answer(sample)
+        stages = pruned and pruned.answer.seconds
+        yield self._changes.times(budget, stages, shown.full_stages)
+
+    def _pruned_answer(self, sample: Sample) -> Generator[dict, None, Timed | None]:
+        """Shows an answer, and what it saw and was told; of all tokens there is no other one than
+        the full answer."""
+        parts, model = self._parts, self._answerer.model
+        if sample.visual_token_num == self._patches:
+            yield {
+                parts.pruned: "",
+                parts.overlay: panels.overlay(model, sample.image, None),
+                parts.candidates: "",
+            }
+            return None
+        pruned = yield from self._answer(parts.pruned, sample)
+        yield {
+            parts.overlay: panels.overlay(model, sample.image, pruned.answer.selection),
+            parts.candidates: panels.candidates(pruned.answer),
+        }
+        return pruned
+
+    def _answer(self, card: gr.HTML, sample: Sample) -> Generator[dict, None, Timed]:
+        """Shows an answer as it comes."""
+        name, text = self._changes.name(sample.visual_token_num), ""
+        yield {card: panels.answer_card(name, text, is_waiting=True)}
+        with closing(self._answerer.stream(sample)) as pieces:
+            for piece in pieces:
+                if isinstance(piece, Timed):
+                    break
+                text += piece
+                yield {card: panels.answer_card(name, text, is_waiting=True)}
+        yield {card: panels.answer_card(name, piece.answer.text, piece)}
+        return piece
