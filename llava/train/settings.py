@@ -31,6 +31,10 @@ _UNSAID = {
     "text_selection": "farthest",
     "select_layer": -2,
     "image_aspect_ratio": "pad",
+    "budgets": [],
+    "silence": False,
+    "one_in": [16, 16, 8, 4],
+    "false_phrases": 0.0,
 }
 _LONGEST = 60  # characters of a value in a message
 

@@ -38,7 +38,7 @@ DECIDES = {
     *("beta1", "beta2", "warmup_steps", "schedule", "max_grad_norm", "mixed_precision", "dtype"),
     *("patch_post_layernorm", "text_selection", "budget", "budgets", "prefix_length"),
     *("mapper_layers", "candidates", "margins", "selector_learning_rate", "questions_per_image"),
-    *("question_share", "shares", "exercises", "focus"),
+    *("question_share", "shares", "exercises", "focus", "one_in", "false_phrases", "silence"),
 }
 
 
