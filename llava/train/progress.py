@@ -41,7 +41,7 @@ class Progress:
         try:
             import matplotlib  # noqa: F401  a missing one shall be missed now, not hours later
             from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
+        except ModuleNotFoundError as error:
             raise missing_package("training", error.name, "train") from error
         self._name, self._folder, self._log_every = name, folder, log_every
         with disk_errors(folder):

@@ -25,7 +25,7 @@ def check() -> None:
     """
     try:
         import matplotlib  # noqa: F401
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise missing_package(
             "the picture (--no-picture leaves it out)", "matplotlib", "bench"
         ) from error

@@ -144,7 +144,7 @@ def _as_dicts(
 def _library(name: str) -> ModuleType:
     try:
         return importlib.import_module(f"pycocoevalcap.{name}")
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise missing_package("scoring captions", "pycocoevalcap", "captions") from error
 
 

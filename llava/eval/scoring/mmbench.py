@@ -168,7 +168,7 @@ def write_upload(
     """
     try:
         from openpyxl import Workbook
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise missing_package(f"writing {path}", "openpyxl", "mmbench") from error
     rows = read_rows(data_dir)
     texts = _match(rows, answers, allow_missing).texts
