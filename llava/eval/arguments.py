@@ -61,7 +61,12 @@ class DecodingArguments(ModelArguments):
         Raises:
             UserError: names the setting, and what may be given.
         """
-        Decoding(self.temperature, self.top_p, self.num_beams).check(self.compile)
+        Decoding(**self.decoding()).check(self.compile)
+
+    def decoding(self) -> dict[str, object]:
+        """Returns the settings by the names that Sample, Request, Chat and Decoding have for
+        them."""
+        return {name: getattr(self, name) for name in ("temperature", "top_p", "num_beams")}
 
 
 def check_device_map(args: ModelArguments) -> None:

@@ -70,9 +70,7 @@ def _answer(args: RunLlavaArguments) -> str:
         visual_token_num=args.visual_token_num,
         seed=args.seed,
         max_new_tokens=args.max_new_tokens,
-        temperature=args.temperature,
-        top_p=args.top_p,
-        num_beams=args.num_beams,
+        **args.decoding(),
     )
     (answer,) = load_from_arguments(args).answer([sample])
     return answer.text

@@ -146,8 +146,7 @@ def _request(value: dict, args: TraceArguments, folder: Path, where: str) -> Req
 def _defaults(args: TraceArguments) -> dict:
     """What a request takes from the flags."""
     names = ("visual_token_num", "text_token_num", "seed", "max_new_tokens", "no_image")
-    names = (*names, "temperature", "top_p", "num_beams")
-    return {name: getattr(args, name) for name in names}
+    return {name: getattr(args, name) for name in names} | args.decoding()
 
 
 def trace_one(args: TraceArguments) -> int:

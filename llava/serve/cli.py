@@ -49,10 +49,8 @@ def chat(args: CliArguments) -> int:
         args.visual_token_num,
         max_new_tokens=args.max_new_tokens,
         seed=args.seed,
-        temperature=args.temperature,
-        top_p=args.top_p,
-        num_beams=args.num_beams,
         asks_alone=model.about.conversations == "no",
+        **args.decoding(),
     )
     terminal = open_terminal(args.history)
     about = f"about {args.image_file}" + ", each question by itself" * talk.asks_alone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import warnings
 from collections.abc import Iterable
@@ -11,10 +12,11 @@ from prompt_toolkit.history import FileHistory
 
 
 def history_path() -> Path:
-    """Returns where lines are kept: in the folder for a user's state, as the XDG rules name it."""
+    """Returns where lines are kept: in the folder for a user's state, as the XDG rules name it;
+    for a user without a home it begins with ``~``."""
     folder = os.environ.get("XDG_STATE_HOME", "")
-    state = Path(folder) if os.path.isabs(folder) else Path("~/.local/state").expanduser()
-    return state / "accm" / "chat-history"
+    state = folder if os.path.isabs(folder) else os.path.expanduser("~/.local/state")
+    return Path(state) / "accm" / "chat-history"
 
 
 class KeptHistory(FileHistory):
@@ -31,10 +33,12 @@ class KeptHistory(FileHistory):
         super().__init__(path)
         self._is_kept = True
         try:  # tells whether lines can be kept, before one is typed
+            if not path.is_absolute():
+                raise FileNotFoundError(errno.ENOENT, "the user has no home")
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.touch(mode=0o600)
             path.open("r+b").close()
-        except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home
+        except OSError as error:
             self._give_up(error)
 
     def load_history_strings(self) -> Iterable[str]:
@@ -54,11 +58,10 @@ class KeptHistory(FileHistory):
         except OSError as error:
             self._give_up(error)
 
-    def _give_up(self, error: Exception) -> None:
+    def _give_up(self, error: OSError) -> None:
         self._is_kept = False
-        reason = getattr(error, "strerror", None) or error
         warnings.warn(
             f"what is typed is not kept for later chats: {self.filename} cannot be written "
-            f"({reason}); --no-history keeps nothing, without this warning",
+            f"({error.strerror}); --no-history keeps nothing, without this warning",
             stacklevel=2,
         )

@@ -66,6 +66,18 @@ def test_a_place_that_goes_away_is_warned_of_once(path, recwarn):
     assert len(recwarn) == 1
 
 
+def test_a_user_without_a_home_has_no_history(tmp_path, monkeypatch, recwarn):
+    """As in a container that runs under a number that belongs to nobody."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    history = KeptHistory(history_path())
+    history.store_string("a")
+    (warning,) = recwarn
+    assert "the user has no home" in str(warning.message) and not list(tmp_path.iterdir())
+
+
 def test_where_lines_are_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     for setting, state in (

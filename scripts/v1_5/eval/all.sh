@@ -7,7 +7,8 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 source scripts/settings.sh
 
-BENCHMARKS=${BENCHMARKS:-mme mmbench pope mmvp seed gqa flickr}
+KNOWN="mme mmbench pope mmvp seed gqa flickr"
+BENCHMARKS=${BENCHMARKS:-$KNOWN}
 export DATA_ROOT=${DATA_ROOT:-playground/data/eval}
 OUTPUT_DIR=${OUTPUT_DIR:-outputs}
 ALLOW_MISSING=${ALLOW_MISSING:-}
@@ -20,8 +21,7 @@ for setting in LIMIT BATCH_SIZE NPROC; do
 done
 program PYTHON
 for name in $BENCHMARKS; do
-    [[ " mme mmbench pope mmvp seed gqa flickr " == *" $name "* ]] ||
-        refuse "BENCHMARKS has '$name': name some of mme, mmbench, pope, mmvp, seed, gqa, flickr"
+    [[ " $KNOWN " == *" $name "* ]] || refuse "BENCHMARKS has '$name': name some of ${KNOWN// /, }"
 done
 
 # run NAME flags...: one benchmark.
