@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Optional
 
 from llava.errors import UserError
-from llava.eval.arguments import AskArguments, check_no_image
+from llava.eval.arguments import AskArguments, check_method
 from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT, data_folder, reader
 from llava.eval.command import run_benchmark_command
 from llava.eval.limit import first_questions
@@ -44,7 +44,7 @@ def answer(benchmark: str, args: AnswerArguments) -> int:
         raise UserError("say where the answers go: --answers-file FILE")
     if args.model_path is None:
         raise UserError("say which model: --model-path FOLDER, or a name on the Hugging Face hub")
-    check_no_image(args)
+    check_method(args)
     data_dir = data_folder(benchmark, args.data_dir, args.data_root)
     question_file = None if args.question_file is None else Path(args.question_file)
     answers_file = Path(args.answers_file)

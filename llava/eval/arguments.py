@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Optional, TypeVar
 
 from llava.errors import UserError
+from llava.method import DEFAULT_PRUNER, DEFAULT_SEED
 from llava.model.builder import ModelArguments, flag, placement
 from llava.model.language_model.decoding import Decoding
 from llava.model.multimodal_encoder.clip_encoder import VISUAL_TOKEN_NUM
-from llava.model.sample import DEFAULT_SEED
+from llava.model.token_pruning.registry import find_pruner
 
 Asking = TypeVar("Asking", bound="AskArguments")
 
@@ -26,6 +27,11 @@ def budget_flag(help: str) -> object:
 class AskArguments(ModelArguments):
     """With how many tokens, and how, a model is asked."""
 
+    pruner: str = flag(
+        "What chooses the visual tokens: accm, or one of the controls that read neither image nor "
+        "question (random, uniform, pool), none (keeps all) or zero (keeps none).",
+        DEFAULT_PRUNER,
+    )
     visual_token_num: Optional[int] = budget_flag("Visual tokens to keep.")
     text_token_num: Optional[int] = flag(
         "Tokens that the question picks. Default: the paper's number for this budget."
@@ -37,7 +43,8 @@ class AskArguments(ModelArguments):
     def without_unused_parts(self: Asking) -> Asking:
         """Returns the flags that do not ask for captions where no image is shown, so that what
         writes captions is neither loaded nor asked whether it can read the question."""
-        return replace(self, compensation=self.compensation and not self.no_image)
+        drops_some = not self.no_image and self.pruner not in ("none", "zero")
+        return replace(self, compensation=self.compensation and drops_some)
 
 
 @dataclass
@@ -82,14 +89,30 @@ def check_device_map(args: ModelArguments) -> None:
         )
 
 
-def check_no_image(args: AskArguments) -> None:
-    """Refuses flags that say which visual tokens stay where there are none.
+def check_method(args: AskArguments) -> None:
+    """Refuses a pruner that there is none of, and flags that say which visual tokens stay where
+    that is not theirs to say.
 
     Raises:
         UserError: names the flag.
     """
-    if args.no_image and args.text_token_num is not None:
+    pruner = find_pruner(args.pruner)
+    is_other = pruner.name != DEFAULT_PRUNER
+    given = {"--text-token-num": args.text_token_num is not None, "--pruner": is_other}
+    for name, is_given in given.items():
+        if args.no_image and is_given:
+            raise UserError(
+                f"{name} has no effect with --no-image, which keeps no visual token: leave one of "
+                "the two out"
+            )
+    kept = {"none": "keeps all visual tokens", "zero": "keeps no visual token"}.get(pruner.name)
+    if kept is not None and args.visual_token_num is not None:
         raise UserError(
-            "--text-token-num has no effect with --no-image, which keeps no visual token: leave "
-            "one of the two out"
+            f"--visual-token-num has no effect with --pruner {pruner.name}, which {kept}: leave one "
+            "of the two out"
+        )
+    if is_other and args.text_token_num is not None:
+        raise UserError(
+            f"--text-token-num has no effect with --pruner {pruner.name}, in which the question "
+            "picks no tokens: leave one of the two out"
         )

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
@@ -21,15 +21,15 @@ from llava.eval.pixels import PixelReader
 from llava.eval.shared import Images, QuestionMemory, UnitMemory
 from llava.model.llava_arch import LlavaAccm
 from llava.model.memory import Memory
-from llava.model.multimodal_encoder.clip_encoder import EncodedImage
-from llava.model.sample import DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED, Answer, Sample
+from llava.model.multimodal_encoder.visual_tokens import VisualTokens
+from llava.model.sample import Answer, RequestSettings, Sample
 
 UNITS_AHEAD = 2  # how far images are read before the model
 
 
 @dataclass(frozen=True)
-class Request:
-    """A question about an image; see llava.model.sample.Sample for the other fields.
+class Request(RequestSettings):
+    """A question about an image that is yet to be read.
 
     Attributes:
         id: names the request.
@@ -39,31 +39,11 @@ class Request:
     id: str | int
     image: Path | bytes
     question: str
-    tower_question: str | None = None
-    visual_token_num: int | None = None
-    text_token_num: int | None = None
-    seed: int = DEFAULT_SEED
-    max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
-    no_image: bool = False
-    temperature: float = 0.0
-    top_p: float | None = None
-    num_beams: int = 1
 
-    def sample(self, image: EncodedImage) -> Sample:
-        """The request with its image encoded."""
-        return Sample(
-            image=image,
-            question=self.question,
-            tower_question=self.tower_question,
-            visual_token_num=self.visual_token_num,
-            text_token_num=self.text_token_num,
-            seed=self.seed,
-            max_new_tokens=self.max_new_tokens,
-            no_image=self.no_image,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            num_beams=self.num_beams,
-        )
+    def sample(self, image: VisualTokens) -> Sample:
+        """Returns the request with its image encoded."""
+        asked = {field.name: getattr(self, field.name) for field in fields(RequestSettings)}
+        return Sample(image, self.question, **asked)
 
 
 @dataclass(frozen=True)
@@ -243,7 +223,7 @@ def _answer_batch(
 
 def _with_text(model: LlavaAccm, sample: Sample, texts: QuestionMemory) -> Sample:
     """A sample with its question encoded, where it needs that."""
-    if not model.is_pruned(sample):
+    if not model.reads_question(sample):
         return sample
     return replace(sample, text_embed=texts.find(model, sample.question_of_the_method))
 

@@ -15,7 +15,7 @@ from llava.files import write_whole
 from llava.mm_utils import square_view
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Answer
-from llava.model.token_pruning.accm import Selection
+from llava.model.token_pruning.accm import kept_reasons as kept_reasons  # where it was before
 
 IMAGE_SIDE = 672  # pixels of the picture on the left
 PANEL_WIDTH = 720
@@ -43,19 +43,8 @@ REASON_COLOURS = {
     "question and attention": (200, 60, 200),
     "uniform": (0, 170, 120),
     "random": (150, 155, 165),
+    "pooled": (0, 170, 200),
 }
-
-
-def kept_reasons(selection: Selection) -> dict[int, str]:
-    """Why each kept patch was kept."""
-    asked, seen = set(selection.text_idx.tolist()), set(selection.cls_idx.tolist())
-    reasons = {}
-    for patch in selection.union_idx.tolist():
-        both = patch in asked and patch in seen
-        one = "question" if patch in asked else "attention"
-        reasons[patch] = "question and attention" if both else one
-    reasons |= dict.fromkeys(selection.uniform_idx.tolist(), "uniform")
-    return reasons | dict.fromkeys(selection.random_idx.tolist(), "random")
 
 
 def draw_trace(
@@ -99,7 +88,7 @@ def trace_picture(
     model: LlavaAccm, image: Image.Image, question: str, answer: Answer
 ) -> Image.Image:
     """The picture of an answer to a question about an RGB image."""
-    reasons = {} if answer.selection is None else kept_reasons(answer.selection)
+    reasons = answer.reasons
     picture = draw_patches(model, image, answer.kept_idx, reasons)
     panel = Panel(PANEL_WIDTH, IMAGE_SIDE)
     panel.paragraph("Question", question)
@@ -162,7 +151,7 @@ def _draw_budget(panel: Panel, answer: Answer, num_patches: int, reasons: dict[i
     for reason, count in counts.items():
         if count:
             panel.swatch(REASON_COLOURS[reason], f"{reason}: {count}")
-    if answer.selection is None:
+    if answer.pruned is None:
         panel.text("nothing was pruned", colour=FAINT)
     panel.gap()
 

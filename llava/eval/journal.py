@@ -26,7 +26,7 @@ from llava.eval.outcomes import merge_outcomes, read_outcomes, seal
 from llava.files import check_target, dump_json, read_json, take_lock
 
 PRODUCTS = "cpu_products"
-_OLDER = {PRODUCTS: "plain"}  # what runs had that are older than the record of it
+_OLDER = {PRODUCTS: "plain", "pruner": "accm"}  # what runs had before it was recorded
 SHOWN = 5  # settings that are named where more have changed
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Optional
 
 from llava.errors import UserError, shown
-from llava.eval.arguments import AskArguments, check_no_image
+from llava.eval.arguments import AskArguments, check_method
 from llava.eval.benchmarks.question import Question
 from llava.eval.run import Run, answer_questions
 from llava.model.builder import flag
@@ -123,6 +123,6 @@ def _check_flags(args: LlavaCommandArguments) -> None:
     for name in ("model_path", "question_file", "answers_file"):
         if getattr(args, name) is None:
             raise UserError(f"give --{name.replace('_', '-')}")
-    check_no_image(args)
+    check_method(args)
     check_one_value(args)
     check_greedy(args)

@@ -29,12 +29,14 @@ from llava.eval.sessions import noting_session
 from llava.eval.shared import Shared
 from llava.eval.stopping import noting_what_is_kept
 from llava.files import dump_json, printable
+from llava.method import DEFAULT_PRUNER, method_of
 from llava.model.builder import count_patches, locate_parts, placement
 from llava.model.multimodal_encoder import clip_encoder
 from llava.model.parts import Placement
 from llava.model.products.forms import PRUNING_PARTS, choose_forms, described
 from llava.model.sample import Answer
 from llava.model.token_pruning.budget import resolve_budget
+from llava.model.token_pruning.registry import ALL, NO_IMAGE, find_pruner
 
 # Packages whose version may decide an answer.
 _DECIDING = ("torch", "transformers", "open_clip_torch")
@@ -179,11 +181,8 @@ def _request(question: Question, args: AskArguments) -> Request:
         image=question.image,
         question=question.prompt,
         tower_question=question.tower_question,
-        visual_token_num=args.visual_token_num,
-        text_token_num=args.text_token_num,
-        seed=args.seed,
         max_new_tokens=question.max_new_tokens,
-        no_image=args.no_image,
+        **method_of(args),
     )
 
 
@@ -280,6 +279,8 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
     num_patches = count_patches(parts["vision_tower"])
     wanted = clip_encoder.VISUAL_TOKEN_NUM
     wanted = wanted if args.visual_token_num is None else args.visual_token_num
+    if find_pruner(args.pruner) is ALL and args.visual_token_num is None:
+        wanted = num_patches
     budget = resolve_budget(wanted, args.text_token_num, num_patches)
     packages = _DECIDING if args.bits is None else (*_DECIDING, "bitsandbytes")
     if args.seed < 0:
@@ -287,6 +288,7 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
     return {
         "benchmark": run.benchmark,
         "model_id": run.model_id,
+        "pruner": args.pruner,
         "method": _method(args, budget.visual_token_num, num_patches),
         "visual_token_num": 0 if args.no_image else budget.visual_token_num,
         "text_token_num": budget.text_token_num,
@@ -317,11 +319,13 @@ def _products(args: AskArguments, place: Placement) -> str:
 
 def _method(args: AskArguments, budget: int, num_patches: int) -> str:
     """What a run is called in a report."""
-    if args.no_image:
+    if args.no_image or args.pruner == NO_IMAGE.name:
         return "no image"
     if budget == num_patches:
         return "full"
-    return "accm" if args.compensation else "prune"
+    if args.pruner == DEFAULT_PRUNER:
+        return "accm" if args.compensation else "prune"
+    return f"{args.pruner} with captions" if args.compensation else args.pruner
 
 
 def _answered(outcomes: dict[str, dict]) -> set[str]:

@@ -13,12 +13,12 @@ from llava.model.builder import ModelArguments, load_from_arguments
 from llava.model.fingerprint import fingerprint
 from llava.model.llava_arch import LlavaAccm
 from llava.model.memory import MEMORY_LIMIT
-from llava.model.multimodal_encoder.clip_encoder import EncodedImage
+from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.sample import check_text
 
 QUESTIONS_AT_ONCE = 32  # how many go through the text tower together
 
-Images = Mapping[Path | bytes, EncodedImage]
+Images = Mapping[Path | bytes, VisualTokens]
 
 
 class UnitMemory:

@@ -30,6 +30,7 @@ from llava.eval.run import Run, answer_questions
 from llava.eval.score import ScoreArguments, score
 from llava.eval.shared import Shared, UnitMemory
 from llava.files import printable, read_json
+from llava.method import DEFAULT_PRUNER
 from llava.model.builder import count_patches, flag, locate_parts
 
 METHODS = ("full", "prune", "accm", "no-image")
@@ -53,6 +54,7 @@ class SweepArguments(AskArguments):
         choices=METHODS,
     )
     visual_token_num: Optional[int] = flag("A sweep has --budgets instead.")
+    pruner: str = flag("A sweep compares ACCM's own.", DEFAULT_PRUNER)
     no_image: bool = flag("A sweep has --methods no-image instead.", False)
     compensation: bool = flag("A sweep has --methods instead.", True)
     data_root: str = flag("Folder with the data of all benchmarks.", DATA_ROOT)
@@ -197,6 +199,7 @@ def _refuse_single_flags(args: SweepArguments) -> None:
     """Refuses what says of one run what a sweep says of many."""
     for is_given, name, instead in (
         (args.visual_token_num is not None, "--visual-token-num", "--budgets"),
+        (args.pruner != DEFAULT_PRUNER, "--pruner", "llava.eval.answer for each pruner"),
         (not args.compensation, "--no-compensation", "--methods"),
         (args.no_image, "--no-image", "--methods no-image"),
     ):

@@ -15,7 +15,7 @@ from typing import Optional
 from tqdm import tqdm
 
 from llava.errors import UserError, shown
-from llava.eval.arguments import AskArguments, DecodingArguments, check_no_image
+from llava.eval.arguments import AskArguments, DecodingArguments, check_method
 from llava.eval.command import SOME_FAILED, run_command
 from llava.eval.engine import Clock, Outcome, Request, answer_units, units_in_order
 from llava.eval.figure import draw_trace, picture_format
@@ -23,9 +23,10 @@ from llava.eval.finite import why_not_finite
 from llava.eval.lines import LineWriter, read_lines
 from llava.files import check_target, dump_json, printable
 from llava.image_url import fetch, is_url
+from llava.method import DEFAULT_SEED, method_of
 from llava.mm_utils import load_image
 from llava.model.builder import flag, load_from_arguments
-from llava.model.sample import DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED, Answer
+from llava.model.sample import DEFAULT_MAX_NEW_TOKENS, Answer
 
 _REQUEST_KEYS = {field.name for field in dataclasses.fields(Request)}
 
@@ -41,7 +42,7 @@ class TraceArguments(DecodingArguments, AskArguments):
     )
     requests: Optional[str] = flag(
         "Many questions: a file of JSON lines with id, image, question and optionally "
-        "tower_question, visual_token_num, text_token_num, seed, max_new_tokens, no_image, "
+        "tower_question, pruner, visual_token_num, text_token_num, seed, max_new_tokens, no_image, "
         "temperature, top_p, num_beams. Image paths are absolute, or relative to that file. What "
         "a line leaves out, the flags say."
     )
@@ -145,8 +146,7 @@ def _request(value: dict, args: TraceArguments, folder: Path, where: str) -> Req
 
 def _defaults(args: TraceArguments) -> dict:
     """What a request takes from the flags."""
-    names = ("visual_token_num", "text_token_num", "seed", "max_new_tokens", "no_image")
-    return {name: getattr(args, name) for name in names} | args.decoding()
+    return method_of(args) | {"max_new_tokens": args.max_new_tokens} | args.decoding()
 
 
 def trace_one(args: TraceArguments) -> int:
@@ -208,7 +208,7 @@ def trace_many(args: TraceArguments) -> int:
 
 def trace(args: TraceArguments) -> int:
     """Checks which of the two uses is meant."""
-    check_no_image(args)
+    check_method(args)
     args.check_decoding()
     if args.requests is not None:
         one = ("image", "question", "tower_question", "figure")

@@ -12,6 +12,7 @@ from PIL import Image
 from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.errors import UserError
 from llava.lmms.arguments import LmmsArguments
+from llava.method import method_of
 from llava.mm_utils import to_rgb
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Sample
@@ -146,10 +147,7 @@ def make_sample(
     sample = Sample(
         Image.new("RGB", (1, 1)) if image is None else image,
         question_of(context),
-        visual_token_num=args.visual_token_num,
-        text_token_num=args.text_token_num,
-        seed=args.seed,
-        no_image=args.no_image or image is None,
+        **method_of(args) | {"no_image": args.no_image or image is None},
     )
     room = model.language_model.context_length - model.prompt_length(sample)
     sample = replace(sample, max_new_tokens=max(1, min(max_new_tokens, room)))

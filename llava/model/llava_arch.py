@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from types import SimpleNamespace
 
 import torch
@@ -23,22 +23,24 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil
 
-from llava.errors import TooLong
+from llava.errors import TooLong, UserError
 from llava.mm_utils import process_images, send
 from llava.model.about import About
 from llava.model.compensation.compensator import Compensation, Compensator
 from llava.model.language_model.llava_llama import Generated, LanguageModel, OnToken, Prompt
 from llava.model.memory import Memory
 from llava.model.multimodal_encoder import clip_encoder
-from llava.model.multimodal_encoder.clip_encoder import ClipTower, EncodedImage
+from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
+from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.prompt import caption_room, prompt_ids
 from llava.model.reading import Prefix
 from llava.model.sample import Answer, Encoded, Sample, check_limits, check_text
 from llava.model.side_stream import SideStream
 from llava.model.stopwatch import Stopwatch
-from llava.model.token_pruning.accm import Selection, select_tokens, text_distances
 from llava.model.token_pruning.budget import Budget, resolve_budget
+from llava.model.token_pruning.pruner import Needs, Pruned, Pruning, prune
+from llava.model.token_pruning.registry import ALL, find_pruner
 
 
 class LlavaAccm(nn.Module):
@@ -124,18 +126,18 @@ class LlavaAccm(nn.Module):
         with watch.stage("encode"):
             encoded = self.encode(samples, memory)
         with watch.stage("prune"):
-            selections = self.prune(encoded, samples)
-        read = self._read_ahead(encoded, selections, samples, watch, memory)
-        compensations = self.compensate(encoded, selections, samples, watch)
+            pruned = self.prune(encoded, samples)
+        read = self._read_ahead(encoded, pruned, samples, watch, memory)
+        compensations = self.compensate(encoded, pruned, samples, watch)
         with watch.stage("splice"):
-            prompts = self.splice(encoded, selections, compensations, samples)
+            prompts = self.splice(encoded, pruned, compensations, samples)
             self._side.join()
             prompts = [replace(prompt, prefix=read.get(b)) for b, prompt in enumerate(prompts)]
         generated = self.generate(prompts, samples, watch, on_token, memory)
         seconds = watch.seconds()
         return [
             self._answer(*stages, seconds)
-            for stages in zip(samples, selections, compensations, prompts, generated)
+            for stages in zip(samples, pruned, compensations, prompts, generated)
         ]
 
     # The five stages ----------------------------------------------------------------------------
@@ -147,59 +149,51 @@ class LlavaAccm(nn.Module):
         texts = self._encoded_questions(samples)
         return [Encoded(images[id(sample.image)], text) for sample, text in zip(samples, texts)]
 
-    def prune(self, encoded: list[Encoded], samples: list[Sample]) -> list[Selection | None]:
-        """Stage 2. None for a sample whose budget is all tokens."""
-        results: list[Selection | None] = [None] * len(samples)
-        pruned = [b for b, sample in enumerate(samples) if self.is_pruned(sample)]
-        if not pruned:
-            return results
-        patches = torch.stack([encoded[b].image.patch_embeds for b in pruned])
-        texts = torch.stack([encoded[b].text_embed for b in pruned])
-        attention = torch.stack([encoded[b].image.cls_attention for b in pruned])
-        # One way to the CPU for both.
-        distances, attention = torch.stack([text_distances(patches, texts), attention]).cpu()
-        found = select_tokens(
-            distances,
-            attention,
-            [self.budget(samples[b]) for b in pruned],
-            [torch.Generator().manual_seed(samples[b].seed) for b in pruned],
-            nearest=self.text_selection == "nearest",
+    def prune(self, encoded: list[Encoded], samples: list[Sample]) -> list[Pruned | None]:
+        """Stage 2. None for a sample of which the LLM reads all tokens, or none."""
+        results: list[Pruned | None] = [None] * len(samples)
+        places = [b for b, sample in enumerate(samples) if self.is_pruned(sample)]
+        found = prune(
+            [encoded[b].image for b in places],
+            [encoded[b].text_embed for b in places],
+            [self._pruning(samples[b]) for b in places],
+            [torch.Generator().manual_seed(samples[b].seed) for b in places],
         )
-        for b, selection in zip(pruned, found):
-            results[b] = selection
+        for b, pruned in zip(places, found):
+            results[b] = pruned
         return results
 
     def compensate(
         self,
         encoded: list[Encoded],
-        selections: list[Selection | None],
+        pruned: list[Pruned | None],
         samples: list[Sample],
         watch: Stopwatch | None = None,
     ) -> list[Compensation | None]:
         """Stage 3. None where nothing was pruned, and everywhere without a compensator."""
         results: list[Compensation | None] = [None] * len(samples)
-        pruned = [b for b, selection in enumerate(selections) if selection is not None]
-        if self.compensator is None or not pruned:
+        places = [b for b, one in enumerate(pruned) if one is not None]
+        if self.compensator is None or not places:
             return results
-        dropped = [_pick(encoded[b].image.patch_embeds, selections[b].dropped_idx) for b in pruned]
-        questions = [samples[b].question_of_the_method for b in pruned]
-        shares = [len(selections[b].kept_idx) / self.tower.num_patches for b in pruned]
-        for b, compensation in zip(pruned, self.compensator(dropped, questions, watch, shares)):
+        dropped = [_pick(encoded[b].image.patch_embeds, pruned[b].dropped_idx) for b in places]
+        questions = [samples[b].question_of_the_method for b in places]
+        shares = [len(pruned[b].kept_idx) / pruned[b].num_tokens for b in places]
+        for b, compensation in zip(places, self.compensator(dropped, questions, watch, shares)):
             results[b] = compensation
         return results
 
     def splice(
         self,
         encoded: list[Encoded],
-        selections: list[Selection | None],
+        pruned: list[Pruned | None],
         compensations: list[Compensation | None],
         samples: list[Sample],
     ) -> list[Prompt]:
         """Stage 4. A caption that the LLM has no room for is cut."""
         ids = [self._prompt_ids(*both) for both in zip(samples, compensations)]
-        seen = [_seen(*stages) for stages in zip(encoded, selections, samples)]
+        seen = [_seen(*stages) for stages in zip(encoded, pruned, samples)]
         embeds = self.language_model.embed(ids, seen)
-        names = [_shared_name(*stages) for stages in zip(encoded, selections, samples)]
+        names = [_shared_name(*stages) for stages in zip(encoded, pruned, samples)]
         return [Prompt(*prompt) for prompt in zip(ids, embeds, names)]
 
     def generate(
@@ -222,7 +216,7 @@ class LlavaAccm(nn.Module):
         return process_images(images, self.image_processor, self.image_aspect_ratio)
 
     @torch.inference_mode()
-    def encode_images(self, pixels: Tensor) -> list[EncodedImage]:
+    def encode_images(self, pixels: Tensor) -> list[VisualTokens]:
         """Encodes preprocessed images; the results may stand in samples in the images' place."""
         return self.tower(pixels)
 
@@ -246,13 +240,30 @@ class LlavaAccm(nn.Module):
     def budget(self, sample: Sample) -> Budget:
         """K and T of a sample, checked."""
         wanted = sample.visual_token_num
-        if wanted is None:
+        if sample.pruner == ALL.name:
+            wanted = self.tower.num_patches if wanted is None else wanted
+        elif wanted is None:
             wanted = clip_encoder.VISUAL_TOKEN_NUM
         return resolve_budget(wanted, sample.text_token_num, self.tower.num_patches)
+
+    def _pruning(self, sample: Sample) -> Pruning:
+        """Returns how a sample that is pruned is pruned."""
+        pruner = find_pruner(sample.pruner)
+        known = {
+            "text_token_num": sample.text_token_num,
+            "nearest": self.text_selection == "nearest",
+        }
+        names = {field.name for field in fields(pruner.options)}
+        options = pruner.options(**{name: known[name] for name in names})
+        return Pruning(pruner, self.budget(sample).visual_token_num, options)
 
     def is_pruned(self, sample: Sample) -> bool:
         """Whether the LLM gets to see some of the image's tokens, and not all."""
         return 0 < self._num_seen(sample) < self.tower.num_patches
+
+    def reads_question(self, sample: Sample) -> bool:
+        """Whether the question has a say in what the LLM gets to see."""
+        return self.is_pruned(sample) and Needs.QUESTION in find_pruner(sample.pruner).needs
 
     def prompt_length(self, sample: Sample) -> int:
         """Positions that a sample's prompt takes in the LLM, with room for a caption if there is
@@ -268,7 +279,7 @@ class LlavaAccm(nn.Module):
         Raises:
             UserError: what is wrong with its budget, question, limits or decoding.
         """
-        self.budget(sample)
+        self._check_method(sample)
         check_text("question", sample.question)
         for turn in sample.history:
             for text in turn:
@@ -290,21 +301,41 @@ class LlavaAccm(nn.Module):
                 (length - room) / len(self.language_model.tokenizer.encode(sample.question)),
             )
 
+    def _check_method(self, sample: Sample) -> None:
+        """Refuses a budget that is none, and settings that the sample's pruner does not know.
+
+        Raises:
+            UserError: says which.
+        """
+        pruner = find_pruner(sample.pruner)
+        budget, num_patches = self.budget(sample), self.tower.num_patches
+        if pruner is ALL and budget.visual_token_num != num_patches:
+            raise UserError(
+                f"the pruner {ALL.name} keeps all {num_patches} visual tokens, and "
+                f"visual_token_num is {budget.visual_token_num}: leave one of the two out"
+            )
+        has_text = "text_token_num" in {field.name for field in fields(pruner.options)}
+        if sample.text_token_num is not None and not has_text:
+            raise UserError(
+                f"text_token_num has no effect with the pruner {pruner.name}, in which the "
+                "question picks no tokens: leave one of the two out"
+            )
+
     def _read_ahead(
         self,
         encoded: list[Encoded],
-        selections: list[Selection | None],
+        pruned: list[Pruned | None],
         samples: list[Sample],
         watch: Stopwatch,
         memory: Memory,
     ) -> dict[int, Prefix]:
         """Reads all that stands before the caption, of samples that wait for one."""
-        waiting = [b for b, selection in enumerate(selections) if selection is not None]
+        waiting = [b for b, one in enumerate(pruned) if one is not None]
         on_gpu = self.tower.device.type == "cuda"
         wanted = on_gpu if self.reads_ahead is None else self.reads_ahead
         if not wanted or self.compensator is None or not waiting:
             return {}
-        parts = [[stage[b] for b in waiting] for stage in (encoded, selections, samples)]
+        parts = [[stage[b] for b in waiting] for stage in (encoded, pruned, samples)]
         prompts = self.splice(*parts[:2], [None] * len(waiting), parts[2])
         for prompt in prompts:  # what stays in memory is read on the main stream
             self.language_model.read_system(prompt, memory)
@@ -312,10 +343,10 @@ class LlavaAccm(nn.Module):
             return dict(zip(waiting, self.language_model.read_images(prompts, memory)))
 
     def _encoded_images(
-        self, images: Sequence[Image.Image | EncodedImage], memory: Memory
-    ) -> dict[int, EncodedImage]:
+        self, images: Sequence[Image.Image | VisualTokens], memory: Memory
+    ) -> dict[int, VisualTokens]:
         """Returns the encodings by the id() of the images. Images of the same pixels share one."""
-        found = {id(image): image for image in images if isinstance(image, EncodedImage)}
+        found = {id(image): image for image in images if isinstance(image, VisualTokens)}
         new = {id(image): image for image in images if id(image) not in found}
         if not new:
             return found
@@ -332,7 +363,7 @@ class LlavaAccm(nn.Module):
 
     def _encoded_questions(self, samples: Sequence[Sample]) -> list[Tensor | None]:
         """The text embeddings of samples that need one."""
-        new = [self.is_pruned(sample) and sample.text_embed is None for sample in samples]
+        new = [self.reads_question(sample) and sample.text_embed is None for sample in samples]
         asked = [sample.question_of_the_method for sample in samples]
         questions = list(dict.fromkeys(q for q, is_new in zip(asked, new) if is_new))
         texts = dict(zip(questions, self.encode_questions(questions))) if questions else {}
@@ -343,7 +374,7 @@ class LlavaAccm(nn.Module):
 
     def _num_seen(self, sample: Sample) -> int:
         """Returns how many visual tokens the LLM gets to see."""
-        return 0 if sample.no_image else self.budget(sample).visual_token_num
+        return 0 if sample.sees_nothing else self.budget(sample).visual_token_num
 
     def _prompt_ids(self, sample: Sample, compensation: Compensation | None = None) -> list[int]:
         is_told = compensation is not None and not compensation.is_silent
@@ -356,21 +387,21 @@ class LlavaAccm(nn.Module):
     def _answer(
         self,
         sample: Sample,
-        selection: Selection | None,
+        pruned: Pruned | None,
         compensation: Compensation | None,
         prompt: Prompt,
         generated: Generated,
         seconds: dict[str, float],
     ) -> Answer:
         text = self.language_model.tokenizer.decode(generated.out_ids)
-        kept = range(0 if sample.no_image else self.tower.num_patches)
+        kept = range(0 if sample.sees_nothing else self.tower.num_patches)
         return Answer(
             text=text.strip(),
             raw_text=text,
             out_ids=generated.out_ids,
             first_logits=generated.first_logits,
-            kept_idx=list(kept) if selection is None else selection.kept_idx.tolist(),
-            selection=selection,
+            kept_idx=list(kept) if pruned is None else pruned.kept_idx.tolist(),
+            pruned=pruned,
             compensation=compensation,
             input_ids=prompt.input_ids,
             input_length=len(prompt.embeds),
@@ -379,29 +410,29 @@ class LlavaAccm(nn.Module):
         )
 
 
-def _seen(encoded: Encoded, selection: Selection | None, sample: Sample) -> Tensor:
-    """The features (K, C) that the LLM gets to see."""
+def _seen(encoded: Encoded, pruned: Pruned | None, sample: Sample) -> Tensor:
+    """Returns the features (K, C) that the LLM gets to see."""
     features = encoded.image.features
-    if selection is not None:
-        return _pick(features, selection.kept_idx)
-    return features[:0] if sample.no_image else features
+    if pruned is not None:
+        return pruned.apply(features)
+    return features[:0] if sample.sees_nothing else features
 
 
 def _pick(tokens: Tensor, idx: Tensor) -> Tensor:
-    """Some of the tokens (N, C) of an image, by indices on the CPU."""
+    """Returns some of the tokens (N, C) of an image, by indices on the CPU."""
     return tokens[send(idx, tokens.device)]
 
 
-def _shared_name(encoded: Encoded, selection: Selection | None, sample: Sample) -> Hashable | None:
-    """Names the visual tokens of a sample where the question has no say in them."""
-    if sample.no_image:
+def _shared_name(encoded: Encoded, pruned: Pruned | None, sample: Sample) -> Hashable | None:
+    """Returns a name of the visual tokens of a sample where the question has no say in them."""
+    if sample.sees_nothing:
         return None
     image = weakref.ref(encoded.image)  # what was read of it shall not keep an image in memory
-    if selection is None:
+    if pruned is None:
         return image
-    if len(selection.text_idx) == 0:
-        return image, tuple(selection.kept_idx.tolist())
-    return None
+    if pruned.reads_question or pruned.weights is not None:
+        return None
+    return image, tuple(pruned.kept_idx.tolist())
 
 
 def _digest(pixels: Tensor) -> bytes:

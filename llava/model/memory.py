@@ -13,7 +13,7 @@ MEMORY_LIMIT = 1 << 30
 
 
 class Kept(Protocol):
-    """Anything that says how many bytes it takes, as EncodedImage and Prefix do."""
+    """Anything that says how many bytes it takes, as VisualTokens and Prefix do."""
 
     @property
     def nbytes(self) -> int: ...

@@ -9,50 +9,56 @@ from torch import Tensor
 
 from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.errors import UserError, quoted
+from llava.method import Method
 from llava.model.compensation.compensator import Compensation
 from llava.model.language_model.decoding import GREEDY, Decoding
-from llava.model.multimodal_encoder.clip_encoder import EncodedImage
+from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.token_pruning.accm import Selection
+from llava.model.token_pruning.pruner import Pruned
+from llava.model.token_pruning.registry import NO_IMAGE
 
-DEFAULT_SEED = 42
 DEFAULT_MAX_NEW_TOKENS = 128
 
 
+@dataclass(frozen=True, kw_only=True)
+class RequestSettings(Method):
+    """What is asked, and how: all of a sample but its image.
+
+    Attributes:
+        tower_question: the part of the question that text tower, caption model and selector read;
+            None takes the first line.
+        max_new_tokens: limit of the answer.
+        temperature, top_p, num_beams: how the answer's tokens are chosen; see Decoding.
+    """
+
+    tower_question: str | None = None
+    max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
+    temperature: float = 0.0
+    top_p: float | None = None
+    num_beams: int = 1
+
+
 @dataclass(frozen=True)
-class Sample:
+class Sample(RequestSettings):
     """One question about one image.
 
     Attributes:
         image: an image, or what encode_images made of it. Samples that share the object share its
             encoding.
         question: what follows ``<image>`` and a newline in the prompt.
-        tower_question: the part of it that text tower, caption model and selector read; None takes
-            the first line.
-        visual_token_num: K; None takes VISUAL_TOKEN_NUM of clip_encoder.py.
-        text_token_num: T; None takes the paper's share of K (budget.py).
-        seed: of the random draws (of patches; with a temperature, of tokens), so that a
-            result depends on nothing but its sample.
-        max_new_tokens: limit of the answer.
-        no_image: let the LLM read the prompt without any visual token and without a caption: what
-            can be answered so needs no image, and is the floor to compare with.
         history: questions and answers of the same conversation before it.
         text_embed: (P,), what encode_questions made of the tower question; None lets it be made.
-        temperature, top_p, num_beams: how the answer's tokens are chosen; see Decoding.
     """
 
-    image: Image.Image | EncodedImage
+    image: Image.Image | VisualTokens
     question: str
-    tower_question: str | None = None
-    visual_token_num: int | None = None
-    text_token_num: int | None = None
-    seed: int = DEFAULT_SEED
-    max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
-    no_image: bool = False
     history: tuple[tuple[str, str], ...] = ()
     text_embed: Tensor | None = None
-    temperature: float = 0.0
-    top_p: float | None = None
-    num_beams: int = 1
+
+    @property
+    def sees_nothing(self) -> bool:
+        """Whether the LLM gets to see no visual token of the image."""
+        return self.no_image or self.pruner == NO_IMAGE.name
 
     @property
     def decoding(self) -> Decoding:
@@ -76,7 +82,7 @@ class Encoded:
         text_embed: (P,) float32 of unit length, the question; None where nothing is to be pruned.
     """
 
-    image: EncodedImage
+    image: VisualTokens
     text_embed: Tensor | None
 
 
@@ -90,7 +96,7 @@ class Answer:
         out_ids: its token ids.
         first_logits: (V,) float32, of its first token.
         kept_idx: the patches that the LLM saw, in order.
-        selection: why; None where nothing was pruned.
+        pruned: which, and why; None where nothing was pruned.
         compensation: the captions; None where there was none.
         input_ids: what the LLM read, IMAGE_TOKEN_INDEX for the image.
         input_length: positions of the LLM's input, visual tokens included.
@@ -103,12 +109,25 @@ class Answer:
     out_ids: list[int]
     first_logits: Tensor
     kept_idx: list[int]
-    selection: Selection | None
+    pruned: Pruned | None
     compensation: Compensation | None
     input_ids: list[int]
     input_length: int
     seconds: dict[str, float]
     decoding: Decoding = GREEDY
+
+    @property
+    def reasons(self) -> dict[int, str]:
+        """Why each token was kept that stayed when others went."""
+        if self.pruned is None:
+            return {}
+        return dict(zip(self.kept_idx, self.pruned.reasons))
+
+    @property
+    def selection(self) -> Selection | None:
+        """What ACCM's pruner says of its choice; None where it was not the one, or not asked."""
+        details = None if self.pruned is None else self.pruned.details
+        return details if isinstance(details, Selection) else None
 
 
 def check_text(what: str, text: object) -> None:

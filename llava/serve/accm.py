@@ -15,6 +15,7 @@ from llava.errors import UserError
 from llava.eval.figure import picture_format, save_picture, trace_picture
 from llava.files import check_target
 from llava.image_url import open_image
+from llava.method import DEFAULT_SEED
 from llava.mm_utils import to_rgb
 from llava.model.builder import load_pretrained_model
 from llava.model.llava_arch import LlavaAccm
@@ -22,7 +23,6 @@ from llava.model.memory import Memory
 from llava.model.multimodal_encoder import clip_encoder
 from llava.model.sample import (
     DEFAULT_MAX_NEW_TOKENS,
-    DEFAULT_SEED,
     Answer,
     Sample,
     check_number,

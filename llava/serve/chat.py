@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from llava.eval.figure import kept_reasons
+from llava.method import DEFAULT_SEED
 from llava.model.llava_arch import LlavaAccm
-from llava.model.sample import DEFAULT_SEED, Answer, Sample
+from llava.model.sample import Answer, Sample
 
 NO_WORDS = (
     "the model ended its answer before a word, as it may where it does not know the question's "
@@ -110,8 +110,8 @@ class TextPieces:
 def why(answer: Answer, num_patches: int) -> str:
     """How an answer came about: caption, candidates, scores, tokens by reason, time by stage."""
     lines = [f"{len(answer.kept_idx)} of {num_patches} visual tokens kept"]
-    if answer.selection is not None:
-        counts = Counter(kept_reasons(answer.selection).values())
+    if answer.pruned is not None:
+        counts = Counter(answer.pruned.reasons)
         lines[0] += ": " + ", ".join(f"{reason} {n}" for reason, n in counts.most_common())
     if answer.compensation is not None:
         lines.append("candidates (score, * chosen):")

@@ -19,7 +19,8 @@ from llava.errors import UserError
 from llava.files import read_json, take_lock, write_json
 from llava.mm_utils import load_image, process_images
 from llava.model.builder import Vision
-from llava.model.multimodal_encoder.clip_encoder import ClipTower, EncodedImage
+from llava.model.multimodal_encoder.clip_encoder import ClipTower
+from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.train.record import hashes_of
 from llava.train.settings import changes
 
@@ -52,10 +53,10 @@ class ImageFeatures:
         """P."""
         return self.patch_embeds.shape[2]
 
-    def image(self, number: int) -> EncodedImage:
+    def image(self, number: int) -> VisualTokens:
         """One image as the tower gives it, in float32."""
         row = self.rows[number]
-        return EncodedImage(
+        return VisualTokens(
             features=torch.from_numpy(self.features[row].astype(np.float32)),
             patch_embeds=torch.from_numpy(self.patch_embeds[row].astype(np.float32)),
             cls_attention=torch.from_numpy(self.cls_attention[row].copy()),

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from llava.errors import UserError
-from llava.model.multimodal_encoder.clip_encoder import EncodedImage
-from llava.model.token_pruning.accm import Selection, select_tokens, text_distances
-from llava.model.token_pruning.budget import resolve_budget
+from llava.model.multimodal_encoder.visual_tokens import VisualTokens
+from llava.model.token_pruning.accm import AccmOptions
+from llava.model.token_pruning.pruner import Pruned, Pruning, prune
+from llava.model.token_pruning.registry import ACCM
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,11 @@ class Pruner:
     nearest: bool
 
     def select(
-        self, image: EncodedImage, question: str, budget: int, generator: torch.Generator
-    ) -> Selection:
-        """What stays of an image for a question, with a budget of so many tokens."""
-        text = self.text_embeds[question][None]
-        distances = text_distances(image.patch_embeds[None], text)
-        resolved = resolve_budget(budget, None, distances.shape[1])
-        attention = image.cls_attention[None]
-        (found,) = select_tokens(distances, attention, [resolved], [generator], self.nearest)
+        self, image: VisualTokens, question: str, budget: int, generator: torch.Generator
+    ) -> Pruned:
+        """Returns what stays of an image for a question, with a budget of so many tokens."""
+        pruning = Pruning(ACCM, budget, AccmOptions(nearest=self.nearest))
+        (found,) = prune([image], [self.text_embeds[question]], [pruning], [generator])
         return found
 
 

@@ -130,11 +130,11 @@ class AskedImages:
         image = self.features.image(self.places[sample.image])
         generator = torch.Generator().manual_seed(seed)
         budget = draw_budget(budget, generator)
-        selection = self.pruner.select(image, sample.tower_question, budget, generator)
+        pruned = self.pruner.select(image, sample.tower_question, budget, generator)
         return Look(
             all=image.features,
-            kept=image.features[selection.kept_idx],
-            dropped=image.patch_embeds[selection.dropped_idx],
+            kept=image.features[pruned.kept_idx],
+            dropped=image.patch_embeds[pruned.dropped_idx],
         )
 
 

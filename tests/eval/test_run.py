@@ -477,6 +477,8 @@ DECIDING = {
     "compensation": False,
     "patch_post_layernorm": False,
     "text_selection": "nearest",
+    "silence": False,
+    "pruner": "random",
     "visual_token_num": 31,
     "text_token_num": 5,
     "seed": 7,

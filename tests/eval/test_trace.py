@@ -249,3 +249,33 @@ def test_without_an_image_no_captions_are_loaded(
     flags = ["--image", str(picture), "--question", "long " * 300, "--no-image"]
     assert main([*tiny_flags, *flags, "--max-new-tokens", "2"]) == 0
     assert loaded == [False]
+
+
+@pytest.mark.parametrize("name", ["random", "uniform", "pool"])
+def test_another_pruner_chooses_the_tokens(trace, tmp_path, picture, name):
+    def kept(*flags):
+        out = tmp_path / "out.jsonl"
+        question = ("--image", picture, "--question", "What is it?", "--max-new-tokens", 2)
+        assert trace(*question, "--visual-token-num", 16, "--output", out, *flags) == 0
+        (line,) = read_lines(out)
+        return line["kept_idx"], line["text_idx"]
+
+    by_accm, asked = kept()
+    by_other, not_asked = kept("--pruner", name)
+    assert len(by_other) == 16 and by_other != by_accm
+    assert asked is not None and not_asked is None
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--pruner", "acm"], "no pruner 'acm' (did you mean accm?): use accm, none, zero, random"),
+        (["--pruner", "random", "--text-token-num", "3"], "no effect with --pruner random"),
+        (["--pruner", "random", "--no-image"], "no effect with --no-image"),
+        (["--pruner", "none", "--visual-token-num", "9"], "keeps all visual tokens"),
+        (["--pruner", "zero", "--visual-token-num", "9"], "keeps no visual token"),
+    ],
+)
+def test_a_pruner_is_refused_with_what_it_has_no_use_for(trace, picture, capsys, flags, said):
+    assert trace("--image", picture, "--question", "What?", *flags) == 2
+    assert said in capsys.readouterr().err

@@ -9,8 +9,8 @@ from typing import Optional
 from llava.errors import UserError
 from llava.eval.benchmarks.registry import BENCHMARKS
 from llava.files import check_target
+from llava.method import DEFAULT_SEED
 from llava.model.builder import ModelArguments, flag
-from llava.model.sample import DEFAULT_SEED
 
 
 @dataclass

@@ -9,7 +9,6 @@ import torch
 
 from llava.errors import UserError
 from llava.eval.engine import Request, units_by_length
-from llava.eval.figure import kept_reasons
 from llava.mini.measuring.captions import false_caption
 from llava.mini.measuring.questions import Asked
 from llava.mm_utils import load_image
@@ -17,7 +16,9 @@ from llava.model.compensation.compensator import NUM_CANDIDATES, Compensation
 from llava.model.language_model.llava_llama import Prompt
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Encoded, Sample
-from llava.model.token_pruning.accm import Selection, select_tokens, text_distances
+from llava.model.token_pruning.accm import AccmOptions
+from llava.model.token_pruning.pruner import Pruned, Pruning, prune
+from llava.model.token_pruning.registry import ACCM
 
 FULL, NOTHING, PRUNED = "full", "nothing", "pruned"
 TRUE, FALSE = "true caption", "false caption"
@@ -31,7 +32,7 @@ class Kept:
     """What a rule keeps of one image.
 
     Attributes:
-        reasons: the kept patches, and why; see figure.kept_reasons.
+        reasons: the kept patches, and why; see Pruned.reasons.
         picked: the patches that the question picks, those included that are cut off where the
             question and the attention want more than the budget.
     """
@@ -119,9 +120,9 @@ def _ask_batch(
     for sample in samples:
         model.check(sample)
     encoded = model.encode(samples)
-    selections = model.prune(encoded, samples)
-    written = model.compensate(encoded, selections, samples)
-    reads = _inputs(model, encoded, selections, written, samples, asked)
+    pruned = model.prune(encoded, samples)
+    written = model.compensate(encoded, pruned, samples)
+    reads = _inputs(model, encoded, pruned, written, samples, asked)
     texts = {condition: _answers(model, reads[condition](), samples) for condition in conditions}
     kept = [_kept(model, *both) for both in zip(encoded, samples)]
     for place, one in enumerate(asked):
@@ -133,7 +134,7 @@ def _ask_batch(
 def _inputs(
     model: LlavaAccm,
     encoded: list[Encoded],
-    selections: list[Selection],
+    pruned: list[Pruned],
     written: list[Compensation],
     samples: list[Sample],
     asked: Sequence[Asked],
@@ -147,12 +148,12 @@ def _inputs(
 
     def told(captions: list[str]) -> list[Prompt]:
         read = [replace(one, captions=[c], chosen_index=0) for one, c in zip(written, captions)]
-        return model.splice(encoded, selections, read, samples)
+        return model.splice(encoded, pruned, read, samples)
 
     return {
         FULL: lambda: model.splice(encoded, none, none, whole),
         NOTHING: lambda: model.splice(encoded, none, none, blind),
-        PRUNED: lambda: model.splice(encoded, selections, none, samples),
+        PRUNED: lambda: model.splice(encoded, pruned, none, samples),
         **{
             condition: lambda place=place: told([one.captions[place] for one in written])
             for place, condition in enumerate(CANDIDATES)
@@ -168,12 +169,14 @@ def _answers(model: LlavaAccm, inputs: list[Prompt], samples: list[Sample]) -> l
 
 
 def _kept(model: LlavaAccm, encoded: Encoded, sample: Sample) -> dict[str, Kept]:
-    """What either rule keeps; the answers know only one of them."""
-    distances = text_distances(encoded.image.patch_embeds[None], encoded.text_embed[None]).cpu()
-    attention, budget = encoded.image.cls_attention[None].cpu(), model.budget(sample)
+    """Returns what either rule keeps; the answers know only one of them."""
+    budget = model.budget(sample)
     kept = {}
     for rule in RULES:
         generator = torch.Generator().manual_seed(sample.seed)
-        (found,) = select_tokens(distances, attention, [budget], [generator], rule == "nearest")
-        kept[rule] = Kept(kept_reasons(found), found.text_idx.tolist())
+        options = AccmOptions(budget.text_token_num, nearest=rule == "nearest")
+        pruning = Pruning(ACCM, budget.visual_token_num, options)
+        (found,) = prune([encoded.image], [encoded.text_embed], [pruning], [generator])
+        reasons = dict(zip(found.kept_idx.tolist(), found.reasons))
+        kept[rule] = Kept(reasons, found.details.text_idx.tolist())
     return kept

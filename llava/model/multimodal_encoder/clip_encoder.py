@@ -6,46 +6,17 @@ layers from outside.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPModel
 
 from llava.mm_utils import rounds_by_rows, send
+from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 
 # How many visual tokens of an image the LLM reads, unless a command or a sample says otherwise.
 # Any number from 1 to the number of patches; all patches means no pruning. This is the one place.
 VISUAL_TOKEN_NUM = 36
-
-
-@dataclass(frozen=True, eq=False)  # equal to nothing but itself: it names what was made of it
-class EncodedImage:
-    """What the tower says of one image of N patches.
-
-    Attributes:
-        features: (N, C), a hidden layer (LLaVA-1.5: the one before the last) without the CLS:
-            what the projector reads.
-        patch_embeds: (N, P), every patch in the space that image and text share, not normalised.
-        cls_attention: (N,) float32, how much the CLS looks at each patch; with the CLS' look at
-            itself the values sum to 1.
-    """
-
-    features: Tensor
-    patch_embeds: Tensor
-    cls_attention: Tensor
-
-    @property
-    def nbytes(self) -> int:
-        """What it takes of memory."""
-        return self.features.nbytes + self.patch_embeds.nbytes + self.cls_attention.nbytes
-
-    def clone(self) -> EncodedImage:
-        """The same with memory of its own, free of the batch in which it was encoded."""
-        return EncodedImage(
-            self.features.clone(), self.patch_embeds.clone(), self.cls_attention.clone()
-        )
 
 
 class ClipTower(nn.Module):
@@ -86,7 +57,7 @@ class ClipTower(nn.Module):
         """How many token ids the text tower reads at most."""
         return self.clip.config.text_config.max_position_embeddings
 
-    def forward(self, pixel_values: Tensor) -> list[EncodedImage]:
+    def forward(self, pixel_values: Tensor) -> list[VisualTokens]:
         """Encodes images.
 
         Args:
@@ -98,7 +69,7 @@ class ClipTower(nn.Module):
         size = 1 if rounds_by_rows(self.clip) else len(pixel_values)
         return [image for part in pixel_values.split(size) for image in self._encode(part)]
 
-    def _encode(self, pixel_values: Tensor) -> list[EncodedImage]:
+    def _encode(self, pixel_values: Tensor) -> list[VisualTokens]:
         """Encodes images in one pass."""
         vision = self.clip.vision_model
         kind = self.clip.logit_scale  # has the device and dtype of all weights
@@ -109,7 +80,7 @@ class ClipTower(nn.Module):
         features = out.hidden_states[self.select_layer][:, 1:]
         patch_embeds = self.clip.visual_projection(last)
         attention = class_attention(vision.encoder.layers[-1], before_last)
-        return [EncodedImage(*image) for image in zip(features, patch_embeds, attention)]
+        return [VisualTokens(*image) for image in zip(features, patch_embeds, attention)]
 
     def embed_text(self, token_ids: list[list[int]]) -> Tensor:
         """Encodes questions.

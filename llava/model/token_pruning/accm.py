@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llava.model.token_pruning.budget import Budget
+from llava.model.multimodal_encoder.visual_tokens import VisualTokens
+from llava.model.token_pruning.budget import Budget, resolve_budget
+from llava.model.token_pruning.pruner import Pruned
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,65 @@ class Selection:
         dropped = torch.ones(self.num_patches, dtype=torch.bool)
         dropped[self.kept_idx] = False
         return _places(dropped)
+
+
+@dataclass(frozen=True)
+class AccmOptions:
+    """The settings of ACCM's choice.
+
+    Attributes:
+        text_token_num: T, how many tokens the question picks; None takes the paper's share of K.
+        nearest: see select_tokens.
+    """
+
+    text_token_num: int | None = None
+    nearest: bool = False
+
+
+def select_accm(
+    images: Sequence[VisualTokens],
+    texts: Sequence[Tensor],
+    budgets: Sequence[int],
+    options: Sequence[AccmOptions],
+    generators: Sequence[torch.Generator],
+) -> list[Pruned]:
+    """Chooses the tokens of B images of N tokens each: the registry's form of select_tokens.
+
+    Raises:
+        UserError: a budget that is none; see resolve_budget.
+    """
+    patches = torch.stack([image.patch_embeds for image in images])
+    attention = torch.stack([image.cls_attention for image in images])
+    # One way to the CPU for both.
+    distances = text_distances(patches, torch.stack(list(texts)))
+    distances, attention = torch.stack([distances, attention]).cpu()
+    asked = [
+        resolve_budget(k, o.text_token_num, patches.shape[1]) for k, o in zip(budgets, options)
+    ]
+    farthest = [-1.0 if option.nearest else 1.0 for option in options]
+    found = select_tokens(distances * torch.tensor(farthest)[:, None], attention, asked, generators)
+    return [
+        Pruned(
+            num_tokens=selection.num_patches,
+            kept_idx=selection.kept_idx,
+            reasons=tuple(kept_reasons(selection).values()),
+            reads_question=len(selection.text_idx) > 0,
+            details=selection,
+        )
+        for selection in found
+    ]
+
+
+def kept_reasons(selection: Selection) -> dict[int, str]:
+    """Returns why each kept patch was kept, in the order in which the LLM reads them."""
+    asked, seen = set(selection.text_idx.tolist()), set(selection.cls_idx.tolist())
+    reasons = {}
+    for patch in selection.union_idx.tolist():
+        both = patch in asked and patch in seen
+        one = "question" if patch in asked else "attention"
+        reasons[patch] = "question and attention" if both else one
+    reasons |= dict.fromkeys(selection.uniform_idx.tolist(), "uniform")
+    return reasons | dict.fromkeys(selection.random_idx.tolist(), "random")
 
 
 def text_distances(patch_embeds: Tensor, text_embeds: Tensor) -> Tensor:

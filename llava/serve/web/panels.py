@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
-from llava.eval.figure import REASON_COLOURS, draw_patches, kept_reasons
+from llava.eval.figure import REASON_COLOURS, draw_patches
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Answer
-from llava.model.token_pruning.accm import Selection
 from llava.serve.web import costs
 from llava.serve.web.answering import Timed
 
@@ -80,11 +79,9 @@ def answer_card(name: str, text: str, timed: Timed | None = None, is_waiting: bo
     )
 
 
-def overlay(model: LlavaAccm, image: Image.Image, selection: Selection | None) -> str:
-    """The kept patches over an RGB image, coloured by reason, with a legend; None keeps all."""
-    patches = model.tower.num_patches
-    kept = list(range(patches)) if selection is None else selection.kept_idx.tolist()
-    reasons = {} if selection is None else kept_reasons(selection)
+def overlay(model: LlavaAccm, image: Image.Image, answer: Answer) -> str:
+    """The kept patches over an RGB image, coloured by reason, with a legend."""
+    patches, kept, reasons = model.tower.num_patches, answer.kept_idx, answer.reasons
     picture = draw_patches(model, image, kept, reasons)
     counts = Counter(reasons.values())
     legend = "".join(

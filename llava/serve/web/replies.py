@@ -95,7 +95,7 @@ class Replies:
             return None
         pruned = yield from self._answer(parts.pruned, sample)
         yield {
-            parts.overlay: panels.overlay(model, sample.image, pruned.answer.selection),
+            parts.overlay: panels.overlay(model, sample.image, pruned.answer),
             parts.candidates: panels.candidates(pruned.answer),
         }
         return pruned

@@ -1,0 +1,124 @@
+"""Pruners that read neither the image nor the question: what every other one must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from llava.model.multimodal_encoder.visual_tokens import View, VisualTokens
+from llava.model.token_pruning.pruner import Pruned
+
+Texts = Sequence[Tensor | None]
+Generators = Sequence[torch.Generator]
+
+
+def select_all(
+    images: Sequence[VisualTokens],
+    texts: Texts,
+    budgets: Sequence[int],
+    options: Sequence[object],
+    generators: Generators,
+) -> list[Pruned]:
+    """Keeps all tokens, whatever the budget."""
+    counts = [len(image.features) for image in images]
+    return [Pruned(n, torch.arange(n), ("all",) * n) for n in counts]
+
+
+def select_none(
+    images: Sequence[VisualTokens],
+    texts: Texts,
+    budgets: Sequence[int],
+    options: Sequence[object],
+    generators: Generators,
+) -> list[Pruned]:
+    """Keeps no token, whatever the budget."""
+    return [Pruned(len(image.features), torch.arange(0), ()) for image in images]
+
+
+def select_random(
+    images: Sequence[VisualTokens],
+    texts: Texts,
+    budgets: Sequence[int],
+    options: Sequence[object],
+    generators: Generators,
+) -> list[Pruned]:
+    """Keeps K tokens drawn without replacement, in rising order."""
+    counts = [len(image.features) for image in images]
+    orders = [torch.randperm(n, generator=g) for n, g in zip(counts, generators)]
+    return [
+        Pruned(n, order[:k].sort().values, ("random",) * k)
+        for n, order, k in zip(counts, orders, budgets)
+    ]
+
+
+def select_uniform(
+    images: Sequence[VisualTokens],
+    texts: Texts,
+    budgets: Sequence[int],
+    options: Sequence[object],
+    generators: Generators,
+) -> list[Pruned]:
+    """Keeps every N/K-th token, row by row: the one in the middle of each stretch."""
+    return [
+        Pruned(n, (2 * torch.arange(k) + 1) * n // (2 * k), ("uniform",) * k)
+        for n, k in zip((len(image.features) for image in images), budgets)
+    ]
+
+
+def select_pool(
+    images: Sequence[VisualTokens],
+    texts: Texts,
+    budgets: Sequence[int],
+    options: Sequence[object],
+    generators: Generators,
+) -> list[Pruned]:
+    """Averages the grid into K cells of as equal an area as K allows; see pool_weights."""
+    pruned = []
+    for image, k in zip(images, budgets):
+        (view,) = image.views
+        weights, centres = pool_weights(view, k)
+        pruned.append(Pruned(len(image.features), centres, ("pooled",) * k, weights))
+    return pruned
+
+
+def pool_weights(view: View, num_cells: int) -> tuple[Tensor, Tensor]:
+    """Cuts a grid into any number of cells, by area.
+
+    The grid is cut into about sqrt(K) bands of one height, and each band into cells of one width;
+    where K is no product, some bands have a cell more than others. A patch that two cells share
+    counts in each by its area there. A K of rows x columns, both divisors of the grid's sides, is
+    plain average pooling.
+
+    Returns:
+        weights (K, N) float32 whose rows sum to 1, and the patches (K,) int64 at the centres.
+    """
+    num_bands = _num_bands(view, num_cells)
+    down = _overlaps(view.rows, num_bands)
+    ends = [num_cells * band // num_bands for band in range(num_bands + 1)]
+    weights, centres = [], []
+    for band, (start, end) in enumerate(zip(ends, ends[1:])):
+        across = _overlaps(view.columns, end - start)
+        weights.append((down[band][None, :, None] * across[:, None, :]).flatten(1))
+        row = (2 * band + 1) * view.rows // (2 * num_bands)
+        columns = (2 * torch.arange(end - start) + 1) * view.columns // (2 * (end - start))
+        centres.append(row * view.columns + columns)
+    return torch.cat(weights), torch.cat(centres)
+
+
+def _num_bands(view: View, num_cells: int) -> int:
+    """Returns a number of bands near the square root of K x rows / columns: one that divides K
+    evenly where there is one within a patch of it, and with no more cells in a band than columns."""
+    ideal = (num_cells * view.rows / view.columns) ** 0.5
+    fitting = [b for b in range(1, view.rows + 1) if -(-num_cells // b) <= view.columns]
+    return min(fitting, key=lambda b: (abs(b - ideal) >= 1, num_cells % b != 0, abs(b - ideal)))
+
+
+def _overlaps(length: int, parts: int) -> Tensor:
+    """Returns (parts, length) float32: the share of each unit of a line in each of its equal parts,
+    rows summing to 1."""
+    edges = torch.arange(parts + 1, dtype=torch.float64) * length / parts
+    units = torch.arange(length, dtype=torch.float64)
+    overlap = torch.minimum(edges[1:, None], units + 1) - torch.maximum(edges[:-1, None], units)
+    return (overlap.clamp(min=0) * parts / length).float()

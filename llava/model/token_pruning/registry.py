@@ -1,0 +1,48 @@
+"""The pruners by name. A new one is a file beside this one, and a line here."""
+
+from __future__ import annotations
+
+from llava.errors import UserError, did_you_mean, quoted
+from llava.model.token_pruning.accm import AccmOptions, select_accm
+from llava.model.token_pruning.controls import (
+    select_all,
+    select_none,
+    select_pool,
+    select_random,
+    select_uniform,
+)
+from llava.model.token_pruning.pruner import Needs, Pruner
+
+ACCM = Pruner(
+    "accm",
+    select_accm,
+    Needs.PATCH_EMBEDS | Needs.CLS_ATTENTION | Needs.QUESTION,
+    AccmOptions,
+    "arXiv 2508.01236",
+)
+ALL = Pruner("none", select_all)  # every token: plain LLaVA-1.5
+NO_IMAGE = Pruner("zero", select_none)  # no token at all: the floor
+
+PRUNERS = {
+    pruner.name: pruner
+    for pruner in (
+        ACCM,
+        ALL,
+        NO_IMAGE,
+        Pruner("random", select_random),
+        Pruner("uniform", select_uniform),
+        Pruner("pool", select_pool),
+    )
+}
+
+
+def find_pruner(name: object) -> Pruner:
+    """Returns a pruner by its name.
+
+    Raises:
+        UserError: there is none of that name; lists them.
+    """
+    if not isinstance(name, str) or name not in PRUNERS:
+        near = did_you_mean(name, PRUNERS) if isinstance(name, str) else ""
+        raise UserError(f"there is no pruner {quoted(name)}{near}: use {', '.join(PRUNERS)}")
+    return PRUNERS[name]

@@ -1,0 +1,166 @@
+"""The pruners by name, the door to them, and the model with each."""
+
+import pytest
+import torch
+from PIL import Image
+
+from llava.errors import UserError
+from llava.model.multimodal_encoder.visual_tokens import View, VisualTokens
+from llava.model.sample import Sample
+from llava.model.token_pruning.controls import pool_weights
+from llava.model.token_pruning.pruner import Pruning, prune
+from llava.model.token_pruning.registry import PRUNERS, find_pruner
+
+SIDE = 6
+ANY_BUDGET = [name for name in PRUNERS if name not in ("none", "zero")]
+
+
+def images(count, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    n = SIDE * SIDE
+    return [
+        VisualTokens(
+            torch.randn(n, 8, generator=draw),
+            torch.randn(n, 4, generator=draw),
+            torch.rand(n, generator=draw).softmax(0),
+        )
+        for _ in range(count)
+    ]
+
+
+def texts(count):
+    vectors = torch.randn(count, 4, generator=torch.Generator().manual_seed(9))
+    return list(vectors / vectors.norm(dim=1, keepdim=True))
+
+
+def pruned(names, budgets, of=None, seeds=None):
+    of = images(len(names)) if of is None else of
+    prunings = [
+        Pruning(PRUNERS[name], k, PRUNERS[name].options()) for name, k in zip(names, budgets)
+    ]
+    seeds = range(len(names)) if seeds is None else seeds
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return prune(of, texts(len(names)), prunings, generators)
+
+
+@pytest.mark.parametrize("name", ANY_BUDGET)
+def test_every_budget_is_met_and_kept_and_dropped_are_all_tokens(name):
+    n = SIDE * SIDE
+    for k in range(1, n):
+        (one,) = pruned([name], [k])
+        assert len(one.kept_idx) == len(one.reasons) == k
+        both = torch.cat([one.kept_idx, one.dropped_idx])
+        assert both.sort().values.tolist() == list(range(n))
+        assert one.apply(images(1)[0].features).shape == (k, 8)
+
+
+@pytest.mark.parametrize("name", list(PRUNERS))
+def test_an_image_is_pruned_in_a_batch_as_alone(name):
+    of, budgets = images(3), [4, 9, 20]
+    together = pruned([name] * 3, budgets, of)
+    for b, one in enumerate(together):
+        prunings = [Pruning(PRUNERS[name], budgets[b], PRUNERS[name].options())]
+        (alone,) = prune([of[b]], [texts(3)[b]], prunings, [torch.Generator().manual_seed(b)])
+        assert torch.equal(alone.kept_idx, one.kept_idx) and alone.reasons == one.reasons
+
+
+def test_one_batch_may_hold_several_pruners():
+    names, budgets = ["random", "accm", "uniform", "random"], [5, 6, 7, 8]
+    for b, one in enumerate(pruned(names, budgets)):
+        (alone,) = prune(
+            [images(4)[b]],
+            [texts(4)[b]],
+            [Pruning(PRUNERS[names[b]], budgets[b], PRUNERS[names[b]].options())],
+            [torch.Generator().manual_seed(b)],
+        )
+        assert torch.equal(alone.kept_idx, one.kept_idx)
+
+
+def test_all_and_none():
+    every, nothing = pruned(["none", "zero"], [3, 3])
+    assert every.kept_idx.tolist() == list(range(SIDE * SIDE)) and len(nothing.kept_idx) == 0
+
+
+def test_random_draws_anew_with_each_seed_and_the_same_with_one():
+    first, again, other = (pruned(["random"], [10], seeds=[s])[0].kept_idx for s in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_uniform_takes_the_middle_of_even_stretches():
+    (one,) = pruned(["uniform"], [4])
+    assert one.kept_idx.tolist() == [4, 13, 22, 31]
+
+
+def test_pool_is_average_pooling_where_the_grid_is_divided_evenly():
+    image = images(1)[0]
+    (one,) = pruned(["pool"], [9], [image])
+    grid = image.features.T.reshape(1, 8, SIDE, SIDE)
+    wanted = torch.nn.functional.avg_pool2d(grid, 2).flatten(2)[0].T
+    torch.testing.assert_close(one.apply(image.features), wanted)
+
+
+@pytest.mark.parametrize("sides", [(24, 24), (3, 5), (1, 7)])
+def test_pool_shares_the_area_out_for_any_number_of_cells(sides):
+    view = View(0, *sides)
+    n = view.rows * view.columns
+    for k in range(1, n + 1):
+        weights, centres = pool_weights(view, k)
+        assert weights.shape == (k, n) and len(set(centres.tolist())) == k
+        torch.testing.assert_close(weights.sum(1), torch.ones(k))
+    torch.testing.assert_close(pool_weights(view, n)[0], torch.eye(n))
+    assert centres.tolist() == list(range(n))
+
+
+def test_by_hand_two_cells_of_a_row_of_three():
+    weights, _ = pool_weights(View(0, 1, 3), 2)
+    torch.testing.assert_close(weights, torch.tensor([[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]]))
+
+
+def test_an_unknown_pruner_is_told_what_there_is():
+    with pytest.raises(UserError, match=r"no pruner 'unifrom' \(did you mean uniform\?\): use accm"):
+        find_pruner("unifrom")
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return Image.linear_gradient("L").convert("RGB")
+
+
+@pytest.mark.parametrize("name", ANY_BUDGET)
+def test_the_model_answers_with_each(model, picture, name):
+    ask = dict(question="What is this?", visual_token_num=9, max_new_tokens=4)
+    alone = [model.answer([Sample(picture, pruner=name, **ask)])[0]]
+    mixed = model.answer([Sample(picture, pruner=name, **ask), Sample(picture, **ask)])
+    for answer in (*alone, mixed[0]):
+        assert len(answer.kept_idx) == len(answer.reasons) == 9
+        assert answer.compensation is not None and answer.out_ids == alone[0].out_ids
+    assert (alone[0].selection is None) == (name != "accm")
+
+
+def test_none_is_the_whole_image_and_zero_is_no_image(model, picture):
+    every, full = (
+        Sample(picture, "What?", max_new_tokens=4, **how)
+        for how in ({"pruner": "none"}, {"visual_token_num": model.tower.num_patches})
+    )
+    nothing, blind = (
+        Sample(picture, "What?", max_new_tokens=4, **how)
+        for how in ({"pruner": "zero"}, {"no_image": True})
+    )
+    found = model.answer([every, full, nothing, blind])
+    for one, other in (found[:2], found[2:]):
+        assert torch.equal(one.first_logits, other.first_logits)
+        assert one.input_length == other.input_length and one.pruned is None
+    assert found[2].kept_idx == []
+
+
+@pytest.mark.parametrize(
+    "how, said",
+    [
+        ({"pruner": "best"}, "no pruner 'best'"),
+        ({"pruner": "random", "text_token_num": 3}, "no effect with the pruner random"),
+        ({"pruner": "none", "visual_token_num": 3}, "keeps all"),
+    ],
+)
+def test_what_a_pruner_cannot_use_is_refused(model, picture, how, said):
+    with pytest.raises(UserError, match=said):
+        model.check(Sample(picture, "What?", **how))
