@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from llava.arguments import flag
 from llava.benchmarks.bring import bring
 from llava.benchmarks.known import KNOWN, Benchmark
 from llava.benchmarks.look import Finding, look
@@ -17,7 +18,6 @@ from llava.download.trouble import free_gigabytes, looking
 from llava.errors import UserError
 from llava.eval.benchmarks.registry import DATA_ROOT, data_folder
 from llava.eval.command import SOME_FAILED, run_words_command
-from llava.model.builder import flag
 
 BY_HAND = 3  # exit status where nothing failed and something has to be done by hand
 

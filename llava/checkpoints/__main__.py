@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Optional
 
+from llava.arguments import ModelArguments, flag, path_flag
 from llava.checkpoints.convert import DTYPES, convert
 from llava.checkpoints.download import download, plan
 from llava.checkpoints.verify import verify
@@ -16,8 +17,6 @@ from llava.download.line import USUAL, Network
 from llava.download.trouble import free_gigabytes
 from llava.errors import UserError
 from llava.eval.command import SOME_FAILED, run_words_command
-from llava.model.builder import ModelArguments, flag
-from llava.model.locate import path_flag
 
 
 @dataclass

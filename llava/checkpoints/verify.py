@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
+from llava.arguments import ModelArguments
 from llava.checkpoints.known import ALL, PUBLISHED
 from llava.command import called
 from llava.errors import UserError
 from llava.model.builder import (
-    ModelArguments,
     load_llama_tokenizer,
     load_llm,
     load_tower,

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from llava.arguments import AskArguments, flag
 from llava.errors import UserError
-from llava.eval.arguments import AskArguments, check_method
+from llava.eval.arguments import check_method
 from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT, data_folder, reader
 from llava.eval.command import run_benchmark_command
 from llava.eval.limit import first_questions
 from llava.eval.run import Run, answer_questions
-from llava.model.builder import flag
 
 LIMIT_HELP = (
     "Ask only the first so many questions of a benchmark, and those that are scored together with "

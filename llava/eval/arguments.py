@@ -1,79 +1,14 @@
-"""Flags that every command which asks questions has."""
+"""What commands that ask questions check of their flags."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Optional, TypeVar
-
+from llava.arguments import AskArguments as AskArguments  # where they were before
+from llava.arguments import DecodingArguments as DecodingArguments
+from llava.arguments import ModelArguments
 from llava.errors import UserError
-from llava.method import DEFAULT_PRUNER, DEFAULT_SEED
-from llava.model.builder import ModelArguments, flag, placement
-from llava.model.language_model.decoding import Decoding
-from llava.model.multimodal_encoder.clip_encoder import VISUAL_TOKEN_NUM
+from llava.method import DEFAULT_PRUNER
+from llava.model.builder import placement
 from llava.model.token_pruning.registry import find_pruner
-
-Asking = TypeVar("Asking", bound="AskArguments")
-
-
-def budget_flag(help: str) -> object:
-    """Returns the field of a dataclass for a budget whose default is VISUAL_TOKEN_NUM."""
-    return flag(
-        f"{help} Default: {VISUAL_TOKEN_NUM} (VISUAL_TOKEN_NUM in "
-        "llava/model/multimodal_encoder/clip_encoder.py)."
-    )
-
-
-@dataclass
-class AskArguments(ModelArguments):
-    """With how many tokens, and how, a model is asked."""
-
-    pruner: str = flag(
-        "What chooses the visual tokens: accm, or one of the controls that read neither image nor "
-        "question (random, uniform, pool), none (keeps all) or zero (keeps none).",
-        DEFAULT_PRUNER,
-    )
-    visual_token_num: Optional[int] = budget_flag("Visual tokens to keep.")
-    text_token_num: Optional[int] = flag(
-        "Tokens that the question picks. Default: the paper's number for this budget."
-    )
-    seed: int = flag("Seed of the one random draw of each question.", DEFAULT_SEED)
-    batch_size: int = flag("Questions at once.", 8)
-    no_image: bool = flag("Ask without any visual token or caption: the floor.", False)
-
-    def without_unused_parts(self: Asking) -> Asking:
-        """Returns the flags that do not ask for captions where no image is shown, so that what
-        writes captions is neither loaded nor asked whether it can read the question."""
-        drops_some = not self.no_image and self.pruner not in ("none", "zero")
-        return replace(self, compensation=self.compensation and drops_some)
-
-
-@dataclass
-class DecodingArguments(ModelArguments):
-    """How the tokens of an answer are chosen. Benchmarks take the likeliest each time."""
-
-    temperature: float = flag(
-        "0 takes the likeliest token each time; above, tokens are drawn, the more freely the "
-        "higher it is.",
-        0.0,
-    )
-    top_p: Optional[float] = flag(
-        "Draw from the likeliest tokens only that together have this probability (with a "
-        "--temperature). Default: from all."
-    )
-    num_beams: int = flag("Search for the likeliest answer with so many beams.", 1)
-
-    def check_decoding(self) -> None:
-        """Refuses settings without a meaning or an effect, before a model is loaded.
-
-        Raises:
-            UserError: names the setting, and what may be given.
-        """
-        Decoding(**self.decoding()).check(self.compile)
-
-    def decoding(self) -> dict[str, object]:
-        """Returns the settings by the names that Sample, Request, Chat and Decoding have for
-        them."""
-        return {name: getattr(self, name) for name in ("temperature", "top_p", "num_beams")}
 
 
 def check_device_map(args: ModelArguments) -> None:

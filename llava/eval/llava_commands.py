@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from llava.arguments import AskArguments, flag
 from llava.errors import UserError, shown
-from llava.eval.arguments import AskArguments, check_method
+from llava.eval.arguments import check_method
 from llava.eval.benchmarks.question import Question
 from llava.eval.run import Run, answer_questions
-from llava.model.builder import flag
 
 
 @dataclass

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
+from llava.arguments import flag
 from llava.errors import UserError
 from llava.eval.benchmarks import mmbench
 from llava.eval.command import run_command
 from llava.eval.llava_commands import LlavaCommandArguments, answer_as_llava
-from llava.model.builder import flag
 
 
 @dataclass

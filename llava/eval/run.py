@@ -15,8 +15,8 @@ from pathlib import Path
 import shortuuid
 from tqdm import tqdm
 
+from llava.arguments import AskArguments
 from llava.errors import UserError, quoted
-from llava.eval.arguments import AskArguments
 from llava.eval.benchmarks.question import Question
 from llava.eval.command import SOME_FAILED
 from llava.eval.engine import Clock, Outcome, Request, Unit, answer_units, units_by_length

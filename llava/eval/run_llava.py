@@ -10,13 +10,13 @@ import sys
 from dataclasses import dataclass
 from typing import Optional
 
+from llava.arguments import DecodingArguments, budget_flag, flag
 from llava.errors import UserError, shown
-from llava.eval.arguments import DecodingArguments, budget_flag
 from llava.eval.command import run_command
 from llava.eval.llava_commands import OneValueArguments, check_one_value
 from llava.image_url import open_image
 from llava.method import DEFAULT_SEED
-from llava.model.builder import flag, load_from_arguments
+from llava.model.builder import load_from_arguments
 from llava.model.sample import Sample
 
 _PLACEHOLDER = "<image-placeholder>"  # where LLaVA lets a query say where the image goes

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from llava.arguments import flag
 from llava.errors import UserError
 from llava.eval.benchmarks.registry import (
     BENCHMARKS,
@@ -22,7 +23,6 @@ from llava.eval.limit import first_questions, limit_of
 from llava.eval.lines import read_lines
 from llava.eval.scoring.matching import NoLabels
 from llava.files import check_target, printable, write_json
-from llava.model.builder import flag
 
 
 @dataclass

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from llava.arguments import ModelArguments
 from llava.errors import UserError
-from llava.model.builder import ModelArguments, load_from_arguments
+from llava.model.builder import load_from_arguments
 from llava.model.fingerprint import fingerprint
 from llava.model.llava_arch import LlavaAccm
 from llava.model.memory import MEMORY_LIMIT

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Optional
 
+from llava.arguments import AskArguments, flag
 from llava.errors import UserError
 from llava.eval.answer import LIMIT_HELP, read_run
-from llava.eval.arguments import AskArguments
 from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT, data_folder
 from llava.eval.command import SOME_FAILED, run_command
 from llava.eval.processes import Processes
@@ -31,7 +31,7 @@ from llava.eval.score import ScoreArguments, score
 from llava.eval.shared import Shared, UnitMemory
 from llava.files import printable, read_json
 from llava.method import DEFAULT_PRUNER
-from llava.model.builder import count_patches, flag, locate_parts
+from llava.model.builder import count_patches, locate_parts
 
 METHODS = ("full", "prune", "accm", "no-image")
 DEFAULT_METHODS = ("full", "prune", "accm")

@@ -14,8 +14,9 @@ from typing import Optional
 
 from tqdm import tqdm
 
+from llava.arguments import AskArguments, DecodingArguments, flag
 from llava.errors import UserError, shown
-from llava.eval.arguments import AskArguments, DecodingArguments, check_method
+from llava.eval.arguments import check_method
 from llava.eval.command import SOME_FAILED, run_command
 from llava.eval.engine import Clock, Outcome, Request, answer_units, units_in_order
 from llava.eval.figure import draw_trace, picture_format
@@ -25,7 +26,7 @@ from llava.files import check_target, dump_json, printable
 from llava.image_url import fetch, is_url
 from llava.method import DEFAULT_SEED, method_of
 from llava.mm_utils import load_image
-from llava.model.builder import flag, load_from_arguments
+from llava.model.builder import load_from_arguments
 from llava.model.sample import DEFAULT_MAX_NEW_TOKENS, Answer
 
 _REQUEST_KEYS = {field.name for field in dataclasses.fields(Request)}

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args, get_type_hints
 
+from llava.arguments import AskArguments, flag
 from llava.errors import UserError
-from llava.eval.arguments import AskArguments
-from llava.model.builder import flag
 
 MODEL = "pretrained"  # what lmms-eval's models call the model's path
 _WORDS = {bool: "true or false", int: "a whole number"}

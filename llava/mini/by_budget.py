@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from llava.arguments import flag, list_flag
 from llava.errors import UserError
 from llava.eval.benchmarks.registry import BENCHMARKS
 from llava.eval.command import run_command
@@ -26,7 +27,7 @@ from llava.mini.measuring.passes import CANDIDATES, FALSE, FULL, PRUNED, TRUE, a
 from llava.mini.measuring.questions import Asked, read_asked
 from llava.mini.measuring.scores import ACCM, BEST, FIRST, score_answers
 from llava.mini.measuring.table import cell, markdown_table
-from llava.model.builder import flag, list_flag, load_from_arguments
+from llava.model.builder import load_from_arguments
 from llava.model.llava_arch import LlavaAccm
 from llava.train.pruning import check_budgets
 

@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Optional
 
+from llava.arguments import flag
 from llava.errors import UserError
 from llava.eval.command import run_command
 from llava.files import read_json, write_json
 from llava.mini.benchmarks import SIZES, write_benchmarks
 from llava.mini.training_set import write_training_set
-from llava.model.builder import flag
 
 PARTS = ("train", "eval")
 _EVAL_SPLITS = ("validation", "test")

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from llava.arguments import flag
 from llava.errors import UserError
 from llava.eval.command import run_command
 from llava.mini.architecture import write_architecture
-from llava.model.builder import flag
 
 
 @dataclass

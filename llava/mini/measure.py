@@ -17,6 +17,7 @@ from typing import Optional
 
 from tqdm import tqdm
 
+from llava.arguments import flag
 from llava.eval.command import run_command
 from llava.files import check_target, write_json, write_text
 from llava.mini.measuring.arguments import MeasuringArguments
@@ -25,7 +26,7 @@ from llava.mini.measuring.passes import ask_all
 from llava.mini.measuring.questions import Asked, read_asked
 from llava.mini.measuring.scores import choose, score_answers
 from llava.mini.measuring.table import tables
-from llava.model.builder import flag, load_from_arguments
+from llava.model.builder import load_from_arguments
 from llava.model.llava_arch import LlavaAccm
 
 

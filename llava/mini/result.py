@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from llava.arguments import flag, path_flag
 from llava.errors import UserError
 from llava.eval.benchmarks import gqa, pope
 from llava.eval.benchmarks.question import Question
@@ -25,8 +26,6 @@ from llava.eval.report.runs import ACCM, FULL, PRUNE, Run, read_runs
 from llava.files import check_target, read_text
 from llava.mini.pair import Example, pair_picture, verdict
 from llava.model.about import read_about
-from llava.model.builder import flag
-from llava.model.locate import path_flag
 
 BENCHMARKS = ("gqa", "pope")  # whose questions have one right answer that can be written down
 

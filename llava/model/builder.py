@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence, Sized
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sized
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
 import torch
 from accelerate import dispatch_model, infer_auto_device_map
@@ -14,6 +13,9 @@ from accelerate.utils import get_max_memory
 from PIL import Image
 from transformers import CLIPImageProcessorPil, GPT2Tokenizer, LlamaForCausalLM
 
+from llava.arguments import DTYPES, ModelArguments
+from llava.arguments import flag as flag  # where they were before
+from llava.arguments import list_flag as list_flag
 from llava.errors import UserError, quoted
 from llava.files import read_json
 from llava.mm_utils import process_images
@@ -28,7 +30,7 @@ from llava.model.language_model.graphs import check_compiler
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.llava_arch import LlavaAccm
-from llava.model.locate import find_beside, locate, path_flag
+from llava.model.locate import find_beside, locate
 from llava.model.multimodal_encoder.clip_encoder import VISUAL_TOKEN_NUM, ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.parts import (
@@ -46,7 +48,7 @@ from llava.model.parts import (
     split_llava,
 )
 from llava.model.products import optimize_for_inference
-from llava.model.products.forms import CHOICES, choose_forms
+from llava.model.products.forms import choose_forms
 from llava.model.prompt import prompt_ids
 from llava.model.quantized import bits_config, check_bits, load_quantized
 from llava.model.sample import DEFAULT_MAX_NEW_TOKENS
@@ -55,95 +57,7 @@ from llava.model.weights import fill, has_weights, read_checkpoint
 # What an LLM that is spread over GPUs may take of their memory: the rest is for keys and values.
 GPU_SHARE = 0.85
 
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-def flag(help: str, default: object = None, choices: Sequence[str] = ()) -> object:
-    """Returns a dataclass field with its documentation; see llava.eval.flags."""
-    return field(default=default, metadata={"help": help, "choices": choices})
-
-
-def list_flag(help: str, default: Sequence, choices: Sequence[str] = ()) -> object:
-    """Returns a dataclass field that holds several values, with its documentation."""
-    metadata = {"help": help, "choices": choices}
-    return field(default_factory=lambda: list(default), metadata=metadata)
-
-
-# llava.eval.flags turns each field into a flag; it knows Optional[int], not int | None.
-@dataclass
-class ModelArguments:
-    """Which model, from where, on what. Every field is an argument of load_pretrained_model and a
-    flag of every command that loads it."""
-
-    model_path: Optional[str] = flag("LLaVA-1.5: a folder, or a name on the Hugging Face hub.")
-    vision_tower: Optional[str] = flag(
-        "CLIP, vision and text: a folder or hub name. Default: the name in the model's "
-        "config.json, else clip-vit-large-patch14-336; looked for in the model's folder, beside "
-        "it, and under the checkpoints root; the name in config.json then also on the hub."
-    )
-    gpt2: Optional[str] = flag(
-        "GPT-2's config and tokenizer: a folder or hub name. Default: gpt2, looked for in the "
-        "same places on this machine."
-    )
-    caption_model: Optional[str] = flag(
-        "ACCM's caption model (.pt). Default: accm/coco_prefix-009.pt, looked for there too."
-    )
-    selector: Optional[str] = flag(
-        "ACCM's selector (.pt). Default: accm/llava-RL_prefix-019.pt, looked for there too."
-    )
-    longclip: Optional[str] = flag("LongCLIP (.pt). Default: longclip-L.pt, looked for there too.")
-    checkpoints_root: str = path_flag("Folder where checkpoints lie.", "checkpoints")
-    device: str = flag("auto (a GPU if there is one), cpu, cuda, cuda:1, ...", "auto")
-    dtype: str = flag(
-        "auto: bfloat16 on a GPU, as in the published evaluation but for MMBench, which was run in "
-        "float16; float32 on a CPU.",
-        "auto",
-        choices=("auto", *_DTYPES),
-    )
-    device_map: Optional[str] = flag(
-        "auto spreads an LLM that is larger than one GPU over all of them and the CPU's memory.",
-        choices=("auto",),
-    )
-    load_8bit: bool = flag(
-        "Quantise the LLM's matrices to 8 bits as they are loaded: on a GPU, with bitsandbytes (the "
-        "extra 'quantized').",
-        False,
-    )
-    load_4bit: bool = flag("The same to 4 bits (nf4).", False)
-    compile: bool = flag(
-        "Compile the LLM for prompts and answers of a few fixed lengths, on a GPU into graphs: "
-        "the first answers take minutes, the others less time.",
-        False,
-    )
-    cpu_products: str = flag(
-        "How matrix products read their weights on a CPU: auto (what was found the fastest on its "
-        "kind of processor), plain (as in transformers) or packed (by oneDNN, all of them).",
-        "auto",
-        choices=CHOICES,
-    )
-    compensation: bool = flag(
-        "Give the dropped tokens back as a caption. Without it, caption model, selector, LongCLIP "
-        "and GPT-2 are not loaded.",
-        True,
-    )
-    silence: Optional[bool] = flag(
-        "Whether the selector may choose that the LLM be told nothing. Default: where its file has "
-        "learnt that; the published one has not."
-    )
-    patch_post_layernorm: Optional[bool] = flag(
-        "Whether patches pass CLIP's final layer norm before they are projected. Default: what "
-        "the model's config.json says (accm_patch_post_layernorm), else yes."
-    )
-    text_selection: Optional[str] = flag(
-        "Whether the question picks the farthest patches (the method) or the nearest. Default: "
-        "what the model's config.json says (accm_text_selection), else farthest.",
-        choices=("farthest", "nearest"),
-    )
-
-    @property
-    def bits(self) -> Optional[str]:
-        """What the LLM's matrices are quantised to: "4bit", "8bit", or None."""
-        return "4bit" if self.load_4bit else "8bit" if self.load_8bit else None
+_DTYPES = {name: getattr(torch, name) for name in DTYPES}
 
 
 def load_pretrained_model(

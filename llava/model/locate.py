@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import field
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download, snapshot_download
 
+from llava.arguments import PROJECT as PROJECT  # where it was before
 from llava.errors import UserError, shown
-
-PROJECT = Path(__file__).parents[2]  # what this package was installed from
 
 # "owner/repository", or "owner/repository/file.pt".
 _HUB_NAME = re.compile(r"((?:[a-z0-9][\w.-]*)/(?:[a-z0-9][\w.-]*))(?:/([\w.-]+\.pt))?", re.A | re.I)
@@ -18,17 +16,6 @@ _FILE_ENDINGS = (".pt", ".pth", ".bin", ".safetensors", ".gguf", ".json")
 _SMALL_FILES = ("*.json", "*.txt", "*.model")
 # Weights in the order of preference; a repository may hold both.
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-
-
-def path_flag(help: str, default: str) -> object:
-    """Returns a dataclass field that holds a path; its default counts from the current folder
-    where it is there, else from the project."""
-    return field(default_factory=lambda: _default_path(default), metadata={"help": help})
-
-
-def _default_path(name: str) -> str:
-    in_project = PROJECT / name
-    return str(in_project) if is_there(in_project) and not is_there(Path(name)) else name
 
 
 def is_there(path: Path) -> bool:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llava.model.builder import ModelArguments
-from llava.model.locate import path_flag
+from llava.arguments import ModelArguments, path_flag
 
 
 @dataclass

@@ -6,13 +6,12 @@ import sys
 from dataclasses import dataclass
 from typing import Optional
 
+from llava.arguments import DecodingArguments, budget_flag, flag, path_flag
 from llava.errors import UserError
-from llava.eval.arguments import DecodingArguments, budget_flag
 from llava.eval.command import run_command
 from llava.image_url import open_image
 from llava.method import DEFAULT_SEED
-from llava.model.builder import flag, load_from_arguments
-from llava.model.locate import path_flag
+from llava.model.builder import load_from_arguments
 from llava.model.multimodal_encoder import clip_encoder
 from llava.model.token_pruning.budget import resolve_budget
 from llava.serve.arguments import TryArguments

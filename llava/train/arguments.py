@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Optional
 
+from llava.arguments import ModelArguments, flag, list_flag
 from llava.errors import UserError
-from llava.model.builder import ModelArguments, flag, list_flag
 
 SCHEDULES = ("linear", "cosine", "constant")
 _PRECISIONS = ("no", "bf16", "fp16")

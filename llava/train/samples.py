@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llava.arguments import ModelArguments
 from llava.errors import UserError
-from llava.model.builder import ModelArguments, load_from_arguments, load_vision
+from llava.model.builder import load_from_arguments, load_vision
 from llava.model.fingerprint import fingerprint
 from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.locate import locate

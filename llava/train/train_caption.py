@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
+from llava.arguments import flag, list_flag
 from llava.errors import UserError
 from llava.files import read_json
 from llava.mm_utils import pad_left
 from llava.model.bpe import read_bpe
-from llava.model.builder import check_vocabulary, flag, list_flag, load_vision, locate_part
+from llava.model.builder import check_vocabulary, load_vision, locate_part
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.compensator import MAX_CAPTION_LENGTH, STOP_TEXT
 from llava.model.weights import has_weights

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
+from llava.arguments import flag
 from llava.errors import UserError
 from llava.files import read_json
 from llava.mini.scene import COLORS, IMAGE_SIZE, PLACES, SHAPES, SIZES, Thing
 from llava.mini.training_set import TrainingSet, read_training_set
 from llava.mm_utils import load_image, process_images
-from llava.model.builder import flag, load_processor
+from llava.model.builder import load_processor
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.train.arguments import SCHEDULES, TrainArguments
 from llava.train.closing import command_line, say_done

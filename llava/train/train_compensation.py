@@ -28,9 +28,9 @@ import torch
 from torch import Tensor, nn
 from transformers import GPT2Tokenizer
 
+from llava.arguments import flag
 from llava.errors import UserError
 from llava.model.builder import (
-    flag,
     load_caption_model,
     load_from_arguments,
     load_long_clip,

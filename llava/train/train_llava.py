@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlamaForCausalLM
 
+from llava.arguments import flag, list_flag
 from llava.errors import UserError
 from llava.mini.language import (
     CAPTION_PROMPT,
@@ -34,7 +35,7 @@ from llava.mini.language import (
 )
 from llava.mini.scene import Thing
 from llava.mini.training_set import TrainingSet, read_training_set
-from llava.model.builder import Vision, flag, list_flag, load_vision
+from llava.model.builder import Vision, load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.train.arguments import SCHEDULES, SeeingArguments, model_arguments, model_flag
 from llava.train.captions import tower_questions

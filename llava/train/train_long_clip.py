@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from llava.arguments import flag
 from llava.errors import UserError
 from llava.mini.scene import COLORS, SHAPES
 from llava.mini.training_set import TrainingSet, read_training_set
-from llava.model.builder import flag
 from llava.model.compensation.long_clip import LongClipText, build_text_tower
 from llava.model.compensation.selector import selector_text
 from llava.model.shapes import MINI

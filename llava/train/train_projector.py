@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from llava.arguments import flag
 from llava.errors import UserError
 from llava.mini.scene import COLORS, PLACES, SHAPES, SIZES, Thing
 from llava.mini.training_set import TrainingSet, read_training_set
-from llava.model.builder import flag, load_vision
+from llava.model.builder import load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.train.arguments import SCHEDULES, SeeingArguments, model_arguments
 from llava.train.closing import command_line, say_done

@@ -19,8 +19,9 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
+from llava.arguments import flag
 from llava.errors import UserError
-from llava.model.builder import flag, load_caption_model, load_long_clip, locate_part, placement
+from llava.model.builder import load_caption_model, load_long_clip, locate_part, placement
 from llava.model.compensation.long_clip import LongClipText
 from llava.model.compensation.selector import Selector, selector_text
 from llava.model.locate import locate

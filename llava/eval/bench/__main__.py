@@ -15,6 +15,7 @@ from typing import Optional
 
 import torch
 
+from llava.arguments import ModelArguments, flag, list_flag
 from llava.errors import UserError
 from llava.eval.bench import picture
 from llava.eval.bench.measuring import Measured, inspect, measure
@@ -39,7 +40,7 @@ from llava.eval.bench.table import markdown, records
 from llava.eval.command import run_command
 from llava.eval.machine import processor_name
 from llava.files import write_json, write_text
-from llava.model.builder import ModelArguments, flag, list_flag, load_from_arguments, placement
+from llava.model.builder import load_from_arguments, placement
 from llava.model.llava_arch import LlavaAccm
 from llava.model.parts import Placement
 from llava.model.products.forms import PLAIN, Form, choose_forms, described

@@ -14,13 +14,14 @@ from typing import Optional
 import torch
 from PIL import Image
 
+from llava.arguments import ModelArguments, flag, list_flag
 from llava.errors import UserError
 from llava.eval.bench.methods import questions, with_fixed_lengths
 from llava.eval.bench.random_model import SHAPES, check_positive, check_source, random_model
 from llava.eval.benchmarks.registry import BENCHMARKS, data_folder, reader
 from llava.eval.command import run_command
 from llava.mm_utils import load_image
-from llava.model.builder import ModelArguments, flag, list_flag, load_from_arguments, placement
+from llava.model.builder import load_from_arguments, placement
 from llava.model.llava_arch import LlavaAccm
 from llava.model.products import optimize_for_inference
 from llava.model.products.forms import choose_forms

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
+from llava.arguments import ModelArguments, flag
 from llava.errors import UserError
 from llava.eval.benchmarks.registry import BENCHMARKS
 from llava.files import check_target
 from llava.method import DEFAULT_SEED
-from llava.model.builder import ModelArguments, flag
 
 
 @dataclass

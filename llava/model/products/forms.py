@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
+from llava.arguments import CPU_PRODUCTS
 from llava.errors import UserError
 
 PRUNING_PARTS = ("tower", "projector", "llm")  # a model without captions has these alone
 PARTS = (*PRUNING_PARTS, "gpt2", "mapper", "long_clip", "selector")
-CHOICES = ("auto", "plain", "packed")
 # Layers with a side below this gain nothing that could be measured, and stay plain under "auto".
 SMALL = 512
 
@@ -89,7 +89,7 @@ def choose_forms(
     """Returns the form of each part of PARTS.
 
     Args:
-        choice: of CHOICES; "auto" takes the table's, and on a GPU plain ones.
+        choice: of CPU_PRODUCTS; "auto" takes the table's, and on a GPU plain ones.
         device: of the model.
         dtype: of the model.
         compiled: whether the LLM is compiled, which knows plain products alone.
@@ -98,8 +98,10 @@ def choose_forms(
     Raises:
         UserError: there is no such choice, or "packed" is not to be had here.
     """
-    if choice not in CHOICES:
-        raise UserError(f"there is no --cpu-products {choice!r}; there are: {', '.join(CHOICES)}")
+    if choice not in CPU_PRODUCTS:
+        raise UserError(
+            f"there is no --cpu-products {choice!r}; there are: {', '.join(CPU_PRODUCTS)}"
+        )
     if choice == "packed":
         if device.type != "cpu":
             raise UserError(

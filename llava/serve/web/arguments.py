@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from llava.eval.arguments import budget_flag
+from llava.arguments import budget_flag, flag
 from llava.method import DEFAULT_SEED
-from llava.model.builder import flag
 from llava.model.sample import DEFAULT_MAX_NEW_TOKENS
 from llava.serve.arguments import TryArguments
 

@@ -10,9 +10,10 @@ from statistics import mean
 import numpy as np
 from tqdm import tqdm
 
+from llava.arguments import ModelArguments, flag
 from llava.errors import UserError
 from llava.eval.command import run_command
-from llava.model.builder import ModelArguments, flag, load_from_arguments
+from llava.model.builder import load_from_arguments
 from llava.model.llava_arch import LlavaAccm
 from llava.serve.arguments import TryArguments
 from llava.serve.web.load.crowd import answered_alone, is_same, make_cases, visit

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from llava.arguments import flag
 from llava.errors import UserError
 from llava.eval.command import run_command
-from llava.model.builder import flag
 from llava.serve.arguments import TryArguments
 from llava.serve.web.load.lasting import killed_rows, stop_rows, upload_rows
 from llava.serve.web.load.process import PASSWORD, USER, Served, served

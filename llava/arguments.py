@@ -1,0 +1,196 @@
+"""The flags that commands have in common: which model, how it is asked, how answers are decoded.
+
+Nothing here imports torch, so that a command's help is there at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Optional, TypeVar
+
+from llava.method import DEFAULT_PRUNER, DEFAULT_SEED
+
+PROJECT = Path(__file__).parents[1]  # what this package was installed from
+DTYPES = ("float32", "float16", "bfloat16")
+CPU_PRODUCTS = ("auto", "plain", "packed")
+
+Asking = TypeVar("Asking", bound="AskArguments")
+
+
+def flag(help: str, default: object = None, choices: Sequence[str] = ()) -> object:
+    """Returns a dataclass field with its documentation; see llava.eval.flags."""
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+def list_flag(help: str, default: Sequence, choices: Sequence[str] = ()) -> object:
+    """Returns a dataclass field that holds several values, with its documentation."""
+    metadata = {"help": help, "choices": choices}
+    return field(default_factory=lambda: list(default), metadata=metadata)
+
+
+def path_flag(help: str, default: str) -> object:
+    """Returns a dataclass field that holds a path; its default counts from the current folder
+    where it is there, else from the project."""
+    return field(default_factory=lambda: _default_path(default), metadata={"help": help})
+
+
+def _default_path(name: str) -> str:
+    in_project = PROJECT / name
+    return str(in_project) if _is_there(in_project) and not _is_there(Path(name)) else name
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # no system could have such a path
+        return False
+
+
+def budget_flag(help: str) -> object:
+    """Returns the field of a dataclass for a budget whose default is VISUAL_TOKEN_NUM."""
+    return flag(
+        f"{help} Default: {_default_budget()} (VISUAL_TOKEN_NUM in "
+        "llava/model/multimodal_encoder/clip_encoder.py)."
+    )
+
+
+def _default_budget() -> str:
+    """Reads VISUAL_TOKEN_NUM where users edit it, without importing that module, and with it torch."""
+    source = PROJECT / "llava" / "model" / "multimodal_encoder" / "clip_encoder.py"
+    found = re.search(r"^VISUAL_TOKEN_NUM = (\w+)", source.read_text("utf-8"), re.M)
+    return found[1] if found else "as set"
+
+
+# llava.eval.flags turns each field into a flag; it knows Optional[int], not int | None.
+@dataclass
+class ModelArguments:
+    """Which model, from where, on what. Every field is an argument of load_pretrained_model and a
+    flag of every command that loads it."""
+
+    model_path: Optional[str] = flag("LLaVA-1.5: a folder, or a name on the Hugging Face hub.")
+    vision_tower: Optional[str] = flag(
+        "CLIP, vision and text: a folder or hub name. Default: the name in the model's "
+        "config.json, else clip-vit-large-patch14-336; looked for in the model's folder, beside "
+        "it, and under the checkpoints root; the name in config.json then also on the hub."
+    )
+    gpt2: Optional[str] = flag(
+        "GPT-2's config and tokenizer: a folder or hub name. Default: gpt2, looked for in the "
+        "same places on this machine."
+    )
+    caption_model: Optional[str] = flag(
+        "ACCM's caption model (.pt). Default: accm/coco_prefix-009.pt, looked for there too."
+    )
+    selector: Optional[str] = flag(
+        "ACCM's selector (.pt). Default: accm/llava-RL_prefix-019.pt, looked for there too."
+    )
+    longclip: Optional[str] = flag("LongCLIP (.pt). Default: longclip-L.pt, looked for there too.")
+    checkpoints_root: str = path_flag("Folder where checkpoints lie.", "checkpoints")
+    device: str = flag("auto (a GPU if there is one), cpu, cuda, cuda:1, ...", "auto")
+    dtype: str = flag(
+        "auto: bfloat16 on a GPU, as in the published evaluation but for MMBench, which was run in "
+        "float16; float32 on a CPU.",
+        "auto",
+        choices=("auto", *DTYPES),
+    )
+    device_map: Optional[str] = flag(
+        "auto spreads an LLM that is larger than one GPU over all of them and the CPU's memory.",
+        choices=("auto",),
+    )
+    load_8bit: bool = flag(
+        "Quantise the LLM's matrices to 8 bits as they are loaded: on a GPU, with bitsandbytes (the "
+        "extra 'quantized').",
+        False,
+    )
+    load_4bit: bool = flag("The same to 4 bits (nf4).", False)
+    compile: bool = flag(
+        "Compile the LLM for prompts and answers of a few fixed lengths, on a GPU into graphs: "
+        "the first answers take minutes, the others less time.",
+        False,
+    )
+    cpu_products: str = flag(
+        "How matrix products read their weights on a CPU: auto (what was found the fastest on its "
+        "kind of processor), plain (as in transformers) or packed (by oneDNN, all of them).",
+        "auto",
+        choices=CPU_PRODUCTS,
+    )
+    compensation: bool = flag(
+        "Give the dropped tokens back as a caption. Without it, caption model, selector, LongCLIP "
+        "and GPT-2 are not loaded.",
+        True,
+    )
+    silence: Optional[bool] = flag(
+        "Whether the selector may choose that the LLM be told nothing. Default: where its file has "
+        "learnt that; the published one has not."
+    )
+    patch_post_layernorm: Optional[bool] = flag(
+        "Whether patches pass CLIP's final layer norm before they are projected. Default: what "
+        "the model's config.json says (accm_patch_post_layernorm), else yes."
+    )
+    text_selection: Optional[str] = flag(
+        "Whether the question picks the farthest patches (the method) or the nearest. Default: "
+        "what the model's config.json says (accm_text_selection), else farthest.",
+        choices=("farthest", "nearest"),
+    )
+
+    @property
+    def bits(self) -> Optional[str]:
+        """What the LLM's matrices are quantised to: "4bit", "8bit", or None."""
+        return "4bit" if self.load_4bit else "8bit" if self.load_8bit else None
+
+
+@dataclass
+class AskArguments(ModelArguments):
+    """With how many tokens, and how, a model is asked."""
+
+    pruner: str = flag(
+        "What chooses the visual tokens: accm, or one of the controls that read neither image nor "
+        "question (random, uniform, pool), none (keeps all) or zero (keeps none).",
+        DEFAULT_PRUNER,
+    )
+    visual_token_num: Optional[int] = budget_flag("Visual tokens to keep.")
+    text_token_num: Optional[int] = flag(
+        "Tokens that the question picks. Default: the paper's number for this budget."
+    )
+    seed: int = flag("Seed of the one random draw of each question.", DEFAULT_SEED)
+    batch_size: int = flag("Questions at once.", 8)
+    no_image: bool = flag("Ask without any visual token or caption: the floor.", False)
+
+    def without_unused_parts(self: Asking) -> Asking:
+        """Returns the flags that do not ask for captions where no image is shown, so that what
+        writes captions is neither loaded nor asked whether it can read the question."""
+        drops_some = not self.no_image and self.pruner not in ("none", "zero")
+        return replace(self, compensation=self.compensation and drops_some)
+
+
+@dataclass
+class DecodingArguments(ModelArguments):
+    """How the tokens of an answer are chosen. Benchmarks take the likeliest each time."""
+
+    temperature: float = flag(
+        "0 takes the likeliest token each time; above, tokens are drawn, the more freely the "
+        "higher it is.",
+        0.0,
+    )
+    top_p: Optional[float] = flag(
+        "Draw from the likeliest tokens only that together have this probability (with a "
+        "--temperature). Default: from all."
+    )
+    num_beams: int = flag("Search for the likeliest answer with so many beams.", 1)
+
+    def check_decoding(self) -> None:
+        """Refuses settings without a meaning or an effect, before a model is loaded.
+
+        Raises:
+            UserError: names the setting, and what may be given.
+        """
+        from llava.model.language_model.decoding import Decoding  # torch comes with it
+
+        Decoding(**self.decoding()).check(self.compile)
+
+    def decoding(self) -> dict[str, object]:
+        """Returns the settings by the names that Sample, Request, Chat and Decoding have for
+        them."""
+        return {name: getattr(self, name) for name in ("temperature", "top_p", "num_beams")}
