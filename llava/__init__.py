@@ -1,6 +1,10 @@
 """LLaVA-1.5 with ACCM: pruned visual tokens, and the lost ones given back as a caption."""
 
+from llava.moved import find_old_names
+
 __all__ = ["Accm", "__version__"]
+
+find_old_names()
 
 
 def __getattr__(name: str) -> object:

@@ -21,12 +21,13 @@ from figures.example import draw_example
 from figures.pipeline import draw_pipeline
 from figures.trace import draw_trace_at_budgets
 
+from llava.arguments import ModelArguments, flag, list_flag
 from llava.errors import UserError
 from llava.eval.command import guard
 from llava.eval.figure import save_picture
 from llava.eval.flags import FlagParser
 from llava.files import write_whole
-from llava.model.builder import ModelArguments, flag, list_flag, load_from_arguments
+from llava.model.builder import load_from_arguments
 from llava.model.llava_arch import LlavaAccm
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from huggingface_hub import close_session
 
+from llava.arguments import ModelArguments
 from llava.download.line import Network
 from llava.mini import make_model
 from llava.mm_utils import load_image
-from llava.model.builder import ModelArguments, load_from_arguments
+from llava.model.builder import load_from_arguments
 from llava.model.sample import Sample
 
 ROOT = Path(__file__).parents[1]

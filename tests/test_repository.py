@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llava.model.builder import _USUAL_NAMES
+from llava.model.loading.parts import _USUAL_NAMES
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINTS = (ROOT / "docs" / "checkpoints.md").read_text("utf-8")

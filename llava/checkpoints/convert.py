@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from llava.errors import UserError
 from llava.files import write_json
-from llava.model.weights import cast, read_tensors, weight_files
+from llava.model.loading.weights import cast, read_tensors, weight_files
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _INDEX = "model.safetensors.index.json"

@@ -17,30 +17,22 @@ from llava.arguments import ModelArguments
 from llava.checkpoints.known import ALL, PUBLISHED
 from llava.command import called
 from llava.errors import UserError
-from llava.model.builder import (
-    load_llama_tokenizer,
-    load_llm,
-    load_tower,
-    locate_part,
-    locate_parts,
-    placement,
-    read_gpt2,
-)
-from llava.model.configs import clip_config, read_config
-from llava.model.locate import is_hub_name, locate
-from llava.model.parts import (
-    LlavaConfig,
-    Placement,
-    Tensors,
+from llava.model.compensation.builder import (
     build_caption_model,
     build_long_clip,
-    build_projector,
     build_selector,
-    read_llava_config,
-    split_llava,
+    read_gpt2,
 )
+from llava.model.language_model.builder import load_llama_tokenizer, load_llm
+from llava.model.loading.configs import clip_config, read_config
+from llava.model.loading.llava_config import LlavaConfig, Tensors, read_llava_config, split_llava
+from llava.model.loading.locate import is_hub_name, locate
+from llava.model.loading.parts import locate_part, locate_parts
+from llava.model.loading.placement import Placement, placement
+from llava.model.loading.weights import read_checkpoint, weight_files
+from llava.model.multimodal_encoder.builder import load_tower
+from llava.model.multimodal_projector.builder import build_projector
 from llava.model.products.forms import choose_forms
-from llava.model.weights import read_checkpoint, weight_files
 
 # Part -> what is downloaded for it.
 _PUBLISHED_AS = {

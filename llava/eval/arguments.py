@@ -7,7 +7,7 @@ from llava.arguments import DecodingArguments as DecodingArguments
 from llava.arguments import ModelArguments
 from llava.errors import UserError
 from llava.method import DEFAULT_PRUNER
-from llava.model.builder import placement
+from llava.model.loading.placement import placement
 from llava.model.token_pruning.registry import find_pruner
 
 

@@ -144,8 +144,8 @@ def _check_device_map(filled: object) -> None:
 
     Imports here what models are made of: it takes seconds, and a report needs none of it.
     """
+    from llava.arguments import ModelArguments
     from llava.eval.arguments import check_device_map
-    from llava.model.builder import ModelArguments
 
     if isinstance(filled, ModelArguments):
         check_device_map(filled)

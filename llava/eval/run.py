@@ -30,9 +30,10 @@ from llava.eval.shared import Shared
 from llava.eval.stopping import noting_what_is_kept
 from llava.files import dump_json, printable
 from llava.method import DEFAULT_PRUNER, method_of
-from llava.model.builder import count_patches, locate_parts, placement
+from llava.model.loading.parts import locate_parts
+from llava.model.loading.placement import Placement, placement
 from llava.model.multimodal_encoder import clip_encoder
-from llava.model.parts import Placement
+from llava.model.multimodal_encoder.builder import count_patches
 from llava.model.products.forms import PRUNING_PARTS, choose_forms, described
 from llava.model.sample import Answer
 from llava.model.token_pruning.budget import resolve_budget

@@ -11,8 +11,8 @@ from torch import Tensor
 from llava.arguments import ModelArguments
 from llava.errors import UserError
 from llava.model.builder import load_from_arguments
-from llava.model.fingerprint import fingerprint
 from llava.model.llava_arch import LlavaAccm
+from llava.model.loading.fingerprint import fingerprint
 from llava.model.memory import MEMORY_LIMIT
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.sample import check_text

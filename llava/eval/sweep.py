@@ -31,7 +31,8 @@ from llava.eval.score import ScoreArguments, score
 from llava.eval.shared import Shared, UnitMemory
 from llava.files import printable, read_json
 from llava.method import DEFAULT_PRUNER
-from llava.model.builder import count_patches, locate_parts
+from llava.model.loading.parts import locate_parts
+from llava.model.multimodal_encoder.builder import count_patches
 
 METHODS = ("full", "prune", "accm", "no-image")
 DEFAULT_METHODS = ("full", "prune", "accm")

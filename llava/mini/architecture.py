@@ -9,8 +9,8 @@ from transformers import GPT2Tokenizer
 
 from llava.files import write_json
 from llava.mini.vocabulary import write_clip_tokenizer, write_gpt2_tokenizer, write_llama_tokenizer
-from llava.model.bpe import read_bpe
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+from llava.model.loading.bpe import read_bpe
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.shapes import MINI
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llava.errors import UserError, did_you_mean, quoted, shown
 from llava.image_url import is_url
-from llava.model.locate import is_there
+from llava.model.loading.locate import is_there
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from llava.errors import UserError
 from llava.files import read_json, take_lock, write_json
 from llava.mm_utils import load_image, process_images
-from llava.model.builder import Vision
+from llava.model.multimodal_encoder.builder import Vision
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.train.record import hashes_of

@@ -12,10 +12,11 @@ from transformers import LlamaForCausalLM
 
 from llava.files import read_json
 from llava.mini.training_set import TrainingSet
-from llava.model.builder import Vision
+from llava.model.language_model.builder import fill_llm
+from llava.model.loading.llava_config import read_llava_config, split_llava
+from llava.model.loading.weights import fill, has_weights, read_checkpoint, weight_files
+from llava.model.multimodal_encoder.builder import Vision
 from llava.model.multimodal_projector.builder import build_vision_projector
-from llava.model.parts import fill_llm, read_llava_config, split_llava
-from llava.model.weights import fill, has_weights, read_checkpoint, weight_files
 from llava.train.features import ImageFeatures, image_features
 from llava.train.record import save_weights
 from llava.train.team import Team

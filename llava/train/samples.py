@@ -14,10 +14,10 @@ from torch import Tensor
 from llava.arguments import ModelArguments
 from llava.errors import UserError
 from llava.model.builder import load_from_arguments, load_vision
-from llava.model.fingerprint import fingerprint
 from llava.model.language_model.llava_llama import LanguageModel
-from llava.model.locate import locate
-from llava.model.weights import weight_files
+from llava.model.loading.fingerprint import fingerprint
+from llava.model.loading.locate import locate
+from llava.model.loading.weights import weight_files
 from llava.train.captions import check_image_file, tower_questions
 from llava.train.conversations import read_conversations
 from llava.train.features import (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llava.errors import UserError
 from llava.files import read_json, write_json
-from llava.model.builder import placement
+from llava.model.loading.placement import placement
 from llava.train.arguments import TrainArguments, model_arguments
 
 # Flags that decide nothing but rounding, or where things lie; epochs and samples count through the

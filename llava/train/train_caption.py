@@ -26,11 +26,12 @@ from llava.arguments import flag, list_flag
 from llava.errors import UserError
 from llava.files import read_json
 from llava.mm_utils import pad_left
-from llava.model.bpe import read_bpe
-from llava.model.builder import check_vocabulary, load_vision, locate_part
+from llava.model.builder import load_vision
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.compensator import MAX_CAPTION_LENGTH, STOP_TEXT
-from llava.model.weights import has_weights
+from llava.model.loading.bpe import check_vocabulary, read_bpe
+from llava.model.loading.parts import locate_part
+from llava.model.loading.weights import has_weights
 from llava.train.arguments import SeeingArguments, model_arguments, model_flag
 from llava.train.captions import CaptionPairs, read_caption_pairs, read_questions
 from llava.train.closing import command_line, say_done

@@ -25,7 +25,7 @@ from llava.files import read_json
 from llava.mini.scene import COLORS, IMAGE_SIZE, PLACES, SHAPES, SIZES, Thing
 from llava.mini.training_set import TrainingSet, read_training_set
 from llava.mm_utils import load_image, process_images
-from llava.model.builder import load_processor
+from llava.model.multimodal_encoder.builder import load_processor
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.train.arguments import SCHEDULES, TrainArguments
 from llava.train.closing import command_line, say_done

@@ -30,20 +30,15 @@ from transformers import GPT2Tokenizer
 
 from llava.arguments import flag
 from llava.errors import UserError
-from llava.model.builder import (
-    load_caption_model,
-    load_from_arguments,
-    load_long_clip,
-    load_selector,
-    locate_part,
-    placement,
-)
+from llava.model.builder import load_from_arguments
+from llava.model.compensation.builder import load_caption_model, load_long_clip, load_selector
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.long_clip import LongClipText
 from llava.model.compensation.selector import Selector, selector_text
 from llava.model.language_model.llava_llama import LanguageModel
-from llava.model.locate import locate
-from llava.model.parts import Placement
+from llava.model.loading.locate import locate
+from llava.model.loading.parts import locate_part
+from llava.model.loading.placement import Placement, placement
 from llava.model.sample import Sample
 from llava.train.arguments import AskingArguments, model_arguments, model_flag
 from llava.train.candidates import KINDS, Candidates, write_candidates

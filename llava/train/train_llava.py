@@ -35,8 +35,9 @@ from llava.mini.language import (
 )
 from llava.mini.scene import Thing
 from llava.mini.training_set import TrainingSet, read_training_set
-from llava.model.builder import Vision, load_vision
+from llava.model.builder import load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+from llava.model.multimodal_encoder.builder import Vision
 from llava.train.arguments import SCHEDULES, SeeingArguments, model_arguments, model_flag
 from llava.train.captions import tower_questions
 from llava.train.closing import command_line, say_done

@@ -21,10 +21,12 @@ from torch import Tensor, nn
 
 from llava.arguments import flag
 from llava.errors import UserError
-from llava.model.builder import load_caption_model, load_long_clip, locate_part, placement
+from llava.model.compensation.builder import load_caption_model, load_long_clip
 from llava.model.compensation.long_clip import LongClipText
 from llava.model.compensation.selector import Selector, selector_text
-from llava.model.locate import locate
+from llava.model.loading.locate import locate
+from llava.model.loading.parts import locate_part
+from llava.model.loading.placement import placement
 from llava.train.arguments import AskingArguments, model_arguments
 from llava.train.candidates import write_candidates
 from llava.train.closing import command_line, say_done

@@ -10,11 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from llava.arguments import ModelArguments
 from llava.checkpoints.__main__ import main
 from llava.checkpoints.known import ALL, PUBLISHED
-from llava.model import locate as locating
-from llava.model.builder import ModelArguments, load_from_arguments
-from llava.model.weights import read_checkpoint
+from llava.model.builder import load_from_arguments
+from llava.model.loading import locate as locating
+from llava.model.loading.weights import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 MINI = ROOT / "checkpoints" / "accm-mini"

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from llava.errors import UserError
-from llava.model.configs import read_config
-from llava.model.weights import read_checkpoint, read_tensors
+from llava.model.loading.configs import read_config
+from llava.model.loading.weights import read_checkpoint, read_tensors
 
 
 @pytest.mark.parametrize(

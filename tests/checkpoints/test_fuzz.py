@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import save
 from transformers import GPT2Tokenizer
 
-from llava.model.bpe import read_bpe
-from llava.model.builder import load_processor
-from llava.model.configs import clip_config, gpt2_config, read_config
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+from llava.model.loading.bpe import read_bpe
+from llava.model.loading.configs import clip_config, gpt2_config, read_config
+from llava.model.loading.llava_config import read_llava_config
+from llava.model.loading.weights import read_checkpoint, weight_files
+from llava.model.multimodal_encoder.builder import load_processor
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
-from llava.model.parts import read_llava_config
-from llava.model.weights import read_checkpoint, weight_files
 
 MINI = Path(__file__).parents[2] / "checkpoints" / "accm-mini"
 CLIP = MINI / "clip-vit-mini-patch8-96"

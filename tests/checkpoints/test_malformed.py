@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from llava.arguments import ModelArguments
 from llava.checkpoints.verify import verify
 from llava.errors import UserError
 from llava.mini.drawing import draw_scene
 from llava.mini.scene import make_scene, scene_generator
-from llava.model.builder import ModelArguments, load_from_arguments
+from llava.model.builder import load_from_arguments
 from llava.model.sample import Sample
 
 MINI = Path(__file__).parents[2] / "checkpoints" / "accm-mini"

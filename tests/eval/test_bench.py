@@ -30,8 +30,8 @@ from llava.eval.bench.stock import StockLlava
 from llava.eval.bench.table import markdown
 from llava.eval.bench.words import LlamaWords
 from llava.model.language_model.llava_llama import LanguageModel
+from llava.model.loading.placement import Placement
 from llava.model.multimodal_encoder.clip_encoder import class_attention
-from llava.model.parts import Placement
 from llava.model.products.layers import Formed
 from llava.model.sample import Sample
 from llava.model.stopwatch import Stopwatch

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from llava.arguments import ModelArguments, flag
 from llava.eval.command import guard, run_command
 from llava.eval.stopping import noting_what_is_kept
-from llava.model.builder import ModelArguments, flag
 
 
 @pytest.mark.parametrize("name, status", [("SIGTERM", 143), ("SIGHUP", 129)])

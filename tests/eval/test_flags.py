@@ -7,8 +7,8 @@ from typing import List, Optional
 
 import pytest
 
+from llava.arguments import flag, list_flag
 from llava.eval.flags import FlagParser, flags_of
-from llava.model.builder import flag, list_flag
 
 
 @dataclass

@@ -19,6 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
+from llava.arguments import ModelArguments
 from llava.errors import UserError
 from llava.eval import answer as answer_command
 from llava.eval import model_vqa_loader as answer
@@ -30,8 +31,8 @@ from llava.eval.journal import Journal
 from llava.eval.run import Run, run_settings
 from llava.eval.shared import Shared
 from llava.eval.stopping import Stopped
-from llava.model.builder import ModelArguments, locate_parts
-from llava.model.parts import Placement
+from llava.model.loading.parts import locate_parts
+from llava.model.loading.placement import Placement
 
 QUESTIONS = ["Is it red?", "Is there a dog in it, or a cat, or any other animal?", "Is it big?"]
 

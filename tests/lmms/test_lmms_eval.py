@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from llava.arguments import ModelArguments
 from llava.mini.drawing import draw_scene
 from llava.mini.language import CAPTION_PROMPT
 from llava.mini.scene import make_scene, scene_generator
-from llava.model.builder import ModelArguments, load_from_arguments
+from llava.model.builder import load_from_arguments
 from llava.model.sample import Sample
 
 pytest.importorskip(

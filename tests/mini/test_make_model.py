@@ -6,16 +6,18 @@ import shutil
 import pytest
 from transformers import GPT2Tokenizer
 
+from llava.arguments import ModelArguments
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.mini import make_model
 from llava.mini.architecture import CLIP_NAME
 from llava.mini.language import caption, conversations
 from llava.mini.scene import make_scene, scene_generator
 from llava.mini.vocabulary import constant_phrases
-from llava.model.bpe import read_bpe
-from llava.model.builder import ModelArguments, count_patches, load_vision
+from llava.model.builder import load_vision
 from llava.model.compensation.compensator import MAX_CAPTION_LENGTH, STOP_TEXT
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+from llava.model.loading.bpe import read_bpe
+from llava.model.multimodal_encoder.builder import count_patches
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.prompt import CAPTION_OFFSET, prompt_ids
 from llava.train.captions import tower_questions

@@ -9,21 +9,15 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from llava.errors import UserError
-from llava.model.builder import device_in, load_pretrained_model
-from llava.model.parts import (
-    Placement,
-    build_caption_model,
-    build_clip,
-    build_long_clip,
-    build_projector,
-    build_selector,
-    empty_llm,
-    fill_llm,
-    read_llava_config,
-    split_llava,
-)
+from llava.model.builder import load_pretrained_model
+from llava.model.compensation.builder import build_caption_model, build_long_clip, build_selector
+from llava.model.language_model.builder import device_in, empty_llm, fill_llm
+from llava.model.loading.llava_config import read_llava_config, split_llava
+from llava.model.loading.placement import Placement
+from llava.model.loading.weights import read_checkpoint
+from llava.model.multimodal_encoder.builder import build_clip
+from llava.model.multimodal_projector.builder import build_projector
 from llava.model.sample import Sample
-from llava.model.weights import read_checkpoint
 
 MINI = Path(__file__).parents[2] / "checkpoints" / "accm-mini"
 META = Placement(torch.device("meta"), torch.float16)

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from llava.mm_utils import pad_left
-from llava.model.builder import load_caption_model
 from llava.model.compensation import beam_search as beam_search_module
 from llava.model.compensation.beam_search import beam_search, greedy_search
+from llava.model.compensation.builder import load_caption_model
 from llava.model.compensation.selector import selector_text
 from llava.model.lagging import LaggingFlag
-from llava.model.parts import Placement
+from llava.model.loading.placement import Placement
 
 STOP = 13  # "." in the tiny GPT-2
 

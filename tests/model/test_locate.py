@@ -1,9 +1,10 @@
 import pytest
 
+from llava.arguments import ModelArguments
 from llava.errors import UserError
-from llava.model import locate as locating
-from llava.model.builder import ModelArguments, load_from_arguments
-from llava.model.locate import is_hub_name, locate
+from llava.model.builder import load_from_arguments
+from llava.model.loading import locate as locating
+from llava.model.loading.locate import is_hub_name, locate
 from llava.serve.cli import CliArguments
 
 

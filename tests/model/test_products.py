@@ -15,10 +15,11 @@ from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.pytorch_utils import Conv1D
 
+from llava.arguments import ModelArguments
 from llava.errors import UserError
 from llava.eval.bench import batches
 from llava.mini.benchmarks import write_benchmarks
-from llava.model.builder import ModelArguments, load_from_arguments
+from llava.model.builder import load_from_arguments
 from llava.model.products import forms, optimize_for_inference
 from llava.model.products.forms import (
     PACKED,

@@ -5,20 +5,19 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
+from llava.arguments import ModelArguments
 from llava.checkpoints.__main__ import main as checkpoints
 from llava.errors import UserError
 from llava.eval.bench.__main__ import main as bench
-from llava.model import quantized
-from llava.model.builder import (
-    ModelArguments,
-    load_llm,
-    load_pretrained_model,
-    locate_parts,
-)
-from llava.model.configs import read_config
-from llava.model.parts import Placement, read_llava_config, split_llava
-from llava.model.quantized import bits_config, check_bits, load_quantized
-from llava.model.weights import read_checkpoint
+from llava.model.builder import load_pretrained_model
+from llava.model.language_model import quantized
+from llava.model.language_model.builder import load_llm, load_quantized
+from llava.model.language_model.quantized import bits_config, check_bits
+from llava.model.loading.configs import read_config
+from llava.model.loading.llava_config import read_llava_config, split_llava
+from llava.model.loading.parts import locate_parts
+from llava.model.loading.placement import Placement
+from llava.model.loading.weights import read_checkpoint
 from llava.serve import cli
 from llava.serve.accm import Accm
 

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from llava.errors import UserError
-from llava.model.tensor_files import give_back
-from llava.model.weights import (
+from llava.model.loading.tensor_files import give_back
+from llava.model.loading.weights import (
     cast,
     fill,
     read_checkpoint,

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from llava.model.builder import ModelArguments, load_from_arguments
+from llava.arguments import ModelArguments
+from llava.model.builder import load_from_arguments
 
 ROOT = Path(__file__).parents[2]
 

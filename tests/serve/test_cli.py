@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import ExifTags, Image
 
+from llava.arguments import ModelArguments
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.errors import UserError
-from llava.model.builder import ModelArguments, load_from_arguments
+from llava.model.builder import load_from_arguments
 from llava.serve import cli
 from llava.serve.chat import Chat, TextPieces, why
 

@@ -12,9 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from llava.arguments import ModelArguments
 from llava.errors import UserError
 from llava.mm_utils import load_image, process_images
-from llava.model.builder import ModelArguments, load_vision
+from llava.model.builder import load_vision
 from llava.train.features import encode_questions, image_features
 
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from llava.arguments import ModelArguments
 from llava.errors import UserError
 from llava.mini.architecture import CLIP_NAME
 from llava.mini.language import CAPTION_PROMPT, describe, statements
 from llava.mini.scene import COLORS, PLACES, SHAPES, SIZES, Thing
 from llava.mini.training_set import read_training_set
-from llava.model.builder import ModelArguments, load_vision
+from llava.model.builder import load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.train import train_llava
 from llava.train.captions import tower_questions

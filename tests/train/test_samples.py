@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
+from llava.arguments import ModelArguments
 from llava.errors import UserError
 from llava.mm_utils import load_image
-from llava.model.builder import ModelArguments
 from llava.model.sample import Sample
 from llava.train.samples import load_asked_images, read_short_questions
 from llava.train.team import Team

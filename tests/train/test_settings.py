@@ -8,8 +8,8 @@ import pytest
 import torch
 from toy_stage import toy_arguments, train_toy
 
+from llava.arguments import ModelArguments
 from llava.errors import UserError
-from llava.model.builder import ModelArguments
 from llava.model.products.forms import choose_forms
 from llava.train import (
     train_caption,

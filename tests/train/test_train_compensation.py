@@ -13,10 +13,10 @@ from test_train_caption import plain_losses
 from torch.nn import functional as F
 
 from llava.constants import SHORT_ANSWER_SUFFIX
-from llava.model.builder import load_caption_model, load_selector
-from llava.model.parts import Placement
+from llava.model.compensation.builder import load_caption_model, load_selector
+from llava.model.loading.placement import Placement
+from llava.model.loading.weights import read_checkpoint
 from llava.model.sample import Sample
-from llava.model.weights import read_checkpoint
 from llava.train import train_compensation
 from llava.train.arguments import Plan, TrainArguments, model_arguments
 from llava.train.batches import MicroBatch

@@ -8,9 +8,9 @@ import torch
 from test_outcome import IdPacker, prompt
 from torch import nn
 
-from llava.model.builder import load_long_clip, load_selector
+from llava.model.compensation.builder import load_long_clip, load_selector
 from llava.model.compensation.selector import selector_text
-from llava.model.parts import Placement
+from llava.model.loading.placement import Placement
 from llava.train import train_selector
 from llava.train.arguments import model_arguments
 from llava.train.candidates import write_candidates

@@ -40,9 +40,9 @@ from llava.eval.bench.table import markdown, records
 from llava.eval.command import run_command
 from llava.eval.machine import processor_name
 from llava.files import write_json, write_text
-from llava.model.builder import load_from_arguments, placement
+from llava.model.builder import load_from_arguments
 from llava.model.llava_arch import LlavaAccm
-from llava.model.parts import Placement
+from llava.model.loading.placement import Placement, placement
 from llava.model.products.forms import PLAIN, Form, choose_forms, described
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.budget import resolve_budget

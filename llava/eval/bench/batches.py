@@ -21,8 +21,9 @@ from llava.eval.bench.random_model import SHAPES, check_positive, check_source, 
 from llava.eval.benchmarks.registry import BENCHMARKS, data_folder, reader
 from llava.eval.command import run_command
 from llava.mm_utils import load_image
-from llava.model.builder import load_from_arguments, placement
+from llava.model.builder import load_from_arguments
 from llava.model.llava_arch import LlavaAccm
+from llava.model.loading.placement import placement
 from llava.model.products import optimize_for_inference
 from llava.model.products.forms import choose_forms
 from llava.model.sample import Answer, Sample

@@ -19,25 +19,20 @@ from transformers import (
 
 from llava.errors import UserError
 from llava.eval.bench.words import ClipWords, GptWords, LlamaWords
+from llava.model.compensation.builder import build_caption_model, build_long_clip, build_selector
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.compensator import Compensator
 from llava.model.compensation.long_clip import LongClipText, build_text_tower
 from llava.model.compensation.selector import Selector
+from llava.model.language_model.builder import empty_llm, fill_llm
 from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.llava_arch import LlavaAccm
+from llava.model.loading.placement import Placement
+from llava.model.loading.weights import fill
+from llava.model.multimodal_encoder.builder import build_clip
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_projector.builder import build_vision_projector
-from llava.model.parts import (
-    Placement,
-    build_caption_model,
-    build_clip,
-    build_long_clip,
-    build_selector,
-    empty_llm,
-    fill_llm,
-)
 from llava.model.shapes import LLAVA_7B, LLAVA_13B, MINI, ModelShape
-from llava.model.weights import fill
 
 SOURCE = "random weights"
 _NOISE = 1 << 24  # numbers that are drawn; tensors repeat them

@@ -13,7 +13,7 @@ import sentencepiece
 
 from llava.errors import UserError
 from llava.files import read_json
-from llava.model.foreign import refuse_foreign
+from llava.model.loading.foreign import refuse_foreign
 
 _DUMMY = "▁"  # SentencePiece's blank; it stands before the first word of a text
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import CLIPTokenizer
 
-from llava.model.bpe import BPE_FILES, read_bpe
+from llava.model.loading.bpe import BPE_FILES, read_bpe
 
 _NUM_MERGES = 49152 - 256 - 2  # lines of open_clip's file that belong to CLIP's vocabulary
 _START, _END = "<|startoftext|>", "<|endoftext|>"

@@ -13,8 +13,8 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from transformers.pytorch_utils import Conv1D
 
 from llava.errors import UserError
+from llava.model.loading.tensor_files import give_back
 from llava.model.products.forms import Form, pack, packed_linear
-from llava.model.tensor_files import give_back
 
 _WAY_OUT = 'call optimize_for_inference(model, "plain") of llava.model.products before'
 _PACKED = f"the weights are packed for this processor: {_WAY_OUT}"

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from torch import Tensor, UntypedStorage
 
 from llava.errors import UserError, shown
-from llava.model.foreign import refuse_foreign
+from llava.model.loading.foreign import refuse_foreign
 
 # Buffers that old files carry and that every module computes for itself.
 _HARMLESS_ENDINGS = (".inv_freq", ".position_ids", ".attn.bias", ".attn.masked_bias")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import torch
-from transformers import BitsAndBytesConfig, LlamaForCausalLM
+from transformers import BitsAndBytesConfig
 from transformers.utils import is_bitsandbytes_available
 
 from llava.errors import UserError
 from llava.extras import missing_package
-from llava.model.parts import LlavaConfig, Placement, Tensors, empty_llm, fill_llm
-from llava.model.tensor_files import is_harmless
 
 
 def check_bits(
@@ -56,36 +54,4 @@ def bits_config(load_4bit: bool, dtype: torch.dtype) -> BitsAndBytesConfig:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
-    )
-
-
-def load_quantized(
-    config: LlavaConfig,
-    tensors: Tensors,
-    source: str,
-    place: Placement,
-    bits: BitsAndBytesConfig | None,
-) -> LlamaForCausalLM:
-    """Returns the LLM with its matrices quantised, but for the one that gives the logits.
-
-    Args:
-        config: of the checkpoint.
-        tensors: the LLM's.
-        source: names the checkpoint in errors.
-        place: where the LLM goes, and the dtype of what is not quantised.
-        bits: from bits_config; None quantises nothing.
-
-    Raises:
-        UserError: the tensors are not this model's, or not finite.
-    """
-    # Names, shapes and values, which transformers would take as they come; nothing is kept.
-    looked_at = empty_llm(config.llm, source)
-    fill_llm(looked_at, tensors, source, place.dtype, lambda name: torch.device("meta"))
-    return LlamaForCausalLM.from_pretrained(
-        None,
-        config=config.llm,
-        state_dict={key: tensor for key, tensor in tensors.items() if not is_harmless(key)},
-        quantization_config=bits,
-        dtype=place.dtype,
-        device_map={"": place.device},
     )

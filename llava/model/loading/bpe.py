@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from pathlib import Path
 from typing import TypeVar
 
@@ -62,3 +63,16 @@ def _check_merges(words: dict, merges: str) -> None:
         parts = line.split()
         if len(parts) == 2 and not line.startswith("#version") and "".join(parts) not in words:
             raise ValueError(f"merges.txt makes {quoted(''.join(parts))}, which is no word")
+
+
+def check_vocabulary(tokenizer: Sized, rows: int, folder: Path) -> None:
+    """Refuses a tokenizer whose ids go beyond the embedding table.
+
+    Raises:
+        UserError: the two are not of the same model.
+    """
+    if len(tokenizer) > rows:
+        raise UserError(
+            f"the tokenizer in {folder} has {len(tokenizer)} tokens and the model {rows}: they "
+            "are not of the same model; fetch the folder again"
+        )

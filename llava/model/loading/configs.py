@@ -10,8 +10,8 @@ from transformers import CLIPConfig, GPT2Config, PreTrainedConfig
 
 from llava.errors import UserError, quoted, shown
 from llava.files import read_json
-from llava.model.foreign import describe_folder
-from llava.model.locate import is_there
+from llava.model.loading.foreign import describe_folder
+from llava.model.loading.locate import is_there
 
 # The largest numbers that a configuration may state. Layers are made one by one, and tables of
 # positions are computed, before a shape in the weights could say that they are wrong.

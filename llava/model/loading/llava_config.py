@@ -1,0 +1,157 @@
+"""A LLaVA-1.5 checkpoint as a whole: what its config.json says, and which weights are whose."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+from transformers import LlamaConfig
+
+from llava.errors import UserError, quoted
+from llava.model.loading.configs import check_numbers, config_errors
+from llava.model.loading.weights import put_once, unwrap
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class LlavaConfig:
+    """What a LLaVA-1.5 checkpoint's config.json says, whoever published it.
+
+    Attributes:
+        llm: transformers' configuration of the Llama.
+        vision_tower: name of the CLIP checkpoint; None where the file does not say.
+        projector_type: LLaVA's name of it.
+        select_layer: hidden state of the tower that the projector reads.
+        image_aspect_ratio: "pad" or None.
+        text_selection: "farthest" or "nearest"; see select_tokens.
+        patch_post_layernorm: see ClipTower.
+    """
+
+    llm: LlamaConfig
+    vision_tower: str | None
+    projector_type: str
+    select_layer: int
+    image_aspect_ratio: str | None
+    text_selection: str
+    patch_post_layernorm: bool
+
+
+_LLAMA_FIELDS = (
+    "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads "
+    "num_key_value_heads hidden_act max_position_embeddings initializer_range rms_norm_eps "
+    "rope_theta rope_scaling rope_parameters attention_bias mlp_bias head_dim tie_word_embeddings"
+).split()
+
+
+def read_llava_config(config: dict, source: str) -> LlavaConfig:
+    """Understands both layouts: the authors' (``mm_*`` keys) and transformers' (nested).
+
+    Raises:
+        UserError: not LLaVA-1.5.
+    """
+    nested = "text_config" in config
+    if not nested and "mm_projector_type" not in config:
+        raise UserError(
+            f"{source} is not a LLaVA-1.5 checkpoint: config.json has neither mm_projector_type "
+            "(the authors' layout) nor text_config (transformers' layout)"
+        )
+    _check_variant(config, _NESTED_VARIANT if nested else _FLAT_VARIANT, source)
+    if config.get("quantization_config") is not None:
+        raise UserError(
+            f"{source} is quantised ({quoted(config['quantization_config'])}): fetch the "
+            "checkpoint that it was made from, in float16 or bfloat16"
+        )
+    aspect_ratio = config.get("image_aspect_ratio", "pad" if nested else None)
+    select_layer = config.get("vision_feature_layer" if nested else "mm_vision_select_layer", -2)
+    post_layernorm = config.get("accm_patch_post_layernorm", True)
+    vision_tower = config.get("mm_vision_tower")
+    with config_errors(source):
+        llm = config["text_config"] if nested else config
+        _check_variant(llm if nested else {}, {"model_type": ("llama", None)}, source)
+        llm = LlamaConfig(**{k: llm[k] for k in _LLAMA_FIELDS if llm.get(k) is not None})
+        for name, value, kind in (
+            ("select layer", select_layer, int),
+            ("accm_patch_post_layernorm", post_layernorm, bool),
+            ("mm_vision_tower", vision_tower, (str, type(None))),
+        ):
+            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+                raise TypeError(f"{name} is {quoted(value)}")
+    _check_llm(llm, source)
+    return LlavaConfig(
+        llm=llm,
+        vision_tower=vision_tower or None,
+        projector_type="mlp2x_gelu" if nested else config["mm_projector_type"],
+        select_layer=select_layer,
+        image_aspect_ratio="pad" if aspect_ratio == "pad" else None,
+        text_selection=config.get("accm_text_selection", "farthest"),
+        patch_post_layernorm=post_layernorm,
+    )
+
+
+def _check_llm(config: LlamaConfig, source: str) -> None:
+    """Refuses sizes with which Llama could be built, and would stumble over the first question."""
+    check_numbers(config, source)
+    with config_errors(source):
+        groups = config.num_attention_heads / config.num_key_value_heads
+        if groups % 1 or config.head_dim % 2:
+            raise ValueError(
+                f"{config.num_attention_heads} heads of {config.head_dim} channels share "
+                f"{config.num_key_value_heads} heads of keys"
+            )
+        factor = config.rope_parameters.get("factor", 1)
+        if factor < 1:
+            raise ValueError(f"the factor of rope_scaling is {factor}")
+
+
+# What LLaVA-1.5 has, by the key of config.json that could say otherwise.
+_FLAT_VARIANT = {
+    "image_aspect_ratio": ("pad", "square", None),
+    "mm_vision_select_feature": ("patch", None),
+    "mm_use_im_start_end": (False, None),
+}
+_NESTED_VARIANT = {
+    "model_type": ("llava", None),
+    "image_aspect_ratio": ("pad", "square", None),
+    "vision_feature_select_strategy": ("default", None),
+    "projector_hidden_act": ("gelu", None),
+}
+
+
+def _check_variant(config: dict, known: dict[str, tuple], source: str) -> None:
+    """Refuses a relative of LLaVA-1.5 that this code would misread."""
+    for key, values in known.items():
+        if config.get(key) not in values:
+            raise UserError(
+                f"{source} has {key} {quoted(config[key])}; LLaVA-1.5 has {values[0]!r}, "
+                "and no other is supported"
+            )
+
+
+# Keys of a LLaVA checkpoint -> part and name in it, in both layouts; the first match counts.
+_LLAVA_KEYS = [
+    (r"model\.mm_projector\.", "projector", ""),
+    (r"(model\.)?multi_modal_projector\.linear_1\.", "projector", "0."),
+    (r"(model\.)?multi_modal_projector\.linear_2\.", "projector", "2."),
+    (r"(model\.)?vision_tower\.(vision_tower\.)?(vision_model\.)?", "tower", ""),
+    (r"model\.language_model\.", "llm", "model."),
+    (r"language_model\.", "llm", ""),
+    (r"", "llm", ""),
+]
+_LLAVA_LANDMARKS = [
+    f"{name}.embed_tokens.weight"
+    for name in ("language_model.model", "model.language_model", "model")
+]
+
+
+def split_llava(tensors: Tensors, source: str) -> dict[str, dict[str, Tensor]]:
+    """The tensors of a LLaVA checkpoint by part: "llm", "projector" and "tower" (may be empty)."""
+    parts: dict[str, dict[str, Tensor]] = {"llm": {}, "projector": {}, "tower": {}}
+    for key, tensor in unwrap(tensors, _LLAVA_LANDMARKS).items():
+        for pattern, part, prefix in _LLAVA_KEYS:
+            if start := re.match(pattern, key):
+                put_once(parts[part], prefix + key[start.end() :], tensor, source)
+                break
+    return parts

@@ -1,0 +1,85 @@
+"""Where each part of the method lies, by the flags of a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llava.arguments import ModelArguments
+from llava.errors import UserError
+from llava.model.loading.configs import read_config
+from llava.model.loading.llava_config import LlavaConfig, read_llava_config
+from llava.model.loading.locate import find_beside, locate
+
+# What a part is called where it is not named, and where it comes from.
+_USUAL_NAMES = {
+    "vision_tower": ("clip-vit-large-patch14-336", "openai/clip-vit-large-patch14-336"),
+    "gpt2": ("gpt2", "openai-community/gpt2"),
+    "caption_model": ("accm/coco_prefix-009.pt", "fumingyu064/ACCM"),
+    "selector": ("accm/llava-RL_prefix-019.pt", "fumingyu064/ACCM"),
+    "longclip": ("longclip-L.pt", "BeichenZhang/LongCLIP-L"),
+}
+
+
+def locate_parts(args: ModelArguments) -> dict[str, Path]:
+    """Returns where each part that the flags ask for lies: "model", and by the names of the flags.
+
+    Raises:
+        UserError: a part is not to be found, or the model's config.json is not LLaVA-1.5's.
+    """
+    return read_model(args)[0]
+
+
+def read_model(args: ModelArguments) -> tuple[dict[str, Path], LlavaConfig]:
+    """Returns where the parts of a model lie, and what its config.json says; see locate_parts."""
+    if args.model_path is None:
+        raise UserError("say which model: --model-path FOLDER, or a name on the Hugging Face hub")
+    model = locate(args.model_path)
+    config = read_llava_config(read_config(model), str(model))
+    parts = {
+        "model": model,
+        "vision_tower": _find(args, model, "vision_tower", config.vision_tower),
+    }
+    if args.compensation:
+        for part in ("gpt2", "caption_model", "longclip", "selector"):
+            parts[part] = _find(args, model, part)
+    return parts, config
+
+
+def locate_part(args: ModelArguments, part: str, weights: bool = False) -> Path:
+    """Where one part lies that belongs to compensation.
+
+    Args:
+        args: which model.
+        part: "gpt2", "caption_model", "longclip" or "selector".
+        weights: whether GPT-2's own weights are wanted, to train from.
+
+    Raises:
+        UserError: it is not to be found.
+    """
+    return _find(args, locate(args.model_path), part, weights=weights)
+
+
+def _find(
+    args: ModelArguments,
+    model: Path,
+    part: str,
+    configured: str | None = None,
+    weights: bool = False,
+) -> Path:
+    """The path of a part: as given, as the model's config names it, or by its usual name."""
+    given = getattr(args, part)
+    if given is not None:
+        return locate(given, weights=weights or part != "gpt2")
+    usual, hub_name = _USUAL_NAMES[part]
+    root = Path(args.checkpoints_root)
+    for name in (configured, configured and Path(configured).name, usual):
+        if name and (found := find_beside(name, model, root)):
+            return found
+    if configured is not None:
+        return locate(configured)
+    without = "" if part == "vision_tower" else ", or do without captions (--no-compensation)"
+    raise UserError(
+        f"there is no {usual} in {model}, beside it or under {root}: download it there from "
+        f"{hub_name} on the Hugging Face hub, or say where it is with "
+        f"--{part.replace('_', '-')}{without}"
+    )

@@ -1,0 +1,55 @@
+"""Where the parts of a model go: device and dtype."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from llava.arguments import DTYPES, ModelArguments
+from llava.errors import UserError
+from llava.model.language_model.quantized import check_bits
+
+_DTYPES = {name: getattr(torch, name) for name in DTYPES}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a part goes.
+
+    Attributes:
+        device: of the whole part.
+        dtype: of its parameters.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def device_of(self, name: str) -> torch.device:
+        return self.device
+
+
+def placement(args: ModelArguments) -> Placement:
+    """Device and dtype as asked for.
+
+    Raises:
+        UserError: there is no such device or dtype, or quantised weights cannot be there.
+    """
+    name = args.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"there is no device {args.device!r} here ({reason}); try --device cpu"
+        ) from error
+    default = "float32" if device.type == "cpu" else "bfloat16"
+    dtype = default if args.dtype == "auto" else args.dtype
+    if dtype not in _DTYPES:
+        raise UserError(f"there is no dtype {dtype!r}; there are: auto, {', '.join(_DTYPES)}")
+    if args.bits is not None:
+        check_bits(args.load_4bit, args.load_8bit, device, args.compile, args.device_map)
+    return Placement(device, _DTYPES[dtype])

@@ -1,0 +1,90 @@
+"""Modules under the names that they had before: they are still found, and say the new one once.
+
+A finder that comes last, so that it is asked only for what is not there: the rooms stay free of
+files that are nothing but an old name.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+_LOADING = "llava.model.loading"
+# Old name -> the new one; or several, where what the module held is in several now.
+MOVED = {
+    "llava.model.bpe": (f"{_LOADING}.bpe",),
+    "llava.model.configs": (f"{_LOADING}.configs",),
+    "llava.model.fingerprint": (f"{_LOADING}.fingerprint",),
+    "llava.model.foreign": (f"{_LOADING}.foreign",),
+    "llava.model.locate": (f"{_LOADING}.locate",),
+    "llava.model.parts": (
+        f"{_LOADING}.placement",
+        f"{_LOADING}.llava_config",
+        "llava.model.multimodal_encoder.builder",
+        "llava.model.multimodal_projector.builder",
+        "llava.model.language_model.builder",
+        "llava.model.compensation.builder",
+    ),
+    "llava.model.quantized": (
+        "llava.model.language_model.quantized",
+        "llava.model.language_model.builder",
+    ),
+    "llava.model.tensor_files": (f"{_LOADING}.tensor_files",),
+    "llava.model.weights": (f"{_LOADING}.weights",),
+}
+
+
+def names_of(old: str, modules: Sequence[str]) -> Callable[[str], object]:
+    """Returns a module's ``__getattr__`` for what others have now, which says so the first time.
+
+    Args:
+        old: the module that had it.
+        modules: those that have it.
+    """
+    is_said: list[bool] = []
+
+    def look_up(name: str) -> object:
+        for module in () if name.startswith("__") else map(import_module, modules):
+            if hasattr(module, name):
+                if not is_said:
+                    is_said.append(True)
+                    text = f"{name} of {old} is in {module.__name__} now"
+                    warnings.warn(text, FutureWarning, stacklevel=2)
+                return getattr(module, name)
+        raise AttributeError(f"module {old!r} has no attribute {name!r}")
+
+    return look_up
+
+
+class _OldName(Loader):
+    """Gives a module that looks everything up in the modules where it is now."""
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Returns the module for a name in MOVED."""
+        module = ModuleType(spec.name)
+        module.__getattr__ = names_of(spec.name, MOVED[spec.name])
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Does nothing: the modules behind it are imported when something of them is asked for."""
+
+
+class MovedFinder(MetaPathFinder):
+    """Finds the modules of MOVED."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Returns the spec of a module under an old name; None for any other."""
+        return ModuleSpec(fullname, _OldName()) if fullname in MOVED else None
+
+
+def find_old_names() -> None:
+    """Lets Python find modules under their old names; once is enough."""
+    if not any(isinstance(finder, MovedFinder) for finder in sys.meta_path):
+        sys.meta_path.append(MovedFinder())

@@ -1,0 +1,38 @@
+"""Names of before are still found."""
+
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from llava.moved import MOVED
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_a_module_is_found_under_its_old_name(old):
+    sys.modules.pop(old, None)
+    module = import_module(old)
+    with pytest.warns(FutureWarning, match=f" of {old} is in llava.* now"):
+        for new in MOVED[old]:
+            for name, value in vars(import_module(new)).items():
+                if getattr(value, "__module__", None) == new:
+                    assert getattr(module, name) is value
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        module.nothing
+
+
+def test_the_builder_still_has_what_moved_out_of_it():
+    from llava.arguments import list_flag
+
+    builder = import_module("llava.model.builder")
+    with pytest.warns(FutureWarning):
+        assert builder.list_flag is list_flag and callable(builder.load_selector)
+
+
+def test_the_new_name_is_said_once_and_a_name_of_nowhere_is_not_found():
+    code = "from llava.model.parts import Placement, build_clip; from llava.model.parts import fill_llm"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stderr.count("FutureWarning") == 1
+    with pytest.raises(ModuleNotFoundError):
+        import_module("llava.model.partz")
