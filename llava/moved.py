@@ -21,6 +21,7 @@ MOVED = {
     "llava.model.configs": (f"{_LOADING}.configs",),
     "llava.model.fingerprint": (f"{_LOADING}.fingerprint",),
     "llava.model.foreign": (f"{_LOADING}.foreign",),
+    "llava.model.lagging": ("llava.model.cuda",),
     "llava.model.locate": (f"{_LOADING}.locate",),
     "llava.model.parts": (
         f"{_LOADING}.placement",
@@ -34,9 +35,14 @@ MOVED = {
         "llava.model.language_model.quantized",
         "llava.model.language_model.builder",
     ),
+    "llava.model.reading": ("llava.model.kv_cache",),
+    "llava.model.side_stream": ("llava.model.cuda",),
     "llava.model.tensor_files": (f"{_LOADING}.tensor_files",),
     "llava.model.weights": (f"{_LOADING}.weights",),
 }
+
+# Names of classes in them -> the new ones.
+RENAMED = {"LaggingFlag": "AsyncStopFlag", "Prefix": "KVPrefix", "Reader": "DecodeSession"}
 
 
 def names_of(old: str, modules: Sequence[str]) -> Callable[[str], object]:
@@ -50,12 +56,13 @@ def names_of(old: str, modules: Sequence[str]) -> Callable[[str], object]:
 
     def look_up(name: str) -> object:
         for module in () if name.startswith("__") else map(import_module, modules):
-            if hasattr(module, name):
+            now = name if hasattr(module, name) else RENAMED.get(name, name)
+            if hasattr(module, now):
                 if not is_said:
                     is_said.append(True)
-                    text = f"{name} of {old} is in {module.__name__} now"
+                    text = f"{name} of {old} is {now} of {module.__name__} now"
                     warnings.warn(text, FutureWarning, stacklevel=2)
-                return getattr(module, name)
+                return getattr(module, now)
         raise AttributeError(f"module {old!r} has no attribute {name!r}")
 
     return look_up

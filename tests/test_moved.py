@@ -13,7 +13,7 @@ from llava.moved import MOVED
 def test_a_module_is_found_under_its_old_name(old):
     sys.modules.pop(old, None)
     module = import_module(old)
-    with pytest.warns(FutureWarning, match=f" of {old} is in llava.* now"):
+    with pytest.warns(FutureWarning, match=f" of {old} is .* of llava.* now"):
         for new in MOVED[old]:
             for name, value in vars(import_module(new)).items():
                 if getattr(value, "__module__", None) == new:
@@ -28,6 +28,14 @@ def test_the_builder_still_has_what_moved_out_of_it():
     builder = import_module("llava.model.builder")
     with pytest.warns(FutureWarning):
         assert builder.list_flag is list_flag and callable(builder.load_selector)
+
+
+def test_a_class_is_found_under_its_old_name():
+    from llava.model.kv_cache import DecodeSession
+
+    with pytest.warns(FutureWarning, match="Reader of llava.model.reading is DecodeSession of"):
+        sys.modules.pop("llava.model.reading", None)
+        assert import_module("llava.model.reading").Reader is DecodeSession
 
 
 def test_the_new_name_is_said_once_and_a_name_of_nowhere_is_not_found():

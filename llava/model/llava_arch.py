@@ -12,7 +12,6 @@ to compensate.
 
 from __future__ import annotations
 
-import hashlib
 import weakref
 from collections.abc import Hashable, Sequence
 from dataclasses import fields, replace
@@ -23,10 +22,13 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil
 
-from llava.errors import TooLong, UserError
 from llava.mm_utils import process_images, send
 from llava.model.about import About
+from llava.model.checks import check_sample
 from llava.model.compensation.compensator import Compensation, Compensator
+from llava.model.cuda import SideStream
+from llava.model.encoding import encode_distinct
+from llava.model.kv_cache import KVPrefix
 from llava.model.language_model.llava_llama import Generated, LanguageModel, OnToken, Prompt
 from llava.model.memory import Memory
 from llava.model.multimodal_encoder import clip_encoder
@@ -34,9 +36,7 @@ from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.prompt import caption_room, prompt_ids
-from llava.model.reading import Prefix
-from llava.model.sample import Answer, Encoded, Sample, check_limits, check_text
-from llava.model.side_stream import SideStream
+from llava.model.sample import Answer, Encoded, Sample
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.budget import Budget, resolve_budget
 from llava.model.token_pruning.pruner import Needs, Pruned, Pruning, prune
@@ -119,33 +119,54 @@ class LlavaAccm(nn.Module):
         """
         if not samples:
             return []
-        for sample in samples:
-            self.check(sample)
         watch = watch or Stopwatch(self.tower.device)
         memory = Memory() if memory is None else memory
+        stages = self._stages(samples, watch, memory, self.reads_ahead)
+        generated = self.generate(stages[-1], samples, watch, on_token, memory)
+        seconds = watch.seconds()
+        return [self._answer(*one, seconds) for one in zip(samples, *stages, generated)]
+
+    @torch.inference_mode()
+    def prompts(self, samples: list[Sample], watch: Stopwatch | None = None) -> list[Prompt]:
+        """Returns what the LLM is to read of B samples: stages 1 to 4, for an engine that generates
+        by itself.
+
+        Raises:
+            UserError: a sample that cannot be answered; see check.
+        """
+        if not samples:
+            return []
+        watch = watch or Stopwatch(self.tower.device)
+        prompts = self._stages(samples, watch, Memory(), reads_ahead=False)[-1]
+        # The name of an image is good for as long as its encoding, which ends here.
+        return [replace(prompt, shared_image=None) for prompt in prompts]
+
+    def _stages(
+        self, samples: list[Sample], watch: Stopwatch, memory: Memory, reads_ahead: bool | None
+    ) -> tuple[list[Pruned | None], list[Compensation | None], list[Prompt]]:
+        """Returns what stages 2 to 4 make of samples."""
+        for sample in samples:
+            self.check(sample)
         with watch.stage("encode"):
             encoded = self.encode(samples, memory)
         with watch.stage("prune"):
             pruned = self.prune(encoded, samples)
-        read = self._read_ahead(encoded, pruned, samples, watch, memory)
+        prefilled = {}
+        if self.tower.device.type == "cuda" if reads_ahead is None else reads_ahead:
+            prefilled = self._prefill_ahead(encoded, pruned, samples, watch, memory)
         compensations = self.compensate(encoded, pruned, samples, watch)
         with watch.stage("splice"):
             prompts = self.splice(encoded, pruned, compensations, samples)
             self._side.join()
-            prompts = [replace(prompt, prefix=read.get(b)) for b, prompt in enumerate(prompts)]
-        generated = self.generate(prompts, samples, watch, on_token, memory)
-        seconds = watch.seconds()
-        return [
-            self._answer(*stages, seconds)
-            for stages in zip(samples, pruned, compensations, prompts, generated)
-        ]
+            prompts = [replace(p, prefix=prefilled.get(b)) for b, p in enumerate(prompts)]
+        return pruned, compensations, prompts
 
     # The five stages ----------------------------------------------------------------------------
 
     def encode(self, samples: list[Sample], memory: Memory | None = None) -> list[Encoded]:
         """Stage 1. Every image and every question goes through its tower once."""
         memory = Memory() if memory is None else memory
-        images = self._encoded_images([sample.image for sample in samples], memory)
+        images = encode_distinct(self, [sample.image for sample in samples], memory)
         texts = self._encoded_questions(samples)
         return [Encoded(images[id(sample.image)], text) for sample, text in zip(samples, texts)]
 
@@ -279,87 +300,26 @@ class LlavaAccm(nn.Module):
         Raises:
             UserError: what is wrong with its budget, question, limits or decoding.
         """
-        self._check_method(sample)
-        check_text("question", sample.question)
-        for turn in sample.history:
-            for text in turn:
-                check_text("conversation so far", text)
-        check_text("tower question (by default the first line)", sample.question_of_the_method)
-        check_limits(sample)
-        sample.decoding.check(self.language_model.is_compiled)
-        if self.compensator is not None and self.is_pruned(sample):
-            self.compensator.check_question(sample.question_of_the_method)
-        length = self.prompt_length(sample)
-        room = self.language_model.context_length - sample.max_new_tokens
-        if length > room:
-            raise TooLong(
-                f"the prompt takes {length} of the LLM's {self.language_model.context_length} "
-                f"positions (with image and caption), and {sample.max_new_tokens} are wanted for "
-                "the answer: shorten the question, or ask for fewer new tokens",
-                "language model",
-                sample.question,
-                (length - room) / len(self.language_model.tokenizer.encode(sample.question)),
-            )
+        check_sample(self, sample)
 
-    def _check_method(self, sample: Sample) -> None:
-        """Refuses a budget that is none, and settings that the sample's pruner does not know.
-
-        Raises:
-            UserError: says which.
-        """
-        pruner = find_pruner(sample.pruner)
-        budget, num_patches = self.budget(sample), self.tower.num_patches
-        if pruner is ALL and budget.visual_token_num != num_patches:
-            raise UserError(
-                f"the pruner {ALL.name} keeps all {num_patches} visual tokens, and "
-                f"visual_token_num is {budget.visual_token_num}: leave one of the two out"
-            )
-        has_text = "text_token_num" in {field.name for field in fields(pruner.options)}
-        if sample.text_token_num is not None and not has_text:
-            raise UserError(
-                f"text_token_num has no effect with the pruner {pruner.name}, in which the "
-                "question picks no tokens: leave one of the two out"
-            )
-
-    def _read_ahead(
+    def _prefill_ahead(
         self,
         encoded: list[Encoded],
         pruned: list[Pruned | None],
         samples: list[Sample],
         watch: Stopwatch,
         memory: Memory,
-    ) -> dict[int, Prefix]:
+    ) -> dict[int, KVPrefix]:
         """Reads all that stands before the caption, of samples that wait for one."""
         waiting = [b for b, one in enumerate(pruned) if one is not None]
-        on_gpu = self.tower.device.type == "cuda"
-        wanted = on_gpu if self.reads_ahead is None else self.reads_ahead
-        if not wanted or self.compensator is None or not waiting:
+        if self.compensator is None or not waiting:
             return {}
         parts = [[stage[b] for b in waiting] for stage in (encoded, pruned, samples)]
         prompts = self.splice(*parts[:2], [None] * len(waiting), parts[2])
         for prompt in prompts:  # what stays in memory is read on the main stream
-            self.language_model.read_system(prompt, memory)
+            self.language_model.prefill_system(prompt, memory)
         with self._side.beside(*[p.embeds for p in prompts]), watch.stage("prefill"):
-            return dict(zip(waiting, self.language_model.read_images(prompts, memory)))
-
-    def _encoded_images(
-        self, images: Sequence[Image.Image | VisualTokens], memory: Memory
-    ) -> dict[int, VisualTokens]:
-        """Returns the encodings by the id() of the images. Images of the same pixels share one."""
-        found = {id(image): image for image in images if isinstance(image, VisualTokens)}
-        new = {id(image): image for image in images if id(image) not in found}
-        if not new:
-            return found
-        pixels = dict(zip(new, self.preprocess(list(new.values()))))
-        names = {key: _digest(of_image) for key, of_image in pixels.items()}
-        known = {name: memory.find(name) for name in names.values()}
-        missing = {names[key]: p for key, p in pixels.items() if known[names[key]] is None}
-        if missing:
-            encoded = self.encode_images(torch.stack(list(missing.values())))
-            for name, image in zip(missing, encoded):
-                known[name] = image.clone()
-                memory.keep(name, known[name])
-        return found | {key: known[name] for key, name in names.items()}
+            return dict(zip(waiting, self.language_model.prefill_images(prompts, memory)))
 
     def _encoded_questions(self, samples: Sequence[Sample]) -> list[Tensor | None]:
         """The text embeddings of samples that need one."""
@@ -433,8 +393,3 @@ def _shared_name(encoded: Encoded, pruned: Pruned | None, sample: Sample) -> Has
     if pruned.reads_question or pruned.weights is not None:
         return None
     return image, tuple(pruned.kept_idx.tolist())
-
-
-def _digest(pixels: Tensor) -> bytes:
-    """Names an image by its preprocessed pixels (3, S, S) on the CPU."""
-    return hashlib.blake2b(pixels.numpy().tobytes()).digest()

@@ -9,7 +9,7 @@ from llava.model.compensation import beam_search as beam_search_module
 from llava.model.compensation.beam_search import beam_search, greedy_search
 from llava.model.compensation.builder import load_caption_model
 from llava.model.compensation.selector import selector_text
-from llava.model.lagging import LaggingFlag
+from llava.model.cuda import AsyncStopFlag
 from llava.model.loading.placement import Placement
 
 STOP = 13  # "." in the tiny GPT-2
@@ -89,8 +89,8 @@ def test_a_batch_of_different_lengths_gives_what_each_gives_alone(gpt, decodings
 @torch.inference_mode()
 def test_beams_that_have_stopped_may_stay_in_the_computation(gpt, decodings, monkeypatch):
     """As on a GPU: all rows are computed, and the end of all is seen a step late."""
-    late = functools.partial(LaggingFlag, lag=1)
-    monkeypatch.setattr(beam_search_module, "LaggingFlag", late)
+    late = functools.partial(AsyncStopFlag, lag=1)
+    monkeypatch.setattr(beam_search_module, "AsyncStopFlag", late)
     monkeypatch.setattr(
         beam_search_module._Rows, "_running", staticmethod(lambda s: torch.arange(len(s)))
     )

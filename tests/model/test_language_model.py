@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from llava.mm_utils import round_up
-from llava.model.lagging import LaggingFlag
+from llava.model.cuda import AsyncStopFlag
 from llava.model.language_model import llava_llama
 from llava.model.language_model.llava_llama import TILE, LanguageModel
 from llava.model.llava_arch import LlavaAccm
@@ -179,8 +179,8 @@ def test_one_step_too_many_does_no_harm(model, monkeypatch):
     """On a GPU the end of a text is seen a step late."""
     samples = samples_of(image_of(2), image_of(3), visual_token_num=36, max_new_tokens=20)
     expected = model.answer(samples)
-    late = functools.partial(LaggingFlag, lag=1)
-    monkeypatch.setattr(llava_llama, "LaggingFlag", late)
+    late = functools.partial(AsyncStopFlag, lag=1)
+    monkeypatch.setattr(llava_llama, "AsyncStopFlag", late)
     found = model.answer(samples)
     assert [a.out_ids for a in found] == [a.out_ids for a in expected]
 

@@ -395,3 +395,15 @@ def test_odd_characters_are_read(model, question):
         [dataclasses.replace(sample_of(1, max_new_tokens=2), question=question)]
     )
     assert len(answer.out_ids) == 2
+
+
+def test_prompts_are_what_the_llm_reads_without_its_answer(model):
+    image = Image.linear_gradient("L").convert("RGB")
+    budgets = (9, model.tower.num_patches)
+    samples = [Sample(image, "What?", visual_token_num=k, max_new_tokens=5) for k in budgets]
+    prompts, answers = model.prompts(samples), model.answer(samples)
+    assert model.prompts([]) == []
+    for prompt, answer, sample in zip(prompts, answers, samples):
+        assert prompt.input_ids == answer.input_ids and len(prompt.embeds) == answer.input_length
+        (found,) = model.language_model.generate([prompt], [sample.max_new_tokens])
+        assert found.out_ids == answer.out_ids

@@ -117,7 +117,9 @@ def test_by_hand_two_cells_of_a_row_of_three():
 
 
 def test_an_unknown_pruner_is_told_what_there_is():
-    with pytest.raises(UserError, match=r"no pruner 'unifrom' \(did you mean uniform\?\): use accm"):
+    with pytest.raises(
+        UserError, match=r"no pruner 'unifrom' \(did you mean uniform\?\): use accm"
+    ):
         find_pruner("unifrom")
 
 

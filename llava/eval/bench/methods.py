@@ -179,7 +179,7 @@ class Bench:
         ids = prompt_ids(questions(1)[0], language_model.tokenizer)
         nothing = torch.empty(0, self.model.tower.clip.config.vision_config.hidden_size)
         (embeds,) = language_model.embed([ids], [nothing.to(self.model.tower.device)])
-        language_model.read_system(Prompt(ids, embeds), self._memory)
+        language_model.prefill_system(Prompt(ids, embeds), self._memory)
 
 
 def questions(number: int) -> list[str]:

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from transformers import GPT2LMHeadModel
 
 from llava.mm_utils import rounds_by_rows
-from llava.model.lagging import LaggingFlag
-from llava.model.reading import Prefix, Reader
+from llava.model.cuda import AsyncStopFlag
+from llava.model.kv_cache import DecodeSession, KVPrefix
 
 PADDING_ID = 0  # what a finished beam goes on writing, at no cost; cut off in the end
 
@@ -109,12 +109,12 @@ def beam_search(
     Returns:
         One BeamCandidates a sample; in float32 a sample's result does not depend on the others.
     """
-    reader, logits = _read_prompts(gpt, embeds, mask)
+    session, logits = _read_prompts(gpt, embeds, mask)
     sums, tokens = _log_probs(logits, temperature).topk(beam_size, dim=-1)
     beams = _Beams(tokens.unsqueeze(-1), sums, torch.ones_like(sums), tokens == stop_id)
     source = torch.arange(beam_size, device=embeds.device).expand_as(tokens)
-    rows = _Rows(gpt, reader, beam_size)
-    finished = LaggingFlag(embeds.device)
+    rows = _Rows(gpt, session, beam_size)
+    finished = AsyncStopFlag(embeds.device)
     for _ in range(1, max_length):
         finished.push(beams.stopped.all())
         if finished.is_set():
@@ -129,17 +129,19 @@ def beam_search(
     return beams.candidates()
 
 
-def _read_prompts(gpt: GPT2LMHeadModel, embeds: Tensor, mask: Tensor) -> tuple[Reader, Tensor]:
-    """Reads the prompts of B samples: a reader behind them, and the logits (B, V) float32."""
+def _read_prompts(
+    gpt: GPT2LMHeadModel, embeds: Tensor, mask: Tensor
+) -> tuple[DecodeSession, Tensor]:
+    """Reads the prompts of B samples: a session behind them, and the logits (B, V) float32."""
     if not rounds_by_rows(gpt):
-        reader = Reader(gpt, gpt.config, [Prefix()] * len(embeds), embeds.device)
-        return reader, reader.read(embeds, mask)
+        session = DecodeSession(gpt, gpt.config, [KVPrefix()] * len(embeds), embeds.device)
+        return session, session.forward(embeds, mask)
     prefixes, logits = [], []
     for prompt, there in zip(embeds, mask.bool()):
-        alone = Reader(gpt, gpt.config, [Prefix()], embeds.device)
-        logits.append(alone.read(prompt[there][None], there[there][None]))
-        prefixes.append(alone.prefix(0, slice(None), Prefix()))
-    return Reader(gpt, gpt.config, prefixes, embeds.device), torch.cat(logits)
+        alone = DecodeSession(gpt, gpt.config, [KVPrefix()], embeds.device)
+        logits.append(alone.forward(prompt[there][None], there[there][None]))
+        prefixes.append(alone.prefix(0, slice(None), KVPrefix()))
+    return DecodeSession(gpt, gpt.config, prefixes, embeds.device), torch.cat(logits)
 
 
 def _log_probs(logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -155,16 +157,18 @@ class _Rows:
 
     Args:
         gpt: GPT-2 in eval mode.
-        reader: has read the prompts, a row a sample.
+        session: has read the prompts, a row a sample.
         beam_size: W.
     """
 
-    def __init__(self, gpt: GPT2LMHeadModel, reader: Reader, beam_size: int) -> None:
+    def __init__(self, gpt: GPT2LMHeadModel, session: DecodeSession, beam_size: int) -> None:
         self._embed = gpt.get_input_embeddings()
         self._keeps_two = rounds_by_rows(gpt)
-        self._reader = reader
-        # (B * W,) the row of the reader that has a beam's history.
-        self._row_of = torch.arange(len(reader), device=reader.device).repeat_interleave(beam_size)
+        self._session = session
+        # (B * W,) the row of the session that has a beam's history.
+        self._row_of = torch.arange(len(session), device=session.device).repeat_interleave(
+            beam_size
+        )
 
     def step(self, beams: _Beams, source: Tensor) -> Tensor:
         """Reads the last token of each beam.
@@ -183,11 +187,11 @@ class _Rows:
         all_run = len(running) == len(rows)
         if self._keeps_two and len(running) == 1:
             running = running.repeat(2)  # never the kernel of one row, which no batch would have
-        self._reader.select(rows[running])
+        self._session.select(rows[running])
         self._row_of = torch.zeros_like(rows)
         self._row_of[running] = torch.arange(len(running), device=rows.device)
         tokens = beams.tokens[..., -1].flatten()[running].unsqueeze(-1)
-        logits = self._reader.read(self._embed(tokens), torch.ones_like(tokens))
+        logits = self._session.forward(self._embed(tokens), torch.ones_like(tokens))
         if all_run:
             return logits[: len(rows)].unflatten(0, (num_samples, beam_size))
         every = logits.new_zeros(len(rows), logits.shape[-1])
@@ -259,8 +263,8 @@ def sample_search(
         top_k: draw from so many likeliest tokens.
         top_p: draw from the likeliest tokens that together have this probability (the nucleus).
     """
-    reader = Reader(gpt, gpt.config, [Prefix()] * len(embeds), embeds.device)
-    log_probs = _log_probs(reader.read(embeds, mask))
+    session = DecodeSession(gpt, gpt.config, [KVPrefix()] * len(embeds), embeds.device)
+    log_probs = _log_probs(session.forward(embeds, mask))
     embed = gpt.get_input_embeddings()
     texts: list[list[int]] = [[] for _ in generators]
     for _ in range(max_length):
@@ -272,7 +276,7 @@ def sample_search(
         if all(text[-1] == stop_id for text in texts):
             break
         read = torch.stack(tokens).to(embeds.device)  # (B, 1)
-        log_probs = _log_probs(reader.read(embed(read), torch.ones_like(read)))
+        log_probs = _log_probs(session.forward(embed(read), torch.ones_like(read)))
     return texts
 
 

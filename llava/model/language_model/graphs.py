@@ -14,7 +14,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from llava.errors import UserError
 from llava.mm_utils import round_up
-from llava.model.reading import Prefix, Reader
+from llava.model.kv_cache import DecodeSession, KVPrefix
 
 # Prompts, and room for answers, come in so many positions, twice as many, ...
 LENGTH_STEP = 64
@@ -51,15 +51,17 @@ class Graphs:
         # A graph knows the addresses of its cache: each shape has one, emptied for every batch.
         self._caches: LRUCache = LRUCache(MAX_CACHES)
 
-    def reader(self, prefixes: Sequence[Prefix], num_new: int, device: torch.device) -> Reader:
-        """A reader with room for so many positions behind the prefixes."""
+    def session(
+        self, prefixes: Sequence[KVPrefix], num_new: int, device: torch.device
+    ) -> DecodeSession:
+        """A session with room for so many positions behind the prefixes."""
         room = round_up(max(prefix.length for prefix in prefixes) + num_new, LENGTH_STEP)
         kind = (len(prefixes), room, device, self._llm.dtype)
         cache = self._caches.get(kind)
         if cache is None:
             cache = self._caches[kind] = StaticCache(config=self._llm.config, max_cache_len=room)
         cache.reset()
-        return Reader(self._forward, self._llm.config, prefixes, device, cache)
+        return DecodeSession(self._forward, self._llm.config, prefixes, device, cache)
 
     @staticmethod
     def fill_up(prompts: Sequence) -> list:

@@ -11,14 +11,14 @@ from transformers import LlamaForCausalLM
 
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.mm_utils import pad_left, send
-from llava.model.lagging import LaggingFlag
+from llava.model.cuda import AsyncStopFlag
+from llava.model.kv_cache import DecodeSession, KVPrefix
 from llava.model.language_model.beams import search_beams
 from llava.model.language_model.decoding import GREEDY, Decoding
 from llava.model.language_model.graphs import Graphs
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.language_model.sampling import TokenChooser
 from llava.model.memory import Memory
-from llava.model.reading import Prefix, Reader
 from llava.model.stopwatch import Stopwatch
 
 # Prompts whose lengths differ by more are read apart: padding so much costs what a pass costs.
@@ -45,7 +45,7 @@ class Prompt:
     input_ids: list[int]
     embeds: Tensor
     shared_image: Hashable | None = None
-    prefix: Prefix | None = None
+    prefix: KVPrefix | None = None
 
     @property
     def system_length(self) -> int:
@@ -178,27 +178,27 @@ class LanguageModel(nn.Module):
         return [answers[row] for row in range(len(prompts))]
 
     @torch.inference_mode()
-    def read_images(self, prompts: Sequence[Prompt], memory: Memory) -> list[Prefix]:
+    def prefill_images(self, prompts: Sequence[Prompt], memory: Memory) -> list[KVPrefix]:
         """Reads prompts up to the last visual token; what comes behind may yet be unknown."""
-        systems = [self.read_system(prompt, memory) for prompt in prompts]
-        reader = Reader(self.llm, self.llm.config, systems, prompts[0].embeds.device)
+        systems = [self.prefill_system(prompt, memory) for prompt in prompts]
+        session = DecodeSession(self.llm, self.llm.config, systems, prompts[0].embeds.device)
         images = [prompt.embeds[prompt.system_length : prompt.image_end] for prompt in prompts]
-        reader.read(*pad_left(images, TILE))
+        session.forward(*pad_left(images, TILE))
         return [
-            reader.prefix(row, slice(reader.filled - len(image), reader.filled), system)
+            session.prefix(row, slice(session.filled - len(image), session.filled), system)
             for row, (image, system) in enumerate(zip(images, systems))
         ]
 
     @torch.inference_mode()
-    def read_system(self, prompt: Prompt, memory: Memory) -> Prefix:
+    def prefill_system(self, prompt: Prompt, memory: Memory) -> KVPrefix:
         """Returns the system prompt, read alone and once in a run."""
         key = (prompt.system, None)
         if (known := memory.find(key)) is not None:
             return known
         embeds = prompt.embeds[None, : prompt.system_length]
-        reader = Reader(self.llm, self.llm.config, [Prefix()], embeds.device)
-        reader.read(embeds, torch.ones(embeds.shape[:2], device=embeds.device))
-        prefix = reader.prefix(0, slice(None), Prefix())
+        session = DecodeSession(self.llm, self.llm.config, [KVPrefix()], embeds.device)
+        session.forward(embeds, torch.ones(embeds.shape[:2], device=embeds.device))
+        prefix = session.prefix(0, slice(None), KVPrefix())
         memory.keep(key, prefix)
         return prefix
 
@@ -214,11 +214,11 @@ class LanguageModel(nn.Module):
             if key in known and known[key] is None and keys.count(key) > 1
         }
         if shared:
-            for key, prefix in zip(shared, self.read_images(list(shared.values()), memory)):
+            for key, prefix in zip(shared, self.prefill_images(list(shared.values()), memory)):
                 known[key] = prefix
                 memory.keep(key, prefix)
         return [
-            replace(p, prefix=p.prefix or known.get(key) or self.read_system(p, memory))
+            replace(p, prefix=p.prefix or known.get(key) or self.prefill_system(p, memory))
             for key, p in zip(keys, prompts)
         ]
 
@@ -241,12 +241,14 @@ class LanguageModel(nn.Module):
         with watch.stage("prefill"):
             rest = [prompt.embeds[prompt.prefix.length :] for prompt in prompts]
             embeds, mask = pad_left(rest, TILE)
-            reader, embeds, mask = self._reader(prompts, embeds, mask, max(limits))
-            logits = reader.read(embeds, mask).clone()  # the next step of a graph overwrites them
-            _remember_images(prompts, reader, memory)
+            session, embeds, mask = self._session(prompts, embeds, mask, max(limits))
+            logits = session.forward(
+                embeds, mask
+            ).clone()  # the next step of a graph overwrites them
+            _remember_images(prompts, session, memory)
         with watch.stage("decode"):
             tell = _told(on_token, wanted)
-            tokens = self._decode(reader, choose(logits), limits, choose, tell)
+            tokens = self._decode(session, choose(logits), limits, choose, tell)
             rows = [ids[:limit] for ids, limit in zip(tokens.tolist(), limits)]
             end = self.end_id
             return [
@@ -269,20 +271,20 @@ class LanguageModel(nn.Module):
             on_token(token)
         return Generated(*found)
 
-    def _reader(
+    def _session(
         self, prompts: Sequence[Prompt], embeds: Tensor, mask: Tensor, longest_answer: int
-    ) -> tuple[Reader, Tensor, Tensor]:
-        """A reader behind the prompts' prefixes, and the rest of them as it wants it."""
+    ) -> tuple[DecodeSession, Tensor, Tensor]:
+        """A session behind the prompts' prefixes, and the rest of them as it wants it."""
         prefixes = [prompt.prefix for prompt in prompts]
         if self._graphs is None:
-            return Reader(self.llm, self.llm.config, prefixes, embeds.device), embeds, mask
+            return DecodeSession(self.llm, self.llm.config, prefixes, embeds.device), embeds, mask
         embeds, mask = self._graphs.pad(embeds, mask)
         num_new = embeds.shape[1] + longest_answer
-        return self._graphs.reader(prefixes, num_new, embeds.device), embeds, mask
+        return self._graphs.session(prefixes, num_new, embeds.device), embeds, mask
 
     def _decode(
         self,
-        reader: Reader,
+        session: DecodeSession,
         tokens: Tensor,
         limits: Sequence[int],
         choose: TokenChooser,
@@ -293,7 +295,7 @@ class LanguageModel(nn.Module):
         table = self.llm.get_input_embeddings()
         ones = torch.ones(len(tokens), 1, device=tokens.device)
         left = send(limits, tokens.device)
-        ended = LaggingFlag(tokens.device)
+        ended = AsyncStopFlag(tokens.device)
         done = torch.zeros_like(tokens, dtype=torch.bool)
         written = [tokens]
         tell(tokens, done)
@@ -303,24 +305,24 @@ class LanguageModel(nn.Module):
             ended.push(done.all())
             if ended.is_set():
                 break
-            logits = reader.read(table(written[-1])[:, None], ones)
+            logits = session.forward(table(written[-1])[:, None], ones)
             written.append(choose(logits))
             tell(written[-1], done)
         return torch.stack(written, dim=1)
 
 
-def _remember_images(prompts: Sequence[Prompt], reader: Reader, memory: Memory) -> None:
+def _remember_images(prompts: Sequence[Prompt], session: DecodeSession, memory: Memory) -> None:
     """Keeps images that were read just now and may be asked about again, the last of them."""
     room = memory.limit
     for row, prompt in reversed(list(enumerate(prompts))):
         if prompt.shared_image is None or prompt.prefix.length != prompt.system_length:
             continue
-        start = reader.filled - len(prompt.embeds) + prompt.prefix.length
+        start = session.filled - len(prompt.embeds) + prompt.prefix.length
         image = slice(start, start + prompt.image_end - prompt.system_length)
         room -= prompt.prefix.nbytes * prompt.image_end // prompt.system_length
         if room < 0:
             break
-        memory.keep((prompt.system, prompt.shared_image), reader.prefix(row, image, prompt.prefix))
+        memory.keep((prompt.system, prompt.shared_image), session.prefix(row, image, prompt.prefix))
 
 
 def _told(on_token: OnToken | None, wanted: int) -> Callable[[Tensor, Tensor], None]:

@@ -1,6 +1,6 @@
 import torch
 
-from llava.model.lagging import LaggingFlag
+from llava.model.cuda import AsyncStopFlag
 
 CPU = torch.device("cpu")
 
@@ -14,9 +14,9 @@ def told(flag, *values):
 
 
 def test_without_lag_each_answer_is_about_the_last_step():
-    assert told(LaggingFlag(CPU), False, True) == [False, True]
+    assert told(AsyncStopFlag(CPU), False, True) == [False, True]
 
 
 def test_with_a_lag_the_answer_comes_so_many_steps_later():
-    assert told(LaggingFlag(CPU, lag=1), True, False, False) == [False, True, False]
-    assert told(LaggingFlag(CPU, lag=2), False, True, False, False) == [False] * 3 + [True]
+    assert told(AsyncStopFlag(CPU, lag=1), True, False, False) == [False, True, False]
+    assert told(AsyncStopFlag(CPU, lag=2), False, True, False, False) == [False] * 3 + [True]

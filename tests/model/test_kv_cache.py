@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from llava.model.reading import Prefix, Reader
+from llava.model.kv_cache import DecodeSession, KVPrefix
 
 
 @pytest.fixture(scope="module")
@@ -21,44 +21,44 @@ def pieces():
 
 def read(gpt, embeds, *more):
     """Reads pieces, the last of which gives the logits."""
-    reader = Reader(gpt, gpt.config, [Prefix()] * len(embeds), embeds.device)
+    session = DecodeSession(gpt, gpt.config, [KVPrefix()] * len(embeds), embeds.device)
     for piece in (embeds, *more):
-        logits = reader.read(piece, torch.ones(piece.shape[:2]))
-    return reader, logits
+        logits = session.forward(piece, torch.ones(piece.shape[:2]))
+    return session, logits
 
 
 def test_sequences_go_on_as_if_each_had_been_read_alone(gpt, pieces):
     """However often they are reordered between two pieces."""
     start, middle, end = pieces[:, :5], pieces[:, 5:7], pieces[:, 7:]
-    reader, _ = read(gpt, start)
-    reader.select(torch.tensor([1, 0]))
-    reader.select(torch.tensor([0, 0, 1]))  # rows 1, 1 and 0 of the start
-    reader.read(middle[[0, 1, 0]], torch.ones(3, 2))
-    reader.select(torch.tensor([2, 1]))
-    found = reader.read(end, torch.ones(2, 5))
+    session, _ = read(gpt, start)
+    session.select(torch.tensor([1, 0]))
+    session.select(torch.tensor([0, 0, 1]))  # rows 1, 1 and 0 of the start
+    session.forward(middle[[0, 1, 0]], torch.ones(3, 2))
+    session.select(torch.tensor([2, 1]))
+    found = session.forward(end, torch.ones(2, 5))
     rows = torch.cat([start[[0, 1]], middle[[0, 1]], end], dim=1)
     wanted = gpt(inputs_embeds=rows).logits[:, -1]
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
-    assert len(reader) == 2 and reader.filled == 12
+    assert len(session) == 2 and session.filled == 12
 
 
 def test_a_prefix_is_of_the_rows_that_were_selected(gpt, pieces):
-    reader, _ = read(gpt, pieces)
-    wanted = reader.prefix(1, slice(None), Prefix())
-    reader.select(torch.tensor([1, 1, 0]))
+    session, _ = read(gpt, pieces)
+    wanted = session.prefix(1, slice(None), KVPrefix())
+    session.select(torch.tensor([1, 1, 0]))
     for row in (0, 1):
-        found = reader.prefix(row, slice(None), Prefix())
+        found = session.prefix(row, slice(None), KVPrefix())
         for layer, other in zip(found.layers, wanted.layers):
             assert layer[0].equal(other[0]) and layer[1].equal(other[1])
-    behind = Reader(gpt, gpt.config, [found], pieces.device)
+    behind = DecodeSession(gpt, gpt.config, [found], pieces.device)
     assert behind.filled == 12 and len(behind) == 1
 
 
 def test_rows_that_begin_with_a_prefix_can_be_selected(gpt, pieces):
-    prefix = read(gpt, pieces[:1])[0].prefix(0, slice(None), Prefix())
-    reader = Reader(gpt, gpt.config, [prefix, prefix], pieces.device)
-    reader.select(torch.tensor([0]))
+    prefix = read(gpt, pieces[:1])[0].prefix(0, slice(None), KVPrefix())
+    session = DecodeSession(gpt, gpt.config, [prefix, prefix], pieces.device)
+    session.select(torch.tensor([0]))
     more = torch.randn(1, 1, 32, generator=torch.Generator().manual_seed(2))
-    found = reader.read(more, torch.ones(1, 1))
+    found = session.forward(more, torch.ones(1, 1))
     wanted = gpt(inputs_embeds=torch.cat([pieces[:1], more], dim=1)).logits[:, -1]
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)

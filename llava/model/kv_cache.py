@@ -1,7 +1,7 @@
 """How a decoder (Llama, GPT-2) reads a batch of sequences, behind starts that were read before.
 
 What prompts begin with alike (the system prompt, all tokens of an image) is read once, and its keys
-and values are kept as a Prefix.
+and values are kept as a KVPrefix.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LayerStates = tuple[Tensor, Tensor]  # keys and values, each (H, L, d)
 
 
 @dataclass(frozen=True, eq=False)
-class Prefix:
+class KVPrefix:
     """Keys and values of the first L positions of a prompt.
 
     Attributes:
@@ -83,7 +83,7 @@ def _grown(states: Tensor, rows: Tensor, piece: Tensor) -> Tensor:
     return grown
 
 
-class Reader:
+class DecodeSession:
     """A batch of B sequences that a decoder reads piece by piece.
 
     Pieces are padded on the left, and so are prefixes: padding lies between them and is masked.
@@ -105,7 +105,7 @@ class Reader:
         self,
         forward: Callable,
         config: PreTrainedConfig,
-        prefixes: Sequence[Prefix],
+        prefixes: Sequence[KVPrefix],
         device: torch.device,
         cache: StaticCache | None = None,
     ) -> None:
@@ -126,7 +126,7 @@ class Reader:
         """Of what is read."""
         return self._lengths.device
 
-    def read(self, embeds: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, embeds: Tensor, mask: Tensor) -> Tensor:
         """Reads the next piece of every sequence.
 
         Args:
@@ -159,7 +159,7 @@ class Reader:
         self.cache.batch_select_indices(rows)
         self._valid, self._lengths = self._valid[rows], self._lengths[rows]
 
-    def prefix(self, row: int, columns: slice, before: Prefix) -> Prefix:
+    def prefix(self, row: int, columns: slice, before: KVPrefix) -> KVPrefix:
         """What was read in some columns of a row, as a start for other prompts.
 
         Args:
@@ -174,9 +174,9 @@ class Reader:
             (each.keys[row, :, columns], each.values[row, :, columns]) for each in self.cache.layers
         ]
         if not before.layers:
-            return Prefix(tuple((keys.clone(), values.clone()) for keys, values in own))
+            return KVPrefix(tuple((keys.clone(), values.clone()) for keys, values in own))
         pairs = [zip(old, new) for old, new in zip(before.layers, own)]
-        return Prefix(tuple(tuple(torch.cat(pair, dim=1) for pair in each) for each in pairs))
+        return KVPrefix(tuple(tuple(torch.cat(pair, dim=1) for pair in each) for each in pairs))
 
     def _attention_mask(self, num_new: int) -> Tensor:
         """(B, 1, num_new, columns of the cache) bool: what is there and does not lie ahead."""
@@ -192,7 +192,7 @@ class Reader:
         return self.cache.layers[0].max_cache_len - self._valid.shape[1]
 
 
-def _put(cache: Cache, prefixes: Sequence[Prefix]) -> int:
+def _put(cache: Cache, prefixes: Sequence[KVPrefix]) -> int:
     """Puts prefixes into an empty cache, their ends side by side; the number of columns."""
     first, longest = prefixes[0], max(prefix.length for prefix in prefixes)
     for index, states in enumerate(first.layers):

@@ -1,0 +1,64 @@
+"""What keeps a sample from being answered, told before anything is computed."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from llava.errors import TooLong, UserError
+from llava.model.sample import Sample, check_limits, check_text
+from llava.model.token_pruning.registry import ALL, find_pruner
+
+if TYPE_CHECKING:
+    from llava.model.llava_arch import LlavaAccm
+
+
+def check_sample(model: LlavaAccm, sample: Sample) -> None:
+    """Refuses a sample that a model cannot answer.
+
+    Raises:
+        UserError: what is wrong with its budget, question, limits or decoding.
+    """
+    _check_method(model, sample)
+    check_text("question", sample.question)
+    for turn in sample.history:
+        for text in turn:
+            check_text("conversation so far", text)
+    check_text("tower question (by default the first line)", sample.question_of_the_method)
+    check_limits(sample)
+    sample.decoding.check(model.language_model.is_compiled)
+    if model.compensator is not None and model.is_pruned(sample):
+        model.compensator.check_question(sample.question_of_the_method)
+    _check_length(model, sample)
+
+
+def _check_method(model: LlavaAccm, sample: Sample) -> None:
+    """Refuses a budget that is none, and settings that the sample's pruner does not know."""
+    pruner = find_pruner(sample.pruner)
+    budget, num_patches = model.budget(sample), model.tower.num_patches
+    if pruner is ALL and budget.visual_token_num != num_patches:
+        raise UserError(
+            f"the pruner {ALL.name} keeps all {num_patches} visual tokens, and "
+            f"visual_token_num is {budget.visual_token_num}: leave one of the two out"
+        )
+    has_text = "text_token_num" in {field.name for field in fields(pruner.options)}
+    if sample.text_token_num is not None and not has_text:
+        raise UserError(
+            f"text_token_num has no effect with the pruner {pruner.name}, in which the question "
+            "picks no tokens: leave one of the two out"
+        )
+
+
+def _check_length(model: LlavaAccm, sample: Sample) -> None:
+    """Refuses a prompt that leaves no room for the answer."""
+    llm = model.language_model
+    length, room = model.prompt_length(sample), llm.context_length - sample.max_new_tokens
+    if length > room:
+        raise TooLong(
+            f"the prompt takes {length} of the LLM's {llm.context_length} positions (with image "
+            f"and caption), and {sample.max_new_tokens} are wanted for the answer: shorten the "
+            "question, or ask for fewer new tokens",
+            "language model",
+            sample.question,
+            (length - room) / len(llm.tokenizer.encode(sample.question)),
+        )

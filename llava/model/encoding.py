@@ -1,0 +1,51 @@
+"""Images to visual tokens, each of them once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from llava.model.memory import Memory
+from llava.model.multimodal_encoder.visual_tokens import VisualTokens
+
+if TYPE_CHECKING:
+    from llava.model.llava_arch import LlavaAccm
+
+
+def encode_distinct(
+    model: LlavaAccm, images: Sequence[Image.Image | VisualTokens], memory: Memory
+) -> dict[int, VisualTokens]:
+    """Encodes images; those of the same pixels share one encoding, in this call and in a run.
+
+    Args:
+        model: encodes them.
+        images: any of them may be encoded already.
+        memory: of the run.
+
+    Returns:
+        The encodings by the id() of the images.
+    """
+    found = {id(image): image for image in images if isinstance(image, VisualTokens)}
+    new = {id(image): image for image in images if id(image) not in found}
+    if not new:
+        return found
+    pixels = dict(zip(new, model.preprocess(list(new.values()))))
+    names = {key: _digest(of_image) for key, of_image in pixels.items()}
+    known = {name: memory.find(name) for name in names.values()}
+    missing = {names[key]: p for key, p in pixels.items() if known[names[key]] is None}
+    if missing:
+        encoded = model.encode_images(torch.stack(list(missing.values())))
+        for name, image in zip(missing, encoded):
+            known[name] = image.clone()
+            memory.keep(name, known[name])
+    return found | {key: known[name] for key, name in names.items()}
+
+
+def _digest(pixels: Tensor) -> bytes:
+    """Returns a name of an image by its preprocessed pixels (3, S, S) on the CPU."""
+    return hashlib.blake2b(pixels.numpy().tobytes()).digest()
