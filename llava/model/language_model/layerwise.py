@@ -1,0 +1,93 @@
+"""The LLM layer by layer, on transformers' own layers: for pruners that drop tokens inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+from transformers import Cache, LlamaForCausalLM
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+
+@dataclass(frozen=True)
+class LayerInput:
+    """What a layer is about to read of B sequences, M columns of keys being there with the new.
+
+    Attributes:
+        hidden: (B, L, D).
+        position_ids: (B, L), by which keys are rotated; they stay with a token when others go.
+        mask: (B, 1, L, M) bool, True where a position may look.
+    """
+
+    hidden: Tensor
+    position_ids: Tensor
+    mask: Tensor
+
+    def select(self, kept: Tensor) -> LayerInput:
+        """Goes on with the positions (B, K) int64 of a first piece, in rising order.
+
+        In a first piece the columns of the mask are its own positions.
+        """
+        rows = kept[:, :, None]
+        hidden = self.hidden.gather(1, rows.expand(-1, -1, self.hidden.shape[2]))
+        mask = self.mask.gather(2, kept[:, None, :, None].expand(-1, -1, -1, self.mask.shape[3]))
+        mask = mask.gather(3, kept[:, None, None, :].expand(-1, -1, kept.shape[1], -1))
+        return LayerInput(hidden, self.position_ids.gather(1, kept), mask)
+
+
+BeforeLayer = Callable[[int, LayerInput], LayerInput]
+
+
+class LayerwiseLlama:
+    """Llama's forward pass with a hand between its layers; without one, transformers' own result.
+
+    It is called as transformers' causal LM, so DecodeSession takes either.
+
+    Args:
+        llm: transformers' Llama.
+        before_layer: is given each layer's number and input, and returns what the layer is to read;
+            None changes nothing.
+    """
+
+    def __init__(self, llm: LlamaForCausalLM, before_layer: BeforeLayer | None = None) -> None:
+        self._llm = llm
+        self._before_layer = before_layer or (lambda number, state: state)
+
+    def __call__(
+        self,
+        inputs_embeds: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor,
+        past_key_values: Cache | None = None,
+        use_cache: bool = False,
+        logits_to_keep: int = 1,
+    ) -> CausalLMOutputWithPast:
+        """Reads a piece of B sequences.
+
+        Args:
+            inputs_embeds: (B, L, D).
+            attention_mask: (B, 1, L, M) bool; see LayerInput.
+            position_ids: (B, L).
+            past_key_values: the cache; each layer adds what it reads.
+            use_cache: whether it does.
+            logits_to_keep: of how many last positions the logits are wanted.
+
+        Returns:
+            With the logits (B, logits_to_keep, V).
+        """
+        model = self._llm.model
+        state = LayerInput(inputs_embeds, position_ids, attention_mask)
+        for number, layer in enumerate(model.layers):
+            state = self._before_layer(number, state)
+            hidden = layer(
+                state.hidden,
+                attention_mask=state.mask,
+                position_ids=state.position_ids,
+                past_key_values=past_key_values,
+                use_cache=use_cache,
+                position_embeddings=model.rotary_emb(state.hidden, state.position_ids),
+            )
+            state = LayerInput(hidden, state.position_ids, state.mask)
+        logits = self._llm.lm_head(model.norm(state.hidden[:, -logits_to_keep:]))
+        return CausalLMOutputWithPast(logits=logits, past_key_values=past_key_values)
