@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from html import escape
-from pathlib import Path
-from urllib.parse import quote
 
 from llava.eval.report.runs import BENCHMARKS, Run
 from llava.eval.report.statistics import DRAWS
@@ -26,7 +22,6 @@ EXPLANATION = (
     "one, the same draws for all runs of a benchmark, so that shares are paired. They hold the "
     "model fixed and speak of the questions alone."
 )
-_HEADINGS = ("Benchmark", "Method", "Date", "s a question", "Files")
 
 
 def seconds_text(seconds: float | None) -> str:
@@ -72,46 +67,6 @@ def _names(members: Sequence[Run], runs: Sequence[Run]) -> str:
         whole = all(id(one) in members_by_id for one in same)
         names.append(run.label if whole else f"{BENCHMARKS[run.benchmark]} {run.label}")
     return "; ".join(dict.fromkeys(names))
-
-
-def html_section(runs: Sequence[Run], folder: Path) -> str:
-    """Returns the section of the page.
-
-    Args:
-        runs: the result files.
-        folder: where the page goes, to which links are relative.
-    """
-    heads = "".join(f"<th>{name}</th>" for name in _HEADINGS)
-    rows = "".join(f"<tr>{_cells(run, folder)}</tr>" for run in runs)
-    common = "".join(f"<li>{escape(line)}</li>" for line in [*common_lines(runs), TIME])
-    return (
-        f'<h2>{TITLE}</h2>\n<ul class="notes">{common}</ul>\n'
-        f"<details><summary>Dates, times, answers<span>{len(runs)} runs</span></summary>"
-        f'<div class="scroll"><table class="made"><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div></details>"
-    )
-
-
-def _cells(run: Run, folder: Path) -> str:
-    files = [_link(run.path, "scores", folder)]
-    if run.answers_file is not None:
-        files.append(_link(run.answers_file, "answers", folder))
-    values = [
-        escape(BENCHMARKS[run.benchmark]),
-        escape(f"{run.label}, {run.model}"),
-        escape(run.made.date) or "-",
-        seconds_text(run.made.seconds),
-        " ".join(files),
-    ]
-    return "".join(f"<td>{value}</td>" for value in values)
-
-
-def _link(path: Path, name: str, folder: Path) -> str:
-    """Returns a link to a file; its name alone where there is no such file any more."""
-    if not os.path.isfile(path):
-        return f"<span>{escape(name)}: {escape(path.name)}</span>"
-    place = quote(os.fsencode(os.path.relpath(os.path.realpath(path), os.path.realpath(folder))))
-    return f'<a href="{escape(place)}">{escape(name)}</a>'
 
 
 def markdown_section(runs: Sequence[Run]) -> list[str]:

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 from llava.errors import UserError
@@ -93,21 +92,6 @@ def set_beside(references: Sequence[Reference], runs: Sequence[Run]) -> list[Com
         value = None if run is None else _number(run.path, one.number)
         compared.append(Compared(one, None if value is None else value * one.times))
     return compared
-
-
-def html_section(compared: Sequence[Compared]) -> str:
-    """The table for the page; empty where there is no reference."""
-    if not compared:
-        return ""
-    heads = "".join(f"<th>{name}</th>" for name in HEADINGS)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in one.cells()) + "</tr>"
-        for one in compared
-    )
-    return (
-        f'<h2>{TITLE}</h2>\n<div class="scroll"><table><thead><tr>{heads}</tr></thead>'
-        f'<tbody>{rows}</tbody></table></div>\n<p class="faint after">{explanation(compared)}</p>'
-    )
 
 
 def explanation(compared: Sequence[Compared]) -> str:

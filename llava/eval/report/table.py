@@ -12,7 +12,7 @@ from llava.eval.report.methods import explained, result_sentence
 from llava.eval.report.own import OWN, score_heading
 from llava.eval.report.references import HEADINGS as REFERENCE_HEADINGS
 from llava.eval.report.references import TITLE, Compared, explanation
-from llava.eval.report.runs import BENCHMARKS, Run
+from llava.eval.report.runs import Run
 from llava.eval.report.statistics import Sampled
 
 MOST_LINES = 20  # of the table in the terminal, its head included
@@ -22,13 +22,22 @@ def percent(sampled: Sampled | None) -> str:
     """Returns a share in per cent with its interval, which is left out where it has no width."""
     if sampled is None:
         return "-"
-    low, high = sampled.low, sampled.high
-    return f"{100 * sampled.value:.1f}" + ("" if low == high else f" [{bound(low)}, {bound(high)}]")
+    number = f"{100 * sampled.value:.1f}"
+    return number if sampled.low == sampled.high else f"{number} {interval(sampled)}"
 
 
-def bound(value: float) -> str:
-    """Returns an end of an interval in per cent."""
-    return f"{100 * value:.1f}" if math.isfinite(value) else "none"
+def interval(sampled: Sampled) -> str:
+    """Returns an interval in per cent; an end that it does not have is called none."""
+    ends = [
+        f"{100 * end:.1f}" if math.isfinite(end) else "none" for end in (sampled.low, sampled.high)
+    ]
+    return f"[{', '.join(ends)}]"
+
+
+def by_benchmark(rows: Sequence[Row]) -> list[list[Row]]:
+    """Returns rows that stand together, those of each benchmark and model by themselves."""
+    groups = itertools.groupby(rows, key=lambda row: (row.benchmark, row.model))
+    return [list(group) for _, group in groups]
 
 
 def tokens_text(row: Row) -> str:
@@ -93,12 +102,9 @@ def markdown_report(comparison: Comparison, runs: Sequence[Run]) -> str:
     heads, *table = overview(comparison)
     lines += [*_markdown_table(heads, table, texts=2), ""]
     lines += [f"- {_escape(name)}: {line}" for name, line in methods]
-    for (name, model), group in itertools.groupby(
-        comparison.rows, key=lambda row: (row.benchmark, row.model)
-    ):
-        rows = list(group)
-        title = f"{BENCHMARKS[name]}: {model}, {rows[0].questions:,} questions"
-        lines += ["", f"## {_escape(title)}", "", *_benchmark_table(name, rows)]
+    for rows in by_benchmark(comparison.rows):
+        title = f"{rows[0].title}: {rows[0].model}, {rows[0].questions:,} questions"
+        lines += ["", f"## {_escape(title)}", "", *_benchmark_table(rows[0].benchmark, rows)]
     notes = [f"- {_escape(note)}" for note in comparison.notes]
     made = [_escape(line) for line in markdown_section(runs)]
     lines += ["", *made, *notes, "", EXPLANATION]

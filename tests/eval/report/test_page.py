@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from llava.errors import UserError
+from llava.eval.report import plot
 from llava.eval.report.__main__ import main, write_report
 from llava.eval.report.comparison import compare
 from llava.eval.report.disagreements import choose_pairs, find_disagreements, read_benchmark
@@ -67,8 +68,17 @@ def test_the_page_is_well_formed_and_fetches_nothing(report):
 
 def test_answers_are_escaped(report):
     assert SCRIPT not in report
-    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;" in report
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;" in report
     assert "a dog &lt;b&gt;runs&lt;/b&gt;" in report
+
+
+def test_the_templates_come_with_an_installed_package():
+    configuration = pytest.importorskip("setuptools.config.pyprojecttoml")
+    read = configuration.read_configuration(Path(__file__).parents[3] / "pyproject.toml")
+    patterns = read["tool"]["setuptools"]["package-data"]["llava.eval.report"]
+    folder = Path(plot.__file__).parent
+    installed = {path for pattern in patterns for path in folder.glob(pattern)}
+    assert installed == set((folder / "templates").iterdir()) and len(installed) > 3
 
 
 def test_the_table_is_there(report):
