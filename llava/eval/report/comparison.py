@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,8 +27,6 @@ class Row:
         questions: how many.
         unanswered: how many of them have no answer and count as wrong.
         is_limited: whether only the first questions were asked.
-        main_name: name of the benchmark's own main number; "" for a mean.
-        main_value: its value, in its own unit; None for a mean.
         mean: mean score of the questions; None for a mean over benchmarks, whose scores are not
             all in one unit.
         of_full_main: main number as a share of the full-token run's; None if there is none.
@@ -47,8 +45,6 @@ class Row:
     questions: int
     unanswered: int
     is_limited: bool
-    main_name: str
-    main_value: float | None
     mean: Sampled | None
     of_full_main: float | None
     of_full: Sampled | None
@@ -58,7 +54,7 @@ class Row:
 
     @property
     def title(self) -> str:
-        """The benchmark's name."""
+        """Returns the benchmark's name."""
         return "Mean of all" if self.benchmark is None else BENCHMARKS[self.benchmark]
 
     @property
@@ -155,8 +151,6 @@ def _rows(members: Sequence[tuple[Run, Sampled]]) -> list[Row]:
             questions=len(run.scores),
             unanswered=run.unanswered,
             is_limited=run.limit is not None,
-            main_name=run.main_name,
-            main_value=run.main_value,
             mean=mean,
             of_full_main=run.main_value / full[0].main_value if has_base else None,
             of_full=None if full is None else ratio(mean, full[1]),
@@ -213,19 +207,13 @@ def _mean_rows(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
 
 
 def _mean_row(members: Sequence[Row]) -> Row:
-    first = members[0]
     shares = [row.of_full_main for row in members if row.of_full_main is not None]
-    return Row(
+    return replace(
+        members[0],
         benchmark=None,
-        model=first.model,
-        method=first.method,
-        tokens=first.tokens,
-        num_patches=first.num_patches,
         questions=sum(row.questions for row in members),
         unanswered=sum(row.unanswered for row in members),
         is_limited=any(row.is_limited for row in members),
-        main_name="",
-        main_value=None,
         mean=None,
         of_full_main=sum(shares) / len(shares) if len(shares) == len(members) else None,
         of_full=_average_of_all([row.of_full for row in members]),
