@@ -81,6 +81,11 @@ def _listed(values: object, left_out: set[str]) -> str:
     )
 
 
-def _short(value: str | int | float) -> str:
-    text = " ".join(str(value).encode("utf-8", "replace").decode("utf-8").split())
+def _short(value: str | float) -> str:
+    text = one_line(str(value))
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def one_line(text: str) -> str:
+    """Returns a text in one line, without what UTF-8 cannot hold (half a surrogate pair)."""
+    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())

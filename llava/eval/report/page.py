@@ -37,7 +37,7 @@ def render_page(
     """
     styles = plot.method_styles(comparison.rows)
     pairs = itertools.groupby(disagreements, key=lambda pair: pair.first.benchmark)
-    page = render(
+    return render(
         "page.html",
         about=_about(runs),
         comparison=comparison,
@@ -62,7 +62,6 @@ def render_page(
         references=references,
         table=table,
     )
-    return page.encode("utf-8", "replace").decode("utf-8") + "\n"  # without half surrogate pairs
 
 
 def _about(runs: Sequence[Run]) -> str:

@@ -16,7 +16,7 @@ def render(name: str, **values: object) -> Markup:
         name: of the template.
         values: what it names.
     """
-    return Markup(_ENVIRONMENT.get_template(name).render(values).strip())
+    return Markup(_ENVIRONMENT.get_template(name).render(values).lstrip())
 
 
 def _to_one_digit(value: object) -> object:
@@ -28,6 +28,7 @@ _ENVIRONMENT = Environment(
     autoescape=True,
     trim_blocks=True,
     lstrip_blocks=True,
+    keep_trailing_newline=True,
     undefined=StrictUndefined,
     finalize=_to_one_digit,
 )
