@@ -24,7 +24,7 @@ _LONGEST = 80  # characters of a setting or a version
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What does not decide a score but whether a reader believes it; "" or None where unknown.
+    """Says what does not decide a score but whether a reader believes it; "" or None if unknown.
 
     Attributes:
         date: of the answers; of several days the first and the last.

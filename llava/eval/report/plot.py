@@ -175,7 +175,7 @@ class _Chart:
 
 
 def _scale(low: float, high: float) -> tuple[float, float, float]:
-    """A scale of round steps around an interval: bottom, top, step."""
+    """Returns a scale of round steps around an interval: bottom, top, step."""
     if high - low < _SMALLEST_SPAN:  # runs that score the same
         middle = (low + high) / 2
         low, high = middle - _SMALLEST_SPAN / 2, middle + _SMALLEST_SPAN / 2

@@ -72,19 +72,19 @@ class Run:
 
     @property
     def title(self) -> str:
-        """The benchmark's name and the model's, for people."""
+        """Returns the benchmark's name and the model's, for people."""
         return f"{BENCHMARKS[self.benchmark]}, {self.model}"
 
     @property
     def label(self) -> str:
-        """Method and budget, for people."""
+        """Returns method and budget, for people."""
         if self.tokens is None or self.method == FLOOR:
             return self.method
         return f"{self.method} ({self.tokens} tokens)"
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
-    """The runs of result files, sorted by benchmark and model, most visual tokens first.
+    """Returns the runs of result files, sorted by benchmark and model, most visual tokens first.
 
     Raises:
         UserError: a file that is missing or no result file, two files of the same run, or runs over
@@ -100,7 +100,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 
 
 def read_run(path: Path) -> Run:
-    """One result file.
+    """Reads one result file.
 
     Raises:
         UserError: missing, not JSON, or not what the scorer writes.
@@ -176,8 +176,8 @@ def _optional(values: dict, name: str, kind: type, meaning: str, path: Path, pla
 
 
 def _settings(value: object, path: Path) -> dict:
-    """Model, method, tokens and how they were computed; a run without settings goes by its file's
-    name."""
+    """Returns model, method, tokens and how they were computed; a run without settings goes by its
+    file's name."""
     if value is None:
         unknown = dict.fromkeys(("tokens", "num_patches", "dtype", "device"))
         return unknown | dict(model=_UNKNOWN_MODEL, method=one_line(path.stem))
@@ -241,7 +241,7 @@ def _refuse_different_questions(runs: Sequence[Run]) -> None:
 
 
 def _place(run: Run) -> tuple:
-    """Where a run stands in tables: by benchmark and model, then by falling number of tokens."""
+    """Returns where a run stands in tables: by benchmark, model, and falling number of tokens."""
     known = run.method in _METHOD_ORDER
     return (
         list(BENCHMARKS).index(run.benchmark),
