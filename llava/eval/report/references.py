@@ -83,8 +83,8 @@ def read_references(path: Path) -> list[Reference]:
 
 
 def set_beside(references: Sequence[Reference], runs: Sequence[Run]) -> list[Compared]:
-    """Returns each reference with what the run of its benchmark, model, method and tokens found; what
-    was found on a part of the questions is not set beside it."""
+    """Returns each reference with what the run of its benchmark, model, method and tokens found;
+    what was found on a part of the questions is not set beside it."""
     whole = [run for run in runs if run.limit is None]
     by_kind = {(run.benchmark, run.model, run.method, run.tokens): run for run in whole}
     compared = []
