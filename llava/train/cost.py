@@ -150,7 +150,7 @@ def learn_captions(card: Card) -> Work:
 
 
 def try_captions(card: Card) -> Work:
-    """Returns stage 2 before it learns: captions of three kinds, each read by the LLM."""
+    """Returns stage 2 before it learns: captions (nucleus, top-k, greedy), each read by the LLM."""
     batches, rows = QUESTIONS / TRIED_AT_ONCE, TRIED_AT_ONCE
     context = QUESTION + PREFIX + MAX_CAPTION
     search = card.decode_seconds(GPT2, MAX_CAPTION, rows * GPT2.cache_bytes(context))
