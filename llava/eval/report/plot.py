@@ -1,7 +1,7 @@
 """Accuracy against visual tokens, as an inline SVG whose colours come from the page.
 
-Drawn here because plotly needs a script, and matplotlib's SVG has fixed colours, which do not
-follow a reader into the dark, no hints at its points and its letters as outlines.
+Drawn here because plotly needs a script, and matplotlib, which a report does not need, writes fixed
+colours, which do not follow a reader into the dark, and no hints at its points.
 """
 
 from __future__ import annotations
@@ -118,6 +118,7 @@ class _Chart:
         )
 
     def x(self, tokens: int) -> float:
+        """Returns where a budget stands, on a scale of logarithms."""
         share = (math.log(tokens) - self._from) / (self._to - self._from)
         return self.frame.left + (self.right - self.frame.left) * share
 
