@@ -2,6 +2,8 @@
 
 All runs of a benchmark are averaged over the same resampled questions, so what is computed from two
 of them (a share, a difference) is paired: that one draw is harder than another cancels.
+scipy.stats.bootstrap draws for one statistic at a time; here one set of draws serves all runs, and
+shares and means are formed from it afterwards.
 """
 
 from __future__ import annotations
