@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from llava.eval.report.runs import BENCHMARKS, Run
 from llava.eval.report.statistics import DRAWS
@@ -30,32 +30,16 @@ def seconds_text(seconds: float | None) -> str:
 
 
 def common_lines(runs: Sequence[Run]) -> list[str]:
-    """Returns machines, versions and settings, each with the runs that have them."""
-    kinds = {
-        "Machine": lambda run: run.made.machine,
-        "Versions": lambda run: run.made.versions,
-        "Settings": lambda run: run.made.settings,
-    }
-    return [
-        f"{kind}: {value} ({whose})"
-        for kind, of in kinds.items()
-        for value, whose in told(runs, of)
-    ]
-
-
-def told(runs: Sequence[Run], of: Callable[[Run], str]) -> list[tuple[str, str]]:
-    """Returns each value that runs have of something, and which runs have it.
-
-    Args:
-        runs: all of them.
-        of: gives the value of a run; "" where it is not known, which is left out.
-    """
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(of(run), []).append(run)
-    if len(groups) == 1:
-        return [(value, "all runs") for value in groups if value]
-    return [(value, _names(members, runs)) for value, members in groups.items() if value]
+    """Returns machines, versions and settings, if known, each with the runs that have them."""
+    lines = []
+    for kind in ("machine", "versions", "settings"):
+        groups: dict[str, list[Run]] = {}
+        for run in runs:
+            groups.setdefault(getattr(run.made, kind), []).append(run)
+        for value, members in groups.items():
+            whose = "all runs" if len(groups) == 1 else _names(members, runs)
+            lines += [f"{kind.capitalize()}: {value} ({whose})"] if value else []
+    return lines
 
 
 def _names(members: Sequence[Run], runs: Sequence[Run]) -> str:
