@@ -1,4 +1,7 @@
-"""What training on LLaVA-1.5-7B takes, computed: ``python -m llava.train.cost`` prints a table.
+"""Computes what training on LLaVA-1.5-7B takes: ``python -m llava.train.cost`` prints a table.
+
+The formulas of a transformer are those of llava.model.cost, as in llava.eval.bench. No library has
+them: those that count operations run a model, and none knows the stages of this training.
 
 No GPU was at hand: no stage's time or memory is measured. Memory follows from shapes. Time is the
 longest of arithmetic (operations over a card's peak times UTILISATION), of memory (weights that a
@@ -12,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from llava.markdown import markdown_table
 from llava.model.cost import BF16, FLOAT32, Shape
 
 UTILISATION = 0.35  # share of a card's dense bfloat16 peak that matrices of these sizes reach
@@ -33,7 +37,7 @@ GPT2_GELU = 64  # more of them: GPT-2's GELU is four float32 tensors of four tim
 
 
 def activation_bytes(shape: Shape, tokens: int, more: int = 0) -> int:
-    """What the backward pass of a sequence needs; more: bytes beyond ACTIVATION."""
+    """Returns what the backward pass of a sequence needs; more: bytes beyond ACTIVATION."""
     return tokens * shape.layers * shape.width * (ACTIVATION + more)
 
 
@@ -45,6 +49,8 @@ GPT2 = Shape(768, 12, 3072, vocabulary=50257, positions=1024)
 MAPPER = Shape(768, 4, 1536)
 SELECTOR = Shape(768, 4, 1536)
 PROJECTOR = 1024 * 4096 + 4096**2
+CLIP_BYTES = BF16 * (VISION.parameters + TEXT.parameters)
+LLM_BYTES = BF16 * (LLAMA.parameters + PROJECTOR)  # and the projector's
 
 PATCHES, WIDTHS = 576, 1024 + 768  # what the tower's outputs take on disk, float16
 KEPT = 36  # visual tokens in stages 2 and 3
@@ -71,11 +77,11 @@ class Card:
     bandwidth: float
 
     def pass_seconds(self, operations: float, layers: int) -> float:
-        """One pass (or several, their layers together) over a batch."""
+        """Returns the time of one pass (or several, their layers together) over a batch."""
         return max(operations / (UTILISATION * self.operations), layers * LAYER_SECONDS)
 
     def decode_seconds(self, shape: Shape, steps: int, cached: float, weight: int = BF16) -> float:
-        """Steps of one token each.
+        """Returns the time of steps of one token each.
 
         Args:
             shape: of the decoder.
@@ -107,14 +113,14 @@ class Work:
 
     @property
     def seconds(self) -> float:
-        """All parts."""
+        """Returns the time of all parts."""
         return sum(self.parts.values())
 
 
 def look(card: Card, stage: str, images: int) -> Work:
-    """CLIP over images, 64 at once: its outputs go to the disk."""
+    """Returns the work of CLIP over images, 64 at once: its outputs go to the disk."""
     hidden = 64 * VISION.positions * VISION.width * BF16
-    memory = clip_bytes() + (VISION.layers + 1 + 2 * 4) * hidden + RESERVE
+    memory = CLIP_BYTES + (VISION.layers + 1 + 2 * 4) * hidden + RESERVE
     parts = {
         "CLIP": card.pass_seconds(images * VISION.operations(VISION.positions), 0),
         "preprocessing (CPU)": images * IMAGE_SECONDS,
@@ -124,8 +130,8 @@ def look(card: Card, stage: str, images: int) -> Work:
 
 
 def learn_captions(card: Card) -> Work:
-    """Stage 1, in bfloat16. A thread makes the next batch meanwhile; each is padded to its longest
-    sample, nearly always one of the smallest budget."""
+    """Returns stage 1, in bfloat16. A thread makes the next batch meanwhile; each is padded to its
+    longest sample, nearly always one of the smallest budget."""
     steps = CAPTIONS * EPOCHS / CAPTION_BATCH
     read, written = PATCHES - 18 + PREFIX, QUESTION + PREFIX + CAPTION
     each = MAPPER.operations(read) + GPT2.operations(written, CAPTION)
@@ -136,7 +142,7 @@ def learn_captions(card: Card) -> Work:
     batch = CAPTION_BATCH * (COLLATE_SECONDS + feature_bytes() / DISK)
     activations = activation_bytes(MAPPER, read) + activation_bytes(GPT2, written, GPT2_GELU)
     logits = CAPTION * GPT2.vocabulary * (BF16 + 3 * FLOAT32)
-    memory = (TRAINED + BF16) * (GPT2.parameters + MAPPER.parameters) + clip_bytes()
+    memory = (TRAINED + BF16) * (GPT2.parameters + MAPPER.parameters) + CLIP_BYTES
     memory += CAPTION_BATCH * (activations + logits) + RESERVE
     longer = max((gpu, "GPU"), (batch, "making batches (1 thread)"))
     parts = {longer[1]: steps * longer[0]}
@@ -144,14 +150,14 @@ def learn_captions(card: Card) -> Work:
 
 
 def try_captions(card: Card) -> Work:
-    """Stage 2, before it learns: captions by nucleus, top-k and greedy, each read by the LLM."""
+    """Returns stage 2 before it learns: captions (nucleus, top-k, greedy), each read by the LLM."""
     batches, rows = QUESTIONS / TRIED_AT_ONCE, TRIED_AT_ONCE
     context = QUESTION + PREFIX + MAX_CAPTION
     search = card.decode_seconds(GPT2, MAX_CAPTION, rows * GPT2.cache_bytes(context))
     drawn = 2 * MAX_CAPTION * rows * (SORT_SECONDS / CORES + DRAW_SECONDS)
     short = KEPT + PROMPT + HINT + ANSWER
     reading = card.pass_seconds(rows * LLAMA.operations(short, ANSWER), LLAMA.layers)
-    memory = llm_bytes() + BF16 * (GPT2.parameters + MAPPER.parameters)
+    memory = LLM_BYTES + BF16 * (GPT2.parameters + MAPPER.parameters)
     memory += rows * (GPT2.cache_bytes(context) + pass_bytes(short)) + RESERVE
     parts = {
         "GPT-2's steps": batches * 3 * search,
@@ -162,19 +168,19 @@ def try_captions(card: Card) -> Work:
 
 
 def answer_fully(card: Card) -> Work:
-    """Stage 3, before it learns: the LLM answers with all tokens."""
+    """Returns stage 3 before it learns: the LLM answers with all tokens."""
     batches, full = QUESTIONS / BATCH, PATCHES + PROMPT
     cache = BATCH * LLAMA.cache_bytes(full + MAX_ANSWER)
     prefill = card.pass_seconds(BATCH * LLAMA.operations(full), LLAMA.layers)
     steps = card.decode_seconds(LLAMA, MAX_ANSWER, cache)
-    memory = llm_bytes() + clip_bytes() + cache + BATCH * pass_bytes(full) + RESERVE
+    memory = LLM_BYTES + CLIP_BYTES + cache + BATCH * pass_bytes(full) + RESERVE
     parts = {"prefill": batches * prefill, "the LLM's steps": batches * steps}
     return Work("train_compensation: 100,000 answers", memory, parts)
 
 
 def learn_compensation(card: Card) -> Work:
-    """Stage 3, GPT-2 in float32: beams, four readings of each question in batches of like length,
-    one update."""
+    """Returns stage 3, GPT-2 in float32: beams, four readings of each question in batches of like
+    length, one update."""
     steps, beams = QUESTIONS / BATCH, BATCH * CANDIDATES
     context, full = QUESTION + PREFIX + MAX_CAPTION, PATCHES + PROMPT + ANSWER
     short = KEPT + PROMPT + HINT + ANSWER
@@ -186,7 +192,7 @@ def learn_compensation(card: Card) -> Work:
     learnt += BATCH * (2 * MAPPER.operations(PATCHES - KEPT + PREFIX))
     learnt += beams * LONG_CLIP.operations(QUESTION + 2 * CAPTION)
     layers = 3 * (GPT2.layers + SELECTOR.layers) + 2 * MAPPER.layers + LONG_CLIP.layers
-    memory = llm_bytes() + TRAINED * (GPT2.parameters + SELECTOR.parameters)
+    memory = LLM_BYTES + TRAINED * (GPT2.parameters + SELECTOR.parameters)
     memory += BF16 * LONG_CLIP.parameters + FLOAT32 * MAPPER.parameters
     activations = 2 * activation_bytes(GPT2, context, GPT2_GELU)
     memory += cache + BATCH * (pass_bytes(full) + activations)
@@ -199,27 +205,17 @@ def learn_compensation(card: Card) -> Work:
 
 
 def feature_bytes() -> int:
-    """What one image takes in the cache of the tower's outputs, with its attention."""
+    """Returns what one image takes in the cache of the tower's outputs, with its attention."""
     return PATCHES * (WIDTHS * BF16 + FLOAT32)
 
 
-def clip_bytes() -> int:
-    """CLIP in bfloat16."""
-    return BF16 * (VISION.parameters + TEXT.parameters)
-
-
-def llm_bytes() -> int:
-    """Llama and its projector in bfloat16."""
-    return BF16 * (LLAMA.parameters + PROJECTOR)
-
-
 def pass_bytes(tokens: int) -> int:
-    """What lives at once of the LLM's pass without gradient: the inner feed-forward, thrice."""
+    """Returns what lives at once of the LLM's pass without gradient: its inner width, thrice."""
     return tokens * 3 * LLAMA.mlp * BF16
 
 
 def all_work(card: Card) -> list[Work]:
-    """The real stages in their order; the selector alone learns in minutes and is left out."""
+    """Returns the stages in their order; the selector alone learns in minutes and is left out."""
     return [
         look(card, "train_caption", IMAGES),
         learn_captions(card),
@@ -231,25 +227,23 @@ def all_work(card: Card) -> list[Work]:
 
 
 def table() -> str:
-    """The table in Markdown."""
-    names = " | ".join(card.name for card in CARDS)
-    lines = [
-        f"| computed, not measured | memory | fits 24 GB | {names} | most of it, on each |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    """Returns the table in Markdown."""
+    names = [card.name for card in CARDS]
+    heads = ["computed, not measured", "memory", "fits 24 GB", *names, "most of it, on each"]
+    rows = []
     for works in zip(*map(all_work, CARDS)):
-        first = works[0]
-        fits = "yes" if first.bytes <= SMALL_CARD else "no"
-        times = " | ".join(f"{work.seconds / 3600:.1f} h" for work in works)
+        name, size = works[0].name, works[0].bytes
+        times = [f"{work.seconds / 3600:.1f} h" for work in works]
         most = " / ".join(dict.fromkeys(max(w.parts, key=w.parts.get) for w in works))
-        lines.append(f"| {first.name} | {first.bytes / 1e9:.1f} GB | {fits} | {times} | {most} |")
+        fits = "yes" if size <= SMALL_CARD else "no"
+        rows.append([name, f"{size / 1e9:.1f} GB", fits, *times, most])
     totals = [sum(work.seconds for work in all_work(card)) / 3600 for card in CARDS]
-    lines.append("| all | | | " + " | ".join(f"{total:.0f} h" for total in totals) + " | |")
-    return "\n".join(lines)
+    lines = markdown_table(heads, rows, texts=len(heads))
+    return "\n".join([*lines, f"| all | | | {' | '.join(f'{t:.0f} h' for t in totals)} | |"])
 
 
 def main() -> int:
-    """The command."""
+    """Runs the command."""
     print(table())
     return 0
 

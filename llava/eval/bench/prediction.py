@@ -1,4 +1,7 @@
-"""What each stage should take: operations and bytes as formulas of K, of lengths and of the batch.
+"""Predicts what each stage takes: operations and bytes as formulas of K, lengths and the batch.
+
+The formulas of a transformer are llava.model.cost's, as for training. torch's own counter, by
+which the tests check them, must run a model and sees nothing in a compiled one.
 
 A stage is a number of passes; a pass takes what its arithmetic takes at the speed of a large matrix
 product, or what reading its weights, keys and values takes, whichever is longer. Both speeds are
@@ -63,7 +66,7 @@ class Counts:
 
 
 def count_tokens(model: LlavaAccm, question: str, plain: Answer, hinted: Answer) -> Counts:
-    """The tokens of a sample.
+    """Counts the tokens of a sample.
 
     Args:
         model: that answered it.
@@ -129,7 +132,7 @@ class CostModel:
         )
 
     def stages(self, case: Case) -> dict[str, list[Pass]]:
-        """The passes of a case, for its whole batch."""
+        """Returns the passes of a case, for its whole batch."""
         stages = {"encode": list(self._encode(case))}
         if case.method not in (*STOCK, FULL):
             stages["prune"] = [self._prune(case)]
@@ -144,13 +147,13 @@ class CostModel:
         }
 
     def cache_bytes(self, case: Case) -> int:
-        """The LLM's keys and values at the end, for the whole batch."""
+        """Returns the size of the LLM's keys and values at the end, for the whole batch."""
         size = self._model.language_model.llm.dtype.itemsize
         positions = self._positions(case) + self._lengths.answer - 1
         return case.batch_size * self.llm.cache_bytes(positions, size)
 
     def _positions(self, case: Case) -> int:
-        """What the LLM reads of a sample."""
+        """Returns how many tokens the LLM reads of a sample."""
         hint = self._counts.hint if case.method == ACCM else 0
         return self._counts.prompt + case.visual_token_num + hint
 
@@ -253,8 +256,8 @@ class CostModel:
 
 
 def _bytes(module: nn.Module) -> int:
-    """What a pass reads of a module: all but embedding tables that nothing is multiplied with. (A
-    table that is packed elsewhere for products is one of them.)"""
+    """Returns the bytes that a pass reads of a module: all but embedding tables that nothing is
+    multiplied with. (A table that is packed elsewhere for products is one of them.)"""
     tables = [m.weight for m in module.modules() if isinstance(m, nn.Embedding)]
     multiplied = {
         id(m.weight)
@@ -278,7 +281,7 @@ class Machine:
     bandwidth: float
 
     def seconds(self, passes: list[Pass]) -> float:
-        """What passes should take, one after the other."""
+        """Returns what passes should take, one after the other."""
         return sum(max(p.operations / self.operations, p.bytes / self.bandwidth) for p in passes)
 
 

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from llava.eval.bench.measuring import NOISY, Measured
 from llava.eval.bench.methods import ACCM, HF, PRUNE, STAGES
 from llava.eval.bench.prediction import CostModel, Machine
+from llava.markdown import markdown_table
 
 _GIB = 1 << 30
 
 
 def records(found: Sequence[Measured], costs: CostModel, machine: Machine) -> list[dict]:
-    """One JSON object a case; seconds, operations and bytes of the whole batch."""
+    """Returns one JSON object a case; seconds, operations and bytes of the whole batch."""
     return [_record(one, costs, machine) for one in found]
 
 
@@ -40,12 +41,12 @@ def _record(one: Measured, costs: CostModel, machine: Machine) -> dict:
 
 
 def markdown(rows: Sequence[dict]) -> str:
-    """Two tables: time per sample, and what it is made of."""
+    """Returns two tables: time per sample, and what it is made of."""
     return "\n\n".join([_times(rows), _work(rows)]) + "\n"
 
 
 def name(row: dict) -> str:
-    """What a row is called beside its batch size."""
+    """Returns what a row is called beside its batch size."""
     kept = f", K = {row['visual_token_num']}" if row["method"] in (PRUNE, ACCM) else ""
     return f"{row['method']}{kept}"
 
@@ -55,30 +56,27 @@ def _stages(rows: Sequence[dict]) -> list[str]:
 
 
 def stage_seconds(row: dict, stage: str) -> float:
-    """The median per sample."""
+    """Returns the median per sample."""
     return statistics.median(row["stages"].get(stage, [0.0])) / row["batch_size"]
 
 
 def _times(rows: Sequence[dict]) -> str:
-    """Milliseconds per sample, as measured."""
+    """Returns milliseconds per sample, as measured."""
     stages = _stages(rows)
-    lines = [
-        "| ms per sample | batch | all | spread | times hf | " + " | ".join(stages) + " |",
-        "| --- |" + " ---: |" * (4 + len(stages)),
-    ]
+    heads = ["ms per sample", "batch", "all", "spread", "times hf", *stages]
     base = {row["batch_size"]: row["seconds_per_sample"] for row in rows if row["method"] == HF}
+    cells = []
     for row in rows:
-        hf = base.get(row["batch_size"])
-        faster = f"{hf / row['seconds_per_sample']:.2f}" if hf else ""
-        cells = [
+        hf, own = base.get(row["batch_size"]), row["seconds_per_sample"]
+        noisy = " (noisy)" if row["noisy"] else ""
+        times = [
             f"{1000 * stage_seconds(row, stage):,.1f}" if stage in row["stages"] else ""
             for stage in stages
         ]
-        noisy = " (noisy)" if row["noisy"] else ""
-        lines.append(
-            f"| {name(row)} | {row['batch_size']} | {1000 * row['seconds_per_sample']:,.1f} | "
-            f"{100 * row['spread']:.1f}%{noisy} | {faster} | " + " | ".join(cells) + " |"
-        )
+        whole = [f"{1000 * own:,.1f}", f"{100 * row['spread']:.1f}%{noisy}"]
+        faster = f"{hf / own:.2f}" if hf else ""
+        cells.append([name(row), str(row["batch_size"]), *whole, faster, *times])
+    lines = markdown_table(heads, cells, texts=1)
     if any(
         sum(stage_seconds(row, s) for s in stages) > 1.05 * row["seconds_per_sample"]
         for row in rows
@@ -90,29 +88,25 @@ def _times(rows: Sequence[dict]) -> str:
 
 
 def _work(rows: Sequence[dict]) -> str:
-    """Predicted milliseconds and computed operations per stage, and memory."""
+    """Returns predicted milliseconds and computed operations per stage, and memory."""
     stages = _stages(rows)
-    lines = [
-        "| predicted ms (GFLOP) per sample | batch | all | "
-        + " | ".join(stages)
-        + " | cache | peak beyond weights | weights |",
-        "| --- |" + " ---: |" * (5 + len(stages)),
-    ]
+    heads = ["predicted ms (GFLOP) per sample", "batch", "all", *stages]
+    cells = []
     for row in rows:
-        size = row["batch_size"]
-        cells = [
-            f"{1000 * row['predicted'][stage] / size:,.1f} "
-            f"({row['operations'][stage] / size / 1e9:,.1f})"
-            if stage in row["predicted"]
+        size, predicted = row["batch_size"], row["predicted"]
+        work = [
+            f"{1000 * predicted[stage] / size:,.1f} ({row['operations'][stage] / size / 1e9:,.1f})"
+            if stage in predicted
             else ""
             for stage in stages
         ]
-        total = 1000 * sum(row["predicted"].values()) / size
+        total = f"{1000 * sum(predicted.values()) / size:,.1f}"
         peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / _GIB:.2f} GiB"
-        lines.append(
-            f"| {name(row)} | {size} | {total:,.1f} | "
-            + " | ".join(cells)
-            + f" | {row['cache_bytes'] / _GIB:.3f} GiB | {peak} | "
-            f"{row['weight_bytes'] / _GIB:.2f} GiB |"
-        )
-    return "\n".join(lines)
+        memory = [
+            f"{row['cache_bytes'] / _GIB:.3f} GiB",
+            peak,
+            f"{row['weight_bytes'] / _GIB:.2f} GiB",
+        ]
+        cells.append([name(row), str(size), total, *work, *memory])
+    heads += ["cache", "peak beyond weights", "weights"]
+    return "\n".join(markdown_table(heads, cells, texts=1))

@@ -15,7 +15,7 @@ _PROGRAM = "llava.eval.report"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     parser = LineParser(called(_PROGRAM), "Sets runs side by side.", example(_PROGRAM))
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", type=Path, help="JSON of llava.eval.score"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ _LONGEST = 80  # characters of a setting or a version
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What does not decide a score but whether a reader believes it; "" or None where unknown.
+    """Says what does not decide a score but whether a reader believes it; "" or None if unknown.
 
     Attributes:
         date: of the answers; of several days the first and the last.
@@ -50,15 +50,20 @@ def read_circumstances(settings: object, answers_file: Path | None) -> Circumsta
     """
     sessions = [] if answers_file is None else read_sessions(answers_file)
     known = settings if isinstance(settings, dict) else {}
-    dates = sorted(session.date for session in sessions)
     questions = sum(session.questions for session in sessions)
     return Circumstances(
-        date=" to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else "",
+        date=span(session.date for session in sessions),
         machine="; ".join(dict.fromkeys(session.machine for session in sessions)),
         seconds=sum(s.seconds for s in sessions) / questions if questions else None,
         versions=_listed(known.get("versions"), set()),
         settings=_listed(known, _ELSEWHERE),
     )
+
+
+def span(dates: Iterable[str]) -> str:
+    """Returns the first and the last of some dates; "" where there are none."""
+    days = sorted(dates)
+    return " to ".join(dict.fromkeys((days[0], days[-1]))) if days else ""
 
 
 def _listed(values: object, left_out: set[str]) -> str:
@@ -76,6 +81,11 @@ def _listed(values: object, left_out: set[str]) -> str:
     )
 
 
-def _short(value: str | int | float) -> str:
-    text = " ".join(str(value).encode("utf-8", "replace").decode("utf-8").split())
+def _short(value: str | float) -> str:
+    text = one_line(str(value))
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def one_line(text: str) -> str:
+    """Returns a text in one line, without what UTF-8 cannot hold (half a surrogate pair)."""
+    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())

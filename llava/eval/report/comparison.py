@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from llava.eval.report.statistics import SEED, Sampled, average, difference, rat
 
 LENIENT = "(lenient)"
 LIMITED = "(limited)"
+_Member = tuple[Run, Sampled]  # and its mean score
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,6 @@ class Row:
         questions: how many.
         unanswered: how many of them have no answer and count as wrong.
         is_limited: whether only the first questions were asked.
-        main_name: name of the benchmark's own main number; "" for a mean.
-        main_value: its value, in its own unit; None for a mean.
         mean: mean score of the questions; None for a mean over benchmarks, whose scores are not
             all in one unit.
         of_full_main: main number as a share of the full-token run's; None if there is none.
@@ -47,8 +46,6 @@ class Row:
     questions: int
     unanswered: int
     is_limited: bool
-    main_name: str
-    main_value: float | None
     mean: Sampled | None
     of_full_main: float | None
     of_full: Sampled | None
@@ -58,7 +55,7 @@ class Row:
 
     @property
     def title(self) -> str:
-        """The benchmark's name."""
+        """Returns the benchmark's name."""
         return "Mean of all" if self.benchmark is None else BENCHMARKS[self.benchmark]
 
     @property
@@ -89,41 +86,41 @@ def compare(runs: Sequence[Run], seed: int = SEED) -> Comparison:
         means = sampled_means(scores, (seed, list(BENCHMARKS).index(benchmark)))
         for model in dict.fromkeys(run.model for run in members):
             of_model = [(run, mean) for run, mean in zip(members, means) if run.model == model]
-            rows += _rows(of_model)
-            notes += _missing_notes(of_model)
+            full, floor = _find(of_model, FULL), _find(of_model, FLOOR)
+            rows += [_row(run, mean, full, floor) for run, mean in of_model]
+            notes += _missing_notes(of_model[0][0].title, full, floor)
     mean_rows, left_out = _mean_rows(rows)
     marks = _limited_notes(runs) + _lenient_notes(runs)
     return Comparison(rows, mean_rows, marks + notes + left_out + _how(runs))
 
 
 def _limited_notes(runs: Sequence[Run]) -> list[str]:
-    """Notes on what was not asked; all runs of a benchmark have one limit."""
+    """Returns notes on what was not asked; all runs of a benchmark have one limit."""
     limits: dict[int, list[str]] = {}
     for benchmark, limit in dict.fromkeys((run.benchmark, run.limit) for run in runs):
         if limit is not None:
             limits.setdefault(limit, []).append(BENCHMARKS[benchmark])
     return [
-        f"{', '.join(names)} {LIMITED}: only the first {limit} questions were asked, and those that "
-        "are scored together with one of them (--limit)."
+        f"{', '.join(names)} {LIMITED}: only the first {limit} questions were asked, and those "
+        "that are scored together with one of them (--limit)."
         for limit, names in limits.items()
     ]
 
 
 def _lenient_notes(runs: Sequence[Run]) -> list[str]:
     return [
-        f"{BENCHMARKS[run.benchmark]}, {run.model}, {run.label} {LENIENT}: {run.unanswered} of "
-        f"{len(run.scores)} questions have no answer and count as wrong (--allow-missing)."
+        f"{run.title}, {run.label} {LENIENT}: {run.unanswered} of {len(run.scores)} questions have "
+        "no answer and count as wrong (--allow-missing)."
         for run in runs
         if run.unanswered
     ]
 
 
 def _how(runs: Sequence[Run]) -> list[str]:
-    """Notes on what the runs were computed in and on; which runs, where it is not the same."""
+    """Returns notes on number format and device; with the runs, where these are not the same."""
     ways: dict[tuple[str | None, str | None], list[str]] = {}
     for run in runs:
-        where = f"{BENCHMARKS[run.benchmark]}, {run.model}, {run.label}"
-        ways.setdefault((run.dtype, run.device), []).append(where)
+        ways.setdefault((run.dtype, run.device), []).append(f"{run.title}, {run.label}")
     if set(ways) == {(None, None)}:
         return []
     return [
@@ -133,45 +130,37 @@ def _how(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _find(members: Sequence[tuple[Run, Sampled]], method: str) -> tuple[Run, Sampled] | None:
+def _find(members: Sequence[_Member], method: str) -> _Member | None:
     return next((member for member in members if member[0].method == method), None)
 
 
-def _rows(members: Sequence[tuple[Run, Sampled]]) -> list[Row]:
-    """The rows of one benchmark and model."""
-    full, floor = _find(members, FULL), _find(members, FLOOR)
-    rows = []
-    for run, mean in members:
-        recovered = None
-        if full is not None and floor is not None:
-            recovered = ratio(difference(mean, floor[1]), difference(full[1], floor[1]))
-        has_base = full is not None and full[0].main_value > 0
-        row = Row(
-            benchmark=run.benchmark,
-            model=run.model,
-            method=run.method,
-            tokens=run.tokens,
-            num_patches=run.num_patches,
-            questions=len(run.scores),
-            unanswered=run.unanswered,
-            is_limited=run.limit is not None,
-            main_name=run.main_name,
-            main_value=run.main_value,
-            mean=mean,
-            of_full_main=run.main_value / full[0].main_value if has_base else None,
-            of_full=None if full is None else ratio(mean, full[1]),
-            recovered=recovered,
-            seconds=run.made.seconds,
-            run=run,
-        )
-        rows.append(row)
-    return rows
+def _row(run: Run, mean: Sampled, full: _Member | None, floor: _Member | None) -> Row:
+    """Returns the row of a run, beside the full-token run and the floor of its model."""
+    recovered = None
+    if full is not None and floor is not None:
+        recovered = ratio(difference(mean, floor[1]), difference(full[1], floor[1]))
+    has_base = full is not None and full[0].main_value > 0
+    return Row(
+        benchmark=run.benchmark,
+        model=run.model,
+        method=run.method,
+        tokens=run.tokens,
+        num_patches=run.num_patches,
+        questions=len(run.scores),
+        unanswered=run.unanswered,
+        is_limited=run.limit is not None,
+        mean=mean,
+        of_full_main=run.main_value / full[0].main_value if has_base else None,
+        of_full=None if full is None else ratio(mean, full[1]),
+        recovered=recovered,
+        seconds=run.made.seconds,
+        run=run,
+    )
 
 
-def _missing_notes(members: Sequence[tuple[Run, Sampled]]) -> list[str]:
-    full, floor = _find(members, FULL), _find(members, FLOOR)
-    run = members[0][0]
-    where = f"{BENCHMARKS[run.benchmark]}, {run.model}"
+def _missing_notes(where: str, full: _Member | None, floor: _Member | None) -> list[str]:
+    """Returns notes on what cannot be compared for want of one of the two runs, or because of
+    their scores."""
     notes = []
     if full is None:
         notes.append(f"{where}: there is no full-token run, so nothing is compared with it.")
@@ -192,7 +181,8 @@ def _missing_notes(members: Sequence[tuple[Run, Sampled]]) -> list[str]:
 
 
 def _mean_rows(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """A row for each model, method and budget that has all benchmarks; notes on the others."""
+    """Returns a row for each model, method and budget that has all benchmarks, and notes on the
+    others."""
     benchmarks = list(dict.fromkeys(row.benchmark for row in rows))
     if len(benchmarks) < 2:
         return [], []
@@ -213,19 +203,13 @@ def _mean_rows(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
 
 
 def _mean_row(members: Sequence[Row]) -> Row:
-    first = members[0]
     shares = [row.of_full_main for row in members if row.of_full_main is not None]
-    return Row(
+    return replace(
+        members[0],
         benchmark=None,
-        model=first.model,
-        method=first.method,
-        tokens=first.tokens,
-        num_patches=first.num_patches,
         questions=sum(row.questions for row in members),
         unanswered=sum(row.unanswered for row in members),
         is_limited=any(row.is_limited for row in members),
-        main_name="",
-        main_value=None,
         mean=None,
         of_full_main=sum(shares) / len(shares) if len(shares) == len(members) else None,
         of_full=_average_of_all([row.of_full for row in members]),

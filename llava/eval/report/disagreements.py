@@ -20,7 +20,7 @@ GAP = 0.5  # scores this far apart are a disagreement, also where answers are no
 
 @dataclass(frozen=True)
 class Side:
-    """What one of the two runs did with the question; entry is None where no journal tells."""
+    """One of the two runs: its score, and its answer (None where no journal has it)."""
 
     run: Run
     score: float
@@ -57,7 +57,7 @@ class Disagreement:
 
 
 def read_benchmark(benchmark: str, data_dir: Path) -> Sequence[Question]:
-    """The questions of a data folder, by the benchmark's own reader."""
+    """Returns the questions of a data folder, by the benchmark's own reader."""
     reader = importlib.import_module(f"llava.eval.benchmarks.{benchmark}")
     return reader.read_questions(data_dir)
 
@@ -65,7 +65,7 @@ def read_benchmark(benchmark: str, data_dir: Path) -> Sequence[Question]:
 def find_disagreements(
     runs: Sequence[Run], limit: int, read_questions: ReadQuestions = read_benchmark
 ) -> tuple[list[Disagreement], list[str]]:
-    """What pairs of runs disagree on.
+    """Finds what pairs of runs disagree on.
 
     Args:
         runs: as read_runs gives them.
@@ -79,15 +79,21 @@ def find_disagreements(
     notes: list[str] = []
     for _, members in itertools.groupby(runs, key=lambda run: run.benchmark):
         pairs = [(pair, _differing(*pair)) for pair in choose_pairs(list(members))]
-        shown = [(pair, keys, keys[:limit]) for pair, keys in pairs]
-        details = _Details(shown, read_questions)
-        found += [_disagreement(pair, keys, cut, details) for pair, keys, cut in shown]
+        wanted: dict[Path, tuple[Run, set[str]]] = {}  # by result file
+        for pair, keys in pairs:
+            for run in pair:
+                wanted.setdefault(run.path, (run, set()))[1].update(keys[:limit])
+        details = _Details([one for one in wanted.values() if one[1]], read_questions)
+        for (first, second), keys in pairs:
+            better = sum(first.scores[key] > second.scores[key] for key in keys)
+            cases = [details.case(key, first, second) for key in keys[:limit]]
+            found.append(Disagreement(first, second, better, len(keys) - better, cases))
         notes += details.notes
     return found, list(dict.fromkeys(notes))
 
 
 def choose_pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
-    """Full and pruned-only runs, each against ACCM at its budgets; else the first two runs.
+    """Returns full and pruned-only runs, each with ACCM at its budgets; else the first two runs.
 
     Args:
         runs: those of one benchmark.
@@ -105,45 +111,28 @@ def choose_pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
 
 
 def _differing(first: Run, second: Run) -> list[str]:
-    """Keys of the questions with a gap, the widest in front, else in the order of the first run."""
+    """Returns the keys of questions with a gap, the widest first, else in the first run's order."""
     gaps = {key: abs(score - second.scores[key]) for key, score in first.scores.items()}
     return sorted((key for key, gap in gaps.items() if gap >= GAP), key=lambda key: -gaps[key])
 
 
-def _disagreement(
-    pair: tuple[Run, Run], keys: Sequence[str], shown: Sequence[str], details: _Details
-) -> Disagreement:
-    first, second = pair
-    better = sum(first.scores[key] > second.scores[key] for key in keys)
-    cases = [details.case(key, first, second) for key in shown]
-    return Disagreement(first, second, better, len(keys) - better, cases)
-
-
 class _Details:
-    """Questions and journals of the pairs of one benchmark, each file read once.
+    """Questions and journals of the runs of one benchmark, each file read once.
 
     Args:
-        shown: pairs of runs, with all and with the shown keys.
+        wanted: the runs, each with the questions to show of it.
         read_questions: gives a benchmark's questions.
     """
 
     def __init__(
-        self,
-        shown: Sequence[tuple[tuple[Run, Run], Sequence[str], Sequence[str]]],
-        read_questions: ReadQuestions,
+        self, wanted: Sequence[tuple[Run, set[str]]], read_questions: ReadQuestions
     ) -> None:
         self.notes: list[str] = []
-        wanted: dict[Path, set[str]] = {}  # by result file
-        runs: dict[Path, Run] = {}
-        for pair, _, keys in shown:
-            for run in pair:
-                runs[run.path] = run
-                wanted.setdefault(run.path, set()).update(keys)
-        self._entries = {p: self._read_entries(runs[p], keys) for p, keys in wanted.items() if keys}
-        self._questions = self._read_questions([runs[p] for p in self._entries], read_questions)
+        self._entries = {run.path: self._read_entries(run, keys) for run, keys in wanted}
+        self._questions = self._read_questions([run for run, _ in wanted], read_questions)
 
     def case(self, key: str, first: Run, second: Run) -> Case:
-        """One question of a pair."""
+        """Returns one question of a pair."""
         question = self._questions.get(key)
         sides = tuple(
             Side(run, run.scores[key], self._entries[run.path].get(key)) for run in (first, second)
@@ -172,7 +161,7 @@ class _Details:
     def _read_questions(
         self, runs: Sequence[Run], read_questions: ReadQuestions
     ) -> dict[str, Question]:
-        """The questions of the first run whose data can be read."""
+        """Returns the questions of the first run whose data can be read."""
         folders = {run.data_dir: run for run in runs if run.data_dir is not None}
         reasons = [] if folders or not runs else ["no result file names a data folder"]
         for folder, run in folders.items():

@@ -34,7 +34,7 @@ class Entry:
 
 
 def read_entries(answers_file: Path, keys: Collection[str]) -> dict[str, Entry]:
-    """The entries of these questions; of several the last one counts.
+    """Returns the entries of these questions; of several the last one counts.
 
     Damaged lines are passed over.
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from html import escape
-from pathlib import Path
-from urllib.parse import quote
+from collections.abc import Sequence
 
 from llava.eval.report.runs import BENCHMARKS, Run
 from llava.eval.report.statistics import DRAWS
@@ -26,7 +22,6 @@ EXPLANATION = (
     "one, the same draws for all runs of a benchmark, so that shares are paired. They hold the "
     "model fixed and speak of the questions alone."
 )
-_HEADINGS = ("Benchmark", "Method", "Date", "s a question", "Files")
 
 
 def seconds_text(seconds: float | None) -> str:
@@ -35,32 +30,16 @@ def seconds_text(seconds: float | None) -> str:
 
 
 def common_lines(runs: Sequence[Run]) -> list[str]:
-    """Returns machines, versions and settings, each with the runs that have them."""
-    kinds = {
-        "Machine": lambda run: run.made.machine,
-        "Versions": lambda run: run.made.versions,
-        "Settings": lambda run: run.made.settings,
-    }
-    return [
-        f"{kind}: {value} ({whose})"
-        for kind, of in kinds.items()
-        for value, whose in told(runs, of)
-    ]
-
-
-def told(runs: Sequence[Run], of: Callable[[Run], str]) -> list[tuple[str, str]]:
-    """Returns each value that runs have of something, and which runs have it.
-
-    Args:
-        runs: all of them.
-        of: gives the value of a run; "" where it is not known, which is left out.
-    """
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(of(run), []).append(run)
-    if len(groups) == 1:
-        return [(value, "all runs") for value in groups if value]
-    return [(value, _names(members, runs)) for value, members in groups.items() if value]
+    """Returns machines, versions and settings, if known, each with the runs that have them."""
+    lines = []
+    for kind in ("machine", "versions", "settings"):
+        groups: dict[str, list[Run]] = {}
+        for run in runs:
+            groups.setdefault(getattr(run.made, kind), []).append(run)
+        for value, members in groups.items():
+            whose = "all runs" if len(groups) == 1 else _names(members, runs)
+            lines += [f"{kind.capitalize()}: {value} ({whose})"] if value else []
+    return lines
 
 
 def _names(members: Sequence[Run], runs: Sequence[Run]) -> str:
@@ -72,46 +51,6 @@ def _names(members: Sequence[Run], runs: Sequence[Run]) -> str:
         whole = all(id(one) in members_by_id for one in same)
         names.append(run.label if whole else f"{BENCHMARKS[run.benchmark]} {run.label}")
     return "; ".join(dict.fromkeys(names))
-
-
-def html_section(runs: Sequence[Run], folder: Path) -> str:
-    """Returns the section of the page.
-
-    Args:
-        runs: the result files.
-        folder: where the page goes, to which links are relative.
-    """
-    heads = "".join(f"<th>{name}</th>" for name in _HEADINGS)
-    rows = "".join(f"<tr>{_cells(run, folder)}</tr>" for run in runs)
-    common = "".join(f"<li>{escape(line)}</li>" for line in [*common_lines(runs), TIME])
-    return (
-        f'<h2>{TITLE}</h2>\n<ul class="notes">{common}</ul>\n'
-        f"<details><summary>Dates, times, answers<span>{len(runs)} runs</span></summary>"
-        f'<div class="scroll"><table class="made"><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div></details>"
-    )
-
-
-def _cells(run: Run, folder: Path) -> str:
-    files = [_link(run.path, "scores", folder)]
-    if run.answers_file is not None:
-        files.append(_link(run.answers_file, "answers", folder))
-    values = [
-        escape(BENCHMARKS[run.benchmark]),
-        escape(f"{run.label}, {run.model}"),
-        escape(run.made.date) or "-",
-        seconds_text(run.made.seconds),
-        " ".join(files),
-    ]
-    return "".join(f"<td>{value}</td>" for value in values)
-
-
-def _link(path: Path, name: str, folder: Path) -> str:
-    """Returns a link to a file; its name alone where there is no such file any more."""
-    if not os.path.isfile(path):
-        return f"<span>{escape(name)}: {escape(path.name)}</span>"
-    place = quote(os.fsencode(os.path.relpath(os.path.realpath(path), os.path.realpath(folder))))
-    return f'<a href="{escape(place)}">{escape(name)}</a>'
 
 
 def markdown_section(runs: Sequence[Run]) -> list[str]:

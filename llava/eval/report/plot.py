@@ -1,19 +1,27 @@
-"""Accuracy against visual tokens, as an inline SVG whose colours come from the page."""
+"""Accuracy against visual tokens, as an inline SVG whose colours come from the page.
+
+Drawn here because plotly needs a script, and matplotlib, which a report does not need, writes fixed
+colours, which do not follow a reader into the dark, and no hints at its points.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
+
+from markupsafe import Markup
 
 from llava.eval.report.comparison import Row
 from llava.eval.report.methods import title as method_title
 from llava.eval.report.own import score_heading
+from llava.eval.report.rendering import render
 from llava.eval.report.runs import ACCM, FLOOR, FULL, PRUNE
 from llava.eval.report.statistics import Sampled
 from llava.eval.report.table import percent
 
+LEVELS = {FULL: "full", FLOOR: "floor"}  # methods drawn as level lines, and their style
+_LEVEL = -1  # in the place of a method's style
 _MARKS = 4  # shapes, and colours of the page, before they repeat
 _LABEL_GAP = 17  # pixels between labels at the right
 _SMALLEST_SPAN = 1  # per cent from bottom to top of a scale
@@ -63,13 +71,14 @@ def _measure(rows: Sequence[Row]) -> tuple[str, Callable[[Row], Sampled]]:
 
 
 def method_styles(rows: Sequence[Row]) -> dict[str, int]:
-    """A number for each method's colour and shape, the same in all charts of a page."""
+    """Returns a number for each method's colour and shape, the same in all charts of a page."""
     names = sorted({row.method for row in rows} - {ACCM, PRUNE, FULL, FLOOR})
     return {method: place % _MARKS for place, method in enumerate([ACCM, PRUNE, *names])}
 
 
-def accuracy_chart(title: str, rows: Sequence[Row], styles: dict[str, int], frame: Frame) -> str:
-    """One line a method, with interval bars; the full-token run and the floor as level lines.
+def accuracy_chart(title: str, rows: Sequence[Row], styles: dict[str, int], frame: Frame) -> Markup:
+    """Returns a chart as SVG: one line a method, with interval bars; the full-token run and the
+    floor as level lines.
 
     Args:
         title: above the chart.
@@ -77,165 +86,97 @@ def accuracy_chart(title: str, rows: Sequence[Row], styles: dict[str, int], fram
         styles: of method_styles.
         frame: the size.
     """
-    points = [row for row in rows if row.method not in (FULL, FLOOR) and row.tokens is not None]
-    levels = [row for row in rows if row.method in (FULL, FLOOR)]
-    axes = _Axes(points, levels, frame, *_measure(rows))
-    methods = [m for m in styles if any(row.method == m for row in points)]
-    parts = [axes.grid(), *(axes.level(row) for row in levels)]
-    for place, method in enumerate(methods):
-        shift = _DODGE * (place - (len(methods) - 1) / 2)
-        line = sorted((row for row in points if row.method == method), key=lambda row: row.tokens)
-        parts.append(axes.line(line, styles[method], shift))
-    if frame.named:
-        parts.append(_labels(axes, methods, points, levels, styles))
-    return (
-        f'<svg class="chart" viewBox="0 0 {frame.width} {frame.height}" role="img" '
-        f'aria-label="{escape(title)}: {axes.name} against visual tokens">'
-        f'<text class="title" x="{frame.left}" y="14">{escape(title)}</text>{"".join(parts)}</svg>'
-    )
+    return render("chart.svg", chart=_Chart(rows, frame, styles), title=title, LEVELS=LEVELS)
 
 
-def mark(x: float, y: float, style: int) -> str:
-    """The shape of a method: circle, square, triangle or diamond."""
-    if style == 0:
-        return f'<circle class="m0" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>'
-    corners = {
-        1: ((-4, -4), (4, -4), (4, 4), (-4, 4)),
-        2: ((0, -5.5), (5.2, 4), (-5.2, 4)),
-        3: ((0, -5.8), (5.8, 0), (0, 5.8), (-5.8, 0)),
-    }[style]
-    points = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)
-    return f'<polygon class="m{style}" points="{points}"/>'
+def on_the_way(share: float) -> float:
+    """Returns where a share of the way from floor to full stands on a line from 8 to 96 pixels."""
+    return 8 + 88 * min(max(share, -0.08), 1.08)
 
 
-class _Axes:
-    """Where numbers stand on the paper, and what is drawn there."""
+class _Chart:
+    """What is drawn, and where numbers stand on the paper."""
 
-    def __init__(
-        self,
-        points: Sequence[Row],
-        levels: Sequence[Row],
-        frame: Frame,
-        name: str,
-        of: Callable[[Row], Sampled],
-    ) -> None:
-        self._frame = frame
-        self.name = name
-        self.of = of
-        self._budgets = sorted({row.tokens for row in points})
+    def __init__(self, rows: Sequence[Row], frame: Frame, styles: dict[str, int]) -> None:
+        self.frame = frame
+        self.right = frame.width - frame.right
+        self.name, self.of = _measure(rows)
+        self.levels = [row for row in rows if row.method in LEVELS]
+        self._points = [row for row in rows if row.method not in LEVELS and row.tokens is not None]
+        self._methods = {
+            method: style
+            for method, style in styles.items()
+            if any(row.method == method for row in self._points)
+        }
+        self._budgets = sorted({row.tokens for row in self._points})
         low, high = (self._budgets[0], self._budgets[-1]) if self._budgets else (1, 1)
         margin = 1.25 if low < high else 2
         self._from, self._to = math.log(low / margin), math.log(high * margin)
-        means = [of(row) for row in (*points, *levels)]
+        means = [self.of(row) for row in (*self._points, *self.levels)]
         self._bottom, self._top, self._step = _scale(
             100 * min(mean.low for mean in means), 100 * max(mean.high for mean in means)
         )
 
     def x(self, tokens: int) -> float:
-        room = self._frame.width - self._frame.left - self._frame.right
+        """Returns where a budget stands, on a scale of logarithms."""
         share = (math.log(tokens) - self._from) / (self._to - self._from)
-        return self._frame.left + room * share
+        return self.frame.left + (self.right - self.frame.left) * share
 
     def y(self, value: float) -> float:
-        """Height of a share of 1."""
-        room = self._frame.height - self._frame.top - self._frame.bottom
+        """Returns the height of a share of 1."""
+        room = self.frame.height - self.frame.top - self.frame.bottom
         share = (100 * value - self._bottom) / (self._top - self._bottom)
-        return self._frame.height - self._frame.bottom - room * share
+        return self.frame.height - self.frame.bottom - room * share
 
-    @property
-    def end(self) -> int:
-        """The right edge."""
-        return self._frame.width - self._frame.right
+    def steps(self) -> list[float]:
+        """Returns the numbers of the scale, in per cent."""
+        count = round((self._top - self._bottom) / self._step)
+        return [self._bottom + number * self._step for number in range(count + 1)]
 
-    def grid(self) -> str:
-        """Lines of the scale, budgets below, and what the axes are."""
-        left, bottom = self._frame.left, self._frame.height - self._frame.bottom
-        parts = []
-        for number in range(round((self._top - self._bottom) / self._step) + 1):
-            value = self._bottom + number * self._step
-            y = self.y(value / 100)
-            parts.append(f'<path class="grid" d="M{left} {y:.1f}H{self.end}"/>')
-            parts.append(f'<text class="tick end" x="{left - 8}" y="{y + 4:.1f}">{value:g}</text>')
-        for tokens in self._spaced_budgets():
-            x = self.x(tokens)
-            parts.append(f'<path class="axis" d="M{x:.1f} {bottom}v5"/>')
-            parts.append(f'<text class="tick mid" x="{x:.1f}" y="{bottom + 19}">{tokens}</text>')
-        middle = (left + self.end) / 2
-        parts.append(
-            f'<text class="tick mid" x="{middle:.1f}" y="{bottom + 37}">visual tokens (log scale)'
-            "</text>"
-            f'<text class="tick" x="{left}" y="{self._frame.top - 12}">{self.name}</text>'
-        )
-        return "".join(parts)
-
-    def _spaced_budgets(self) -> list[int]:
-        """Budgets whose labels do not run into each other."""
+    def spaced_budgets(self) -> list[int]:
+        """Returns budgets whose labels do not run into each other."""
         shown: list[int] = []
         for tokens in self._budgets:
             if not shown or self.x(tokens) - self.x(shown[-1]) >= 26:
                 shown.append(tokens)
         return shown
 
-    def level(self, row: Row) -> str:
-        """The full-token run, or the floor: a line across, its interval as a band."""
-        kind, left = "full" if row.method == FULL else "floor", self._frame.left
-        mean = self.of(row)
-        y, top, bottom = self.y(mean.value), self.y(mean.high), self.y(mean.low)
-        return (
-            f'<g class="{kind}"><title>{escape(self._tooltip(row))}</title>'
-            f'<rect x="{left}" y="{top:.1f}" width="{self.end - left}" '
-            f'height="{bottom - top:.1f}"/>'
-            f'<path d="M{left} {y:.1f}H{self.end}"/></g>'
-        )
+    def lines(self) -> list[tuple[int, list[tuple[float, Row]]]]:
+        """Returns the style of each method and its rows, each with the place of its budget."""
+        lines = []
+        for place, (method, style) in enumerate(self._methods.items()):
+            shift = _DODGE * (place - (len(self._methods) - 1) / 2)
+            rows = sorted(self._of_method(method), key=lambda row: row.tokens)
+            lines.append((style, [(self.x(row.tokens) + shift, row) for row in rows]))
+        return lines
 
-    def line(self, rows: Sequence[Row], style: int, shift: float) -> str:
-        """A method: its points joined, each with its interval bar."""
-        places = [(self.x(row.tokens) + shift, self.y(self.of(row).value)) for row in rows]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        parts = [f'<polyline class="m{style}" points="{path}"/>']
-        for row, (x, y) in zip(rows, places):
-            low, high = self.y(self.of(row).low), self.y(self.of(row).high)
-            bar = f"M{x:.1f} {low:.1f}V{high:.1f}M{x - 3:.1f} {low:.1f}h6M{x - 3:.1f} {high:.1f}h6"
-            parts.append(
-                f"<g><title>{escape(self._tooltip(row))}</title>"
-                f'<path class="bar m{style}" d="{bar}"/>'
-                f"{mark(x, y, style)}</g>"
-            )
-        return "".join(parts)
+    def labels(self) -> list[tuple[float, int, str]]:
+        """Returns height, style (-1 for a level line) and name of the lines, each near where
+        its line ends, moved apart; none where the frame has no room for them."""
+        wanted = []
+        for row in self.levels:
+            budget = f" ({row.tokens})" if row.tokens else ""
+            wanted.append((self.y(self.of(row).value), _LEVEL, method_title(row.method) + budget))
+        for method, style in self._methods.items():
+            last = max(self._of_method(method), key=lambda row: row.tokens)
+            wanted.append((self.y(self.of(last).value), style, method_title(method)))
+        labels, free = [], -math.inf
+        for y, style, name in sorted(wanted) if self.frame.named else ():
+            labels.append((max(y, free), style, name))
+            free = max(y, free) + _LABEL_GAP
+        return labels
 
-    def _tooltip(self, row: Row) -> str:
+    def tooltip(self, row: Row) -> str:
+        """Returns what a point or a level line says when it is pointed at."""
         budget = "" if row.tokens is None or row.method == FLOOR else f", {row.tokens} tokens"
         return f"{method_title(row.method)}{budget}: {percent(self.of(row))}"
 
-
-def _labels(
-    axes: _Axes,
-    methods: Sequence[str],
-    points: Sequence[Row],
-    levels: Sequence[Row],
-    styles: dict[str, int],
-) -> str:
-    """Names of the lines at the right, each near where its line ends, moved apart."""
-    wanted = []
-    for row in levels:
-        budget = f" ({row.tokens})" if row.tokens else ""
-        wanted.append((axes.y(axes.of(row).value), "level", method_title(row.method) + budget))
-    for method in methods:
-        last = max((row for row in points if row.method == method), key=lambda row: row.tokens)
-        wanted.append((axes.y(axes.of(last).value), f"m{styles[method]}", method_title(method)))
-    parts, free = [], -math.inf
-    for y, kind, name in sorted(wanted):
-        y = max(y, free)
-        free = y + _LABEL_GAP
-        shape = mark(axes.end + 15, y, int(kind[1:])) if kind != "level" else ""
-        x = axes.end + (26 if shape else 8)
-        place = f'x="{x}" y="{y + 4:.1f}"'
-        parts.append(f'{shape}<text class="label {kind}" {place}>{escape(name)}</text>')
-    return "".join(parts)
+    def _of_method(self, method: str) -> list[Row]:
+        return [row for row in self._points if row.method == method]
 
 
 def _scale(low: float, high: float) -> tuple[float, float, float]:
-    """A scale of round steps around an interval: bottom, top, step."""
+    """Returns a scale of round steps around an interval: bottom, top, step."""
     if high - low < _SMALLEST_SPAN:  # runs that score the same
         middle = (low + high) / 2
         low, high = middle - _SMALLEST_SPAN / 2, middle + _SMALLEST_SPAN / 2

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 from llava.errors import UserError
@@ -51,7 +50,7 @@ class Compared:
     measured: float | None
 
     def cells(self) -> tuple[str, ...]:
-        """A row under HEADINGS."""
+        """Returns a row under HEADINGS."""
         one = self.reference
         here = "-"
         if self.measured is not None:
@@ -69,9 +68,10 @@ class Compared:
 
 
 def read_references(path: Path) -> list[Reference]:
-    """The references of a file: {"numbers": [{"benchmark": ..., the fields of Reference}, ...]}.
+    """Returns the references of a file.
 
-    ``times`` may be left out and is 1 then.
+    It holds {"numbers": [{"benchmark": ..., the fields of Reference}, ...]}; ``times`` may be left
+    out and is 1 then.
 
     Raises:
         UserError: no such file, or one of another form.
@@ -83,8 +83,8 @@ def read_references(path: Path) -> list[Reference]:
 
 
 def set_beside(references: Sequence[Reference], runs: Sequence[Run]) -> list[Compared]:
-    """Each reference with what the run of its benchmark, model, method and tokens has found; what
-    was found on a part of the questions is not set beside it."""
+    """Returns each reference with what the run of its benchmark, model, method and tokens found;
+    what was found on a part of the questions is not set beside it."""
     whole = [run for run in runs if run.limit is None]
     by_kind = {(run.benchmark, run.model, run.method, run.tokens): run for run in whole}
     compared = []
@@ -95,23 +95,8 @@ def set_beside(references: Sequence[Reference], runs: Sequence[Run]) -> list[Com
     return compared
 
 
-def html_section(compared: Sequence[Compared]) -> str:
-    """The table for the page; empty where there is no reference."""
-    if not compared:
-        return ""
-    heads = "".join(f"<th>{name}</th>" for name in HEADINGS)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in one.cells()) + "</tr>"
-        for one in compared
-    )
-    return (
-        f'<h2>{TITLE}</h2>\n<div class="scroll"><table><thead><tr>{heads}</tr></thead>'
-        f'<tbody>{rows}</tbody></table></div>\n<p class="faint after">{explanation(compared)}</p>'
-    )
-
-
 def explanation(compared: Sequence[Compared]) -> str:
-    """What a reader must know of the table."""
+    """Returns what a reader must know of the table."""
     run = sum(one.measured is not None for one in compared)
     return f"{run} of these {len(compared)} were run here; in brackets, measured less reference."
 
@@ -130,7 +115,7 @@ def _reference(record: object, where: str) -> Reference:
 
 
 def _number(path: Path, name: str) -> float | None:
-    """A number of a result file by its path; None where it is not there."""
+    """Returns a number of a result file by its path; None where it is not there."""
     value: object = json.loads(read_text(path))
     for part in name.split("."):
         value = value.get(part) if isinstance(value, dict) else None

@@ -6,10 +6,11 @@ import json
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from llava.errors import UserError
-from llava.eval.report.circumstances import Circumstances, read_circumstances
+from llava.eval.report.circumstances import Circumstances, one_line, read_circumstances
 from llava.files import read_text
 
 BENCHMARKS = {  # in the paper's order
@@ -71,19 +72,19 @@ class Run:
 
     @property
     def title(self) -> str:
-        """The benchmark's name and the model's, for people."""
+        """Returns the benchmark's name and the model's, for people."""
         return f"{BENCHMARKS[self.benchmark]}, {self.model}"
 
     @property
     def label(self) -> str:
-        """Method and budget, for people."""
+        """Returns method and budget, for people."""
         if self.tokens is None or self.method == FLOOR:
             return self.method
         return f"{self.method} ({self.tokens} tokens)"
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
-    """The runs of result files, sorted by benchmark and model, most visual tokens first.
+    """Returns the runs of result files, sorted by benchmark and model, most visual tokens first.
 
     Raises:
         UserError: a file that is missing or no result file, two files of the same run, or runs over
@@ -99,7 +100,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 
 
 def read_run(path: Path) -> Run:
-    """One result file.
+    """Reads one result file.
 
     Raises:
         UserError: missing, not JSON, or not what the scorer writes.
@@ -117,16 +118,19 @@ def read_run(path: Path) -> Run:
         known = ", ".join(BENCHMARKS)
         raise UserError(f"{path}: unknown benchmark {reprlib.repr(benchmark)}; known are {known}")
     main_name, main_value = _main_number(result["main_number"], path)
-    answers_file = _path(result, "answers_file", path)
+    data_dir, answers_file = (
+        None if (name := _optional(result, key, str, "a path", path)) is None else Path(name)
+        for key in ("data_dir", "answers_file")
+    )
     return Run(
         path=path,
         benchmark=benchmark,
         main_name=main_name,
         main_value=main_value,
         scores=_scores(result["questions"], benchmark, path),
-        unanswered=_unanswered(result.get("missing"), path),
-        limit=_limit(result.get("limit"), path),
-        data_dir=_path(result, "data_dir", path),
+        unanswered=len(_optional(result, "missing", list, "a list of questions", path) or ()),
+        limit=_optional(result, "limit", int, "a number of questions", path),
+        data_dir=data_dir,
         answers_file=answers_file,
         made=read_circumstances(result.get("settings"), answers_file),
         **_settings(result.get("settings"), path),
@@ -141,7 +145,7 @@ def _main_number(value: object, path: Path) -> tuple[str, float]:
         raise UserError(
             f"{path}: the value of main_number is {reprlib.repr(number)}, not a number: {_RESCORE}"
         )
-    return _printable(value["name"]), float(number)
+    return one_line(value["name"]), float(number)
 
 
 def _scores(value: object, benchmark: str, path: Path) -> dict[str, float]:
@@ -157,74 +161,44 @@ def _scores(value: object, benchmark: str, path: Path) -> dict[str, float]:
     return {key: float(score) for key, score in value.items()}
 
 
-def _unanswered(value: object, path: Path) -> int:
-    if value is not None and not isinstance(value, list):
-        raise UserError(f"{path}: missing is not a list of questions: {_RESCORE}")
-    return len(value or ())
-
-
-def _limit(value: object, path: Path) -> int | None:
-    if value is not None and (type(value) is not int or value < 1):
-        raise UserError(
-            f"{path}: limit is {reprlib.repr(value)}, not a number of questions: {_RESCORE}"
-        )
-    return value
-
-
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float))  # true and false count as 1 and 0
 
 
-def _path(result: dict, name: str, path: Path) -> Path | None:
-    value = result.get(name)
-    if value is not None and not isinstance(value, str):
-        raise UserError(f"{path}: {name} is {reprlib.repr(value)}, not a path: {_RESCORE}")
-    return None if value is None else Path(value)
-
-
-def _settings(value: object, path: Path) -> dict:
-    """Model, method, tokens and how they were computed; a run without settings goes by its file's
-    name."""
-    if value is None:
-        unknown = dict.fromkeys(("tokens", "num_patches", "dtype", "device"))
-        return unknown | dict(model=_UNKNOWN_MODEL, method=_printable(path.stem))
-    names = ("model_id", "method")
-    if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in names):
-        raise UserError(f"{path}: settings is not an object with model_id and method: {_RESCORE}")
-    num_patches = _count(value, "num_patches", path)
-    method = value["method"]
-    if method == FULL:
-        tokens = num_patches if num_patches is not None else _count(value, "visual_token_num", path)
-    else:
-        tokens = 0 if method == FLOOR else _count(value, "visual_token_num", path)
-    if tokens is None:
-        raise UserError(f"{path}: settings does not say visual_token_num: {_RESCORE}")
-    computed = {name: _text(value, name, path) for name in ("dtype", "device")}
-    model, method = _printable(value["model_id"]), _printable(method)
-    return computed | dict(model=model, method=method, tokens=tokens, num_patches=num_patches)
-
-
-def _text(settings: dict, name: str, path: Path) -> str | None:
-    value = settings.get(name)
-    if value is not None and not isinstance(value, str):
+def _optional(values: dict, name: str, kind: type, meaning: str, path: Path, place: str = ""):
+    """Returns a value that may be left out; a number must be whole and above zero."""
+    value = values.get(name)
+    if value is not None and (type(value) is not kind or (kind is int and value < 1)):
         raise UserError(
-            f"{path}: {name} in settings is {reprlib.repr(value)}, not a text: {_RESCORE}"
-        )
-    return None if value is None else _printable(value)
-
-
-def _count(settings: dict, name: str, path: Path) -> int | None:
-    value = settings.get(name)
-    if value is not None and (type(value) is not int or value < 1):
-        raise UserError(
-            f"{path}: {name} in settings is {reprlib.repr(value)}, not a number of tokens: {_RESCORE}"
+            f"{path}: {name}{place} is {reprlib.repr(value)}, not {meaning}: {_RESCORE}"
         )
     return value
 
 
-def _printable(text: str) -> str:
-    """The text in one line, without what UTF-8 cannot hold (half a surrogate pair)."""
-    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+def _settings(value: object, path: Path) -> dict:
+    """Returns model, method, tokens and how they were computed; a run without settings goes by its
+    file's name."""
+    if value is None:
+        unknown = dict.fromkeys(("tokens", "num_patches", "dtype", "device"))
+        return unknown | dict(model=_UNKNOWN_MODEL, method=one_line(path.stem))
+    names = ("model_id", "method")
+    if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in names):
+        raise UserError(f"{path}: settings is not an object with model_id and method: {_RESCORE}")
+    setting = partial(_optional, value, path=path, place=" in settings")
+    num_patches = setting("num_patches", int, "a number of tokens")
+    method = value["method"]
+    if method == FLOOR:
+        tokens = 0
+    elif method == FULL and num_patches is not None:
+        tokens = num_patches
+    else:
+        tokens = setting("visual_token_num", int, "a number of tokens")
+    if tokens is None:
+        raise UserError(f"{path}: settings does not say visual_token_num: {_RESCORE}")
+    computed = {name: setting(name, str, "a text") for name in ("dtype", "device")}
+    computed = {name: text and one_line(text) for name, text in computed.items()}
+    model, method = one_line(value["model_id"]), one_line(method)
+    return computed | dict(model=model, method=method, tokens=tokens, num_patches=num_patches)
 
 
 def _refuse_different_limits(runs: Sequence[Run]) -> None:
@@ -267,7 +241,7 @@ def _refuse_different_questions(runs: Sequence[Run]) -> None:
 
 
 def _place(run: Run) -> tuple:
-    """Where a run stands in tables: by benchmark and model, then by falling number of tokens."""
+    """Returns where a run stands in tables: by benchmark, model, and falling number of tokens."""
     known = run.method in _METHOD_ORDER
     return (
         list(BENCHMARKS).index(run.benchmark),

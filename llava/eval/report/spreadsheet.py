@@ -10,50 +10,49 @@ from llava.eval.report.comparison import Comparison, Row
 from llava.eval.report.own import OWN
 from llava.eval.report.statistics import Sampled
 
-_COLUMNS = (
-    "benchmark model method visual_tokens questions main_name main_value mean_percent "
-    "mean_percent_low mean_percent_high main_percent_of_full mean_percent_of_full "
-    "mean_percent_of_full_low mean_percent_of_full_high floor_to_full_percent "
-    "floor_to_full_percent_low floor_to_full_percent_high unanswered limited "
-    "own_name own_value seconds_per_question date machine versions settings result_file "
-    "answers_file"
-).split()
-
 
 def csv_table(comparison: Comparison) -> str:
     """Returns the rows with all digits; what is not there is an empty cell."""
+    records = [_record(row) for row in comparison.rows + comparison.mean_rows]
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for row in comparison.rows + comparison.mean_rows:
-        share = None if row.of_full_main is None else 100 * row.of_full_main
-        start = [row.benchmark or "mean", row.model, row.method, row.tokens, row.questions]
-        numbers = [*_numbers(row.mean), share, *_numbers(row.of_full), *_numbers(row.recovered)]
-        main = [row.main_name, row.main_value]
-        writer.writerow([*start, *main, *numbers, row.unanswered, int(row.is_limited), *_made(row)])
+    writer = csv.DictWriter(text, records[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
     return text.getvalue()
 
 
-def _made(row: Row) -> list:
-    """Returns the benchmark's own number as it is printed, and how the run was made."""
-    if row.run is None:
-        return [None, None, row.seconds, *[None] * 6]
-    own, made = OWN[row.benchmark], row.run.made
-    return [
-        own.heading,
-        own.times * row.main_value,
-        row.seconds,
-        made.date,
-        made.machine,
-        made.versions,
-        made.settings,
-        row.run.path,
-        row.run.answers_file,
-    ]
+def _record(row: Row) -> dict:
+    run, share = row.run, row.of_full_main
+    return {
+        "benchmark": row.benchmark or "mean",
+        "model": row.model,
+        "method": row.method,
+        "visual_tokens": row.tokens,
+        "questions": row.questions,
+        "main_name": run and run.main_name,
+        "main_value": run and run.main_value,
+        **_percent("mean_percent", row.mean),
+        "main_percent_of_full": None if share is None else 100 * share,
+        **_percent("mean_percent_of_full", row.of_full),
+        **_percent("floor_to_full_percent", row.recovered),
+        "unanswered": row.unanswered,
+        "limited": int(row.is_limited),
+        "own_name": run and OWN[run.benchmark].heading,
+        "own_value": run and OWN[run.benchmark].times * run.main_value,
+        "seconds_per_question": row.seconds,
+        "date": run and run.made.date,
+        "machine": run and run.made.machine,
+        "versions": run and run.made.versions,
+        "settings": run and run.made.settings,
+        "result_file": run and run.path,
+        "answers_file": run and run.answers_file,
+    }
 
 
-def _numbers(sampled: Sampled | None) -> list[float | None]:
+def _percent(name: str, sampled: Sampled | None) -> dict[str, float | None]:
+    """Returns a number and the ends of its interval; what is not finite is left empty."""
+    names = (name, f"{name}_low", f"{name}_high")
     if sampled is None:
-        return [None, None, None]
+        return dict.fromkeys(names)
     values = [100 * value for value in (sampled.value, sampled.low, sampled.high)]
-    return [value if math.isfinite(value) else None for value in values]
+    return {n: value if math.isfinite(value) else None for n, value in zip(names, values)}

@@ -2,6 +2,8 @@
 
 All runs of a benchmark are averaged over the same resampled questions, so what is computed from two
 of them (a share, a difference) is paired: that one draw is harder than another cancels.
+scipy.stats.bootstrap draws for one statistic at a time; here one set of draws serves all runs, and
+shares and means are formed from it afterwards.
 """
 
 from __future__ import annotations
@@ -31,13 +33,13 @@ class Sampled:
 
     @property
     def low(self) -> float:
-        """Lower end of the 95% interval; an undefined draw counts as infinitely low."""
+        """Returns the lower end of the 95% interval; an undefined draw is infinitely low."""
         draws = np.where(np.isnan(self.draws), -np.inf, self.draws)
         return float(np.quantile(draws, _TAIL, method="lower"))
 
     @property
     def high(self) -> float:
-        """Upper end of the 95% interval; an undefined draw counts as infinitely high."""
+        """Returns the upper end of the 95% interval; an undefined draw is infinitely high."""
         draws = np.where(np.isnan(self.draws), np.inf, self.draws)
         return float(np.quantile(draws, 1 - _TAIL, method="higher"))
 
@@ -45,7 +47,7 @@ class Sampled:
 def sampled_means(
     scores: np.ndarray, seed: int | Sequence[int], draws: int = DRAWS
 ) -> list[Sampled]:
-    """The mean of each row, over all questions and over questions drawn with replacement.
+    """Returns the mean of each row, over all questions and over questions drawn with replacement.
 
     Args:
         scores: (R, Q), the scores of R runs over the same questions.
@@ -65,7 +67,7 @@ def sampled_means(
 
 
 def ratio(part: Sampled, whole: Sampled) -> Sampled | None:
-    """A share, draw by draw; None when the whole is not above zero."""
+    """Returns a share, draw by draw; None when the whole is not above zero."""
     if whole.value <= 0:
         return None
     positive = np.where(whole.draws > 0, whole.draws, np.nan)
@@ -73,11 +75,11 @@ def ratio(part: Sampled, whole: Sampled) -> Sampled | None:
 
 
 def difference(first: Sampled, second: Sampled) -> Sampled:
-    """first - second, draw by draw."""
+    """Returns first - second, draw by draw."""
     return Sampled(first.value - second.value, first.draws - second.draws)
 
 
 def average(parts: Sequence[Sampled]) -> Sampled:
-    """The mean of several numbers, draw by draw."""
+    """Returns the mean of several numbers, draw by draw."""
     draws = np.mean([part.draws for part in parts], axis=0)
     return Sampled(sum(part.value for part in parts) / len(parts), draws)

@@ -12,8 +12,9 @@ from llava.eval.report.methods import explained, result_sentence
 from llava.eval.report.own import OWN, score_heading
 from llava.eval.report.references import HEADINGS as REFERENCE_HEADINGS
 from llava.eval.report.references import TITLE, Compared, explanation
-from llava.eval.report.runs import BENCHMARKS, Run
+from llava.eval.report.runs import Run
 from llava.eval.report.statistics import Sampled
+from llava.markdown import escape, markdown_table
 
 MOST_LINES = 20  # of the table in the terminal, its head included
 
@@ -22,13 +23,22 @@ def percent(sampled: Sampled | None) -> str:
     """Returns a share in per cent with its interval, which is left out where it has no width."""
     if sampled is None:
         return "-"
-    low, high = sampled.low, sampled.high
-    return f"{100 * sampled.value:.1f}" + ("" if low == high else f" [{bound(low)}, {bound(high)}]")
+    number = f"{100 * sampled.value:.1f}"
+    return number if sampled.low == sampled.high else f"{number} {interval(sampled)}"
 
 
-def bound(value: float) -> str:
-    """Returns an end of an interval in per cent."""
-    return f"{100 * value:.1f}" if math.isfinite(value) else "none"
+def interval(sampled: Sampled) -> str:
+    """Returns an interval in per cent; an end that it does not have is called none."""
+    ends = [
+        f"{100 * end:.1f}" if math.isfinite(end) else "none" for end in (sampled.low, sampled.high)
+    ]
+    return f"[{', '.join(ends)}]"
+
+
+def by_benchmark(rows: Sequence[Row]) -> list[list[Row]]:
+    """Returns rows that stand together, those of each benchmark and model by themselves."""
+    groups = itertools.groupby(rows, key=lambda row: (row.benchmark, row.model))
+    return [list(group) for _, group in groups]
 
 
 def tokens_text(row: Row) -> str:
@@ -60,7 +70,8 @@ def _overview_row(
     marked = max((row.marked_method for row in members.values()), key=len)
     mean = members.get(shared)
     own = [
-        OWN[name].text(members[name].main_value if name in members else None) for name in benchmarks
+        OWN[name].text(members[name].run.main_value if name in members else None)
+        for name in benchmarks
     ]
     return [
         first.model,
@@ -75,10 +86,10 @@ def _overview_row(
 def terminal_table(comparison: Comparison) -> str:
     """Returns the overview cut to MOST_LINES, the notes and the result in a sentence."""
     heads, *rows = overview(comparison)
-    lines = _markdown_table(heads, rows[: MOST_LINES - 2], texts=2, padded=True)
+    lines = markdown_table(heads, rows[: MOST_LINES - 2], texts=2, padded=True)
     if len(rows) > MOST_LINES - 2:
         lines += ["", f"{len(rows) - MOST_LINES + 2} more rows: report.md (--report)"]
-    notes = [f"- {_escape(note)}" for note in comparison.notes]
+    notes = [f"- {escape(note)}" for note in comparison.notes]
     sentence = result_sentence(comparison)
     parts = ["\n".join(lines), "\n".join(notes), f"{sentence}." if sentence else ""]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -91,16 +102,13 @@ def markdown_report(comparison: Comparison, runs: Sequence[Run]) -> str:
     lines = ["# Evaluation report", ""]
     lines += [f"**{sentence}.**", ""] if sentence else []
     heads, *table = overview(comparison)
-    lines += [*_markdown_table(heads, table, texts=2), ""]
-    lines += [f"- {_escape(name)}: {line}" for name, line in methods]
-    for (name, model), group in itertools.groupby(
-        comparison.rows, key=lambda row: (row.benchmark, row.model)
-    ):
-        rows = list(group)
-        title = f"{BENCHMARKS[name]}: {model}, {rows[0].questions:,} questions"
-        lines += ["", f"## {_escape(title)}", "", *_benchmark_table(name, rows)]
-    notes = [f"- {_escape(note)}" for note in comparison.notes]
-    made = [_escape(line) for line in markdown_section(runs)]
+    lines += [*markdown_table(heads, table, texts=2), ""]
+    lines += [f"- {escape(name)}: {line}" for name, line in methods]
+    for rows in by_benchmark(comparison.rows):
+        title = f"{rows[0].title}: {rows[0].model}, {rows[0].questions:,} questions"
+        lines += ["", f"## {escape(title)}", "", *_benchmark_table(rows[0].benchmark, rows)]
+    notes = [f"- {escape(note)}" for note in comparison.notes]
+    made = [escape(line) for line in markdown_section(runs)]
     lines += ["", *made, *notes, "", EXPLANATION]
     return "\n".join(lines) + "\n"
 
@@ -113,7 +121,7 @@ def _benchmark_table(benchmark: str, rows: Sequence[Row]) -> list[str]:
         [
             row.marked_method,
             tokens_text(row),
-            own.text(row.main_value),
+            own.text(row.run.main_value),
             percent(row.mean),
             percent(row.of_full),
             percent(row.recovered),
@@ -121,40 +129,12 @@ def _benchmark_table(benchmark: str, rows: Sequence[Row]) -> list[str]:
         ]
         for row in rows
     ]
-    return _markdown_table(heads, values, texts=1)
+    return markdown_table(heads, values, texts=1)
 
 
 def reference_table(compared: Sequence[Compared]) -> str:
     """Returns the references under a heading of their own; empty where there are none."""
     if not compared:
         return ""
-    lines = _markdown_table(REFERENCE_HEADINGS, [one.cells() for one in compared], texts=5)
+    lines = markdown_table(REFERENCE_HEADINGS, [one.cells() for one in compared], texts=5)
     return f"\n## {TITLE}\n\n" + "\n".join(lines) + f"\n\n{explanation(compared)}\n"
-
-
-def _markdown_table(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], texts: int, padded: bool = False
-) -> list[str]:
-    """Returns the lines of a table whose first columns are texts and the others numbers.
-
-    Args:
-        heads: of the columns.
-        rows: the cells.
-        texts: how many columns are texts.
-        padded: with blanks, so that the columns stand straight in a terminal.
-    """
-    lines = [[_escape(text) for text in line] for line in (heads, *rows)]
-    widths = [max(map(len, column)) if padded else 0 for column in zip(*lines)]
-    for line in lines:
-        line[:] = [
-            text.ljust(width) if place < texts else text.rjust(width)
-            for place, (text, width) in enumerate(zip(line, widths))
-        ]
-    rule = ["-" * max(3, width) for width in widths[:texts]]
-    rule += ["-" * max(3, width - 1) + ":" for width in widths[texts:]]
-    lines.insert(1, rule)
-    return ["| " + " | ".join(line) + " |" for line in lines]
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

@@ -27,7 +27,7 @@ class Thumbnail:
 def thumbnails(
     image: Path | bytes, runs: Sequence[tuple[str, Sequence[int] | None, int | None]]
 ) -> tuple[Thumbnail, ...]:
-    """One picture for each different set of kept patches; the plain image if nothing was dropped.
+    """Returns a picture for each set of kept patches; the plain image if nothing was dropped.
 
     Args:
         image: a file, or an encoded picture.
@@ -57,7 +57,7 @@ def thumbnails(
 
 
 def _is_pruned(kept: Sequence[int], num_patches: int) -> bool:
-    """Whether some patches, and not all, of a square grid were kept."""
+    """Returns whether some patches, and not all, of a square grid were kept."""
     square = math.isqrt(num_patches) ** 2 == num_patches
     return square and 0 <= min(kept) and max(kept) < num_patches and len(set(kept)) < num_patches
 

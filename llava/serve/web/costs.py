@@ -1,12 +1,13 @@
-"""What a question costs at LLaVA-1.5-7B's shapes: measured once, not by the page.
+"""Says what a question costs at LLaVA-1.5-7B's shapes: measured once, not by the page.
 
-The numbers are those of the first table of docs/performance.md.
+The numbers are those of the first table of docs/performance.md. They are written down because no
+formula gives them: llava.eval.bench predicts from the speed of the machine that it runs on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from llava.model.llava_arch import LlavaAccm
 from llava.model.shapes import LLAVA_7B
@@ -18,15 +19,8 @@ CONDITIONS = (
 )
 
 
-@dataclass(frozen=True)
-class Cost:
-    """A row of the table.
-
-    Attributes:
-        tokens: visual tokens that stay.
-        seconds: altogether, the median.
-        stages: seconds of each stage.
-    """
+class Cost(NamedTuple):
+    """A row of the table: visual tokens that stay, median seconds altogether and of each stage."""
 
     tokens: int
     seconds: float
@@ -60,7 +54,7 @@ WITH_CAPTION = Cost(
 
 
 def is_of_these_shapes(model: LlavaAccm) -> bool:
-    """Tells whether a model costs that itself."""
+    """Returns whether a model has these shapes, and so costs that itself."""
     llm = model.language_model.llm.config
     same = ("hidden_size", "intermediate_size", "num_hidden_layers")
     return model.tower.num_patches == PATCHES and all(

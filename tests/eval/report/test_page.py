@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from llava.errors import UserError
+from llava.eval.report import plot
 from llava.eval.report.__main__ import main, write_report
 from llava.eval.report.comparison import compare
 from llava.eval.report.disagreements import choose_pairs, find_disagreements, read_benchmark
@@ -67,8 +68,17 @@ def test_the_page_is_well_formed_and_fetches_nothing(report):
 
 def test_answers_are_escaped(report):
     assert SCRIPT not in report
-    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;" in report
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;" in report
     assert "a dog &lt;b&gt;runs&lt;/b&gt;" in report
+
+
+def test_the_templates_come_with_an_installed_package():
+    configuration = pytest.importorskip("setuptools.config.pyprojecttoml")
+    read = configuration.read_configuration(Path(__file__).parents[3] / "pyproject.toml")
+    patterns = read["tool"]["setuptools"]["package-data"]["llava.eval.report"]
+    folder = Path(plot.__file__).parent
+    installed = {path for pattern in patterns for path in folder.glob(pattern)}
+    assert installed == set((folder / "templates").iterdir()) and len(installed) > 3
 
 
 def test_the_table_is_there(report):
@@ -266,6 +276,39 @@ def test_the_chart_places_scores_and_tokens(workshop):
         "% of the score with all tokens",
         "A & B",
     } <= set(texts)
+
+
+def test_graded_scores_and_models_side_by_side_make_a_page(workshop, tmp_path):
+    """Of Flickr30k two questions are 0.5 or more apart; of POPE two models differ on q1."""
+    paths = [
+        workshop.result("a", [0.1, 0.9, 2.0, 0.3], "full", benchmark="flickr"),
+        workshop.result("b", [0.7, 0.8, 0.5, 0.3], benchmark="flickr"),
+    ]
+    for model, scores in (("one", [1, 0]), ("two", [0, 0])):
+        settings = {"model_id": model, "method": "accm", "visual_token_num": 36}
+        paths.append(workshop.result(model, scores, settings=settings))
+    write_report(paths, tmp_path / "out", 12, workshop.questions(4))
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    checker = Checker()
+    checker.feed(page)
+    assert checker.open == []
+    assert (
+        "Higher by 0.5 or more: full (576 tokens) 1 times, accm (36 tokens) 1 times, of 4. The "
+        "widest gaps come first."
+    ) in page
+    assert (
+        '<div class="side "><h4>accm (36 tokens) &middot; <span class="verdict">scores 0.70' in page
+    )
+    assert "<summary>one, accm (36 tokens) against two, accm (36 tokens)<span>1 to 0<" in page
+    assert (
+        "Only one, accm (36 tokens) right: 1. Only two, accm (36 tokens) right: 0. Alike: 1 of 2."
+    ) in page
+    titles = ["one", "two", "llava-v1.5-7b", "POPE", "POPE", "Flickr30k"]  # charts, then tables
+    assert re.findall(r"<h3>([^<]*)<", page) == titles
+    assert "<td>-<small></small></td>" in page  # without a full run there is no share of it
+    write_report(paths[:1], tmp_path / "alone", 12, workshop.questions(4))
+    alone = (tmp_path / "alone" / "report.html").read_text("utf-8")
+    assert "No benchmark has two runs to compare." in alone
 
 
 def test_labels_in_the_chart_do_not_touch(workshop):

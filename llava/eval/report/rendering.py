@@ -1,0 +1,34 @@
+"""Fills in the templates of the page: HTML, its style, and SVG.
+
+jinja2 escapes whatever is filled in. Numbers with a fraction are printed to one digit.
+"""
+
+from __future__ import annotations
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+
+def render(name: str, **values: object) -> Markup:
+    """Returns a template filled in, which another one takes as it is.
+
+    Args:
+        name: of the template.
+        values: what it names.
+    """
+    return Markup(_ENVIRONMENT.get_template(name).render(values).lstrip())
+
+
+def _to_one_digit(value: object) -> object:
+    return f"{value:.1f}" if isinstance(value, float) else value
+
+
+_ENVIRONMENT = Environment(
+    loader=PackageLoader(__package__),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    undefined=StrictUndefined,
+    finalize=_to_one_digit,
+)
