@@ -11,18 +11,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Optional, TypeVar
 
+from llava.errors import UserError, did_you_mean, quoted
 from llava.method import DEFAULT_PRUNER, DEFAULT_SEED
 
 PROJECT = Path(__file__).parents[1]  # what this package was installed from
 DTYPES = ("float32", "float16", "bfloat16")
 CPU_PRODUCTS = ("auto", "plain", "packed")
+CAPTIONS, NOTHING = "caption+selector", "none"  # what may be given back for dropped tokens
+# --compensation was yes or no once.
+_YES_OR_NO = {"true": CAPTIONS, "yes": CAPTIONS, "false": NOTHING, "no": NOTHING}
 
 Asking = TypeVar("Asking", bound="AskArguments")
 
 
-def flag(help: str, default: object = None, choices: Sequence[str] = ()) -> object:
+def flag(
+    help: str, default: object = None, choices: Sequence[str] = (), off: object = None
+) -> object:
     """Returns a dataclass field with its documentation; see llava.eval.flags."""
-    return field(default=default, metadata={"help": help, "choices": choices})
+    return field(default=default, metadata={"help": help, "choices": choices, "off": off})
 
 
 def list_flag(help: str, default: Sequence, choices: Sequence[str] = ()) -> object:
@@ -116,10 +122,12 @@ class ModelArguments:
         "auto",
         choices=CPU_PRODUCTS,
     )
-    compensation: bool = flag(
-        "Give the dropped tokens back as a caption. Without it, caption model, selector, LongCLIP "
-        "and GPT-2 are not loaded.",
-        True,
+    compensation: str = flag(
+        "What is given back for the dropped tokens: a caption that the selector chooses, or nothing: "
+        "then caption model, selector, LongCLIP and GPT-2 are not loaded.",
+        CAPTIONS,
+        choices=(NOTHING, CAPTIONS),
+        off=NOTHING,
     )
     silence: Optional[bool] = flag(
         "Whether the selector may choose that the LLM be told nothing. Default: where its file has "
@@ -134,6 +142,29 @@ class ModelArguments:
         "what the model's config.json says (accm_text_selection), else farthest.",
         choices=("farthest", "nearest"),
     )
+
+    def check_compensation(self) -> None:
+        """Refuses a compensation that there is none of.
+
+        Raises:
+            UserError: lists those that there are.
+        """
+        if self._compensation not in (CAPTIONS, NOTHING):
+            near = did_you_mean(str(self.compensation), (CAPTIONS, NOTHING))
+            raise UserError(
+                f"there is no compensation {quoted(self.compensation)}{near}: use {CAPTIONS} or "
+                f"{NOTHING}"
+            )
+
+    @property
+    def has_captions(self) -> bool:
+        """Whether dropped tokens are given back; see check_compensation."""
+        self.check_compensation()
+        return self._compensation == CAPTIONS
+
+    @property
+    def _compensation(self) -> object:
+        return _YES_OR_NO.get(str(self.compensation).lower(), self.compensation)
 
     @property
     def bits(self) -> Optional[str]:
@@ -162,7 +193,7 @@ class AskArguments(ModelArguments):
         """Returns the flags that do not ask for captions where no image is shown, so that what
         writes captions is neither loaded nor asked whether it can read the question."""
         drops_some = not self.no_image and self.pruner not in ("none", "zero")
-        return replace(self, compensation=self.compensation and drops_some)
+        return replace(self, compensation=CAPTIONS if self.has_captions and drops_some else NOTHING)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from llava.arguments import ModelArguments
+from llava.arguments import NOTHING, ModelArguments
 from llava.checkpoints.known import ALL, PUBLISHED
 from llava.command import called
 from llava.errors import UserError
@@ -130,10 +130,10 @@ def _finders(args: ModelArguments) -> dict[str, Callable[[], Path]]:
         return folder
 
     def vision_tower() -> Path:
-        return locate_parts(replace(args, compensation=False))["vision_tower"]
+        return locate_parts(replace(args, compensation=NOTHING))["vision_tower"]
 
     finders = {"model": model, "vision_tower": vision_tower}
-    if args.compensation:
+    if args.has_captions:
         for name in ("gpt2", "caption_model", "longclip", "selector"):
             finders[name] = lambda name=name: locate_part(args, name)
     return finders
@@ -144,7 +144,7 @@ def _way_to_fetch_model(args: ModelArguments) -> str:
     name = Path(args.model_path).name
     if name not in PUBLISHED:
         return f"what is published is fetched by: {_download('all')}"
-    names = dict.fromkeys([name, *(ALL[1:] if args.compensation else ["clip"])])
+    names = dict.fromkeys([name, *(ALL[1:] if args.has_captions else ["clip"])])
     words = "all" if tuple(names) == ALL else " ".join(names)
     is_path = not is_hub_name(args.model_path)
     root = str(Path(args.model_path).parent) if is_path else args.checkpoints_root

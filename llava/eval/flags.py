@@ -1,7 +1,8 @@
 """Flags from a dataclass: each field is one, grouped in the help by the class that has it first.
 
 A field's metadata hold ``help``, what it is for, and may hold ``choices``, the only values it
-takes: the help lists them, and whoever uses the value refuses others. A word may be spelled with
+takes: the help lists them, and whoever uses the value refuses others; and ``off``, the value of
+``--no-NAME``. A word may be spelled with
 underscores too: ``--model_path``.
 """
 
@@ -39,6 +40,7 @@ class Flag:
         is_required: whether there is no default.
         help: what it is for.
         choices: the only values; empty where there are others.
+        off: the value of its second name, which turns it off; None where it has none.
         group: what the class says of itself that has it first.
     """
 
@@ -49,12 +51,13 @@ class Flag:
     is_required: bool
     help: str
     choices: tuple[str, ...]
+    off: object
     group: str
 
     @property
     def names(self) -> list[str]:
         """How it is typed; one that is on has a second name that turns it off."""
-        return [f"--{self.name}"] + ([f"--no-{self.name}"] if self.default is True else [])
+        return [f"--{self.name}"] + ([] if self.off is None else [f"--no-{self.name}"])
 
     @property
     def is_switch(self) -> bool:
@@ -104,6 +107,7 @@ def _flag(of: Field, hint: object, home: type) -> Flag:
         is_required=is_required,
         help=of.metadata["help"],
         choices=tuple(of.metadata.get("choices", ())),
+        off=False if default is True else of.metadata.get("off"),
         group=" ".join((home.__doc__ or "").split(".")[0].split()),
     )
 
@@ -181,11 +185,11 @@ class FlagParser(LineParser, Generic[Arguments]):
         how: dict = {"type": _reader(flag.kind), "required": flag.is_required}
         if flag.is_list:
             how["nargs"] = "+"
-        elif flag.is_switch:
-            how |= {"nargs": "?", "const": True}
+        elif flag.is_switch or off:
+            how |= {"nargs": "?", "const": True if flag.is_switch else flag.default}
         self.add_argument(on, **field, **how)
         if off:
-            self.add_argument(*off, action="store_false", **field)
+            self.add_argument(*off, action="store_const", const=flag.off, **field)
 
     def format_help(self) -> str:
         """Returns the help: what the command does, each flag once, an example."""

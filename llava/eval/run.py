@@ -85,7 +85,7 @@ def answer_questions(run: Run, args: AskArguments, shared: Shared | None = None)
     """
     processes = Processes(args.device)
     args = dataclasses.replace(args.without_unused_parts(), device=processes.device)
-    shared = Shared(args.compensation) if shared is None else shared
+    shared = Shared(args.has_captions) if shared is None else shared
     units = units_by_length(
         [_request(question, args) for question in run.questions], args.batch_size
     )
@@ -313,7 +313,7 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
 def _products(args: AskArguments, place: Placement) -> str:
     """Says which form the products of the parts have that the run loads."""
     forms = choose_forms(args.cpu_products, place.device, place.dtype, args.compile)
-    if not args.compensation:
+    if not args.has_captions:
         forms = {part: form for part, form in forms.items() if part in PRUNING_PARTS}
     return described(forms, args.cpu_products)
 
@@ -325,8 +325,8 @@ def _method(args: AskArguments, budget: int, num_patches: int) -> str:
     if budget == num_patches:
         return "full"
     if args.pruner == DEFAULT_PRUNER:
-        return "accm" if args.compensation else "prune"
-    return f"{args.pruner} with captions" if args.compensation else args.pruner
+        return "accm" if args.has_captions else "prune"
+    return f"{args.pruner} with captions" if args.has_captions else args.pruner
 
 
 def _answered(outcomes: dict[str, dict]) -> set[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from llava.arguments import ModelArguments
+from llava.arguments import CAPTIONS, NOTHING, ModelArguments
 from llava.errors import UserError
 from llava.model.builder import load_from_arguments
 from llava.model.llava_arch import LlavaAccm
@@ -115,9 +115,9 @@ class Shared:
         """
         if self._model is None:
             self._model = load_from_arguments(
-                dataclasses.replace(args, compensation=self._compensation)
+                dataclasses.replace(args, compensation=CAPTIONS if self._compensation else NOTHING)
             )
-        return self._model if args.compensation else self._model.without_captions()
+        return self._model if args.has_captions else self._model.without_captions()
 
     def fingerprint(self, path: Path) -> str:
         """The fingerprint of a checkpoint, computed once.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Optional
 
-from llava.arguments import AskArguments, flag
+from llava.arguments import CAPTIONS, NOTHING, AskArguments, flag
 from llava.errors import UserError
 from llava.eval.answer import LIMIT_HELP, read_run
 from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT, data_folder
@@ -57,7 +57,7 @@ class SweepArguments(AskArguments):
     visual_token_num: Optional[int] = flag("A sweep has --budgets instead.")
     pruner: str = flag("A sweep compares ACCM's own.", DEFAULT_PRUNER)
     no_image: bool = flag("A sweep has --methods no-image instead.", False)
-    compensation: bool = flag("A sweep has --methods instead.", True)
+    compensation: str = flag("A sweep has --methods instead.", CAPTIONS, off=NOTHING)
     data_root: str = flag("Folder with the data of all benchmarks.", DATA_ROOT)
     output_dir: str = flag("Where answers and scores go.", "outputs/sweep")
     report: Optional[str] = flag("Folder for a report of all runs: HTML, Markdown, CSV.")
@@ -89,7 +89,7 @@ class Configuration:
         return dataclasses.replace(
             args,
             visual_token_num=self.tokens,
-            compensation=self.method == "accm",
+            compensation=CAPTIONS if self.method == "accm" else NOTHING,
             no_image=self.method == "no-image",
         )
 
@@ -126,7 +126,7 @@ def choose_configurations(args: SweepArguments) -> list[Configuration]:
     """
     methods = _choose("method", args.methods, METHODS, DEFAULT_METHODS)
     _refuse_idle_flags(args, methods)
-    needed = dataclasses.replace(args, compensation="accm" in methods)
+    needed = dataclasses.replace(args, compensation=CAPTIONS if "accm" in methods else NOTHING)
     num_patches = count_patches(locate_parts(needed)["vision_tower"])
     words = DEFAULT_BUDGETS if args.budgets is None else args.budgets
     budgets = list(dict.fromkeys(parse_budget(word, num_patches) for word in words))
@@ -201,7 +201,7 @@ def _refuse_single_flags(args: SweepArguments) -> None:
     for is_given, name, instead in (
         (args.visual_token_num is not None, "--visual-token-num", "--budgets"),
         (args.pruner != DEFAULT_PRUNER, "--pruner", "llava.eval.answer for each pruner"),
-        (not args.compensation, "--no-compensation", "--methods"),
+        (not args.has_captions, "--no-compensation", "--methods"),
         (args.no_image, "--no-image", "--methods no-image"),
     ):
         if is_given:

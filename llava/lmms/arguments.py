@@ -41,6 +41,7 @@ def read_arguments(given: Mapping[str, object]) -> LmmsArguments:
     args = LmmsArguments(
         **{names[name]: _typed(name, value, kinds[names[name]]) for name, value in given.items()}
     )
+    args.check_compensation()
     for name in ("batch_size", "max_new_tokens"):
         if getattr(args, name) < 1:
             raise UserError(f"{name} is {getattr(args, name)}; it must be at least 1")

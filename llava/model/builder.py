@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import CLIPImageProcessorPil
 
-from llava.arguments import ModelArguments
+from llava.arguments import NOTHING, ModelArguments
 from llava.errors import UserError, quoted
 from llava.model.about import read_about
 from llava.model.compensation.builder import load_compensator
@@ -79,7 +79,7 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
     """load_pretrained_model for a command: takes its flags, gives the model alone."""
     if args.compile:
         check_compiler()
-    if args.silence is not None and not args.compensation:
+    if args.silence is not None and not args.has_captions:
         raise UserError("--silence would do nothing without captions: leave out one of the flags")
     parts, config = read_model(args)
     place = placement(args)
@@ -90,7 +90,7 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
     seen = load_tower(args, config, parts["vision_tower"], llava["tower"], place)
     tokenizer = load_llama_tokenizer(folder, config)
     compensator = None
-    if args.compensation:
+    if args.has_captions:
         embed_dim = seen.tower.clip.config.projection_dim
         compensator = load_compensator(parts, embed_dim, place, args.silence)
     width = seen.tower.clip.config.vision_config.hidden_size
@@ -116,7 +116,7 @@ def load_vision(args: ModelArguments) -> Vision:
     Raises:
         UserError: see load_pretrained_model.
     """
-    parts, config = read_model(dataclasses.replace(args, compensation=False))
+    parts, config = read_model(dataclasses.replace(args, compensation=NOTHING))
     source = str(parts["model"])
     # A LLaVA that is yet to be trained has no weights, and no tower of its own.
     tensors = read_checkpoint(parts["model"]) if has_weights(parts["model"]) else {}

@@ -408,7 +408,7 @@ def test_without_an_image_no_captions_are_loaded_or_asked(
     loaded = []
 
     def load(args):
-        loaded.append(args.compensation)
+        loaded.append(args.has_captions)
         return load_tiny(compensation=args.compensation)
 
     monkeypatch.setattr("llava.eval.shared.load_from_arguments", load)
@@ -540,7 +540,7 @@ def settings_of(tiny_settings, tmp_path):
             changes[name] = other(name)
         args = AskArguments(**(tiny_settings | {"visual_token_num": 30} | changes))
         run = Run("pope", [], None, tmp_path / "a.jsonl", "tiny")
-        return run_settings(run, args.without_unused_parts(), Shared(args.compensation))
+        return run_settings(run, args.without_unused_parts(), Shared(args.has_captions))
 
     return settings
 

@@ -60,7 +60,7 @@ def test_the_lines_of_llavas_readme(tiny_settings, model, image_file, loaded, ca
     )()
     eval_model(args)
     assert capsys.readouterr().out == expected(model, image_file, max_new_tokens=12) + "\n"
-    assert loaded[0].model_path == model_path and loaded[0].compensation
+    assert loaded[0].model_path == model_path and loaded[0].has_captions
 
 
 def test_loading_as_in_llavas_readme(tiny_settings, image_file):

@@ -244,7 +244,7 @@ def test_without_an_image_no_captions_are_loaded(
     loaded = []
     monkeypatch.setattr(
         "llava.eval.trace.load_from_arguments",
-        lambda args: loaded.append(args.compensation) or prune_only,
+        lambda args: loaded.append(args.has_captions) or prune_only,
     )
     flags = ["--image", str(picture), "--question", "long " * 300, "--no-image"]
     assert main([*tiny_flags, *flags, "--max-new-tokens", "2"]) == 0
@@ -270,6 +270,10 @@ def test_another_pruner_chooses_the_tokens(trace, tmp_path, picture, name):
     "flags, said",
     [
         (["--pruner", "acm"], "no pruner 'acm' (did you mean accm?): use accm, none, zero, random"),
+        (
+            ["--compensation", "captions"],
+            "no compensation 'captions' (did you mean caption+selector",
+        ),
         (["--pruner", "random", "--text-token-num", "3"], "no effect with --pruner random"),
         (["--pruner", "random", "--no-image"], "no effect with --no-image"),
         (["--pruner", "none", "--visual-token-num", "9"], "keeps all visual tokens"),

@@ -21,7 +21,7 @@ def test_texts_get_their_types():
     )
     assert args.model_path == "checkpoints/accm-mini" and args.device == "cpu"
     assert (args.visual_token_num, args.text_token_num, args.batch_size) == (36, 20, 4)
-    assert args.compensation is False and args.no_image is True
+    assert not args.has_captions and args.no_image is True
     assert args.patch_post_layernorm is True
     assert args.max_new_tokens == 1024 and args.dtype == "auto"
 
@@ -39,8 +39,9 @@ def test_a_path_may_be_a_number():
         ({"pretrained": "x", "visual_token_num": "many"}, "is 'many'; it must be a whole number"),
         ({"pretrained": "x", "visual_token_num": 36.5}, "is 36.5; it must be a whole number"),
         ({"pretrained": "x", "visual_token_num": True}, "is True; it must be a whole number"),
-        ({"pretrained": "x", "compensation": "maybe"}, "is 'maybe'; it must be true or false"),
-        ({"pretrained": "x", "compensation": 1}, "is 1; it must be true or false"),
+        ({"pretrained": "x", "no_image": "maybe"}, "is 'maybe'; it must be true or false"),
+        ({"pretrained": "x", "no_image": 1}, "is 1; it must be true or false"),
+        ({"pretrained": "x", "compensation": "maybe"}, "no compensation 'maybe': use caption+sel"),
         ({"pretrained": "x", "batch_size": "auto"}, "is 'auto'; it must be a whole number"),
         ({"pretrained": "x", "batch_size": "0"}, "batch_size is 0; it must be at least 1"),
         ({"pretrained": "x", "max_new_tokens": -1}, "max_new_tokens is -1"),

@@ -15,7 +15,7 @@ from typing import Optional
 
 import torch
 
-from llava.arguments import ModelArguments, flag, list_flag
+from llava.arguments import CAPTIONS, NOTHING, ModelArguments, flag, list_flag
 from llava.errors import UserError
 from llava.eval.bench import picture
 from llava.eval.bench.measuring import Measured, inspect, measure
@@ -68,7 +68,7 @@ class BenchArguments(ModelArguments):
         (HF, FULL, PRUNE, ACCM),
         METHODS,
     )
-    compensation: bool = flag("The bench has --methods instead.", True)
+    compensation: str = flag("The bench has --methods instead.", CAPTIONS, off=NOTHING)
     device_map: Optional[str] = flag("The bench works on one device: leave it out.")
     budgets: list[int] = list_flag("Visual tokens that prune and accm keep.", (36,))
     batch_sizes: list[int] = list_flag("Questions at once.", (1,))
@@ -136,7 +136,7 @@ def _check(args: BenchArguments, forms: Mapping[str, Form]) -> None:
     unknown = [method for method in args.methods if method not in METHODS]
     if unknown:
         raise UserError(f"there is no method {unknown[0]!r}; there are: {', '.join(METHODS)}")
-    if not args.compensation:
+    if not args.has_captions:
         raise UserError("leave out --no-compensation; name the methods: --methods hf full prune")
     if args.device_map is not None:
         raise UserError("the bench works on one device: leave out --device-map")

@@ -36,7 +36,7 @@ class MeasuringArguments(ModelArguments):
             raise UserError(
                 "say which model and which benchmarks: --model-path and --data-root FOLDER"
             )
-        if not self.compensation:
+        if not self.has_captions:
             raise UserError(
                 "without captions there is nothing to measure: leave --no-compensation out"
             )
