@@ -8,26 +8,26 @@ DEFAULT_SEED = 42
 DEFAULT_PRUNER = "accm"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Method:
     """What the LLM gets to read of an image.
 
     Attributes:
-        pruner: chooses the visual tokens; a name in llava.model.token_pruning.registry.
         visual_token_num: K, how many stay; None takes VISUAL_TOKEN_NUM of clip_encoder.py.
         text_token_num: T, how many of them ACCM lets the question pick; None takes the paper's
             share of K (budget.py).
-        no_image: no visual token and no caption: what can be answered so needs no image, and is the
-            floor to compare with. The same as the pruner "zero".
         seed: of the random draws (of patches; with a temperature, of answer tokens), so that a
             result depends on nothing but its question.
+        no_image: no visual token and no caption: what can be answered so needs no image, and is the
+            floor to compare with. The same as the pruner "zero".
+        pruner: chooses the visual tokens; a name in llava.model.token_pruning.registry.
     """
 
-    pruner: str = DEFAULT_PRUNER
     visual_token_num: int | None = None
     text_token_num: int | None = None
-    no_image: bool = False
     seed: int = DEFAULT_SEED
+    no_image: bool = False
+    pruner: str = DEFAULT_PRUNER
 
 
 def method_of(asked: object) -> dict[str, object]:

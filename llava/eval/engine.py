@@ -19,31 +19,35 @@ from torch import Tensor
 from llava.errors import UserError
 from llava.eval.pixels import PixelReader
 from llava.eval.shared import Images, QuestionMemory, UnitMemory
+from llava.method import Method
 from llava.model.llava_arch import LlavaAccm
 from llava.model.memory import Memory
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
-from llava.model.sample import Answer, RequestSettings, Sample
+from llava.model.sample import Answer, AnswerSettings, Asked, Sample
 
 UNITS_AHEAD = 2  # how far images are read before the model
 
 
 @dataclass(frozen=True)
-class Request(RequestSettings):
-    """A question about an image that is yet to be read.
+class _Named:
+    id: str | int
+
+
+@dataclass(frozen=True)
+class Request(AnswerSettings, Method, Asked, _Named):
+    """A question about an image that is yet to be read; see Sample.
 
     Attributes:
         id: names the request.
         image: a file, or the bytes of one.
     """
 
-    id: str | int
     image: Path | bytes
-    question: str
 
     def sample(self, image: VisualTokens) -> Sample:
         """Returns the request with its image encoded."""
-        asked = {field.name: getattr(self, field.name) for field in fields(RequestSettings)}
-        return Sample(image, self.question, **asked)
+        asked = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "id"}
+        return Sample(**asked | {"image": image})
 
 
 @dataclass(frozen=True)

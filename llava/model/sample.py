@@ -20,18 +20,31 @@ from llava.model.token_pruning.registry import NO_IMAGE
 DEFAULT_MAX_NEW_TOKENS = 128
 
 
-@dataclass(frozen=True, kw_only=True)
-class RequestSettings(Method):
-    """What is asked, and how: all of a sample but its image.
+@dataclass(frozen=True)
+class Asked:
+    """A question about an image.
 
     Attributes:
-        tower_question: the part of the question that text tower, caption model and selector read;
-            None takes the first line.
-        max_new_tokens: limit of the answer.
-        temperature, top_p, num_beams: how the answer's tokens are chosen; see Decoding.
+        image: see Sample and Request.
+        question: what follows ``<image>`` and a newline in the prompt.
+        tower_question: the part of it that text tower, caption model and selector read; None takes
+            the first line.
     """
 
+    image: object
+    question: str
     tower_question: str | None = None
+
+
+@dataclass(frozen=True)
+class AnswerSettings:
+    """How an answer is written.
+
+    Attributes:
+        max_new_tokens: its limit.
+        temperature, top_p, num_beams: how its tokens are chosen; see Decoding.
+    """
+
     max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
     temperature: float = 0.0
     top_p: float | None = None
@@ -39,19 +52,17 @@ class RequestSettings(Method):
 
 
 @dataclass(frozen=True)
-class Sample(RequestSettings):
-    """One question about one image.
+class Sample(AnswerSettings, Method, Asked):
+    """One question about one image; its fields are those of its bases, the last of them first.
 
     Attributes:
         image: an image, or what encode_images made of it. Samples that share the object share its
             encoding.
-        question: what follows ``<image>`` and a newline in the prompt.
         history: questions and answers of the same conversation before it.
-        text_embed: (P,), what encode_questions made of the tower question; None lets it be made.
+        text_embed: (P,), what encode_questions made of the tower question; None computes it.
     """
 
     image: Image.Image | VisualTokens
-    question: str
     history: tuple[tuple[str, str], ...] = ()
     text_embed: Tensor | None = None
 

@@ -71,7 +71,9 @@ def test_without_silence_the_file_is_the_published_one():
 def test_what_the_llm_reads_is_without_a_caption_where_silence_is_chosen(
     silent, prune_only, picture
 ):
-    few, many = (Sample(picture, "What is it?", None, k, max_new_tokens=4) for k in (9, 500))
+    few, many = (
+        Sample(picture, "What is it?", visual_token_num=k, max_new_tokens=4) for k in (9, 500)
+    )
     told, quiet = silent.answer([few, many])
     assert not told.compensation.is_silent and told.compensation.chosen_caption != SILENCE
     assert quiet.compensation.is_silent and quiet.compensation.captions[3] == SILENCE
@@ -96,7 +98,7 @@ def test_what_is_shown_of_silence(silent, picture):
 def test_silence_can_be_switched_off(load_tiny, selector_file, silent, picture):
     """The file's other weights are heeded as before."""
     quiet = load_tiny(selector=str(selector_file), silence=False)
-    sample = Sample(picture, "What is it?", None, 500, max_new_tokens=2)
+    sample = Sample(picture, "What is it?", visual_token_num=500, max_new_tokens=2)
     (answer,), (other,) = quiet.answer([sample]), silent.answer([sample])
     assert len(answer.compensation.scores) == 3 and not answer.compensation.is_silent
     assert answer.compensation.captions == other.compensation.captions[:3]
