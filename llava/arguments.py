@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Optional, TypeVar
+from typing import Any, Optional, TypeVar
 
 from llava.errors import UserError, did_you_mean, quoted
 from llava.method import DEFAULT_PRUNER, DEFAULT_SEED
@@ -26,18 +26,18 @@ Asking = TypeVar("Asking", bound="AskArguments")
 
 def flag(
     help: str, default: object = None, choices: Sequence[str] = (), off: object = None
-) -> object:
+) -> Any:
     """Returns a dataclass field with its documentation; see llava.eval.flags."""
     return field(default=default, metadata={"help": help, "choices": choices, "off": off})
 
 
-def list_flag(help: str, default: Sequence, choices: Sequence[str] = ()) -> object:
+def list_flag(help: str, default: Sequence, choices: Sequence[str] = ()) -> Any:
     """Returns a dataclass field that holds several values, with its documentation."""
     metadata = {"help": help, "choices": choices}
     return field(default_factory=lambda: list(default), metadata=metadata)
 
 
-def path_flag(help: str, default: str) -> object:
+def path_flag(help: str, default: str) -> Any:
     """Returns a dataclass field that holds a path; its default counts from the current folder
     where it is there, else from the project."""
     return field(default_factory=lambda: _default_path(default), metadata={"help": help})
@@ -55,7 +55,7 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def budget_flag(help: str) -> object:
+def budget_flag(help: str) -> Any:
     """Returns the field of a dataclass for a budget whose default is VISUAL_TOKEN_NUM."""
     return flag(
         f"{help} Default: {_default_budget()} (VISUAL_TOKEN_NUM in "
