@@ -63,6 +63,7 @@ RUN_BY = {
     "llava.eval.score": "tests/eval/test_mmvp.py",
     "llava.eval.sweep": "tests/eval/test_sweep.py",
     "llava.eval.trace": "tests/eval/test_trace.py",
+    "llava.mini.by_budget": "tests/mini/test_by_budget.py",
     "llava.mini.make_data": "tests/mini/test_make_data.py",
     "llava.mini.make_model": "tests/conftest.py",
     "llava.mini.measure": "tests/mini/test_measure.py",
