@@ -106,7 +106,7 @@ class LlavaAccm(nn.Module):
         on_token: OnToken | None = None,
         memory: Memory | None = None,
     ) -> list[Answer]:
-        """Answers any number of samples at once, in float32 each as it would be answered alone.
+        """Returns the answers to any number of samples; in float32 each is as it would be alone.
 
         Args:
             samples: B of them.

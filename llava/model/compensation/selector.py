@@ -45,7 +45,7 @@ class Selector(nn.Module):
         self.silence = nn.Parameter(torch.randn(2, embed_dim)) if silence else None
 
     def forward(self, features: Tensor, kept_shares: Tensor | None = None) -> Tensor:
-        """Scores the candidates, which see each other; their order carries no meaning.
+        """Computes the candidates' logits; they attend to each other, and order has no meaning.
 
         Args:
             features: (B, W, P), not normalised.

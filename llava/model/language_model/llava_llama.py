@@ -234,7 +234,7 @@ class LanguageModel(nn.Module):
         on_token: OnToken | None,
         memory: Memory,
     ) -> list[Generated]:
-        """Answers prompts of similar length, each with its prefix."""
+        """Generates the answers to prompts of similar length, each with its prefix."""
         wanted = len(prompts)
         if self._graphs is not None:
             prompts = self._graphs.fill_up(prompts)
@@ -265,7 +265,7 @@ class LanguageModel(nn.Module):
         watch: Stopwatch,
         on_token: Callable[[int], None] | None,
     ) -> Generated:
-        """Answers one prompt by beam search."""
+        """Generates the answer to one prompt by beam search."""
         with watch.stage("decode"):
             found = search_beams(self.llm, prompt.embeds, decoding.num_beams, limit, self.end_id)
         for token in found[0] if on_token is not None else ():
