@@ -184,7 +184,7 @@ def answer_fully(card: Card) -> Work:
 def learn_compensation(card: Card) -> Work:
     """Returns stage 3, with GPT-2 in float32.
 
-    It counts the beams, four passes over each question in batches of similar length, and one update.
+    It counts beams, four passes over each question in batches of similar length, and one update.
     """
     steps, beams = QUESTIONS / BATCH, BATCH * CANDIDATES
     context, full = QUESTION + PREFIX + MAX_CAPTION, PATCHES + PROMPT + ANSWER

@@ -32,8 +32,8 @@ def start_attention(llm: LlamaForCausalLM, seed: int) -> None:
     """Initialises the weights of a Llama.
 
     Its only task will be to look things up, and random weights take long to learn that. So
-    attention starts by finding tokens like the current one (keys = queries) and copying them (output
-    = transposed values); some heads of the first layers start by looking one or two tokens back, so
+    attention starts by finding tokens like the current one (keys = queries) and copying them
+    (output = transposed values); some heads of the first layers start one or two tokens back, so
     that a word knows the words before it. For these, all words share a direction, which the other
     heads do not see.
     """

@@ -142,7 +142,7 @@ class ProjectorData:
 
 
 def patch_words(things: list[Thing], patch_size: int) -> tuple[Tensor, Tensor]:
-    """Returns (N, W), 1.0 where one of WORDS is true of a patch, and (N,) bool, True where clear."""
+    """Returns (N, W), 1.0 where one of WORDS is true of a patch, and (N,) bool, True if clear."""
     labels = patch_labels(things, patch_size)
     words = torch.zeros(len(labels["color"]), len(WORDS))
     words[labels["color"] == NOTHING, 0] = 1
