@@ -3,10 +3,10 @@
     python -m llava.train.train_caption --captions captions_train2017.json --images train2017 ...
 
 The mapper reads the tokens that ACCM would drop for a question at one of the budgets; GPT-2 reads
-[question ; prefix] and learns to go on with a caption of the image, up to its first stop. Questions
-come from other data (LLaVA's instructions) and know nothing of the caption: here the model learns
-to tell what it is shown, and to have questions in front of it; train_compensation teaches what they
-are for.
+[question ; prefix] and learns to continue with a caption of the image, up to its first stop.
+Questions come from other data (LLaVA's instructions) and are independent of the caption: here the
+model learns to describe the tokens, and to read a question before them; train_compensation teaches
+it to use the question.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """CLIP of the mini model: vision and text together, on drawn scenes.
 
 The real model gets its CLIP ready-made. A contrast of whole images and captions alone teaches a
-tower this small little but colours, so the patches learn too: linear heads (thrown away afterwards)
-ask each patch what lies on it, and each patch of an object must find its object's phrase among all
+tower this small little but colours, so the patches learn too: linear heads (discarded afterwards)
+predict what is on each patch, and each patch of an object must find its object's phrase among all
 phrases.
 """
 

@@ -3,8 +3,8 @@
     python -m llava.train.train_compensation --data llava_v1_5_mix665k.json --images ... ...
 
 No label is used. The frozen LLM answers each question with all visual tokens: its distribution Q
-over the answer's tokens is what is to be kept. Three captions are written of what pruning drops,
-and with each of them the LLM reads the kept tokens: P_1 to P_3.
+over the answer's tokens is the target. Three captions are generated from the dropped tokens, and
+with each of them the LLM reads the kept tokens: P_1 to P_3.
 
     score_i  = KL(Q || P_i)                   how much of the answer is lost with caption i
     margin_i = mean(score) - score_i          how much better it is than the others
@@ -12,7 +12,7 @@ and with each of them the LLM reads the kept tokens: P_1 to P_3.
     loss     = w (cross-entropy of GPT-2 on the best caption + cross-entropy of the selector)
     w        = 4 x the mean of the best margins over the batch
 
-Where the selector has learnt silence, that is a fourth candidate; where it is the best, GPT-2 has
+If the selector has learnt silence, it is a fourth candidate; where it is the best, GPT-2 has
 nothing to learn.
 """
 

@@ -3,7 +3,7 @@
     python -m llava.train.train_llava --model-path ... --data ... --output ... --output-dir ...
 
 They read pictures, pictures with captions, captions alone. Pruned pictures without a caption and no
-picture at all are among them, or else part of what pruning costs would be surprise, not lost
+picture at all are among them; else part of pruning's cost would be unfamiliar input, not lost
 information. A first run may show descriptions alone (--shares 0 0 0 1 0): looking things up in text
 is learnt sooner than in pictures, and then found there again. The real model gets its LLaVA-1.5
 ready-made.

@@ -2,11 +2,11 @@
 
     python -m llava.train.train_long_clip --data ... --output longclip-L.pt --output-dir ...
 
-The real model gets its LongCLIP ready-made. What the selector needs of it is that the embedding of
-"Question: ...  Supplemental information for questions: ..." tells what is asked about and what is
-told; a tower this small has to be taught that. Linear heads (thrown away afterwards) read off each
-embedding which objects the question and the caption name, and whether the caption names what the
-question asks about. No picture and no answer is looked at.
+The real model gets its LongCLIP ready-made. The selector needs an embedding of
+"Question: ...  Supplemental information for questions: ..." that encodes the question and the
+caption; a tower this small has to be taught that. Linear heads (discarded afterwards) predict from
+each embedding which objects the question and the caption name, and whether the caption names what
+the question asks about. No picture and no answer is used.
 """
 
 from __future__ import annotations
