@@ -3,9 +3,9 @@
     python -m llava.train.train_selector --data llava_v1_5_mix665k.json --images ... --output ...
 
 For single questions with short answers, three captions are generated (nucleus, top-k, greedy), and
-the frozen LLM reads the kept tokens with each of them. Questions that some captions answer and others
-do not are kept ("mined"), and the selector learns to prefer the captions that helped
-(arXiv 2508.01236).
+the frozen LLM reads the kept tokens with each of them. Questions that some captions answer and
+others do not are kept ("mined"), and the selector learns to prefer the captions that helped (arXiv
+2508.01236).
 """
 
 from __future__ import annotations
