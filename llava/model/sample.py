@@ -22,7 +22,7 @@ DEFAULT_MAX_NEW_TOKENS = 128
 
 @dataclass(frozen=True, kw_only=True)
 class RequestSettings(Method):
-    """The question and its settings: all of a sample but its image.
+    """What is asked, and how: all of a sample but its image.
 
     Attributes:
         tower_question: the part of the question that text tower, caption model and selector read;
@@ -43,11 +43,11 @@ class Sample(RequestSettings):
     """One question about one image.
 
     Attributes:
-        image: an image, or its encoding by encode_images. Samples that share the object share its
+        image: an image, or what encode_images made of it. Samples that share the object share its
             encoding.
-        question: the text after ``<image>`` and a newline in the prompt.
+        question: what follows ``<image>`` and a newline in the prompt.
         history: questions and answers of the same conversation before it.
-        text_embed: (P,), the tower question encoded by encode_questions; None computes it.
+        text_embed: (P,), what encode_questions made of the tower question; None lets it be made.
     """
 
     image: Image.Image | VisualTokens
