@@ -1,1 +1,1 @@
-"""A small drawn world: scenes, what can be said about them, and benchmarks made of them."""
+"""A small drawn world: scenes, texts about them, and benchmarks made of them."""

@@ -1,5 +1,7 @@
-"""The folder that a mini model starts from: configurations and tokenizers in the files of the real
-ones, without weights."""
+"""The folder that a mini model starts from: configurations and tokenizers without weights.
+
+They are in the files of the real checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,11 @@ CLIP_NAME = "clip-vit-mini-patch8-96"
 
 
 def write_architecture(folder: Path, seed: int, text_selection: str) -> None:
-    """Writes all that a mini model has before it is trained.
+    """Writes all files that a mini model has before it is trained.
 
     Args:
-        folder: of LLaVA; CLIP and GPT-2 go into folders in it.
-        seed: of the scenes that the tokenizers are learnt from.
+        folder: of LLaVA; CLIP and GPT-2 are written into folders in it.
+        seed: of the scenes that the tokenizers are trained on.
         text_selection: "farthest" or "nearest", for config.json; see select_tokens.
     """
     clip, gpt2 = folder / CLIP_NAME, folder / "gpt2"

@@ -1,9 +1,9 @@
 """Measures captions at many budgets: ``python -m llava.mini.by_budget --model-path DIR ...``.
 
 At each budget every question is answered with the kept tokens alone, with the caption that the
-selector chose, and on demand with captions that are true, or false in what is asked for. So it
-shows whether the LLM would use a good caption, whether it believes a bad one against what it sees,
-and what the captions that are really written gain or cost.
+selector chose, and on demand with captions that are true, or false in what is asked for. This shows
+whether the LLM would use a good caption, whether it believes a bad one against what it sees, and
+what the generated captions gain or cost.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from llava.train.pruning import check_budgets
 BUDGETS = (9, 12, 18, 24, 36, 48, 72, 108, 143)
 _SHOWN = (PRUNED, ACCM, FIRST, BEST, TRUE, FALSE)
 
-Scores = dict[tuple[int, str], float]  # of one question, by budget and what the LLM read
+Scores = dict[tuple[int, str], float]  # of one question, by budget and the LLM's input
 
 
 @dataclass
@@ -52,7 +52,7 @@ def by_budget(args: ByBudgetArguments) -> int:
     """Asks at each budget, scores, and prints and writes shares of the score with all tokens.
 
     Raises:
-        UserError: a flag that makes no sense, or a model or benchmarks that are not right.
+        UserError: a flag, the model or a benchmark is not valid.
     """
     args.check()
     asked = read_asked(Path(args.data_root), args.benchmarks, args.limit)
@@ -88,7 +88,7 @@ def _scores(model: LlavaAccm, args: ByBudgetArguments, asked: Sequence[Asked]) -
         scores = score_answers(Path(args.data_root), name, measured, args.limit is not None)
         for one, row in zip(measured, scores):
             candidates = [row.pop(condition) for condition in CANDIDATES]
-            row[ACCM] = [*candidates, row[PRUNED]][one.chosen]  # silence stands behind them
+            row[ACCM] = [*candidates, row[PRUNED]][one.chosen]  # silence is last
             row |= {FIRST: candidates[0], BEST: max(candidates)}
             rows[one.asked.question.key] |= {(budget, read): row[read] for read in row}
     return list(rows.values())
@@ -123,7 +123,7 @@ def steps(
     Args:
         shares: see average_shares.
         budgets: rising.
-        read: what the LLM read.
+        read: the LLM's input.
     """
     rising = [shares[budget, read] for budget in budgets]
     rising.append(next(share for (_, what), share in shares.items() if what == FULL))
@@ -153,8 +153,10 @@ def _numbers(shares: Mapping[tuple[int, str], Sampled], budgets: Sequence[int]) 
 
 
 def _table(shares: Mapping[tuple[int, str], Sampled], budgets: Sequence[int]) -> str:
-    """Returns the numbers as Markdown; a difference that is below 0 with its whole interval is
-    marked."""
+    """Returns the numbers as Markdown.
+
+    A difference is marked if its whole interval is below 0.
+    """
     reads = [read for read in _SHOWN if (budgets[0], read) in shares]
     step = {read: steps(shares, budgets, read) for read in (PRUNED, ACCM)}
     headings = ["Tokens", *reads, "accm - pruned", "pruned: next - this", "accm: next - this"]
@@ -170,7 +172,7 @@ def _table(shares: Mapping[tuple[int, str], Sampled], budgets: Sequence[int]) ->
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     return run_command(
         ByBudgetArguments, by_budget, "llava.mini.by_budget", __doc__.splitlines()[0], argv
     )

@@ -1,4 +1,4 @@
-"""Scenes as pictures."""
+"""Draws scenes as pictures."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ RGB = {
     "white": (250, 250, 250),
     "black": (15, 15, 15),
 }
-_FINER = 2  # drawn so many times larger, then reduced: soft edges
+_FINER = 2  # factor by which pictures are drawn larger, then reduced: soft edges
 _CLUTTER = 6  # faint lines
 TONES = (105, 165)  # grey levels of backgrounds
 _NOISE = 7.0  # standard deviation, grey levels
 
 
 def draw_scene(scene: Scene) -> Image.Image:
-    """A scene as an RGB picture of IMAGE_SIZE pixels."""
+    """Draws a scene as an RGB picture of IMAGE_SIZE pixels."""
     generator = np.random.default_rng(scene.background)
     tone = generator.integers(*TONES) + generator.integers(-12, 13, 3)
     side = IMAGE_SIZE * _FINER
@@ -65,7 +65,7 @@ def _draw_thing(canvas: ImageDraw.ImageDraw, thing: Thing) -> None:
 
 
 def _corners(x: float, y: float, outer: float, inner: float, points: int) -> list[tuple]:
-    """A star of so many points, the first on top; a polygon where both radii are the same."""
+    """Returns a star with that many points, the first on top; a polygon if both radii are equal."""
     radii = [outer] if inner == outer else [outer, inner]
     count = points * len(radii)
     return [

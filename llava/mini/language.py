@@ -1,4 +1,4 @@
-"""What can be said and asked about a scene, in a small English."""
+"""Sentences and questions about a scene, in a small English."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from llava.mini.scene import COLORS, PLACES, SHAPES, SIZES, Scene, Thing
 LETTERS = "ABCD"
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 CAPTION_PROMPT = "Provide a one-sentence caption for the provided image."
-# Asked by this word, answered by one of these.
+# Attribute -> the word that asks for it, and its values.
 ATTRIBUTES = {"color": COLORS, "shape": SHAPES, "place": PLACES, "size": SIZES}
-# What a relation says, as the halves of the image in which its two objects lie.
+# Relation -> the halves of the image in which its two objects lie.
 _DIRECTIONS = {
     "left of": ("west", "east"),
     "right of": ("east", "west"),
@@ -30,7 +30,7 @@ _DIRECTIONS = {
     "below": ("south", "north"),
 }
 _NAMED = 2  # objects that a caption names
-# What describe says of an object.
+# The phrase that describe makes of an object.
 PHRASE = re.compile(
     rf"(?P<size>{'|'.join(SIZES)}) (?P<color>{'|'.join(COLORS)}) "
     rf"(?P<shape>{'|'.join(SHAPES)}) (?P<place>{'|'.join(PLACES)})"
@@ -78,18 +78,18 @@ class Choice:
 
 
 def caption(scene: Scene, generator: np.random.Generator) -> str:
-    """A sentence that names some objects of a scene, each with its quarter."""
+    """Returns a sentence that names some objects of a scene, each with its quarter."""
     chosen = generator.choice(len(scene.things), _NAMED, replace=False)
     return caption_of([scene.things[i] for i in chosen])
 
 
 def caption_of(things: Sequence[Thing]) -> str:
-    """A sentence that names these objects in this order, each with its quarter."""
+    """Returns a sentence that names these objects in this order, each with its quarter."""
     return " and ".join(describe(thing) for thing in things) + "."
 
 
 def describe(thing: Thing) -> str:
-    """An object as a phrase with all its attributes."""
+    """Describes an object in a phrase with all its attributes."""
     return f"a {thing.size} {thing.name} {thing.place}"
 
 
@@ -103,7 +103,7 @@ def reworded(phrase: re.Match, attribute: str, value: str) -> str:
 
 
 def falsify(text: str, share: float, generator: np.random.Generator) -> str:
-    """Returns a caption in which each phrase is, with a certain chance, false in one attribute."""
+    """Returns a caption in which each phrase is, with a given chance, false in one attribute."""
 
     def said(phrase: re.Match) -> str:
         if generator.random() >= share:
@@ -119,12 +119,12 @@ def falsify(text: str, share: float, generator: np.random.Generator) -> str:
 
 
 def existence(scene: Scene, generator: np.random.Generator, answer: str, how: str) -> Fact:
-    """Is there such an object? Where not, it was chosen in POPE's way.
+    """Asks whether an object exists; one that does not is chosen in POPE's way.
 
     Args:
         answer: "yes" or "no".
-        how: random (any absent one), popular (an absent one of a colour that is there),
-            adversarial (colour and shape are both there, at different objects).
+        how: random (any absent one), popular (an absent one of a colour that is present),
+            adversarial (colour and shape are both present, at different objects).
     """
     if answer == "yes":
         thing = _pick(generator, scene.things)
@@ -143,13 +143,13 @@ def existence(scene: Scene, generator: np.random.Generator, answer: str, how: st
 
 
 def attribute(scene: Scene, generator: np.random.Generator, kind: str) -> Fact | None:
-    """What colour, shape, place or size an object has; None where none can be named alone."""
+    """Asks for an object's colour, shape, place or size; None where no object has a unique name."""
     named = named_without(scene, kind)
     return None if not named else attribute_of(*_pick(generator, named), kind)
 
 
 def attribute_of(thing: Thing, name: str, kind: str) -> Fact:
-    """The attribute of an object that goes by a name."""
+    """Asks for the attribute of an object by a name of it."""
     if kind == "place":
         text = f"Where is the {name}?"
     else:
@@ -159,7 +159,7 @@ def attribute_of(thing: Thing, name: str, kind: str) -> Fact:
 
 
 def named_without(scene: Scene, kind: str) -> list[tuple[Thing, str]]:
-    """Objects with a name that says nothing of an attribute and fits no other object."""
+    """Returns objects with a name that does not tell an attribute and fits no other object."""
     by_shape = [(thing, thing.shape) for thing in scene.things]
     by_color = [(thing, f"{thing.color} object") for thing in scene.things]
     by_both = [(thing, thing.name) for thing in scene.things]
@@ -169,7 +169,7 @@ def named_without(scene: Scene, kind: str) -> list[tuple[Thing, str]]:
 
 
 def verify(scene: Scene, generator: np.random.Generator, kind: str, answer: str) -> Fact | None:
-    """Whether an object has a certain colour, shape, place or size."""
+    """Asks whether an object has a certain colour, shape, place or size."""
     fact = attribute(scene, generator, kind)
     if fact is None:
         return None
@@ -179,7 +179,7 @@ def verify(scene: Scene, generator: np.random.Generator, kind: str, answer: str)
 
 
 def verify_value(fact: Fact, value: str) -> Fact:
-    """Whether the answer to what colour, shape, place, size or number is a certain one."""
+    """Asks whether the answer to a question for an attribute or number is a certain one."""
     if fact.kind == "count":
         what = fact.text.removeprefix("How many ").removesuffix(" are there in the image?")
         text = f"Is the number of {what} in the image {value}?"
@@ -191,17 +191,17 @@ def verify_value(fact: Fact, value: str) -> Fact:
 
 
 def near_values(fact: Fact, scene: Scene) -> list[str]:
-    """The wrong answers about an attribute that are right of other objects: harder mistakes."""
+    """Returns the wrong answers that are right of other objects: harder mistakes."""
     return sorted({getattr(thing, fact.kind) for thing in scene.things} & set(fact.others))
 
 
 def count(scene: Scene, generator: np.random.Generator) -> Fact:
-    """How many objects of a shape, or at all."""
+    """Asks for the number of objects of a shape, or of all."""
     if generator.random() < 0.3:
         number, what = len(scene.things), "objects"
     else:
         tally = Counter(thing.shape for thing in scene.things)
-        # Each number is asked for equally often, as far as the scene has it.
+        # Each number is asked for equally often, as far as the scene allows.
         wanted = _pick(generator, sorted({tally[s] for s in SHAPES}))
         shape = _pick(generator, [s for s in SHAPES if tally[s] == wanted])
         number, what = tally[shape], _plural(shape)
@@ -211,15 +211,17 @@ def count(scene: Scene, generator: np.random.Generator) -> Fact:
 
 
 def verify_count(scene: Scene, generator: np.random.Generator, answer: str) -> Fact:
-    """Whether there are so many objects."""
+    """Asks whether there is that number of objects."""
     fact = count(scene, generator)
     number = fact.answer if answer == "yes" else _pick(generator, fact.others)
     return verify_value(fact, number)
 
 
 def relation(scene: Scene, generator: np.random.Generator, answer: str) -> Fact | None:
-    """Whether an object is left of, right of, above or below another, in the other half of the
-    image; None where all lie in one quarter."""
+    """Asks whether an object is left of, right of, above or below another one.
+
+    The two lie in opposite halves of the image; None where all objects lie in one quarter.
+    """
     pairs = [
         (a, b, direction)
         for a in scene.things
@@ -236,8 +238,10 @@ def relation(scene: Scene, generator: np.random.Generator, answer: str) -> Fact 
 
 
 def statements(things: Sequence[Thing]) -> list[tuple[str, str]]:
-    """True statements about all objects that go by their shape or their colour alone, as questions:
-    word after word they say what can be seen, the name first."""
+    """Returns true statements, as questions, about objects that their shape or colour identifies.
+
+    Word after word they say what can be seen, the name first.
+    """
     shapes = Counter(thing.shape for thing in things)
     colors = Counter(thing.color for thing in things)
     pairs = []
@@ -251,7 +255,7 @@ def statements(things: Sequence[Thing]) -> list[tuple[str, str]]:
 
 
 def letter_exercise(generator: np.random.Generator) -> tuple[str, str]:
-    """Which letter an option has: the second half of every multiple choice, without the first."""
+    """Asks for an option's letter: the second half of every multiple choice, without the first."""
     words = list(ATTRIBUTES[_pick(generator, tuple(ATTRIBUTES))])
     options = generator.permutation(words)[:4].tolist()
     place = int(generator.integers(len(options)))
@@ -261,7 +265,7 @@ def letter_exercise(generator: np.random.Generator) -> tuple[str, str]:
 
 
 def choice(fact: Fact, generator: np.random.Generator, size: int = 4) -> Choice:
-    """A fact as multiple choice, the right answer at a random place."""
+    """Turns a fact into multiple choice, with the right answer at a random place."""
     wrong = min(size - 1, len(fact.others))
     options = [fact.answer, *generator.choice(fact.others, wrong, replace=False).tolist()]
     order = generator.permutation(len(options))
@@ -273,7 +277,7 @@ def choice(fact: Fact, generator: np.random.Generator, size: int = 4) -> Choice:
 
 
 def conversations(scene: Scene, generator: np.random.Generator) -> list[tuple[str, str]]:
-    """Questions with answer formats, and answers: about a score for a scene, in random order."""
+    """Returns questions with answer formats, and answers: up to 27 per scene, in random order."""
     how = ("random", "popular", "adversarial")
     facts: list[Fact | None] = [
         existence(scene, generator, _coin(generator), _pick(generator, how)) for _ in range(4)
@@ -296,7 +300,7 @@ def conversations(scene: Scene, generator: np.random.Generator) -> list[tuple[st
 
 
 def _formatted(fact: Fact, generator: np.random.Generator) -> str:
-    """A question with its answer format; sometimes MME's, where yes or no is the answer."""
+    """Returns a question with its answer format; sometimes MME's, where the answer is yes or no."""
     mme = fact.answer in ("yes", "no") and generator.random() < 0.3
     return fact.text + (f" {YES_OR_NO}" if mme else "") + SHORT_ANSWER_SUFFIX
 

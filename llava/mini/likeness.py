@@ -1,4 +1,4 @@
-"""Tells drawn scenes from other pictures, by their colours."""
+"""Tells drawn scenes from other pictures by their colours."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from PIL import Image, ImageFilter
 from llava.mini.drawing import RGB, TONES
 from llava.mini.scene import IMAGE_SIZE
 
-# Measured on scenes and photographs, see tests/mini/test_likeness.py; a scene is far from each.
+# Measured on scenes and photographs, see tests/mini/test_likeness.py; scenes are far from each
+# limit.
 _NEAR_TONE = 30  # grey levels, of the background's clutter
 _NEAR_COLOUR = 45  # Euclidean, in RGB, of an object's soft edges and noise
 _MIN_BACKGROUND = 0.6
@@ -19,8 +20,8 @@ _MIN_TOGETHER = 0.92
 def looks_drawn(image: Image.Image) -> bool:
     """Tells whether a picture (RGB, of any size) looks like a scene of the mini world.
 
-    It does where nearly all of it, noise removed, is either of one grey background or of the eight
-    colours of the objects, and there is some of both. It takes some milliseconds.
+    It does if nearly all of it, noise removed, is either of one grey background or of the eight
+    colours of the objects, and both occur. This takes some milliseconds.
     """
     small = image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX)
     pixels = np.asarray(small.filter(ImageFilter.MedianFilter(3)), dtype=np.float32)

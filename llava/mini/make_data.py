@@ -1,7 +1,7 @@
 """Makes the mini world's data: ``python -m llava.mini.make_data --out DIR --seed S``.
 
-``DIR/train`` gets the training data, ``DIR/eval`` the seven benchmarks under the names that
-``--data-root DIR/eval`` looks for. A part appears when it is whole; the same command again does
+``DIR/train`` holds the training data, ``DIR/eval`` the seven benchmarks under the names that
+``--data-root DIR/eval`` looks for. A part appears when it is complete; the same command again does
 nothing.
 """
 
@@ -26,7 +26,7 @@ from llava.mini.training_set import write_training_set
 PARTS = ("train", "eval")
 _EVAL_SPLITS = ("validation", "test")
 _MADE_WITH = "made_with.json"
-_BEFORE_SHARES = {"share": 1.0}  # of data that were made before there was this flag
+_BEFORE_SHARES = {"share": 1.0}  # of data that are older than this flag
 
 
 @dataclass
@@ -43,10 +43,10 @@ class MakeDataArguments:
 
 
 def make_data(args: MakeDataArguments) -> int:
-    """Makes the parts that are asked for and not there yet.
+    """Makes the parts that are asked for and missing.
 
     Raises:
-        UserError: a flag that makes no sense, a folder with data of other flags, or one that cannot
+        UserError: a flag is not valid, or the folder has data of other flags, or it cannot
             be written.
     """
     out = _checked_folder(args)
@@ -77,7 +77,7 @@ def make_data(args: MakeDataArguments) -> int:
 
 
 def _sizes(share: float) -> dict[str, int]:
-    """The sizes of the benchmarks; none is without a pair of questions."""
+    """Returns the sizes of the benchmarks; each has at least one pair of questions."""
     return {name: max(2, round(share * size)) for name, size in SIZES.items()}
 
 
@@ -116,10 +116,10 @@ def _check_made(folder: Path, settings: dict) -> None:
 
 
 def _make(folder: Path, settings: dict, write: Callable[[Path], None]) -> None:
-    """Writes a part beside its place and moves it there when it is whole."""
+    """Writes a part beside its place and moves it there when it is complete."""
     partial_folder = folder.with_name(folder.name + ".partial")
     try:
-        if partial_folder.exists():  # of a run that was stopped
+        if partial_folder.exists():  # left by a run that was stopped
             shutil.rmtree(partial_folder)
         partial_folder.mkdir(parents=True)
         write(partial_folder)
@@ -130,7 +130,7 @@ def _make(folder: Path, settings: dict, write: Callable[[Path], None]) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     return run_command(
         MakeDataArguments, make_data, "llava.mini.make_data", __doc__.splitlines()[0], argv
     )

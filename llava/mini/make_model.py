@@ -1,7 +1,7 @@
 """Starts a mini model: ``python -m llava.mini.make_model --out DIR --seed S``.
 
-DIR gets configurations and tokenizers in the files of the real checkpoints; the weights come from
-the stages of llava.train, in the order of scripts/v1_5/train/mini.sh.
+DIR receives configurations and tokenizers in the files of the real checkpoints; the weights come
+from the stages of llava.train, in the order of scripts/v1_5/train/mini.sh.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def make_model(args: MakeModelArguments) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     description = __doc__.splitlines()[0]
     return run_command(MakeModelArguments, make_model, "llava.mini.make_model", description, argv)
 

@@ -1,8 +1,8 @@
 """Measures what captions give back: ``python -m llava.mini.measure --model-path DIR ...``.
 
 Each question of the mini benchmarks is answered with all tokens, without an image, with few tokens,
-and with these and each candidate caption or a true one. The captions are written once, so that
-every way to choose among them is compared on the same answers.
+and with these and each candidate caption or a true one. The captions are generated once, so that
+all ways to choose among them are compared on the same answers.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def measure(args: MeasureArguments) -> int:
     """Asks, scores, prints the tables and writes the numbers.
 
     Raises:
-        UserError: a flag that makes no sense, or a model or benchmarks that are not right.
+        UserError: a flag, the model or a benchmark is not valid.
     """
     args.check()
     if args.questions_file is not None:
@@ -82,7 +82,7 @@ def measure(args: MeasureArguments) -> int:
 
 
 def _results(model: LlavaAccm, args: MeasureArguments, asked: Sequence[Asked]) -> list[Result]:
-    """The questions of one benchmark, asked and scored."""
+    """Asks and scores the questions of one benchmark."""
     name = asked[0].benchmark
     answers = ask_all(model, asked, args.batch_size, args.budget, args.text_token_num, args.seed)
     measured = list(tqdm(answers, name, len(asked), unit="question", smoothing=0))
@@ -91,7 +91,7 @@ def _results(model: LlavaAccm, args: MeasureArguments, asked: Sequence[Asked]) -
 
 
 def _line(result: Result) -> dict:
-    """A question for the file of questions."""
+    """Returns a question's record for the file of questions."""
     measured, asked = result.measured, result.measured.asked
     return {
         "benchmark": asked.benchmark,
@@ -109,7 +109,7 @@ def _line(result: Result) -> dict:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     return run_command(
         MeasureArguments, measure, "llava.mini.measure", __doc__.splitlines()[0], argv
     )

@@ -1,4 +1,4 @@
-"""A picture of one question that two runs were asked: what each kept and answered, the truth."""
+"""Draws a question that two runs were asked: their kept patches and answers, and the truth."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Example:
 
 
 def verdict(side: Side, truth: str) -> str:
-    """Returns whether an answer is right; of a wrong one also what would be."""
+    """Returns whether an answer is right, and the right one if it is wrong."""
     return "right" if side.score == 1 else f"wrong, truth: {truth}"
 
 
 def pair_picture(example: Example) -> Image.Image:
-    """Returns the question with the truth, and below it the sides beside each other.
+    """Draws the question with the truth, and below it the sides beside each other.
 
     Raises:
         UserError: the image cannot be read.
@@ -62,7 +62,7 @@ def pair_picture(example: Example) -> Image.Image:
 
 
 def _column(side: Side, square: Image.Image, truth: str) -> tuple[Image.Image, Panel]:
-    """Returns the image with what was kept of it, and the text below."""
+    """Returns the image with its kept patches, and the text below."""
     run, entry = side.run, side.entry
     kept = range(run.num_patches) if entry.kept is None else entry.kept
     picture = dim_patches(square, kept, run.num_patches, SIDE)

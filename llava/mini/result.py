@@ -1,7 +1,7 @@
 """Says what the quickstart came to: ``python -m llava.mini.result --report DIR --figure FILE``.
 
-A picture of one question that the captions saved, what the model knows, and the result in a
-sentence.
+It shows a picture of one question that the captions saved, what the model knows, and the result in
+a sentence.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from llava.files import check_target, read_text
 from llava.mini.pair import Example, pair_picture, verdict
 from llava.model.about import read_about
 
-BENCHMARKS = ("gqa", "pope")  # whose questions have one right answer that can be written down
+BENCHMARKS = ("gqa", "pope")  # their questions have one right answer that can be written down
 
 
 @dataclass
@@ -42,10 +42,10 @@ class ResultArguments:
 
 
 def result(args: ResultArguments) -> int:
-    """Draws the picture and prints what the model knows, and the sentence.
+    """Draws the picture and prints what the model knows, and the result in a sentence.
 
     Raises:
-        UserError: no such report, or runs of it that are not there any more.
+        UserError: there is no such report, or runs of it are missing.
     """
     check_target(Path(args.figure))
     runs = read_runs(_result_files(Path(args.report) / "report.csv"))
@@ -66,7 +66,7 @@ def result(args: ResultArguments) -> int:
 
 
 def _result_files(path: Path) -> list[Path]:
-    """Returns the result files that a report was made of."""
+    """Returns the result files of a report."""
     rows = csv.DictReader(read_text(path).splitlines())
     files = [row.get("result_file") for row in rows]
     return [Path(file) for file in files if file]
@@ -75,13 +75,13 @@ def _result_files(path: Path) -> list[Path]:
 def _choose_example(runs: Sequence[Run], rows: Sequence[Row | None]) -> Example | None:
     """Returns the question to show, of GQA if it was run, else of POPE.
 
-    It is the first one, in the order of the questions and those with other answers than yes and no
-    before them, that is answered right with all tokens, wrong after pruning, and right again with a
-    caption. Where there is none, it is the very first question, whatever was answered.
+    It is the first one, in the order of the questions and with answers other than yes and no
+    first, that is answered right with all tokens, wrong after pruning, and right again with a
+    caption. Where there is none, it is the very first question, whatever the answers.
 
     Args:
         runs: all of them.
-        rows: of result_rows, which say of which model and budget.
+        rows: from result_rows; they give the model and budget.
     """
     if None in rows:
         return None
@@ -115,10 +115,10 @@ def _example(full: Run, prune: Run, accm: Run) -> Example:
 
 
 def _entry(run: Run, key: str):
-    """Returns what a run wrote down of a question.
+    """Returns a run's record of a question.
 
     Raises:
-        UserError: nothing.
+        UserError: there is none.
     """
     entries = {} if run.answers_file is None else read_entries(run.answers_file, {key})
     if key not in entries:
@@ -135,7 +135,7 @@ def _truths(run: Run) -> dict[str, tuple[Question, str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     return run_command(ResultArguments, result, "llava.mini.result", __doc__.splitlines()[0], argv)
 
 

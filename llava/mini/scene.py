@@ -16,9 +16,9 @@ SIZES = ("small", "large")
 PLACES = ("northwest", "northeast", "southwest", "southeast")
 MIN_OBJECTS, MAX_OBJECTS = 3, 6
 _RADII = {"small": (6.0, 7.5), "large": (9.5, 11.5)}  # pixels
-_JITTER = 3  # pixels, of a centre around the middle of its cell: never into another quarter
+_JITTER = 3  # pixels, of a centre around the middle of its cell: it never reaches another quarter
 
-# Seeds of the three kinds of scenes never meet: they are different entries of the same seed.
+# Seeds of the three splits never coincide: they are different entries of the same seed.
 SPLITS = {"train": 0, "validation": 1, "test": 2}
 
 
@@ -49,7 +49,7 @@ class Thing:
 
     @property
     def name(self) -> str:
-        """Colour and shape, which no other object of the scene shares."""
+        """The colour and shape, which no other object of the scene has."""
         return f"{self.color} {self.shape}"
 
 
@@ -67,24 +67,24 @@ class Scene:
 
 
 def describe_things(scene: Scene) -> list[dict]:
-    """The objects of a scene for a file: all fields of Thing, and what follows from them."""
+    """Returns the objects of a scene for a file: all fields of Thing, place and name."""
     names = ("shape", "color", "size", "cell", "x", "y", "radius", "place", "name")
     return [{name: getattr(thing, name) for name in names} for thing in scene.things]
 
 
 def read_things(records: Iterable[Mapping]) -> list[Thing]:
-    """The objects that describe_things wrote down."""
+    """Reads the objects that describe_things wrote."""
     names = [field.name for field in fields(Thing)]
     return [Thing(**{name: record[name] for name in names}) for record in records]
 
 
 def scene_generator(seed: int, split: str, number: int) -> np.random.Generator:
-    """The random numbers of one scene and of all that is said about it."""
+    """Returns the random generator of one scene and its texts."""
     return np.random.default_rng([seed, SPLITS[split], number])
 
 
 def make_scene(generator: np.random.Generator) -> Scene:
-    """A random scene."""
+    """Draws a random scene."""
     count = int(generator.integers(MIN_OBJECTS, MAX_OBJECTS + 1))
     cells = generator.choice(GRID * GRID, count, replace=False)
     names = generator.choice(len(SHAPES) * len(COLORS), count, replace=False)
@@ -98,7 +98,7 @@ def make_scene(generator: np.random.Generator) -> Scene:
 def make_thing(
     generator: np.random.Generator, shape: str, color: str, cell: int, size: str | None = None
 ) -> Thing:
-    """An object in a cell, its exact place, and its size where none is given, at random."""
+    """Draws an object in a cell; its exact position, and its size if None, are random."""
     size = size or SIZES[generator.integers(len(SIZES))]
     row, column = divmod(cell, GRID)
     dx, dy = generator.uniform(-_JITTER, _JITTER, 2)
@@ -114,7 +114,7 @@ def make_thing(
 
 
 def change_one(generator: np.random.Generator, scene: Scene) -> tuple[Scene, int, str]:
-    """The same scene but for one attribute of one object.
+    """Returns the same scene with another value of one attribute of one object.
 
     Returns:
         The changed scene, the number of the object, and "color", "shape", "place" or "size".

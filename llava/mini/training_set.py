@@ -1,8 +1,8 @@
 """The mini world's training data: pictures, captions and conversations in COCO's and LLaVA's files.
 
 Layout: ``images/<number>.jpg``; ``captions.json``, five captions per image as in COCO's annotations
-of captions; ``conversations.json`` as in LLaVA's instruction data; ``texts.jsonl``, a line for each
-image with all that is in it (``{"id": 0, "scene": [{"shape", "color", "size", "cell", "x",
+of captions; ``conversations.json`` as in LLaVA's instruction data; ``texts.jsonl``, one line per
+image with all its objects (``{"id": 0, "scene": [{"shape", "color", "size", "cell", "x",
 "y", "radius", "place", "name"}, ...]}``).
 """
 
@@ -39,13 +39,13 @@ _AT_ONCE = 100  # images that a process draws before it reports
 
 @dataclass(frozen=True)
 class Sample:
-    """What is said about one training image.
+    """The texts about one training image.
 
     Attributes:
         number: of the image.
         captions: CAPTIONS_PER_IMAGE sentences.
         turns: questions and answers.
-        things: the objects, as texts.jsonl has them.
+        things: the objects, as in texts.jsonl.
     """
 
     number: int
@@ -55,7 +55,7 @@ class Sample:
 
     @property
     def file_name(self) -> str:
-        """Of the image, below its folder."""
+        """The name of the image, relative to its folder."""
         return f"{self.number}.jpg"
 
 
@@ -63,10 +63,10 @@ def write_training_set(folder: Path, seed: int, images: int, processes: int) -> 
     """Writes the training data; the same for any number of processes.
 
     Args:
-        folder: there, and empty.
-        seed: of the scenes and of what is said about them.
-        images: how many.
-        processes: how many draw; 1 draws here.
+        folder: an existing, empty one.
+        seed: of the scenes and of their texts.
+        images: number of images.
+        processes: number of drawing processes; with 1, this one draws.
     """
     (folder / "images").mkdir()
     samples = []
@@ -82,7 +82,7 @@ def write_training_set(folder: Path, seed: int, images: int, processes: int) -> 
 
 
 def make_sample(folder: Path, seed: int, number: int) -> Sample:
-    """Draws one training image into a folder and says what there is to say."""
+    """Draws one training image into a folder and returns its texts."""
     generator = scene_generator(seed, "train", number)
     scene = make_scene(generator)
     sample = Sample(
@@ -101,7 +101,7 @@ def _blocks(folder: Path, seed: int, images: int, processes: int) -> Iterator[li
     if processes == 1:
         yield from map(work, blocks)
         return
-    # Fresh processes: a fork of one that has loaded torch takes its threads' locks along.
+    # Spawned processes: a fork of one that has loaded torch inherits its threads' locks.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         yield from pool.map(work, blocks)
 
@@ -124,7 +124,7 @@ def _coco_captions(samples: list[Sample]) -> dict:
 def _llava_record(sample: Sample) -> dict:
     turns = []
     for question, answer in sample.turns:
-        # As in LLaVA's data the image stands before the first question alone.
+        # As in LLaVA's data, the image stands only before the first question.
         question = question if turns else f"{DEFAULT_IMAGE_TOKEN}\n{question}"
         turns += [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
     return {"id": str(sample.number), "image": sample.file_name, "conversations": turns}
@@ -153,10 +153,10 @@ class TrainingSet:
 
 
 def read_training_set(folder: Path) -> TrainingSet:
-    """Reads what write_training_set wrote.
+    """Reads the data that write_training_set wrote.
 
     Raises:
-        UserError: a file is missing or not right.
+        UserError: a file is missing or not valid.
     """
     conversations = read_conversations(folder / "conversations.json")
     images = [str(conversation.image) for conversation in conversations]

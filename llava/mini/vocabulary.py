@@ -1,4 +1,4 @@
-"""Tokenizers of the mini model, in the real ones' files, learnt from the mini world's text."""
+"""Tokenizers of the mini model, in the files of the real ones, trained on the mini world's text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from llava.files import write_json, write_text
 from llava.mini.language import CAPTION_PROMPT, LETTERS, NUMBERS, caption, conversations
 from llava.mini.scene import make_scene, scene_generator
 
-_SCENES = 1500  # enough to meet every word
+_SCENES = 1500  # enough for every word to occur
 _BPE_MERGES = 700
 _PIECES = 700
 _CLIP_SPECIAL = ("<|startoftext|>", "<|endoftext|>")
@@ -32,7 +32,7 @@ _BLANK = "▁"  # SentencePiece's
 
 
 def corpus(seed: int) -> list[str]:
-    """All that is said about some scenes, and what stands around it in prompts."""
+    """Returns all texts about some scenes, and the text around them in prompts."""
     texts = [
         question_prompt("").replace(DEFAULT_IMAGE_TOKEN, " "),
         CAPTION_HEADING,
@@ -49,17 +49,17 @@ def corpus(seed: int) -> list[str]:
 
 
 def constant_phrases() -> list[str]:
-    """What stands in prompts to the letter: in words, half of what a small LLM reads."""
+    """Returns the text that prompts repeat literally: half of the words that a small LLM reads."""
     before, after = question_prompt("").split(f"{DEFAULT_IMAGE_TOKEN}\n")
     asked_for = (SHORT_ANSWER_SUFFIX.strip(), OPTION_LETTER_SUFFIX.strip(), YES_OR_NO)
     return [before.strip(), after.strip(), *asked_for, CAPTION_PROMPT, CAPTION_HEADING]
 
 
 def write_llama_tokenizer(folder: Path, seed: int) -> None:
-    """SentencePiece with Llama's settings: byte-pair, digits apart, bytes for the unknown.
+    """Trains SentencePiece with Llama's settings: byte-pair, digits apart, bytes for the unknown.
 
-    Constant phrases are one piece each. A newline stays unknown, and so the blank and the byte that
-    the caption is counted behind.
+    Constant phrases are one piece each. A newline has no piece: it becomes the dummy space and the
+    byte that the caption's place is counted by.
     """
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -84,9 +84,9 @@ def write_llama_tokenizer(folder: Path, seed: int) -> None:
 
 
 def write_gpt2_tokenizer(folder: Path, seed: int) -> None:
-    """GPT-2's byte-level byte pairs: vocab.json and merges.txt."""
+    """Trains GPT-2's byte-level byte pairs: vocab.json and merges.txt."""
     texts = corpus(seed)
-    # GPT-2's tokens carry the blank before a word; a question begins without one.
+    # GPT-2's tokens carry the space before a word; a question begins without one.
     merges = _learn_merges([*texts, *(f" {text}" for text in texts)], ending="")
     symbols = sorted(ByteLevel.alphabet())
     words = [*symbols, *("".join(pair) for pair in merges), _GPT2_SPECIAL]
@@ -98,7 +98,7 @@ def write_gpt2_tokenizer(folder: Path, seed: int) -> None:
 
 
 def write_clip_tokenizer(folder: Path, seed: int) -> None:
-    """CLIP's lower-case byte pairs with an end-of-word mark: vocab.json and merges.txt."""
+    """Trains CLIP's lower-case byte pairs with an end-of-word mark: vocab.json and merges.txt."""
     merges = _learn_merges([text.lower() for text in corpus(seed)], ending="</w>")
     symbols = sorted(ByteLevel.alphabet())
     words = [*symbols, *(s + "</w>" for s in symbols), *("".join(pair) for pair in merges)]

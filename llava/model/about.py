@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: the head of its model card (README.md), as the hub reads it."""
+"""What a checkpoint's model card (README.md) says: its head, as the hub reads it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _OWN = re.compile(r"^(accm_\w+): (.+)$", re.MULTILINE)  # YAML's plainest form o
 
 @dataclass(frozen=True)
 class About:
-    """A model in words.
+    """The description of a model by its model card.
 
     Attributes:
         name: of its folder, or on the hub.
-        knows: what it can be asked about, in a line (``accm_knows`` of the card); None where the
+        knows: what it can be asked about, in one line (``accm_knows`` of the card); None where the
             card does not say.
         pictures: the only kind of pictures that it has seen (``accm_pictures``), "drawn scenes"
-            or one that nothing here can tell; None where it is not said.
+            or one that this code cannot recognise; None where it is not said.
         conversations: "no" (``accm_conversations``) where it has learnt from single questions only,
             so that a chat asks each of them by itself; None where it is not said.
     """
@@ -35,15 +35,15 @@ class About:
 
     @property
     def line(self) -> str | None:
-        """Name and what it knows; None where the card does not say."""
+        """The name and what it knows; None where the card does not say."""
         return self.knows and f"{self.name} knows {self.knows}"
 
 
 def read_about(folder: Path, name: str) -> About:
-    """Returns what the model card of a checkpoint says; one that cannot be read says nothing."""
+    """Returns what the model card of a checkpoint says; a card that cannot be read says nothing."""
     try:
         head = _HEAD.match(read_text(folder / "README.md"))
-    except UserError:  # a card is for people, and need not be there
+    except UserError:  # a card is optional
         head = None
     said = dict(_OWN.findall(head[1])) if head else {}
     keys = ("accm_knows", "accm_pictures", "accm_conversations")
@@ -51,6 +51,6 @@ def read_about(folder: Path, name: str) -> About:
 
 
 def _line(text: str) -> str | None:
-    """Returns a text that can be shown on a line, and None for another."""
+    """Returns a text if it can be shown on one line, else None."""
     text = text.strip().strip("'\"")
     return text if text.isprintable() and 0 < len(text) <= _LONGEST else None

@@ -1,4 +1,4 @@
-"""The only door through which weights come in: ``load_pretrained_model``."""
+"""The only entry point that loads weights: ``load_pretrained_model``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from llava.model.products import optimize_for_inference
 from llava.model.products.forms import choose_forms
 from llava.moved import MOVED, names_of
 
-# What was here before it got a room of its own.
+# Old import paths: these have rooms of their own now.
 __getattr__ = names_of(
     __name__,
     (
@@ -49,8 +49,8 @@ def load_pretrained_model(
     Args:
         model_path: LLaVA-1.5, in its authors' layout or in transformers'.
         model_base: LLaVA's argument for weights that are not merged; None is the only choice.
-        model_name: LLaVA's argument, which decides nothing here: what a checkpoint is, its
-            config.json says.
+        model_name: LLaVA's argument, without effect here: the kind of a checkpoint follows from
+            its config.json.
         settings: the other fields of ModelArguments.
 
     Returns:
@@ -76,14 +76,14 @@ def load_pretrained_model(
 
 
 def load_from_arguments(args: ModelArguments) -> LlavaAccm:
-    """load_pretrained_model for a command: takes its flags, gives the model alone."""
+    """Returns the model that a command's flags name; load_pretrained_model for commands."""
     if args.compile:
         check_compiler()
     if args.silence is not None and not args.has_captions:
         raise UserError("--silence would do nothing without captions: leave out one of the flags")
     parts, config = read_model(args)
     place = placement(args)
-    choose_forms(args.cpu_products, place.device, place.dtype, args.compile)  # or refuse it now
+    choose_forms(args.cpu_products, place.device, place.dtype, args.compile)  # or refuses it
     folder = parts["model"]
     source = str(folder)
     llava = split_llava(read_checkpoint(folder), source)
@@ -111,7 +111,7 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
 
 
 def load_vision(args: ModelArguments) -> Vision:
-    """The tower of a LLaVA checkpoint alone, frozen, for training on what it sees.
+    """Loads only the tower of a LLaVA checkpoint, frozen, for training on its outputs.
 
     Raises:
         UserError: see load_pretrained_model.

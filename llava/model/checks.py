@@ -1,4 +1,4 @@
-"""What keeps a sample from being answered, told before anything is computed."""
+"""Checks whether a sample can be answered, before anything is computed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_sample(model: LlavaAccm, sample: Sample) -> None:
 
 
 def _check_method(model: LlavaAccm, sample: Sample) -> None:
-    """Refuses a budget that is none, and settings that the sample's pruner does not know."""
+    """Refuses an invalid budget, and options that the sample's pruner does not know."""
     pruner = find_pruner(sample.pruner)
     budget, num_patches = model.budget(sample), model.tower.num_patches
     if pruner is ALL and budget.visual_token_num != num_patches:

@@ -1,4 +1,4 @@
-"""A GPU beside the CPU: when a loop may stop, and work on a second stream."""
+"""Work on a GPU beside the CPU: an asynchronous stop flag, and a second stream."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import Tensor
 class AsyncStopFlag:
     """Whether a loop whose work runs on a device may stop.
 
-    On a GPU the CPU runs ahead. Were it to ask after every step, the GPU would stand still while
-    the next is prepared; so the answer is about the step before the last, and the loop makes one
-    step too many, which must do no harm.
+    On a GPU the CPU runs ahead. If it asked after every step, the GPU would idle while the next
+    step is prepared; so the answer is about the step before the last, and the loop makes one step
+    too many, which must do no harm.
 
     Args:
         device: where the flags are.
-        lag: how many steps the answer is behind; None takes 1 on a GPU, 0 elsewhere.
+        lag: number of steps that the answer is behind; None takes 1 on a GPU, 0 elsewhere.
     """
 
     def __init__(self, device: torch.device, lag: int | None = None) -> None:
@@ -28,7 +28,7 @@ class AsyncStopFlag:
         self._flags: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()
 
     def push(self, flag: Tensor) -> None:
-        """Tells the flag () bool of a step."""
+        """Records the flag () bool of a step."""
         if not self._cuda:
             self._flags.append((flag, None))
             return
@@ -39,7 +39,7 @@ class AsyncStopFlag:
         self._flags.append((copy, arrived))
 
     def is_set(self) -> bool:
-        """Whether the flag was set as far as is known."""
+        """Returns whether the flag was set, as far as is known."""
         if len(self._flags) <= self._lag:
             return False
         flag, arrived = self._flags.popleft()
@@ -49,18 +49,18 @@ class AsyncStopFlag:
 
 
 class SideStream:
-    """A second stream of a GPU; on a CPU, all is done in turn."""
+    """A second stream of a GPU; on a CPU, everything runs in turn."""
 
     def __init__(self) -> None:
         self._stream: torch.cuda.Stream | None = None
 
     @contextmanager
     def beside(self, *inputs: Tensor) -> Iterator[None]:
-        """What is started inside runs beside what the main stream is given afterwards.
+        """Runs what is started inside beside the main stream's later work.
 
         Args:
-            inputs: what it reads of the main stream's, on one device; kept from other use until it
-                has.
+            inputs: tensors of the main stream that it reads, on one device; their memory is not
+                reused before that.
         """
         device = inputs[0].device
         if device.type != "cuda":
@@ -70,12 +70,12 @@ class SideStream:
             self._stream = torch.cuda.Stream(device)
         for tensor in inputs:
             tensor.record_stream(self._stream)
-        # Memory that this stream freed may still be read by the main one: it waits for that too.
+        # Memory that this stream freed may still be read by the main one, so it waits for that too.
         self._stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(self._stream):
             yield
 
     def join(self) -> None:
-        """Lets the main stream wait for what was started beside it."""
+        """Makes the main stream wait for what was started beside it."""
         if self._stream is not None:
             torch.cuda.current_stream(self._stream.device).wait_stream(self._stream)

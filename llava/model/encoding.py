@@ -1,4 +1,4 @@
-"""Images to visual tokens, each of them once."""
+"""Encodes each distinct image once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def encode_distinct(
     Args:
         model: encodes them.
         images: any of them may be encoded already.
-        memory: of the run.
+        memory: the run's.
 
     Returns:
         The encodings by the id() of the images.
@@ -47,5 +47,5 @@ def encode_distinct(
 
 
 def _digest(pixels: Tensor) -> bytes:
-    """Returns a name of an image by its preprocessed pixels (3, S, S) on the CPU."""
+    """Returns a key of an image from its preprocessed pixels (3, S, S) on the CPU."""
     return hashlib.blake2b(pixels.numpy().tobytes()).digest()

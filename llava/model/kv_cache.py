@@ -1,7 +1,7 @@
-"""How a decoder (Llama, GPT-2) reads a batch of sequences, behind starts that were read before.
+"""How a decoder (Llama, GPT-2) reads a batch of sequences, after prefixes that were read before.
 
-What prompts begin with alike (the system prompt, all tokens of an image) is read once, and its keys
-and values are kept as a KVPrefix.
+The common beginning of prompts (the system prompt, all tokens of an image) is read once, and its
+keys and values are kept as a KVPrefix.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ class KVPrefix:
 
     @property
     def length(self) -> int:
-        """L."""
+        """The number of positions L."""
         return self.layers[0][0].shape[1] if self.layers else 0
 
     @property
     def nbytes(self) -> int:
-        """What it takes of memory."""
+        """The bytes of memory that it takes."""
         return sum(keys.nbytes + values.nbytes for keys, values in self.layers)
 
 
 class _SelectableLayer(DynamicLayer):
-    """Keys and values (B, H, L, d) that can go on with other rows.
+    """Keys and values (B, H, L, d) whose rows can be selected.
 
     The rows are copied when the next piece comes, together with it: once, where reordering and then
     growing would copy everything twice.
@@ -51,7 +51,7 @@ class _SelectableLayer(DynamicLayer):
     _rows: Tensor | None = None
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Goes on with rows (R,) int64; one may be taken several times."""
+        """Continues with rows (R,) int64; one may be taken several times."""
         self.settle()
         if self.get_seq_length() > 0:
             self._rows = indices
@@ -75,7 +75,7 @@ class _SelectableLayer(DynamicLayer):
 
 
 def _grown(states: Tensor, rows: Tensor, piece: Tensor) -> Tensor:
-    """Returns rows of states (B, H, L, d), with a piece (R, H, n, d) behind them."""
+    """Returns rows of states (B, H, L, d), followed by a piece (R, H, n, d)."""
     length = states.shape[2]
     grown = states.new_empty(*piece.shape[:2], length + piece.shape[2], piece.shape[3])
     torch.index_select(states, 0, rows, out=grown[:, :, :length])
@@ -90,12 +90,12 @@ class DecodeSession:
 
     Attributes:
         cache: the keys and values.
-        filled: columns of it that are in use.
+        filled: number of its columns in use.
 
     Args:
         forward: transformers' causal LM, or what it was compiled to.
-        config: its.
-        prefixes: B of them, what each sequence begins with.
+        config: of the LM.
+        prefixes: B of them, one for the beginning of each sequence.
         device: of the embeddings.
         cache: an empty one of fixed size, for graphs, whose tensors never change their shapes. None
             takes one that grows.
@@ -123,7 +123,7 @@ class DecodeSession:
 
     @property
     def device(self) -> torch.device:
-        """Of what is read."""
+        """The device of the embeddings."""
         return self._lengths.device
 
     def forward(self, embeds: Tensor, mask: Tensor) -> Tensor:
@@ -131,10 +131,10 @@ class DecodeSession:
 
         Args:
             embeds: (B, L, D), padded on the left.
-            mask: (B, L), 1 where there is something.
+            mask: (B, L), 1 where there is input, 0 for padding.
 
         Returns:
-            (B, V) float32, the logits of what follows; an output of a graph is overwritten by the
+            (B, V) float32, the logits of the next token; a graph's output is overwritten by the
             next piece.
         """
         mask = mask.bool()
@@ -142,8 +142,8 @@ class DecodeSession:
         self._valid = torch.cat([self._valid, mask], dim=1)
         out = self._forward(
             inputs_embeds=embeds,
-            # Of four dimensions, transformers takes it as it is, without looking into it: on a GPU
-            # each look would wait for all that was started before.
+            # transformers takes a four-dimensional mask as it is, without inspecting it: on a GPU
+            # each inspection would wait for all that was started before.
             attention_mask=self._attention_mask(embeds.shape[1]),
             position_ids=positions,
             past_key_values=self.cache,
@@ -155,17 +155,17 @@ class DecodeSession:
         return out.logits[:, -1].float()
 
     def select(self, rows: Tensor) -> None:
-        """Goes on with some of the sequences, (R,) int64; one may be taken several times."""
+        """Continues with some of the sequences, (R,) int64; one may be taken several times."""
         self.cache.batch_select_indices(rows)
         self._valid, self._lengths = self._valid[rows], self._lengths[rows]
 
     def prefix(self, row: int, columns: slice, before: KVPrefix) -> KVPrefix:
-        """What was read in some columns of a row, as a start for other prompts.
+        """Returns what was read in some columns of a row, as a prefix for other prompts.
 
         Args:
             row: of the batch.
             columns: of the cache, none of them padding.
-            before: what the row began with; stands before them.
+            before: the row's own prefix; stands before them.
         """
         if not self._is_static:
             for each in self.cache.layers:
@@ -179,21 +179,21 @@ class DecodeSession:
         return KVPrefix(tuple(tuple(torch.cat(pair, dim=1) for pair in each) for each in pairs))
 
     def _attention_mask(self, num_new: int) -> Tensor:
-        """(B, 1, num_new, columns of the cache) bool: what is there and does not lie ahead."""
+        """Returns the mask (B, 1, num_new, columns of the cache) bool: causal, padding excluded."""
         place = torch.arange(self._valid.shape[1], device=self._valid.device)
         new = place[-num_new:, None]
-        # Padding sees itself: a row of the mask that is all False would give NaN.
+        # Padding attends to itself: a row of the mask that is all False would give NaN.
         mask = (self._valid[:, None, None] & (new >= place)) | (new == place)
         return F.pad(mask, (0, self._free)) if self._is_static else mask
 
     @property
     def _free(self) -> int:
-        """Columns of a cache of fixed size that this step leaves free."""
+        """The number of columns of a fixed-size cache that this step leaves free."""
         return self.cache.layers[0].max_cache_len - self._valid.shape[1]
 
 
 def _put(cache: Cache, prefixes: Sequence[KVPrefix]) -> int:
-    """Puts prefixes into an empty cache, their ends side by side; the number of columns."""
+    """Puts prefixes into an empty cache, their ends aligned; returns the number of columns."""
     first, longest = prefixes[0], max(prefix.length for prefix in prefixes)
     for index, states in enumerate(first.layers):
         if all(prefix is first for prefix in prefixes):

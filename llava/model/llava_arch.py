@@ -1,8 +1,8 @@
 """The main path: LLaVA-1.5 with ACCM, from images and questions to answers in five stages.
 
     encode      images through CLIP, questions through its text tower
-    prune       which K of the N visual tokens stay
-    compensate  what the others said, as a caption
+    prune       choose which K of the N visual tokens stay
+    compensate  describe the others in a caption
     splice      prompt, kept tokens and caption become the LLM's input
     generate    the LLM answers
 
@@ -44,18 +44,18 @@ from llava.model.token_pruning.registry import ALL, find_pruner
 
 
 class LlavaAccm(nn.Module):
-    """LLaVA-1.5 with ACCM. ``llava.model.builder.load_pretrained_model`` makes one.
+    """LLaVA-1.5 with ACCM; ``llava.model.builder.load_pretrained_model`` loads one.
 
     Args:
         tower: CLIP, vision and text.
         clip_tokenizer: CLIP's tokenizer.
         image_processor: images to pixels.
         language_model: projector and Llama.
-        compensator: None prunes without giving anything back.
+        compensator: None prunes without compensation.
         image_aspect_ratio: "pad", or None; see process_images.
-        text_selection: "farthest" (the method) or "nearest" patches are picked by the question.
-        reads_ahead: let the LLM read what comes before the caption while the caption is written;
-            None does so on a GPU. On a CPU, which gains nothing by it, it is a pass more.
+        text_selection: "farthest" (ACCM) or "nearest": which patches the question picks.
+        reads_ahead: whether the LLM reads what precedes the caption while the caption is written;
+            None does so on a GPU. On a CPU it gains nothing and costs one more pass.
         about: the model in words.
     """
 
@@ -84,7 +84,7 @@ class LlavaAccm(nn.Module):
         self._side = SideStream()
 
     def without_captions(self) -> LlavaAccm:
-        """The same model, every part shared, that gives nothing back for what it prunes."""
+        """Returns a model that shares all parts with this one but has no compensator."""
         other = LlavaAccm(
             self.tower,
             self.clip_tokenizer,
@@ -106,12 +106,12 @@ class LlavaAccm(nn.Module):
         on_token: OnToken | None = None,
         memory: Memory | None = None,
     ) -> list[Answer]:
-        """Answers any number of samples at once, in float32 each as it would be answered alone.
+        """Returns the answers to any number of samples; in float32 each is as it would be alone.
 
         Args:
             samples: B of them.
-            watch: is told what each stage takes; it may have been told of others before.
-            on_token: is told of each new token, as it comes: the sample's place, and the id.
+            watch: receives the time of each stage; it may hold those of others already.
+            on_token: receives each new token as it comes: the sample's index, and the id.
             memory: of the run that these samples belong to; None keeps nothing beyond this call.
 
         Raises:
@@ -128,8 +128,7 @@ class LlavaAccm(nn.Module):
 
     @torch.inference_mode()
     def prompts(self, samples: list[Sample], watch: Stopwatch | None = None) -> list[Prompt]:
-        """Returns what the LLM is to read of B samples: stages 1 to 4, for an engine that generates
-        by itself.
+        """Returns the LLM's input for B samples: stages 1 to 4, for an engine that generates.
 
         Raises:
             UserError: a sample that cannot be answered; see check.
@@ -138,13 +137,13 @@ class LlavaAccm(nn.Module):
             return []
         watch = watch or Stopwatch(self.tower.device)
         prompts = self._stages(samples, watch, Memory(), reads_ahead=False)[-1]
-        # The name of an image is good for as long as its encoding, which ends here.
+        # The key of an image is valid as long as its encoding, which ends here.
         return [replace(prompt, shared_image=None) for prompt in prompts]
 
     def _stages(
         self, samples: list[Sample], watch: Stopwatch, memory: Memory, reads_ahead: bool | None
     ) -> tuple[list[Pruned | None], list[Compensation | None], list[Prompt]]:
-        """Returns what stages 2 to 4 make of samples."""
+        """Returns the results of stages 2 to 4 for samples."""
         for sample in samples:
             self.check(sample)
         with watch.stage("encode"):
@@ -164,14 +163,14 @@ class LlavaAccm(nn.Module):
     # The five stages ----------------------------------------------------------------------------
 
     def encode(self, samples: list[Sample], memory: Memory | None = None) -> list[Encoded]:
-        """Stage 1. Every image and every question goes through its tower once."""
+        """Encodes (stage 1): every image and every question passes through its tower once."""
         memory = Memory() if memory is None else memory
         images = encode_distinct(self, [sample.image for sample in samples], memory)
         texts = self._encoded_questions(samples)
         return [Encoded(images[id(sample.image)], text) for sample, text in zip(samples, texts)]
 
     def prune(self, encoded: list[Encoded], samples: list[Sample]) -> list[Pruned | None]:
-        """Stage 2. None for a sample of which the LLM reads all tokens, or none."""
+        """Prunes (stage 2); None for a sample of which the LLM reads all tokens, or none."""
         results: list[Pruned | None] = [None] * len(samples)
         places = [b for b, sample in enumerate(samples) if self.is_pruned(sample)]
         found = prune(
@@ -191,7 +190,7 @@ class LlavaAccm(nn.Module):
         samples: list[Sample],
         watch: Stopwatch | None = None,
     ) -> list[Compensation | None]:
-        """Stage 3. None where nothing was pruned, and everywhere without a compensator."""
+        """Compensates (stage 3); None where nothing was pruned, or without a compensator."""
         results: list[Compensation | None] = [None] * len(samples)
         places = [b for b, one in enumerate(pruned) if one is not None]
         if self.compensator is None or not places:
@@ -210,7 +209,7 @@ class LlavaAccm(nn.Module):
         compensations: list[Compensation | None],
         samples: list[Sample],
     ) -> list[Prompt]:
-        """Stage 4. A caption that the LLM has no room for is cut."""
+        """Splices the LLM's input (stage 4); a caption that the LLM has no room for is cut."""
         ids = [self._prompt_ids(*both) for both in zip(samples, compensations)]
         seen = [_seen(*stages) for stages in zip(encoded, pruned, samples)]
         embeds = self.language_model.embed(ids, seen)
@@ -225,7 +224,7 @@ class LlavaAccm(nn.Module):
         on_token: OnToken | None = None,
         memory: Memory | None = None,
     ) -> list[Generated]:
-        """Stage 5."""
+        """Generates the answers (stage 5)."""
         limits = [sample.max_new_tokens for sample in samples]
         decoding = [sample.decoding for sample in samples]
         return self.language_model.generate(prompts, limits, watch, on_token, memory, decoding)
@@ -233,17 +232,17 @@ class LlavaAccm(nn.Module):
     # Images and questions on their own, for callers that have several batches about one ---------
 
     def preprocess(self, images: list[Image.Image]) -> Tensor:
-        """Pixels (B, 3, S, S) float32 on the CPU, as the tower wants them."""
+        """Returns pixels (B, 3, S, S) float32 on the CPU, as the tower expects them."""
         return process_images(images, self.image_processor, self.image_aspect_ratio)
 
     @torch.inference_mode()
     def encode_images(self, pixels: Tensor) -> list[VisualTokens]:
-        """Encodes preprocessed images; the results may stand in samples in the images' place."""
+        """Encodes preprocessed images; samples accept the results in place of images."""
         return self.tower(pixels)
 
     @torch.inference_mode()
     def encode_questions(self, questions: Sequence[str]) -> list[Tensor]:
-        """What a sample may have as its text_embed, (P,) float32 of unit length each."""
+        """Encodes questions as the samples' text_embed, (P,) float32 of unit length each."""
         ids = [self.clip_tokenizer.encode(q, self.tower.max_text_length) for q in questions]
         return list(self.tower.embed_text(ids))
 
@@ -251,7 +250,7 @@ class LlavaAccm(nn.Module):
 
     @property
     def config(self) -> SimpleNamespace:
-        """How images and prompts are made for this model, under the names of LLaVA's config."""
+        """The settings for images and prompts of this model, under the names of LLaVA's config."""
         return SimpleNamespace(
             image_aspect_ratio=self.image_aspect_ratio, mm_use_im_start_end=False
         )
@@ -259,7 +258,7 @@ class LlavaAccm(nn.Module):
     # What the stages ask ------------------------------------------------------------------------
 
     def budget(self, sample: Sample) -> Budget:
-        """K and T of a sample, checked."""
+        """Returns K and T of a sample, checked."""
         wanted = sample.visual_token_num
         if sample.pruner == ALL.name:
             wanted = self.tower.num_patches if wanted is None else wanted
@@ -268,7 +267,7 @@ class LlavaAccm(nn.Module):
         return resolve_budget(wanted, sample.text_token_num, self.tower.num_patches)
 
     def _pruning(self, sample: Sample) -> Pruning:
-        """Returns how a sample that is pruned is pruned."""
+        """Returns how a sample that is pruned is to be pruned."""
         pruner = find_pruner(sample.pruner)
         known = {
             "text_token_num": sample.text_token_num,
@@ -279,16 +278,15 @@ class LlavaAccm(nn.Module):
         return Pruning(pruner, self.budget(sample).visual_token_num, options)
 
     def is_pruned(self, sample: Sample) -> bool:
-        """Whether the LLM gets to see some of the image's tokens, and not all."""
+        """Returns whether the LLM reads some of the image's tokens, and not all."""
         return 0 < self._num_seen(sample) < self.tower.num_patches
 
     def reads_question(self, sample: Sample) -> bool:
-        """Whether the question has a say in what the LLM gets to see."""
+        """Returns whether the choice of the LLM's visual tokens depends on the question."""
         return self.is_pruned(sample) and Needs.QUESTION in find_pruner(sample.pruner).needs
 
     def prompt_length(self, sample: Sample) -> int:
-        """Positions that a sample's prompt takes in the LLM, with room for a caption if there is
-        to be one."""
+        """Returns the positions of a sample's prompt in the LLM, with room for a caption if any."""
         room = 0
         if self.compensator is not None and self.is_pruned(sample):
             room = caption_room(self.compensator.max_length, self.language_model.tokenizer)
@@ -310,7 +308,7 @@ class LlavaAccm(nn.Module):
         watch: Stopwatch,
         memory: Memory,
     ) -> dict[int, KVPrefix]:
-        """Reads all that stands before the caption, of samples that wait for one."""
+        """Reads everything before the caption, for the samples that wait for one."""
         waiting = [b for b, one in enumerate(pruned) if one is not None]
         if self.compensator is None or not waiting:
             return {}
@@ -322,7 +320,7 @@ class LlavaAccm(nn.Module):
             return dict(zip(waiting, self.language_model.prefill_images(prompts, memory)))
 
     def _encoded_questions(self, samples: Sequence[Sample]) -> list[Tensor | None]:
-        """The text embeddings of samples that need one."""
+        """Returns the text embeddings of samples; None for those that need none."""
         new = [self.reads_question(sample) and sample.text_embed is None for sample in samples]
         asked = [sample.question_of_the_method for sample in samples]
         questions = list(dict.fromkeys(q for q, is_new in zip(asked, new) if is_new))
@@ -333,7 +331,7 @@ class LlavaAccm(nn.Module):
         ]
 
     def _num_seen(self, sample: Sample) -> int:
-        """Returns how many visual tokens the LLM gets to see."""
+        """Returns the number of visual tokens that the LLM reads."""
         return 0 if sample.sees_nothing else self.budget(sample).visual_token_num
 
     def _prompt_ids(self, sample: Sample, compensation: Compensation | None = None) -> list[int]:
@@ -371,7 +369,7 @@ class LlavaAccm(nn.Module):
 
 
 def _seen(encoded: Encoded, pruned: Pruned | None, sample: Sample) -> Tensor:
-    """Returns the features (K, C) that the LLM gets to see."""
+    """Returns the features (K, C) that the LLM reads."""
     features = encoded.image.features
     if pruned is not None:
         return pruned.apply(features)
@@ -384,10 +382,10 @@ def _pick(tokens: Tensor, idx: Tensor) -> Tensor:
 
 
 def _shared_name(encoded: Encoded, pruned: Pruned | None, sample: Sample) -> Hashable | None:
-    """Returns a name of the visual tokens of a sample where the question has no say in them."""
+    """Returns a key of a sample's visual tokens where they do not depend on the question."""
     if sample.sees_nothing:
         return None
-    image = weakref.ref(encoded.image)  # what was read of it shall not keep an image in memory
+    image = weakref.ref(encoded.image)  # the key shall not keep the image in memory
     if pruned is None:
         return image
     if pruned.reads_question or pruned.weights is not None:

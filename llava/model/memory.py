@@ -1,4 +1,4 @@
-"""What a run hands on from one batch to the next."""
+"""The memory that a run passes from one batch to the next."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ MEMORY_LIMIT = 1 << 30
 
 
 class Kept(Protocol):
-    """Anything that says how many bytes it takes, as VisualTokens and Prefix do."""
+    """An object that states its size in bytes, such as VisualTokens and KVPrefix."""
 
     @property
     def nbytes(self) -> int: ...
 
 
 class Memory:
-    """Keeps encoded images, and the starts of prompts that the LLM has read, for later batches.
+    """Keeps encoded images, and prompt prefixes that the LLM has read, for later batches.
 
-    All of it was made by one model as it was, so a memory belongs to one run, in which weights and
-    settings stay. A model never keeps one itself: what it answers cannot depend on the weights that
-    it had before, nor on what it was asked before. What was not used for the longest time goes
-    first.
+    All of it was computed by one unchanged model, so a memory belongs to one run, in which weights
+    and settings stay. A model never keeps one itself: its answers cannot depend on its former
+    weights, nor on earlier questions. What was not used for the longest time is dropped first.
 
     Args:
-        limit: bytes of all that is kept together.
+        limit: total bytes of all that is kept.
     """
 
     def __init__(self, limit: int = MEMORY_LIMIT) -> None:
@@ -36,7 +35,7 @@ class Memory:
         self._values: LRUCache = LRUCache(limit, getsizeof=lambda value: value.nbytes)
 
     def find(self, key: Hashable) -> Kept | None:
-        """Returns what is kept under a key, or None."""
+        """Returns the value under a key, or None."""
         return self._values.get(key)
 
     def keep(self, key: Hashable, value: Kept) -> None:

@@ -1,4 +1,4 @@
-"""The token ids that the LLM reads: prompt, placeholder of the image, caption."""
+"""The token ids that the LLM reads: prompt, the image's placeholder, caption."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from llava.conversation import question_prompt
 from llava.mm_utils import tokenizer_image_token
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 
-# The caption goes this many ids behind the image's placeholder: behind the newline (a dummy blank
-# and the newline itself) that follows it. The reference counts, it does not look.
+# The caption is placed this many ids after the image's placeholder: after the newline (a dummy
+# space and the newline itself) that follows it. The reference counts the ids without reading them.
 CAPTION_OFFSET = 3
 
-# Llama ids that stand for one id of the caption model, at most: texts of a language that both read
-# take about 1.2, rare ones that would take more are cut where the context ends.
+# Llama ids per id of the caption model, at most: texts of a language that both know take about 1.2;
+# rare ones that would take more are cut at the end of the context.
 _IDS_A_CAPTION_ID = 2
 
 
@@ -25,23 +25,23 @@ def prompt_ids(
     caption: str | None = None,
     most: int | None = None,
 ) -> list[int]:
-    """Returns the ids of a question's prompt, behind the turns before it.
+    """Returns the ids of a question's prompt, after the turns before it.
 
     Args:
-        question: the one that is asked now.
+        question: the current one.
         tokenizer: the LLM's.
         history: questions and answers before it.
-        caption: stands before the question that it was written for: the newest. Where that is the
+        caption: placed before the question that it was written for: the newest. Where that is the
             first, it is between the image's newline and the question, as the reference has it;
             later it is between "USER: " and a newline before the question.
-        most: how many ids there may be; a caption that has no room is cut.
+        most: the largest number of ids; a caption that has no room is cut.
 
     Returns:
         Ids with one IMAGE_TOKEN_INDEX.
     """
     if caption is None:
         return tokenizer_image_token(question_prompt(question, history=history), tokenizer.encode)
-    if history:  # a second placeholder, which no question may have, marks where the caption goes
+    if history:  # a second placeholder, which no question may have, marks the caption's place
         ids = prompt_ids(f"{DEFAULT_IMAGE_TOKEN}\n{question}", tokenizer, history)
         end = len(ids) - 1 - ids[::-1].index(IMAGE_TOKEN_INDEX)
         before, after = ids[:end], ids[end + 1 :]
@@ -54,12 +54,12 @@ def prompt_ids(
 
 
 def caption_ids(caption: str, tokenizer: LlamaTokenizer) -> list[int]:
-    """Returns the ids of a caption with its heading, without the begin-of-text."""
+    """Returns the ids of a caption with its heading, without the begin-of-text id."""
     return tokenizer.encode(f"{CAPTION_HEADING} {caption}")[1:]
 
 
 def caption_room(max_length: int, tokenizer: LlamaTokenizer) -> int:
     """Returns the positions to keep free for a caption of at most ``max_length`` GPT-2 ids."""
-    # In a conversation: dummy blanks before the caption and the newline, and the newline.
+    # In a conversation: dummy spaces before the caption and the newline, and the newline.
     around = 3
     return around + len(caption_ids("", tokenizer)) + _IDS_A_CAPTION_ID * max_length

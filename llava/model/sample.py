@@ -1,4 +1,4 @@
-"""What goes into the pipeline, and what comes out: Sample, Encoded, Answer."""
+"""The pipeline's input and output: Sample, Encoded, Answer."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Sample(AnswerSettings, Method, Asked):
 
     @property
     def sees_nothing(self) -> bool:
-        """Whether the LLM gets to see no visual token of the image."""
+        """Whether the LLM reads no visual token of the image."""
         return self.no_image or self.pruner == NO_IMAGE.name
 
     @property
@@ -78,7 +78,7 @@ class Sample(AnswerSettings, Method, Asked):
 
     @property
     def question_of_the_method(self) -> str:
-        """What the text tower, the caption model and the selector read."""
+        """The question for the text tower, the caption model and the selector."""
         if self.tower_question is not None:
             return self.tower_question
         return self.question.split("\n", 1)[0]
@@ -86,10 +86,10 @@ class Sample(AnswerSettings, Method, Asked):
 
 @dataclass(frozen=True)
 class Encoded:
-    """Stage 1 for one sample.
+    """One sample after stage 1.
 
     Attributes:
-        image: what the tower says of it; samples of one image share the object.
+        image: the tower's outputs; samples of one image share the object.
         text_embed: (P,) float32 of unit length, the question; None where nothing is to be pruned.
     """
 
@@ -99,7 +99,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Answer:
-    """What happened to one sample.
+    """The answer to one sample, with the results of each stage.
 
     Attributes:
         text: the answer, blanks around it removed.
@@ -107,11 +107,11 @@ class Answer:
         out_ids: its token ids.
         first_logits: (V,) float32, of its first token.
         kept_idx: the patches that the LLM saw, in order.
-        pruned: which, and why; None where nothing was pruned.
-        compensation: the captions; None where there was none.
-        input_ids: what the LLM read, IMAGE_TOKEN_INDEX for the image.
+        pruned: the kept patches, and why; None where nothing was pruned.
+        compensation: the captions; None where there are none.
+        input_ids: the LLM's input, IMAGE_TOKEN_INDEX for the image.
         input_length: positions of the LLM's input, visual tokens included.
-        seconds: what each stage took, for the whole batch that the sample was answered in.
+        seconds: time of each stage, for the whole batch that the sample was answered in.
         decoding: how its tokens were chosen.
     """
 
@@ -129,23 +129,23 @@ class Answer:
 
     @property
     def reasons(self) -> dict[int, str]:
-        """Why each token was kept that stayed when others went."""
+        """The reason why each kept token was kept when others were dropped."""
         if self.pruned is None:
             return {}
         return dict(zip(self.kept_idx, self.pruned.reasons))
 
     @property
     def selection(self) -> Selection | None:
-        """What ACCM's pruner says of its choice; None where it was not the one, or not asked."""
+        """The record of ACCM's choice; None where ACCM did not choose."""
         details = None if self.pruned is None else self.pruned.details
         return details if isinstance(details, Selection) else None
 
 
 def check_text(what: str, text: object) -> None:
-    """Refuses what is no question.
+    """Refuses a text that is not a valid question.
 
     Raises:
-        UserError: says so of ``what``.
+        UserError: names ``what``.
     """
     if not isinstance(text, str):
         raise UserError(f"the {what} is {quoted(text)}, not a text")
@@ -165,20 +165,20 @@ def check_text(what: str, text: object) -> None:
 
 
 def check_limits(sample: Sample) -> None:
-    """Refuses a seed or a length that is none.
+    """Refuses an invalid seed or length.
 
     Raises:
-        UserError: says what it is and may be.
+        UserError: names its value and the valid ones.
     """
     check_number("seed", sample.seed, 0)
     check_number("max_new_tokens", sample.max_new_tokens, 1)
 
 
 def check_number(name: str, value: object, low: int) -> None:
-    """Refuses what is not a whole number of at least ``low``.
+    """Refuses a value that is not a whole number of at least ``low``.
 
     Raises:
-        UserError: says what it is and may be.
+        UserError: names its value and the valid ones.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 2**63:
         raise UserError(

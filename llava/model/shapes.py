@@ -28,7 +28,7 @@ class ModelShape:
     selector_layers: int = 4
 
 
-# Vocabularies of text tower, GPT-2 and LLM depend on the drawn world: they are not given here.
+# Vocabularies of text tower, GPT-2 and LLM depend on the mini world: they are not given here.
 MINI = ModelShape(
     vision=dict(
         hidden_size=128,

@@ -1,4 +1,4 @@
-"""How long the stages of an answer take, on a CPU and on a GPU."""
+"""Times the stages of an answer, on a CPU and on a GPU."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import torch
 class Stopwatch:
     """Sums up the seconds of named stages.
 
-    On a GPU, marks are put among the kernels and read in the end: the stages themselves wait for
-    nothing.
+    On a GPU, events are recorded among the kernels and read at the end: no stage waits for them.
 
     Args:
-        device: where the work is done.
+        device: the device that does the work.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -26,22 +25,22 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Counts what is done inside towards a stage."""
+        """Adds the time of what runs inside to a stage."""
         start = self._mark()
         yield
         self._spans.append((name, start, self._mark()))
 
     def start(self) -> None:
-        """Begins the first lap."""
+        """Starts the first lap."""
         self._last = self._mark()
 
     def lap(self, name: str) -> None:
-        """Counts what was done since the start, or the last lap, towards a stage."""
+        """Adds the time since the start, or the last lap, to a stage."""
         before, self._last = self._last, self._mark()
         self._spans.append((name, before, self._last))
 
     def seconds(self) -> dict[str, float]:
-        """What each stage took, in the order in which they began; waits for a GPU to finish."""
+        """Returns the time of each stage, in order of their first start; waits for a GPU."""
         totals: dict[str, float] = {}
         for name, start, end in self._spans:
             totals[name] = totals.get(name, 0.0) + self._between(start, end)

@@ -1,1 +1,1 @@
-"""Training: one file a stage, one loop (trainer.py) for all."""
+"""Training: one file per stage, one loop (trainer.py) for all."""

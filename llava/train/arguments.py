@@ -1,4 +1,4 @@
-"""What every training stage lets its user choose, and the plan that follows from it."""
+"""The flags that all training stages share, and the plan that follows from them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class TrainArguments:
 
 
 def model_flag(name: str) -> object:
-    """Returns a dataclass field that is one of ModelArguments: a stage has those that it heeds."""
+    """Returns a dataclass field for one of ModelArguments; a stage has those that it respects."""
     known = ModelArguments.__dataclass_fields__[name]
     return field(
         default=known.default, default_factory=known.default_factory, metadata=known.metadata
@@ -88,14 +88,17 @@ class AskingArguments(SeeingArguments):
 
     @property
     def kept(self) -> int | list[int]:
-        """What the LLM reads: a number of tokens, or several to draw from."""
+        """The number of visual tokens that the LLM reads, or several numbers to draw from."""
         return self.budgets or self.budget
 
 
 def model_arguments(args: TrainArguments) -> ModelArguments:
-    """Returns a stage's flags of the model; captions are not given back while it learns, and
-    products are plain, so that a stage goes on alike on another kind of processor. What a stage
-    calls silence is whether it teaches that."""
+    """Returns a stage's flags of the model.
+
+    Nothing is compensated while a stage learns, and products are plain, so that a stage continues
+    identically on another kind of processor. A stage's --silence says whether it teaches silence,
+    so it is not passed on.
+    """
     known = {f.name: getattr(args, f.name) for f in fields(ModelArguments) if hasattr(args, f.name)}
     return ModelArguments(
         **(known | {"compensation": False, "cpu_products": "plain", "silence": None})
@@ -104,7 +107,7 @@ def model_arguments(args: TrainArguments) -> ModelArguments:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the arguments come to for a number of samples and processes."""
+    """The steps and batches for a number of samples and processes."""
 
     steps: int
     batch_size: int
@@ -112,17 +115,17 @@ class Plan:
     processes: int
 
     def settings(self) -> dict:
-        """Returns what of it decides the result."""
+        """Returns the part of the plan that decides the result."""
         return {"max_steps": self.steps, "micro_batch_size": self.micro_batch_size}
 
     @property
     def micro_batches(self) -> int:
-        """Forward passes of one step, over all processes."""
+        """The forward passes of one step, over all processes."""
         return self.batch_size // self.micro_batch_size
 
 
 def check_arguments(args: TrainArguments) -> None:
-    """Refuses what cannot be trained with.
+    """Refuses arguments that training cannot use.
 
     Raises:
         UserError: a value is out of its range; the message names the flag.
@@ -156,7 +159,7 @@ def check_arguments(args: TrainArguments) -> None:
 
 
 def make_plan(args: TrainArguments, samples: int, processes: int) -> Plan:
-    """Steps and batches of checked arguments.
+    """Plans the steps and batches for checked arguments.
 
     Raises:
         UserError: there are no samples, or the batch cannot be split as asked.

@@ -1,4 +1,4 @@
-"""What a stage gives to the training loop, and how micro batches are made ahead of their use."""
+"""The data that a stage gives to the training loop, and micro batches made ahead of their use."""
 
 from __future__ import annotations
 
@@ -19,24 +19,27 @@ Made = TypeVar("Made")
 class Batch(Protocol):
     """Samples as tensors."""
 
-    weight: float  # how much the batch counts: its tokens, or its samples
+    weight: float  # how much the batch counts: its number of tokens, or of samples
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on a device."""
+        """Returns the batch on a device."""
 
 
 class Data(Protocol):
     """The samples of a stage."""
 
     def __len__(self) -> int:
-        """How many samples there are."""
+        """Returns the number of samples."""
 
     def collate(self, indices: list[int], generator: torch.Generator) -> Batch:
-        """A batch of samples. All its randomness comes from the generator: it is called from a
-        thread of its own, beside the forward pass."""
+        """Returns a batch of samples.
+
+        All its randomness comes from the generator: it is called from a thread of its own, beside
+        the forward pass.
+        """
 
     def describe(self, indices: list[int]) -> str:
-        """The samples' names for an error message."""
+        """Returns the samples' names for an error message."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,12 @@ class MicroBatch:
 def micro_batches(
     data: Data, plan: Plan, seed: int, first_step: int, rank: int
 ) -> Iterator[MicroBatch]:
-    """The micro batches of one process, step after step, each made ahead of its use.
+    """Yields the micro batches of one process, step after step, each made ahead of its use.
 
     Args:
         data: the samples.
-        plan: how a step is split.
-        seed: the run's.
+        plan: the split of a step.
+        seed: of the run.
         first_step: number of the first step, from 0.
         rank: number of the process; it takes every plan.processes-th micro batch.
     """
@@ -78,9 +81,9 @@ def micro_batches(
 
 
 def prefetch(make: Callable[[Key], Made], keys: Iterable[Key]) -> Iterator[Made]:
-    """make(key) for each key, in order, the next one made in a thread while one is in use.
+    """Yields make(key) for each key, in order; a thread makes the next one while one is in use.
 
-    What make raises comes out where its result would.
+    Exceptions of make are raised in place of its result.
     """
     with ThreadPoolExecutor(max_workers=1) as thread:
         coming = None

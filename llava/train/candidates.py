@@ -1,4 +1,4 @@
-"""Candidate captions of a batch, as the training of selector and caption model needs them."""
+"""Candidate captions of a batch, for the training of selector and caption model."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from llava.model.compensation.compensator import (
 )
 from llava.train.order import stream_seed
 
-# beam: what the method chooses from when it answers; sampled: nucleus, top-k and greedy, which
-# differ more from each other.
+# beam: ACCM's own candidates when it answers; sampled: nucleus, top-k and greedy, which differ more
+# from each other.
 KINDS = ("beam", "sampled")
 NUCLEUS = 0.9
 TOP_K = 10
@@ -49,7 +49,7 @@ def write_candidates(
     kind: str,
     seeds: Sequence[int],
 ) -> list[Candidates]:
-    """NUM_CANDIDATES captions for each sample.
+    """Generates NUM_CANDIDATES captions for each sample.
 
     Args:
         model: caption model; put into eval mode for this.
@@ -78,7 +78,7 @@ def write_candidates(
 
 
 def _sampled(inputs: tuple, seeds: Sequence[int]) -> list[list[list[int]]]:
-    """Nucleus, top-k and greedy texts of all samples."""
+    """Generates nucleus, top-k and greedy texts for all samples."""
 
     def generators(name: str) -> list[torch.Generator]:
         return [torch.Generator().manual_seed(stream_seed(seed, name)) for seed in seeds]

@@ -1,4 +1,4 @@
-"""Image-caption pairs in COCO's format, and questions to go with them."""
+"""Image-caption pairs in COCO's format, and questions for them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_caption_pairs(path: Path, folder: Path) -> CaptionPairs:
         folder: where the images lie.
 
     Raises:
-        UserError: not such a file; an empty caption; a caption of an image that is not listed, or
+        UserError: the file has another format; an empty caption; a caption of an unlisted image, or
             an image that is not in the folder or has no size.
     """
     content = read_json(path)
@@ -60,7 +60,7 @@ def read_caption_pairs(path: Path, folder: Path) -> CaptionPairs:
 
 
 def check_image_file(file: Path, source: str) -> None:
-    """Refuses an image that is named but not there, or empty.
+    """Refuses an image file that is missing or empty.
 
     Raises:
         UserError: names the file.
@@ -75,8 +75,9 @@ def check_image_file(file: Path, source: str) -> None:
 
 
 def read_questions(path: Path | None) -> list[str]:
-    """The different questions about images of an instruction file, in rising order and without
-    answer formats.
+    """Returns the different questions about images in an instruction file, in rising order.
+
+    Answer formats are removed.
 
     Raises:
         UserError: not an instruction file, or one without images.
@@ -85,7 +86,8 @@ def read_questions(path: Path | None) -> list[str]:
         return [DEFAULT_QUESTION]
     asked = set()
     for entry in read_conversations(path):
-        # Chats without an image are in LLaVA's mix too, and longer than a caption model can read.
+        # LLaVA's mix also has chats without an image, which can be longer than a caption model can
+        # read.
         for question, _ in entry.pairs if entry.image is not None else ():
             asked.update(tower_questions(question))
     if not asked:
@@ -94,8 +96,10 @@ def read_questions(path: Path | None) -> list[str]:
 
 
 def tower_questions(question: str) -> list[str]:
-    """What text tower, caption model and selector may read of a question: its first line, and (as
-    in MMBench) all of it; the same once or twice."""
+    """Returns the parts of a question that text tower, caption model and selector may read.
+
+    These are its first line and (as in MMBench) all of it; one part if the two are the same.
+    """
     for suffix in (OPTION_LETTER_SUFFIX, SHORT_ANSWER_SUFFIX):
         question = question.replace(suffix, "")
     return [question.split("\n", 1)[0], question]

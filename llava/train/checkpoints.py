@@ -1,11 +1,11 @@
-"""Checkpoints of a run: folders that are there whole or not at all.
+"""Checkpoints of a run: folders that are either complete or absent.
 
     step-00001000/
         model.safetensors   the trained parameters
         optimizer.pt        state of the optimiser and the gradient scaler
         state.json          {"step": ..., "seconds": ...}
 
-A checkpoint is written into ``writing-...``, forced to the disk, and then gets its name.
+A checkpoint is written into ``writing-...``, flushed to the disk, and then renamed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _UNFINISHED = "writing-"
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The whole checkpoints in a folder, oldest first."""
+    """Lists the complete checkpoints in a folder, oldest first."""
     if not folder.is_dir():
         return []
     found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
@@ -38,7 +38,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def read_state(checkpoint: Path) -> dict:
-    """A checkpoint's step and the seconds that were trained up to it.
+    """Reads a checkpoint's step and the seconds that were trained up to it.
 
     Raises:
         UserError: it is damaged.
@@ -59,14 +59,14 @@ def save_checkpoint(
     """Writes a checkpoint, then deletes all but the newest ones.
 
     Args:
-        folder: where checkpoints lie.
-        parameters: what is trained, by name.
-        optimiser: what goes into optimizer.pt.
-        state: what goes into state.json; its "step" names the folder.
-        keep: how many checkpoints stay.
+        folder: of the checkpoints.
+        parameters: the trained ones, by name.
+        optimiser: the contents of optimizer.pt.
+        state: the contents of state.json; its "step" names the folder.
+        keep: number of checkpoints that stay.
 
     Raises:
-        UserError: the disk is full or gone; the checkpoints before stay as they were.
+        UserError: the disk is full or gone; earlier checkpoints stay as they were.
     """
     path = folder / f"step-{state['step']:08d}"
     partial = folder / f"{_UNFINISHED}{path.name}"
@@ -85,7 +85,7 @@ def save_checkpoint(
             shutil.rmtree(partial, ignore_errors=True)
             raise
         for old in list_checkpoints(folder)[:-keep]:
-            # Deleting takes time: without its name, what is left of it is no checkpoint.
+            # Deleting takes time: a half-deleted folder without its name is no checkpoint.
             doomed = folder / f"{_UNFINISHED}old-{old.name}"
             os.replace(old, doomed)
             shutil.rmtree(doomed)
@@ -99,7 +99,7 @@ def load_checkpoint(checkpoint: Path, parameters: Mapping[str, torch.Tensor]) ->
         parameters: by name; changed in place.
 
     Returns:
-        What was saved as the state of the optimiser.
+        The saved state of the optimiser.
 
     Raises:
         UserError: it is damaged or another model's.
@@ -123,10 +123,10 @@ def load_checkpoint(checkpoint: Path, parameters: Mapping[str, torch.Tensor]) ->
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Deletes what a killed process had begun to write or to delete.
+    """Deletes folders that a killed process left half written or half deleted.
 
     Raises:
-        UserError: it cannot be deleted.
+        UserError: one cannot be deleted.
     """
     with disk_errors(folder):
         for path in folder.glob(f"{_UNFINISHED}*"):
@@ -150,10 +150,10 @@ def flush_to_disk(path: Path) -> None:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turns what the disk says into one message for the user."""
+    """Turns errors of the disk into one message for the user."""
     try:
         yield
-    # torch.save wraps what the system says into a RuntimeError, safetensors into its own error.
+    # torch.save wraps errors of the system into a RuntimeError, safetensors into its own error.
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise UserError(

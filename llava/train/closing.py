@@ -1,4 +1,4 @@
-"""The last lines of a stage: what it did, what it wrote, and what that is for."""
+"""The last lines of a stage: the steps done, the files written, and their use."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from llava.train.stage import Stage
 
 
 def say_done(stage: Stage, written: Sequence[Path], use: str) -> None:
-    """Prints steps, time and loss of a stage that is done, what it wrote, and how to go on.
+    """Prints a finished stage's steps, time and loss, the files it wrote, and the next command.
 
     Args:
-        stage: it has a checkpoint.
-        written: its weights.
-        use: a command that takes them.
+        stage: one that has a checkpoint.
+        written: files of its weights.
+        use: a command that uses them.
 
     Raises:
         UserError: the log of the losses is damaged.
@@ -36,11 +36,11 @@ def say_done(stage: Stage, written: Sequence[Path], use: str) -> None:
 
 
 def command_line(module: str, **flags: Optional[object]) -> str:
-    """Returns how the user calls a module with flags.
+    """Returns the command line that calls a module with flags.
 
     Args:
-        module: its name. A stage wants flags of its own too, which three dots stand for.
-        flags: their values by field; True for one that stands alone. Those that are None are left
+        module: its name. A stage requires flags of its own too, which three dots stand for.
+        flags: their values by field; True for one without a value. Those that are None are left
             out.
     """
     words = []

@@ -18,7 +18,7 @@ class Conversation:
     """Questions and answers about one image, or about none.
 
     Attributes:
-        id: names the entry.
+        id: name of the entry.
         image: path below the image folder; None for text alone.
         pairs: question (without the image's placeholder) and answer, in order.
     """
@@ -29,10 +29,10 @@ class Conversation:
 
 
 def read_conversations(path: Path) -> list[Conversation]:
-    """All entries of an instruction file.
+    """Reads all entries of an instruction file.
 
     Raises:
-        UserError: not such a file, or a question without an answer; names the entry.
+        UserError: the file has another format, or a question lacks an answer; names the entry.
     """
     try:
         content = json.loads(read_text(path))

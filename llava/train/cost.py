@@ -3,10 +3,10 @@
 The formulas of a transformer are those of llava.model.cost, as in llava.eval.bench. No library has
 them: those that count operations run a model, and none knows the stages of this training.
 
-No GPU was at hand: no stage's time or memory is measured. Memory follows from shapes. Time is the
+No GPU was available: no stage's time or memory is measured. Memory follows from shapes. Time is the
 longest of arithmetic (operations over a card's peak times UTILISATION), of memory (weights that a
-step reads over the card's bandwidth) and of Python (LAYER_SECONDS), with what the CPU does added.
-Searches and answers are as long as they may get, which bounds their time from above.
+step reads over the card's bandwidth) and of Python (LAYER_SECONDS), plus the CPU's work. Searches
+and answers are assumed to be as long as allowed, so their times are upper bounds.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from llava.markdown import markdown_table
 from llava.model.cost import BF16, FLOAT32, Shape
 
 UTILISATION = 0.35  # share of a card's dense bfloat16 peak that matrices of these sizes reach
-LAYER_SECONDS = 5e-4  # Python to start one layer's kernels; what small steps wait for
+LAYER_SECONDS = 5e-4  # Python to launch one layer's kernels; small steps wait for it
 RESERVE = 1.0e9  # bytes: CUDA's context, its libraries, gaps between tensors
 DISK = 2.0e9  # bytes a second, an NVMe
 CORES = 8
-# Seconds of one CPU core: the only figures that were timed, once, on a Xeon that was busy too.
+# Seconds of one CPU core: the only figures that were timed, once, on a Xeon under load.
 IMAGE_SECONDS = 0.0115  # read and preprocess a JPEG of 640 x 480
 COLLATE_SECONDS = 0.0016  # float32 of an image's features, and ACCM's choice among them
 SORT_SECONDS = 0.0044  # sort GPT-2's vocabulary, for nucleus and top-k
 DRAW_SECONDS = 0.0013  # draw one token from it
 
 TRAINED = 4 * FLOAT32  # bytes: a weight, its gradient, AdamW's two moments
-# Bytes kept for the backward pass in bfloat16, per token, layer and unit of width
-# (arXiv 2205.05198), without the attention matrix, which fused attention does not keep.
+# Bytes kept for the backward pass in bfloat16, per token, layer and unit of width (arXiv
+# 2205.05198), without the attention matrix, which fused attention does not keep.
 ACTIVATION = 34
-GPT2_GELU = 64  # more of them: GPT-2's GELU is four float32 tensors of four times the width
+GPT2_GELU = 64  # additional bytes: GPT-2's GELU is four float32 tensors of four times the width
 
 
 def activation_bytes(shape: Shape, tokens: int, more: int = 0) -> int:
-    """Returns what the backward pass of a sequence needs; more: bytes beyond ACTIVATION."""
+    """Returns the bytes that a sequence's backward pass needs; more: bytes beyond ACTIVATION."""
     return tokens * shape.layers * shape.width * (ACTIVATION + more)
 
 
@@ -68,8 +68,8 @@ class Card:
 
     Attributes:
         name: as it is sold.
-        operations: a second, dense bfloat16, at its peak.
-        bandwidth: bytes a second.
+        operations: per second, dense bfloat16, at its peak.
+        bandwidth: bytes per second.
     """
 
     name: str
@@ -85,9 +85,9 @@ class Card:
 
         Args:
             shape: of the decoder.
-            steps: how many.
+            steps: their number.
             cached: bytes of keys and values that a step reads.
-            weight: bytes of one.
+            weight: bytes per parameter.
         """
         read = (weight * shape.parameters + cached) / self.bandwidth
         return steps * max(read, shape.layers * LAYER_SECONDS)
@@ -103,8 +103,8 @@ class Work:
 
     Attributes:
         name: stage and part.
-        bytes: that the card needs at most.
-        parts: what takes how many seconds, one after the other.
+        bytes: the card's peak memory.
+        parts: seconds of each part, in sequence.
     """
 
     name: str
@@ -113,12 +113,12 @@ class Work:
 
     @property
     def seconds(self) -> float:
-        """Returns the time of all parts."""
+        """The time of all parts."""
         return sum(self.parts.values())
 
 
 def look(card: Card, stage: str, images: int) -> Work:
-    """Returns the work of CLIP over images, 64 at once: its outputs go to the disk."""
+    """Returns the work of CLIP over images, 64 at once; its outputs are written to the disk."""
     hidden = 64 * VISION.positions * VISION.width * BF16
     memory = CLIP_BYTES + (VISION.layers + 1 + 2 * 4) * hidden + RESERVE
     parts = {
@@ -130,12 +130,15 @@ def look(card: Card, stage: str, images: int) -> Work:
 
 
 def learn_captions(card: Card) -> Work:
-    """Returns stage 1, in bfloat16. A thread makes the next batch meanwhile; each is padded to its
-    longest sample, nearly always one of the smallest budget."""
+    """Returns stage 1, in bfloat16.
+
+    A thread makes the next batch meanwhile; each is padded to its longest sample, nearly always one
+    of the smallest budget.
+    """
     steps = CAPTIONS * EPOCHS / CAPTION_BATCH
     read, written = PATCHES - 18 + PREFIX, QUESTION + PREFIX + CAPTION
     each = MAPPER.operations(read) + GPT2.operations(written, CAPTION)
-    backward = 3  # forward, and two like it backward
+    backward = 3  # forward, and two passes like it backward
     gpu = card.pass_seconds(
         backward * CAPTION_BATCH * each, backward * (MAPPER.layers + GPT2.layers)
     )
@@ -179,8 +182,10 @@ def answer_fully(card: Card) -> Work:
 
 
 def learn_compensation(card: Card) -> Work:
-    """Returns stage 3, GPT-2 in float32: beams, four readings of each question in batches of like
-    length, one update."""
+    """Returns stage 3, with GPT-2 in float32.
+
+    It counts beams, four passes over each question in batches of similar length, and one update.
+    """
     steps, beams = QUESTIONS / BATCH, BATCH * CANDIDATES
     context, full = QUESTION + PREFIX + MAX_CAPTION, PATCHES + PROMPT + ANSWER
     short = KEPT + PROMPT + HINT + ANSWER
@@ -205,17 +210,17 @@ def learn_compensation(card: Card) -> Work:
 
 
 def feature_bytes() -> int:
-    """Returns what one image takes in the cache of the tower's outputs, with its attention."""
+    """Returns the bytes of one image in the cache of the tower's outputs, with its attention."""
     return PATCHES * (WIDTHS * BF16 + FLOAT32)
 
 
 def pass_bytes(tokens: int) -> int:
-    """Returns what lives at once of the LLM's pass without gradient: its inner width, thrice."""
+    """Returns the bytes alive at once in the LLM's pass without gradient: 3 inner widths."""
     return tokens * 3 * LLAMA.mlp * BF16
 
 
 def all_work(card: Card) -> list[Work]:
-    """Returns the stages in their order; the selector alone learns in minutes and is left out."""
+    """Returns the stages in their order; the selector's training takes minutes and is left out."""
     return [
         look(card, "train_caption", IMAGES),
         learn_captions(card),

@@ -1,4 +1,4 @@
-"""What the frozen tower says of every training image, computed once and kept on disk."""
+"""The frozen tower's outputs for every training image, computed once and kept on disk."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ImageFeatures:
     """The tower's outputs for M images of N patches, on disk among those of others.
 
     Attributes:
-        rows: where each of the images stands in the arrays.
+        rows: the index of each image in the arrays.
         features: (at least M, N, C) float16.
         patch_embeds: (at least M, N, P) float16.
         cls_attention: (at least M, N) float32.
@@ -50,11 +50,11 @@ class ImageFeatures:
 
     @property
     def embed_dim(self) -> int:
-        """P."""
+        """The width P of the patch embeddings."""
         return self.patch_embeds.shape[2]
 
     def image(self, number: int) -> VisualTokens:
-        """One image as the tower gives it, in float32."""
+        """Returns one image as the tower outputs it, in float32."""
         row = self.rows[number]
         return VisualTokens(
             features=torch.from_numpy(self.features[row].astype(np.float32)),
@@ -71,24 +71,24 @@ def image_features(
 ) -> ImageFeatures:
     """Opens the features of images, computing them first where the folder has none.
 
-    Stages may share a folder: what the first has computed serves all that look at the same images,
-    or at some of them.
+    Stages may share a folder: the features that the first has computed serve all that use the same
+    images, or some of them.
 
     Args:
-        folder: of the cache; a half-made one is made again.
+        folder: of the cache; an incomplete one is computed again.
         images: files, all different.
-        seen: the tower, and how images are brought to it.
-        batch_size: images at once.
+        seen: the tower and its image processor.
+        batch_size: images per batch.
 
     Raises:
         UserError: an image cannot be read, the disk is full, another run is computing there, or the
-            cache is of other images or of a tower that sees otherwise.
+            cache is of other images or of another tower.
     """
     identity = {"vision_tower": hashes_of(seen.folder)} | vision_settings(seen)
     sizes = {str(image): image.stat().st_size for image in images}
     if not (folder / _MARK).is_file():
         with _alone_in(folder):
-            if not (folder / _MARK).is_file():  # who was here before may have made it meanwhile
+            if not (folder / _MARK).is_file():  # nor made while waiting
                 _compute(folder, images, seen, batch_size)
                 write_json(folder / _MARK, {"identity": identity, "images": sizes})
     made = read_json(folder / _MARK)
@@ -102,8 +102,10 @@ def image_features(
 
 
 def vision_settings(seen: Vision) -> dict:
-    """Returns what the tower's outputs depend on beside its folder, JSON: for a stage's settings,
-    and for the cache."""
+    """Returns what the tower's outputs depend on besides its folder, as JSON.
+
+    It is for a stage's settings, and for the cache.
+    """
     tower = seen.tower
     return {
         "vision_weights": _weights_hash(tower.clip.vision_model),  # LLaVA may have its own
@@ -124,7 +126,7 @@ def _weights_hash(module: nn.Module) -> str:
 
 
 def _difference(made: dict, identity: dict, sizes: dict[str, int]) -> str:
-    """Says what a cache has otherwise than wanted, to end a sentence; "" for nothing."""
+    """Describes how a cache differs from the wanted one, to end a sentence; "" if it does not."""
     before, images = made["identity"], made["images"]
     if not isinstance(images, dict) or before.keys() != identity.keys():
         return "are older than the record of all that they depend on"
@@ -139,10 +141,10 @@ def _difference(made: dict, identity: dict, sizes: dict[str, int]) -> str:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Makes a folder, which is this run's alone for a while.
+    """Creates a folder and locks it for this run for a while.
 
     Raises:
-        UserError: another run is at work in it, or the disk is full.
+        UserError: another run is using it, or the disk is full.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -190,7 +192,7 @@ def _compute(
 def encode_questions(
     tower: ClipTower, tokenizer, questions: Sequence[str], batch_size: int = 256
 ) -> dict[str, Tensor]:
-    """The text tower's embedding of every different question, (P,) float32 on the CPU."""
+    """Returns the text tower's embedding of every different question, (P,) float32 on the CPU."""
     different = list(dict.fromkeys(questions))
     found: dict[str, Tensor] = {}
     for start in range(0, len(different), batch_size):

@@ -1,4 +1,4 @@
-"""The output folder of a run: one run at a time, and always with the settings it began with."""
+"""The output folder of a run: one run at a time, always with the settings of its start."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from llava.train.settings import keep_settings
 
 
 class RunFolder:
-    """A folder that this process alone writes into, from before the first byte until it closes it.
+    """A folder that only this process writes into, from before the first byte until it closes it.
 
     Args:
-        path: made if it is not there.
+        path: created if it does not exist.
 
     Raises:
-        UserError: another process is at work in it, or it cannot be written.
+        UserError: another process is using it, or it cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,24 +45,24 @@ class RunFolder:
 
     @property
     def newest(self) -> Optional[Path]:
-        """The newest checkpoint."""
+        """The newest checkpoint; None where there is none."""
         return next(reversed(list_checkpoints(self.path)), None)
 
     def close(self) -> None:
-        """Lets another process in; so does the end of this one, however it ends."""
+        """Releases the lock; the end of this process, however it ends, releases it too."""
         self._lock.close()
 
     def begin(self, settings: dict, args: TrainArguments) -> None:
-        """Compares the settings with those of the run that is there, and keeps them.
+        """Compares the settings with those of the run in this folder, and keeps them.
 
-        Its number of steps may change where all steps that are done were the same then.
+        The number of steps may change if all steps done so far would be the same.
 
         Args:
-            settings: what the result depends on, JSON.
+            settings: all that the result depends on, JSON.
             args: of the stage.
 
         Raises:
-            UserError: it was begun with others; one without checkpoints does not count.
+            UserError: the run has others; a run without checkpoints does not count.
         """
         path = self.path / "settings.json"
         if self.newest is None:
@@ -82,8 +82,10 @@ class RunFolder:
         )
 
     def _why_not_as_long(self, path: Path, settings: dict, args: TrainArguments) -> Optional[str]:
-        """Says why a run cannot go on to another number of steps than it was planned for, and what
-        to do; None where it can, or does not have to."""
+        """Explains why a run cannot continue to a number of steps other than planned.
+
+        The text ends with the way out; None where the run can continue, or does not have to.
+        """
         before = read_json(path).get("max_steps") if path.is_file() else None
         steps, newest = settings["max_steps"], self.newest
         if newest is None or not isinstance(before, int) or before == steps:

@@ -24,14 +24,14 @@ class Learner:
     """An objective and its optimiser, the same on every process after every step.
 
     Gradients are summed over the processes once a step, not by DistributedDataParallel: so a
-    parameter may go unused, the frozen part is sent to nobody, and the sum is exact whatever the
+    parameter may go unused, the frozen part is not sent, and the sum is exact whatever the
     weights of the batches are.
 
     Args:
         objective: moved to the team's device and put into training mode.
         data: names the samples of a batch that cannot be learnt from.
         args: checked.
-        plan: how a step is split.
+        plan: the split of a step.
         groups: learning rates of parts, as build_optimiser takes them.
         team: the processes.
     """
@@ -58,11 +58,11 @@ class Learner:
         team.copy_first_([parameter.data for parameter in self.parameters.values()])
 
     def state(self) -> dict:
-        """What a checkpoint keeps beside the parameters."""
+        """Returns what a checkpoint keeps besides the parameters."""
         return {"optimiser": self._optimiser.state_dict(), "scaler": self._scaler.state_dict()}
 
     def restore(self, checkpoint: Path) -> None:
-        """Takes parameters and state from a checkpoint.
+        """Loads parameters and state from a checkpoint.
 
         Raises:
             UserError: it is damaged or another model's.
@@ -72,19 +72,19 @@ class Learner:
         self._scaler.load_state_dict(state["scaler"])
 
     def step(self, number: int, micro_batches: Iterable[MicroBatch]) -> dict[str, float]:
-        """Learns from one batch.
+        """Performs the optimiser step on one batch.
 
         Args:
             number: of the step, from 0; decides the learning rate.
-            micro_batches: this process's part of it.
+            micro_batches: this process's part of the batch.
 
         Returns:
             "loss" and the objective's other numbers per unit of weight, over all processes, the
             loss multiplied by the objective's "batch_weight" where it has one; "learning_rate";
-            "grad_norm", before it is cut.
+            "grad_norm", before clipping.
 
         Raises:
-            UserError: a loss or the gradient is not finite (nothing is learnt then), the data
+            UserError: a loss or the gradient is not finite (no update is made then), the data
                 cannot be read, or another process failed.
         """
         parts, failure = [], None
@@ -106,7 +106,7 @@ class Learner:
         for gradient in self._gradients():
             gradient.mul_(factor * self._plan.batch_size / weight)
         norm = torch.nn.utils.get_total_norm(self._gradients())
-        # A scaler that has scaled up too far passes over the step and scales down by itself.
+        # A scaler whose scale has grown too large skips the step and scales down by itself.
         if not math.isfinite(norm) and self._scaler.get_scale() <= 1:
             self._stop(number, "the gradient's norm", norm.item(), [ids for ids, _ in parts])
         self._update(number, norm)
@@ -117,14 +117,15 @@ class Learner:
         return [parameter.grad for parameter in self.parameters.values()]
 
     def _add_gradient(self, micro: MicroBatch) -> dict[str, torch.Tensor]:
-        """Adds the gradient of one micro batch's summed loss, over the number of samples in a
-        batch: a size that 16 bits can hold.
+        """Adds the gradient of one micro batch's summed loss.
+
+        The loss is divided by the number of samples in a batch: 16 bits can hold the result.
 
         Returns:
             The objective's sums and the batch's weight, float64 scalars.
         """
         batch = micro.batch.to(self._device)
-        torch.manual_seed(micro.seed)  # dropout's and sampling's, on CPU and GPU
+        torch.manual_seed(micro.seed)  # for dropout and sampling, on CPU and GPU
         dtype = _DTYPES[self._args.mixed_precision]
         with torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32):
             sums = self._objective(batch)
@@ -133,7 +134,7 @@ class Learner:
         return {"weight": weight} | {key: value.detach().double() for key, value in sums.items()}
 
     def _means(self, parts: list[dict[str, torch.Tensor]]) -> tuple[dict[str, float], float]:
-        """What the micro batches of all processes come to per weight, and their weight."""
+        """Returns means per weight over the micro batches of all processes, and their weight."""
         names = list(parts[0])
         total = torch.stack([sum(part[name] for part in parts) for name in names])
         self._team.sum_([total])
@@ -157,7 +158,7 @@ class Learner:
         return schedule_factor(args.schedule, number, args.warmup_steps, self._plan.steps)
 
     def _stop(self, number: int, what: str, value: float, batches: list[list[int]]) -> NoReturn:
-        """Ends the run on every process, naming the samples that each found at fault."""
+        """Ends the run on every process, naming the samples that each process found at fault."""
         own = [self._data.describe(indices) for indices in batches]
         names = [name for part in self._team.gather(own) for name in part]
         raise UserError(
@@ -168,5 +169,5 @@ class Learner:
 
 
 def _is_finite(sums: dict[str, torch.Tensor]) -> bool:
-    """Tells whether a micro batch's part in the loss is a number."""
+    """Tells whether a micro batch's share of the loss is finite."""
     return math.isfinite(sums["loss"] * sums.get("batch_weight", 1.0))

@@ -21,20 +21,21 @@ from llava.train.features import ImageFeatures, image_features
 from llava.train.record import save_weights
 from llava.train.team import Team
 
-INITIAL_STD = 0.08  # Llama's usual 0.02 stands still for minutes at this width
-SHARED_LENGTH = 0.45  # of the direction that all words share, half of their own length
+INITIAL_STD = 0.08  # with Llama's usual 0.02 nothing is learnt for minutes at this width
+SHARED_LENGTH = 0.45  # of the direction that all words share: half of their own length
 LOOKING_BACK = {0: (1, 2), 1: (1,)}  # layer -> how far its first heads look back
 SHARPNESS = 1.35
 _FAST_PAIRS = 5
 
 
 def start_attention(llm: LlamaForCausalLM, seed: int) -> None:
-    """Gives a Llama its first weights.
+    """Initialises the weights of a Llama.
 
-    Looking things up is all that it will do, and chance takes long to find how. So attention starts
-    by looking for what is like itself (keys = queries) and copying it (output = transposed values);
-    and some heads of the first layers start by looking one or two tokens back, so that a word knows
-    the words before it. For these all words share a direction, which the other heads do not see.
+    Its only task will be to look things up, and random weights take long to learn that. So
+    attention starts by finding tokens like the current one (keys = queries) and copying them
+    (output = transposed values); some heads of the first layers start one or two tokens back, so
+    that a word knows the words before it. For these, all words share a direction, which the other
+    heads do not see.
     """
     torch.manual_seed(seed)
     config = llm.config
@@ -59,9 +60,9 @@ def start_attention(llm: LlamaForCausalLM, seed: int) -> None:
 
 
 def look_back(back: int, width: int, theta: float) -> tuple[Tensor, Tensor]:
-    """A query and a key, both (width,), that fit best so many tokens apart.
+    """Returns a query and a key, both (width,), that fit best at a distance of that many tokens.
 
-    Only the fast pairs of the rotary embedding tell neighbours apart.
+    Only the fast pairs of the rotary embedding distinguish neighbours.
     """
     half = width // 2
     angles = back * theta ** (-torch.arange(_FAST_PAIRS) / half)
@@ -73,7 +74,7 @@ def look_back(back: int, width: int, theta: float) -> tuple[Tensor, Tensor]:
 
 
 def load_llava(folder: Path, seed: int) -> tuple[LlamaForCausalLM, nn.Module]:
-    """Llama and projector of a LLaVA folder in float32, new where it has no weights."""
+    """Loads Llama and projector of a LLaVA folder in float32, new where it has no weights."""
     config = read_llava_config(read_json(folder / "config.json"), str(folder))
     llm = LlamaForCausalLM(config.llm)
     width = read_json(folder / "config.json")["mm_hidden_size"]
@@ -88,8 +89,10 @@ def load_llava(folder: Path, seed: int) -> tuple[LlamaForCausalLM, nn.Module]:
 
 
 def model_files(folder: Path) -> dict[str, Path]:
-    """What a stage reads of a LLaVA folder, for its settings and record: the configuration, and the
-    weights where there are some."""
+    """Returns the files that a stage reads of a LLaVA folder, for its settings and record.
+
+    These are the configuration, and the weights where there are some.
+    """
     weights = weight_files(folder) if has_weights(folder) else []
     return {"config": folder / "config.json"} | {path.name: path for path in weights}
 
@@ -97,7 +100,7 @@ def model_files(folder: Path) -> dict[str, Path]:
 def save_llava(
     llm: LlamaForCausalLM, projector: nn.Module, source: Path, output: Path
 ) -> list[Path]:
-    """Writes a LLaVA folder in its authors' layout: the small files of another, new weights."""
+    """Writes a LLaVA folder in its authors' layout: another folder's small files, new weights."""
     output.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "tokenizer.model", "tokenizer_config.json"):
         if source != output:
@@ -113,6 +116,6 @@ def save_llava(
 def mini_features(
     data: Path, cache: Path, texts: TrainingSet, seen: Vision, team: Team
 ) -> ImageFeatures:
-    """What the tower says of the mini world's training images."""
+    """Returns the tower's outputs for the mini world's training images."""
     images = [data / "images" / name for name in texts.images]
     return team.first_then_all(lambda: image_features(cache, images, seen))

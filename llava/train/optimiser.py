@@ -1,4 +1,4 @@
-"""AdamW with learning rates that follow a schedule, different ones for different parts."""
+"""AdamW with learning rates that follow a schedule, with groups at their own rates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llava.train.arguments import TrainArguments
 
 
 def trainable(objective: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that are trained and saved, by name.
+    """Returns the parameters that are trained and saved, by name.
 
     Raises:
         ValueError: there are none, or one has only 16 bits, too few to add up small steps.
@@ -31,12 +31,12 @@ def build_optimiser(
     args: TrainArguments,
     groups: Sequence[tuple[str, float]] = (),
 ) -> torch.optim.AdamW:
-    """AdamW over named parameters.
+    """Builds AdamW over named parameters.
 
     Args:
-        parameters: what is trained.
+        parameters: the trained ones.
         args: learning rate, weight decay (on matrices only) and betas.
-        groups: (prefix, learning rate) for parameters whose name starts so; the first that fits
+        groups: (prefix, learning rate) for parameters whose name has the prefix; the first match
             counts; the others have the learning rate of args.
 
     Returns:
@@ -63,19 +63,19 @@ def build_optimiser(
 
 
 def set_learning_rates(optimiser: torch.optim.Optimizer, factor: float) -> None:
-    """Puts every group at that share of its highest rate."""
+    """Sets every group's learning rate to a share of its highest rate."""
     for group in optimiser.param_groups:
         group["lr"] = group["highest"] * factor
 
 
 def schedule_factor(schedule: str, step: int, warmup: int, steps: int) -> float:
-    """The learning rate of a step as a share of the highest; as transformers' schedules have it.
+    """Returns a step's learning rate as a share of the highest, as transformers' schedules do.
 
     Args:
         schedule: linear, cosine or constant.
         step: number of the step, from 0.
         warmup: steps in which it rises from 0.
-        steps: all steps.
+        steps: number of all steps.
     """
     if step < warmup:
         return step / warmup
@@ -89,9 +89,9 @@ def has_begun_as(steps: int, begun: int, before: int, args: TrainArguments) -> b
     """Tells whether a run planned for another number of steps has done the same so far.
 
     Args:
-        steps: of the plan that it is to go on with.
+        steps: of the new plan.
         begun: steps that are done.
-        before: steps of the plan that it has.
+        before: steps of the old plan.
         args: schedule and warm-up, of both.
     """
     if begun > steps:

@@ -1,4 +1,4 @@
-"""Which samples a step sees, as a pure function of seed and step: nothing to save for a resume."""
+"""The samples of a step, as a pure function of seed and step: nothing to save for a resume."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import torch
 
 
 def stream_seed(*names: object) -> int:
-    """A seed, 63 bits, for the random stream of that name: like names have unlike streams."""
+    """Returns a 63-bit seed for the random stream of that name; similar names are independent."""
     digest = hashlib.sha256(" ".join(map(str, names)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def sample_indices(num_samples: int, batch_size: int, step: int, seed: int) -> list[int]:
-    """The samples of one step.
+    """Returns the samples of one step.
 
-    Each epoch is a permutation of its own; batches run on across its end, so that all are full.
+    Each epoch is a permutation of its own; batches continue across its end, so that all are full.
 
     Args:
-        num_samples: how many there are, at least 1.
-        batch_size: how many to return.
+        num_samples: number of samples, at least 1.
+        batch_size: number of samples to return.
         step: number of the step, from 0.
         seed: decides the permutations.
 
@@ -38,7 +38,7 @@ def sample_indices(num_samples: int, batch_size: int, step: int, seed: int) -> l
     return indices
 
 
-@lru_cache(maxsize=1)  # steps walk through one epoch after the other
+@lru_cache(maxsize=1)  # steps go through one epoch after the other
 def _permutation(num_samples: int, epoch: int, seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(stream_seed(seed, "order", epoch))
     return torch.randperm(num_samples, generator=generator)

@@ -1,5 +1,4 @@
-"""What a frozen LLM makes of a picture, a caption and a question: its answers and their
-probabilities, for the selector and for the self-supervised stage."""
+"""The frozen LLM's answers and their probabilities, for the selector and self-supervised stages."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from llava.train.packing import IGNORED, PackedBatch, Packer, collate, predict, 
 
 @dataclass(frozen=True)
 class Reading:
-    """One thing for the LLM to read, with the answer whose probability is asked for.
+    """One input of the LLM, with the answer whose probability is asked for.
 
     Attributes:
         features: (K, C) visual tokens, as the tower gives them.
@@ -34,13 +33,13 @@ class Reading:
 def answer_log_probs(
     model: LanguageModel, packer: Packer, readings: Sequence[Reading], batch_size: int
 ) -> list[Tensor]:
-    """The LLM's log-probabilities of every token at the places of the answers' tokens.
+    """Returns the log-probabilities of all tokens at the positions of the answers' tokens.
 
     Args:
         model: the LLM, frozen.
-        packer: texts to sequences.
+        packer: turns texts into sequences.
         readings: B of them.
-        batch_size: readings at once; those of like length go together.
+        batch_size: readings per batch; those of similar length are batched together.
 
     Returns:
         B tensors (A_b, V) float32, A_b counting the end-of-text.
@@ -56,12 +55,12 @@ def answer_log_probs(
 
 
 def is_likeliest(log_probs: Tensor, ids: Sequence[int]) -> bool:
-    """Whether greedy decoding would write these ids; log_probs is (A, V)."""
+    """Returns whether greedy decoding would write these ids; log_probs is (A, V)."""
     return log_probs.argmax(dim=-1).tolist() == list(ids)
 
 
 def _log_probs(model: LanguageModel, batch: PackedBatch) -> list[Tensor]:
-    """(A, V) for each of a batch's sequences of one question."""
+    """Returns log-probabilities (A, V) for each of a batch's sequences of one question."""
     batch = batch.to(next(model.projector.parameters()).device)
     hidden = run_llm(model.llm, model.projector, batch)
     logits, _ = predict(model.llm, hidden, batch.labels)

@@ -1,10 +1,10 @@
-"""Several questions about one image in one sequence, none of which sees another.
+"""Packs several questions about one image into one sequence, where none sees another.
 
     [prompt up to the image] [visual tokens] [newline] [caption] [question, answer] [question, ...
 
-Image and caption are read once for all questions: each question's tokens see what stands in front
-of the first question, and their own. Positions go on from there for each question, so that it is
-asked exactly as it would be alone.
+Image and caption are read once for all questions: each question's tokens attend to all that
+precedes the first question, and to their own. Each question's positions continue from there, so
+that it is asked exactly as it would be alone.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Packed:
     Attributes:
         ids: IMAGE_TOKEN_INDEX for each visual token.
         positions: L numbers.
-        blocks: 0 for what all questions see, else the number of the question.
-        labels: the id that a token is to be answered with (its successor), or IGNORED.
+        blocks: 0 for the part that all questions see, else the number of the question.
+        labels: the id to be predicted from a token (its successor), or IGNORED.
         asked: the same for the tokens within the questions.
     """
 
@@ -50,7 +50,7 @@ class PackedBatch:
     Attributes:
         ids: (B, L) int64.
         positions: (B, L) int64.
-        mask: (B, 1, L, L) bool, True where a token (third axis) sees another.
+        mask: (B, 1, L, L) bool, True where a token (third axis) attends to another.
         labels: (B, L) int64.
         asked: (B, L) int64.
         features: (visual tokens of all sequences, C), in their order.
@@ -65,7 +65,7 @@ class PackedBatch:
 
     @property
     def weight(self) -> float:
-        """Tokens of answers."""
+        """The number of answer tokens."""
         return int((self.labels != IGNORED).sum())
 
     def to(self, device: torch.device) -> PackedBatch:
@@ -74,7 +74,7 @@ class PackedBatch:
 
 
 class Packer:
-    """Texts to sequences.
+    """Turns texts into sequences.
 
     Args:
         tokenizer: the LLM's.
@@ -88,11 +88,11 @@ class Packer:
     def pack(
         self, pairs: Sequence[tuple[str, str]], num_visual_tokens: int, caption: str | None
     ) -> Packed:
-        """One sequence of questions with answers.
+        """Returns one sequence of questions with answers.
 
         Args:
-            pairs: what follows the image's newline in the prompt, and the answer.
-            num_visual_tokens: how many tokens stand for the image.
+            pairs: the text after the image's newline in the prompt, and the answer.
+            num_visual_tokens: number of tokens of the image.
             caption: read as "additional information"; None for none.
         """
         head, _, _ = self._question(*pairs[0])
@@ -114,12 +114,12 @@ class Packer:
         return Packed(ids, positions, blocks, labels, asked)
 
     def answer_ids(self, answer: str) -> list[int]:
-        """Ids of an answer and of the end-of-text."""
+        """Returns the ids of an answer and of the end-of-text."""
         return self._tokenizer.encode(answer)[1:] + [self._tokenizer.eos_token_id]
 
     @cachedmethod(lambda self: self._questions)
     def _question(self, question: str, answer: str) -> tuple[list[int], ...]:
-        """Ids up to the image's newline, of the question, and of answer and end-of-text."""
+        """Returns ids up to the image's newline, of the question, and of answer and end-of-text."""
         ids = prompt_ids(question, self._tokenizer)
         place = ids.index(IMAGE_TOKEN_INDEX) + CAPTION_OFFSET
         return ids[:place], ids[place:], self.answer_ids(answer)
@@ -130,7 +130,7 @@ class Packer:
 
 
 def collate(sequences: Sequence[Packed], features: Sequence[Tensor]) -> PackedBatch:
-    """Puts sequences into one batch.
+    """Collates sequences into one batch.
 
     Args:
         sequences: B of them.
@@ -156,7 +156,7 @@ def collate(sequences: Sequence[Packed], features: Sequence[Tensor]) -> PackedBa
 
 
 def run_llm(llm: LlamaForCausalLM, projector: nn.Module, batch: PackedBatch) -> Tensor:
-    """The LLM's last hidden states (B, L, D) of a batch."""
+    """Returns the LLM's last hidden states (B, L, D) of a batch."""
     visual = batch.ids == IMAGE_TOKEN_INDEX
     embeds = llm.get_input_embeddings()(batch.ids.masked_fill(visual, 0))
     if len(batch.features):
@@ -172,6 +172,6 @@ def run_llm(llm: LlamaForCausalLM, projector: nn.Module, batch: PackedBatch) -> 
 
 
 def predict(llm: LlamaForCausalLM, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (tokens, V) float32 where labels (B, L) are not IGNORED, and these labels."""
+    """Returns logits (tokens, V) float32 where labels (B, L) are not IGNORED, and these labels."""
     wanted = labels != IGNORED
     return llm.lm_head(hidden[wanted]).float(), labels[wanted]

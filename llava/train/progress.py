@@ -1,4 +1,4 @@
-"""What a run shows and writes down of each step: bar, loss.jsonl, TensorBoard, loss curve."""
+"""What a run shows and writes of each step: bar, loss.jsonl, TensorBoard, loss curve."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Progress:
     Args:
         name: of the stage, shown before the bar.
         folder: where loss.jsonl, loss.png and tensorboard/ go.
-        step: steps done before; what the files say of later ones is dropped.
+        step: steps done before; records of later ones in the files are dropped.
         steps: all steps.
         log_every: steps between TensorBoard points.
 
@@ -39,7 +39,7 @@ class Progress:
 
     def __init__(self, name: str, folder: Path, step: int, steps: int, log_every: int) -> None:
         try:
-            import matplotlib  # noqa: F401  a missing one shall be missed now, not hours later
+            import matplotlib  # noqa: F401  if it is missing, fail now, not hours later
             from torch.utils.tensorboard import SummaryWriter
         except ModuleNotFoundError as error:
             raise missing_package("training", error.name, "train") from error
@@ -60,10 +60,10 @@ class Progress:
         )
 
     def report(self, step: int, numbers: dict[str, float]) -> None:
-        """Writes down one step.
+        """Records one step.
 
         Args:
-            step: how many steps are done.
+            step: number of steps done.
             numbers: "loss" and others.
 
         Raises:
@@ -82,7 +82,7 @@ class Progress:
         self._bar.update()
 
     def settle(self) -> None:
-        """Forces the log to the disk, before a checkpoint that counts on it, and draws the curve.
+        """Flushes the log to the disk, before a checkpoint that relies on it, and draws the curve.
 
         Raises:
             UserError: the disk is full or gone.
@@ -93,17 +93,17 @@ class Progress:
             draw_losses(self._folder / "loss.jsonl", self._folder / "loss.png", self._name)
 
     def close(self) -> None:
-        """Lets go of bar and files."""
+        """Closes bar and files."""
         self._bar.close()
         self._lines.close()
         try:
             self._events.close()
-        except OSError:  # a full disk, told already; what the log has is not lost with the events
+        except OSError:  # a full disk was reported already; the log itself is complete
             pass
 
 
 def read_losses(log: Path) -> dict[int, float]:
-    """Returns the loss of each step that a loss.jsonl has.
+    """Returns the loss of each step in a loss.jsonl.
 
     Raises:
         UserError: a line is damaged.
@@ -114,7 +114,7 @@ def read_losses(log: Path) -> dict[int, float]:
 
 
 def describe_loss(losses: Iterable[float]) -> str:
-    """Returns the mean of the last WINDOW losses, and of how many it is."""
+    """Returns the mean of the last WINDOW losses, and their number."""
     recent = deque(losses, WINDOW)
     return f"loss {fmean(recent):.4f} (mean of {len(recent)} steps)"
 
@@ -139,7 +139,7 @@ def draw_losses(log: Path, picture: Path, title: str) -> None:
 
 
 def _cut_after(log: Path, step: int) -> None:
-    """Drops the lines of later steps, and half a line that a killed process left."""
+    """Drops the lines of later steps, and a partial line that a killed process left."""
     if not log.exists():
         return
     kept = 0

@@ -1,4 +1,4 @@
-"""Which tokens pruning drops, for training: ACCM's own choice at any mix of budgets."""
+"""The tokens that pruning drops, for training: ACCM's own choice at any mix of budgets."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Pruner:
     def select(
         self, image: VisualTokens, question: str, budget: int, generator: torch.Generator
     ) -> Pruned:
-        """Returns what stays of an image for a question, with a budget of so many tokens."""
+        """Prunes an image for a question, with a budget of that many tokens."""
         pruning = Pruning(ACCM, budget, AccmOptions(nearest=self.nearest))
         (found,) = prune([image], [self.text_embeds[question]], [pruning], [generator])
         return found
 
 
 def check_budgets(budgets: Sequence[int], num_patches: int, flag: str = "--budgets") -> None:
-    """Refuses budgets that drop nothing or do not exist.
+    """Refuses budgets that drop nothing or are invalid.
 
     Raises:
         UserError: names the first of them, and the flag.
@@ -53,10 +53,10 @@ def check_budgets(budgets: Sequence[int], num_patches: int, flag: str = "--budge
 
 
 def draw_budget(budget: int | Sequence[int], generator: torch.Generator) -> int:
-    """Returns the budget, or one of several; of one nothing is drawn."""
+    """Returns the budget, or draws one of several; a single one draws nothing."""
     return budget if isinstance(budget, int) else draw(budget, generator)
 
 
 def draw(items: Sequence, generator: torch.Generator):
-    """One of the items."""
+    """Draws one of the items."""
     return items[int(torch.randint(len(items), (1,), generator=generator))]

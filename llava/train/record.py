@@ -1,4 +1,4 @@
-"""What a stage hands on: weights, written whole, and beside them the record of their making."""
+"""A stage's output: weights, written atomically, and beside them the record of their making."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RECORD = "training.json"
 def save_weights(
     path: Path, tensors: Mapping[str, torch.Tensor], dtype: torch.dtype = torch.float16
 ) -> None:
-    """Writes weights, whole or not at all.
+    """Writes weights atomically.
 
     Args:
         path: ends in .safetensors, or in .pt for a plain dict written by torch.save.
@@ -69,11 +69,11 @@ def write_record(
     """Writes how a stage's weights were made into training.json, beside those of other stages.
 
     Args:
-        folder: where the weights lie.
-        stage: name of the stage; what the file said of it before is replaced.
-        settings: the stage's, JSON.
+        folder: of the weights.
+        stage: name of the stage; its former record in the file is replaced.
+        settings: of the stage, JSON.
         outputs: files it made, in the folder or below.
-        inputs: files or folders it was made from, by what they are.
+        inputs: files or folders that it read, by their role.
         run: output folder of the training; its settings, steps and seconds go into the record.
 
     Raises:
@@ -94,10 +94,10 @@ def write_record(
 
 
 def hashes_of(source: Path) -> str | dict[str, str]:
-    """The SHA-256 of a file; of a folder, those of all files in it by their relative paths.
+    """Hashes a file with SHA-256; of a folder, all files in it by their relative paths.
 
     Raises:
-        UserError: it is not there or cannot be read.
+        UserError: it does not exist or cannot be read.
     """
     if not source.is_dir():
         return file_hash(source)
@@ -106,10 +106,10 @@ def hashes_of(source: Path) -> str | dict[str, str]:
 
 
 def file_hash(path: Path) -> str:
-    """The SHA-256 of a file, in hex.
+    """Returns the SHA-256 of a file, in hex.
 
     Raises:
-        UserError: it is not there or cannot be read.
+        UserError: it does not exist or cannot be read.
     """
     digest = hashlib.sha256()
     try:

@@ -1,4 +1,4 @@
-"""Long work on numbered samples, a JSON line each, that goes on where it was stopped."""
+"""Long work on numbered samples, a JSON line each, that resumes where it was stopped."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def resumable(
     settings: dict,
     args: TrainArguments,
 ) -> list[dict]:
-    """The results of samples 0 to total - 1, those that a file does not hold yet computed now.
+    """Returns the results of samples 0 to total - 1, computing those that the file lacks.
 
     Args:
-        path: of JSON lines, in a folder that this run has to itself; a last line that was cut off
-            is made again.
-        total: how many samples.
-        batch_size: samples at once.
-        begin: loads what the work needs, and gives work(numbers) -> results; called only where
+        path: of JSON lines, in a folder that this run has locked; a last line that was cut off
+            is computed again.
+        total: number of samples.
+        batch_size: samples per batch.
+        begin: loads what the work needs, and returns work(numbers) -> results; called only where
             something is left to do.
         what: name in the progress bar.
-        settings: what the results depend on, JSON; kept beside the file.
+        settings: all that the results depend on, JSON; kept beside the file.
         args: of the stage.
 
     Raises:
-        UserError: the file cannot be written, what is in it stays then; it was begun with other
-            settings, or nothing says with which; or a line is damaged.
+        UserError: the file cannot be written (its contents stay then); it was begun with other
+            or unknown settings; or a line is damaged.
     """
     _check_settings(path, settings, args)
     results = _complete_lines(path)[:total]
@@ -80,7 +80,7 @@ def _check_settings(path: Path, settings: dict, args: TrainArguments) -> None:
 
 
 def _complete_lines(path: Path) -> list[dict]:
-    """The lines of a file, which is cut behind the last whole one."""
+    """Returns the complete lines of a file, and cuts the file after the last one."""
     if not path.is_file():
         return []
     content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Single questions with short answers, and what a frozen model needs to be asked them."""
+"""Single questions with short answers, and the inputs to ask a frozen model about them."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class ShortQuestion:
     Attributes:
         number: of the sample.
         image: path below the image folder.
-        question: what follows the image in the prompt.
+        question: the text after the image in the prompt.
         tower_question: the part that text tower, caption model and selector read.
-        answer: as the data have it.
+        answer: as in the data.
     """
 
     number: int
@@ -56,11 +56,11 @@ def read_short_questions(path: Path, count: int, seed: int) -> list[ShortQuestio
 
     Args:
         path: LLaVA's format.
-        count: how many; all, if there are fewer.
-        seed: decides which, and which part of a question with options the method reads.
+        count: number of questions; all, if there are fewer.
+        seed: decides which ones, and which part of a question with options ACCM reads.
 
     Raises:
-        UserError: not such a file, or one without short answers; or none are wanted.
+        UserError: the file has another format or no short answers; or the count is 0.
     """
     if count < 1:
         raise UserError(f"--samples is {count}: it must be at least 1")
@@ -86,12 +86,12 @@ def read_short_questions(path: Path, count: int, seed: int) -> list[ShortQuestio
 
 @dataclass(frozen=True)
 class Look:
-    """An image as pruning for a question leaves it, float32 on the CPU.
+    """An image as pruned for a question, float32 on the CPU.
 
     Attributes:
-        all: (N, C), what the LLM reads without pruning.
-        kept: (K, C), what it reads of it.
-        dropped: (N - K, P), what the caption model reads.
+        all: (N, C), the LLM's input without pruning.
+        kept: (K, C), its input with pruning.
+        dropped: (N - K, P), the caption model's input.
     """
 
     all: Tensor
@@ -100,20 +100,20 @@ class Look:
 
     @property
     def kept_share(self) -> float:
-        """K / N."""
+        """The share K / N of the tokens that are kept."""
         return len(self.kept) / len(self.all)
 
 
 @dataclass(frozen=True)
 class AskedImages:
-    """Questions with what the tower says of their images.
+    """Questions with the tower's outputs for their images.
 
     Attributes:
         samples: the questions.
         features: of the different images.
-        places: image -> its number in the features.
+        places: image -> its index in the features.
         pruner: chooses tokens for the questions.
-        settings: what it all depends on beside the tower's folder, JSON.
+        settings: all that these depend on besides the tower's folder, JSON.
         vision_tower: folder of the tower.
     """
 
@@ -125,8 +125,7 @@ class AskedImages:
     vision_tower: Path
 
     def look(self, number: int, budget: int | Sequence[int], seed: int) -> Look:
-        """The image of a sample, as pruning to a budget, or to one of several, leaves and drops
-        it."""
+        """Prunes the image of a sample to a budget, or to one of several."""
         sample = self.samples[number]
         image = self.features.image(self.places[sample.image])
         generator = torch.Generator().manual_seed(seed)
@@ -150,8 +149,8 @@ def load_asked_images(
     """Encodes the images and questions of samples.
 
     Args:
-        args: which model.
-        team: the processes; the first computes.
+        args: the model's flags.
+        team: the processes; the first one computes.
         samples: the questions.
         folder: of the images.
         cache: keeps the tower's outputs.
@@ -178,10 +177,10 @@ def load_asked_images(
 
 
 def load_frozen_llm(args: ModelArguments) -> LanguageModel:
-    """The LLM with its projector, frozen."""
+    """Loads the LLM with its projector, frozen."""
     return load_from_arguments(dataclasses.replace(args, compensation=False)).language_model
 
 
 def llm_fingerprints(args: ModelArguments) -> list[str]:
-    """Of each file of the LLM's weights; see fingerprint."""
+    """Returns the fingerprint of each file of the LLM's weights; see fingerprint."""
     return [fingerprint(file) for file in weight_files(locate(args.model_path))]

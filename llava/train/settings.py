@@ -1,4 +1,4 @@
-"""What decides the result of training: of every flag, and beside the flags."""
+"""The settings that decide the result of training: flags and others."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from llava.files import read_json, write_json
 from llava.model.loading.placement import placement
 from llava.train.arguments import TrainArguments, model_arguments
 
-# Flags that decide nothing but rounding, or where things lie; epochs and samples count through the
-# numbers of steps and of samples that they come to.
+# Flags that affect only rounding, or where files are; epochs and samples count through the
+# resulting numbers of steps and of samples.
 FREE = frozenset(
     "output_dir output caption_output selector_output features checkpoints_root device device_map "
     "compile save_every keep_checkpoints log_every mining_batch_size answer_batch_size epochs "
     "samples".split()
 )
-# Flags that name files and folders: what is in these counts, not what they are called. The settings
-# have its hashes under "inputs" (of the LLM under "weights", of images under "captions" or "data").
+# Flags that name files and folders: their contents count, not their names. The settings have their
+# hashes under "inputs" (of the LLM under "weights", of images under "captions" or "data").
 CONTENTS = frozenset(
     "captions images questions data model_path vision_tower gpt2 caption_model selector "
     "longclip".split()
 )
-# What folders were made with that are older than the record of it.
+# The values that count for folders older than the record of a setting.
 _UNSAID = {
     "patch_post_layernorm": True,
     "text_selection": "farthest",
@@ -58,17 +58,17 @@ def keep_settings(
     way_out: str,
     replaced: Collection[str] = (),
 ) -> None:
-    """Compares settings with those that a file keeps, and writes what it does not have yet.
+    """Compares settings with those in a file, and adds those that it lacks.
 
     Args:
-        path: of the file; without it, the settings are the first.
-        settings: of now, JSON.
+        path: of the file; if it does not exist, it is written.
+        settings: the current ones, JSON.
         args: of the stage.
         way_out: ends the message.
-        replaced: names of settings that may differ; those of now are kept.
+        replaced: names of settings that may differ; the current ones are kept.
 
     Raises:
-        UserError: others differ; says in what.
+        UserError: others differ; names them.
     """
     settings = json.loads(json.dumps(settings))
     before = read_json(path) if path.is_file() else {}
@@ -84,18 +84,18 @@ def keep_settings(
 
 
 def changes(before: Mapping, now: Mapping, unsaid: Mapping) -> list[str]:
-    """Says of every setting that differs what it was and is.
+    """Describes every setting that differs: its value before and now.
 
     Args:
-        before: settings of then. One that they do not name is older than its record: it counts as
-            it is in unsaid; if it is not there either, it cannot be compared.
-        now: settings of now.
-        unsaid: defaults of then.
+        before: former settings. A missing one is older than its record: it counts as
+            in unsaid; if it is missing there too, it cannot be compared.
+        now: current settings.
+        unsaid: former defaults.
     """
     before, now = _flat(before), _flat(now)
     found = []
     for name, value in sorted(now.items()):
-        # None is the value of a flag that the run does not come to use.
+        # None is the value of a flag that the run does not use.
         old = before.get(name, value if value is None else unsaid.get(name, value))
         if old != value:
             told = f"{name} was {old!r}, now {value!r}"
@@ -105,11 +105,11 @@ def changes(before: Mapping, now: Mapping, unsaid: Mapping) -> list[str]:
 
 
 def _flat(settings: Mapping) -> dict:
-    """Settings with each input by its name."""
+    """Returns the settings with each input under its own name."""
     inputs = {f"inputs {name}": value for name, value in settings.get("inputs", {}).items()}
     return {name: value for name, value in settings.items() if name != "inputs"} | inputs
 
 
 def _dtype(args: TrainArguments) -> str:
-    """Returns the dtype that the frozen parts have, without its module's name."""
+    """Returns the dtype of the frozen parts, without its module's name."""
     return str(placement(model_arguments(args)).dtype).removeprefix("torch.")

@@ -1,4 +1,4 @@
-"""A stage at work: its flags are checked, its processes are there, and its folder is its own."""
+"""A running stage: its flags are checked, its processes are connected, and its folder is locked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llava.train.arguments import TrainArguments, check_arguments
 from llava.train.folder import RunFolder
 from llava.train.team import Team
 
-# What a run that stopped for lack of memory can go on with.
+# The way to continue a run that stopped for lack of memory.
 _LESS_MEMORY = (
     "a smaller {batches}, which belongs to the settings of a run: where --output-dir has "
     "checkpoints already, name another one"
@@ -23,13 +23,13 @@ _LESS_MEMORY = (
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage has while it is at work.
+    """The resources of a running stage.
 
     Attributes:
         name: of the stage.
         args: its flags, checked.
         team: the processes.
-        folder: the output folder, locked; the first process has it.
+        folder: the output folder, locked; only the first process has it.
     """
 
     name: str
@@ -40,10 +40,10 @@ class Stage:
 
 @contextmanager
 def open_stage(name: str, args: TrainArguments) -> Iterator[Stage]:
-    """Begins a stage, before anything is read or written.
+    """Opens a stage, before anything is read or written.
 
     Raises:
-        UserError: a flag is wrong, the processes are not there, or another run trains into the
+        UserError: a flag is wrong, a process is missing, or another run trains into the
             output folder.
     """
     check_arguments(args)
@@ -65,15 +65,15 @@ def run_stage(
     argv: Sequence[str] | None = None,
     free_batches: str = "",
 ) -> int:
-    """Does run_command's work for a stage of training.
+    """Runs a stage of training as run_command runs a command.
 
     Args:
         arguments: each field is a flag.
-        work: gets the filled dataclass and gives the exit status.
+        work: receives the filled dataclass and returns the exit status.
         name: of the stage.
         description: first line of the help.
         argv: the command line; None takes the process's.
-        free_batches: a flag for the size of what is computed before the stage learns.
+        free_batches: flag for the batch size of the work before the stage learns.
     """
     advice = _LESS_MEMORY.format(batches="--micro-batch-size")
     if free_batches:

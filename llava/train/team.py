@@ -39,7 +39,7 @@ class Team(Processes):
             self.device = "cuda" if torch.cuda.is_available() else "cpu"
 
     def sum_(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Puts the sum over all processes into each tensor.
+        """Replaces each tensor by its sum over all processes.
 
         Raises:
             UserError: a process is gone.
@@ -52,7 +52,7 @@ class Team(Processes):
                 work.wait()
 
     def copy_first_(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Puts the first process's values into each tensor.
+        """Replaces each tensor by the first process's values.
 
         Raises:
             UserError: a process is gone.
@@ -67,7 +67,7 @@ class Team(Processes):
         """Raises on every process if one of them failed; all must call it.
 
         Raises:
-            UserError: what the first of them says that failed; this process's own failure, of
+            UserError: the message of the first that failed; this process's own failure, of
                 whichever type, is raised as it is.
         """
         failed = torch.tensor(failure is not None, dtype=torch.float32, device=self.device)
@@ -81,7 +81,9 @@ class Team(Processes):
         raise UserError(messages[0])
 
     def first_does(self, work: Callable[[], Result]) -> Optional[Result]:
-        """What the first process's work returns; None on the others. All must call it.
+        """Returns the result of the first process's work; None on the others.
+
+        All must call it.
 
         Raises:
             UserError: the work failed.
@@ -96,8 +98,9 @@ class Team(Processes):
         return result
 
     def first_then_all(self, work: Callable[[], Result]) -> Result:
-        """What work returns, on every process; when the others begin it, the first has done it and
-        left on the disk what they need. All must call it.
+        """Runs work on the first process, then on the others; returns its result on each.
+
+        When the others begin, the first has left on the disk what they need. All must call it.
 
         Raises:
             UserError: the work failed.
@@ -107,7 +110,7 @@ class Team(Processes):
 
     @contextmanager
     def first_opens(self, work: Callable[[], Closable]) -> Iterator[Optional[Closable]]:
-        """What the first process opens, closed at the end; None on the others.
+        """Opens something on the first process and closes it at the end; None on the others.
 
         Raises:
             UserError: it cannot be opened.

@@ -3,10 +3,10 @@
     python -m llava.train.train_caption --captions captions_train2017.json --images train2017 ...
 
 The mapper reads the tokens that ACCM would drop for a question at one of the budgets; GPT-2 reads
-[question ; prefix] and learns to go on with a caption of the image, up to its first stop. Questions
-come from other data (LLaVA's instructions) and know nothing of the caption: here the model learns
-to tell what it is shown, and to have questions in front of it; train_compensation teaches what they
-are for.
+[question ; prefix] and learns to continue with a caption of the image, up to its first stop.
+Questions come from other data (LLaVA's instructions) and are independent of the caption: here the
+model learns to describe the tokens, and to read a question before them; train_compensation teaches
+it to use the question.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from llava.train.settings import settings_of
 from llava.train.stage import Stage, open_stage, run_stage
 from llava.train.trainer import train
 
-# Of a GPT-2 and a mapper without published weights, at the width of the mini model.
+# The sizes of a GPT-2 and a mapper without published weights, at the width of the mini model.
 INITIAL_STD = 0.08
 POSITION_STD = 0.03
 PREFIX_STD = 0.3
@@ -83,7 +83,7 @@ class CaptionBatch:
         dropped_mask: (B, M), 0 for padding.
         ids: (B, L) int64: question, prefix_length times 0, caption.
         mask: (B, L), 0 for padding.
-        prefix: (B, L) bool, where the visual prefix goes.
+        prefix: (B, L) bool, True at the places of the visual prefix.
         labels: (B, L) int64, the next token where it is the caption's, else IGNORED.
     """
 
@@ -96,7 +96,7 @@ class CaptionBatch:
 
     @property
     def weight(self) -> float:
-        """Tokens to be predicted."""
+        """The number of tokens to be predicted."""
         return int((self.labels != IGNORED).sum())
 
     def to(self, device: torch.device) -> CaptionBatch:
@@ -110,7 +110,7 @@ def caption_batch(
     captions: Sequence[list[int]],
     prefix_length: int,
 ) -> CaptionBatch:
-    """Puts samples into a batch.
+    """Collates samples into a batch.
 
     Args:
         dropped: B tensors (M_b, P).
@@ -141,15 +141,15 @@ def caption_batch(
 def caption_loss(
     model: CaptionModel, batch: CaptionBatch, prefix: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross-entropy of the captions' tokens.
+    """Computes the cross-entropy of the captions' tokens.
 
     Args:
-        model: GPT-2 is run, the mapper is not.
+        model: only its GPT-2 is run, not its mapper.
         batch: B captions.
         prefix: (B, prefix_length, D).
 
     Returns:
-        (tokens,) losses, (tokens,) row of the batch of each, (tokens,) bool, whether it was the
+        (tokens,) losses, (tokens,) row in the batch of each, (tokens,) bool, whether it was the
         likeliest.
     """
     embeds = model.gpt.transformer.wte(batch.ids)
@@ -168,7 +168,7 @@ def caption_loss(
 
 
 class CaptionObjective(nn.Module):
-    """Captions from what was dropped.
+    """The objective of the stage: captions from dropped tokens.
 
     Args:
         model: GPT-2 and its mapper.
@@ -179,7 +179,7 @@ class CaptionObjective(nn.Module):
         self.model = model
 
     def forward(self, batch: CaptionBatch) -> dict[str, Tensor]:
-        """Cross-entropy summed over tokens, and how many were the likeliest."""
+        """Sums the cross-entropy over tokens, and counts those that were the likeliest."""
         prefix = self.model.prefix(batch.dropped, batch.dropped_mask)
         losses, _, right = caption_loss(self.model, batch, prefix)
         return {"loss": losses.sum(), "accuracy": right.sum().float()}
@@ -193,7 +193,7 @@ class CaptionData:
         features: of the images, in the same order.
         questions: drawn for each caption.
         pruner: chooses tokens for them.
-        budgets: numbers of kept tokens, drawn evenly.
+        budgets: numbers of kept tokens, drawn uniformly.
         tokenizer: GPT-2's.
         prefix_length: positions of the visual prefix.
     """
@@ -223,7 +223,7 @@ class CaptionData:
         return len(self._places)
 
     def collate(self, indices: list[int], generator: torch.Generator) -> CaptionBatch:
-        """A batch of captions."""
+        """Returns a batch of captions."""
         dropped, questions, captions = [], [], []
         for index in indices:
             number, which = self._places[index]
@@ -237,19 +237,19 @@ class CaptionData:
         return caption_batch(dropped, questions, captions, self._prefix_length)
 
     def describe(self, indices: list[int]) -> str:
-        """The images of a batch."""
+        """Returns the names of a batch's images."""
         return ", ".join(self._pairs.images[self._places[index][0]].name for index in indices)
 
 
 def caption_ids(text: str, tokenizer: GPT2Tokenizer) -> list[int]:
-    """GPT-2 ids of a caption as the beams write it: up to its first stop, which is there."""
+    """Returns GPT-2 ids of a caption as the beams write it: up to and with its first stop."""
     sentence = text.split(STOP_TEXT, 1)[0].strip()
     ids = tokenizer.encode(sentence, add_special_tokens=False)[: MAX_CAPTION_LENGTH - 1]
     return ids + tokenizer.encode(STOP_TEXT)[:1]
 
 
 def new_caption_model(gpt2: Path, embed_dim: int, args: CaptionArguments) -> CaptionModel:
-    """GPT-2 with its published weights, or new where the folder has none, and a new mapper."""
+    """Returns GPT-2, with published weights or new where there are none, and a new mapper."""
     torch.manual_seed(args.seed)
     if has_weights(gpt2):
         gpt = GPT2LMHeadModel.from_pretrained(gpt2, dtype=torch.float32)
@@ -265,10 +265,10 @@ def new_caption_model(gpt2: Path, embed_dim: int, args: CaptionArguments) -> Cap
 
 
 def _start_copying(model: CaptionModel) -> None:
-    """Lets attention start by looking for what is like itself (keys = queries) and copying it
-    (output = transposed values), in GPT-2 and mapper.
+    """Initialises attention in GPT-2 and mapper: it copies tokens like the current one.
 
-    A GPT-2 from nothing learns otherwise to name what is there, and for a long time not where.
+    It finds them by keys = queries, and copies by output = transposed values. A GPT-2 from
+    random weights otherwise learns to name what is there, and for a long time not where.
     """
     for name, parameter in model.gpt.named_parameters():
         if parameter.dim() == 2:
@@ -289,7 +289,7 @@ def _start_copying(model: CaptionModel) -> None:
 
 
 def train_caption(args: CaptionArguments) -> int:
-    """The stage."""
+    """Runs the stage."""
     if None in (args.captions, args.images, args.output, args.output_dir):
         raise UserError("name --captions, --images, --output-dir and --output")
     with open_stage("train_caption", args) as stage:
@@ -334,7 +334,7 @@ def _train(stage: Stage, args: CaptionArguments) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     description = __doc__.split("\n")[0]
     return run_stage(CaptionArguments, train_caption, "train_caption", description, argv)
 

@@ -1,8 +1,8 @@
 """CLIP of the mini model: vision and text together, on drawn scenes.
 
 The real model gets its CLIP ready-made. A contrast of whole images and captions alone teaches a
-tower this small little but colours, so the patches learn too: linear heads (thrown away afterwards)
-ask each patch what lies on it, and each patch of an object must find its object's phrase among all
+tower this small little but colours, so the patches learn too: linear heads (discarded afterwards)
+predict what is on each patch, and each patch of an object must find its object's phrase among all
 phrases.
 """
 
@@ -42,7 +42,7 @@ _INSIDE, _OUTSIDE = 1.0, 5.0  # pixels beyond an object's radius: surely on it, 
 
 
 def new_clip(folder: Path, seed: int) -> CLIPModel:
-    """An untrained CLIP of a folder's shape; its positions start as a 2-D table of sines."""
+    """Returns an untrained CLIP of a folder's shape; its positions start as 2-D sines."""
     torch.manual_seed(seed)
     clip = CLIPModel(CLIPConfig(**read_json(folder / "config.json")))
     vision = clip.config.vision_config
@@ -54,7 +54,7 @@ def new_clip(folder: Path, seed: int) -> CLIPModel:
 
 
 def sine_positions(side: int, width: int) -> Tensor:
-    """(side * side, width): sines and cosines of rows and columns."""
+    """Returns sines and cosines of rows and columns, (side * side, width)."""
     steps = torch.arange(side).float()
     rates = 100.0 ** -(torch.arange(width // 4) / (width // 4))
     angles = steps[:, None] * rates
@@ -65,7 +65,7 @@ def sine_positions(side: int, width: int) -> Tensor:
 
 
 def patch_labels(things: Sequence[Thing], patch_size: int) -> dict[str, Tensor]:
-    """What lies on each patch of a scene.
+    """Labels each patch of a scene with what is on it.
 
     Args:
         things: its objects.
@@ -112,7 +112,7 @@ class ClipArguments(TrainArguments):
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """B images with what can be said of them.
+    """B images with their labels and texts.
 
     Attributes:
         pixels: (B, 3, S, S) float32, preprocessed.
@@ -128,7 +128,7 @@ class ClipBatch:
 
     @property
     def weight(self) -> float:
-        """Images."""
+        """The number of images."""
         return len(self.pixels)
 
     def to(self, device: torch.device) -> ClipBatch:
@@ -139,7 +139,7 @@ class ClipBatch:
 
 
 class ClipObjective(nn.Module):
-    """CLIP with the heads that teach it.
+    """The objective of the stage: CLIP with the linear heads that teach it.
 
     Args:
         clip: the model that is trained.
@@ -155,7 +155,7 @@ class ClipObjective(nn.Module):
         self.deep = nn.ModuleDict({name: nn.Linear(shared, n) for name, n in sizes.items()})
 
     def forward(self, batch: ClipBatch) -> dict[str, Tensor]:
-        """Losses summed over images; "phrase_accuracy": object patches that find their phrase."""
+        """Sums losses over images; "phrase_accuracy": object patches that find their phrase."""
         clip, vision = self.clip, self.clip.vision_model
         out = vision(batch.pixels, output_hidden_states=True)
         last = vision.post_layernorm(out.last_hidden_state)
@@ -183,7 +183,7 @@ class ClipObjective(nn.Module):
         return F.normalize(self.clip.text_projection(pooled), dim=-1)
 
     def _ask(self, heads: nn.ModuleDict, x: Tensor, batch: ClipBatch) -> Tensor:
-        """Mean cross-entropy of linear heads over patches, objects and background alike."""
+        """Sums the heads' mean cross-entropies, objects weighing 0.7 and background 0.3."""
         total = x.new_zeros(())
         for name, head in heads.items():
             label = batch.labels[name]
@@ -204,14 +204,14 @@ class ClipObjective(nn.Module):
 
 
 class ClipData:
-    """Images with a caption each, and what lies on each patch.
+    """Images with one caption each, and labels for each patch.
 
     Args:
         texts: the training set.
         folder: of its images.
-        count: how many of them.
+        count: number of images.
         tokenizer: CLIP's.
-        processor: images to pixels.
+        processor: turns images into pixels.
         patch_size: side of a patch, pixels.
     """
 
@@ -237,7 +237,7 @@ class ClipData:
         return self._count
 
     def collate(self, indices: list[int], generator: torch.Generator) -> ClipBatch:
-        """A batch of images."""
+        """Returns a batch of images."""
         labels = [patch_labels(self._texts.scenes[i], self._patch_size) for i in indices]
         captions = [draw(self._texts.captions[i], generator) for i in indices]
         return ClipBatch(
@@ -248,11 +248,11 @@ class ClipData:
         )
 
     def describe(self, indices: list[int]) -> str:
-        """The images of a batch."""
+        """Returns the names of a batch's images."""
         return ", ".join(self._texts.images[i] for i in indices)
 
     def _image(self, index: int) -> Tensor:
-        """Pixels (3, S, S) of an image, read once and kept in half precision."""
+        """Returns pixels (3, S, S) of an image, read once and kept in half precision."""
         if index not in self._pixels:
             image = load_image(self._folder / self._texts.images[index])
             self._pixels[index] = process_images([image], self._processor, "pad")[0].half()
@@ -265,7 +265,7 @@ class ClipData:
 
 
 def train_clip(args: ClipArguments) -> int:
-    """The stage."""
+    """Runs the stage."""
     if None in (args.vision_tower, args.data, args.output_dir):
         raise UserError("name --vision-tower, --data and --output-dir")
     with open_stage("train_clip", args) as stage:
@@ -300,7 +300,7 @@ def _train(stage: Stage, args: ClipArguments) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     description = __doc__.split("\n")[0]
     return run_stage(ClipArguments, train_clip, "train_clip", description, argv)
 

@@ -3,8 +3,8 @@
     python -m llava.train.train_compensation --data llava_v1_5_mix665k.json --images ... ...
 
 No label is used. The frozen LLM answers each question with all visual tokens: its distribution Q
-over the answer's tokens is what is to be kept. Three captions are written of what pruning drops,
-and with each of them the LLM reads the kept tokens: P_1 to P_3.
+over the answer's tokens is the target. Three captions are generated from the dropped tokens, and
+with each of them the LLM reads the kept tokens: P_1 to P_3.
 
     score_i  = KL(Q || P_i)                   how much of the answer is lost with caption i
     margin_i = mean(score) - score_i          how much better it is than the others
@@ -12,7 +12,7 @@ and with each of them the LLM reads the kept tokens: P_1 to P_3.
     loss     = w (cross-entropy of GPT-2 on the best caption + cross-entropy of the selector)
     w        = 4 x the mean of the best margins over the batch
 
-Where the selector has learnt silence, that is a fourth candidate; where it is the best, GPT-2 has
+If the selector has learnt silence, it is a fourth candidate; where it is the best, GPT-2 has
 nothing to learn.
 """
 
@@ -100,7 +100,7 @@ class CompensationBatch:
     Attributes:
         samples: the questions.
         looks: their images.
-        answers: what the LLM answers with all tokens.
+        answers: the LLM's answers with all tokens.
         seeds: of the candidates.
     """
 
@@ -111,7 +111,7 @@ class CompensationBatch:
 
     @property
     def weight(self) -> float:
-        """Questions."""
+        """The number of questions."""
         return len(self.samples)
 
     def to(self, device: torch.device) -> CompensationBatch:
@@ -123,17 +123,17 @@ class CompensationBatch:
 
 
 class CompensationObjective(nn.Module):
-    """Caption model and selector, with the frozen parts that judge them.
+    """The objective of the stage: caption model and selector, judged by the frozen parts.
 
     Args:
-        caption_model: its GPT-2 is trained, its mapper is not.
+        caption_model: only its GPT-2 is trained, not its mapper.
         selector: trained.
         long_clip: frozen.
         llm: frozen.
         tokenizer: GPT-2's.
         candidates: of candidates.KINDS.
         margins: of MARGINS.
-        llm_batch_size: readings that the LLM gets at once.
+        llm_batch_size: readings per batch of the LLM.
     """
 
     def __init__(
@@ -160,15 +160,18 @@ class CompensationObjective(nn.Module):
         self._llm_batch_size = llm_batch_size
 
     def train(self, mode: bool = True) -> CompensationObjective:
-        """Training mode for what is trained alone."""
+        """Sets training mode for the trained parts only."""
         super().train(mode)
         self.long_clip.eval()
         self.llm.eval()
         return self
 
     def forward(self, batch: CompensationBatch) -> dict[str, Tensor]:
-        """The loss summed over questions; also how much of the answer is lost (KL, nats) with the
-        first, the best and the chosen candidate, and how often the chosen one is the best."""
+        """Sums the loss over questions, and measures the candidates.
+
+        It also returns how much of the answer is lost (KL, nats) with the first, the best and the
+        chosen candidate, and how often the chosen one is the best.
+        """
         dropped = [look.dropped for look in batch.looks]
         questions = [sample.tower_question for sample in batch.samples]
         found = write_candidates(
@@ -181,7 +184,7 @@ class CompensationObjective(nn.Module):
         log_scores = self._log_scores(batch, found)
         selector = -log_scores.gather(1, best[:, None]).squeeze(1)
         chosen = log_scores.argmax(dim=1, keepdim=True)
-        if self._margins == "batch":  # the mean over a batch, whatever forward passes it takes
+        if self._margins == "batch":  # the mean over a batch, however it is split into passes
             loss = {"loss": (caption + selector).sum(), "batch_weight": SCALE * margin.sum()}
         else:
             loss = {"loss": (SCALE * margin * (caption + selector)).sum()}
@@ -198,7 +201,7 @@ class CompensationObjective(nn.Module):
     def information_lost(
         self, batch: CompensationBatch, captions: Sequence[Sequence[str | None]]
     ) -> Tensor:
-        """KL(Q || P) for each caption of each question, or None, mean over the answer's tokens.
+        """Computes KL(Q || P) for each caption (or None) of each question, mean over answer tokens.
 
         Returns:
             (B, W) float32.
@@ -219,7 +222,7 @@ class CompensationObjective(nn.Module):
     def _caption_loss(
         self, batch: CompensationBatch, found: Sequence[Candidates], best: Sequence[int]
     ) -> Tensor:
-        """(B,) mean cross-entropy of GPT-2 on each best caption; 0 where silence is best."""
+        """Returns GPT-2's mean cross-entropy (B,) on each best caption; 0 if it is silence."""
         model, tokenizer = self.caption_model, self._tokenizer
         told = [b for b, i in enumerate(best) if i < len(found[b].ids)]
         losses_of_all = torch.zeros(len(best), device=batch.looks[0].kept.device)
@@ -241,7 +244,7 @@ class CompensationObjective(nn.Module):
         return losses_of_all.index_copy(0, torch.tensor(told, device=means.device), means)
 
     def _log_scores(self, batch: CompensationBatch, found: Sequence[Candidates]) -> Tensor:
-        """(B, W) the selector's log-probabilities, with silence's behind them where it has one."""
+        """Returns the selector's log-probabilities (B, W), or (B, W + 1) with silence's last."""
         texts = [
             selector_text(sample.tower_question, text)
             for sample, row in zip(batch.samples, found)
@@ -259,7 +262,7 @@ class CompensationData:
     Args:
         asked: questions and images.
         answers: one for each question.
-        budget: visual tokens that the LLM reads, or several numbers to draw from.
+        budget: number of visual tokens that the LLM reads, or several to draw from.
         seed: of tokens and candidates.
     """
 
@@ -274,14 +277,14 @@ class CompensationData:
         self._answers = answers
         self._budget = budget
         self._seed = seed
-        # An empty answer has no tokens to compare but its end.
+        # Only the end of an empty answer can be compared.
         self._numbers = [number for number, answer in enumerate(answers) if answer]
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def collate(self, indices: list[int], generator: torch.Generator) -> CompensationBatch:
-        """A batch of questions."""
+        """Returns a batch of questions."""
         numbers = [self._numbers[index] for index in indices]
         seeds = torch.randint(2**62, (len(numbers),), generator=generator).tolist()
         return CompensationBatch(
@@ -292,13 +295,13 @@ class CompensationData:
         )
 
     def describe(self, indices: list[int]) -> str:
-        """The questions of a batch."""
+        """Returns the names of a batch's questions."""
         samples = [self._asked.samples[self._numbers[index]] for index in indices]
         return "; ".join(f"{sample.image}: {sample.tower_question}" for sample in samples)
 
 
 def begin_answering(args: CompensationArguments, asked: AskedImages) -> Work:
-    """Loads the model; the work is to answer questions with all visual tokens."""
+    """Loads the model; the returned work answers questions with all visual tokens."""
     model = load_from_arguments(model_arguments(args))
 
     def work(numbers: list[int]) -> list[dict]:
@@ -321,7 +324,7 @@ def begin_answering(args: CompensationArguments, asked: AskedImages) -> Work:
 
 
 def train_compensation(args: CompensationArguments) -> int:
-    """The stage."""
+    """Runs the stage."""
     _check(args)
     with open_stage("train_compensation", args) as stage:
         return _train(stage, args)
@@ -395,7 +398,7 @@ def _check(args: CompensationArguments) -> None:
 def _objective(
     args: CompensationArguments, files: dict[str, Path], width: int
 ) -> CompensationObjective:
-    """All parts, those that are trained in float32."""
+    """Builds all parts, with the trained ones in float32."""
     which = model_arguments(args)
     place = placement(which)
     full = Placement(place.device, torch.float32)
@@ -418,7 +421,7 @@ def _objective(
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     name, description = "train_compensation", __doc__.split("\n")[0]
     batches = "--answer-batch-size"
     return run_stage(CompensationArguments, train_compensation, name, description, argv, batches)

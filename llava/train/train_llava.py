@@ -3,7 +3,7 @@
     python -m llava.train.train_llava --model-path ... --data ... --output ... --output-dir ...
 
 They read pictures, pictures with captions, captions alone. Pruned pictures without a caption and no
-picture at all are among them, or else part of what pruning costs would be surprise, not lost
+picture at all are among them; else part of pruning's cost would be unfamiliar input, not lost
 information. A first run may show descriptions alone (--shares 0 0 0 1 0): looking things up in text
 is learnt sooner than in pictures, and then found there again. The real model gets its LLaVA-1.5
 ready-made.
@@ -51,8 +51,8 @@ from llava.train.settings import settings_of
 from llava.train.stage import Stage, open_stage, run_stage
 from llava.train.trainer import train
 
-# What a sequence shows of its scene: all visual tokens, some of them, some of them and a caption,
-# a description of everything instead, or nothing; and how often.
+# What a sequence shows of its scene (all visual tokens, some, some and a caption, a description of
+# everything instead, or nothing), and how often.
 SIGHTS = ("full", "pruned", "compensated", "described", "nothing")
 SHARES = (0.45, 0.12, 0.28, 0.1, 0.05)
 WITHOUT_IMAGE = ("described", "nothing")
@@ -96,13 +96,13 @@ class LlavaArguments(SeeingArguments):
 
 
 class LlavaObjective(nn.Module):
-    """The LLM answering packed questions.
+    """The objective of the stage: the LLM answers packed questions.
 
     Args:
         llm: transformers' Llama.
-        projector: tower features to LLM embeddings.
-        question_share: how much a question's token counts beside an answer's. Questions ask mostly
-            about what is there, so guessing their words is learning to look.
+        projector: maps tower features to LLM embeddings.
+        question_share: weight of a question's token relative to an answer's. Questions ask mostly
+            about what is there, so learning to predict them is learning to look.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class LlavaObjective(nn.Module):
         self.question_share = question_share
 
     def forward(self, batch: PackedBatch) -> dict[str, Tensor]:
-        """Cross-entropy summed over tokens; of the answers' tokens also how many were likeliest."""
+        """Sums cross-entropy over tokens; counts the answers' tokens that were the likeliest."""
         hidden = run_llm(self.llm, self.projector, batch)
         logits, labels = predict(self.llm, hidden, batch.labels)
         answers = F.cross_entropy(logits, labels, reduction="sum")
@@ -127,18 +127,18 @@ class LlavaData:
     """Images with questions, captions and descriptions, packed.
 
     Args:
-        conversations: one an image.
+        conversations: one per image.
         captions: of each image.
         scenes: the objects of each image.
         features: of the images; None where the shares show no image.
-        pruner: chooses tokens for the first question of a sequence; None as well.
-        packer: texts to sequences.
+        pruner: chooses tokens for the first question of a sequence; None likewise.
+        packer: turns texts into sequences.
         questions_per_image: questions of one sequence.
         shares: how often each of SIGHTS is shown.
-        focus: how many tokens stand for "full"; None for all.
+        focus: number of tokens for "full"; None for all.
         exercises: letter exercises in every sequence.
         false_phrases: how often a phrase of a shown caption is false in one attribute.
-        one_in: of a pruned image one in so many tokens stays, drawn evenly.
+        one_in: a pruned image keeps 1/one_in of its tokens; the values are drawn uniformly.
     """
 
     def __init__(
@@ -157,8 +157,8 @@ class LlavaData:
         one_in: Sequence[int] = ONE_IN,
     ) -> None:
         self._conversations = conversations
-        # All captions of an image are answers to the request for one; statements teach by their
-        # words, which are predicted too.
+        # All captions of an image are answers to the request for one; statements teach through
+        # their words, which are predicted too.
         self._pairs = [
             [pair for pair in conversation.pairs if pair[0] != CAPTION_PROMPT]
             + [(CAPTION_PROMPT, text) for text in texts]
@@ -181,7 +181,7 @@ class LlavaData:
         return len(self._conversations)
 
     def collate(self, indices: list[int], generator: torch.Generator) -> PackedBatch:
-        """A batch of sequences."""
+        """Returns a batch of sequences."""
         sequences, features = [], []
         for index in indices:
             sight = SIGHTS[int(torch.multinomial(self._shares, 1, generator=generator))]
@@ -196,7 +196,7 @@ class LlavaData:
         return collate(sequences, features)
 
     def describe(self, indices: list[int]) -> str:
-        """The entries of a batch."""
+        """Returns the names of a batch's entries."""
         return ", ".join(self._conversations[index].id for index in indices)
 
     def _letter_exercise(self, generator: torch.Generator) -> tuple[str, str]:
@@ -206,7 +206,7 @@ class LlavaData:
         return falsify(caption, self._false_phrases, _numpy_generator(generator))
 
     def _look(self, index: int, sight: str, question: str, generator: torch.Generator) -> Tensor:
-        """The visual tokens (K, C) that are shown."""
+        """Returns the visual tokens (K, C) that are shown."""
         if self._features is None:
             return torch.empty(0, 0)
         image = self._features.image(index)
@@ -238,7 +238,7 @@ def _numpy_generator(generator: torch.Generator) -> np.random.Generator:
 
 
 def check_shares(shares: Sequence[float]) -> None:
-    """Refuses shares that nothing can be drawn by.
+    """Refuses shares that cannot be drawn from.
 
     Raises:
         UserError: says what is wrong.
@@ -251,12 +251,12 @@ def check_shares(shares: Sequence[float]) -> None:
 
 
 def shows_images(shares: Sequence[float]) -> bool:
-    """Whether any of SIGHTS with a share above 0 has visual tokens."""
+    """Returns whether any of SIGHTS with a share above 0 has visual tokens."""
     return any(share and sight not in WITHOUT_IMAGE for share, sight in zip(shares, SIGHTS))
 
 
 def check_pruned(args: LlavaArguments) -> None:
-    """Refuses numbers of tokens that are none, and shares of captions that no sequence shows.
+    """Refuses invalid numbers of tokens, and shares of false captions where none are shown.
 
     Raises:
         UserError: says which.
@@ -288,7 +288,7 @@ def check_sight(args: LlavaArguments) -> None:
 
 
 def encode_topics(seen: Vision, texts: TrainingSet) -> dict[str, Tensor]:
-    """The text tower's embeddings of all that may be asked."""
+    """Returns the text tower's embeddings of all possible questions."""
     asked = {q for conversation in texts.conversations for q, _ in conversation.pairs}
     asked.update(q for things in texts.scenes for q, _ in statements(things))
     topics = {tower_questions(question)[0] for question in asked | {CAPTION_PROMPT}}
@@ -296,7 +296,7 @@ def encode_topics(seen: Vision, texts: TrainingSet) -> dict[str, Tensor]:
 
 
 def train_llava(args: LlavaArguments) -> int:
-    """The stage."""
+    """Runs the stage."""
     if None in (args.model_path, args.data, args.output, args.output_dir):
         raise UserError("name --model-path, --data, --output-dir and --output")
     check_shares(args.shares)
@@ -346,8 +346,7 @@ def _train(stage: Stage, args: LlavaArguments) -> int:
 
 
 def _use(args: LlavaArguments) -> str:
-    """Says what the weights are for: to be asked or, where they have seen no picture, the next
-    stage."""
+    """Returns the use of the weights: questions or, if they saw no picture, the next stage."""
     parts = dict(model_path=args.output, vision_tower=args.vision_tower)
     if shows_images(args.shares):
         return command_line("llava.serve.cli", **parts, no_compensation=True)
@@ -355,7 +354,7 @@ def _use(args: LlavaArguments) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     description = __doc__.split("\n")[0]
     return run_stage(LlavaArguments, train_llava, "train_llava", description, argv)
 

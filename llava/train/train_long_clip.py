@@ -2,11 +2,11 @@
 
     python -m llava.train.train_long_clip --data ... --output longclip-L.pt --output-dir ...
 
-The real model gets its LongCLIP ready-made. What the selector needs of it is that the embedding of
-"Question: ...  Supplemental information for questions: ..." tells what is asked about and what is
-told; a tower this small has to be taught that. Linear heads (thrown away afterwards) read off each
-embedding which objects the question and the caption name, and whether the caption names what the
-question asks about. No picture and no answer is looked at.
+The real model gets its LongCLIP ready-made. The selector needs an embedding of
+"Question: ...  Supplemental information for questions: ..." that encodes the question and the
+caption; a tower this small has to be taught that. Linear heads (discarded afterwards) predict from
+each embedding which objects the question and the caption name, and whether the caption names what
+the question asks about. No picture and no answer is used.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class TextBatch:
 
     @property
     def weight(self) -> float:
-        """Texts."""
+        """The number of texts."""
         return len(self.texts)
 
     def to(self, device: torch.device) -> TextBatch:
@@ -83,12 +83,12 @@ class TextBatch:
 
 
 def named_words(question: str) -> list[str]:
-    """The colours and shapes that the first line of a question names."""
+    """Returns the colours and shapes that the first line of a question names."""
     return [word for word in re.findall(r"[a-z]+", question.split("\n")[0]) if word in _WORDS]
 
 
 def is_related(question: str, caption: str) -> bool:
-    """Whether a caption names an object with all colours and shapes of a question.
+    """Returns whether a caption names an object with all colours and shapes of a question.
 
     Of a question about two objects (a relation) either counts.
     """
@@ -99,7 +99,7 @@ def is_related(question: str, caption: str) -> bool:
 
 
 class LongClipObjective(nn.Module):
-    """The text tower with the heads that teach it.
+    """The objective of the stage: the text tower with the linear heads that teach it.
 
     Args:
         text: the tower with its tokenizer.
@@ -114,7 +114,7 @@ class LongClipObjective(nn.Module):
         self.related = nn.Linear(width, 1)
 
     def forward(self, batch: TextBatch) -> dict[str, Tensor]:
-        """Losses summed over texts; "accuracy" is that of "related"."""
+        """Sums losses over texts; "accuracy" is that of "related"."""
         embeds = self.text(batch.texts)
         related = self.related(embeds).squeeze(-1)
         parts = [
@@ -141,7 +141,7 @@ class LongClipData:
         return len(self._texts.images)
 
     def collate(self, indices: list[int], generator: torch.Generator) -> TextBatch:
-        """A batch of texts."""
+        """Returns a batch of texts."""
         rows = []
         for index in indices:
             pair = draw(self._texts.conversations[index].pairs, generator)
@@ -150,12 +150,12 @@ class LongClipData:
         return text_batch(rows)
 
     def describe(self, indices: list[int]) -> str:
-        """The entries of a batch."""
+        """Returns the names of a batch's entries."""
         return ", ".join(self._texts.images[index] for index in indices)
 
 
 def text_batch(rows: Sequence[tuple[str, str]]) -> TextBatch:
-    """A batch of (question, caption)."""
+    """Makes a batch of (question, caption) pairs."""
     asked = torch.zeros(len(rows), len(_WORDS))
     told = torch.zeros(len(rows), len(COLORS) * len(SHAPES))
     for place, (question, caption) in enumerate(rows):
@@ -168,7 +168,7 @@ def text_batch(rows: Sequence[tuple[str, str]]) -> TextBatch:
 
 
 def new_long_clip(seed: int) -> LongClipText:
-    """An untrained text tower of the mini model's shape."""
+    """Returns an untrained text tower of the mini model's shape."""
     torch.manual_seed(seed)
     tower = build_text_tower(**MINI.long_clip)
     nn.init.normal_(tower.text_projection, std=MINI.long_clip["width"] ** -0.5)
@@ -176,14 +176,14 @@ def new_long_clip(seed: int) -> LongClipText:
 
 
 def long_clip_tensors(text: LongClipText) -> dict[str, Tensor]:
-    """The tower as the published file has it: two tables of positions, here the same twice."""
+    """Returns the tower as in the published file: two tables of positions, here the same twice."""
     tensors = dict(text.tower.state_dict())
     tensors = {name: t for name, t in tensors.items() if name != "attn_mask"}
     return tensors | {"positional_embedding_res": tensors["positional_embedding"]}
 
 
 def train_long_clip(args: LongClipArguments) -> int:
-    """The stage."""
+    """Runs the stage."""
     if None in (args.data, args.output, args.output_dir):
         raise UserError("name --data, --output-dir and --output")
     with open_stage("train_long_clip", args) as stage:
@@ -208,7 +208,7 @@ def _train(stage: Stage, args: LongClipArguments) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     description = __doc__.split("\n")[0]
     return run_stage(LongClipArguments, train_long_clip, "train_long_clip", description, argv)
 

@@ -35,7 +35,7 @@ from llava.train.stage import Stage, open_stage, run_stage
 from llava.train.train_clip import NOTHING, UNCLEAR, patch_labels
 from llava.train.trainer import train
 
-OBJECTS = 0.8  # what objects count for, beside the background
+OBJECTS = 0.8  # weight of objects, beside the background
 BACKGROUND = "image"  # the word for patches on which nothing lies
 WORDS = (BACKGROUND, *COLORS, *SHAPES, *SIZES, *PLACES)
 _KINDS = {"color": COLORS, "shape": SHAPES, "size": SIZES, "place": PLACES}
@@ -55,7 +55,7 @@ class ProjectorArguments(SeeingArguments):
 
 @dataclass(frozen=True)
 class PatchBatch:
-    """B images.
+    """B images with the words for their patches.
 
     Attributes:
         features: (B, N, C), from the tower.
@@ -69,7 +69,7 @@ class PatchBatch:
 
     @property
     def weight(self) -> float:
-        """Images."""
+        """The number of images."""
         return len(self.features)
 
     def to(self, device: torch.device) -> PatchBatch:
@@ -78,7 +78,7 @@ class PatchBatch:
 
 
 class ProjectorObjective(nn.Module):
-    """Visual tokens that say the words for what they show.
+    """The objective of the stage: visual tokens that stand for the words for what they show.
 
     Args:
         projector: the model that is trained.
@@ -92,8 +92,11 @@ class ProjectorObjective(nn.Module):
         self.register_buffer("length", table.norm(dim=-1).mean())
 
     def forward(self, batch: PatchBatch) -> dict[str, Tensor]:
-        """Squared distance from the mean direction of the true words, objects counting for more
-        than their area; "accuracy": object patches whose four true words are the nearest ones."""
+        """Computes the squared distance from the mean direction of the true words.
+
+        Objects count for more than their area; "accuracy" counts the object patches whose four true
+        words are the nearest ones.
+        """
         projected = self.projector(batch.features)[batch.clear] / self.length
         words = batch.words[batch.clear]
         wanted = F.normalize(words @ self.target, dim=-1)
@@ -125,7 +128,7 @@ class ProjectorData:
         return len(self._features)
 
     def collate(self, indices: list[int], generator: torch.Generator) -> PatchBatch:
-        """A batch of images."""
+        """Returns a batch of images."""
         rows = [patch_words(self._texts.scenes[i], self._patch_size) for i in indices]
         return PatchBatch(
             features=torch.stack([self._features.image(i).features for i in indices]),
@@ -134,12 +137,12 @@ class ProjectorData:
         )
 
     def describe(self, indices: list[int]) -> str:
-        """The images of a batch."""
+        """Returns the names of a batch's images."""
         return ", ".join(self._texts.images[index] for index in indices)
 
 
 def patch_words(things: list[Thing], patch_size: int) -> tuple[Tensor, Tensor]:
-    """(N, W) 1.0 for each of WORDS that is true of a patch; (N,) bool, whether that is clear."""
+    """Returns (N, W), 1.0 where one of WORDS is true of a patch, and (N,) bool, True if clear."""
     labels = patch_labels(things, patch_size)
     words = torch.zeros(len(labels["color"]), len(WORDS))
     words[labels["color"] == NOTHING, 0] = 1
@@ -152,7 +155,7 @@ def patch_words(things: list[Thing], patch_size: int) -> tuple[Tensor, Tensor]:
 
 
 def train_projector(args: ProjectorArguments) -> int:
-    """The stage."""
+    """Runs the stage."""
     if None in (args.model_path, args.data, args.output, args.output_dir):
         raise UserError("name --model-path, --data, --output-dir and --output")
     with open_stage("train_projector", args) as stage:
@@ -185,7 +188,7 @@ def _train(stage: Stage, args: ProjectorArguments) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     description = __doc__.split("\n")[0]
     return run_stage(ProjectorArguments, train_projector, "train_projector", description, argv)
 

@@ -2,10 +2,10 @@
 
     python -m llava.train.train_selector --data llava_v1_5_mix665k.json --images ... --output ...
 
-For single questions with short answers three captions are written (nucleus, top-k, greedy), and the
-frozen LLM reads the kept tokens with each of them. Questions that some captions answer and others
-do not are kept ("mined"), and the selector learns to prefer the captions that helped
-(arXiv 2508.01236).
+For single questions with short answers, three captions are generated (nucleus, top-k, greedy), and
+the frozen LLM reads the kept tokens with each of them. Questions that some captions answer and
+others do not are kept ("mined"), and the selector learns to prefer the captions that helped (arXiv
+2508.01236).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class SelectorArguments(AskingArguments):
 
 
 def begin_trying(args: SelectorArguments, asked: AskedImages) -> Work:
-    """Loads LLM and caption model; the work is to try questions."""
+    """Loads LLM and caption model; the returned work tries questions."""
     which = model_arguments(args)
     place = placement(which)
     llm = load_frozen_llm(which)
@@ -106,7 +106,7 @@ def begin_trying(args: SelectorArguments, asked: AskedImages) -> Work:
 
 
 def is_mixed(tried: dict) -> bool:
-    """Whether it mattered which caption the LLM read."""
+    """Returns whether it mattered which caption the LLM read."""
     return 0 < sum(tried["right"]) < len(tried["right"])
 
 
@@ -115,8 +115,8 @@ class ChoiceBatch:
     """B questions with candidates.
 
     Attributes:
-        features: (B, W, P) LongCLIP's, of the candidates.
-        right: (B, W) 1.0 where the LLM answered rightly; (B, W + 1) where silence was tried too.
+        features: (B, W, P), LongCLIP's features of the candidates.
+        right: (B, W) 1.0 where the LLM answered correctly; (B, W + 1) if silence was tried too.
         kept_shares: (B,) K / N; None where silence was not tried.
     """
 
@@ -126,7 +126,7 @@ class ChoiceBatch:
 
     @property
     def weight(self) -> float:
-        """Questions."""
+        """The number of questions."""
         return len(self.features)
 
     def to(self, device: torch.device) -> ChoiceBatch:
@@ -135,7 +135,7 @@ class ChoiceBatch:
 
 
 class SelectorObjective(nn.Module):
-    """The selector choosing a caption that helps.
+    """The objective of the stage: the selector chooses a caption that helps.
 
     Args:
         selector: the model that is trained.
@@ -146,7 +146,8 @@ class SelectorObjective(nn.Module):
         self.selector = selector
 
     def forward(self, batch: ChoiceBatch) -> dict[str, Tensor]:
-        """Cross-entropy against an even choice among the right ones, summed over questions;
+        """Sums the cross-entropy against a uniform choice among the right candidates.
+
         "accuracy" counts the questions whose first choice is right, "chance" those of a random one.
         """
         shares = () if batch.kept_shares is None else (batch.kept_shares,)
@@ -180,30 +181,30 @@ class SelectorData:
         return len(self._mined)
 
     def collate(self, indices: list[int], generator: torch.Generator) -> ChoiceBatch:
-        """A batch of questions."""
+        """Returns a batch of questions."""
         shares = None if self._shares is None else self._shares[indices]
         return ChoiceBatch(self._features[indices], self._right[indices], shares)
 
     def describe(self, indices: list[int]) -> str:
-        """The questions of a batch."""
+        """Returns the names of a batch's questions."""
         return "; ".join(self._mined[index]["question"] for index in indices)
 
 
 @torch.no_grad()
 def read_texts(long_clip: LongClipText, texts: Sequence[str], batch_size: int = 256) -> Tensor:
-    """LongCLIP's features (len(texts), P) float32 on the CPU."""
+    """Returns LongCLIP's features (len(texts), P) float32 on the CPU."""
     starts = range(0, len(texts), batch_size)
     return torch.cat([long_clip(texts[i : i + batch_size]).float().cpu() for i in starts])
 
 
 def _tried_with(args: SelectorArguments) -> dict:
-    """Returns what of the flags decides how questions are tried."""
+    """Returns the flags that decide how questions are tried."""
     settings = {"seed": args.seed, "budget": args.kept}
     return settings | ({"silence": True} if args.silence else {})
 
 
 def train_selector(args: SelectorArguments) -> int:
-    """The stage."""
+    """Runs the stage."""
     if None in (args.data, args.images, args.output, args.output_dir):
         raise UserError("name --data, --images, --output-dir and --output")
     with open_stage("train_selector", args) as stage:
@@ -258,7 +259,7 @@ def _train(stage: Stage, args: SelectorArguments) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     description, batches = __doc__.split("\n")[0], "--mining-batch-size"
     return run_stage(
         SelectorArguments, train_selector, "train_selector", description, argv, batches

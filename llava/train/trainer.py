@@ -33,18 +33,18 @@ def train(
 
     The loss that is minimised is the sum over a batch divided by the batch's weight, over all
     processes and micro batches. Order and noise of every step follow from the seed alone: a run
-    that was interrupted, or is spread over processes, does what an undisturbed one does.
+    that was interrupted, or is spread over processes, has the result of an undisturbed one.
 
     Args:
-        stage: begun.
-        objective: objective(batch) gives scalars summed over the batch: "loss", and others that
+        stage: an open one.
+        objective: objective(batch) returns scalars summed over the batch: "loss", and others that
             are logged per weight too, always the same ones. Where "batch_weight" is among them,
             the loss is multiplied by its mean over the whole batch of a step, whatever forward
             passes that takes. It is moved to the device and put into
             training mode (one that wants frozen parts without dropout overrides train()). Buffers
             are not saved.
         data: the samples.
-        settings: what the result depends on beside the flags (hashes of inputs, ...), JSON; a run
+        settings: all that the result depends on besides the flags (input hashes, ...), JSON; a run
             is not continued with others.
         groups: (prefix of parameter names, learning rate) of parts that learn at their own rate.
 
@@ -85,7 +85,7 @@ def train(
 
 
 def _resume(learner: Learner, folder: Optional[RunFolder], team: Team) -> tuple[int, float]:
-    """Steps and seconds that were trained before; the learner takes up what they came to."""
+    """Returns the steps and seconds trained before; the learner loads their checkpoint."""
     newest = team.gather(folder.newest if folder else None)[0]
     if newest is None:
         return 0, 0.0
@@ -100,8 +100,10 @@ def _resume(learner: Learner, folder: Optional[RunFolder], team: Team) -> tuple[
 
 
 def _how_far(folder: Optional[RunFolder], steps: int) -> Optional[str]:
-    """Says how much of a run that is stopped stays; None where another process says it, or nothing
-    does."""
+    """Returns how much of a stopped run stays.
+
+    None where another process says it, or there is nothing to say.
+    """
     if folder is None or folder.newest is None:
         return None
     return f"{read_state(folder.newest)['step']} of {steps} steps are kept in {folder.path}"

@@ -12,7 +12,8 @@ from llava.eval.benchmarks.registry import BENCHMARKS, FOLDERS
 from llava.files import write_json
 from llava.mini.benchmarks.drawing import SceneSource
 
-# How large each is: images a task (MME), pairs (MMVP), images (POPE, Flickr30k), questions a kind.
+# The size of each: images per task (MME), pairs (MMVP), images (POPE, Flickr30k), questions per
+# kind.
 SIZES = {
     "mme": 40,
     "mmbench": 72,
@@ -22,13 +23,13 @@ SIZES = {
     "gqa": 48,
     "flickr": 300,
 }
-_SCENES_EACH = 10**7  # scene numbers of a benchmark, more than it ever looks at
+_SCENES_EACH = 10**7  # scene numbers of a benchmark, more than it ever uses
 
 
 def write_benchmarks(
     folder: Path, seed: int, split: str, sizes: Mapping[str, int] | None = None
 ) -> None:
-    """Writes all seven, and what is known of each question.
+    """Writes all seven, and a record of each question.
 
     ``<folder>/<name>`` is named as in registry.FOLDERS. ``kinds.json`` holds the kind of each
     question ({benchmark: {Question.key: kind}}); ``scenes.json`` a true caption that names the
@@ -36,10 +37,10 @@ def write_benchmarks(
     "things"}}}; subject is null where none or no single one is asked for).
 
     Args:
-        folder: there, and empty.
+        folder: an existing, empty one.
         seed: of the scenes and questions.
         split: of scene.SPLITS. No two benchmarks share a scene.
-        sizes: other sizes than SIZES, by benchmark.
+        sizes: sizes other than SIZES, by benchmark.
     """
     sizes = {**SIZES, **(sizes or {})}
     notes = {}

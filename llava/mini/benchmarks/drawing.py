@@ -1,4 +1,4 @@
-"""Questions drawn so that no answer is better guessed than another."""
+"""Draws questions so that no answer is a better guess than another."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from llava.mini.scene import Scene, describe_things, make_scene, scene_generator
 
 T = TypeVar("T")
 JPEG_QUALITY = 95
-# Numbers that are asked for: of the objects of a shape, and of all objects. Four of each, so that
-# they also make four options; who does not look is right in one case of four.
+# Numbers that questions ask for: of the objects of a shape, and of all objects. There are four of
+# each, so that they also make four options; a blind guess is right in one case of four.
 _COUNTS = [(False, NUMBERS[n]) for n in range(4)] + [(True, NUMBERS[n]) for n in range(3, 7)]
 _HOW = ("random", "popular", "adversarial")
 
 
 @dataclass(frozen=True)
 class Found(Generic[T]):
-    """A scene, what was looked for in it, and random numbers for more.
+    """A scene, the value found in it, and a random generator for more.
 
     Attributes:
         scene: the scene.
-        value: what was found.
-        generator: the scene's own, behind what was drawn for the value.
+        value: the value found.
+        generator: the scene's own, after the draws for the value.
     """
 
     scene: Scene
@@ -41,13 +41,13 @@ class Found(Generic[T]):
 
 @dataclass(frozen=True)
 class Note:
-    """What is known of a question.
+    """The record of a question.
 
     Attributes:
         kind: as of Fact, or "caption".
-        caption: a true one that names the object asked for first, and one more.
+        caption: a true one that names the object asked for first, then another.
         subject: the name of that object; None where none or no single one is asked for.
-        things: all objects, as describe_things has them.
+        things: all objects, as describe_things writes them.
     """
 
     kind: str
@@ -57,7 +57,7 @@ class Note:
 
 
 class SceneSource:
-    """Scenes, each given out once.
+    """A source of scenes, each given out once.
 
     Args:
         seed, split: of the scenes.
@@ -68,7 +68,7 @@ class SceneSource:
         self._seed, self._split, self._next = seed, split, first
 
     def find(self, make: Callable[[Scene, np.random.Generator], T | None]) -> Found[T]:
-        """The next scene of which `make` makes something, and that."""
+        """Returns the next scene from which `make` makes something, and the result."""
         while True:
             generator = scene_generator(self._seed, self._split, self._next)
             self._next += 1
@@ -79,17 +79,17 @@ class SceneSource:
 
 
 def values(kind: str) -> int:
-    """How many answers a kind of open question has."""
+    """Returns the number of answers to a kind of open question."""
     return len(_COUNTS) if kind == "count" else len(ATTRIBUTES[kind])
 
 
 def open_question(source: SceneSource, kind: str, turn: int) -> Found[Fact]:
-    """A question for a colour, shape, place, size or number.
+    """Makes a question for a colour, shape, place, size or number.
 
     Args:
-        source: gives the scene.
+        source: of the scene.
         kind: color, shape, place, size or count.
-        turn: by turns each answer is the right one.
+        turn: number of the question; the right answer rotates with it.
     """
     if kind == "count":
         return source.find(partial(_count, *_COUNTS[turn % len(_COUNTS)]))
@@ -97,12 +97,12 @@ def open_question(source: SceneSource, kind: str, turn: int) -> Found[Fact]:
 
 
 def yes_and_no(source: SceneSource, kind: str, turn: int) -> Found[tuple[Fact, Fact]]:
-    """Two questions about one scene, the first to be answered by yes, the second by no.
+    """Makes two questions about one scene: the first to be answered by yes, the second by no.
 
     Args:
-        source: gives the scene.
+        source: of the scene.
         kind: any.
-        turn: right answers, and ways to choose what is not there, take turns.
+        turn: number of the pair; right answers, and ways to choose absent things, rotate with it.
     """
     if kind == "existence":
         return source.find(
@@ -120,25 +120,25 @@ def yes_and_no(source: SceneSource, kind: str, turn: int) -> Found[tuple[Fact, F
 
 
 def choice(source: SceneSource, kind: str, turn: int) -> Found[Choice]:
-    """An open question as multiple choice; the right option takes turns too.
+    """Makes an open question as multiple choice; the right option's place rotates too.
 
-    Wrong options are answers about other objects of the scene, as far as there are.
+    Wrong options are answers about other objects of the scene, as far as there are any.
     """
     found = open_question(source, kind, turn)
     options = _wrong_answers(found)[: len(LETTERS) - 1]
-    # One step further each time that the right answers are through: no answer keeps its letter.
+    # One step more each time that all right answers were used: no answer keeps its letter.
     place = (turn + turn // values(kind)) % (len(options) + 1)
     options.insert(place, found.value.answer)
     return Found(found.scene, Choice(found.value, tuple(options), LETTERS[place]), found.generator)
 
 
 def note(scene: Scene, fact: Fact, generator: np.random.Generator) -> Note:
-    """What is known of a question."""
+    """Returns the record of a question."""
     things = describe_things(scene)
     if fact.subject is None:
         return Note(fact.kind, language.caption(scene, generator), None, things)
     others = [thing for thing in scene.things if thing != fact.subject]
-    # Of a relation, the other object.
+    # Of a relation: the other object.
     named = [thing for thing in others if thing.name in fact.text]
     other = (named or others)[generator.integers(len(named or others))]
     caption = language.caption_of([fact.subject, other])
@@ -146,13 +146,13 @@ def note(scene: Scene, fact: Fact, generator: np.random.Generator) -> Note:
 
 
 def write_image(scene: Scene, path: Path) -> None:
-    """Draws a scene into a JPEG file, whatever its name ends in."""
+    """Draws a scene into a JPEG file, whatever the file's ending."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(jpeg(scene))
 
 
 def jpeg(scene: Scene) -> bytes:
-    """A scene as JPEG."""
+    """Returns a scene as JPEG."""
     file = io.BytesIO()
     draw_scene(scene).save(file, "JPEG", quality=JPEG_QUALITY)
     return file.getvalue()
@@ -176,7 +176,7 @@ def _relations(scene: Scene, generator: np.random.Generator) -> tuple[Fact, Fact
 
 
 def _wrong_answers(found: Found[Fact]) -> list[str]:
-    """In random order, but those that are right of other objects first."""
+    """Returns wrong answers in random order, those that are right of other objects first."""
     fact = found.value
     near = [] if fact.kind == "count" else language.near_values(fact, found.scene)
     far = [answer for answer in fact.others if answer not in near]

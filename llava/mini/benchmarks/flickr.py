@@ -17,12 +17,12 @@ def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
     """Writes the benchmark.
 
     Args:
-        folder: there, and empty.
-        source: gives the scenes.
-        size: images.
+        folder: an existing, empty one.
+        source: of the scenes.
+        size: number of images.
 
     Returns:
-        What is known of each question, by its key.
+        The record of each question, by its key.
     """
     records, notes = [], {}
     for number in range(size):

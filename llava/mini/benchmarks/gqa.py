@@ -1,4 +1,4 @@
-"""Mini GQA: open questions, and as many again to be answered by yes or no."""
+"""Mini GQA: open questions, and the same number to be answered by yes or no."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llava.mini.benchmarks.drawing import (
 )
 from llava.mini.language import Fact
 
-# Kind -> GQA's detailed and semantic type. GQA does not count; that type is our own.
+# Kind -> GQA's detailed and semantic type. GQA does not count objects; that type is our own.
 _OPEN = {
     "color": ("directOf", "attr"),
     "shape": ("categoryAttr", "cat"),
@@ -38,12 +38,12 @@ def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
     """Writes the benchmark.
 
     Args:
-        folder: there, and empty.
-        source: gives the scenes.
-        size: questions of a kind and way to ask.
+        folder: an existing, empty one.
+        source: of the scenes.
+        size: number of questions per kind and form.
 
     Returns:
-        What is known of each question, by its key.
+        The record of each question, by its key.
     """
     kinds = [*(("query", *item) for item in _OPEN.items())]
     kinds += [("verify", *item) for item in _YES_NO.items()]
@@ -86,7 +86,7 @@ def _record(key: str, image: str, fact: Fact, types: dict[str, str]) -> dict:
 
 
 def _steps(fact: Fact, structural: str) -> list[dict]:
-    """Find the object, and look at what is asked for."""
+    """Returns GQA's program: find the object, and query the attribute."""
     subject = fact.subject.name if fact.subject is not None else "object"
     operation = "exist" if fact.kind == "existence" else f"{structural} {fact.kind}"
     return [

@@ -28,12 +28,12 @@ def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
     """Writes the benchmark.
 
     Args:
-        folder: there, and empty.
-        source: gives the scenes.
-        size: questions of a kind.
+        folder: an existing, empty one.
+        source: of the scenes.
+        size: number of questions per kind.
 
     Returns:
-        What is known of each question, by its key.
+        The record of each question, by its key.
     """
     notes = {}
     with (folder / FILE).open("w", encoding="utf-8", newline="") as file:

@@ -7,8 +7,8 @@ from pathlib import Path
 from llava.constants import YES_OR_NO
 from llava.mini.benchmarks.drawing import Note, SceneSource, note, write_image, yes_and_no
 
-# MME's scores are sums over all fourteen tasks. Four of them ask what the mini world can be asked;
-# the others' places are taken by its other kinds of questions, with half as many images.
+# MME's scores are sums over all fourteen tasks. Four of them fit the mini world; the others are
+# replaced by its other kinds of questions, with half as many images.
 _TASKS = {
     "existence": ("existence",),
     "count": ("count",),
@@ -33,12 +33,12 @@ def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
     """Writes the benchmark.
 
     Args:
-        folder: there, and empty.
-        source: gives the scenes.
-        size: images of a task.
+        folder: an existing, empty one.
+        source: of the scenes.
+        size: number of images per task.
 
     Returns:
-        What is known of each question, by its key.
+        The record of each question, by its key.
     """
     release = folder / "MME_Benchmark_release_version"
     notes = {}

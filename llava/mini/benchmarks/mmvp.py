@@ -22,7 +22,7 @@ class Pair:
     """Two scenes and the same question about both.
 
     Attributes:
-        scenes: the second is the first but for one attribute of one object.
+        scenes: the second differs from the first in one attribute of one object.
         facts: question and answer for each.
     """
 
@@ -34,12 +34,12 @@ def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
     """Writes the benchmark.
 
     Args:
-        folder: there, and empty.
-        source: gives the scenes.
-        size: pairs.
+        folder: an existing, empty one.
+        source: of the scenes.
+        size: number of pairs.
 
     Returns:
-        What is known of each question, by its key.
+        The record of each question, by its key.
     """
     notes = {}
     kinds = tuple(ATTRIBUTES)
@@ -63,15 +63,15 @@ def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
 
 
 def draw_pair(kind: str, scene: Scene, generator: np.random.Generator) -> Pair | None:
-    """A scene, the same with another colour, shape, place or size, and the question for it.
+    """Makes a scene, the same with another colour, shape, place or size, and the question for it.
 
     Args:
-        kind: what shall differ.
+        kind: the attribute that differs.
         scene: the first.
-        generator: decides what is changed.
+        generator: decides the change.
 
     Returns:
-        None where something else was changed, or the object has no name that fits both times.
+        None where another attribute was changed, or no name of the object fits both scenes.
     """
     changed, which, attribute = change_one(generator, scene)
     scenes = (scene, changed)

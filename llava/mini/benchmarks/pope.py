@@ -1,4 +1,4 @@
-"""Mini POPE: three objects that are there and three that are not, absent in three ways."""
+"""Mini POPE: three objects that are present and three that are not, absent in three ways."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from llava.mini.benchmarks.drawing import Note, SceneSource, note, write_image
 from llava.mini.language import Fact, existence
 from llava.mini.scene import Scene
 
-_EACH = 3  # questions of an image and category to be answered by yes, and as many by no
+_EACH = 3  # questions per image and category to be answered by yes, and the same number by no
 
 
 def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
     """Writes the benchmark.
 
     Args:
-        folder: there, and empty.
-        source: gives the scenes.
-        size: images; each is asked about in all three categories, as in POPE.
+        folder: an existing, empty one.
+        source: of the scenes.
+        size: number of images; each has questions in all three categories, as in POPE.
 
     Returns:
-        What is known of each question, by its key: our reader numbers them through the categories.
+        The record of each question, by its key: our reader numbers them through the categories.
     """
     (folder / "coco").mkdir()
     found = [source.find(_facts) for _ in range(size)]
@@ -50,7 +50,7 @@ def _label(fact: Fact) -> dict[str, str]:
 
 
 def _facts(scene: Scene, generator: np.random.Generator) -> dict[str, list[Fact]] | None:
-    """The questions by category, yes and no by turns; None if too little is absent nearby."""
+    """Returns the questions by category, yes and no alternating; None if too little is absent."""
     colors, shapes = ({getattr(t, kind) for t in scene.things} for kind in ("color", "shape"))
     if len(colors) * len(shapes) - len(scene.things) < _EACH:
         return None

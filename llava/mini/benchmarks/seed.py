@@ -1,6 +1,6 @@
 """Mini SEED-Bench: questions with four options about images.
 
-SEED-Bench always has four options, so sizes, of which there are two, are not asked for.
+SEED-Bench always has four options, so there are no questions about sizes, of which there are two.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
     """Writes the benchmark.
 
     Args:
-        folder: there, and empty.
-        source: gives the scenes.
-        size: questions of a kind.
+        folder: an existing, empty one.
+        source: of the scenes.
+        size: number of questions per kind.
 
     Returns:
-        What is known of each question, by its key.
+        The record of each question, by its key.
     """
     records, notes = [], {}
     for turn in range(size):

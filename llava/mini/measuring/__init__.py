@@ -1,1 +1,1 @@
-"""What a model gains from its captions on the mini benchmarks, question by question."""
+"""Measures a model's gain from its captions on the mini benchmarks, question by question."""

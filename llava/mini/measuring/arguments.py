@@ -1,4 +1,4 @@
-"""What the commands have in common that ask the questions of the mini benchmarks."""
+"""The flags that the commands about questions of the mini benchmarks share."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class MeasuringArguments(ModelArguments):
     output: Optional[str] = flag("Where all numbers go, as JSON.")
 
     def check(self) -> None:
-        """Refuses what cannot be measured.
+        """Refuses settings that cannot be measured.
 
         Raises:
-            UserError: says which flag, and why.
+            UserError: names the flag, and the reason.
         """
         if self.model_path is None or self.data_root is None:
             raise UserError(

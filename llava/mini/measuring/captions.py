@@ -1,4 +1,4 @@
-"""What a caption says of a scene, whether it is so, and captions that say what is not so."""
+"""Checks what captions name and whether that is true, and makes false captions."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _NAME = re.compile(rf"(?:{'|'.join(COLORS)}) (?:{'|'.join(SHAPES)})\b")
 
 
 def names(caption: str, subject: str) -> bool:
-    """Whether an object's colour and shape stand next to each other in a caption."""
+    """Returns whether an object's colour and shape stand next to each other in a caption."""
     return re.search(rf"\b{re.escape(subject)}\b", caption) is not None
 
 
 def names_truly(caption: str, asked: Asked) -> bool:
-    """Whether a caption gives the object asked for with its true size and place."""
+    """Returns whether a caption gives the object asked for with its true size and place."""
     subject = asked.subject_thing
     return subject is not None and (
         (subject.size, subject.color, subject.shape, subject.place) in PHRASE.findall(caption)
@@ -25,7 +25,7 @@ def names_truly(caption: str, asked: Asked) -> bool:
 
 
 def count_phrases(caption: str, asked: Asked) -> tuple[int, int]:
-    """How many objects a caption describes in full, and how many of them are there so."""
+    """Counts the objects that a caption describes in full, and how many of them are true."""
     phrases = PHRASE.findall(caption)
     there = {(thing.size, thing.color, thing.shape, thing.place) for thing in asked.things}
     return len(phrases), sum(phrase in there for phrase in phrases)
@@ -34,9 +34,10 @@ def count_phrases(caption: str, asked: Asked) -> tuple[int, int]:
 def false_caption(asked: Asked) -> str:
     """Returns the true caption of a question, made false in what the question asks for.
 
-    Each object keeps what it is asked by and has another colour, shape, place or size, whichever
-    is asked for; in a relation the opposite quarter. An object that is asked for and is not there
-    is said to be there. Where no attribute is asked for (captions, numbers), colours are false.
+    Each object keeps the attributes by which it is identified and gets another colour, shape, place
+    or size, whichever is asked for; in a relation the opposite quarter. An object that is asked for
+    and absent is stated to be present. Where no attribute is asked for (captions, numbers), colours
+    are false.
     """
     if asked.kind == "existence" and asked.subject is None:
         absent = _NAME.search(asked.question.prompt).group()
@@ -47,7 +48,7 @@ def false_caption(asked: Asked) -> str:
     values = ATTRIBUTES[attribute]
 
     def mirrored(phrase: re.Match) -> str:
-        """Another value; of places, the opposite one."""
+        """Returns another value; of places, the opposite one."""
         return reworded(phrase, attribute, values[-1 - values.index(phrase[attribute])])
 
     return PHRASE.sub(mirrored, asked.caption)

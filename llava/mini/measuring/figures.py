@@ -1,8 +1,8 @@
 """The numbers of a measurement, each with its 95% bootstrap interval.
 
 Within a benchmark, or a kind of question, all numbers are averaged over the same resampled images:
-differences and shares are paired. What is drawn is an image with all its questions, for their
-answers are not independent. A mean over benchmarks weighs each the same.
+differences and shares are paired. The units of resampling are images with all their questions,
+whose answers are not independent. A mean over benchmarks weighs each the same.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from llava.mini.measuring.patches import GROUPS, KEPT, count_kept, patches_on
 from llava.mini.measuring.scores import ACCM, BEST, FIRST, RANDOM, ROWS
 from llava.model.compensation.compensator import NUM_CANDIDATES
 
-ANSWERED = 0.8  # a kind of question counts as answered by the full model from this score on
+ANSWERED = 0.8  # from this score on, a kind of question counts as answered by the full model
 # The first minus the second.
 PAIRS = (
     *((FULL, PRUNED), (ACCM, PRUNED), (ACCM, FIRST), (ACCM, RANDOM)),
@@ -38,7 +38,7 @@ PAIRS = (
 )
 CHOSEN, ANY = "chosen", "any candidate"
 WRITERS = (CHOSEN, FIRST, RANDOM, ANY)
-# Which draws belong together: first part of a seed.
+# Which draws belong together: the first part of a seed.
 _BENCHMARK, _KIND, _ANSWERED, _CAPTION, _PATCH = range(5)
 
 
@@ -51,16 +51,16 @@ class Result:
 
     @property
     def kind(self) -> str:
-        """Of the question."""
+        """The kind of the question."""
         return self.measured.asked.kind
 
 
 @dataclass(frozen=True)
 class Group:
-    """Mean scores of some questions.
+    """The mean scores of some questions.
 
     Attributes:
-        questions: how many.
+        questions: their number.
         scores: by ROWS.
         differences: by "first - second" of PAIRS.
         recovery: (accm - pruned) / (full - pruned); None where pruning loses nothing.
@@ -74,13 +74,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Captions:
-    """What captions say of the object that is asked for.
+    """The rates at which captions name the object asked for.
 
     Attributes:
-        questions: those that ask for a single object.
-        named: by WRITERS, how often it is named.
-        named_truly: by WRITERS, how often it is named with its true size and place.
-        phrases_true: by CHOSEN and FIRST, the share of all objects described that are there so.
+        questions: number of those that ask for a single object.
+        named: by WRITERS, the rate at which it is named.
+        named_truly: by WRITERS, the rate at which it is named with its true size and place.
+        phrases_true: by CHOSEN and FIRST, the share of all described objects that are true.
     """
 
     questions: int
@@ -91,13 +91,13 @@ class Captions:
 
 @dataclass(frozen=True)
 class Patches:
-    """Where kept patches lie, in questions that ask for a single object.
+    """The positions of kept patches, in questions that ask for a single object.
 
     Attributes:
-        per_image: by GROUPS, how many patches.
-        on_any: by GROUPS, the share of them that lies on an object.
-        on_subject: the same, on the object that is asked for.
-        seen: how often at least one kept patch lies on it.
+        per_image: by GROUPS, the number of patches.
+        on_any: by GROUPS, the share of them on an object.
+        on_subject: by GROUPS, the share of them on the object asked for.
+        seen: the rate at which at least one kept patch is on it.
     """
 
     per_image: dict[str, Sampled]
@@ -108,14 +108,14 @@ class Patches:
 
 @dataclass(frozen=True)
 class Figures:
-    """All numbers.
+    """All numbers of a measurement.
 
     Attributes:
         mean: over the benchmarks.
-        answered_kinds: that the full model answers; see ANSWERED.
+        answered_kinds: kinds that the full model answers; see ANSWERED.
         answered: the mean over the benchmarks with questions of these kinds alone; None where
             there are none.
-        benchmarks, kinds: each.
+        benchmarks, kinds: the numbers of each.
         captions, captions_by_kind: None and empty where no question asks for a single object.
         patches: by RULES.
     """
@@ -131,11 +131,11 @@ class Figures:
 
 
 def figures(results: Sequence[Result], num_patches: int) -> Figures:
-    """Computes all numbers.
+    """Computes all numbers of a measurement.
 
     Args:
         results: all questions, at least one.
-        num_patches: of an image.
+        num_patches: N of an image.
     """
     kinds = _groups(results, lambda result: result.kind)
     by_kind = {
@@ -164,7 +164,7 @@ def figures(results: Sequence[Result], num_patches: int) -> Figures:
 
 
 def to_json(value: object) -> object:
-    """Figures as JSON has them: an interval's end that is not finite, and no number, are null."""
+    """Converts figures to JSON; missing numbers and infinite interval ends become null."""
     if isinstance(value, Sampled):
         ends = {"value": value.value, "low": value.low, "high": value.high}
         return {name: end if math.isfinite(end) else None for name, end in ends.items()}
@@ -191,14 +191,14 @@ def _by_benchmark(results: Sequence[Result]) -> dict[str, list[Result]]:
 
 
 def _mean_group(results: Sequence[Result], part: int) -> Group:
-    """The mean over the benchmarks that these questions belong to."""
+    """Returns the mean over the benchmarks of these questions."""
     members = _by_benchmark(results)
-    # Each benchmark has draws of its own: a mean over them is one of independent numbers.
+    # Each benchmark has its own draws: a mean over them is one of independent numbers.
     return _group(list(members.values()), [(SEED, part, BENCHMARKS.index(b)) for b in members])
 
 
 def _group(parts: Sequence[Sequence[Result]], seeds: Sequence[tuple[int, ...]]) -> Group:
-    """The mean over parts, each of which weighs the same."""
+    """Returns the mean over parts, each of which weighs the same."""
     drawn = [_means(part, [r.scores for r in part], seed) for part, seed in zip(parts, seeds)]
     scores = {row: average([means[row] for means in drawn]) for row in ROWS}
     differences = {f"{a} - {b}": difference(scores[a], scores[b]) for a, b in PAIRS}
@@ -220,7 +220,7 @@ def sampled_by_image(
     """Returns the mean of each column of a table, over all questions and over drawn images.
 
     Args:
-        images: of each question; what is drawn is an image with all its questions.
+        images: of each question; an image is drawn with all its questions.
         rows: of each question, all with the same columns.
         seed: of the draws.
     """
@@ -254,7 +254,7 @@ def _captions(results: Sequence[Result]) -> Captions:
 
 
 def _by_writer(measured: Measured, says: Callable[..., bool]) -> dict[str, float]:
-    """How much each of WRITERS says something."""
+    """Returns for each of WRITERS the rate at which its captions meet a test."""
     each = [float(says(caption, measured.asked)) for caption in measured.captions]
     return {
         CHOSEN: each[measured.chosen],

@@ -1,4 +1,4 @@
-"""Each question answered in several ways from one encoding of its image and one set of captions."""
+"""Answers each question in several ways from one encoding and one set of captions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RULES = ("farthest", "nearest")
 
 @dataclass(frozen=True)
 class Kept:
-    """What a rule keeps of one image.
+    """The patches that a rule keeps of one image.
 
     Attributes:
         reasons: the kept patches, and why; see Pruned.reasons.
@@ -43,13 +43,13 @@ class Kept:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the model made of one question.
+    """The model's results for one question.
 
     Attributes:
         asked: the question.
         texts: its answers, by condition.
-        captions: the candidates, best beam first, and silence behind them where it may be chosen.
-        chosen: the place of the selector's choice among them.
+        captions: the candidates, best beam first, followed by silence where it may be chosen.
+        chosen: the index of the selector's choice.
         kept: by RULES.
     """
 
@@ -69,19 +69,19 @@ def ask_all(
     seed: int,
     conditions: Sequence[str] = CONDITIONS,
 ) -> Iterator[Measured]:
-    """Asks the questions of one benchmark, those of like length at once.
+    """Asks the questions of one benchmark, in batches of similar length.
 
     Args:
         model: with a compensator.
         asked: the questions.
-        batch_size: how many at once.
-        budget: tokens that pruning leaves.
-        text_token_num: how many of them the question picks; None takes the paper's share.
+        batch_size: questions per batch.
+        budget: number of tokens that pruning keeps.
+        text_token_num: number of them that the question picks; None takes the paper's share.
         seed: of the one random draw of each question.
-        conditions: what the LLM reads, each in its turn: some of CONDITIONS, and FALSE.
+        conditions: the LLM's inputs, in sequence: some of CONDITIONS, and FALSE.
 
     Raises:
-        UserError: the budget prunes nothing, or a question that cannot be asked.
+        UserError: the budget prunes nothing, or a question cannot be asked.
     """
     patches = model.tower.num_patches
     if not 1 <= budget < patches:
@@ -139,7 +139,7 @@ def _inputs(
     samples: list[Sample],
     asked: Sequence[Asked],
 ) -> dict[str, Callable[[], list[Prompt]]]:
-    """What makes the prompts that the LLM reads in each condition."""
+    """Returns functions that make the LLM's prompts, one for each condition."""
     none = [None] * len(samples)
     whole = [replace(s, visual_token_num=model.tower.num_patches) for s in samples]
     blind = [replace(s, no_image=True) for s in whole]
@@ -169,7 +169,7 @@ def _answers(model: LlavaAccm, inputs: list[Prompt], samples: list[Sample]) -> l
 
 
 def _kept(model: LlavaAccm, encoded: Encoded, sample: Sample) -> dict[str, Kept]:
-    """Returns what either rule keeps; the answers know only one of them."""
+    """Returns the patches that each rule keeps; the answers use only one of the rules."""
     budget = model.budget(sample)
     kept = {}
     for rule in RULES:

@@ -1,4 +1,4 @@
-"""Which patches of an image lie on an object."""
+"""Finds the patches of an image that lie on an object."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GROUPS = (*REASONS, KEPT, PICKED, ALL)
 
 
 def patches_on(things: Iterable[Thing], num_patches: int) -> set[int]:
-    """The patches whose centre lies within the radius of an object."""
+    """Returns the patches whose centre lies within the radius of an object."""
     side = math.isqrt(num_patches)
     size = IMAGE_SIZE / side
     centres = {
@@ -30,12 +30,12 @@ def patches_on(things: Iterable[Thing], num_patches: int) -> set[int]:
 
 
 def count_kept(kept: Kept, on: set[int], num_patches: int) -> dict[str, tuple[int, int]]:
-    """By GROUPS, how many patches there are and how many of them lie on something.
+    """Counts by GROUPS the patches, and those of them that lie on given patches.
 
     Args:
-        kept: what a rule keeps.
-        on: the patches that lie on it.
-        num_patches: of the image.
+        kept: the patches that a rule keeps.
+        on: the given patches.
+        num_patches: N of the image.
     """
     groups = {g: [p for p, reason in kept.reasons.items() if reason == g] for g in REASONS}
     groups |= {KEPT: list(kept.reasons), PICKED: kept.picked, ALL: list(range(num_patches))}

@@ -1,4 +1,4 @@
-"""The questions of the mini benchmarks with all that is known of them."""
+"""The questions of the mini benchmarks with their records."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ class Asked:
 
     @property
     def subject_thing(self) -> Thing | None:
-        """The object that is asked for."""
+        """The object that is asked for; None where there is no single one."""
         return next((thing for thing in self.things if thing.name == self.subject), None)
 
 
 def read_asked(root: Path, benchmarks: Sequence[str], limit: int | None) -> list[Asked]:
-    """The questions of some benchmarks.
+    """Reads the questions of some benchmarks.
 
     Args:
-        root: what make_data wrote.
-        benchmarks: which.
-        limit: questions of each, drawn at random, the same each time; None takes all.
+        root: folder that make_data wrote.
+        benchmarks: their names.
+        limit: number of questions of each, drawn at random, the same each time; None takes all.
 
     Raises:
         UserError: files are missing, or of another version.
@@ -81,7 +81,7 @@ def read_asked(root: Path, benchmarks: Sequence[str], limit: int | None) -> list
 
 
 def _some(questions: Sequence[Question], limit: int | None) -> list[Question]:
-    """Not the first ones, nor every tenth: those may all be of one kind."""
+    """Draws questions at random: the first ones, or every tenth, may all be of one kind."""
     if limit is None or limit >= len(questions):
         return list(questions)
     drawn = np.random.default_rng(_DRAW_SEED).choice(len(questions), limit, replace=False)

@@ -1,4 +1,4 @@
-"""What each answer scores, from 0 to 1."""
+"""Scores each answer, from 0 to 1."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ ACCM, FIRST, RANDOM, BEST = "accm", "first beam", "random candidate", "best cand
 # CIDEr of a true caption of two objects against the five references of its scene, about (measured:
 # 5.1; the caption of another scene: 1.0). Set before any trained model was measured.
 FULL_CIDER = 5.0
-# What is compared: the conditions, and the ways to choose one of the candidates.
+# The rows that are compared: the conditions, and the ways to choose one of the candidates.
 ROWS = (FULL, NOTHING, PRUNED, ACCM, FIRST, RANDOM, BEST, TRUE)
 
 
 def score_answers(
     root: Path, benchmark: str, measured: Sequence[Measured], partial: bool
 ) -> list[dict[str, float]]:
-    """The scores of one benchmark's questions in each condition that they were asked in.
+    """Returns the scores of one benchmark's questions in each of their conditions.
 
     The benchmarks' own scorers say whether an answer is right. A caption of Flickr30k scores its
     CIDEr against five references as a share of FULL_CIDER, at most 1.
 
     Args:
-        root: what make_data wrote.
+        root: folder that make_data wrote.
         benchmark: its name.
         measured: its questions.
-        partial: there are others, that were not asked.
+        partial: whether other questions exist that were not asked.
 
     Raises:
-        UserError: CIDEr needs a program that is not here.
+        UserError: CIDEr needs a program that is not installed.
     """
     folder, module = data_folder(benchmark, None, str(root)), reader(benchmark)
     scores: list[dict[str, float]] = [{} for _ in measured]
@@ -59,11 +59,11 @@ def score_answers(
 
 
 def choose(scores: dict[str, float], chosen: int) -> dict[str, float]:
-    """The scores of one question by ROWS.
+    """Returns the scores of one question by ROWS.
 
     Args:
         scores: by condition, each of CONDITIONS.
-        chosen: the selector's choice among the candidates; silence stands behind them.
+        chosen: the selector's choice among the candidates; silence is last.
     """
     candidates = [scores[condition] for condition in CANDIDATES]
     return {
@@ -72,7 +72,7 @@ def choose(scores: dict[str, float], chosen: int) -> dict[str, float]:
         PRUNED: scores[PRUNED],
         ACCM: [*candidates, scores[PRUNED]][chosen],
         FIRST: candidates[0],
-        RANDOM: sum(candidates) / len(candidates),  # what is to be expected
+        RANDOM: sum(candidates) / len(candidates),  # the expected score
         BEST: max(candidates),
         TRUE: scores[TRUE],
     }

@@ -1,4 +1,4 @@
-"""The numbers of a measurement as Markdown tables."""
+"""Writes the numbers of a measurement as Markdown tables."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _GAIN = f"{ACCM} - {PRUNED}"
 
 
 def tables(found: Figures, budget: int) -> str:
-    """All tables, each under its heading.
+    """Returns all tables, each under its heading.
 
     Args:
         found: the numbers.
-        budget: tokens that pruning left.
+        budget: number of tokens that pruning kept.
     """
     sections = [("Scores by benchmark", _by_benchmark(found)), ("Scores by kind", _by_kind(found))]
     sections.append(("Which caption", _choices(found)))
@@ -41,7 +41,7 @@ def tables(found: Figures, budget: int) -> str:
 
 
 def cell(number: Sampled | None) -> str:
-    """A number with its interval, which is left out where it has no width."""
+    """Returns a number with its interval, which is left out if it has no width."""
     if number is None:
         return "-"
     value, low, high = (_digits(end) for end in (number.value, number.low, number.high))
@@ -49,12 +49,12 @@ def cell(number: Sampled | None) -> str:
 
 
 def _digits(value: float) -> str:
-    # Adding zero takes the sign off one.
+    # Adding zero removes the sign of a zero.
     return f"{round(value, 3) + 0.0:.3f}" if math.isfinite(value) else "none"
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Returns the lines of a table in Markdown, numbers to the right."""
+    """Returns the lines of a table in Markdown, numbers aligned right."""
     aligned = ["---", *["---:"] * (len(headings) - 1)]
     return [f"| {' | '.join(cells)} |" for cells in (headings, aligned, *rows)]
 

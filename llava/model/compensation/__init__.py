@@ -1,1 +1,1 @@
-"""Giving back in words what the dropped tokens said: caption model, LongCLIP, selector."""
+"""Compensation in words for the dropped tokens: caption model, LongCLIP and selector."""

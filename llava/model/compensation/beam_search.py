@@ -17,7 +17,7 @@ from llava.mm_utils import rounds_by_rows
 from llava.model.cuda import AsyncStopFlag
 from llava.model.kv_cache import DecodeSession, KVPrefix
 
-PADDING_ID = 0  # what a finished beam goes on writing, at no cost; cut off in the end
+PADDING_ID = 0  # what a stopped beam is padded with, at no cost; cut off in the end
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class BeamCandidates:
 
 @dataclass
 class _Beams:
-    """State of B samples with W beams each.
+    """The state of B samples with W beams each.
 
     Attributes:
         tokens: (B, W, t) int64.
@@ -52,8 +52,10 @@ class _Beams:
     stopped: Tensor
 
     def advanced(self, following: _Beams) -> _Beams:
-        """The beams of the next step; a sample whose beams have all stopped stays as it is, but for
-        padding behind its texts."""
+        """Returns the beams of the next step.
+
+        A sample whose beams have all stopped stays as it is, but for padding behind its texts.
+        """
         done = self.stopped.all(dim=-1, keepdim=True)
         padded = F.pad(self.tokens, (0, 1), value=PADDING_ID)
         return _Beams(
@@ -64,7 +66,7 @@ class _Beams:
         )
 
     def candidates(self) -> list[BeamCandidates]:
-        """Each sample's candidates by falling mean log-probability, cut to their own lengths."""
+        """Returns each sample's candidates by falling mean log-probability, cut at their ends."""
         means = self.sums / self.lengths
         order = means.argsort(dim=-1, descending=True, stable=True)
         ranked = [t.gather(1, order).tolist() for t in (means, self.lengths, self.stopped)]
@@ -101,9 +103,9 @@ def beam_search(
         beam_size: W.
         max_length: tokens a beam may have.
         temperature: divides the logits.
-        group_size: with a diversity_penalty, W is cut into groups of so many neighbours.
+        group_size: with a diversity_penalty, W is cut into groups of this many neighbours.
         diversity_penalty: taken off the log-probability of a token, from the second step on, for
-            every time it stands in the history of any beam of the same group (ClipCap's "diverse"
+            every time it occurs in the history of any beam of the same group (ClipCap's "diverse"
             beams; groups are not compared with each other). 0 is plain beam search.
 
     Returns:
@@ -132,7 +134,7 @@ def beam_search(
 def _read_prompts(
     gpt: GPT2LMHeadModel, embeds: Tensor, mask: Tensor
 ) -> tuple[DecodeSession, Tensor]:
-    """Reads the prompts of B samples: a session behind them, and the logits (B, V) float32."""
+    """Prefills the prompts of B samples; returns the session and the logits (B, V) float32."""
     if not rounds_by_rows(gpt):
         session = DecodeSession(gpt, gpt.config, [KVPrefix()] * len(embeds), embeds.device)
         return session, session.forward(embeds, mask)
@@ -145,19 +147,19 @@ def _read_prompts(
 
 
 def _log_probs(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Log-probabilities (..., V) float32."""
+    """Returns log-probabilities (..., V) float32."""
     return (logits if temperature == 1 else logits / temperature).log_softmax(dim=-1)
 
 
 class _Rows:
-    """GPT-2 at work on the beams of B samples, W each.
+    """GPT-2's forward pass over the beams of B samples, W each.
 
-    On a CPU, beams that have stopped leave the computation at once. On a GPU they stay, for there
-    the number of rows costs nothing, and to learn it would hold the GPU up.
+    On a CPU, beams that have stopped leave the computation at once. On a GPU they stay: there the
+    number of rows costs nothing, and reading it would make the CPU wait for the GPU.
 
     Args:
         gpt: GPT-2 in eval mode.
-        session: has read the prompts, a row a sample.
+        session: has read the prompts, one row per sample.
         beam_size: W.
     """
 
@@ -165,7 +167,7 @@ class _Rows:
         self._embed = gpt.get_input_embeddings()
         self._keeps_two = rounds_by_rows(gpt)
         self._session = session
-        # (B * W,) the row of the session that has a beam's history.
+        # (B * W,) the row of the session that has each beam's history.
         self._row_of = torch.arange(len(session), device=session.device).repeat_interleave(
             beam_size
         )
@@ -175,10 +177,10 @@ class _Rows:
 
         Args:
             beams: the beams.
-            source: (B, W), which beam of its sample each one goes on from.
+            source: (B, W), the beam of its sample that each one continues.
 
         Returns:
-            (B, W, V) float32 logits; a beam that has stopped may have any.
+            (B, W, V) float32 logits; those of a stopped beam mean nothing.
         """
         num_samples, beam_size = source.shape
         first = torch.arange(num_samples, device=source.device).unsqueeze(-1) * beam_size
@@ -186,7 +188,7 @@ class _Rows:
         running = self._running(beams.stopped.flatten())
         all_run = len(running) == len(rows)
         if self._keeps_two and len(running) == 1:
-            running = running.repeat(2)  # never the kernel of one row, which no batch would have
+            running = running.repeat(2)  # never the kernel for one row, which no batch would use
         self._session.select(rows[running])
         self._row_of = torch.zeros_like(rows)
         self._row_of[running] = torch.arange(len(running), device=rows.device)
@@ -200,14 +202,14 @@ class _Rows:
 
     @staticmethod
     def _running(stopped: Tensor) -> Tensor:
-        """The places (R,) of the beams to compute."""
+        """Returns the indices (R,) of the beams to compute."""
         if stopped.device.type == "cuda":
             return torch.arange(len(stopped), device=stopped.device)
         return (~stopped).nonzero().squeeze(-1)
 
 
 def _advance(beams: _Beams, log_probs: Tensor, stop_id: int) -> tuple[_Beams, Tensor]:
-    """One step: the W best continuations by mean log-probability, and the beams they go on from."""
+    """Returns the W best continuations by mean log-probability, and the beams they continue."""
     log_probs = log_probs.masked_fill(beams.stopped.unsqueeze(-1), -torch.inf)
     log_probs[..., PADDING_ID].masked_fill_(beams.stopped, 0)
     lengths = beams.lengths + (~beams.stopped)
@@ -227,7 +229,7 @@ def _advance(beams: _Beams, log_probs: Tensor, stop_id: int) -> tuple[_Beams, Te
 
 
 def _group_counts(tokens: Tensor, group_size: int, vocabulary: int) -> Tensor:
-    """How often each token stands in the histories of a beam's group, padding included.
+    """Counts how often each token occurs in the histories of a beam's group, padding included.
 
     Args:
         tokens: (B, W, t).
@@ -251,16 +253,16 @@ def sample_search(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> list[list[int]]:
-    """A random text for each sample, up to and including the stop token.
+    """Draws a random text for each sample, up to and including the stop token.
 
     Args:
         gpt: GPT-2 in eval mode.
         embeds: (B, L, D) input embeddings, padded on the left.
         mask: (B, L), 1 where there is input.
         stop_id: a text ends with this token.
-        generators: B of them, on the CPU; a sample draws from its own alone.
+        generators: B of them, on the CPU; a sample draws from its own only.
         max_length: tokens that a text may have.
-        top_k: draw from so many likeliest tokens.
+        top_k: draw from this many of the likeliest tokens.
         top_p: draw from the likeliest tokens that together have this probability (the nucleus).
     """
     session = DecodeSession(gpt, gpt.config, [KVPrefix()] * len(embeds), embeds.device)
@@ -281,14 +283,14 @@ def sample_search(
 
 
 def _truncate(log_probs: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
-    """Log-probabilities (B, V), -inf where a token may not be drawn."""
+    """Returns log-probabilities (B, V), -inf where a token may not be drawn."""
     ordered, order = log_probs.sort(dim=-1, descending=True)
     allowed = torch.ones_like(ordered, dtype=torch.bool)
     if top_k is not None:
         allowed[:, top_k:] = False
     if top_p is not None:
         probs = ordered.exp()
-        allowed &= probs.cumsum(dim=-1) - probs < top_p  # the one that passes the mark included
+        allowed &= probs.cumsum(dim=-1) - probs < top_p  # the token that passes the mark included
     ordered = ordered.masked_fill(~allowed, -torch.inf)
     return torch.empty_like(ordered).scatter_(-1, order, ordered)
 
@@ -296,6 +298,6 @@ def _truncate(log_probs: Tensor, top_k: int | None, top_p: float | None) -> Tens
 def greedy_search(
     gpt: GPT2LMHeadModel, embeds: Tensor, mask: Tensor, stop_id: int, max_length: int = 67
 ) -> list[list[int]]:
-    """The likeliest token each time, up to and including the stop token: a single beam."""
+    """Decodes greedily, up to and including the stop token: a single beam."""
     found = beam_search(gpt, embeds, mask, stop_id, beam_size=1, max_length=max_length)
     return [candidates.ids[0] for candidates in found]

@@ -27,7 +27,7 @@ from llava.model.loading.placement import Placement
 from llava.model.loading.weights import fill, read_checkpoint, unwrap
 from llava.model.shapes import CLIP_VOCABULARY
 
-_MOST_POSITIONS = 1 << 13  # of LongCLIP, which computes a mask of their square
+_MOST_POSITIONS = 1 << 13  # of LongCLIP, which computes a mask of this number squared
 
 
 def load_compensator(
@@ -36,9 +36,9 @@ def load_compensator(
     """Loads caption model, LongCLIP and selector.
 
     Args:
-        paths: where the parts lie, by their flags; see locate_parts.
+        paths: of the parts, by their flags; see locate_parts.
         embed_dim: P, the projection width of CLIP.
-        place: where they go.
+        place: device and dtype of the parts.
         silence: see build_selector.
 
     Raises:
@@ -54,13 +54,13 @@ def load_compensator(
 def load_caption_model(
     gpt2: Path, weights: Path, embed_dim: int, place: Placement
 ) -> tuple[CaptionModel, GPT2Tokenizer]:
-    """ACCM's caption model and its tokenizer.
+    """Loads ACCM's caption model and its tokenizer.
 
     Args:
         gpt2: folder of GPT-2's config and tokenizer.
         weights: ACCM's file.
         embed_dim: P, the projection width of CLIP.
-        place: where it goes.
+        place: device and dtype of the model.
 
     Raises:
         UserError: a file is missing, damaged or of another model.
@@ -83,7 +83,7 @@ def read_gpt2(folder: Path) -> tuple[dict, GPT2Tokenizer]:
 
 
 def load_long_clip(weights: Path, place: Placement) -> LongClipText:
-    """LongCLIP's text tower.
+    """Loads LongCLIP's text tower.
 
     Raises:
         UserError: the file is missing, damaged or of another model.
@@ -95,7 +95,7 @@ def load_long_clip(weights: Path, place: Placement) -> LongClipText:
 def load_selector(
     weights: Path, long_clip: LongClipText, place: Placement, silence: bool | None = None
 ) -> Selector:
-    """ACCM's selector for LongCLIP's features.
+    """Loads ACCM's selector for LongCLIP's features.
 
     Args:
         silence: see build_selector.
@@ -110,7 +110,9 @@ def load_selector(
 def build_caption_model(
     gpt_config: dict, embed_dim: int, tensors: Tensors, source: str, place: Placement
 ) -> CaptionModel:
-    """GPT-2 and its mapper. All weights come from the caption checkpoint, GPT-2's own are not read.
+    """Builds GPT-2 and its mapper.
+
+    All weights come from the caption checkpoint; GPT-2's own are not read.
 
     Args:
         gpt_config: GPT-2's config.json.
@@ -129,14 +131,17 @@ def build_caption_model(
         source,
         place.dtype,
         place.device_of,
-        optional=frozenset({"gpt.lm_head.weight"}),  # GPT-2's is tied: _GPT2_FIELDS
+        optional=frozenset({"gpt.lm_head.weight"}),  # tied to GPT-2's embeddings: _GPT2_FIELDS
     )
     gpt.tie_weights()
     return model.to(place.device)
 
 
 def build_long_clip(tensors: Tensors, source: str, place: Placement) -> nn.Module:
-    """LongCLIP's text tower. Its vision tower and logit scale are in the file and not needed."""
+    """Builds LongCLIP's text tower.
+
+    Its vision tower and logit scale are in the file and not needed.
+    """
     what = "LongCLIP model"
     tensors = unwrap(tensors, ["positional_embedding_res"])
     positions, _ = _shape(tensors, "positional_embedding_res", 2, source, what)
@@ -175,10 +180,10 @@ def build_selector(
     """Builds the selector over features of embed_dim (LongCLIP's).
 
     Args:
-        silence: whether silence is a candidate; None: where the file has learnt it.
+        silence: whether silence is a candidate; None: if the file has its weights.
 
     Raises:
-        UserError: the tensors are no selector's, or silence is wanted and they have not learnt it.
+        UserError: the tensors are no selector's, or silence is wanted and has no weights.
     """
     tensors = unwrap(tensors, ["head.weight"])
     num_layers = _count(tensors, r"transformer_encoder\.layers\.(\d+)\.")
@@ -204,5 +209,5 @@ def _shape(tensors: Tensors, key: str, rank: int, source: str, what: str) -> tor
 
 
 def _count(tensors: Tensors, pattern: str) -> int:
-    """How many numbered layers the keys speak of."""
+    """Counts the numbered layers that the keys name."""
     return len({match[1] for key in tensors if (match := re.match(pattern, key))})

@@ -40,7 +40,7 @@ class MapperAttention(nn.Module):
 
 
 class MapperMLP(nn.Module):
-    """(..., D) to (..., D) through twice the width, ReLU."""
+    """Two linear layers, (..., D) to (..., D) through twice the width, with ReLU."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class MapperMLP(nn.Module):
 
 
 class MapperLayer(nn.Module):
-    """One pre-norm transformer layer, (B, M, D) to the last Q positions (B, Q, D)."""
+    """One pre-norm transformer layer, from (B, M, D) to the last Q positions (B, Q, D)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -67,7 +67,10 @@ class MapperLayer(nn.Module):
 
 
 class MapperTransformer(nn.Module):
-    """The layers, (B, M, D) to the last Q positions (B, Q, D); no positions and no final norm."""
+    """The mapper's layers, from (B, M, D) to the last Q positions (B, Q, D).
+
+    It has neither position embeddings nor a final norm.
+    """
 
     def __init__(self, width: int, num_layers: int) -> None:
         super().__init__()
@@ -77,16 +80,16 @@ class MapperTransformer(nn.Module):
         *inner, last = self.layers
         for layer in inner:
             x = layer(x, mask, x.shape[1])
-        return last(x, mask, num_queries)  # the others are not looked at any more
+        return last(x, mask, num_queries)  # the other positions are not needed any more
 
 
 class Mapper(nn.Module):
-    """Any number of visual tokens to a prefix of fixed length.
+    """Maps any number of visual tokens to a prefix of fixed length.
 
     Args:
         embed_dim: P, width of the tokens.
         width: D, width of GPT-2.
-        prefix_length: how many learned constants are appended; their outputs are the prefix.
+        prefix_length: number of learned constants that are appended; their outputs are the prefix.
         num_layers: transformer layers.
     """
 
@@ -124,11 +127,11 @@ class CaptionModel(nn.Module):
         self.clip_project = Mapper(embed_dim, gpt.config.n_embd, prefix_length, num_layers)
 
     def prefix(self, dropped: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The visual prefixes (B, prefix_length, D) of dropped tokens (B, M, P)."""
+        """Returns the visual prefixes (B, prefix_length, D) of dropped tokens (B, M, P)."""
         return self.clip_project(dropped.to(self.clip_project.prefix_const.dtype), mask)
 
     def embed_prompt(self, question_ids: list[int], prefix: Tensor) -> Tensor:
-        """[question ; prefix] of one sample as GPT-2 reads it.
+        """Embeds [question ; prefix] of one sample as GPT-2 reads it.
 
         Args:
             question_ids: GPT-2 ids of the question, Q of them.
@@ -142,12 +145,12 @@ class CaptionModel(nn.Module):
 
 
 def quicken(gpt: GPT2LMHeadModel) -> None:
-    """Makes GPT-2 write faster; what it writes stays the same.
+    """Makes GPT-2 decode faster; what it writes stays the same.
 
-    Its activation, which transformers computes in eight steps, becomes the one of torch with the
-    same formula. On a CPU its matrices are turned in memory, shapes and values as they were:
-    transformers keeps them as (in, out), and a product of the two or three rows of one sample's
-    beams reads a matrix that lies as (out, in) 1.6 times as fast.
+    Its activation, which transformers computes in eight steps, becomes torch's with the same
+    formula. On a CPU its matrices are transposed in memory, with the same shapes and values:
+    transformers stores them as (in, out), and a product with the two or three rows of one sample's
+    beams reads a matrix stored as (out, in) 1.6 times as fast.
     """
     for module in gpt.modules():
         if isinstance(module, GPT2MLP) and isinstance(module.act, NewGELUActivation):

@@ -21,7 +21,8 @@ MAX_CAPTION_LENGTH = 67  # tokens
 STOP_TEXT = "."
 SILENCE = ""  # the caption of a selector that chose none
 
-# What transformers 4's decoder did to GPT-2's texts unasked, and version 5 no longer does.
+# The post-processing that transformers 4's decoder applied to GPT-2's texts by default, and version
+# 5 no longer does.
 _CLEAN_UP = {
     " .": ".",
     " ?": "?",
@@ -38,14 +39,14 @@ _CLEAN_UP = {
 
 @dataclass(frozen=True)
 class Compensation:
-    """What was written for one sample.
+    """The compensation written for one sample.
 
     Attributes:
         prefix: (prefix_length, D), the mapper's output.
         caption_prompt: (L, D), what GPT-2 read: [question ; prefix].
         question_ids: GPT-2 ids of the question.
         candidates: the beams, best first.
-        captions: their texts, and SILENCE behind them where the selector may choose that.
+        captions: their texts, followed by SILENCE where the selector may choose it.
         features: (W, P), LongCLIP's features of the candidates.
         scores: of the captions, summing to 1.
         chosen_index: the highest score, the first of equals.
@@ -66,7 +67,7 @@ class Compensation:
 
     @property
     def shown(self) -> list[tuple[str, float, bool]]:
-        """Each caption for a reader, its score, and whether it was chosen."""
+        """The captions to show: each with its score, and whether it was chosen."""
         return [
             (caption.strip() or "(no caption)", score, place == self.chosen_index)
             for place, (caption, score) in enumerate(zip(self.captions, self.scores))
@@ -74,7 +75,7 @@ class Compensation:
 
     @property
     def is_silent(self) -> bool:
-        """Whether the selector chose that the LLM be told nothing."""
+        """Whether the selector chose to give the LLM no caption."""
         return self.chosen_index == len(self.candidates.ids)
 
 
@@ -82,11 +83,11 @@ class Compensator(nn.Module):
     """Caption model, LongCLIP and selector (arXiv 2508.01236).
 
     Args:
-        caption_model: GPT-2 and its mapper; GPT-2 is changed to write faster, see quicken.
+        caption_model: GPT-2 and its mapper; GPT-2 is changed to decode faster, see quicken.
         gpt_tokenizer: GPT-2's tokenizer.
         long_clip: LongCLIP's text tower.
         selector: scores the candidates.
-        stop_id: ends a caption; None takes the id of ".", -1 lets every caption go on to its limit.
+        stop_id: ends a caption; None takes the id of ".", -1 lets every caption run to its limit.
         max_length: the limit, in tokens.
     """
 
@@ -109,7 +110,7 @@ class Compensator(nn.Module):
         self._stop_id = gpt_tokenizer.encode(STOP_TEXT)[0] if stop_id is None else stop_id
 
     def check_question(self, question: str) -> None:
-        """Refuses a question that GPT-2 cannot read with prefix and caption behind it.
+        """Refuses a question that GPT-2 cannot read with prefix and caption after it.
 
         Raises:
             TooLong: too many tokens.
@@ -138,8 +139,8 @@ class Compensator(nn.Module):
         Args:
             dropped: B tensors (M_b, P), the dropped tokens of each sample in index order.
             questions: B questions.
-            watch: is told what "caption" and "select" take.
-            kept_shares: K / N of each sample, by which silence is weighed where it may be chosen.
+            watch: receives the times of "caption" and "select".
+            kept_shares: K / N of each sample, which the score of silence depends on.
         """
         watch = watch or Stopwatch(dropped[0].device)
         with watch.stage("caption"):
@@ -156,7 +157,7 @@ class Compensator(nn.Module):
         ]
 
     def _write(self, dropped: list[Tensor], questions: list[str]) -> list[tuple]:
-        """The first fields of each sample's Compensation, up to its captions."""
+        """Returns the first fields of each sample's Compensation, up to its captions."""
         prefixes = self._prefixes(dropped)
         question_ids = [self._question_ids(question) for question in questions]
         embed = self.caption_model.embed_prompt
@@ -177,22 +178,24 @@ class Compensator(nn.Module):
         captions: list[list[str]],
         kept_shares: list[float] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Returns LongCLIP's features (B, W, P) of candidate captions, and the selector's scores
-        (B, W), with that of silence behind them where it may be chosen."""
+        """Returns LongCLIP's features (B, W, P) of candidate captions, and the selector's scores.
+
+        The scores are (B, W), or (B, W + 1) with that of silence last where it may be chosen.
+        """
         texts = [[selector_text(q, text) for text in row] for q, row in zip(questions, captions)]
         features = self.long_clip.candidate_features(texts)
         shares = None if kept_shares is None else send(kept_shares, features.device)
         return features, self.selector(features, shares).float().softmax(dim=-1)
 
     def decode(self, ids: list[int]) -> str:
-        """The text of a caption; a leading blank stays."""
+        """Decodes a caption; a leading space stays."""
         return decode_caption(self.tokenizer, ids)
 
     def _question_ids(self, question: str) -> list[int]:
         return self.tokenizer.encode(question, add_special_tokens=False)
 
     def _prefixes(self, dropped: list[Tensor]) -> Tensor:
-        """(B, prefix_length, D), samples with fewer dropped tokens padded."""
+        """Returns prefixes (B, prefix_length, D); samples with fewer dropped tokens are padded."""
         if rounds_by_rows(self.caption_model):
             return torch.cat([self.caption_model.prefix(rows[None]) for rows in dropped])
         tokens, mask = pad_left(dropped)
@@ -201,7 +204,7 @@ class Compensator(nn.Module):
 
 
 def decode_caption(tokenizer: GPT2Tokenizer, ids: list[int]) -> str:
-    """The text of a caption as transformers 4 wrote it; a leading blank stays."""
+    """Decodes a caption as transformers 4 did; a leading space stays."""
     text = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
     for spaced, tight in _CLEAN_UP.items():
         text = text.replace(spaced, tight)

@@ -10,20 +10,20 @@ from torch import Tensor, nn
 
 from llava.mm_utils import send
 
-HEAD_WIDTH = 64  # heads of OpenAI's CLIP text towers are this wide
+HEAD_WIDTH = 64  # width of a head in OpenAI's CLIP text towers
 MLP_RATIO = 4
 # The first rows of the position table are those of the CLIP that LongCLIP started from; the others
-# are kept apart in the file, as ``positional_embedding_res``.
+# are stored apart in the file, as ``positional_embedding_res``.
 KEPT_POSITIONS = 20
-SAMPLES_PER_ROW = 8  # whose candidates are read side by side; attention grows with their square
-# In half precision a row has one sample: what a kernel rounds depends on the length of the row.
+SAMPLES_PER_ROW = 8  # whose candidates are read in one row; attention grows with the square of this
+# In half precision a row has one sample: rounding in a kernel depends on the length of the row.
 SAMPLES_PER_HALF_ROW = 1
 
 
 def build_text_tower(
     width: int, layers: int, embed_dim: int, context_length: int, vocab_size: int
 ) -> nn.Module:
-    """open_clip's text transformer with OpenAI's shapes; ids (B, L) to features (B, embed_dim)."""
+    """Builds open_clip's text transformer with OpenAI's shapes: ids (B, L) to (B, embed_dim)."""
     from open_clip.transformer import QuickGELU, TextTransformer  # slow to import
 
     return TextTransformer(
@@ -39,9 +39,9 @@ def build_text_tower(
 
 
 class LongClipText(nn.Module):
-    """Texts to features, without normalisation.
+    """Encodes texts as features, without normalisation.
 
-    The tower's layers are called from here, because its own forward wants all positions.
+    The tower's layers are called from here, because its own forward requires all positions.
 
     Args:
         tower: from build_text_tower, weights loaded.
@@ -57,25 +57,27 @@ class LongClipText(nn.Module):
 
     @property
     def embed_dim(self) -> int:
-        """Width of the features."""
+        """The width of the features."""
         return self.tower.text_projection.shape[1]
 
     @property
     def samples_per_row(self) -> int:
-        """Returns how many samples' candidates are read side by side at most."""
+        """The number of samples whose candidates are read in one row at most."""
         is_half = self.tower.text_projection.dtype != torch.float32
         return SAMPLES_PER_HALF_ROW if is_half else SAMPLES_PER_ROW
 
     def tokenize(self, texts: list[str]) -> Tensor:
-        """(B, L) int64, L as the longest text needs; longer than the tower reads is cut, the
-        last id then being the end-of-text id."""
+        """Returns ids (B, L) int64, with L as long as the longest text needs.
+
+        A text longer than the tower's context is cut; its last id is then the end-of-text id.
+        """
         ids = self._tokenizer(texts)
-        # Only the first end-of-text is read and attention is causal: what is behind it costs only
+        # Only the first end-of-text is read and attention is causal: what follows it costs only
         # time.
         return ids[:, : int(ids.argmax(dim=-1).max()) + 1]
 
     def forward(self, texts: list[str]) -> Tensor:
-        """(B, embed_dim)."""
+        """Encodes texts as features (B, embed_dim)."""
         tower = self.tower
         ids = send(self.tokenize(texts), tower.positional_embedding.device)
         length = ids.shape[1]
@@ -85,10 +87,10 @@ class LongClipText(nn.Module):
         return ends @ tower.text_projection
 
     def candidate_features(self, texts: Sequence[Sequence[str]]) -> Tensor:
-        """Features (B, W, embed_dim) of W texts of each sample, which begin alike.
+        """Returns features (B, W, embed_dim) of W texts of each sample, which begin alike.
 
-        What the texts of a sample have in common is read once, and all stand one behind the other
-        in a single row (in half precision in a row a sample), each seeing only its own: torch's
+        The common beginning of a sample's texts is read once, and all texts are packed into a
+        single row (in half precision one row per sample), each attending only to its own: torch's
         MultiheadAttention copies its weights for every position where there are several rows.
         """
         size = self.samples_per_row
@@ -96,7 +98,7 @@ class LongClipText(nn.Module):
         return torch.cat([self._read_row(texts[i : i + size]) for i in starts])
 
     def pack(self, texts: Sequence[Sequence[str]]) -> PackedTexts:
-        """Texts as candidate_features reads them."""
+        """Packs texts as candidate_features reads them."""
         return pack([[self._cut(ids) for ids in self.tokenize(row).tolist()] for row in texts])
 
     def _read_row(self, texts: Sequence[Sequence[str]]) -> Tensor:
@@ -114,21 +116,22 @@ class LongClipText(nn.Module):
         return x[send(packed.ends, device)] @ tower.text_projection
 
     def _cut(self, ids: list[int]) -> list[int]:
-        """Ids up to the end of the text, which has the highest id there is."""
+        """Cuts ids after the end of the text, which is the highest id in the vocabulary."""
         return ids[: ids.index(max(ids)) + 1]
 
 
 @dataclass(frozen=True)
 class PackedTexts:
-    """Texts of several samples in one row of L ids: of each sample what its texts begin with alike,
-    and then the rest of each.
+    """Texts of several samples in one row of L ids.
+
+    For each sample, the common beginning of its texts comes first, then the rest of each.
 
     Attributes:
         ids: L token ids.
-        positions: L places in the text that an id belongs to.
-        samples: L numbers of samples.
-        texts: L numbers of texts; -1 for what all texts of the sample begin with.
-        ends: of B samples, the places in the row of the last ids of their W texts.
+        positions: of each id in its text, L of them.
+        samples: number of the sample of each id, L of them.
+        texts: number of the text of each id, L of them; -1 for the common beginning.
+        ends: for each of B samples, the indices in the row of the last ids of its W texts.
     """
 
     ids: list[int]
@@ -157,12 +160,12 @@ def pack(rows: Sequence[Sequence[list[int]]]) -> PackedTexts:
 
 
 def _shared_length(texts: Sequence[list[int]]) -> int:
-    """How many ids all texts begin with; each keeps one of its own at least."""
+    """Counts the ids that all texts begin with; each text keeps at least one id of its own."""
     longest = min(len(ids) for ids in texts) - 1
     alike = (len({ids[place] for ids in texts}) == 1 for place in range(longest))
     return next((place for place, same in enumerate(alike) if not same), longest)
 
 
 def merge_positions(positional_embedding: Tensor, residual: Tensor) -> Tensor:
-    """One position table (L, C) from the two of the file."""
+    """Merges the two position tables of the file into one, (L, C)."""
     return torch.cat([positional_embedding[:KEPT_POSITIONS], residual[KEPT_POSITIONS:]])

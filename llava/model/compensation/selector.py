@@ -15,8 +15,8 @@ class Selector(nn.Module):
     """A small transformer over the features of all candidates of a sample.
 
     The names of the modules are the keys of the published file. Beyond the paper, a selector may
-    have learnt to choose no caption at all: silence is then one more candidate, whose features are
-    learnt as well and depend on the share of the tokens that the LLM sees anyway.
+    have learnt to choose no caption at all: silence is then one more candidate. Its features are
+    learnt too and depend on the share of the visual tokens that the LLM sees anyway.
 
     Args:
         embed_dim: P, width of the features.
@@ -24,8 +24,8 @@ class Selector(nn.Module):
         silence: whether silence is a candidate; the published selector has none.
 
     Attributes:
-        silence: (2, P), the features of silence where the LLM sees nothing, and what each share of
-            the tokens adds to them; None where silence is no candidate.
+        silence: (2, P), the features of silence where the LLM sees no token, and what the share of
+            tokens seen adds to them; None where silence is no candidate.
     """
 
     def __init__(self, embed_dim: int, num_layers: int, silence: bool = False) -> None:
@@ -45,14 +45,14 @@ class Selector(nn.Module):
         self.silence = nn.Parameter(torch.randn(2, embed_dim)) if silence else None
 
     def forward(self, features: Tensor, kept_shares: Tensor | None = None) -> Tensor:
-        """Scores the candidates, which see each other; their order carries no meaning.
+        """Computes the candidates' logits; they attend to each other, and order has no meaning.
 
         Args:
             features: (B, W, P), not normalised.
             kept_shares: (B,) K / N of each sample; without effect where silence is no candidate.
 
         Returns:
-            (B, W) logits, or (B, W + 1) with that of silence behind them; their softmax is the
+            (B, W) logits, or (B, W + 1) with that of silence last; their softmax is the
             score.
         """
         if self.silence is not None:
@@ -63,7 +63,10 @@ class Selector(nn.Module):
 
 
 def selector_text(question: str, caption: str) -> str:
-    """What LongCLIP reads of one candidate: two blanks before "Supplemental", as the reference."""
+    """Returns the text of a candidate for LongCLIP.
+
+    There are two spaces before "Supplemental", as in the reference.
+    """
     text = f"Question: {question.strip()}  Supplemental information for questions: "
     for suffix in (OPTION_LETTER_SUFFIX, SHORT_ANSWER_SUFFIX):
         text = text.replace(suffix, "")

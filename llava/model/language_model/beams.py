@@ -1,4 +1,4 @@
-"""Beam search for one answer: transformers' own, so that it means what it means there.
+"""Beam search for one answer: transformers' own, so that its results are the same as there.
 
 The captions' beam search (llava.model.compensation.beam_search) is ClipCap's, by another rule.
 """
@@ -18,13 +18,13 @@ def search_beams(
 
     Args:
         llm: transformers' Llama.
-        embeds: (L, D), the prompt's. It is read alone, so that no other prompt has a say.
-        num_beams: kept at each step.
+        embeds: (L, D), the prompt's. It is read alone, so that no other prompt has an effect.
+        num_beams: number of beams kept at each step.
         max_new_tokens: limit of the answer.
         end_id: ends an answer.
 
     Returns:
-        Its token ids, the end-of-text id included if it came; and (V,) float32 on the CPU, the
+        Its token ids, the end-of-text id included if generated; and (V,) float32 on the CPU, the
         logits of the first token.
     """
     config = GenerationConfig(

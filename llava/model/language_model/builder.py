@@ -1,4 +1,4 @@
-"""The LLM and its tokenizer from the files of a LLaVA checkpoint."""
+"""Loads the LLM and its tokenizer from the files of a LLaVA checkpoint."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from llava.model.multimodal_encoder.clip_encoder import VISUAL_TOKEN_NUM
 from llava.model.prompt import prompt_ids
 from llava.model.sample import DEFAULT_MAX_NEW_TOKENS
 
-# What an LLM that is spread over GPUs may take of their memory: the rest is for keys and values.
+# The share of GPU memory for an LLM that is spread over GPUs: the rest is for keys and values.
 GPU_SHARE = 0.85
 
 
 def load_llm(
     args: ModelArguments, config: LlavaConfig, tensors: Tensors, source: str, place: Placement
 ) -> LlamaForCausalLM:
-    """Llama on one device, or spread over several."""
+    """Loads Llama on one device, or spread over several."""
     if args.bits is not None:
         bits = bits_config(args.load_4bit, place.dtype)
         return load_quantized(config, tensors, source, place, bits)
@@ -43,7 +43,7 @@ def load_llm(
         raise UserError("--compile works on one device: leave out --compile or --device-map")
     if args.device_map != "auto":
         raise UserError(f"--device-map is {args.device_map!r}; the only choice is auto")
-    # The other parts are on their device already, so what is measured is what is left.
+    # The other parts are on their device already, so the free memory measured is what is left.
     free = get_max_memory()
     room = {d: int(size * (1 if d == "cpu" else GPU_SHARE)) for d, size in free.items()}
     spread = infer_auto_device_map(
@@ -65,7 +65,7 @@ def load_quantized(
     place: Placement,
     bits: BitsAndBytesConfig | None,
 ) -> LlamaForCausalLM:
-    """Returns the LLM with its matrices quantised, but for the one that gives the logits.
+    """Returns the LLM with its matrices quantised, except the one that computes the logits.
 
     Args:
         config: of the checkpoint.
@@ -77,7 +77,7 @@ def load_quantized(
     Raises:
         UserError: the tensors are not this model's, or not finite.
     """
-    # Names, shapes and values, which transformers would take as they come; nothing is kept.
+    # Checks names, shapes and values, which transformers would accept unchecked; nothing is kept.
     looked_at = empty_llm(config.llm, source)
     fill_llm(looked_at, tensors, source, place.dtype, lambda name: torch.device("meta"))
     return LlamaForCausalLM.from_pretrained(
@@ -91,10 +91,10 @@ def load_quantized(
 
 
 def empty_llm(config: LlamaConfig, source: str) -> LlamaForCausalLM:
-    """Llama without weights."""
+    """Returns a Llama without weights."""
     with config_errors(source), init_empty_weights():
         llm = LlamaForCausalLM(config)
-        # What it computes from rope_theta and rope_scaling.
+        # The buffers that it computes from rope_theta and rope_scaling.
         for name, buffer in llm.named_buffers():
             if not buffer.isfinite().all():
                 raise ValueError(f"{name} is not finite")
@@ -108,14 +108,14 @@ def fill_llm(
     dtype: torch.dtype,
     device_of: Callable[[str], torch.device | str | int],
 ) -> None:
-    """Gives an empty Llama its weights."""
+    """Fills an empty Llama with its weights."""
     tied = frozenset({"lm_head.weight"} if llm.config.tie_word_embeddings else ())
     fill(llm, tensors, source, dtype, device_of, optional=tied)
     llm.tie_weights()
 
 
 def device_in(spread: Mapping[str, int | str], name: str) -> int | str:
-    """The device of a parameter in a map of modules to devices; "" stands for the whole model."""
+    """Returns a parameter's device from a map of modules to devices; "" is the whole model."""
     return next(
         device
         for module, device in spread.items()

@@ -1,4 +1,4 @@
-"""How the tokens of an answer are chosen, in transformers' words."""
+"""How the tokens of an answer are chosen, in transformers' terms."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from llava.errors import UserError, quoted
 
-# Below the one, only the likeliest token is left, and float32 has no room for the quotients; above
-# the other, all tokens are alike.
+# Below the lower limit, only the likeliest token is left, and float32 cannot hold the quotients;
+# above the upper one, all tokens are equally likely.
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.001, 1000
 MOST_BEAMS = 64  # each has the keys and values of the whole prompt
 
@@ -19,11 +19,11 @@ class Decoding:
     Attributes:
         temperature: 0 takes the likeliest token each time; above, tokens are drawn by the softmax
             of their logits divided by it.
-        top_p: draws from the likeliest tokens only that together have this probability, the one
-            included that passes it; None draws from all. (transformers' generate would also leave
+        top_p: draws only from the likeliest tokens that together have this probability, the one
+            that passes it included; None draws from all. (transformers' generate would also leave
             out all but the likeliest 50, its default top_k; here nothing else is left out.)
-        num_beams: above 1, beam search with so many beams and a length penalty of 1.
-        seed: of what is drawn.
+        num_beams: above 1, beam search with that many beams and a length penalty of 1.
+        seed: of the random draws.
     """
 
     temperature: float = 0.0
@@ -33,11 +33,11 @@ class Decoding:
 
     @property
     def is_drawn(self) -> bool:
-        """Whether chance has a say."""
+        """Whether tokens are drawn at random."""
         return self.temperature > 0
 
     def check(self, compiled: bool = False) -> None:
-        """Refuses what has no meaning, or no effect.
+        """Refuses settings that are invalid, or without effect.
 
         Args:
             compiled: whether the LLM is compiled for fixed shapes.

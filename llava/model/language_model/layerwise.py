@@ -12,12 +12,12 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 @dataclass(frozen=True)
 class LayerInput:
-    """What a layer is about to read of B sequences, M columns of keys being there with the new.
+    """The input of a layer for B sequences; M counts the columns of keys, the new ones included.
 
     Attributes:
         hidden: (B, L, D).
         position_ids: (B, L), by which keys are rotated; they stay with a token when others go.
-        mask: (B, 1, L, M) bool, True where a position may look.
+        mask: (B, 1, L, M) bool, True where a position may attend.
     """
 
     hidden: Tensor
@@ -25,7 +25,7 @@ class LayerInput:
     mask: Tensor
 
     def select(self, kept: Tensor) -> LayerInput:
-        """Goes on with the positions (B, K) int64 of a first piece, in rising order.
+        """Returns the input with only the positions (B, K) int64 of a first piece, in rising order.
 
         In a first piece the columns of the mask are its own positions.
         """
@@ -40,13 +40,13 @@ BeforeLayer = Callable[[int, LayerInput], LayerInput]
 
 
 class LayerwiseLlama:
-    """Llama's forward pass with a hand between its layers; without one, transformers' own result.
+    """Llama's forward pass with a hook before each layer; without one, transformers' own result.
 
     It is called as transformers' causal LM, so DecodeSession takes either.
 
     Args:
         llm: transformers' Llama.
-        before_layer: is given each layer's number and input, and returns what the layer is to read;
+        before_layer: receives each layer's number and input, and returns the input to use instead;
             None changes nothing.
     """
 
@@ -69,12 +69,12 @@ class LayerwiseLlama:
             inputs_embeds: (B, L, D).
             attention_mask: (B, 1, L, M) bool; see LayerInput.
             position_ids: (B, L).
-            past_key_values: the cache; each layer adds what it reads.
-            use_cache: whether it does.
-            logits_to_keep: of how many last positions the logits are wanted.
+            past_key_values: the cache; each layer adds its keys and values.
+            use_cache: whether the cache is used.
+            logits_to_keep: number of last positions whose logits are returned.
 
         Returns:
-            With the logits (B, logits_to_keep, V).
+            An output with the logits (B, logits_to_keep, V).
         """
         model = self._llm.model
         state = LayerInput(inputs_embeds, position_ids, attention_mask)

@@ -15,7 +15,7 @@ from llava.errors import UserError
 from llava.files import read_json
 from llava.model.loading.foreign import refuse_foreign
 
-_DUMMY = "▁"  # SentencePiece's blank; it stands before the first word of a text
+_DUMMY = "▁"  # SentencePiece's space; it stands before the first word of a text
 
 
 class LlamaTokenizer:
@@ -41,7 +41,7 @@ class LlamaTokenizer:
             self._pieces.LoadFromSerializedProto(path.read_bytes())
             special = (self._pieces.bos_id(), self._pieces.eos_id(), self._pieces.unk_id())
             self._special_ids = {self._pieces.id_to_piece(i): i for i in special}
-        # sentencepiece's own, a text that is not Unicode, a special id that the file does not have.
+        # sentencepiece's own, a text that is not Unicode, a special id that the file lacks.
         except (OSError, RuntimeError, ValueError, IndexError) as error:
             raise UserError(f"{path} is damaged or cut short: download it again") from error
         config_path = folder / "tokenizer_config.json"
@@ -54,7 +54,10 @@ class LlamaTokenizer:
         return self._pieces.get_piece_size()
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, the begin-of-text id first. ``<s> </s> <unk>`` in it count as tokens."""
+        """Returns the ids of a text, the begin-of-text id first.
+
+        ``<s> </s> <unk>`` in the text become special tokens.
+        """
         ids = [self.bos_token_id]
         for place, segment in enumerate(self._splitter.split(text)):
             if segment in self._special_ids:
@@ -64,11 +67,11 @@ class LlamaTokenizer:
         return ids
 
     def _encode_segment(self, text: str, first: bool) -> list[int]:
-        """Ids of a text without special tokens.
+        """Returns the ids of a text without special tokens.
 
-        With "legacy": false (LLaVA-1.5's setting), text behind a special token gets no dummy blank;
-        the reference takes it off the finished pieces, so a first word that is in the vocabulary
-        only with its blank becomes <unk>.
+        With "legacy": false (LLaVA-1.5's setting), text after a special token gets no dummy space;
+        the reference removes it from the finished pieces, so a first word that is in the vocabulary
+        only with its space becomes <unk>.
         """
         text = text.replace(_DUMMY, " ")
         pieces = self._pieces.encode(text, out_type=str)
@@ -78,7 +81,7 @@ class LlamaTokenizer:
         return [self._pieces.piece_to_id(piece) for piece in pieces]
 
     def decode(self, ids: list[int]) -> str:
-        """The text of ids, special tokens and ids beyond the vocabulary left out."""
+        """Returns the text of ids; special tokens and ids beyond the vocabulary are left out."""
         skipped = set(self._special_ids.values())
         known = [i for i in ids if 0 <= i < len(self) and i not in skipped]
         pieces = [self._pieces.id_to_piece(i) for i in known]

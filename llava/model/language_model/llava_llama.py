@@ -21,25 +21,26 @@ from llava.model.language_model.sampling import TokenChooser
 from llava.model.memory import Memory
 from llava.model.stopwatch import Stopwatch
 
-# Prompts whose lengths differ by more are read apart: padding so much costs what a pass costs.
+# Prompts whose lengths differ by more are read in separate passes: that much padding costs as much
+# as a pass.
 MAX_PADDING = 64
-# Prompts are padded to a multiple of so many positions. Matrix products go by tiles: 601 rows take
-# 4% longer than 608 (bfloat16, AVX-512), and tensor cores want multiples of 8.
+# Prompts are padded to a multiple of this number. Matrix products go by tiles: 601 rows take 4%
+# longer than 608 (bfloat16, AVX-512), and tensor cores want multiples of 8.
 TILE = 8
 
-OnToken = Callable[[int, int], None]  # the place of a prompt, and the id of its next token
+OnToken = Callable[[int, int], None]  # the index of a prompt, and the id of its next token
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the LLM reads of one sample.
+    """The LLM's input for one sample.
 
     Attributes:
         input_ids: the prompt's ids with the caption's; IMAGE_TOKEN_INDEX stands for the image.
         embeds: (L, D), L = len(input_ids) - 1 + K.
-        shared_image: names the K visual tokens where other prompts may have the very same, without
+        shared_image: a key of the K visual tokens where other prompts may have the same, without
             keeping them alive; None where they depend on the question.
-        prefix: what the LLM has read of it already; None where there is nothing.
+        prefix: keys and values of the part that was read already; None where there is none.
     """
 
     input_ids: list[int]
@@ -49,17 +50,17 @@ class Prompt:
 
     @property
     def system_length(self) -> int:
-        """Positions before the image."""
+        """The number of positions before the image."""
         return self.input_ids.index(IMAGE_TOKEN_INDEX)
 
     @property
     def image_end(self) -> int:
-        """Positions up to the image's last."""
+        """The number of positions up to the image's last."""
         return self.system_length + len(self.embeds) - len(self.input_ids) + 1
 
     @property
     def system(self) -> Hashable:
-        """Names what stands before the image."""
+        """A key of the part before the image."""
         return tuple(self.input_ids[: self.system_length])
 
 
@@ -68,8 +69,8 @@ class Generated:
     """One answer.
 
     Attributes:
-        out_ids: new token ids, the end-of-text id included if it came.
-        first_logits: (V,) float32 on the CPU, what the first token was chosen from.
+        out_ids: new token ids, the end-of-text id included if generated.
+        first_logits: (V,) float32 on the CPU, the logits of the first token.
     """
 
     out_ids: list[int]
@@ -82,10 +83,10 @@ class LanguageModel(nn.Module):
     Args:
         llm: transformers' Llama.
         projector: tower features (..., C) to LLM embeddings (..., D).
-        tokenizer: LLaVA's.
-        end_id: ends an answer; None takes the tokenizer's end-of-text, -1 lets every answer go on
+        tokenizer: of LLaVA.
+        end_id: ends an answer; None takes the tokenizer's end-of-text, -1 lets every answer run
             to its limit.
-        graphs: compile the LLM for prompts of a few fixed lengths.
+        graphs: whether to compile the LLM for prompts of a few fixed lengths.
     """
 
     def __init__(
@@ -110,11 +111,11 @@ class LanguageModel(nn.Module):
 
     @property
     def context_length(self) -> int:
-        """Positions that the LLM was trained for."""
+        """The number of positions that the LLM was trained for."""
         return self.llm.config.max_position_embeddings
 
     def embed(self, ids: Sequence[list[int]], image_features: Sequence[Tensor]) -> list[Tensor]:
-        """Embeddings of prompts, the images' in the place of their placeholders.
+        """Embeds prompts, with the images' tokens in the place of their placeholders.
 
         Args:
             ids: B lists of token ids with one IMAGE_TOKEN_INDEX each.
@@ -147,16 +148,16 @@ class LanguageModel(nn.Module):
         memory: Memory | None = None,
         decoding: Sequence[Decoding] | None = None,
     ) -> list[Generated]:
-        """Returns answers, in float32 each as it would be alone.
+        """Generates answers; in float32 each is as it would be alone.
 
         Args:
             prompts: B of them.
             max_new_tokens: B limits.
-            watch: is told what "prefill" and "decode" take.
-            on_token: is told of each new token, as it comes: the prompt's place, and the id. The
+            watch: receives the times of "prefill" and "decode".
+            on_token: receives each new token as it comes: the prompt's index, and the id. The
                 tokens of a beam search come at its end.
-            memory: of the run; None keeps nothing beyond this call.
-            decoding: B times how tokens are chosen; None takes the likeliest each time.
+            memory: the run's; None keeps nothing beyond this call.
+            decoding: B settings of how tokens are chosen; None takes the likeliest each time.
         """
         watch = watch or Stopwatch(self.llm.device)
         memory = Memory() if memory is None else memory
@@ -179,7 +180,7 @@ class LanguageModel(nn.Module):
 
     @torch.inference_mode()
     def prefill_images(self, prompts: Sequence[Prompt], memory: Memory) -> list[KVPrefix]:
-        """Reads prompts up to the last visual token; what comes behind may yet be unknown."""
+        """Reads prompts up to the last visual token; what follows it may be unknown yet."""
         systems = [self.prefill_system(prompt, memory) for prompt in prompts]
         session = DecodeSession(self.llm, self.llm.config, systems, prompts[0].embeds.device)
         images = [prompt.embeds[prompt.system_length : prompt.image_end] for prompt in prompts]
@@ -191,7 +192,7 @@ class LanguageModel(nn.Module):
 
     @torch.inference_mode()
     def prefill_system(self, prompt: Prompt, memory: Memory) -> KVPrefix:
-        """Returns the system prompt, read alone and once in a run."""
+        """Returns the keys and values of the system prompt, read alone and once per run."""
         key = (prompt.system, None)
         if (known := memory.find(key)) is not None:
             return known
@@ -205,7 +206,7 @@ class LanguageModel(nn.Module):
     # Prompts that begin alike -------------------------------------------------------------------
 
     def _begin(self, prompts: Sequence[Prompt], memory: Memory) -> list[Prompt]:
-        """Gives each prompt the longest start that is known, or will be needed more than once."""
+        """Gives each prompt the longest prefix that is known, or will be needed more than once."""
         keys = [(p.system, None if p.prefix else p.shared_image) for p in prompts]
         known = {key: memory.find(key) for key in keys if key[1] is not None}
         shared = {
@@ -233,7 +234,7 @@ class LanguageModel(nn.Module):
         on_token: OnToken | None,
         memory: Memory,
     ) -> list[Generated]:
-        """Answers prompts of like length, each with its prefix."""
+        """Generates the answers to prompts of similar length, each with its prefix."""
         wanted = len(prompts)
         if self._graphs is not None:
             prompts = self._graphs.fill_up(prompts)
@@ -264,7 +265,7 @@ class LanguageModel(nn.Module):
         watch: Stopwatch,
         on_token: Callable[[int], None] | None,
     ) -> Generated:
-        """Answers one prompt by beam search."""
+        """Generates the answer to one prompt by beam search."""
         with watch.stage("decode"):
             found = search_beams(self.llm, prompt.embeds, decoding.num_beams, limit, self.end_id)
         for token in found[0] if on_token is not None else ():
@@ -274,7 +275,7 @@ class LanguageModel(nn.Module):
     def _session(
         self, prompts: Sequence[Prompt], embeds: Tensor, mask: Tensor, longest_answer: int
     ) -> tuple[DecodeSession, Tensor, Tensor]:
-        """A session behind the prompts' prefixes, and the rest of them as it wants it."""
+        """Returns a session after the prompts' prefixes, and the embeds and mask for it."""
         prefixes = [prompt.prefix for prompt in prompts]
         if self._graphs is None:
             return DecodeSession(self.llm, self.llm.config, prefixes, embeds.device), embeds, mask
@@ -290,8 +291,11 @@ class LanguageModel(nn.Module):
         choose: TokenChooser,
         tell: Callable[[Tensor, Tensor], None],
     ) -> Tensor:
-        """(B, T) int64, the chosen token each time, from the first (B,) on; what stands behind an
-        answer's end means nothing. tell gets each column, and which answers had ended before."""
+        """Returns (B, T) int64, the chosen token at each step, starting with the first ones (B,).
+
+        What follows an answer's end means nothing. tell receives each column, and which answers had
+        ended before.
+        """
         table = self.llm.get_input_embeddings()
         ones = torch.ones(len(tokens), 1, device=tokens.device)
         left = send(limits, tokens.device)
@@ -326,7 +330,7 @@ def _remember_images(prompts: Sequence[Prompt], session: DecodeSession, memory: 
 
 
 def _told(on_token: OnToken | None, wanted: int) -> Callable[[Tensor, Tensor], None]:
-    """Tells a listener of the columns of tokens of so many answers; without one, of nothing."""
+    """Returns a callback that reports the tokens of that many answers; a no-op if unused."""
 
     def tell(tokens: Tensor, done: Tensor) -> None:
         for place, (token, is_done) in enumerate(zip(tokens.tolist(), done.tolist())):
@@ -337,7 +341,7 @@ def _told(on_token: OnToken | None, wanted: int) -> Callable[[Tensor, Tensor], N
 
 
 def _length_buckets(lengths: Sequence[int]) -> list[list[int]]:
-    """Places in a batch, in groups of like length, the shortest first."""
+    """Returns the indices of a batch in groups of similar length, the shortest first."""
     buckets: list[list[int]] = []
     for place in sorted(range(len(lengths)), key=lengths.__getitem__):
         if not buckets or lengths[place] - lengths[buckets[-1][0]] > MAX_PADDING:

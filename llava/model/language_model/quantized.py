@@ -16,7 +16,7 @@ def check_bits(
     """Refuses quantised weights where they cannot work, before anything large is read.
 
     Args:
-        load_4bit, load_8bit: what was asked for; one of the two at least.
+        load_4bit, load_8bit: the precision asked for; at least one of the two.
         device: of the model.
         compiled: whether the LLM is to be compiled.
         device_map: how it is to be spread over GPUs.
@@ -41,11 +41,11 @@ def check_bits(
 
 
 def bits_config(load_4bit: bool, dtype: torch.dtype) -> BitsAndBytesConfig:
-    """Returns transformers' settings, as LLaVA's: 8 bits, or 4 as nf4 with scales in few bits too.
+    """Returns transformers' settings, as LLaVA's: 8 bits, or 4 as nf4 with double quantisation.
 
     Args:
-        load_4bit: 4 bits, not 8.
-        dtype: that products are computed in.
+        load_4bit: whether 4 bits are used, not 8.
+        dtype: of the matrix products.
     """
     if not load_4bit:
         return BitsAndBytesConfig(load_in_8bit=True)

@@ -1,4 +1,4 @@
-"""The next token of each answer of a batch: the likeliest, or one that is drawn."""
+"""Chooses the next token of each answer of a batch: the likeliest, or one that is drawn."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from llava.model.language_model.decoding import Decoding
 class TokenChooser:
     """Chooses tokens step by step.
 
-    An answer draws from a generator of its own, on the CPU: what it draws depends on its seed and
-    its logits, and on no other answer.
+    Each answer draws from its own generator on the CPU: its tokens depend on its seed and its
+    logits, and on no other answer.
 
     Args:
-        decoding: of the first answers of the batch; what it was filled up with is greedy.
+        decoding: of the first answers of the batch; those that only fill it up are greedy.
     """
 
     def __init__(self, decoding: Sequence[Decoding]) -> None:
         self._draws = {row: _Draw(each) for row, each in enumerate(decoding) if each.is_drawn}
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """Returns the next tokens (B,) int64 by logits (B, V) float32."""
+        """Returns the next tokens (B,) int64 from logits (B, V) float32."""
         tokens = logits.argmax(dim=-1)
         if not self._draws:
             return tokens
@@ -46,15 +46,15 @@ class _Draw:
         self._generator = torch.Generator().manual_seed(decoding.seed)
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """Returns a token (1,) int64 by logits (1, V)."""
+        """Returns a token (1,) int64 from logits (1, V)."""
         probs = self._warpers(None, logits).softmax(dim=-1)
-        if not probs.isfinite().all():  # the weights are damaged, which is told of the answer
+        if not probs.isfinite().all():  # the weights are damaged; the answer's check reports it
             return logits.argmax(dim=-1)
         return torch.multinomial(probs, 1, generator=self._generator).squeeze(1)
 
 
 def warpers(decoding: Decoding) -> LogitsProcessorList:
-    """Returns transformers' own, that turn logits into those that are drawn from."""
+    """Returns transformers' own processors that turn logits into those that are drawn from."""
     found = LogitsProcessorList([TemperatureLogitsWarper(float(decoding.temperature))])
     if decoding.top_p is not None and decoding.top_p < 1:
         found.append(TopPLogitsWarper(decoding.top_p))

@@ -1,4 +1,4 @@
-"""Byte-pair tokenizers from a checkpoint folder, with an error that helps."""
+"""Byte-pair tokenizers from a checkpoint folder, with a helpful error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Tokenizer = TypeVar("Tokenizer", bound=PreTrainedTokenizerBase)
 
 
 def read_bpe(kind: type[Tokenizer], folder: Path) -> Tokenizer:
-    """The tokenizer of a folder: tokenizer.json, or vocab.json with merges.txt.
+    """Reads the tokenizer of a folder: tokenizer.json, or vocab.json with merges.txt.
 
     Raises:
         UserError: files are missing, empty or damaged, or the ids of the words are not 0, 1, 2 and
@@ -54,7 +54,7 @@ def read_bpe(kind: type[Tokenizer], folder: Path) -> Tokenizer:
 
 
 def _check_merges(words: dict, merges: str) -> None:
-    """Refuses merges that make a word which the vocabulary lacks: the tokenizers library panics.
+    """Refuses merges whose result the vocabulary lacks: the tokenizers library panics on them.
 
     Raises:
         ValueError: names the first of them.

@@ -1,4 +1,4 @@
-"""Configurations that somebody else wrote: what is read of them, and which numbers are believed."""
+"""Configurations written by others: which of their fields are used, and which numbers are valid."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from llava.files import read_json
 from llava.model.loading.foreign import describe_folder
 from llava.model.loading.locate import is_there
 
-# The largest numbers that a configuration may state. Layers are made one by one, and tables of
-# positions are computed, before a shape in the weights could say that they are wrong.
+# The largest numbers that a configuration may state. Layers are created one by one, and tables of
+# positions are computed, before a shape in the weights could show that they are wrong.
 _LARGEST = 1 << 22
 _MOST_LAYERS = 1 << 10
-_MOST_PATCHES = 1 << 10  # on a side of an image
+_MOST_PATCHES = 1 << 10  # per side of an image
 
 _SIZES = (
     "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads n_inner "
@@ -29,7 +29,7 @@ _EPSILONS = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon")
 _CHECKPOINT_ENDINGS = (".json", ".txt", ".model", ".safetensors", ".bin")
 
 _CLIP_TOWERS = ("vision_config", "text_config")
-# What makes a model another one; whatever else a file says is for other programs.
+# The fields that define a model; other fields are for other programs.
 _CLIP_FIELDS = (
     _SIZES
     + (
@@ -47,7 +47,7 @@ _GPT2_FIELDS = (
 
 @contextmanager
 def config_errors(source: str) -> Iterator[None]:
-    """Names the checkpoint when its configuration makes a library stumble.
+    """Turns errors that a configuration causes in a library into one that names the checkpoint.
 
     Raises:
         UserError: in place of whatever the library raised.
@@ -65,11 +65,11 @@ def config_errors(source: str) -> Iterator[None]:
 
 
 def read_config(folder: Path) -> dict:
-    """Returns what the config.json of a checkpoint's folder says.
+    """Reads the config.json of a checkpoint's folder.
 
     Raises:
-        UserError: there is none, in a folder that may hold something else, or it is damaged; or a
-            file of the checkpoint is a link to nothing, which would be taken for one that it does
+        UserError: there is none (names what the folder holds instead), or it is damaged; or a
+            file of the checkpoint is a broken link, which would be taken for one that it does
             not have.
     """
     if folder.is_file():
@@ -121,7 +121,7 @@ def gpt2_config(config: dict, source: str) -> GPT2Config:
 
 
 def check_numbers(config: PreTrainedConfig, source: str) -> None:
-    """Refuses numbers that no model has, before memory is taken for them.
+    """Refuses numbers that no model has, before memory is allocated for them.
 
     Raises:
         UserError: a size is not a whole number from 1 to millions, or an epsilon not below 1.

@@ -1,4 +1,4 @@
-"""Telling checkpoints apart without reading 15 GB."""
+"""Fingerprints of checkpoints, without reading 15 GB."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llava.errors import UserError
 
-# Of a larger file, so many blocks are read, evenly spread, its ends included.
+# Of a larger file, MAX_BLOCKS blocks of BLOCK bytes are read, evenly spread, both ends included.
 BLOCK = 1 << 20
 MAX_BLOCKS = 16
 
@@ -15,11 +15,11 @@ _FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin")
 
 
 def fingerprint(path: Path) -> str:
-    """A hash of a checkpoint file, or of the weights, configuration and tokenizer of a folder.
+    """Hashes a checkpoint file, or the weights, configuration and tokenizer of a folder.
 
-    Files of up to 16 MiB are hashed whole. Of larger ones the size and 16 MiB evenly spread over
-    the file are: every weight that training touches changes with near certainty, a single changed
-    number may go unseen.
+    Files of up to 16 MiB are hashed whole; of larger ones, the size and 16 MiB evenly spread over
+    the file. This finds every weight that training changes with near certainty, but may miss a
+    single changed number.
 
     Raises:
         UserError: a file cannot be read.

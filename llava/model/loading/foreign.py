@@ -1,4 +1,4 @@
-"""What people have in the place of whole weights, and what to do with it."""
+"""What folders hold in place of whole weights, and what to do about it."""
 
 from __future__ import annotations
 
@@ -66,8 +66,10 @@ _FILES = [
 
 
 def describe_folder(folder: Path) -> str | None:
-    """Returns what a folder without a model's weights holds instead, and what to do; None where
-    nothing in it is known."""
+    """Returns what a folder without a model's weights holds instead, and what to do.
+
+    None where nothing in it is recognised.
+    """
     if _has(folder, _LORA):
         return (
             f"{folder} holds LoRA weights (an adapter), which change those of their base "
@@ -81,15 +83,15 @@ def describe_folder(folder: Path) -> str | None:
 
 
 def other_weights(folder: Path) -> list[str]:
-    """Returns the names of a folder's weight files that no loader looks for."""
+    """Returns the names of a folder's weight files that no loader reads."""
     return sorted({file.name for pattern in _OTHER_NAMES for file in folder.glob(pattern)})
 
 
 def refuse_foreign(path: Path) -> None:
-    """Refuses a file whose first bytes say that it holds no weights.
+    """Refuses a file whose first bytes show that it holds no weights.
 
     Raises:
-        UserError: it is a git-lfs pointer, a web page or of another program.
+        UserError: it is a git-lfs pointer, a web page or another program's file.
         OSError: it cannot be read.
     """
     with path.open("rb") as file:

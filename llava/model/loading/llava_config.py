@@ -1,4 +1,4 @@
-"""A LLaVA-1.5 checkpoint as a whole: what its config.json says, and which weights are whose."""
+"""A LLaVA-1.5 checkpoint as a whole: its config.json, and which part each weight belongs to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class LlavaConfig:
-    """What a LLaVA-1.5 checkpoint's config.json says, whoever published it.
+    """The settings in a LLaVA-1.5 checkpoint's config.json, in either layout.
 
     Attributes:
         llm: transformers' configuration of the Llama.
@@ -47,7 +47,7 @@ _LLAMA_FIELDS = (
 
 
 def read_llava_config(config: dict, source: str) -> LlavaConfig:
-    """Understands both layouts: the authors' (``mm_*`` keys) and transformers' (nested).
+    """Parses both layouts: the authors' (``mm_*`` keys) and transformers' (nested).
 
     Raises:
         UserError: not LLaVA-1.5.
@@ -92,7 +92,7 @@ def read_llava_config(config: dict, source: str) -> LlavaConfig:
 
 
 def _check_llm(config: LlamaConfig, source: str) -> None:
-    """Refuses sizes with which Llama could be built, and would stumble over the first question."""
+    """Refuses sizes with which Llama could be built, but would fail at the first question."""
     check_numbers(config, source)
     with config_errors(source):
         groups = config.num_attention_heads / config.num_key_value_heads
@@ -106,7 +106,7 @@ def _check_llm(config: LlamaConfig, source: str) -> None:
             raise ValueError(f"the factor of rope_scaling is {factor}")
 
 
-# What LLaVA-1.5 has, by the key of config.json that could say otherwise.
+# LLaVA-1.5's values, by the key of config.json that could state another.
 _FLAT_VARIANT = {
     "image_aspect_ratio": ("pad", "square", None),
     "mm_vision_select_feature": ("patch", None),
@@ -121,7 +121,7 @@ _NESTED_VARIANT = {
 
 
 def _check_variant(config: dict, known: dict[str, tuple], source: str) -> None:
-    """Refuses a relative of LLaVA-1.5 that this code would misread."""
+    """Refuses a variant of LLaVA that this code would misread."""
     for key, values in known.items():
         if config.get(key) not in values:
             raise UserError(
@@ -147,7 +147,7 @@ _LLAVA_LANDMARKS = [
 
 
 def split_llava(tensors: Tensors, source: str) -> dict[str, dict[str, Tensor]]:
-    """The tensors of a LLaVA checkpoint by part: "llm", "projector" and "tower" (may be empty)."""
+    """Splits a LLaVA checkpoint's tensors into "llm", "projector" and "tower" (may be empty)."""
     parts: dict[str, dict[str, Tensor]] = {"llm": {}, "projector": {}, "tower": {}}
     for key, tensor in unwrap(tensors, _LLAVA_LANDMARKS).items():
         for pattern, part, prefix in _LLAVA_KEYS:

@@ -1,4 +1,4 @@
-"""Where the parts of the method lie: on this machine, or on the Hugging Face hub."""
+"""Where the parts of ACCM are: on this machine, or on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import hf_hub_download, snapshot_download
 
-from llava.arguments import PROJECT as PROJECT  # where it was before
+from llava.arguments import PROJECT as PROJECT  # the old import path
 from llava.errors import UserError, shown
 
 # "owner/repository", or "owner/repository/file.pt".
@@ -19,7 +19,7 @@ _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
 def is_there(path: Path) -> bool:
-    """Tells whether a path leads to something, also where no system could have such a path."""
+    """Tells whether a path exists; False also for a path that no system could have."""
     try:
         return path.exists()
     except (OSError, ValueError):  # too long, a loop of links; a NUL character
@@ -27,12 +27,13 @@ def is_there(path: Path) -> bool:
 
 
 def is_hub_name(name: str) -> bool:
-    """Tells whether a string can only be a name on the hub. This is the one place that decides.
+    """Tells whether a string can only be a name on the hub.
 
-    A path never goes to the hub, where anyone could have registered its first folder as a name:
-    neither what exists, nor what begins with a folder that exists or with ``checkpoints/``, nor
-    what only a path has: a first or last slash, ``.``, ``..``, ``~`` or a backslash, more than one
-    slash (but for ``owner/repository/file.pt``), a file's ending on a repository.
+    This is decided only here. A path is never sent to the hub, where anyone could have registered
+    its first folder as a name: neither what exists, nor what begins with a folder that exists or
+    with ``checkpoints/``, nor what has the form of a path: a leading or trailing slash, ``.``,
+    ``..``, ``~`` or a backslash, more than one slash (except in ``owner/repository/file.pt``), a
+    file's ending on a repository.
     """
     match = _HUB_NAME.fullmatch(name)
     if match is None or is_there(Path(name)):
@@ -43,21 +44,21 @@ def is_hub_name(name: str) -> bool:
 
 
 def locate(name: str, weights: bool = True) -> Path:
-    """A file or folder by its path, or by its name on the hub, which may fetch it.
+    """Returns a file or folder by its path, or by its name on the hub, fetching it if needed.
 
     Args:
         name: a path, or a name on the hub; see is_hub_name.
         weights: whether a repository's weights are wanted, or only its small files.
 
     Raises:
-        UserError: neither here nor to be had.
+        UserError: it is not here and cannot be fetched.
     """
     if not is_hub_name(name):
         return _here(name)
     repository, file = _HUB_NAME.fullmatch(name).groups()
     try:
         return Path(hf_hub_download(repository, file)) if file else _fetch(repository, weights)
-    except Exception as error:  # every failure of the hub, or of the way there, ends here
+    except Exception as error:  # every failure of the hub, or of the connection, ends here
         reason = shown(str(error).strip().split("\n")[0])
         raise UserError(
             f"{name} is not a path on this machine, and could not be fetched from the hub: {reason}"
@@ -65,10 +66,10 @@ def locate(name: str, weights: bool = True) -> Path:
 
 
 def _here(name: str) -> Path:
-    """Returns a path of this machine, ``~`` being the user's home.
+    """Returns a path on this machine; ``~`` is the user's home.
 
     Raises:
-        UserError: there is nothing.
+        UserError: it does not exist.
     """
     path = Path(name)
     try:
@@ -91,7 +92,7 @@ def _fetch(repository: str, weights: bool) -> Path:
 
 
 def find_beside(name: str, model_path: Path, root: Path) -> Path | None:
-    """A part by its usual name: in the model's folder, beside it, or under the checkpoints root."""
+    """Finds a part by its usual name: in the model's folder, beside it, or under the root."""
     for folder in (model_path, model_path.parent, root):
         if is_there(folder / name):
             return folder / name

@@ -1,4 +1,4 @@
-"""Where each part of the method lies, by the flags of a command."""
+"""Where each part of ACCM is, by the flags of a command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llava.model.loading.configs import read_config
 from llava.model.loading.llava_config import LlavaConfig, read_llava_config
 from llava.model.loading.locate import find_beside, locate
 
-# What a part is called where it is not named, and where it comes from.
+# The name of a part where none is given, and where it comes from.
 _USUAL_NAMES = {
     "vision_tower": ("clip-vit-large-patch14-336", "openai/clip-vit-large-patch14-336"),
     "gpt2": ("gpt2", "openai-community/gpt2"),
@@ -21,16 +21,16 @@ _USUAL_NAMES = {
 
 
 def locate_parts(args: ModelArguments) -> dict[str, Path]:
-    """Returns where each part that the flags ask for lies: "model", and by the names of the flags.
+    """Returns the paths of the parts that the flags ask for: "model", and by the flags' names.
 
     Raises:
-        UserError: a part is not to be found, or the model's config.json is not LLaVA-1.5's.
+        UserError: a part is not found, or the model's config.json is not LLaVA-1.5's.
     """
     return read_model(args)[0]
 
 
 def read_model(args: ModelArguments) -> tuple[dict[str, Path], LlavaConfig]:
-    """Returns where the parts of a model lie, and what its config.json says; see locate_parts."""
+    """Returns the paths of a model's parts, and its config.json parsed; see locate_parts."""
     if args.model_path is None:
         raise UserError("say which model: --model-path FOLDER, or a name on the Hugging Face hub")
     model = locate(args.model_path)
@@ -46,15 +46,15 @@ def read_model(args: ModelArguments) -> tuple[dict[str, Path], LlavaConfig]:
 
 
 def locate_part(args: ModelArguments, part: str, weights: bool = False) -> Path:
-    """Where one part lies that belongs to compensation.
+    """Returns the path of a part that belongs to compensation.
 
     Args:
-        args: which model.
+        args: the model's flags.
         part: "gpt2", "caption_model", "longclip" or "selector".
         weights: whether GPT-2's own weights are wanted, to train from.
 
     Raises:
-        UserError: it is not to be found.
+        UserError: it is not found.
     """
     return _find(args, locate(args.model_path), part, weights=weights)
 
@@ -66,7 +66,7 @@ def _find(
     configured: str | None = None,
     weights: bool = False,
 ) -> Path:
-    """The path of a part: as given, as the model's config names it, or by its usual name."""
+    """Returns a part's path: as given, as the model's config names it, or by its usual name."""
     given = getattr(args, part)
     if given is not None:
         return locate(given, weights=weights or part != "gpt2")

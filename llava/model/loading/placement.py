@@ -1,4 +1,4 @@
-"""Where the parts of a model go: device and dtype."""
+"""The device and dtype of a model's parts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DTYPES = {name: getattr(torch, name) for name in DTYPES}
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a part goes.
+    """The device and dtype of a part.
 
     Attributes:
         device: of the whole part.
@@ -30,10 +30,10 @@ class Placement:
 
 
 def placement(args: ModelArguments) -> Placement:
-    """Device and dtype as asked for.
+    """Returns device and dtype as the flags ask for.
 
     Raises:
-        UserError: there is no such device or dtype, or quantised weights cannot be there.
+        UserError: there is no such device or dtype, or it does not support quantised weights.
     """
     name = args.device
     if name == "auto":

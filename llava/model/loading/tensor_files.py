@@ -1,6 +1,6 @@
-"""One file of weights: tensors that are whole and of a kind that weights have, and nothing else.
+"""Reads one file of weights: whole tensors of the kinds that weights have, and nothing else.
 
-Nothing is unpickled that is not a tensor.
+Only tensors are unpickled.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from torch import Tensor, UntypedStorage
 from llava.errors import UserError, shown
 from llava.model.loading.foreign import refuse_foreign
 
-# Buffers that old files carry and that every module computes for itself.
+# Buffers that old files contain and that every module computes for itself.
 _HARMLESS_ENDINGS = (".inv_freq", ".position_ids", ".attn.bias", ".attn.masked_bias")
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-# What Linux says of each page of this process, 8 bytes a page; see proc(5).
+# Linux's record of each page of this process, 8 bytes a page; see proc(5).
 _PAGES, _PAGE_ENTRY = Path("/proc/self/pagemap"), 8
 _IN_USE, _OF_FILE = (
     np.uint64(0b11 << 62),
     np.uint64(1 << 61),
-)  # a page that is written to is no file's
+)  # a page that was written to belongs to no file
 _WORTH_GIVING_BACK = 1 << 20  # bytes
-# Under what names trainers put the weights where they save more than them.
+# The keys under which trainers store the weights where they save more than them.
 _STATES = ("state_dict", "model_state_dict", "model", "module")
 
 
 def is_harmless(key: str) -> bool:
-    """Tells whether a key is a buffer that may stand in a file and is ignored."""
+    """Tells whether a key is a buffer that is allowed in a file and ignored."""
     return key.endswith(_HARMLESS_ENDINGS)
 
 
@@ -61,10 +61,10 @@ def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def give_back(tensor: Tensor) -> None:
-    """Lets the system forget what it has in memory of a file that a tensor lies in.
+    """Releases the memory that holds what was read of a tensor's file.
 
-    Nothing is lost: who reads the tensor again has it read from the file again. A tensor that lies
-    in no file, or was written to, stays as it is, and so does everything where there is no Linux.
+    Nothing is lost: reading the tensor again reads the file again. A tensor that is in no file, or
+    was written to, stays as it is, and so does everything on systems other than Linux.
     """
     if tensor.nbytes < _WORTH_GIVING_BACK or not (tensor.is_contiguous() and _PAGES.is_file()):
         return
@@ -77,7 +77,7 @@ def give_back(tensor: Tensor) -> None:
 
 
 def _are_of_files(first: int, end: int) -> bool:
-    """Tells whether all pages of a range that are in memory are as they stand in a file."""
+    """Tells whether all pages of a range that are in memory are unchanged pages of a file."""
     with _PAGES.open("rb") as pages:
         pages.seek(first * _PAGE_ENTRY)
         entries = np.frombuffer(pages.read((end - first) * _PAGE_ENTRY), np.uint64)
@@ -85,10 +85,10 @@ def _are_of_files(first: int, end: int) -> bool:
 
 
 def _load(path: Path) -> object:
-    """Returns what a pickle of tensors holds.
+    """Loads a pickle of tensors.
 
     Raises:
-        ValueError: a storage has not as many bytes as its tensors are said to have.
+        ValueError: a storage does not have the number of bytes that its tensors state.
     """
     storages: list[UntypedStorage] = []
 
@@ -104,9 +104,9 @@ def _load(path: Path) -> object:
 
 
 def _check_records(path: Path, storages: list[UntypedStorage]) -> None:
-    """Compares what a zip file holds with what was read of it.
+    """Compares the contents of a zip file with what was read of it.
 
-    torch reads as many bytes as the pickle names from where a record begins, also where the record
+    torch reads as many bytes as the pickle names from the start of a record, even where the record
     is shorter, or compressed.
     """
     with zipfile.ZipFile(path) as archive:
@@ -120,8 +120,8 @@ def _check_records(path: Path, storages: list[UntypedStorage]) -> None:
 
 
 def _state(path: Path, state: object) -> Mapping[str, Tensor]:
-    """Returns the tensors by their names, also where a trainer put them beside other things."""
-    for _ in _STATES:  # a pickle may hold itself
+    """Returns the tensors by their names, even where a trainer put them beside other things."""
+    for _ in _STATES:  # a pickle may contain itself
         known = state if isinstance(state, Mapping) else {}
         inner = (known[name] for name in _STATES if isinstance(known.get(name), Mapping))
         state = next(inner, state)
@@ -136,7 +136,7 @@ def _state(path: Path, state: object) -> Mapping[str, Tensor]:
 
 
 def _checked(path: Path, key: str, tensor: Tensor) -> Tensor:
-    """Returns the tensor, if it is one that weights can be."""
+    """Returns the tensor, if it is valid as a weight."""
     if tensor.is_meta:
         kind = "has no values (meta device)"
     elif tensor.is_quantized or (tensor.dtype not in _FLOATS and not is_harmless(key)):
@@ -162,7 +162,7 @@ def _damage_reported(path: Path) -> Iterator[None]:
         ) from error
     except UserError:
         raise
-    except Exception as error:  # a damaged file makes torch stumble in a dozen ways
+    except Exception as error:  # a damaged file makes torch fail in a dozen ways
         reason = shown(str(error).split("\n")[0] or type(error).__name__)
         raise UserError(
             f"{path} is damaged or cut short ({path.stat().st_size:,} bytes; {reason}): "

@@ -1,7 +1,7 @@
-"""Weight files into modules: strict, finite, and with an error that helps.
+"""Loads weight files into modules: strict, finite, and with a helpful error.
 
-Every parameter must come from the files, and every key of the files must be used or be known not to
-matter.
+Every parameter must come from the files, and every key of the files must be used or be known to be
+irrelevant.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from llava.model.loading.tensor_files import give_back, is_harmless, read_tensor
 _SHARD_INDEX_NAMES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLE_FILE_NAMES = ("model.safetensors", "pytorch_model.bin")
 _SHOWN = 4  # how many keys an error names
-# Elements that are cast and looked at in one go: they stay in a core's cache; a GPU likes more.
+# Elements that are cast and checked at once: they stay in a core's cache; a GPU likes more.
 _BLOCK, _GPU_BLOCK = 1 << 17, 1 << 24
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether a folder holds a file, or an index of files, with weights."""
+    """Returns whether a folder holds a file, or an index of files, with weights."""
     names = _SINGLE_FILE_NAMES + _SHARD_INDEX_NAMES
     return any((folder / name).is_file() for name in names)
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The weight files of a checkpoint: the file itself, or those of a folder, safetensors first.
+    """Lists the weight files of a checkpoint: the file itself, or a folder's, safetensors first.
 
     Raises:
-        UserError: nothing there, or a shard that the index names is missing.
+        UserError: there are none, or a shard that the index names is missing.
     """
     if path.is_file():
         return [path]
@@ -113,8 +113,7 @@ def _some(what: str, names: list[str]) -> str:
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint (a file, or a folder with shards), as far as possible still on
-    disk.
+    """Reads all tensors of a checkpoint (a file, or a folder with shards), lazily if possible.
 
     Raises:
         UserError: see weight_files and read_tensors; or a tensor stands in two shards.
@@ -127,15 +126,15 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def unwrap(tensors: Mapping[str, Tensor], landmarks: Sequence[str]) -> Mapping[str, Tensor]:
-    """Takes off what a wrapper (DataParallel, torch.compile, Lightning) put before every key.
+    """Removes the prefix that a wrapper (DataParallel, torch.compile, ...) adds to all keys.
 
     Args:
         tensors: of a checkpoint.
-        landmarks: keys of which every checkpoint of its kind has one; what ends in another comes
-            before it.
+        landmarks: keys of which every checkpoint of its kind has one; a key that ends in another
+            comes before that.
 
     Returns:
-        The tensors by their own names; as they are where nothing stands before the landmark.
+        The tensors by their own names; as they are where there is no prefix.
     """
     for landmark in landmarks:
         for prefix in (k.removesuffix(landmark) for k in tensors if k.endswith(landmark)):
@@ -190,14 +189,14 @@ def fill(
 def cast(
     tensor: Tensor, source: str, dtype: torch.dtype, device: torch.device | str | int
 ) -> Tensor:
-    """Brings a weight to a dtype and a device, and makes sure that it is finite there.
+    """Moves a weight to a dtype and a device, and checks that it is finite there.
 
     Args:
         tensor: of floating point numbers, on the CPU. One on the meta device has no values to look
             at.
         source: names it in errors.
         dtype, device: of the result, which shares memory with the tensor where nothing changes. To
-            the meta device it goes by way of the CPU.
+            the meta device it is moved through the CPU.
 
     Raises:
         UserError: a value is NaN or infinite, or too large for the dtype.
@@ -208,15 +207,15 @@ def cast(
         return tensor.to(device, dtype)
     is_same = tensor.dtype == dtype and tensor.device == target
     moved = tensor if is_same else torch.empty_like(tensor, dtype=dtype, device=target)
-    # A view that the file keeps as one (a column of a matrix) is moved as a whole.
+    # A view that the file stores as one (a column of a matrix) is moved as a whole.
     is_flat = tensor.is_contiguous() and moved.is_contiguous()
     size = (_BLOCK if target.type == "cpu" else _GPU_BLOCK) if is_flat else None
     sums = []
     for part, moved_part in zip(_blocks(tensor, size), _blocks(moved, size)):
         if not is_same:
             moved_part.copy_(part)
-        # One pass over the cache, where isfinite takes several; only a sum that overflows or is
-        # NaN is looked at in detail.
+        # One pass over the cache, where isfinite takes several; only a sum that overflows or is NaN
+        # is checked in detail.
         sums.append(moved_part.sum())
     are_finite = torch.stack(sums).isfinite().tolist()
     if not all(ok or part.isfinite().all() for ok, part in zip(are_finite, _blocks(moved, size))):
@@ -229,5 +228,5 @@ def cast(
 
 
 def _blocks(tensor: Tensor, size: int | None) -> Sequence[Tensor]:
-    """Returns a contiguous tensor in pieces of so many numbers; None takes any tensor as it is."""
+    """Splits a contiguous tensor into pieces of that many numbers; with None, any tensor is one."""
     return (tensor,) if size is None else tensor.view(-1).split(size)

@@ -1,4 +1,4 @@
-"""The CLIP tower from its files, with what belongs to it."""
+"""Loads the CLIP tower with its tokenizer and image processor from their files."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 
 @dataclass(frozen=True)
 class Vision:
-    """What sees, of a LLaVA checkpoint.
+    """The vision part of a LLaVA checkpoint.
 
     Attributes:
         folder: the CLIP checkpoint.
         tower: CLIP.
-        tokenizer: CLIP's.
+        tokenizer: of CLIP.
         image_processor: images to pixels.
         text_selection: "farthest" or "nearest"; see select_tokens.
         image_aspect_ratio: see process_images.
@@ -47,14 +47,14 @@ class Vision:
 def load_tower(
     args: ModelArguments, config: LlavaConfig, folder: Path, own: Tensors, place: Placement
 ) -> Vision:
-    """Loads CLIP with what belongs to it, as a LLaVA checkpoint uses it.
+    """Loads CLIP with tokenizer and image processor, as a LLaVA checkpoint uses it.
 
     Args:
         args: which model, with its variant.
         config: of the LLaVA checkpoint.
         folder: the CLIP checkpoint.
         own: the vision weights of the LLaVA checkpoint, which may have none.
-        place: where it goes.
+        place: device and dtype of the tower.
 
     Raises:
         UserError: see load_pretrained_model.
@@ -64,7 +64,7 @@ def load_tower(
     tokenizer = ClipTokenizer(folder)
     check_vocabulary(tokenizer, sizes.text_config.vocab_size, folder)
     end, wanted = tokenizer.encode("", tower.max_text_length)[-1], sizes.text_config.eos_token_id
-    # transformers' CLIP reads a text at the id of its end; 2 stands for the highest id.
+    # transformers' CLIP pools a text at its end-of-text id; 2 stands for the highest id.
     if end != (len(tokenizer) - 1 if wanted == 2 else wanted):
         raise UserError(
             f"texts end with id {end} in the tokenizer of {folder}, and with {wanted} in its "
@@ -78,7 +78,7 @@ def load_tower(
 def _clip_tower(
     args: ModelArguments, config: LlavaConfig, folder: Path, own: Tensors, place: Placement
 ) -> ClipTower:
-    """CLIP, its vision weights replaced by the LLaVA checkpoint's own where it has them."""
+    """Loads CLIP, its vision weights replaced by the LLaVA checkpoint's own where it has them."""
     tensors = read_checkpoint(folder)
     clip = build_clip(read_config(folder), tensors, str(folder), place)
     layers = clip.config.vision_config.num_hidden_layers
@@ -96,11 +96,11 @@ def _clip_tower(
 
 
 def build_clip(config: dict, tensors: Tensors, source: str, place: Placement) -> CLIPModel:
-    """CLIP, vision and text, from its config.json and its tensors."""
+    """Builds CLIP, vision and text, from its config.json and its tensors."""
     tensors = unwrap(tensors, ["logit_scale"])
     sizes = clip_config(config, source)
-    # In float32 the recorded values count to the last digits that float32 has, and plain attention
-    # comes closest to them: the mapper behind the tower magnifies what the fused kernel rounds off.
+    # In float32 the recorded values hold to the last digits of float32, and plain attention comes
+    # closest to them: the mapper after the tower magnifies the rounding of the fused kernel.
     attention = "eager" if place.dtype == torch.float32 else "sdpa"
     with config_errors(source), init_empty_weights():
         clip = CLIPModel._from_config(sizes, attn_implementation=attention)
@@ -109,7 +109,7 @@ def build_clip(config: dict, tensors: Tensors, source: str, place: Placement) ->
 
 
 def load_processor(folder: Path, image_size: int) -> CLIPImageProcessorPil:
-    """The image processor of a CLIP folder, by default CLIP's own settings at the tower's size."""
+    """Returns a CLIP folder's image processor, by default CLIP's settings at the tower's size."""
     size = {"height": image_size, "width": image_size}
     with config_errors(f"{folder} (preprocessor_config.json)"):
         if (folder / "preprocessor_config.json").is_file():
@@ -133,7 +133,7 @@ def _text_selection(args: ModelArguments, config: LlavaConfig) -> str:
 
 
 def count_patches(vision_tower: Path) -> int:
-    """N of a CLIP folder, without loading it.
+    """Returns N, the number of patches of a CLIP folder, without loading the tower.
 
     Raises:
         UserError: its config.json is not CLIP's.

@@ -14,8 +14,8 @@ from transformers import CLIPModel
 from llava.mm_utils import rounds_by_rows, send
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 
-# How many visual tokens of an image the LLM reads, unless a command or a sample says otherwise.
-# Any number from 1 to the number of patches; all patches means no pruning. This is the one place.
+# How many visual tokens of an image the LLM reads, unless a command or a sample says otherwise. Any
+# number from 1 to the number of patches; all patches means no pruning. It is set only here.
 VISUAL_TOKEN_NUM = 36
 
 
@@ -39,32 +39,32 @@ class ClipTower(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.clip.logit_scale.device
 
     @property
     def num_patches(self) -> int:
-        """N, from the tower's own sizes."""
+        """The number of patches N, from the tower's own sizes."""
         return (self.image_size // self.clip.config.vision_config.patch_size) ** 2
 
     @property
     def image_size(self) -> int:
-        """Pixels on a side of what the tower sees."""
+        """The side of the tower's input in pixels."""
         return self.clip.config.vision_config.image_size
 
     @property
     def max_text_length(self) -> int:
-        """How many token ids the text tower reads at most."""
+        """The number of token ids that the text tower reads at most."""
         return self.clip.config.text_config.max_position_embeddings
 
     def forward(self, pixel_values: Tensor) -> list[VisualTokens]:
         """Encodes images.
 
         Args:
-            pixel_values: (B, 3, S, S), preprocessed; brought to the tower's device and dtype.
+            pixel_values: (B, 3, S, S), preprocessed; moved to the tower's device and dtype.
 
         Returns:
-            B images.
+            The visual tokens of B images.
         """
         size = 1 if rounds_by_rows(self.clip) else len(pixel_values)
         return [image for part in pixel_values.split(size) for image in self._encode(part)]
@@ -98,27 +98,27 @@ class ClipTower(nn.Module):
     def _embed(self, token_ids: list[list[int]]) -> Tensor:
         """Encodes questions in one pass."""
         length = max(len(ids) for ids in token_ids)
-        # Attention is causal and the first end-of-text is read, so what is behind it is free.
+        # Attention is causal and the first end-of-text is read, so what follows it changes nothing.
         rows = [ids + [ids[-1]] * (length - len(ids)) for ids in token_ids]
         pooled = self.clip.text_model(send(rows, self.device)).pooler_output
         return F.normalize(self.clip.text_projection(pooled).float(), dim=-1)
 
 
 def class_attention(layer: nn.Module, hidden: Tensor) -> Tensor:
-    """Attention of the CLS over the patches, all heads taken together.
+    """Returns the attention of the CLS over the patches, all heads taken together.
 
     A quirk of the reference, kept: queries and keys are not split into heads, so this is not the
     attention that the layer itself computes. Only the row of the CLS is ever needed.
 
     Args:
         layer: a CLIP encoder layer.
-        hidden: (B, 1 + N, C), what goes into the layer, the CLS first.
+        hidden: (B, 1 + N, C), the layer's input, the CLS first.
 
     Returns:
         (B, N) float32.
     """
     normed = layer.layer_norm1(hidden)
-    # One row an image, whatever the batch: a kernel for several rows rounds in another way.
+    # One row per image, whatever the batch: a kernel for several rows rounds differently.
     query = torch.stack([layer.self_attn.q_proj(image[:1]) for image in normed]).float()
     keys = layer.self_attn.k_proj(normed).float()
     scores = (query @ keys.transpose(1, 2)).squeeze(1) * keys.shape[-1] ** -0.5

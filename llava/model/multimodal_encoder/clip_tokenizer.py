@@ -14,7 +14,7 @@ _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
 class ClipTokenizer:
-    """Texts to the ids that CLIP's text tower reads.
+    """Turns texts into the ids that CLIP's text tower reads.
 
     Args:
         folder: a CLIP checkpoint; one without tokenizer files means the standard vocabulary.
@@ -28,7 +28,7 @@ class ClipTokenizer:
         return len(self._tokenizer)
 
     def encode(self, text: str, max_length: int) -> list[int]:
-        """Ids with start and end; a longer text is cut, its last id then being the end's."""
+        """Returns ids with start and end; a longer text is cut before the end's id."""
         ids = self._tokenizer(text, verbose=False)["input_ids"]
         if len(ids) <= max_length:
             return ids
@@ -36,7 +36,7 @@ class ClipTokenizer:
 
 
 def _standard_tokenizer() -> CLIPTokenizer:
-    """CLIP's byte-pair vocabulary of 49408, from the merges that come with open_clip."""
+    """Returns CLIP's byte-pair vocabulary of 49408, from the merges that come with open_clip."""
     from open_clip.tokenizer import bytes_to_unicode, default_bpe  # slow to import
 
     with gzip.open(default_bpe(), "rt", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""What the tower says of one image: its visual tokens, and what pruners read of them."""
+"""The tower's outputs for one image: its visual tokens, and the values that pruners read."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class View:
-    """A grid of patches among the tokens of an image: one for LLaVA-1.5, several where an image is
-    cut into tiles.
+    """A grid of patches among the tokens of an image.
+
+    LLaVA-1.5 has one; where an image is cut into tiles there are several.
 
     Attributes:
-        start: the place of its first token.
+        start: the index of its first token.
         rows, columns: its sides, in patches; tokens go row by row.
     """
 
@@ -24,15 +25,15 @@ class View:
     columns: int
 
 
-@dataclass(frozen=True, eq=False)  # equal to nothing but itself: it names what was made of it
+@dataclass(frozen=True, eq=False)  # compared by identity: a key of what was made from it
 class VisualTokens:
-    """One image of N patches.
+    """The visual tokens of one image of N patches.
 
     Attributes:
-        features: (N, C), a hidden layer (LLaVA-1.5: the one before the last) without the CLS:
-            what the projector reads.
-        patch_embeds: (N, P), every patch in the space that image and text share, not normalised.
-        cls_attention: (N,) float32, how much the CLS looks at each patch; with the CLS' look at
+        features: (N, C), a hidden layer (LLaVA-1.5: the one before the last) without the CLS,
+            the projector's input.
+        patch_embeds: (N, P), every patch in the space shared by image and text, not normalised.
+        cls_attention: (N,) float32, attention of the CLS to each patch; with its attention to
             itself the values sum to 1.
         grids: the views of the image; None for a single square.
     """
@@ -44,16 +45,16 @@ class VisualTokens:
 
     @cached_property
     def views(self) -> tuple[View, ...]:
-        """The grids that the tokens lie in."""
+        """The grids that the tokens form."""
         side = math.isqrt(len(self.features))
         return (View(0, side, side),) if self.grids is None else self.grids
 
     @property
     def nbytes(self) -> int:
-        """What it takes of memory."""
+        """The bytes of memory that it takes."""
         return self.features.nbytes + self.patch_embeds.nbytes + self.cls_attention.nbytes
 
     def clone(self) -> VisualTokens:
-        """Returns the same with memory of its own, free of the batch in which it was encoded."""
+        """Returns a copy with memory of its own, free of the batch in which it was encoded."""
         parts = (self.features, self.patch_embeds, self.cls_attention)
         return VisualTokens(*(part.clone() for part in parts), self.grids)

@@ -13,7 +13,7 @@ from llava.model.loading.weights import fill
 
 
 def build_vision_projector(projector_type: str, vision_width: int, llm_width: int) -> nn.Sequential:
-    """Maps (..., vision_width) to (..., llm_width).
+    """Builds the projector, which maps (..., vision_width) to (..., llm_width).
 
     Raises:
         UserError: a projector that LLaVA-1.5 does not have.
@@ -31,7 +31,7 @@ def build_vision_projector(projector_type: str, vision_width: int, llm_width: in
 def build_projector(
     config: LlavaConfig, vision_width: int, tensors: Tensors, source: str, place: Placement
 ) -> nn.Sequential:
-    """The projector from tower to LLM."""
+    """Builds the projector from tower to LLM and fills it with its weights."""
     with config_errors(source), init_empty_weights():
         projector = build_vision_projector(
             config.projector_type, vision_width, config.llm.hidden_size

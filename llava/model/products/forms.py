@@ -1,8 +1,8 @@
-"""Which form the matrix products of each part take: a table, measured once for a processor.
+"""The form of each part's matrix products: a table, measured once per processor.
 
-No process measures for itself: what it found would depend on what else the machine was doing, and
-with it, in half precision, a few answers. ``llava.eval.bench --products`` measures, and says what
-it would change here.
+No process measures for itself: the result would depend on the load of the machine, and with it, in
+half precision, a few answers. ``llava.eval.bench --products`` measures, and prints what it would
+change here.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import torch
 from llava.arguments import CPU_PRODUCTS
 from llava.errors import UserError
 
-PRUNING_PARTS = ("tower", "projector", "llm")  # a model without captions has these alone
+PRUNING_PARTS = ("tower", "projector", "llm")  # a model without captions has only these
 PARTS = (*PRUNING_PARTS, "gpt2", "mapper", "long_clip", "selector")
-# Layers with a side below this gain nothing that could be measured, and stay plain under "auto".
+# Layers with a side below this gain nothing measurable, and stay plain under "auto".
 SMALL = 512
 
 
@@ -28,10 +28,10 @@ class Form:
     """How the layers of a part read their weights.
 
     Attributes:
-        is_packed: the weights lie in the blocks of oneDNN's kernels.
-        turned_rows: a product of up to so many positions of each sequence is computed as
-            ``(W @ x.T).T``, and so reads the weights in the order in which they lie. How many
-            sequences a batch has does not matter: it would decide about last digits.
+        is_packed: whether the weights are stored in the blocks of oneDNN's kernels.
+        turned_rows: a product of up to this many positions of each sequence is computed as
+            ``(W @ x.T).T``, and so reads the weights in memory order. It does not depend on the
+            batch's number of sequences, which would change last digits.
     """
 
     is_packed: bool = False
@@ -44,8 +44,8 @@ class Form:
 
 
 PLAIN, PACKED = Form(), Form(is_packed=True)
-# The steps of decoding and of beams are turned, and prompts, even short ones, are not: a batch of
-# them has many rows.
+# The steps of decoding and of beams are turned; prompts, even short ones, are not: a batch of them
+# has many rows.
 TURNED_STEPS = Form(turned_rows=8)
 _ALL_PACKED = dict.fromkeys(PARTS, PACKED)
 
@@ -55,7 +55,7 @@ TABLE: Mapping[tuple[str, torch.dtype], Mapping[str, Form]] = {
     ("amd avx512_bf16", torch.bfloat16): _ALL_PACKED,
     ("intel amx", torch.float32): {"llm": PACKED},
     ("intel amx", torch.bfloat16): {
-        "llm": TURNED_STEPS,  # packed, its steps of one row take 1.4 times as long
+        "llm": TURNED_STEPS,  # packed, steps of one row take 1.4 times as long
         "gpt2": PACKED,
         "long_clip": PACKED,
         "selector": PACKED,
@@ -68,8 +68,10 @@ _LEVELS = {"amx_bf16": "amx", "avx512_bf16": "avx512_bf16", "avx512f": "avx512",
 
 
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Returns the kind of the processor, such as "amd avx512_bf16"; "other" where Linux does not
-    say, or it has no AVX2."""
+    """Returns the kind of the processor, such as "amd avx512_bf16".
+
+    "other" where Linux does not say, or where it has no AVX2.
+    """
     if not cpuinfo.is_file():
         return "other"
     lines = dict(re.findall(r"^(vendor_id|flags)\s*:\s*(.*)$", cpuinfo.read_text(), re.MULTILINE))
@@ -89,14 +91,14 @@ def choose_forms(
     """Returns the form of each part of PARTS.
 
     Args:
-        choice: of CPU_PRODUCTS; "auto" takes the table's, and on a GPU plain ones.
+        choice: of CPU_PRODUCTS; "auto" takes the table's forms, and on a GPU plain ones.
         device: of the model.
         dtype: of the model.
-        compiled: whether the LLM is compiled, which knows plain products alone.
-        kind: from processor(), which is asked where it is None.
+        compiled: whether the LLM is compiled, which supports only plain products.
+        kind: from processor(), which is called if this is None.
 
     Raises:
-        UserError: there is no such choice, or "packed" is not to be had here.
+        UserError: there is no such choice, or "packed" is not available here.
     """
     if choice not in CPU_PRODUCTS:
         raise UserError(
@@ -124,8 +126,10 @@ def choose_forms(
 
 
 def can_pack(dtype: torch.dtype) -> bool:
-    """Tells whether torch packs weights here: its operations for that are private and may go, and
-    what they give must be what a plain product gives."""
+    """Tells whether torch packs weights here.
+
+    Its operations for that are private and may go, and their results must be a plain product's.
+    """
     weight = torch.arange(-12, 12).view(6, 4).to(dtype)
     rows = torch.arange(8).view(2, 4).to(dtype)
     try:
@@ -136,8 +140,10 @@ def can_pack(dtype: torch.dtype) -> bool:
 
 
 def pack(weight: torch.Tensor) -> torch.Tensor:
-    """Returns a matrix (out, in) as oneDNN's kernels for many and for few rows read it; it keeps
-    its shape and dtype, and ``to_dense()`` unpacks it."""
+    """Packs a matrix (out, in) as oneDNN's kernels for many and for few rows read it.
+
+    It keeps its shape and dtype, and ``to_dense()`` unpacks it.
+    """
     return torch.ops.mkldnn._reorder_linear_weight(weight, None)
 
 
@@ -147,12 +153,11 @@ def packed_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | No
 
 
 def described(forms: Mapping[str, Form], choice: str) -> str:
-    """Returns forms as a run records them: "plain", "packed", or what each part has that is not
-    plain.
+    """Returns forms as a run records them: "plain", "packed", or each part that is not plain.
 
     Args:
         forms: of the parts that the run loads.
-        choice: what they were chosen by.
+        choice: the choice that gave them.
     """
     words = [f"{part} {form}" for part, form in forms.items() if form != PLAIN]
     if choice == "packed" or not words:

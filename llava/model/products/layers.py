@@ -1,7 +1,7 @@
-"""Layers in the place of others, whose matrix has another form.
+"""Layers that replace others and store their matrix in another form.
 
-A packed matrix is no parameter: nothing can train, move, copy or change it unawares. Who wants the
-layers that were there before calls ``optimize_for_inference(model, "plain")``.
+A packed matrix is no parameter: nothing can train, move, copy or change it unnoticed.
+``optimize_for_inference(model, "plain")`` restores the original layers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PACKED = f"the weights are packed for this processor: {_WAY_OUT}"
 
 
 class Formed(nn.Module):
-    """A layer whose matrix has a form of its own.
+    """A layer whose matrix has its own form.
 
     Attributes:
         form: of the matrix.
@@ -29,8 +29,8 @@ class Formed(nn.Module):
         packed: the matrix (out, in) where the form is packed, else None.
 
     Args:
-        layer: in whose place it stands; it comes back with restore, and lacks its matrix meanwhile.
-        form: not plain.
+        layer: the original; restore returns it, and until then it lacks its matrix.
+        form: any but plain.
         is_tied: whether other modules hold the matrix too, and keep it.
     """
 
@@ -41,7 +41,7 @@ class Formed(nn.Module):
         self.train(layer.training)
         self.form = form
         self.packed: Tensor | None = None
-        self._layer = (layer,)  # in a tuple, it is no part of this module
+        self._layer = (layer,)  # a tuple keeps it from becoming a submodule
         weight = getattr(layer, self.matrix)
         self.smaller_side = min(weight.shape)
         self._is_trained = weight.requires_grad
@@ -55,7 +55,7 @@ class Formed(nn.Module):
             give_back(weight)
 
     def restore(self) -> nn.Module:
-        """Returns the layer that was there before, with the parameters of now."""
+        """Returns the original layer, with the current parameters."""
         (layer,) = self._layer
         setattr(layer, self.bias_name, getattr(self, self.bias_name))
         if self.packed is None:
@@ -66,11 +66,11 @@ class Formed(nn.Module):
 
     @staticmethod
     def _rows(weight: Tensor) -> Tensor:
-        """Returns the layer's matrix as (out, in), or one of (out, in) as the layer has it."""
+        """Converts a matrix from the layer's own layout to (out, in), or back."""
         return weight
 
     def _unpacked(self) -> Tensor:
-        """Returns the matrix as the layer has it."""
+        """Returns the matrix in the layer's own layout."""
         return self._rows(self.packed.to_dense())
 
     def _multiply(self, x: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class Formed(nn.Module):
             raise UserError(f"packed weights know no gradients: {_WAY_OUT} training")
         return packed_linear(x, self.packed, bias)
 
-    # A packed matrix keeps out of what others do with parameters ---------------------------------
+    # A packed matrix is hidden from code that handles parameters ----------------------------------
 
     def _refuse(self, what: str) -> None:
         if self.packed is not None:
@@ -123,7 +123,7 @@ class Formed(nn.Module):
 
 
 class FormedLinear(Formed):
-    """Stands for nn.Linear."""
+    """Replaces nn.Linear."""
 
     def __init__(self, layer: nn.Linear, form: Form, is_tied: bool) -> None:
         super().__init__(layer, form, is_tied)
@@ -134,7 +134,7 @@ class FormedLinear(Formed):
 
 
 class FormedConv1D(Formed):
-    """Stands for GPT-2's Conv1D, a linear layer whose matrix is (in, out)."""
+    """Replaces GPT-2's Conv1D, a linear layer whose matrix is (in, out)."""
 
     def __init__(self, layer: Conv1D, form: Form, is_tied: bool) -> None:
         super().__init__(layer, form, is_tied)
@@ -149,8 +149,11 @@ class FormedConv1D(Formed):
 
 
 class FormedAttention(Formed):
-    """Stands for nn.MultiheadAttention of a sequence with itself. Queries, keys and values have one
-    matrix, which that multiplies with without the help of a layer."""
+    """Replaces nn.MultiheadAttention of a sequence with itself.
+
+    Queries, keys and values share one matrix, which nn.MultiheadAttention multiplies without a
+    layer.
+    """
 
     matrix, bias_name = "in_proj_weight", "in_proj_bias"
     batch_first = True
@@ -171,10 +174,10 @@ class FormedAttention(Formed):
         key_padding_mask: Tensor | None = None,
         is_causal: bool = False,
     ) -> tuple[Tensor, None]:
-        """Returns what (B, L, C) attends to (B, L, C), and no weights, as torch's does.
+        """Returns the attention output (B, L, C) for x (B, L, C), and no weights, as torch's does.
 
         Raises:
-            ValueError: it is asked for what the models here have no use for.
+            ValueError: an argument asks for what the models here do not use.
         """
         has_flags = attn_mask is not None and attn_mask.dtype == torch.bool
         if key is not query or value is not query or key_padding_mask is not None:
@@ -188,7 +191,7 @@ class FormedAttention(Formed):
 
 
 def _turned_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Returns ``x @ weight.T + bias`` (B, L, out) of x (B, L, in), computed the other way round."""
+    """Returns ``x @ weight.T + bias`` (B, L, out) of x (B, L, in), computed transposed."""
     columns = x.flatten(0, 1).T
     if bias is None:
         found = weight @ columns
@@ -199,13 +202,13 @@ def _turned_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 _IN_THE_PLACE_OF = {
     nn.Linear: FormedLinear,
-    NonDynamicallyQuantizableLinear: FormedLinear,  # what nn.MultiheadAttention ends with
+    NonDynamicallyQuantizableLinear: FormedLinear,  # the last layer of nn.MultiheadAttention
     Conv1D: FormedConv1D,
 }
 
 
 def substitute_for(layer: nn.Module) -> type[Formed] | None:
-    """Returns what can stand for a layer; None where nothing can."""
+    """Returns the class that can replace a layer; None where there is none."""
     if type(layer) is not nn.MultiheadAttention:
         return _IN_THE_PLACE_OF.get(type(layer))
     is_usual = layer.batch_first and layer.bias_k is None and not layer.add_zero_attn

@@ -1,4 +1,4 @@
-"""A loaded model made ready to answer on a CPU."""
+"""Prepares a loaded model for inference on a CPU."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from llava.model.products.layers import Formed, substitute_for
 def optimize_for_inference(
     model: LlavaAccm, choice: str = "auto", compiled: bool = False
 ) -> LlavaAccm:
-    """Brings the linear layers of all parts into the form that this processor reads fastest.
+    """Converts the linear layers of all parts to the form that this processor reads fastest.
 
-    What the model answers stays the same in float32, but for the last digits of its numbers. It
-    can be called again with another choice; "plain" puts all layers back as they were, for training
-    the model, changing its weights, moving or copying it.
+    The model's answers stay the same in float32, except for the last digits of its numbers. It can
+    be called again with another choice; "plain" restores all layers, for training the model,
+    changing its weights, moving or copying it.
 
     Args:
-        model: loaded. It is changed in place, layer by layer, and holds no weight twice.
+        model: a loaded one. It is changed in place, layer by layer, and holds no weight twice.
         choice: "auto" (the table of llava.model.products.forms), "plain" or "packed".
         compiled: whether the LLM is compiled.
 
@@ -57,12 +57,12 @@ def parts_of(model: LlavaAccm) -> dict[str, nn.Module]:
 
 
 def set_form(part: nn.Module, form: Form, smallest: int = 0) -> None:
-    """Brings the linear layers of a module into a form; see optimize_for_inference.
+    """Converts the linear layers of a module to a form; see optimize_for_inference.
 
     Args:
-        part: its layers are exchanged for those of llava.model.products.layers, and back.
-        form: which.
-        smallest: layers with a side below it are plain in any case.
+        part: its layers are replaced by those of llava.model.products.layers, or restored.
+        form: the form.
+        smallest: layers with a side below it stay plain.
     """
     modules = dict(part.named_modules())
     holders = Counter(id(p) for m in modules.values() for p in m.parameters(recurse=False))

@@ -22,14 +22,14 @@ from llava.model.token_pruning.pruner import Pruned
 
 @dataclass(frozen=True)
 class Outliers:
-    """Tukey's fence over the attention of one image: what lies above it counts as seen by the CLS.
+    """Tukey's fence over the attention of one image: patches above it count as seen by the CLS.
 
     Attributes:
         q1, q3: quartiles, linear interpolation.
         upper: q3 + 1.5 (q3 - q1).
         ratio: share of the patches above it.
         n_selected: their number.
-        min_margin: how close the nearest value comes to the fence.
+        min_margin: distance of the nearest value from the fence.
     """
 
     q1: float
@@ -50,7 +50,7 @@ class Selection:
         cls_idx: picked by the attention of the CLS, most attended first.
         n_unique_before_cut: size of the union of the two.
         union_idx: the union in rising order, its last K if it is larger.
-        uniform_step: distance of the grid that fills up; None where nothing is missing.
+        uniform_step: step of the grid that fills up; None where nothing is missing.
         uniform_idx: taken from the grid, rising.
         random_idx: drawn at random because the grid was not enough.
     """
@@ -67,12 +67,12 @@ class Selection:
 
     @property
     def kept_idx(self) -> Tensor:
-        """(K,) int64 in the order in which the LLM reads them."""
+        """The indices (K,) int64 of the kept patches, in the order in which the LLM reads them."""
         return torch.cat([self.union_idx, self.uniform_idx, self.random_idx])
 
     @property
     def dropped_idx(self) -> Tensor:
-        """(N - K,) int64, rising."""
+        """The indices (N - K,) int64 of the dropped patches, rising."""
         dropped = torch.ones(self.num_patches, dtype=torch.bool)
         dropped[self.kept_idx] = False
         return _places(dropped)
@@ -98,14 +98,14 @@ def select_accm(
     options: Sequence[AccmOptions],
     generators: Sequence[torch.Generator],
 ) -> list[Pruned]:
-    """Chooses the tokens of B images of N tokens each: the registry's form of select_tokens.
+    """Chooses the tokens of B images of N tokens each: select_tokens as a registered pruner.
 
     Raises:
-        UserError: a budget that is none; see resolve_budget.
+        UserError: a budget is not valid; see resolve_budget.
     """
     patches = torch.stack([image.patch_embeds for image in images])
     attention = torch.stack([image.cls_attention for image in images])
-    # One way to the CPU for both.
+    # Both are moved to the CPU in one transfer.
     distances = text_distances(patches, torch.stack(list(texts)))
     distances, attention = torch.stack([distances, attention]).cpu()
     asked = [
@@ -138,7 +138,7 @@ def kept_reasons(selection: Selection) -> dict[int, str]:
 
 
 def text_distances(patch_embeds: Tensor, text_embeds: Tensor) -> Tensor:
-    """Squared distance of each patch from its question on the unit sphere.
+    """Returns the squared distance of each patch from its question on the unit sphere.
 
     Args:
         patch_embeds: (B, N, P), any length.
@@ -153,7 +153,7 @@ def text_distances(patch_embeds: Tensor, text_embeds: Tensor) -> Tensor:
 
 
 def attention_outliers(attention: Tensor) -> list[Outliers]:
-    """The fences over (B, N) float32 attention; quartiles in float64, compared in float32."""
+    """Computes fences over attention (B, N) float32; quartiles in float64, compared in float32."""
     values = attention.numpy()
     q1, q3 = np.percentile(values.astype(np.float64), (25, 75), axis=1)
     upper = q3 + 1.5 * (q3 - q1)
@@ -170,14 +170,14 @@ def select_tokens(
     generators: Sequence[torch.Generator],
     nearest: bool = False,
 ) -> list[Selection]:
-    """Chooses the K patches of each image that the LLM gets to see.
+    """Chooses the K patches of each image that the LLM reads.
 
     Args:
         distances: (B, N) float32 on the CPU, from text_distances.
         cls_attention: (B, N) float32 on the CPU.
         budgets: K and T of each.
-        generators: each draws where its grid leaves a gap: at most one ``randperm``.
-        nearest: pick the patches nearest to the question. The method picks the farthest: in CLIP,
+        generators: each is drawn from where its grid leaves a gap: at most one ``randperm``.
+        nearest: pick the patches nearest to the question. ACCM picks the farthest: in CLIP,
             the patches that a text is about are those least similar to it.
     """
     outliers = attention_outliers(cls_attention)
@@ -185,11 +185,11 @@ def select_tokens(
     text_idx = _most(-distances if nearest else distances, [b.text_token_num for b in budgets])
     cls_idx = _most(cls_attention, [fence.n_selected for fence in outliers])
     union = _members(distances.shape, text_idx) | _members(distances.shape, cls_idx)
-    # A quirk of the reference, kept: too many, and the top of the image goes first.
+    # A quirk of the reference, kept: if there are too many, the top of the image is cut first.
     chosen = union & (union.flip(1).cumsum(dim=1).flip(1) <= kept[:, None])
     steps, grid = _grid(chosen, kept)
     uniform = grid & ~chosen
-    # Grid points that are taken already are not moved aside; chance makes up for them.
+    # Grid points that are taken already are not moved; random draws make up for them.
     short = kept - chosen.sum(dim=1) - uniform.sum(dim=1)
     rest = ~(chosen | uniform)
     return [
@@ -209,14 +209,16 @@ def select_tokens(
 
 
 def _most(values: Tensor, counts: Sequence[int]) -> list[Tensor]:
-    """The places of the largest values of each row of (B, N), so many, largest first; of equal
-    values the first."""
+    """Returns the indices of the largest values of each row (B, N), largest first.
+
+    Each row has its own count; among equal values the first comes first.
+    """
     order = values.argsort(dim=1, descending=True, stable=True)
     return [row[:count] for row, count in zip(order, counts)]
 
 
 def _members(shape: torch.Size, places: Sequence[Tensor]) -> Tensor:
-    """(B, N) bool, True at the places of each row."""
+    """Returns (B, N) bool, True at the indices of each row."""
     members = torch.zeros(shape, dtype=torch.bool)
     rows = torch.arange(len(places)).repeat_interleave(torch.tensor([len(p) for p in places]))
     members[rows, torch.cat(list(places))] = True
@@ -224,7 +226,7 @@ def _members(shape: torch.Size, places: Sequence[Tensor]) -> Tensor:
 
 
 def _grid(chosen: Tensor, kept: Tensor) -> tuple[list[int | None], Tensor]:
-    """The even grids that fill choices (B, N) up to (B,) patches each.
+    """Computes the even grids that fill choices (B, N) up to (B,) patches each.
 
     Returns:
         Their steps, None where nothing is missing, and (B, N) bool.
@@ -238,12 +240,12 @@ def _grid(chosen: Tensor, kept: Tensor) -> tuple[list[int | None], Tensor]:
 
 
 def _draw(rest: Tensor, number: int, generator: torch.Generator) -> Tensor:
-    """So many of the patches at random; the generator is not touched for none."""
+    """Draws that many of the patches at random; for 0 the generator is left untouched."""
     if number == 0:
         return rest[:0]
     return rest[torch.randperm(len(rest), generator=generator)[:number]]
 
 
 def _places(members: Tensor) -> Tensor:
-    """The indices where (N,) bool is True, rising."""
+    """Returns the indices where members (N,) bool is True, rising."""
     return members.nonzero().squeeze(-1)

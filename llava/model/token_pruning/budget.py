@@ -1,4 +1,4 @@
-"""How many tokens may stay, and how many of them the question may pick."""
+"""The budget: how many tokens are kept, and how many of them the question picks."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Budget:
 
 
 def default_text_token_num(visual_token_num: int) -> int:
-    """T for any K: the paper's value, else the straight line between the two nearest of them.
+    """Returns T for any K: the paper's value, or linear interpolation between its neighbours.
 
-    Below the smallest of the paper's budgets the line goes to the origin; above the largest the
-    share stays what it is there. Rounded to the nearest whole number, halves up, at least 1.
+    Below the smallest of the paper's budgets the line goes through the origin; above the largest
+    the share stays constant. Rounded to the nearest whole number, halves up, at least 1.
     """
     known = sorted(PAPER_BUDGETS)
     largest = known[-1]

@@ -1,4 +1,4 @@
-"""Pruners that read neither the image nor the question: what every other one must beat."""
+"""Pruners that read neither the image nor the question: the baselines for all others."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def select_pool(
     options: Sequence[object],
     generators: Generators,
 ) -> list[Pruned]:
-    """Averages the grid into K cells of as equal an area as K allows; see pool_weights."""
+    """Averages the grid over K cells of nearly equal area; see pool_weights."""
     pruned = []
     for image, k in zip(images, budgets):
         (view,) = image.views
@@ -86,10 +86,10 @@ def select_pool(
 def pool_weights(view: View, num_cells: int) -> tuple[Tensor, Tensor]:
     """Cuts a grid into any number of cells, by area.
 
-    The grid is cut into about sqrt(K) bands of one height, and each band into cells of one width;
-    where K is no product, some bands have a cell more than others. A patch that two cells share
-    counts in each by its area there. A K of rows x columns, both divisors of the grid's sides, is
-    plain average pooling.
+    The grid is cut into about sqrt(K) bands of equal height, and each band into cells of equal
+    width; where K is no product, some bands have one cell more than others. A patch that two cells
+    share counts in each by its area there. A K of rows x columns, both divisors of the grid's
+    sides, is plain average pooling.
 
     Returns:
         weights (K, N) float32 whose rows sum to 1, and the patches (K,) int64 at the centres.
@@ -108,16 +108,21 @@ def pool_weights(view: View, num_cells: int) -> tuple[Tensor, Tensor]:
 
 
 def _num_bands(view: View, num_cells: int) -> int:
-    """Returns a number of bands near the square root of K x rows / columns: one that divides K
-    evenly where there is one within a patch of it, and with no more cells in a band than columns."""
+    """Returns a number of bands near the square root of K x rows / columns.
+
+    It is one that divides K evenly where there is one within a patch of the root, and gives no band
+    more cells than there are columns.
+    """
     ideal = (num_cells * view.rows / view.columns) ** 0.5
     fitting = [b for b in range(1, view.rows + 1) if -(-num_cells // b) <= view.columns]
     return min(fitting, key=lambda b: (abs(b - ideal) >= 1, num_cells % b != 0, abs(b - ideal)))
 
 
 def _overlaps(length: int, parts: int) -> Tensor:
-    """Returns (parts, length) float32: the share of each unit of a line in each of its equal parts,
-    rows summing to 1."""
+    """Returns (parts, length) float32: the share of each unit of a line in each of its equal parts.
+
+    Rows sum to 1.
+    """
     edges = torch.arange(parts + 1, dtype=torch.float64) * length / parts
     units = torch.arange(length, dtype=torch.float64)
     overlap = torch.minimum(edges[1:, None], units + 1) - torch.maximum(edges[:-1, None], units)

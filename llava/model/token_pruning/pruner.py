@@ -1,4 +1,4 @@
-"""What a pruner is: a pure function from encoded images to the tokens of each that the LLM reads."""
+"""A pruner: a pure function from encoded images to the tokens of each that the LLM reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 
 
 class Needs(Flag):
-    """What a pruner reads beside the grid of the tokens."""
+    """The inputs that a pruner reads beside the grid of the tokens."""
 
     NOTHING = 0
     PATCH_EMBEDS = auto()
@@ -24,17 +24,17 @@ class Needs(Flag):
 
 @dataclass(frozen=True)
 class Pruned:
-    """What stays of one image of N tokens.
+    """The tokens that stay of one image of N tokens.
 
     Attributes:
         num_tokens: N.
         kept_idx: (K,) int64 on the CPU, in the order in which the LLM reads them. Of tokens that
             were merged, the one that stands for the others.
-        reasons: K words for pictures: why each was kept.
-        weights: (K, N) float32, the share of each token in what the LLM reads; None picks.
-        reads_question: whether the question had a say; where it had none, what the LLM has read
-            of the image serves other questions too.
-        details: what the pruner itself has to say, for traces.
+        reasons: K words for pictures: why each token was kept.
+        weights: (K, N) float32, the share of each token in what the LLM reads; None: no merging.
+        reads_question: whether the choice depends on the question; where not, the keys and values
+            of the image serve other questions too.
+        details: the pruner's own record, for traces.
     """
 
     num_tokens: int
@@ -46,13 +46,13 @@ class Pruned:
 
     @property
     def dropped_idx(self) -> Tensor:
-        """(N - K,) int64, rising."""
+        """The indices (N - K,) int64 of the dropped tokens, rising."""
         dropped = torch.ones(self.num_tokens, dtype=torch.bool)
         dropped[self.kept_idx] = False
         return dropped.nonzero().squeeze(-1)
 
     def apply(self, features: Tensor) -> Tensor:
-        """Returns what the LLM reads of an image's features (N, C), on any device: (K, C)."""
+        """Returns the features (K, C) for the LLM from an image's (N, C), on any device."""
         if self.weights is None:
             return features[send(self.kept_idx, features.device)]
         weights = self.weights.to(features.device)
@@ -66,14 +66,14 @@ class NoOptions:
 
 @dataclass(frozen=True)
 class Pruner:
-    """A way to choose tokens, as the registry has it.
+    """A pruner as the registry lists it.
 
     Attributes:
-        name: what users call it.
+        name: as users give it.
         select: select(images, texts, budgets, options, generators) gives a Pruned for each of B
-            images. Of texts, (P,) float32 of unit length, those are None that nobody needs;
-            options are of the type below; a generator is drawn from where chance decides.
-        needs: what it reads.
+            images. Of texts, (P,) float32 of unit length, those that are not needed are None;
+            options are of the type below; generators are for random choices.
+        needs: the inputs that it reads.
         options: a frozen dataclass; its fields are the pruner's settings.
         paper: where it is published.
     """
@@ -90,8 +90,8 @@ class Pruning:
     """How one image is to be pruned.
 
     Attributes:
-        pruner: which.
-        num_tokens: K, how many tokens the LLM is to read.
+        pruner: the pruner.
+        num_tokens: K, the number of tokens that the LLM is to read.
         options: of the pruner's own type.
     """
 
@@ -106,7 +106,7 @@ def prune(
     prunings: Sequence[Pruning],
     generators: Sequence[torch.Generator],
 ) -> list[Pruned]:
-    """Prunes B images, those with one pruner in one batch: the door for model and training."""
+    """Prunes B images, each pruner's in one batch: the entry point for model and training."""
     found: dict[int, Pruned] = {}
     for name in dict.fromkeys(pruning.pruner.name for pruning in prunings):
         places = [b for b, pruning in enumerate(prunings) if pruning.pruner.name == name]
