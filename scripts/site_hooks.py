@@ -19,6 +19,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from llava import arguments
+
 _ROOT = Path(__file__).resolve().parents[1]
 _CARD = "checkpoints/accm-mini/README.md"
 # Where files of the repository lie in the site.
@@ -105,10 +107,15 @@ def _flag_table(name: str) -> str:
     return "\n".join(["| argument | default | what |", "| --- | --- | --- |", *rows])
 
 
+def _value(node: ast.expr) -> object:
+    """An argument as its source has it; a name stands for a constant of llava.arguments."""
+    return getattr(arguments, node.id) if isinstance(node, ast.Name) else ast.literal_eval(node)
+
+
 def _fields(node: ast.ClassDef) -> Iterator[tuple[str, str, str]]:
     """Name, default and documentation of the fields that ``flag`` makes."""
     for line in node.body:
         if isinstance(line, ast.AnnAssign) and isinstance(line.value, ast.Call):
-            help, *default = [ast.literal_eval(value) for value in line.value.args]
+            help, *default = [_value(value) for value in line.value.args]
             shown = f"`{default[0]}`" if default else ""
             yield line.target.id, shown, help
