@@ -65,7 +65,7 @@ if [[ "${{funcstack[1]}}" == _accm ]]; then _accm "$@"; else compdef _accm accm;
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words[-1:] in (["-h"], ["--help"]):
         print(f"usage: {called(_PROGRAM)} {'|'.join(_SHELLS)}\n")

@@ -80,7 +80,7 @@ def read_run(
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     return run_benchmark_command(
         AnswerArguments, answer, BENCHMARKS, "llava.eval.answer", __doc__.splitlines()[0], argv
     )

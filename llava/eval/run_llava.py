@@ -84,7 +84,7 @@ def run(args: RunLlavaArguments) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     return run_command(
         RunLlavaArguments, run, "llava.eval.run_llava", __doc__.splitlines()[0], argv
     )

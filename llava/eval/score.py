@@ -113,7 +113,7 @@ def _read_asked(benchmark: str, data_dir: Path, limit: int) -> tuple[set[str], i
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     return run_benchmark_command(
         ScoreArguments, score, BENCHMARKS, "llava.eval.score", __doc__.splitlines()[0], argv
     )

@@ -264,7 +264,7 @@ def _compare(results: Sequence[Path], args: SweepArguments) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     return run_command(SweepArguments, sweep, "llava.eval.sweep", __doc__.splitlines()[0], argv)
 
 

@@ -233,7 +233,7 @@ def _refuse(args: TraceArguments, names: Sequence[str], why: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     return run_command(TraceArguments, trace, "llava.eval.trace", __doc__.splitlines()[0], argv)
 
 

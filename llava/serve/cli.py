@@ -147,7 +147,7 @@ def _tokens(talk: Chat, terminal: Terminal, words: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     return run_command(CliArguments, chat, "llava.serve.cli", __doc__.splitlines()[0], argv)
 
 

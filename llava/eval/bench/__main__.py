@@ -242,7 +242,7 @@ def _write(folder: Path, report: dict, found: list[Measured]) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     description = __doc__.splitlines()[0]
     return run_command(BenchArguments, bench, "llava.eval.bench", description, argv)
 

@@ -149,7 +149,7 @@ def _check(args: BatchesArguments) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     description = __doc__.splitlines()[0]
     return run_command(BatchesArguments, compare, "llava.eval.bench.batches", description, argv)
 

@@ -95,7 +95,7 @@ def read_password(args: WebArguments, environment: Mapping[str, str]) -> str | N
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     return run_command(WebArguments, serve, "llava.serve.web", __doc__.splitlines()[0], argv)
 
 
