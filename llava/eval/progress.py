@@ -17,7 +17,7 @@ class PlainLines:
         name: name of the questions.
         total: number of questions.
         before: how many of them are answered already.
-        """
+    """
 
     def __init__(self, name: str, total: int, before: int) -> None:
         self._name, self._total, self._before = name, total, before

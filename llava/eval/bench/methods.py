@@ -113,8 +113,7 @@ class Bench:
         self._stock: StockLlava | None = None
 
     def prepare(self, case: Case) -> None:
-        """Converts the weights to a case's form; memory has no room for two forms of a large
-        model."""
+        """Converts the weights to a case's form; two forms of a large model exceed the memory."""
         wanted = "plain" if case.method == HF else self._products
         if self._now != wanted:
             self._stock = None  # it holds the layers that are replaced
