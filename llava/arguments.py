@@ -40,7 +40,7 @@ def list_flag(help: str, default: Sequence, choices: Sequence[str] = ()) -> obje
 def path_flag(help: str, default: str) -> object:
     """Returns a dataclass field for a path.
 
-    Its default is below the current folder if it exists there, else below the project.
+    Its default is in the current folder, or in the project's if it exists only there.
     """
     return field(default_factory=lambda: _default_path(default), metadata={"help": help})
 

@@ -37,7 +37,7 @@ class Command:
     words: tuple[str, ...] = ()
 
 
-# The parts that accm train trains: first three of LLaVA-1.5, then those of the mini model.
+# The parts that accm train trains: three of LLaVA-1.5, then those of the mini model.
 STAGES = {
     "caption": Command("llava.train.train_caption", "the caption model, on images and captions"),
     "selector": Command("llava.train.train_selector", "the selector, where captions differ"),

@@ -80,7 +80,8 @@ def to_rgb(image: Image.Image, upright: bool = False, name: str = "the image") -
             Benchmarks are read without, as in LLaVA. (For TIFF files, Pillow itself applies it.)
         name: its name in messages.
 
-        Returns: A new image with nothing but pixels.
+    Returns:
+        A new image with nothing but pixels.
 
     Raises:
         UserError: damaged, too large to be padded to a square, or more than 16 bits per channel:

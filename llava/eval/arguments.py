@@ -12,10 +12,10 @@ from llava.model.token_pruning.registry import find_pruner
 
 
 def check_device_map(args: ModelArguments) -> None:
-    """Refuses to spread the LLM over GPUs if it must stay off them, or there are none.
+    """Refuses --device-map on a CPU: there are no GPUs to spread the LLM over.
 
     Raises:
-        UserError: --device-map is set all the same.
+        UserError: --device-map is given, and the device is the CPU.
     """
     if args.device_map is not None and placement(args).device.type == "cpu":
         raise UserError(

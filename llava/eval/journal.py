@@ -89,8 +89,7 @@ class Journal:
         """Writes one outcome: {"key": ..., "record": ...} or {"key": ..., "error": ...}.
 
         Raises:
-            UserError: the disk is full or gone; what is written stays, and the run can continue
-                later.
+            UserError: the disk is full or gone; written lines stay, and the run can continue later.
             ValueError: it has a number that is not finite, or a text that is not Unicode.
         """
         line = (seal(outcome) + "\n").encode()

@@ -43,7 +43,7 @@ class Result:
         text: the answer.
         caption: the caption that the LLM read in place of dropped tokens; None without pruning or
             compensation; "" if the selector chose the empty caption.
-        kept_idx: the patches that the LLM saw, numbered row by row, in the LLM's order.
+        kept_idx: the patches that the LLM saw, in its order, numbered from the upper left by row.
         seconds: time of each stage, for the whole batch of the question.
         answer: all other details: candidates, scores, reasons.
     """

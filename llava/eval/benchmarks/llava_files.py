@@ -99,7 +99,7 @@ def asked_questions(path: Path, image_folder: Path, labelled: Sequence[Question]
     """Returns the questions to score: those of LLaVA's file with labels; without the file all.
 
     Files of two editions fit together if an id means one question in both: the same image, or the
-        same words. The file may have questions without a label, and leave out questions with one.
+    same words. The file may have questions without a label, and leave out questions with one.
 
     Args:
         path: LLaVA's file.

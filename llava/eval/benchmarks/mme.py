@@ -140,7 +140,7 @@ def read_labelled_questions(data_dir: Path) -> tuple[list[LabelledQuestion], int
 
 
 def finder(keys: Iterable[str]) -> Callable[[str], str | None]:
-    """Returns a search for a question's key: the same key, else the only one of the same words."""
+    """Returns a function that finds a key: the same one, else the only one of the same words."""
     known = set(keys)
     respelt: dict[tuple[str, str], str | None] = {}
     for key in known:

@@ -24,7 +24,7 @@ _LONGEST = 80  # characters of a setting or a version
 
 @dataclass(frozen=True)
 class Circumstances:
-    """Facts on which not a score but a reader's trust in it depends; "" or None if unknown.
+    """Facts that affect a reader's trust in a score, but not the score; "" or None if unknown.
 
     Attributes:
         date: date of the answers, or the first and the last of several.

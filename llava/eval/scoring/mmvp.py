@@ -16,7 +16,7 @@ def extract_answer(text: str) -> str:
     """Returns the option that an answer means, as ACCM's scorer reads it.
 
     The order of the steps matters and is kept: "The answer is: A" is cut after "answer is", so a
-        colon stays in front and the answer counts as wrong.
+    colon stays in front and the answer counts as wrong.
     """
     text = text.lower().strip()
     for mark in ("answer is", "answer is:", "answer:"):
