@@ -8,7 +8,7 @@ find_old_names()
 
 
 def __getattr__(name: str) -> object:
-    """Accm and the version, looked up when asked for: with Accm come torch and transformers."""
+    """Returns Accm or the version on first use: Accm imports torch and transformers."""
     if name == "Accm":
         from llava.serve.accm import Accm
 

@@ -1,4 +1,4 @@
-"""``accm`` where it is not installed: ``python -m llava``."""
+"""The command ``accm`` without an installation: ``python -m llava``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The flags that commands have in common: which model, how it is asked, how answers are decoded.
+"""The flags that commands share: the model, how it is asked, how answers are decoded.
 
-Nothing here imports torch, so that a command's help is there at once.
+Nothing here imports torch, so that a command's help appears at once.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any, Optional, TypeVar
 from llava.errors import UserError, did_you_mean, quoted
 from llava.method import DEFAULT_PRUNER, DEFAULT_SEED
 
-PROJECT = Path(__file__).parents[1]  # what this package was installed from
+PROJECT = Path(__file__).parents[1]  # the folder of this package's source
 DTYPES = ("float32", "float16", "bfloat16")
 CPU_PRODUCTS = ("auto", "plain", "packed")
-CAPTIONS, NOTHING = "caption+selector", "none"  # what may be given back for dropped tokens
-# --compensation was yes or no once.
+CAPTIONS, NOTHING = "caption+selector", "none"  # the compensations for dropped tokens
+# --compensation once was yes or no.
 _YES_OR_NO = {"true": CAPTIONS, "yes": CAPTIONS, "false": NOTHING, "no": NOTHING}
 
 Asking = TypeVar("Asking", bound="AskArguments")
@@ -38,8 +38,10 @@ def list_flag(help: str, default: Sequence, choices: Sequence[str] = ()) -> Any:
 
 
 def path_flag(help: str, default: str) -> Any:
-    """Returns a dataclass field that holds a path; its default counts from the current folder
-    where it is there, else from the project."""
+    """Returns a dataclass field for a path.
+
+    Its default is in the current folder, or in the project's if it exists only there.
+    """
     return field(default_factory=lambda: _default_path(default), metadata={"help": help})
 
 
@@ -51,7 +53,7 @@ def _default_path(name: str) -> str:
 def _is_there(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # no system could have such a path
+    except OSError:  # an impossible path
         return False
 
 
@@ -64,7 +66,7 @@ def budget_flag(help: str) -> Any:
 
 
 def _default_budget() -> str:
-    """Reads VISUAL_TOKEN_NUM where users edit it, without importing that module, and with it torch."""
+    """Reads VISUAL_TOKEN_NUM from the file that users edit, without importing it and torch."""
     source = PROJECT / "llava" / "model" / "multimodal_encoder" / "clip_encoder.py"
     found = re.search(r"^VISUAL_TOKEN_NUM = (\w+)", source.read_text("utf-8"), re.M)
     return found[1] if found else "as set"
@@ -73,8 +75,10 @@ def _default_budget() -> str:
 # llava.eval.flags turns each field into a flag; it knows Optional[int], not int | None.
 @dataclass
 class ModelArguments:
-    """Which model, from where, on what. Every field is an argument of load_pretrained_model and a
-    flag of every command that loads it."""
+    """Which model, from where, on what.
+
+    Every field is an argument of load_pretrained_model and a flag of every command that loads it.
+    """
 
     model_path: Optional[str] = flag("LLaVA-1.5: a folder, or a name on the Hugging Face hub.")
     vision_tower: Optional[str] = flag(
@@ -144,10 +148,10 @@ class ModelArguments:
     )
 
     def check_compensation(self) -> None:
-        """Refuses a compensation that there is none of.
+        """Refuses an unknown compensation.
 
         Raises:
-            UserError: lists those that there are.
+            UserError: it is unknown; the message lists the known ones.
         """
         if self._compensation not in (CAPTIONS, NOTHING):
             near = did_you_mean(str(self.compensation), (CAPTIONS, NOTHING))
@@ -158,7 +162,7 @@ class ModelArguments:
 
     @property
     def has_captions(self) -> bool:
-        """Whether dropped tokens are given back; see check_compensation."""
+        """Whether dropped tokens are compensated; see check_compensation."""
         self.check_compensation()
         return self._compensation == CAPTIONS
 
@@ -168,7 +172,7 @@ class ModelArguments:
 
     @property
     def bits(self) -> Optional[str]:
-        """What the LLM's matrices are quantised to: "4bit", "8bit", or None."""
+        """The quantisation of the LLM's matrices: "4bit", "8bit", or None."""
         return "4bit" if self.load_4bit else "8bit" if self.load_8bit else None
 
 
@@ -190,8 +194,10 @@ class AskArguments(ModelArguments):
     no_image: bool = flag("Ask without any visual token or caption: the floor.", False)
 
     def without_unused_parts(self: Asking) -> Asking:
-        """Returns the flags that do not ask for captions where no image is shown, so that what
-        writes captions is neither loaded nor asked whether it can read the question."""
+        """Returns the flags without compensation if no image is shown.
+
+        The parts that write captions are then neither loaded nor asked to read the question.
+        """
         drops_some = not self.no_image and self.pruner not in ("none", "zero")
         return replace(self, compensation=CAPTIONS if self.has_captions and drops_some else NOTHING)
 
@@ -215,13 +221,12 @@ class DecodingArguments(ModelArguments):
         """Refuses settings without a meaning or an effect, before a model is loaded.
 
         Raises:
-            UserError: names the setting, and what may be given.
+            UserError: a setting is wrong; the message names it and its possible values.
         """
-        from llava.model.language_model.decoding import Decoding  # torch comes with it
+        from llava.model.language_model.decoding import Decoding  # imports torch
 
         Decoding(**self.decoding()).check(self.compile)
 
     def decoding(self) -> dict[str, object]:
-        """Returns the settings by the names that Sample, Request, Chat and Decoding have for
-        them."""
+        """Returns the settings by their names in Sample, Request, Chat and Decoding."""
         return {name: getattr(self, name) for name in ("temperature", "top_p", "num_beams")}

@@ -1,7 +1,7 @@
-"""One command for all: ``accm``, or ``python -m llava`` where it is not installed.
+"""The command of all subcommands: ``accm``, or ``python -m llava`` without an installation.
 
-A subcommand is a module with a main function, which is imported when it is asked for: the help is
-there at once, without torch.
+A subcommand is a module with a main function, imported on use: the help appears at once, without
+torch.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Command:
     """A subcommand.
 
     Attributes:
-        module: its main takes the words that follow, and gives the exit status.
+        module: its main takes the words that follow, and returns the exit status.
         does: a line of the help.
         example: words and flags that may follow its name.
-        words: what may come first behind its name; empty where flags do.
+        words: the possible first words after its name; empty if flags follow.
     """
 
     module: str
@@ -37,7 +37,7 @@ class Command:
     words: tuple[str, ...] = ()
 
 
-# What accm train trains. The first three belong to LLaVA-1.5; the others make the mini model.
+# The parts that accm train trains: three of LLaVA-1.5, then those of the mini model.
 STAGES = {
     "caption": Command("llava.train.train_caption", "the caption model, on images and captions"),
     "selector": Command("llava.train.train_selector", "the selector, where captions differ"),
@@ -123,11 +123,11 @@ _ALL = COMMANDS | {f"train {name}": stage for name, stage in STAGES.items()}
 _NAMES = {command.module.removesuffix(".__main__"): name for name, command in _ALL.items()}
 
 _TITLE = "LLaVA-1.5 with fewer visual tokens, and a caption for what they showed."
-_SHOWN = ("chat", "web", "checkpoints", "sweep")  # of which the help has the examples
+_SHOWN = ("chat", "web", "checkpoints", "sweep")  # commands whose examples the help shows
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command: hands on to a subcommand."""
+    """Runs the command, which passes on to a subcommand."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["--version"]:
         print(f"accm {find_version()}")
@@ -147,10 +147,10 @@ def hand_on(
     """Runs the subcommand that the first word names, with the other words.
 
     Args:
-        commands: by their names.
-        words: of the command line.
-        name: how the user calls what has these subcommands.
-        title: what it does.
+        commands: subcommands by name.
+        words: words of the command line.
+        name: the user's command that has these subcommands.
+        title: its description.
         examples: last lines of the help.
 
     Returns:
@@ -160,7 +160,7 @@ def hand_on(
     if first in commands:
         try:
             return import_module(commands[first].module).main(words[1:])
-        except KeyboardInterrupt:  # before the subcommand was there to hear it
+        except KeyboardInterrupt:  # before the subcommand could handle it
             print("stopped by the user", file=sys.stderr)
             return STOPPED
     if first in ("-h", "--help", ""):
@@ -181,10 +181,10 @@ def _help(commands: Mapping[str, Command], name: str, title: str, examples: Sequ
 
 
 def called(program: str) -> str:
-    """Returns how the user of this process calls a module.
+    """Returns the command line with which this process's user calls a module.
 
     Args:
-        program: its name, and words that follow.
+        program: name of the module, and words that follow.
     """
     module, *words = program.split(" ", 1)
     name = _NAMES.get(module)
@@ -194,10 +194,10 @@ def called(program: str) -> str:
 
 
 def example(program: str) -> str:
-    """Returns a command line to show in the help of a module; "" where there is none.
+    """Returns an example command line for the help of a module; "" if there is none.
 
     Args:
-        program: its name, and words that follow: the example is of these words, or of any.
+        program: name of the module, and perhaps words with which the example begins.
     """
     module, *words = program.split(" ", 1)
     of = _ALL[_NAMES[module]].example if module in _NAMES else ""
@@ -206,7 +206,7 @@ def example(program: str) -> str:
 
 
 def _started_as() -> str | None:
-    """Returns how this process's user typed the command; None where it is another program."""
+    """Returns the command as this process's user typed it; None if it is another program."""
     program = Path(sys.argv[0])
     if program.stem == "accm":
         return "accm"

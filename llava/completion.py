@@ -1,7 +1,7 @@
-"""What lets a shell complete commands and flags: ``python -m llava.completion bash|zsh``.
+"""Shell completion of commands and flags: ``python -m llava.completion bash|zsh``.
 
-The script that is printed knows all words itself, so that completing one starts no Python. Printing
-it imports every command and asks it for its help.
+The printed script contains all words, so that completion does not start Python. Printing it imports
+every command and reads its help.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _accm_flags() {{
 }}
 """
 
-# Behind a flag and wherever else nothing is known, the shell completes names of files.
+# After a flag, and wherever else no words are known, the shell completes file names.
 _SHELLS = {
     "bash": _TABLES
     + """\
@@ -65,7 +65,7 @@ if [[ "${{funcstack[1]}}" == _accm ]]; then _accm "$@"; else compdef _accm accm;
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words[-1:] in (["-h"], ["--help"]):
         print(f"usage: {called(_PROGRAM)} {'|'.join(_SHELLS)}\n")
@@ -91,7 +91,7 @@ def script(shell: str) -> str:
 
 
 def _all_flags() -> Iterator[tuple[str, str]]:
-    """Returns patterns of the first two words, and the flags that may follow these."""
+    """Yields patterns of the first two words, each with the flags that may follow."""
     for name, command in COMMANDS.items():
         for word in command.words:
             yield f'"{name} {word}"', _flags(command, word)
@@ -105,7 +105,7 @@ def _flags(command: Command, *words: str) -> str:
     with redirect_stdout(text):
         try:
             import_module(command.module).main([*words, "--help"])
-        except SystemExit:  # how argparse ends after a help
+        except SystemExit:  # argparse exits after a help
             pass
     flags = [flag for pair in _FLAGS.findall(text.getvalue()) for flag in pair if flag]
     return " ".join(dict.fromkeys(flags))

@@ -3,11 +3,11 @@
 IMAGE_TOKEN_INDEX = -200  # stands for the image in a list of token ids; never an id of a vocabulary
 DEFAULT_IMAGE_TOKEN = "<image>"
 
-# What LLaVA-1.5 puts behind a question to ask for a short answer.
+# LLaVA-1.5 adds this after a question to ask for a short answer.
 SHORT_ANSWER_SUFFIX = "\nAnswer the question using a single word or phrase."
 OPTION_LETTER_SUFFIX = "\nAnswer with the option's letter from the given choices directly."
-# What MMVP puts between question and options, and MME behind a question.
+# MMVP has this between question and options, and MME after a question.
 OPTIONS_HEADING = "Options:"
 YES_OR_NO = "Please answer yes or no."
-# Stands before the caption that the LLM reads.
+# Heading of the caption for the LLM.
 CAPTION_HEADING = "additional information:"

@@ -1,7 +1,7 @@
-"""Prompt templates of LLaVA: how the turns of a conversation become one string.
+"""Prompt templates of LLaVA, which turn a conversation into one string.
 
-Only the templates that LLaVA-1.5 and its evaluation use are here. ``vicuna_v1`` is the one that
-LLaVA-1.5 was tuned with and that the method is evaluated with.
+Only the templates of LLaVA-1.5 and its evaluation are here. LLaVA-1.5 was tuned, and ACCM is
+evaluated, with ``vicuna_v1``.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from llava.errors import UserError
 
 @dataclass(frozen=True)
 class Conversation:
-    """A template and the turns put into it so far.
+    """A template and the turns so far.
 
     Attributes:
-        system: what stands before the first turn.
+        system: the text before the first turn.
         roles: names of the two speakers, question first.
-        separators: what follows a message at an even and at an odd place.
-        name_turns: whether "ROLE: " stands before a message.
+        separators: the texts after messages at even and at odd places.
+        name_turns: whether "ROLE: " precedes a message.
         messages: (speaker 0 or 1, text) pairs; a text of None asks for an answer.
     """
 
@@ -32,14 +32,14 @@ class Conversation:
     messages: tuple[tuple[int, str | None], ...] = ()
 
     def append(self, speaker: int, text: str | None) -> Conversation:
-        """A new conversation with one more message; this one stays as it is."""
+        """Returns a new conversation with one more message; this one stays unchanged."""
         return replace(self, messages=self.messages + ((speaker, text),))
 
     def prompt(self) -> str:
-        """The whole conversation as the string that the tokenizer reads.
+        """Returns the whole conversation as a string for the tokenizer.
 
         Raises:
-            UserError: the template has no end mark for a message at this place.
+            UserError: the template has no separator for a message at this place.
         """
         text = self.system + (self.separators[0] if self.system else "")
         for place, (speaker, message) in enumerate(self.messages):
@@ -64,7 +64,7 @@ def _assistant(reader: str) -> str:
     )
 
 
-# The worked example that opens every v0 conversation: part of the template, to the letter.
+# The example that opens every v0 conversation, verbatim as in the template.
 _V0_QUESTION = "What are the key differences between renewable and non-renewable energy sources?"
 _V0_ANSWER = (
     "Renewable energy sources are those that can be replenished naturally in a relatively "
@@ -103,7 +103,7 @@ CONVERSATIONS: dict[str, Conversation] = {
 
 
 def conversation(mode: str = "vicuna_v1") -> Conversation:
-    """The empty conversation of a template.
+    """Returns the empty conversation of a template.
 
     Raises:
         UserError: there is no template of that name.
@@ -117,12 +117,12 @@ def conversation(mode: str = "vicuna_v1") -> Conversation:
 def question_prompt(
     question: str, mode: str = "vicuna_v1", history: Sequence[tuple[str, str]] = ()
 ) -> str:
-    """The prompt of a question about an image: image, newline, question, answer asked for.
+    """Returns the prompt of a question about an image: image, newline, question, open answer.
 
     Args:
-        question: the one that is asked now.
+        question: the present question.
         mode: name of the template.
-        history: questions and answers before it; the image stands before the first question.
+        history: earlier questions and answers; the image precedes the first question.
     """
     turns = conversation(mode)
     image = f"{DEFAULT_IMAGE_TOKEN}\n"

@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this", and how its message shows foreign values."""
+"""The one exception for mistakes that the user can correct, and the values in its message."""
 
 from __future__ import annotations
 
@@ -12,40 +12,39 @@ _REPR.maxstring = _REPR.maxother = _REPR.maxlong = _LONGEST
 
 
 class UserError(Exception):
-    """A mistake in what the user gave: the message says what, where and the way out.
+    """A mistake in the user's input: the message says what, where and the way out.
 
     Commands print the message and exit with status 2; they never show a traceback for it.
     """
 
 
 class TooLong(UserError):
-    """A question has more tokens than a part of the model has room for.
+    """A question with more tokens than a part of the model can read.
 
     Attributes:
-        part: its name.
+        part: name of the part.
         question: as the part reads it.
-        share: of its tokens that have no room.
+        share: share of its tokens beyond the limit.
     """
 
     def __init__(self, message: str, part: str = "", question: str = "", share: float = 1) -> None:
-        super().__init__(message)  # alone: pickle makes an exception anew of what this gets
+        super().__init__(message)  # only this: pickle passes an exception's args back
         self.part = part
         self.question = question
         self.share = share
 
 
 def quoted(value: object) -> str:
-    """Returns the repr of a value that somebody else wrote, in one line and without the middle of
-    what is long."""
+    """Returns the repr of a foreign value in one line; a long one is shortened in the middle."""
     return " ".join(_REPR.repr(value).splitlines())
 
 
 def shown(text: str) -> str:
-    """Returns a text as it is where it fits on a line, else as quoted does."""
+    """Returns a text unchanged if it fits on a line, else as quoted does."""
     return text if text.isprintable() and 0 < len(text) <= _LONGEST else quoted(text)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Returns " (did you mean X?)" with the nearest of what is known, or "" where none is near."""
+    """Returns " (did you mean X?)" with the nearest known word, or "" if none is near."""
     nearest = get_close_matches(word[:_LONGEST].lower(), known, n=1)
     return f" (did you mean {nearest[0]}?)" if nearest else ""

@@ -1,4 +1,4 @@
-"""The packages that only a part of the project needs: which command brings one that is missing."""
+"""The packages that only a part of the project needs, and the commands that install them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def missing_package(what: str, package: str | None, extra: str) -> UserError:
     """Returns the error for a package that is not installed.
 
     Args:
-        what: needs it.
-        package: its name.
-        extra: that has it, of pyproject.toml.
+        what: the feature that needs it.
+        package: name of the package.
+        extra: the extra of pyproject.toml that contains it.
     """
     return UserError(f"{what} needs {package}, which is not installed: {install_command(extra)}")
 

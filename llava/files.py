@@ -1,4 +1,4 @@
-"""Files that people give and get: read with a helpful error, written whole or not at all."""
+"""Files of users: read with a helpful error, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from typing import IO, BinaryIO
 
 from llava.errors import UserError
 
-# What a file system says that does not know flock: Lustre mounted without it, NFS without a lock
-# daemon, some FUSE file systems.
+# Errors of file systems without flock: Lustre mounted without it, NFS without a lock daemon, some
+# FUSE file systems.
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 def read_bytes(path: Path) -> bytes:
-    """A whole file, without a UTF-8 byte-order mark.
+    """Reads a whole file, without a UTF-8 byte-order mark.
 
     Raises:
         UserError: no such file, or it cannot be read.
@@ -36,10 +36,10 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 text file, its line ends made newlines.
+    """Reads a UTF-8 text file, with newlines as line ends.
 
     Raises:
-        UserError: no such file, it cannot be read, or is not UTF-8.
+        UserError: no such file, or it cannot be read or is not UTF-8.
     """
     try:
         return read_bytes(path).decode("utf-8").replace("\r\n", "\n")
@@ -51,11 +51,11 @@ def read_json(path: Path, advice: str = "fetch it again") -> dict:
     """Returns the object that a JSON file holds.
 
     Args:
-        path: of the file.
-        advice: what to do about a file that is damaged.
+        path: the file.
+        advice: the way out if the file is damaged.
 
     Raises:
-        UserError: no such file, it cannot be read, or holds no JSON object.
+        UserError: no such file, or it cannot be read or holds no JSON object.
     """
     try:
         value = parse_json(read_text(path))
@@ -70,11 +70,11 @@ def read_json(path: Path, advice: str = "fetch it again") -> dict:
 def parse_json(text: str) -> object:
     """Returns the value of a JSON text whose numbers are finite and whose strings are Unicode.
 
-    Python's own reader also takes NaN, Infinity, 1e999 and lone surrogates, which nothing can
-    compare, count or write afterwards.
+    Python's own reader also accepts NaN, Infinity, 1e999 and lone surrogates, which cannot be
+    compared, counted or written afterwards.
 
     Raises:
-        ValueError: it is not such a text.
+        ValueError: the text is not such JSON.
     """
     try:
         value = json.loads(
@@ -93,7 +93,7 @@ def dump_json(value: object, indent: int | None = None) -> str:
     """Returns the JSON text of a value, which parse_json reads as the same value.
 
     Raises:
-        ValueError: a number in it is not finite, a text not Unicode, or it is nested too deeply.
+        ValueError: a number is not finite, a text not Unicode, or the value nested too deeply.
     """
     try:
         text = json.dumps(value, indent=indent, allow_nan=False)
@@ -113,8 +113,7 @@ def _refuse_surrogates(value: object, text: str) -> None:
 
 
 def printable(text: object) -> str:
-    """Returns a text with what is not Unicode in it, as in a file name of stray bytes, spelt out
-    in ASCII."""
+    """Returns a text with ASCII escapes for what is not Unicode, as in odd file names."""
     return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -130,7 +129,7 @@ def _finite_float(digits: str) -> float:
 
 
 def _finite_int(digits: str) -> int:
-    """Refuses what no float can hold; tokenizers do state lengths of 10**30."""
+    """Refuses numbers beyond a float's range; tokenizers do state lengths of 10**30."""
     if len(digits) > 300:
         _finite_float(digits)
     return int(digits)
@@ -139,10 +138,10 @@ def _finite_int(digits: str) -> int:
 def take_lock(file: IO) -> bool:
     """Locks an open file for this process until the file is closed, however the process ends.
 
-    On a file system without locks it goes on without one, after a warning.
+    On a file system without locks, it continues without one after a warning.
 
     Returns:
-        False where another process holds the lock.
+        False if another process holds the lock.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -160,10 +159,10 @@ def take_lock(file: IO) -> bool:
 
 
 def check_target(path: Path) -> None:
-    """Refuses a place where no file can be written.
+    """Refuses a path at which no file can be written.
 
     Raises:
-        UserError: its folder does not exist, or something else than a file is there.
+        UserError: its folder does not exist, or it is not a regular file.
     """
     if not path.parent.is_dir():
         raise UserError(f"the folder {path.parent} does not exist: create it, or write elsewhere")
@@ -199,8 +198,8 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Writes a file, whole or not at all.
 
     Args:
-        path: of the file.
-        write: is given a file to write into.
+        path: the file.
+        write: writes to the open file that it receives.
 
     Raises:
         UserError: it cannot be written there.

@@ -1,4 +1,4 @@
-"""Which machines of the network may be asked for pictures, and connections to no others."""
+"""Connections for pictures, only to machines of the network that are allowed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAT64 = ip_network("64:ff9b::/96")  # an IPv4 address in its last 32 bits
 
 
 def look_up(host: str, port: int) -> list[str]:
-    """Returns the addresses of a name, as the system has them.
+    """Returns the addresses of a name, from the system.
 
     Raises:
         OSError, ValueError: there is no such name.
@@ -30,8 +30,10 @@ def look_up(host: str, port: int) -> list[str]:
 
 
 def is_public(address: str) -> bool:
-    """Tells whether an IP address is one of the public internet: global unicast, and so is the
-    IPv4 address that an IPv6 address may stand for."""
+    """Returns whether an IP address is public: global unicast.
+
+    So must be the IPv4 address that an IPv6 address may stand for.
+    """
     ip = ip_address(address)
     if ip.version == 6:
         inner = ip.ipv4_mapped or ip.sixtofour
@@ -45,14 +47,14 @@ def is_public(address: str) -> bool:
 
 @dataclass(frozen=True)
 class Guard:
-    """What may be fetched, and how much of it.
+    """The limits of what may be fetched.
 
     Attributes:
-        look_up: gives the addresses of a name and a port.
-        allows: tells whether an address may be asked.
-        seconds: that a picture may take in all, redirects included.
-        most_bytes: of a picture; as many as the web page takes of an upload.
-        redirects: that are followed.
+        look_up: returns the addresses of a name and a port.
+        allows: returns whether an address may be contacted.
+        seconds: time for a picture, redirects included.
+        most_bytes: largest picture; the same as the web page's largest upload.
+        redirects: number of redirects that are followed.
     """
 
     look_up: Callable[[str, int], Sequence[str]] = look_up
@@ -66,22 +68,22 @@ USUAL = Guard()
 
 
 class Connection(HTTPConnection):
-    """A connection to an address that the guard has let pass; it looks no name up again.
+    """A connection to an address that the guard allows; the name is not looked up again.
 
     Args:
-        parts: of where to.
-        guard: what may be asked.
+        parts: parts of the URL.
+        guard: the allowed addresses.
     """
 
     def __init__(self, parts: SplitResult, guard: Guard) -> None:
         super().__init__(parts.hostname, parts.port or PORTS[parts.scheme], guard.seconds)
-        self.default_port = PORTS[parts.scheme]  # which needs no mention in the request
+        self.default_port = PORTS[parts.scheme]  # not repeated in the request
         self._is_encrypted = parts.scheme == "https"
         self._guard = guard
         self._is_cut = False
 
     def connect(self) -> None:
-        """Connects to the first address that answers, if all of the name's are allowed."""
+        """Connects to the first address that answers, if all addresses of the name are allowed."""
         addresses = self._guard.look_up(self.host, self.port)
         for address in addresses:
             if not self._guard.allows(address):
@@ -95,12 +97,12 @@ class Connection(HTTPConnection):
             self.sock = ssl.create_default_context().wrap_socket(
                 self.sock, server_hostname=self.host, do_handshake_on_connect=False
             )
-            self.sock.do_handshake()  # not before it can be cut
+            self.sock.do_handshake()  # only now, when it can be cut
         if self._is_cut:
             self.cut()
 
     def cut(self) -> None:
-        """Ends the connection under the hands of whoever reads from it."""
+        """Ends the connection, also while another thread reads from it."""
         self._is_cut = True
         if (sock := self.sock) is not None:
             with suppress(OSError):
@@ -111,7 +113,7 @@ def _first_that_answers(addresses: Sequence[str], port: int, seconds: float) -> 
     """Returns a connection to one of the addresses.
 
     Raises:
-        OSError: none answers; says what the last one said.
+        OSError: none answers; the error of the last one.
     """
     problem = OSError("its name has no address")
     for address in addresses:

@@ -1,8 +1,8 @@
-"""Pictures by their address: one guarded way to them, for chat, Python and single questions.
+"""Guarded fetching of pictures by URL, for chat, Python and single questions.
 
-Benchmarks and the web page never come here. What the network is asked for is checked where the
-connection is made, so redirects and names that change their meaning (DNS rebinding) lead nowhere
-else. Proxies of the environment are not used: one would look names up by itself, behind the guard.
+Benchmarks and the web page never use it. Addresses are checked when a connection is made, so
+redirects and changing names (DNS rebinding) cannot lead elsewhere. Proxies of the environment are
+not used: a proxy would look names up itself, past the guard.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ _CHUNK = 1 << 16  # bytes
 
 
 def is_url(source: object) -> bool:
-    """Tells whether an image is named by an address of the network, and not by a path."""
+    """Returns whether an image is named by a URL instead of a path."""
     return isinstance(source, str) and _URL.match(source) is not None
 
 
 def open_image(
     source: str | PathLike | bytes, upright: bool = False, guard: Guard = USUAL
 ) -> Image.Image:
-    """Reads an image as load_image does, by its address (http, https) too.
+    """Reads an image as load_image does, also by its URL (http, https).
 
     Raises:
-        UserError: as load_image; or it cannot be fetched, or the guard does not let it.
+        UserError: as load_image; or it cannot be fetched, or the guard refuses it.
     """
     if not is_url(source):
         return load_image(source, upright)
@@ -51,13 +51,13 @@ def open_image(
 
 
 def fetch(url: str, guard: Guard = USUAL) -> bytes:
-    """Returns what lies at an address.
+    """Fetches the bytes at a URL.
 
     Raises:
-        UserError: it cannot be fetched, or the guard does not let it.
+        UserError: it cannot be fetched, or the guard refuses it.
     """
     visit, outcome = _Visit(guard), Future()
-    # In a thread, since nothing else bounds the time that the system takes to look a name up.
+    # In a thread, since nothing else limits the time that the system takes to look a name up.
     threading.Thread(target=_settle, args=(outcome, visit, url), daemon=True).start()
     try:
         return outcome.result(guard.seconds)
@@ -77,7 +77,7 @@ def _settle(outcome: Future, visit: _Visit, url: str) -> None:
 
 
 class _Visit:
-    """The way to one picture, over redirects.
+    """The fetching of one picture, redirects included.
 
     Args:
         guard: what may be fetched.
@@ -89,13 +89,13 @@ class _Visit:
         self._is_stopped = False
 
     def stop(self) -> None:
-        """Cuts the line, whatever it is doing; no other is begun."""
+        """Cuts the connection, whatever it is doing; no other is made."""
         self._is_stopped = True
         if self._connection is not None:
             self._connection.cut()
 
     def fetch(self, url: str) -> bytes:
-        """Returns what lies at an address; see the function of this name."""
+        """Fetches the bytes at a URL; see the function of this name."""
         where = url
         for _ in range(self._guard.redirects + 1):
             parts = _split(where)
@@ -123,10 +123,10 @@ class _Visit:
         return self._connection.getresponse()
 
     def _body(self, response: HTTPResponse, where: str) -> bytes:
-        """Returns what an answer brings.
+        """Returns the body of a response.
 
         Raises:
-            UserError: no picture, or too large.
+            UserError: it is not a picture, or too large.
             ConnectionError: it ends too early.
         """
         status, headers, most = response.status, response.headers, self._guard.most_bytes
@@ -150,10 +150,10 @@ class _Visit:
 
 
 def _split(url: str) -> SplitResult:
-    """Returns the parts of an address.
+    """Returns the parts of a URL.
 
     Raises:
-        UserError: it is none that could be asked.
+        UserError: it is not a URL that can be fetched.
     """
     try:
         parts = urlsplit(url)
@@ -172,7 +172,7 @@ def _split(url: str) -> SplitResult:
 
 @contextmanager
 def _told(url: str) -> Iterator[None]:
-    """Turns what stands in the way into one line."""
+    """Turns errors of fetching into one line."""
     try:
         yield
     except ssl.SSLCertVerificationError as error:

@@ -1,7 +1,7 @@
-"""Tables as Markdown, for documents and terminals.
+"""Markdown tables for documents and terminals.
 
-Drawn here because tabulate and pandas neither escape what would break a table nor leave its cells
-as they are written: they turn texts into numbers and round these again.
+They are made here because tabulate and pandas neither escape what would break a table nor keep its
+cells as written: they turn texts into numbers and round these again.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ def markdown_table(
     """Returns the lines of a table whose first columns are texts and the others numbers.
 
     Args:
-        heads: of the columns.
+        heads: heads of the columns.
         rows: the cells.
-        texts: how many columns are texts.
-        padded: with blanks, so that the columns stand straight in a terminal.
+        texts: number of columns that are texts.
+        padded: whether to align the columns with blanks, for a terminal.
     """
     lines = [[escape(text) for text in line] for line in (heads, *rows)]
     widths = [max(map(len, column)) if padded else 0 for column in zip(*lines)]
@@ -34,5 +34,5 @@ def markdown_table(
 
 
 def escape(text: str) -> str:
-    """Returns a text that neither ends a cell nor begins a tag."""
+    """Returns a text escaped so that it neither ends a cell nor starts a tag."""
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

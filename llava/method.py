@@ -1,4 +1,4 @@
-"""How a question is asked: one record that samples, requests and flags have in common."""
+"""How a question is asked: one record that samples, requests and flags share."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ DEFAULT_PRUNER = "accm"
 
 @dataclass(frozen=True)
 class Method:
-    """What the LLM gets to read of an image.
+    """The part of an image that the LLM reads.
 
     Attributes:
-        visual_token_num: K, how many stay; None takes VISUAL_TOKEN_NUM of clip_encoder.py.
-        text_token_num: T, how many of them ACCM lets the question pick; None takes the paper's
+        visual_token_num: K, how many are kept; None takes VISUAL_TOKEN_NUM of clip_encoder.py.
+        text_token_num: T, how many of them ACCM selects by the question; None takes the paper's
             share of K (budget.py).
-        seed: of the random draws (of patches; with a temperature, of answer tokens), so that a
-            result depends on nothing but its question.
-        no_image: no visual token and no caption: what can be answered so needs no image, and is the
-            floor to compare with. The same as the pruner "zero".
+        seed: seed of the random draws (of patches; with a temperature, of answer tokens), so that a
+            result depends only on its question.
+        no_image: no visual token and no caption: the floor to compare with, since such answers need
+            no image. The same as the pruner "zero".
         pruner: chooses the visual tokens; a name in llava.model.token_pruning.registry.
     """
 
@@ -31,6 +31,5 @@ class Method:
 
 
 def method_of(asked: object) -> dict[str, object]:
-    """Returns the fields of a Method that anything has which is asked with one (flags, a request,
-    a sample), to be handed on by name."""
+    """Returns the fields of Method from flags, a request or a sample, as keyword arguments."""
     return {field.name: getattr(asked, field.name) for field in fields(Method)}

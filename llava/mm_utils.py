@@ -1,4 +1,4 @@
-"""Images and prompts on their way in: files to pixels, prompts to token ids."""
+"""Conversion of inputs: image files to pixels, prompts to token ids."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from transformers import CLIPImageProcessorPil
 from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
 from llava.errors import UserError, quoted
 
-# CLIP's mean colour as LLaVA rounds it; what pads an image where no processor says otherwise.
+# CLIP's mean colour as LLaVA rounds it, the default colour of padding.
 CLIP_BACKGROUND = (122, 116, 104)
-# An image counts as the square that it is padded to.
+# Limit of an image's pixels once it is padded to a square.
 MAX_SQUARE_PIXELS = 89_478_485
-# Pixels of a padded square that are there at once while it is scaled: 16 MB.
+# Pixels of a padded square that are in memory at once while it is scaled: 16 MB.
 STRIP_PIXELS = 1 << 22
-# Where only the middle of an image is seen, what is further from it than this many times the
-# shorter side is cut off before the image is scaled: the whole would grow without bound.
+# If the model sees only the middle of an image, all beyond this many times the shorter side from it
+# is cut off before scaling: the scaled image could be arbitrarily large.
 MAX_RATIO = 16
 
-# What is read as an image. Other decoders of Pillow call outside programs or are seldom tested.
+# Formats that are read. Other decoders of Pillow call external programs or are seldom tested.
 IMAGE_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 
-# EXIF's orientation -> what sets the image upright.
+# EXIF's orientation -> the operation that turns the image upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -51,7 +51,7 @@ def load_image(
     Args:
         source: the file.
         upright: see to_rgb.
-        name: what messages call it; None lets the source name it.
+        name: its name in messages; None takes it from the source.
 
     Raises:
         UserError: no such file, not an image, damaged, or too large to be padded to a square.
@@ -69,28 +69,27 @@ def load_image(
 
 
 def to_rgb(image: Image.Image, upright: bool = False, name: str = "the image") -> Image.Image:
-    """Converts an image of any kind to 8-bit RGB; whoever reads images does it here.
+    """Converts an image of any kind to 8-bit RGB; all images are converted here.
 
-    Transparency is dropped, as LLaVA has it. 16 bits a channel are brought to 8 by dropping the low
+    Transparency is dropped, as in LLaVA. 16 bits per channel are reduced to 8 by dropping the low
     byte.
 
     Args:
-        image: opened or made with Pillow; it stays as it is.
-        upright: whether the rotation is heeded that a camera noted down (EXIF), as people expect
-            it. Benchmarks are read without, as LLaVA reads them. (Of TIFF files, Pillow itself
-            heeds it.)
-        name: what messages call it.
+        image: opened or made with Pillow; it stays unchanged.
+        upright: whether to apply the rotation that a camera recorded (EXIF), as people expect.
+            Benchmarks are read without, as in LLaVA. (For TIFF files, Pillow itself applies it.)
+        name: its name in messages.
 
     Returns:
-        A new image, pixels and nothing else.
+        A new image with nothing but pixels.
 
     Raises:
-        UserError: damaged, too large to be padded to a square, or more than 16 bits a channel:
-            nothing says which value is white.
+        UserError: damaged, too large to be padded to a square, or more than 16 bits per channel:
+            the value of white is then unknown.
     """
     check_size(image, name)
     with _damage_told(name):
-        image.load()  # a TIFF file forgets its orientation here, when Pillow has heeded it
+        image.load()  # Pillow applies the orientation of a TIFF file here and drops it
         turn = _UPRIGHT.get(_orientation(image)) if upright else None
         if image.mode in ("I", "F"):
             raise UserError(
@@ -103,21 +102,21 @@ def to_rgb(image: Image.Image, upright: bool = False, name: str = "the image") -
         image = image.convert("RGB")
     if turn is not None:
         image = image.transpose(turn)
-    image.info.clear()  # an orientation that was heeded must not be heeded again
+    image.info.clear()  # an applied orientation must not be applied again
     return image
 
 
 def _orientation(image: Image.Image) -> object:
-    """Returns what EXIF says of an image's rotation; damaged notes say nothing."""
+    """Returns an image's EXIF orientation; None if EXIF is damaged."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # the parser raises whatever damage makes it stumble over
+    except Exception:  # the parser raises anything on damaged data
         return None
 
 
 @contextmanager
 def _damage_told(name: str) -> Iterator[None]:
-    """Turns what reading and decoding raise into one line."""
+    """Turns errors of reading and decoding into one line."""
     try:
         yield
     except UserError:
@@ -132,17 +131,17 @@ def _damage_told(name: str) -> Iterator[None]:
         raise UserError(f"{name} cannot be read as an image ({error}): scale it down") from error
     except FileNotFoundError as error:
         raise UserError(f"there is no {name.removeprefix('the ')}: check the path") from error
-    except Exception as error:  # decoders raise whatever a damaged file makes them stumble over
+    except Exception as error:  # decoders raise anything on damaged files
         raise UserError(
             f"{name} is damaged or cut short, or no file to read ({error}): fetch it again"
         ) from error
 
 
 def check_size(image: Image.Image, name: object = "the image") -> None:
-    """Refuses an image without pixels, or one that would be too large once padded to a square.
+    """Refuses an image without pixels, or one that is too large once padded to a square.
 
     Raises:
-        UserError: the longer side, squared, is above MAX_SQUARE_PIXELS, or a side is 0.
+        UserError: the square of the longer side exceeds MAX_SQUARE_PIXELS, or a side is 0.
     """
     longer = max(image.size)
     if longer * longer > MAX_SQUARE_PIXELS:
@@ -165,11 +164,10 @@ def expand2square(
 
     Args:
         image: of any size.
-        background: the colour beside it.
-        side: scales the square to so many pixels a side; None leaves it. Pixels are bit for bit
-            those of the whole square resized by Pillow, which goes along the rows first, each of
-            them alone, and then along the columns. So the whole square is never built, but strips
-            of rows, and those only where the image is.
+        background: the colour of the padding.
+        side: side of the result in pixels; None does not scale. Pixels are bit for bit those of the
+            whole square resized by Pillow, which resizes each row by itself, and then the columns.
+            So only strips of the image's rows are built, never the whole square.
         resample: one of Pillow's filters.
     """
     width, height = image.size
@@ -192,7 +190,7 @@ def expand2square(
 def square_view(
     image: Image.Image, processor: CLIPImageProcessorPil, aspect_ratio: str | None, side: int
 ) -> Image.Image:
-    """Returns the square that the tower sees of an RGB image, at so many pixels a side."""
+    """Returns the square that the tower sees of an RGB image, ``side`` pixels wide."""
     if aspect_ratio == "pad":
         return expand2square(image, mean_colour(processor), side)
     shorter = min(image.size)
@@ -200,21 +198,21 @@ def square_view(
 
 
 def mean_colour(processor: CLIPImageProcessorPil) -> tuple[int, ...]:
-    """The colour that pads an image: CLIP's mean, rounded down as LLaVA has it."""
+    """Returns the colour of padding: CLIP's mean, rounded down as in LLaVA."""
     return tuple(int(255 * channel) for channel in processor.image_mean)
 
 
 def process_images(
     images: list[Image.Image], image_processor: CLIPImageProcessorPil, model_cfg: object
 ) -> Tensor:
-    """Pixels as the tower wants them, bit for bit those of LLaVA's own processor.
+    """Returns pixels for the tower, bit for bit those of LLaVA's own processor.
 
     Args:
-        images: images of any size; others than RGB are converted.
-        image_processor: the Pillow processor; one that resizes tensors moves pixels by grey levels.
-        model_cfg: what is done about images that are no squares: "pad" (LLaVA-1.5) pads them with
-            the mean colour first; None lets the processor resize the shorter side and cut the
-            middle out. Or what has this as its image_aspect_ratio, as LLaVA's model.config.
+        images: images of any size and mode.
+        image_processor: the Pillow processor; one that resizes tensors changes pixel values.
+        model_cfg: the treatment of images that are not square: "pad" (LLaVA-1.5) first pads them
+            with the mean colour; with None the processor resizes the shorter side and crops the
+            middle. Or an object with this image_aspect_ratio, like LLaVA's model.config.
 
     Returns:
         (B, 3, S, S) float32, normalised.
@@ -225,7 +223,7 @@ def process_images(
     is_said = model_cfg is None or isinstance(model_cfg, str)
     if (model_cfg if is_said else getattr(model_cfg, "image_aspect_ratio", None)) == "pad":
         colour, size = mean_colour(image_processor), image_processor.size
-        side = size.shortest_edge or size.height  # the processor leaves it as it is, then
+        side = size.shortest_edge or size.height  # the processor then leaves it unchanged
         images = [expand2square(image, colour, side, image_processor.resample) for image in images]
     else:
         images = [_middle(image) for image in images]
@@ -233,7 +231,7 @@ def process_images(
 
 
 def _middle(image: Image.Image) -> Image.Image:
-    """Returns an image without the ends that lie so far out that they are not seen."""
+    """Returns an image without the ends that are too far out to be seen."""
     width, height = (min(edge, MAX_RATIO * min(image.size)) for edge in image.size)
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))
@@ -245,19 +243,19 @@ def tokenizer_image_token(
     image_token_index: int = IMAGE_TOKEN_INDEX,
     return_tensors: str | None = None,
 ) -> list[int] | Tensor:
-    """Token ids of a prompt with a number of its own in the place of each ``<image>``.
+    """Returns the token ids of a prompt, with a placeholder id for each ``<image>``.
 
-    The text around the placeholders is encoded piece by piece, so each piece begins with a dummy
-    blank of its own, as the model was trained.
+    The text around the placeholders is encoded piece by piece, so that each piece begins with its
+    own dummy blank, as in training.
 
     Args:
         prompt: text with any number of ``<image>``.
-        tokenizer: the LLM's, or its encode: what gives the ids of a text, the begin-of-text first.
-        image_token_index: what stands for an image.
+        tokenizer: the LLM's, or its encode, which returns a text's ids, the begin-of-text first.
+        image_token_index: the placeholder id.
         return_tensors: None, or "pt" for a tensor (L,) int64.
 
     Raises:
-        UserError: another kind of tensor is asked for.
+        UserError: return_tensors has another value.
     """
     if return_tensors not in (None, "pt"):
         raise UserError(f"return_tensors is {quoted(return_tensors)}: pt, or leave it out")
@@ -270,15 +268,19 @@ def tokenizer_image_token(
 
 
 def get_model_name_from_path(model_path: str) -> str:
-    """Returns what LLaVA calls a model: the last part of its path, and for a checkpoint of a
-    training the folder that it is in as well."""
+    """Returns LLaVA's name of a model: the last part of its path.
+
+    For a checkpoint of a training, its folder is a part of the name too.
+    """
     *before, last = model_path.strip("/").split("/")
     return f"{before[-1]}_{last}" if before and last.startswith("checkpoint-") else last
 
 
 def send(values: Sequence | Tensor, device: torch.device) -> Tensor:
-    """A tensor of numbers on a device. To a GPU they go from pinned memory, so that nobody waits
-    until it has done what it was given before."""
+    """Returns a tensor of numbers on a device.
+
+    They are copied to a GPU from pinned memory, without waiting for its earlier work.
+    """
     tensor = values if isinstance(values, Tensor) else torch.tensor(values)
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
@@ -286,18 +288,18 @@ def send(values: Sequence | Tensor, device: torch.device) -> Tensor:
 
 
 def rounds_by_rows(module: nn.Module) -> bool:
-    """Tells whether a module's matrix products round by how many rows they have.
+    """Returns whether the rounding of a module's matrix products depends on their rows.
 
-    In half precision they do: kernels for one row, for a few and for many add up in different
-    orders. On a CPU, where a sample alone is work enough, the answer is to keep samples apart; on a
-    GPU that would cost too much.
+    In half precision it does: kernels for one row, for a few and for many add in different orders.
+    On a CPU, which a single sample keeps busy, samples are therefore computed one by one; on a GPU
+    that would cost too much.
     """
     weight = next(module.parameters())
     return weight.device.type == "cpu" and weight.dtype != torch.float32
 
 
 def round_up(number: int, multiple: int) -> int:
-    """The next multiple, or the number itself."""
+    """Returns the next multiple, or the number itself."""
     return -(-number // multiple) * multiple
 
 
@@ -309,7 +311,7 @@ def pad_left(rows: list[Tensor], multiple: int = 1) -> tuple[Tensor, Tensor]:
         multiple: L is rounded up to one of this number.
 
     Returns:
-        (B, L, C) and its mask (B, L) int64, 1 where there is something.
+        (B, L, C) and its mask (B, L) int64, 1 for elements that are not padding.
     """
     length = round_up(max(len(row) for row in rows), multiple)
     padded = rows[0].new_zeros(len(rows), length, rows[0].shape[-1])

@@ -1,7 +1,7 @@
-"""Modules under the names that they had before: they are still found, and say the new one once.
+"""Modules under their old names: imports still find them, with one warning of the new name.
 
-A finder that comes last, so that it is asked only for what is not there: the rooms stay free of
-files that are nothing but an old name.
+The finder comes last, so that Python asks it only for modules that do not exist; no files are
+needed for old names.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 _LOADING = "llava.model.loading"
-# Old name -> the new one; or several, where what the module held is in several now.
+# Old name -> the new name, or several if the module was split.
 MOVED = {
     "llava.model.bpe": (f"{_LOADING}.bpe",),
     "llava.model.configs": (f"{_LOADING}.configs",),
@@ -41,16 +41,16 @@ MOVED = {
     "llava.model.weights": (f"{_LOADING}.weights",),
 }
 
-# Names of classes in them -> the new ones.
+# Old names of classes in them -> new names.
 RENAMED = {"LaggingFlag": "AsyncStopFlag", "Prefix": "KVPrefix", "Reader": "DecodeSession"}
 
 
 def names_of(old: str, modules: Sequence[str]) -> Callable[[str], object]:
-    """Returns a module's ``__getattr__`` for what others have now, which says so the first time.
+    """Returns a module's ``__getattr__`` for names that have moved, which warns the first time.
 
     Args:
-        old: the module that had it.
-        modules: those that have it.
+        old: the module that had them.
+        modules: the modules that have them now.
     """
     is_said: list[bool] = []
 
@@ -69,7 +69,7 @@ def names_of(old: str, modules: Sequence[str]) -> Callable[[str], object]:
 
 
 class _OldName(Loader):
-    """Gives a module that looks everything up in the modules where it is now."""
+    """A loader of modules that look up every name in its new module."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Returns the module for a name in MOVED."""
@@ -78,11 +78,11 @@ class _OldName(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Does nothing: the modules behind it are imported when something of them is asked for."""
+        """Does nothing: the new modules are imported on first use."""
 
 
 class MovedFinder(MetaPathFinder):
-    """Finds the modules of MOVED."""
+    """A finder of the modules in MOVED."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -92,6 +92,6 @@ class MovedFinder(MetaPathFinder):
 
 
 def find_old_names() -> None:
-    """Lets Python find modules under their old names; once is enough."""
+    """Registers the finder of old names; a second call does nothing."""
     if not any(isinstance(finder, MovedFinder) for finder in sys.meta_path):
         sys.meta_path.append(MovedFinder())

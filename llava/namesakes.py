@@ -1,5 +1,7 @@
-"""Warns of other packages called ``llava``, LLaVA's own above all: Python imports the first that it
-finds, and which that is depends on the folder that it is started in."""
+"""Warns of other packages called ``llava``, above all LLaVA's own.
+
+Python imports the first one that it finds, which depends on the folder that it is started in.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-_OURS = Path("model", "token_pruning")  # a package that has this is a copy of this project
+_OURS = Path("model", "token_pruning")  # a package with this folder is a copy of this project
 
 
 def warn_of_namesakes() -> None:
@@ -23,15 +25,15 @@ def warn_of_namesakes() -> None:
 
 
 def find_namesake() -> str | None:
-    """Returns where a package called llava lies that is not this project's."""
+    """Returns the path of a package called llava that is not this project's."""
     try:
         other = distribution("llava")  # this project's is called llava-accm
         return f"{other.locate_file('')} (llava {other.version})"
-    except PackageNotFoundError:  # none is installed; one may lie on the path as it is
+    except PackageNotFoundError:  # none is installed; one may still be on the path
         pass
     for entry in sys.path:
         found = PathFinder.find_spec("llava", [entry])
-        if found is not None and found.origin is not None:  # a folder alone is no package
+        if found is not None and found.origin is not None:  # a folder alone is not a package
             if not (Path(found.origin).parent / _OURS).is_dir():
                 return entry or "the current folder"
     return None

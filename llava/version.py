@@ -1,4 +1,4 @@
-"""Which version this is."""
+"""The version of this package."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ _PROJECT_FILE = Path(__file__).parents[1] / "pyproject.toml"
 
 
 def find_version(project_file: Path = _PROJECT_FILE) -> str:
-    """Returns the version: as the project's file says it where that lies beside the package, so
-    that it is right without an installation; else that of what is installed."""
+    """Returns the version from the project's file, or else that of the installed package.
+
+    With the file beside the package, the version is right without an installation.
+    """
     if project_file.is_file():
         text = project_file.read_text("utf-8")
         if f'\nname = "{NAME}"\n' in text:

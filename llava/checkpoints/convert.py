@@ -1,4 +1,4 @@
-"""Old weight files (.bin, .pt) into safetensors, file by file."""
+"""Conversion of old weight files (.bin, .pt) to safetensors, file by file."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 _INDEX = "model.safetensors.index.json"
 _NOT_COPIED = (".bin", ".pt", ".safetensors", ".index.json", ".h5", ".msgpack", ".partial", ".lock")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-_ORIGIN = "converted_from"  # in a file's metadata
+_ORIGIN = "converted_from"  # key in a file's metadata
 
 
 def convert(source: Path, target: Path, dtype: str | None) -> list[Path]:
-    """Writes the weights of a folder as safetensors into another, with its small files.
+    """Writes the weights of a folder as safetensors to another, with its small files.
 
-    A file that this conversion has made already is not made again: one that was interrupted goes
-    on. Each file says in its metadata what it was made from.
+    Files that this conversion has already written are kept, so that it continues after an
+    interruption. The metadata of each file name its source.
 
     Args:
         source: folder of a checkpoint.
-        target: another folder; made if it is not there.
-        dtype: of DTYPES; None keeps each tensor's.
+        target: another folder; made if needed.
+        dtype: one of DTYPES; None keeps each tensor's.
 
     Returns:
         The weight files.
@@ -58,7 +58,7 @@ def convert(source: Path, target: Path, dtype: str | None) -> list[Path]:
                 _convert_file(shard, target / name, dtype, origins[name])
         _write_index(target, names)
         _copy_small_files(source, target)
-    # safetensors wraps what the system says into its own error.
+    # safetensors wraps the system's error in its own.
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot write {target} ({reason}): make room there") from error
@@ -72,17 +72,17 @@ def _name(place: int, number: int) -> str:
 
 
 def _origin(shard: Path, dtype: str | None) -> str:
-    """What tells a conversion from another: its shard, as it is now, and the dtype."""
+    """Returns the identity of a conversion: its shard, in its present state, and the dtype."""
     now = shard.stat()
     return f"{shard.name}, {now.st_size} bytes, {now.st_mtime_ns} ns, dtype {dtype}"
 
 
 def _refuse_others(target: Path, origins: dict[str, str]) -> None:
-    """Refuses weights in the target that are not of this conversion: they would be mixed up.
+    """Refuses weights in the target that are not from this conversion: they would be mixed.
 
     Args:
-        target: it need not be there yet.
-        origins: of the files that are to be made, by their names.
+        target: the folder, which need not exist yet.
+        origins: origins of the files to write, by their names.
     """
     for file in sorted(file for pattern in _WEIGHTS for file in target.glob(pattern)):
         if _read_origin(file) != origins.get(file.name, ""):
@@ -93,16 +93,16 @@ def _refuse_others(target: Path, origins: dict[str, str]) -> None:
 
 
 def _read_origin(file: Path) -> str | None:
-    """What a file says it was made from; None where it says nothing."""
+    """Returns the origin in a file's metadata; None if there is none."""
     try:
         with safe_open(file, framework="pt") as opened:
             return (opened.metadata() or {}).get(_ORIGIN)
-    except SafetensorError:  # damaged, or of another kind
+    except SafetensorError:  # damaged, or another kind of file
         return None
 
 
 def _convert_file(shard: Path, path: Path, dtype: str | None, origin: str) -> None:
-    """One file, whole or not at all."""
+    """Converts one file, whole or not at all."""
     tensors = {
         key: _converted(tensor, f"{shard}: {key}", dtype).contiguous().clone()
         for key, tensor in read_tensors(shard)
@@ -116,14 +116,14 @@ def _convert_file(shard: Path, path: Path, dtype: str | None, origin: str) -> No
 
 
 def _converted(tensor: Tensor, source: str, dtype: str | None) -> Tensor:
-    """Returns a weight in the dtype, finite; a buffer of whole numbers stays as it is."""
+    """Returns a finite weight in the dtype; a buffer of whole numbers stays unchanged."""
     if not tensor.is_floating_point():
         return tensor
     return cast(tensor, source, tensor.dtype if dtype is None else DTYPES[dtype], "cpu")
 
 
 def _write_index(target: Path, names: list[str]) -> None:
-    """Says which tensor is where, if there is more than one file."""
+    """Writes the index of tensors by file, if there is more than one file."""
     if len(names) == 1:
         return
     weight_map, size = {}, 0

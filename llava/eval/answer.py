@@ -1,6 +1,6 @@
 """Answers a benchmark: ``python -m llava.eval.answer BENCHMARK --data-dir ... --answers-file ...``.
 
-Started again after an interruption, the same command goes on where it stopped.
+After an interruption, the same command continues where it stopped.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class AnswerArguments(AskArguments):
 
 
 def answer(benchmark: str, args: AnswerArguments) -> int:
-    """Answers a benchmark's questions; the exit status says whether all went well."""
+    """Answers a benchmark's questions; returns the exit status."""
     if args.answers_file is None:
         raise UserError("say where the answers go: --answers-file FILE")
     if args.model_path is None:
@@ -60,10 +60,10 @@ def read_run(
     question_file: Path | None = None,
     limit: int | None = None,
 ) -> Run:
-    """A run over a benchmark's questions, or over the first of them.
+    """Reads a run over a benchmark's questions, or over the first of them.
 
     Raises:
-        UserError: data that are not there, or not right, or a limit below 1.
+        UserError: data are missing or not right, or the limit is below 1.
     """
     module = reader(benchmark)
     questions = module.read_questions(data_dir, question_file)
@@ -80,7 +80,7 @@ def read_run(
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     return run_benchmark_command(
         AnswerArguments, answer, BENCHMARKS, "llava.eval.answer", __doc__.splitlines()[0], argv
     )

@@ -1,8 +1,8 @@
-"""What commands that ask questions check of their flags."""
+"""Checks of the flags of commands that ask questions."""
 
 from __future__ import annotations
 
-from llava.arguments import AskArguments as AskArguments  # where they were before
+from llava.arguments import AskArguments as AskArguments  # the old place
 from llava.arguments import DecodingArguments as DecodingArguments
 from llava.arguments import ModelArguments
 from llava.errors import UserError
@@ -12,10 +12,10 @@ from llava.model.token_pruning.registry import find_pruner
 
 
 def check_device_map(args: ModelArguments) -> None:
-    """Refuses to spread the LLM over GPUs where it was to stay off them, or there are none.
+    """Refuses --device-map on a CPU: there are no GPUs to spread the LLM over.
 
     Raises:
-        UserError: says so.
+        UserError: --device-map is given, and the device is the CPU.
     """
     if args.device_map is not None and placement(args).device.type == "cpu":
         raise UserError(
@@ -25,11 +25,10 @@ def check_device_map(args: ModelArguments) -> None:
 
 
 def check_method(args: AskArguments) -> None:
-    """Refuses a pruner that there is none of, and flags that say which visual tokens stay where
-    that is not theirs to say.
+    """Refuses an unknown pruner, and flags for choosing visual tokens that it does not use.
 
     Raises:
-        UserError: names the flag.
+        UserError: the flag cannot be used; the message names it.
     """
     pruner = find_pruner(args.pruner)
     is_other = pruner.name != DEFAULT_PRUNER

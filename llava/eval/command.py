@@ -1,4 +1,4 @@
-"""What every command does around its work: flags from a dataclass, errors as one message."""
+"""The frame of every command: flags from a dataclass, errors as one message."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Arguments = TypeVar("Arguments")
 USER_MISTAKE = 2  # exit status, as argparse's own
 SOME_FAILED = 1
 
-# What may help where memory is not enough, by the flag that the command must have.
+# Advice if memory is not enough, by the flag that the command must have.
 _SAVING = {
     "batch_size": "a smaller --batch-size",
     "dtype": "--dtype bfloat16",
@@ -41,16 +41,15 @@ def run_command(
     argv: Sequence[str] | None = None,
     less_memory: str | None = None,
 ) -> int:
-    """Parses flags into a dataclass and does the work.
+    """Parses flags into a dataclass and runs the work.
 
     Args:
         arguments: each field is a flag; ``visual_token_num`` is ``--visual-token-num``.
-        work: gets the filled dataclass and gives the exit status.
-        program: the module that is the command, and the words that come before the flags.
+        work: takes the filled dataclass and returns the exit status.
+        program: the module of the command, and the words before the flags.
         description: first line of the help.
         argv: the command line; None takes the process's.
-        less_memory: what to try where the memory of the device is not enough; None names the flags
-            that the command has.
+        less_memory: advice if the device's memory is not enough; None names the command's flags.
 
     Returns:
         The exit status; USER_MISTAKE after a UserError, whose message goes to standard error.
@@ -70,19 +69,18 @@ def run_command(
 
 
 def _quieten_transformers() -> None:
-    """Lets transformers tell of errors only, whether it is imported already or yet to be."""
+    """Makes transformers report only errors, whether or not it is imported already."""
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     if "transformers" in sys.modules:
         sys.modules["transformers"].utils.logging.set_verbosity_error()
 
 
 def guard(work: Callable[[], int], command: str = "") -> int:
-    """Does the work of a command; what the user can mend becomes a line on standard error, and so
-    does what ends the work from outside.
+    """Runs the work of a command; a user's mistake or a stop becomes a line on standard error.
 
     Args:
-        work: gives the exit status.
-        command: what was typed, to be repeated where work that was stopped can be gone on with.
+        work: returns the exit status.
+        command: the typed command line, shown if stopped work can be continued with it.
     """
     try:
         with ending_in_order(), plain_output():
@@ -92,7 +90,7 @@ def guard(work: Callable[[], int], command: str = "") -> int:
         print(f"error: {error}", file=sys.stderr)
         return USER_MISTAKE
     except OSError as error:
-        if error.errno == errno.EPIPE:  # whoever read the output has gone
+        if error.errno == errno.EPIPE:  # the reader of the output is gone
             _drop_output()
             return SOME_FAILED
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -101,7 +99,7 @@ def guard(work: Callable[[], int], command: str = "") -> int:
         print(f"error: {where}{error.strerror}: make room, or write elsewhere", file=sys.stderr)
         try:
             sys.stdout.flush()
-        except OSError:  # it is the output that has no room
+        except OSError:  # the output has no room
             _drop_output()
         return USER_MISTAKE
     except KeyboardInterrupt as stop:
@@ -113,36 +111,35 @@ def guard(work: Callable[[], int], command: str = "") -> int:
 
 
 def _drop_output() -> None:
-    """Lets what is still to be printed go nowhere, so that the process can end in order."""
+    """Discards the remaining output, so that the process can end in order."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (AttributeError, OSError):  # standard output is closed, or no file
+    except (AttributeError, OSError):  # standard output is closed, or not a file
         pass
 
 
 def _as_typed(program: str, words: Sequence[str]) -> str:
-    """Returns a command as a shell takes it, with the interpreter that this process was started
-    with."""
+    """Returns a command as a shell takes it, with the interpreter of this process."""
     start = program.split()
     return shlex.join([sys.orig_argv[0] if start[0] == "python" else start[0], *start[1:], *words])
 
 
 def _last_line(reason: str, stop: BaseException, command: str) -> str:
-    """Says why the work ended and, where some of it is kept, how it goes on."""
+    """Returns why the work ended and, if some of it is kept, how to continue it."""
     kept = getattr(stop, "kept", None)
     if kept is None:
         return reason
-    from llava.eval.launch import read_launch  # takes its time, and is here already
+    from llava.eval.launch import read_launch  # slow to import, and imported already
 
-    # Of a process that was launched as one of several, the launcher's command is not known here.
+    # If a launcher started this process, the launcher's command is not known here.
     known = command and read_launch(os.environ) is None
     return f"{reason}: {kept}; the same command goes on" + (f": {command}" if known else "")
 
 
 def _check_device_map(filled: object) -> None:
-    """Refuses --device-map on a CPU, of a command that loads a model to ask it.
+    """Refuses --device-map on a CPU, for a command that loads a model to ask it.
 
-    Imports here what models are made of: it takes seconds, and a report needs none of it.
+    Models are imported only here: that takes seconds, and a report does not need them.
     """
     from llava.arguments import ModelArguments
     from llava.eval.arguments import check_device_map
@@ -152,24 +149,24 @@ def _check_device_map(filled: object) -> None:
 
 
 def _saving(arguments: type) -> str:
-    """Returns which of a command's flags may help where memory is not enough."""
+    """Returns advice naming the command's flags that may help if memory is not enough."""
     flags = {field.name for field in fields(arguments)}
     return " or ".join(text for name, text in _SAVING.items() if name in flags)
 
 
 @contextmanager
 def out_of_memory(advice: str) -> Iterator[None]:
-    """Turns a lack of a device's memory into one message.
+    """Turns an out-of-memory error of a device into one message.
 
     Args:
-        advice: what to try; may be empty.
+        advice: a hint for the user; may be empty.
 
     Raises:
-        UserError: in place of torch's error.
+        UserError: replaces torch's error.
     """
     try:
         yield
-    except RuntimeError as error:  # torch is not imported for this alone
+    except RuntimeError as error:  # torch is not imported only for this
         torch = sys.modules.get("torch")
         if torch is None or not isinstance(error, torch.OutOfMemoryError):
             raise
@@ -181,8 +178,7 @@ def out_of_memory(advice: str) -> Iterator[None]:
 
 @contextmanager
 def plain_output() -> Iterator[None]:
-    """Lets every text be printed, whatever characters the terminal or the file knows, and a warning
-    be one line that says nothing of the program's own lines."""
+    """Makes every text printable in the output's encoding, and each warning one line."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -202,7 +198,7 @@ def run_benchmark_command(
     description: str,
     argv: Sequence[str] | None = None,
 ) -> int:
-    """run_command for a command whose first word is the name of a benchmark."""
+    """Runs run_command for a command whose first word is the name of a benchmark."""
     words = list(sys.argv[1:] if argv is None else argv)
     name = words[0] if words else ""
     if name in ("-h", "--help"):
@@ -220,11 +216,11 @@ def run_words_command(
     description: str,
     argv: Sequence[str] | None = None,
 ) -> int:
-    """run_command for several commands under one name: which, then words, then flags.
+    """Runs run_command for one of several commands: its name, then words, then flags.
 
     Args:
-        commands: by their first word: flags, and the work, which gets the other words and them.
-        program: the module that is the command.
+        commands: by first word, the flags and the work, which takes the other words and the flags.
+        program: the module of the command.
         description: first line of the help.
         argv: the command line; None takes the process's.
     """
@@ -249,13 +245,12 @@ def run_words_command(
 
 
 def _without_call(description: str) -> str:
-    """Returns the first line of a module's documentation without how it is called, which its help
-    says in its own way."""
+    """Returns the first line of a module's documentation without its call, which help adds."""
     return re.sub(r":? ``.*?``", "", description)
 
 
 def _refuse_word(word: str, wanted: str, known: Collection[str]) -> int:
-    """Says which first words there are; returns the exit status."""
+    """Prints which first words there are; returns the exit status."""
     print(
         f"error: {wanted}, one of: {', '.join(known)}{did_you_mean(word, known)}", file=sys.stderr
     )

@@ -1,6 +1,6 @@
-"""The answering engine: requests in, outcomes out; one bad request costs one answer.
+"""The answering engine: requests in, outcomes out; a bad request costs only its own answer.
 
-Images are read and preprocessed by worker threads while the model answers, and each is encoded once
+Worker threads read and preprocess images while the model answers, and each image is encoded once
 for all its questions.
 """
 
@@ -25,7 +25,7 @@ from llava.model.memory import Memory
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.sample import Answer, AnswerSettings, Asked, Sample
 
-UNITS_AHEAD = 2  # how far images are read before the model
+UNITS_AHEAD = 2  # units whose images are read ahead of the model
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class _Named:
 
 @dataclass(frozen=True)
 class Request(AnswerSettings, Method, Asked, _Named):
-    """A question about an image that is yet to be read; see Sample.
+    """A question about an image that has not been read yet; see Sample.
 
     Attributes:
-        id: names the request.
+        id: the name of the request.
         image: a file, or the bytes of one.
     """
 
@@ -52,7 +52,7 @@ class Request(AnswerSettings, Method, Asked, _Named):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a request: an answer, or the reason why there is none."""
+    """The result of a request: an answer, or the reason why there is none."""
 
     request: Request
     answer: Answer | None
@@ -61,12 +61,12 @@ class Outcome:
 
 @dataclass
 class Clock:
-    """Where the time went, in seconds.
+    """Times of a run, in seconds.
 
     Attributes:
-        model: spent in the model.
-        wall: spent altogether, loading excluded.
-        questions: that were answered, or failed, in it.
+        model: time spent in the model.
+        wall: total time, loading excluded.
+        questions: the number of questions that were answered, or failed, in this time.
     """
 
     model: float = 0.0
@@ -74,12 +74,12 @@ class Clock:
     questions: int = 0
 
 
-# A unit of work: batches that share an image, or a single batch. A unit stays in one process.
+# A unit of work: batches that share an image, or one batch. One process answers a whole unit.
 Unit = list[list[Request]]
 
 
 def units_in_order(requests: Sequence[Request], batch_size: int) -> list[Unit]:
-    """Cuts requests into batches as they come.
+    """Cuts requests into batches in their order.
 
     Raises:
         UserError: the batch size is not a number of at least 1.
@@ -90,10 +90,10 @@ def units_in_order(requests: Sequence[Request], batch_size: int) -> list[Unit]:
 
 
 def units_by_length(requests: Sequence[Request], batch_size: int) -> list[Unit]:
-    """Puts the questions of an image together, and questions of like length into one batch.
+    """Groups the questions of an image, and puts questions of similar length into one batch.
 
-    The batches depend on nothing but the requests and the batch size: neither on what was answered
-    before nor on the number of processes, so that each answer is computed in the same company.
+    The batches depend only on the requests and the batch size: neither on what was answered before
+    nor on the number of processes, so that each answer is computed in the same batch.
 
     Raises:
         UserError: the batch size is not a number of at least 1.
@@ -123,14 +123,14 @@ def answer_units(
     memory: UnitMemory | None = None,
     texts: QuestionMemory | None = None,
 ) -> Iterator[Outcome]:
-    """Answers units one after the other, while the images of the next are being read.
+    """Answers units one after the other, while the images of the next ones are read.
 
     Args:
-        model: answers.
-        units: the requests.
-        clock: told where the time goes.
-        memory: has the encoded images of units that were answered before, and keeps those of these.
-        texts: encodes the questions; None lets the model encode those of each batch.
+        model: the model.
+        units: the requests, in units.
+        clock: receives the times.
+        memory: holds the encoded images of earlier units, and keeps those of these.
+        texts: encodes the questions; if None, the model encodes those of each batch.
     """
     start = time.perf_counter()
     with PixelReader(model) as pixels:
@@ -156,7 +156,7 @@ def answer_units(
 
 @dataclass(frozen=True)
 class _Run:
-    """What all units that are answered together have in common; see answer_units."""
+    """The arguments that all units of a call share; see answer_units."""
 
     model: LlavaAccm
     clock: Clock
@@ -171,7 +171,7 @@ def _image_names(unit: Unit) -> tuple[Path | bytes, ...]:
 
 
 def _start_reading(run: _Run, unit: Unit) -> dict[Path | bytes, Future[Tensor]]:
-    """Begins to read the images of a unit, unless they are encoded already."""
+    """Starts to read the images of a unit, unless they are encoded already."""
     images = _image_names(unit)
     if run.units.find(images) is not None:
         return {}
@@ -226,7 +226,7 @@ def _answer_batch(
 
 
 def _with_text(model: LlavaAccm, sample: Sample, texts: QuestionMemory) -> Sample:
-    """A sample with its question encoded, where it needs that."""
+    """Returns a sample with its question encoded, if it needs that."""
     if not model.reads_question(sample):
         return sample
     return replace(sample, text_embed=texts.find(model, sample.question_of_the_method))

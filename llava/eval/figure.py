@@ -1,4 +1,4 @@
-"""A picture of one question: what was kept and why, what was written, what was answered."""
+"""A picture of one question: the kept patches and why, the captions, the answer."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from llava.files import write_whole
 from llava.mm_utils import square_view
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Answer
-from llava.model.token_pruning.accm import kept_reasons as kept_reasons  # where it was before
+from llava.model.token_pruning.accm import kept_reasons as kept_reasons  # the old place
 
 IMAGE_SIDE = 672  # pixels of the picture on the left
 PANEL_WIDTH = 720
 MARGIN = 24
 DIMMED = 0.22  # brightness of a dropped patch
 
-# How a file ends -> what is written into it.
+# Ending of a file -> its format.
 _FORMATS = {
     ".png": "PNG",
     ".jpg": "JPEG",
@@ -36,7 +36,7 @@ _FORMATS = {
 
 FAINT = (120, 126, 135)
 CHOSEN = (18, 118, 72)
-# Why a patch was kept -> the colour of its frame; told apart by colour-blind readers too.
+# Why a patch was kept -> the colour of its frame; colour-blind readers can tell them apart.
 REASON_COLOURS = {
     "question": (0, 114, 240),
     "attention": (240, 150, 0),
@@ -53,7 +53,7 @@ def draw_trace(
     """Writes a picture of an answer to a question about an RGB image; see save_picture.
 
     Raises:
-        UserError: the file cannot be written, or its ending is none of a picture.
+        UserError: the file cannot be written, or its ending is not a picture's.
     """
     save_picture(trace_picture(model, image, question, answer), path)
 
@@ -62,7 +62,7 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     """Writes a picture, whole or not at all, in the format of the file's ending.
 
     Raises:
-        UserError: the file cannot be written, or its ending is none of a picture.
+        UserError: the file cannot be written, or its ending is not a picture's.
     """
     kind = picture_format(path)
     # Lines and letters keep their colours.
@@ -74,7 +74,7 @@ def picture_format(path: Path) -> str:
     """Returns Pillow's name of the format that a file's ending stands for.
 
     Raises:
-        UserError: it stands for none.
+        UserError: the ending stands for none.
     """
     if path.suffix.lower() not in _FORMATS:
         raise UserError(
@@ -87,7 +87,7 @@ def picture_format(path: Path) -> str:
 def trace_picture(
     model: LlavaAccm, image: Image.Image, question: str, answer: Answer
 ) -> Image.Image:
-    """The picture of an answer to a question about an RGB image."""
+    """Returns the picture of an answer to a question about an RGB image."""
     reasons = answer.reasons
     picture = draw_patches(model, image, answer.kept_idx, reasons)
     panel = Panel(PANEL_WIDTH, IMAGE_SIDE)
@@ -105,7 +105,7 @@ def trace_picture(
 def draw_patches(
     model: LlavaAccm, image: Image.Image, kept: list[int], reasons: dict[int, str]
 ) -> Image.Image:
-    """The image as the tower saw it, dropped patches dimmed, kept ones framed by reason."""
+    """Returns the image that the tower saw, dropped patches dimmed, kept ones framed by reason."""
     num_patches = model.tower.num_patches
     view = square_view(image, model.image_processor, model.image_aspect_ratio, IMAGE_SIDE)
     picture = dim_patches(view, kept, num_patches, IMAGE_SIDE)
@@ -119,13 +119,13 @@ def draw_patches(
 def dim_patches(
     square: Image.Image, kept: Collection[int], num_patches: int, side: int
 ) -> Image.Image:
-    """A picture with its dropped patches dimmed.
+    """Returns a picture with its dropped patches dimmed.
 
     Args:
-        square: what the tower saw, RGB, of any size.
-        kept: patches that stay bright, counted from the upper left, row by row.
+        square: the image that the tower saw, RGB, of any size.
+        kept: the patches that stay bright, counted from the upper left, row by row.
         num_patches: a square number.
-        side: pixels of the result.
+        side: side of the result in pixels.
     """
     bright = np.full((side, side, 1), DIMMED, dtype=np.float32)
     for patch in kept:
@@ -136,7 +136,7 @@ def dim_patches(
 
 
 def _patch_box(patch: int, num_patches: int, side: int) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of a patch in a picture of ``side`` pixels."""
+    """Returns left, top, right and bottom of a patch in a picture of ``side`` pixels."""
     row_length = math.isqrt(num_patches)
     row, column = divmod(patch, row_length)
     corners = (column, row, column + 1, row + 1)
@@ -145,7 +145,7 @@ def _patch_box(patch: int, num_patches: int, side: int) -> tuple[int, int, int, 
 
 
 def _draw_budget(panel: Panel, answer: Answer, num_patches: int, reasons: dict[int, str]) -> None:
-    """How many tokens stayed, and a legend of the frames."""
+    """Draws the number of kept tokens, and a legend of the frames."""
     panel.heading(f"{len(answer.kept_idx)} of {num_patches} visual tokens kept")
     counts = {reason: list(reasons.values()).count(reason) for reason in REASON_COLOURS}
     for reason, count in counts.items():
@@ -157,7 +157,7 @@ def _draw_budget(panel: Panel, answer: Answer, num_patches: int, reasons: dict[i
 
 
 def _draw_candidates(panel: Panel, answer: Answer) -> None:
-    """The candidate captions with the selector's scores, the chosen one marked."""
+    """Draws the candidate captions with the selector's scores, the chosen one marked."""
     compensation = answer.compensation
     if compensation is None:
         return

@@ -1,4 +1,4 @@
-"""Answers that come of numbers that are none: said instead of written down as if they were good."""
+"""Answers computed from NaN or infinity: reported as errors instead of recorded as good."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ _WAY_OUT = (
 
 
 def why_not_finite(answer: Answer) -> str | None:
-    """Returns why an answer cannot be relied on: scores that are NaN or infinite; None where they
-    are finite."""
+    """Returns why an answer cannot be used: NaN or infinite scores; None if all are finite."""
     compensation = answer.compensation
     if compensation is not None and not all(map(math.isfinite, compensation.scores)):
         return f"the selector's scores are not finite: {_WAY_OUT}"

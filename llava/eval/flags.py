@@ -1,9 +1,8 @@
-"""Flags from a dataclass: each field is one, grouped in the help by the class that has it first.
+"""Flags from a dataclass: one per field, grouped in the help by the first class that has it.
 
-A field's metadata hold ``help``, what it is for, and may hold ``choices``, the only values it
-takes: the help lists them, and whoever uses the value refuses others; and ``off``, the value of
-``--no-NAME``. A word may be spelled with
-underscores too: ``--model_path``.
+A field's metadata hold ``help``, its purpose; they may hold ``choices``, its only values (the help
+lists them; code that uses the value refuses others), and ``off``, the value of ``--no-NAME``. A
+flag may be spelled with underscores too: ``--model_path``.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from llava.errors import did_you_mean, quoted, shown
 Arguments = TypeVar("Arguments")
 
 _WIDEST = 100  # columns of a help
-_INDENT = 26  # columns left of what a flag is for
+_INDENT = 26  # columns before the purpose of a flag
 _SWITCH = {word: True for word in ("yes", "true", "t", "y", "1")}
 _SWITCH |= {word: False for word in ("no", "false", "f", "n", "0")}
 _KINDS = {bool: "yes or no", int: "a whole number", float: "a number"}
@@ -33,15 +32,15 @@ class Flag:
     """A field as a flag.
 
     Attributes:
-        name: with dashes, without the first two.
+        name: with dashes, without the two leading ones.
         kind: bool, int, float or str.
-        is_list: whether several values follow it.
-        default: of the field; None may stand for one that the help describes.
+        is_list: whether it takes several values.
+        default: default of the field; None may stand for one that the help describes.
         is_required: whether there is no default.
-        help: what it is for.
-        choices: the only values; empty where there are others.
-        off: the value of its second name, which turns it off; None where it has none.
-        group: what the class says of itself that has it first.
+        help: its purpose.
+        choices: the only values; empty if any value may be given.
+        off: the value of its second name, which turns it off; None if it has none.
+        group: the description of the first class that has it.
     """
 
     name: str
@@ -56,16 +55,16 @@ class Flag:
 
     @property
     def names(self) -> list[str]:
-        """How it is typed; one that is on has a second name that turns it off."""
+        """The names on a command line; a flag that is on has a second name that turns it off."""
         return [f"--{self.name}"] + ([] if self.off is None else [f"--no-{self.name}"])
 
     @property
     def is_switch(self) -> bool:
-        """Whether its name alone turns it on; one without a default wants a value."""
+        """Whether its name alone turns it on; a flag without a default needs a value."""
         return self.kind is bool and self.default is not None
 
     def described(self) -> str:
-        """Returns what it is for, and its default where that says something."""
+        """Returns its purpose, and its default if that says something."""
         says_nothing = self.default is None or self.default is False or self.default in ("", [])
         if says_nothing or "Default:" in self.help:
             return self.help
@@ -83,7 +82,7 @@ class Flag:
 
 
 def flags_of(arguments: type) -> list[Flag]:
-    """Returns the fields of a dataclass as flags: its own first, then those that it inherits."""
+    """Returns the fields of a dataclass as flags: its own first, then the inherited ones."""
     hints = get_type_hints(arguments)
     classes = [c for c in arguments.__mro__ if is_dataclass(c)]
     flags = []
@@ -113,10 +112,10 @@ def _flag(of: Field, hint: object, home: type) -> Flag:
 
 
 class LineParser(argparse.ArgumentParser):
-    """argparse's parser; a mistake is one line, with the flag that may have been meant.
+    """argparse's parser, whose errors are one line, with the flag that may have been meant.
 
     Args:
-        program: how the command is called.
+        program: name of the command.
         description: first line of the help.
         example: a command line, for the last line of the help; may be empty.
     """
@@ -127,14 +126,14 @@ class LineParser(argparse.ArgumentParser):
         super().__init__(prog=program, description=description, epilog=epilog, allow_abbrev=False)
 
     def add_argument(self, *names: str, **settings: object) -> argparse.Action:
-        """Adds a flag or a word, as argparse's, and remembers how it is typed."""
+        """Adds a flag or a word as argparse does, and remembers its names."""
         self.known += [name for name in names if name.startswith("--")]
         return super().add_argument(*names, **settings)
 
     def parse_args(
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
-        """Parses as argparse's, and ends the process where a flag is unknown."""
+        """Parses as argparse does, and exits if a flag is unknown."""
         words = sys.argv[1:] if args is None else args
         found, unknown = self.parse_known_args([self._dashed(word) for word in words], namespace)
         if unknown:
@@ -150,7 +149,7 @@ class LineParser(argparse.ArgumentParser):
         return dashed + equals + value if dashed in self.known else word
 
     def error(self, message: str) -> None:
-        """Ends the process with one line and argparse's status."""
+        """Exits with one line and argparse's status."""
         self.exit(2, f"error: {message}; {self.prog} --help lists the flags\n")
 
 
@@ -159,7 +158,7 @@ class FlagParser(LineParser, Generic[Arguments]):
 
     Args:
         arguments: the dataclass.
-        program, description, example: as of LineParser.
+        program, description, example: as in LineParser.
     """
 
     def __init__(
@@ -172,7 +171,7 @@ class FlagParser(LineParser, Generic[Arguments]):
             self._add(flag)
 
     def read(self, argv: Sequence[str] | None = None) -> Arguments:
-        """Returns the dataclass as the command line fills it.
+        """Returns the dataclass filled from the command line.
 
         Args:
             argv: the command line; None takes the process's.
@@ -192,7 +191,7 @@ class FlagParser(LineParser, Generic[Arguments]):
             self.add_argument(*off, action="store_const", const=flag.off, **field)
 
     def format_help(self) -> str:
-        """Returns the help: what the command does, each flag once, an example."""
+        """Returns the help: the command's purpose, each flag once, an example."""
         width = min(shutil.get_terminal_size().columns, _WIDEST)
         lines = [f"usage: {self.prog} [flags]", "", *textwrap.wrap(self.description, width)]
         for group in dict.fromkeys(flag.group for flag in self._flags):
@@ -207,7 +206,7 @@ class FlagParser(LineParser, Generic[Arguments]):
 
 
 def _entry(typed: str, text: str, width: int) -> list[str]:
-    """Returns the lines of a flag: what it is for stands beside it, or below where it is long."""
+    """Returns the lines of a flag: its purpose stands beside it, or below if the flag is long."""
     indent = " " * _INDENT
     room = max(width - _INDENT, 20)
     body = textwrap.wrap(text, room, break_on_hyphens=False, break_long_words=False)
@@ -218,7 +217,7 @@ def _entry(typed: str, text: str, width: int) -> list[str]:
 
 
 def _reader(kind: type) -> Callable[[str], object]:
-    """Returns what makes a value of a word; a word that is none is told in plain English."""
+    """Returns a function from a word to a value; its error says in plain English what is wrong."""
 
     def read(word: str) -> object:
         try:

@@ -1,6 +1,6 @@
-"""A run on disk: what was answered so far, with which settings; survives any interruption.
+"""A run on disk: the answers so far, with their settings; it survives any interruption.
 
-Beside the answers file FILE stands the folder FILE.run:
+The folder FILE.run is beside the answers file FILE:
 
     settings.json     what the run depends on; other settings do not continue it
     answers-R.jsonl   outcomes of process R as they came, each line flushed; locked while R works
@@ -26,18 +26,17 @@ from llava.eval.outcomes import merge_outcomes, read_outcomes, seal
 from llava.files import check_target, dump_json, read_json, take_lock
 
 PRODUCTS = "cpu_products"
-_OLDER = {PRODUCTS: "plain", "pruner": "accm"}  # what runs had before it was recorded
-SHOWN = 5  # settings that are named where more have changed
+_OLDER = {PRODUCTS: "plain", "pruner": "accm"}  # values of runs from before they were recorded
+SHOWN = 5  # most changed settings that a message names
 
 
 def run_folder(answers_file: Path) -> Path:
-    """Returns the folder in which the journals of an answers file lie."""
+    """Returns the folder of the journals of an answers file."""
     return answers_file.with_name(answers_file.name + ".run")
 
 
 def read_settings(answers_file: Path) -> dict | None:
-    """Returns the settings that an answers file was made with; None where they do not stand
-    beside it.
+    """Returns the settings that an answers file was made with; None if they are not beside it.
 
     Raises:
         UserError: they are damaged.
@@ -48,20 +47,20 @@ def read_settings(answers_file: Path) -> dict | None:
 
 
 class Journal:
-    """The outcomes of one process, appended and flushed as they come.
+    """The outcomes of one process, each appended and flushed.
 
     Attributes:
-        damage: what is wrong with the damaged lines that outcomes has met.
+        damage: errors of the damaged lines that outcomes has read.
 
     Args:
-        answers_file: where the answers will go.
-        settings: what the run depends on, JSON.
+        answers_file: the file for the answers.
+        settings: everything that the run depends on, JSON.
         rank: number of this process.
-        elsewhere: how the command is told to write another file.
+        elsewhere: how the user chooses another file.
 
     Raises:
-        UserError: another run is at work on the file, its settings are others or damaged, or
-            something that no run made stands in its place.
+        UserError: another run is working on the file, its settings differ or are damaged, or
+            something that no run made is in its place.
     """
 
     def __init__(
@@ -90,8 +89,8 @@ class Journal:
         """Writes one outcome: {"key": ..., "record": ...} or {"key": ..., "error": ...}.
 
         Raises:
-            UserError: the disk is full or gone; what is there stays, and the run can go on later.
-            ValueError: it holds a number that is not finite, or a text that is not Unicode.
+            UserError: the disk is full or gone; written lines stay, and the run can continue later.
+            ValueError: it has a number that is not finite, or a text that is not Unicode.
         """
         line = (seal(outcome) + "\n").encode()
         with disk_errors(self._folder):
@@ -109,8 +108,11 @@ class Journal:
         return merge_outcomes(line for line in lines if not isinstance(line, str))
 
     def publish(self, records: Iterable[dict]) -> None:
-        """Writes the answers file, whole or not at all. One that says the same stays as it is, its
-        time included: what was made of it is not out of date."""
+        """Writes the answers file, whole or not at all.
+
+        A file with the same content stays as it is, its time included: files made from it stay up
+        to date.
+        """
         partial = self._folder / "answers.partial"
         with disk_errors(self._folder):
             with partial.open("w", encoding="utf-8") as file:
@@ -122,7 +124,7 @@ class Journal:
                 os.replace(partial, target)
 
     def close(self) -> None:
-        """Lets go of the journal."""
+        """Closes and unlocks the journal."""
         self._file.close()
 
     def __enter__(self) -> Journal:
@@ -132,7 +134,7 @@ class Journal:
         self.close()
 
     def _open(self, path: Path) -> BinaryIO:
-        """Opens and locks a journal; the lock goes with the process, however it ends."""
+        """Opens and locks a journal; the lock ends with the process, however that ends."""
         file = path.open("ab+", buffering=0)
         if not take_lock(file):
             file.close()
@@ -142,8 +144,10 @@ class Journal:
         return file
 
     def _check_settings(self, settings: dict, rank: int) -> None:
-        """Compares with the settings that are there. Those of a run without outcomes do not count:
-        it may have ended because of them."""
+        """Refuses settings other than those on disk.
+
+        Settings of a run without outcomes do not count: it may have ended because of them.
+        """
         path = self._folder / "settings.json"
         settings = json.loads(dump_json(settings))
         if not any(journal.stat().st_size for journal in self._folder.glob("answers-*.jsonl")):
@@ -152,7 +156,7 @@ class Journal:
                     f"{self._answers_file} is there already, and no run of this project made it: "
                     f"{self._elsewhere}, or move it away"
                 )
-            # Processes that share a disk write the same; each under a name of its own.
+            # Processes that share a disk write the same, each under its own temporary name.
             partial = self._folder / f"settings-{rank}.partial"
             partial.write_text(dump_json(settings, indent=2) + "\n", encoding="utf-8")
             os.replace(partial, path)
@@ -182,10 +186,10 @@ class Journal:
 
 
 def _changes(before: dict, settings: dict) -> list[str]:
-    """Returns what settings were and are, of those that are not the same.
+    """Returns the settings that differ, each with its old and its new value.
 
-    Of what stands in groups (checkpoints, versions) only that counts which the run has now: one
-    that reads a checkpoint less than an older version did depends on it no more.
+    In groups (checkpoints, versions) only the entries of this run count: a run that reads one
+    checkpoint less than an older version did no longer depends on it.
     """
     pairs: list[tuple[str, object, object]] = []
     for name in sorted(before.keys() | settings.keys()):
@@ -202,14 +206,14 @@ def _changes(before: dict, settings: dict) -> list[str]:
 
 
 def _drop_half_line(file: BinaryIO) -> None:
-    """Cuts off what a killed process had written of its last line."""
+    """Cuts off the incomplete last line of a killed process."""
     file.seek(0)
     file.truncate(file.read().rfind(b"\n") + 1)
 
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turns what the disk says into one message for the user."""
+    """Turns errors of the disk into one message for the user."""
     try:
         yield
     except OSError as error:

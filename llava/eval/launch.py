@@ -1,4 +1,4 @@
-"""How this process was started: alone, or by a launcher as one of several, which then meet."""
+"""How this process was started: alone, or by a launcher as one of several."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from torch import distributed
 
 from llava.errors import UserError
 
-# Processes wait for each other at the end, when one may have hours of work left; in the beginning
-# all are there within minutes, or one of them never comes.
+# At the end, processes wait for each other while one may have hours of work left; at the start, all
+# arrive within minutes, or one never does.
 PATIENCE = timedelta(days=30)
 RENDEZVOUS = timedelta(minutes=3)
 
 _NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 _PLACE = ("MASTER_ADDR", "MASTER_PORT")
 _ALL = (*_NUMBERS, *_PLACE)
-# How many processes mpirun says there are, by its makers: Open MPI, MPICH and Intel, MVAPICH.
+# mpirun's variables for the number of processes: Open MPI, MPICH and Intel, MVAPICH.
 _OTHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 _WAY_OUT = "to start several processes, use python -m torch.distributed.run (docs/scaling.md)"
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What a launcher tells one of several processes.
+    """The settings that a launcher gives to one of several processes.
 
     Attributes:
-        rank: number of the process, from 0.
-        count: how many processes there are, at least 2.
-        local_rank: number of the process on its machine.
-        address: host where they meet.
-        port: where they meet.
-        is_host: whether this process is the one that listens there.
+        rank: rank of the process, from 0.
+        count: number of processes, at least 2.
+        local_rank: rank of the process on its machine.
+        address: host of the rendezvous.
+        port: port of the rendezvous.
+        is_host: whether this process listens there.
     """
 
     rank: int
@@ -50,14 +50,14 @@ class Launch:
 
 
 def read_launch(environment: Mapping[str, str]) -> Launch | None:
-    """Returns what torchrun or `accelerate launch` told this process; None where it is alone.
+    """Returns the settings of torchrun or `accelerate launch`; None if this process is alone.
 
-    What Slurm says is not looked at: it says the same to a single command of a job. mpirun's
-    variables are refused, since these processes do not meet by them.
+    Slurm's variables are ignored: a single command of a job has them too. mpirun's variables are
+    refused, since these processes cannot meet by them.
 
     Raises:
-        UserError: the variables speak of several processes, and are not those of a launcher, or
-            contradict each other; names them.
+        UserError: the variables mean several processes, but are not a launcher's or contradict each
+            other; the message names them.
     """
     found = {name: environment[name] for name in _ALL if environment.get(name)}
     numbers = {name: _number(found[name], name) for name in _NUMBERS if name in found}
@@ -73,16 +73,16 @@ def read_launch(environment: Mapping[str, str]) -> Launch | None:
     port = _number(found["MASTER_PORT"], "MASTER_PORT")
     if not 0 < port < 2**16:
         _refuse(found, "a port is a number from 1 to 65535")
-    # torchrun itself listens for its processes, and says so.
+    # torchrun itself listens for its processes, and sets a variable for that.
     is_host = rank == 0 and environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     return Launch(rank, count, local_rank, found["MASTER_ADDR"], port, is_host)
 
 
 def meet(launch: Launch, backend: str) -> None:
-    """Joins the processes of a launch into torch's process group, which is left at exit.
+    """Joins torch's process group with the other processes of a launch, until exit.
 
     Raises:
-        UserError: after RENDEZVOUS not all of them were there; says where it waited for whom.
+        UserError: not all arrived within RENDEZVOUS; the message says where it waited for whom.
     """
     names = [f"here/{rank}" for rank in range(launch.count)]
     deadline = time.monotonic() + RENDEZVOUS.total_seconds()
@@ -96,17 +96,19 @@ def meet(launch: Launch, backend: str) -> None:
     except (RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(_nobody_came(launch, _missing(store, names), reason)) from error
-    store.set_timeout(PATIENCE)  # NCCL meets there again at its first collective
+    store.set_timeout(PATIENCE)  # NCCL uses the store again at its first collective
     distributed.init_process_group(
         backend, store=store, rank=launch.rank, world_size=launch.count, timeout=PATIENCE
     )
-    # Threads of a group that is still there while Python ends can take the process down with them.
+    # Threads of a group that still exists while Python ends can crash the process.
     atexit.register(_leave)
 
 
 def _open_store(launch: Launch) -> distributed.TCPStore:
-    """Returns what the processes tell each other by that they are there. Its host needs no name for
-    itself, which in the environment may be wrong."""
+    """Returns the store of the rendezvous.
+
+    The host does not use its own name: the one in the environment may be wrong.
+    """
     return distributed.TCPStore(
         "127.0.0.1" if launch.is_host else launch.address,
         launch.port,
@@ -117,17 +119,19 @@ def _open_store(launch: Launch) -> distributed.TCPStore:
 
 
 def _knock(launch: Launch, deadline: float) -> None:
-    """Waits until the host answers. A child asks: of a host that is not there torch writes pages,
-    and for a server of another kind it waits without end.
+    """Waits until the host answers.
+
+    A child process asks: torch prints pages about a missing host, and waits without end for a
+    server of another kind.
 
     Raises:
-        OSError: it did not answer until the deadline.
+        OSError: the host did not answer before the deadline.
     """
     child = get_context("fork").Process(target=_open_quietly, args=(launch,), daemon=True)
     child.start()
     try:
         child.join(max(1.0, deadline - time.monotonic()))
-    finally:  # whoever stops this process does not wait for the child
+    finally:  # who stops this process need not wait for the child
         child.kill()
     if child.exitcode != 0:
         raise OSError("nobody answers there")
@@ -135,17 +139,17 @@ def _knock(launch: Launch, deadline: float) -> None:
 
 def _open_quietly(launch: Launch) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)  # those of the parent are not the child's to tell
+        signal.signal(number, signal.SIG_DFL)  # the parent's handlers are not for the child
     signal.set_wakeup_fd(-1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     _open_store(launch)
 
 
 def _missing(store: distributed.TCPStore | None, names: Sequence[str]) -> list[int]:
-    """Numbers of the processes that did not come, as far as is known."""
+    """Returns the ranks of the processes that did not arrive, as far as known."""
     try:
         return [n for n, name in enumerate(names) if store is not None and not store.check([name])]
-    except RuntimeError:  # the host has gone again
+    except RuntimeError:  # the host is gone again
         return []
 
 

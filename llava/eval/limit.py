@@ -11,15 +11,15 @@ from llava.eval.benchmarks.registry import reader
 
 
 def first_questions(benchmark: str, questions: Sequence[Question], limit: int) -> list[Question]:
-    """Returns the first questions, and those that are scored together with one of them.
+    """Returns the first questions, and the questions that are scored together with them.
 
     A pair of MMVP, the two questions of an image of MME and the rotations of a question of MMBench
-    are never torn apart: a part of them would be scored by another rule than the whole.
+    are never separated: a part would be scored by another rule than the whole.
 
     Args:
-        benchmark: its name.
-        questions: all of them, in the order of their file.
-        limit: how many to take before they are completed.
+        benchmark: name of the benchmark.
+        questions: all questions, in the order of their file.
+        limit: how many to take before groups are completed.
 
     Raises:
         UserError: the limit is below 1.
@@ -34,15 +34,14 @@ def first_questions(benchmark: str, questions: Sequence[Question], limit: int) -
 
 
 def limit_of(settings: dict | None, where: Path) -> int | None:
-    """Returns the limit that a run's settings hold; None where all questions were asked, as by all
-    older runs.
+    """Returns the limit in a run's settings; None if all questions were asked, as by older runs.
 
     Args:
-        settings: as run_settings makes them; None where they are not known.
-        where: what they belong to, for the message.
+        settings: settings from run_settings; None if they are not known.
+        where: the place of the settings, for the message.
 
     Raises:
-        UserError: they hold something that is no limit.
+        UserError: the limit in them is not a number of at least 1.
     """
     limit = (settings or {}).get("limit")
     if limit is not None and (type(limit) is not int or limit < 1):

@@ -1,4 +1,4 @@
-"""JSON lines on disk: read with the line named in every error, written so that nothing is lost."""
+"""JSON lines on disk: errors name the line, and writing loses nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llava.files import check_target, dump_json, parse_json, read_bytes
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, dict | str]]:
-    """The objects of a JSON lines file with their line numbers; for a bad line, what is wrong."""
+    """Yields each line's number with its JSON object, or with what is wrong with the line."""
     for number, line in enumerate(read_bytes(path).split(b"\n"), start=1):
         if not line.strip():
             continue
@@ -31,20 +31,20 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict | str]]:
 
 
 class LineWriter:
-    """Writes JSON lines to FILE.partial, each flushed; the file gets its name when all is done.
+    """A writer of JSON lines to FILE.partial, each flushed; at the end the file gets its name.
 
-    What was written before an interruption stays in FILE.partial, and an older FILE stays whole.
+    After an interruption FILE.partial keeps what was written, and an older FILE stays whole.
 
     Args:
         path: the file.
 
     Raises:
-        UserError: its folder does not exist or cannot be written, or FILE.partial is there.
+        UserError: its folder does not exist or cannot be written, or FILE.partial exists.
     """
 
     def __init__(self, path: Path) -> None:
         check_target(path)
-        self._path = path.resolve()  # through a link, so that the link stays
+        self._path = path.resolve()  # follows a link, so that the link stays
         self._partial = self._path.with_name(path.name + ".partial")
         if self._partial.is_file() and self._partial.stat().st_size > 0:
             raise UserError(
@@ -61,7 +61,7 @@ class LineWriter:
 
         Raises:
             UserError: the disk is full or gone.
-            ValueError: it holds a number that is not finite, or a text that is not Unicode.
+            ValueError: it has a number that is not finite, or a text that is not Unicode.
         """
         line = dump_json(value) + "\n"
         try:

@@ -1,4 +1,4 @@
-"""What LLaVA's own answering commands share: their flags, and how these become a run."""
+"""The shared part of LLaVA's own answering commands: their flags, and the run made of them."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def check_one_value(args: OneValueArguments) -> None:
     """Refuses a value that is not supported.
 
     Raises:
-        UserError: names the flag, and what may be given.
+        UserError: a value is not supported; names the flag and its possible values.
     """
-    # LLaVA's None stands for the conversation that the model was tuned with.
+    # LLaVA's None means the conversation that the model was tuned with.
     _check(args, "model_base", (None,), "checkpoints have to be merged")
     _check(args, "conv_mode", ("vicuna_v1", None), "the method's program knows no other")
 
@@ -46,7 +46,7 @@ def check_greedy(args: GreedyArguments) -> None:
     """Refuses a value that is not supported in benchmarks.
 
     Raises:
-        UserError: names the flag, and what may be given.
+        UserError: a value is not supported; names the flag and its possible values.
     """
     why = "benchmarks are answered greedily, as in the published results"
     for name, values in (("temperature", (0.0,)), ("top_p", (None,)), ("num_beams", (1,))):
@@ -79,16 +79,16 @@ def answer_as_llava(
     read: Callable[[Path], Sequence[Question]],
     answer_record: Callable[[Question, str, str, str], dict],
 ) -> int:
-    """Answers the questions of a file into LLaVA's answers file.
+    """Answers the questions of a file and writes LLaVA's answers file.
 
     Args:
         args: the flags.
-        name: of the command.
+        name: name of the command.
         read: reads the question file.
         answer_record: makes a line of the answers file.
 
     Raises:
-        UserError: a flag has a value that is not supported, or is missing.
+        UserError: a flag is missing, or its value is not supported.
     """
     _check_flags(args)
     questions = chunk(read(Path(args.question_file)), args.num_chunks, args.chunk_idx)
@@ -103,10 +103,10 @@ def answer_as_llava(
 
 
 def chunk(questions: Sequence[Question], count: int, index: int) -> Sequence[Question]:
-    """One of LLaVA's consecutive blocks of ceil(N / count) questions.
+    """Returns one of LLaVA's consecutive blocks of ceil(N / count) questions.
 
     Raises:
-        UserError: there is no such block; with few questions the last ones are empty.
+        UserError: there is no such block; if N is small the last ones are empty.
     """
     if count < 1 or not 0 <= index < count:
         raise UserError(f"--chunk-idx is {index} of --num-chunks {count}: it counts from 0")

@@ -1,4 +1,4 @@
-"""The machine in words, as reports and measurements name it."""
+"""The name of the machine in reports and measurements."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 
 
 def machine_name(device: str) -> str:
-    """Returns the name of the GPU, or of the processor with the number of its cores.
+    """Returns the name of the GPU, or of the processor with its number of cores.
 
     Args:
-        device: kind of device that a run is on, as "cpu" or "cuda".
+        device: type of the run's device, "cpu" or "cuda".
     """
     if device == "cuda":
-        import torch  # here, because it takes seconds and a report needs none of it
+        import torch  # imported here: it takes seconds, and a report does not need it
 
         return torch.cuda.get_device_name()
     return f"{processor_name()}, {os.cpu_count()} cores"
 
 
 def processor_name() -> str:
-    """Returns the processor's name as Linux has it, or Python."""
+    """Returns the processor's name from Linux, or else from Python."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text().splitlines():

@@ -24,7 +24,7 @@ def answer(args: LoaderArguments) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     return run_command(
         LoaderArguments, answer, "llava.eval.model_vqa_caption", __doc__.splitlines()[0], argv
     )

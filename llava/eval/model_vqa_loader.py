@@ -22,19 +22,19 @@ class LoaderArguments(LlavaCommandArguments):
 
 
 def key_by_id_and_prompt(question_id: int | str, prompt: str) -> str:
-    """In MME's file both questions of an image have one id."""
+    """Returns a key of id and prompt: in MME's file both questions of an image have one id."""
     return f"{question_id} {prompt}"
 
 
 def read_questions(args: LoaderArguments, path: Path) -> list[Question]:
-    """The questions of a file, with the flags' image folder and length."""
+    """Reads the questions of a file, with the flags' image folder and answer length."""
     folder = Path(args.image_folder or "")
     questions = llava_files.read_question_file(path, folder, key_by_id_and_prompt)
     return [dataclasses.replace(q, max_new_tokens=args.max_new_tokens) for q in questions]
 
 
 def answer(args: LoaderArguments) -> int:
-    """Answers the questions; the tower question is what stands before the first newline."""
+    """Answers the questions; the tower question is the text before the first newline."""
     return answer_as_llava(
         args,
         "model_vqa_loader",
@@ -44,7 +44,7 @@ def answer(args: LoaderArguments) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     return run_command(
         LoaderArguments, answer, "llava.eval.model_vqa_loader", __doc__.splitlines()[0], argv
     )

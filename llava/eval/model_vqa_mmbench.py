@@ -37,7 +37,7 @@ def answer(args: MmbenchArguments) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     return run_command(
         MmbenchArguments, answer, "llava.eval.model_vqa_mmbench", __doc__.splitlines()[0], argv
     )

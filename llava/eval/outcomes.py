@@ -1,10 +1,10 @@
-"""Lines of a journal: what became of a question, with a checksum, so that damage is seen.
+"""Lines of a journal: the outcome of a question, with a checksum that reveals damage.
 
     {"key": ..., "record": {...}, "trace": {...}, "asked": {...}, "checksum": ...}   an answer
     {"key": ..., "error": "...", "checksum": ...}                                    why there is none
 
-The checksum is that of the values: whatever changes one of them makes the line a damaged one. Lines
-of older versions have none; they are read as they are.
+The checksum is that of the values: a line with a changed value counts as damaged. Lines of older
+versions have no checksum; they are read as they are.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def seal(outcome: Mapping[str, object]) -> str:
     """Returns an outcome as a line, with its checksum.
 
     Raises:
-        ValueError: it holds a number that is not finite, or a text that is not Unicode.
+        ValueError: it has a number that is not finite, or a text that is not Unicode.
     """
     return dump_json({**outcome, _CHECKSUM: _checksum(outcome)})
 
 
 def read_outcomes(path: Path) -> Iterator[dict | str]:
-    """Yields the outcomes of a file in order; in the place of a damaged line, what is wrong.
+    """Yields the outcomes of a file in order; for a damaged line, what is wrong.
 
     Raises:
         UserError: the file cannot be read.
@@ -45,7 +45,7 @@ def read_outcomes(path: Path) -> Iterator[dict | str]:
 
 
 def answer_text(outcome: Mapping[str, object]) -> str | None:
-    """Returns the text of the answer that an outcome holds; None where it holds none."""
+    """Returns the text of an outcome's answer; None if it has none."""
     record = outcome.get("record")
     if not isinstance(record, dict):
         return None
@@ -54,8 +54,7 @@ def answer_text(outcome: Mapping[str, object]) -> str | None:
 
 
 def merge_outcomes(outcomes: Iterable[dict]) -> dict[str, dict]:
-    """Returns the outcome of each question: the last answer, or the last error where there is no
-    answer."""
+    """Returns the outcome of each question: its last answer, or else its last error."""
     merged: dict[str, dict] = {}
     for outcome in outcomes:
         if "record" in outcome or "record" not in merged.get(outcome["key"], {}):
@@ -68,7 +67,7 @@ def _checksum(outcome: Mapping[str, object]) -> str:
 
 
 def _damage(value: dict, checksum: object) -> str | None:
-    """Returns why a line is no outcome; None for one that is."""
+    """Returns why a line is not an outcome; None if it is one."""
     if checksum is not None and checksum != _checksum(value):
         return "its checksum is another"
     if not set(value) <= _FIELDS:

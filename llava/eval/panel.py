@@ -13,8 +13,8 @@ class Panel:
     """Lines of text from top to bottom on a canvas that grows.
 
     Args:
-        width: of the canvas in pixels.
-        height: that it has at first.
+        width: width of the canvas in pixels.
+        height: initial height in pixels.
     """
 
     _BAR_WIDTH = 300
@@ -27,7 +27,7 @@ class Panel:
         self.height = 0
 
     def image(self) -> Image.Image:
-        """Returns what was drawn so far."""
+        """Returns the picture drawn so far."""
         return self._canvas.crop((0, 0, self._width, self.height))
 
     def heading(self, text: str, colour: Colour = INK) -> None:
@@ -45,7 +45,7 @@ class Panel:
             self.height += 24
 
     def _wrap(self, line: str) -> list[str]:
-        """Cuts a line at blanks so that it fits; a word wider than the panel is cut anywhere."""
+        """Wraps a line at blanks; a word wider than the panel is cut anywhere."""
         pieces = [""]
         for word in line.split(" "):
             longer = f"{pieces[-1]} {word}" if pieces[-1] else word
@@ -68,7 +68,7 @@ class Panel:
         self.gap()
 
     def swatch(self, colour: Colour, text: str) -> None:
-        """Draws a frame of a colour with what it means."""
+        """Draws a frame in a colour with its meaning."""
         draw, top = self._draw(24), self.height
         draw.rectangle((0, top + 3, 15, top + 18), outline=colour, width=3)
         draw.text((26, top), text, fill=INK, font=self._font)
@@ -83,12 +83,12 @@ class Panel:
         self.height += 24
 
     def gap(self, pixels: int = 14) -> None:
-        """Leaves room."""
+        """Leaves an empty space."""
         self._draw(pixels)
         self.height += pixels
 
     def _draw(self, room: int) -> ImageDraw.ImageDraw:
-        """A pen on a canvas with so much room below what is there."""
+        """Returns a pen on a canvas with at least ``room`` pixels below the drawn part."""
         if self.height + room > self._canvas.height:
             grown = Image.new("RGB", (self._width, 2 * (self.height + room)), PAPER)
             grown.paste(self._canvas)

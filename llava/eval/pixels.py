@@ -1,4 +1,4 @@
-"""Images to pixels, in threads beside the model."""
+"""Reading and preprocessing of images, in threads beside the model."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from llava.mm_utils import load_image
 from llava.model.llava_arch import LlavaAccm
 
 READERS = 2  # threads
-IMAGES_KEPT = 64  # the last that were read, for questions still to come: 1.4 MB each at 336 pixels
+IMAGES_KEPT = 64  # the last ones read, for later questions: 1.4 MB each at 336 pixels
 
 
 class PixelReader:
-    """Reads and preprocesses images, each of them once while it is among the last.
+    """A reader and preprocessor of images that remembers the last ones.
 
     Args:
-        model: says how.
+        model: defines the preprocessing.
     """
 
     def __init__(self, model: LlavaAccm) -> None:
@@ -34,10 +34,10 @@ class PixelReader:
         self._threads.shutdown()
 
     def start(self, image: Path | bytes) -> Future[Tensor]:
-        """Begins to read an image, a file or its bytes.
+        """Starts to read an image, a file or its bytes.
 
         Returns:
-            The pixels (1, 3, S, S) float32 in time, or a UserError.
+            A future with the pixels (1, 3, S, S) float32, or with a UserError.
         """
         if image not in self._last:
             self._last[image] = self._threads.submit(self._read, image)

@@ -1,6 +1,6 @@
-"""Several processes on one question set: who takes what, and how results come together.
+"""Several processes on one question set: each takes a share, and the results are gathered.
 
-torchrun or `accelerate launch` start them; alone, a process is number 0 of 1.
+torchrun or `accelerate launch` start them; a single process has rank 0 of 1.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from llava.eval.launch import meet, read_launch
 
 T = TypeVar("T")
 
-# What gloo and NCCL say when the other end of a connection is gone. They raise plain RuntimeErrors,
-# as everything else in torch does, so that only the words tell.
+# Words of gloo and NCCL when the other end of a connection is gone. They raise plain RuntimeErrors,
+# like the rest of torch, so that only the words tell.
 _GONE = (
     "onnection closed",
     "onnection reset",
@@ -35,11 +35,10 @@ class Processes:
     """The processes of this run.
 
     Args:
-        device: as the user gave it; "auto" and "cuda" become the process's own GPU.
+        device: the user's value; "auto" and "cuda" become the process's own GPU.
 
     Raises:
-        UserError: the environment speaks of other processes that are not there, or of more than
-            there are GPUs.
+        UserError: the environment names processes that do not exist, or more than there are GPUs.
     """
 
     def __init__(self, device: str) -> None:
@@ -64,20 +63,20 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process speaks for all."""
+        """Whether this process prints and writes for all."""
         return self.rank == 0
 
     @property
     def is_first_here(self) -> bool:
-        """Whether this process speaks for its machine, whose disk the others here share."""
+        """Whether this process acts for its machine, whose disk its processes share."""
         return self._local_rank == 0
 
     def share(self, items: Sequence[T]) -> list[T]:
-        """Every count-th item, for this process."""
+        """Returns every count-th item, the share of this process."""
         return list(items[self.rank :: self.count])
 
     def gather(self, value: T) -> list[T]:
-        """The values of all processes, by rank, on every process.
+        """Returns the values of all processes, by rank, on every process.
 
         Raises:
             UserError: a process is gone.
@@ -89,7 +88,7 @@ class Processes:
         return values
 
     def wait(self) -> None:
-        """Until all processes are here.
+        """Waits until all processes are here.
 
         Raises:
             UserError: a process is gone.
@@ -101,7 +100,7 @@ class Processes:
 
 @contextmanager
 def others_gone() -> Iterator[None]:
-    """Turns a broken connection into one message for the user; other errors stay what they are."""
+    """Turns a broken connection into one message for the user; other errors stay unchanged."""
     try:
         yield
     except RuntimeError as error:

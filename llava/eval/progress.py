@@ -1,4 +1,4 @@
-"""How far a run is, on standard error: a bar on a terminal, elsewhere a line now and then."""
+"""The progress of a run, on standard error: a bar on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ INTERVAL = 30.0  # seconds from one line to the next
 
 
 class PlainLines:
-    """Does what a bar does, in lines that a file or a pipe can hold.
+    """A progress bar's substitute for a file or a pipe: plain lines.
 
     Args:
-        name: of what is answered.
-        total: how many questions there are.
-        before: how many of them were answered before.
+        name: name of the questions.
+        total: number of questions.
+        before: how many of them are answered already.
     """
 
     def __init__(self, name: str, total: int, before: int) -> None:
@@ -25,7 +25,7 @@ class PlainLines:
         self._start = self._said = time.monotonic()
 
     def update(self) -> None:
-        """Counts one question more; says so where the last line is long ago."""
+        """Counts one more question; prints a line if the last one is long ago."""
         self._count += 1
         now = time.monotonic()
         if now - self._said < INTERVAL:
@@ -50,10 +50,10 @@ def show_progress(name: str, total: int, before: int, is_shown: bool) -> tqdm | 
     """Returns a context whose ``update()`` is called after each question.
 
     Args:
-        name: of what is answered.
-        total: how many questions there are.
-        before: how many of them were answered before; the bar starts there.
-        is_shown: whether anything is to be seen.
+        name: name of the questions.
+        total: number of questions.
+        before: how many of them are answered already; the bar starts there.
+        is_shown: whether progress is shown.
     """
     if is_shown and not sys.stderr.isatty():
         return PlainLines(name, total, before)

@@ -1,4 +1,4 @@
-"""A benchmark run: questions in, an answers file out, however often it is interrupted."""
+"""A benchmark run, from questions to an answers file, however often it is interrupted."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from llava.model.sample import Answer
 from llava.model.token_pruning.budget import resolve_budget
 from llava.model.token_pruning.registry import ALL, NO_IMAGE, find_pruner
 
-# Packages whose version may decide an answer.
+# Packages whose version may change an answer.
 _DECIDING = ("torch", "transformers", "open_clip_torch")
 
 AnswerRecord = Callable[[Question, str, str, str], dict]
@@ -47,17 +47,17 @@ AnswerRecord = Callable[[Question, str, str, str], dict]
 
 @dataclass(frozen=True)
 class Run:
-    """What a run is about.
+    """The questions of a run, and where its answers go.
 
     Attributes:
-        benchmark: its name.
-        questions: all of them, in the order of the answers file.
-        answer_record: makes a line of the answers file of a question, an answer, an answer id and
+        benchmark: name of the benchmark.
+        questions: all questions, in the order of the answers file.
+        answer_record: makes a line of the answers file from a question, an answer, an answer id and
             a model id.
-        answers_file: where the answers go.
-        model_id: names the model in the answers file.
-        elsewhere: how the command is told to write another answers file.
-        limit: --limit that the questions were chosen by; None where they are all that there are.
+        answers_file: the file for the answers.
+        model_id: name of the model in the answers file.
+        elsewhere: how the user chooses another answers file.
+        limit: the --limit that chose the questions; None if they are all of the benchmark.
     """
 
     benchmark: str
@@ -70,18 +70,18 @@ class Run:
 
 
 def answer_questions(run: Run, args: AskArguments, shared: Shared | None = None) -> int:
-    """Answers all questions that have no answer yet; with several processes, together.
+    """Answers all questions without an answer, jointly if there are several processes.
 
     Args:
-        run: the questions, and where the answers go.
-        args: how to answer them.
-        shared: what other runs of this process have made already; None where this is the only one.
+        run: the run.
+        args: the flags for answering.
+        shared: the model and caches of this process's other runs; None if this is the only run.
 
     Returns:
-        The exit status: 0, or SOME_FAILED where a question could not be answered.
+        The exit status: 0, or SOME_FAILED if a question could not be answered.
 
     Raises:
-        UserError: the run cannot begin or go on; what was answered is kept.
+        UserError: the run cannot start or continue; existing answers are kept.
     """
     processes = Processes(args.device)
     args = dataclasses.replace(args.without_unused_parts(), device=processes.device)
@@ -99,8 +99,8 @@ def answer_questions(run: Run, args: AskArguments, shared: Shared | None = None)
         done = _answered(found)
         # Machines that share a disk find the same damage.
         damage = sorted(set().union(*processes.gather(journal.damage)))
-        # Whole units are answered again, even when some of their questions are done: then each
-        # answer is computed in the same company as in an undisturbed run.
+        # Whole units are answered again, even if some of their questions are done, so that each
+        # answer is computed in the same batch as in an uninterrupted run.
         todo = [unit for unit in units if any(r.id not in done for batch in unit for r in batch)]
         if todo and processes.is_first:
             _say_what_was_before(run, done, damage)
@@ -110,18 +110,18 @@ def answer_questions(run: Run, args: AskArguments, shared: Shared | None = None)
         outcomes = _gather_outcomes(processes, journal)
         if processes.is_first:
             _publish(run, journal, outcomes)
-        processes.wait()  # a launcher ends all processes when the first of them has failed
+        processes.wait()  # a launcher ends all processes as soon as one fails
     return _report(run, outcomes, clock) if processes.is_first else 0
 
 
 def _gather_outcomes(processes: Processes, journal: Journal) -> dict[str, dict]:
-    """What the journals of all machines say; one process a machine reads them."""
+    """Returns the outcomes in the journals of all machines; one process per machine reads them."""
     found = processes.gather(journal.outcomes() if processes.is_first_here else {})
     return merge_outcomes(outcome for outcomes in found for outcome in outcomes.values())
 
 
 def _say_what_was_before(run: Run, done: set[str], damage: Sequence[str]) -> None:
-    """Says that a run goes on, and what it found damaged."""
+    """Prints that a run continues, and what it found damaged."""
     if damage:
         more = f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""
         print(
@@ -137,7 +137,7 @@ def _say_what_was_before(run: Run, done: set[str], damage: Sequence[str]) -> Non
 
 
 def _how_far(run: Run, processes: Processes, journal: Journal) -> str | None:
-    """Says how much of a run that is stopped stays; None where another process says it."""
+    """Returns how much of a stopped run is kept; None if another process says it."""
     if not processes.is_first:
         return None
     answered = len(_answered(journal.outcomes()))
@@ -154,7 +154,7 @@ def _answer_share(
     clock: Clock,
     shared: Shared,
 ) -> None:
-    """Answers the units of this process into its journal."""
+    """Answers the units of this process and writes its journal."""
     if not units:
         return
     model = shared.load(args)
@@ -162,8 +162,8 @@ def _answer_share(
     texts = shared.texts([question.tower_question for question in run.questions])
     outcomes = answer_units(model, units, clock, shared.images, texts)
     todo = sum(request.id not in done for unit in units for batch in unit for request in batch)
-    # One of several processes shows its own part, and of what was done before an equal part: the
-    # share that is shown is then that of the whole run.
+    # One of several processes shows its own part, and an equal part of the earlier answers, so that
+    # the share shown is that of the whole run.
     before = len(done) // processes.count
     with show_progress(run.benchmark, before + todo, before, processes.is_first) as progress:
         for outcome in outcomes:
@@ -188,10 +188,10 @@ def _request(question: Question, args: AskArguments) -> Request:
 
 
 def _check_images(run: Run, outcomes: Mapping[str, dict]) -> None:
-    """Refuses to go on with answers about other images under the same names.
+    """Refuses to continue a run whose answers are about other images of the same names.
 
     Raises:
-        UserError: an image has another size than when it was asked about.
+        UserError: an image has another size than when its question was answered.
     """
     for question in run.questions:
         before = outcomes.get(question.key, {}).get("asked", {}).get("image_bytes")
@@ -205,7 +205,7 @@ def _check_images(run: Run, outcomes: Mapping[str, dict]) -> None:
 
 
 def _image_bytes(question: Question) -> int | None:
-    """Returns the size of a question's image; None where there is none any more."""
+    """Returns the size of a question's image in bytes; None if it no longer exists."""
     if isinstance(question.image, bytes):
         return len(question.image)
     try:
@@ -217,15 +217,15 @@ def _image_bytes(question: Question) -> int | None:
 def _line(run: Run, question: Question, outcome: Outcome, batch_size: int) -> dict:
     """Returns a line of the journal: an answer, or why there is none.
 
-    "asked" has what an answer depends on and a run may go on without: an image that was missing
-    comes later, and a batch that did not fit is made smaller (in half precision a few answers
-    change with it, see docs/exactness.md).
+    "asked" holds what an answer depends on but may change in a continued run: a missing image may
+    be added, and a batch that did not fit be made smaller (in half precision a few answers change
+    with it, see docs/exactness.md).
     """
     key, answer = printable(question.key), outcome.answer
     error = outcome.error if answer is None else why_not_finite(answer)
     if error is not None:
         return {"key": key, "error": printable(error)}
-    # Derived, not drawn: the same run gives the same file.
+    # Derived, not random: the same run gives the same file.
     answer_id = shortuuid.uuid(name=f"{printable(run.model_id)} {run.benchmark} {key}")
     record = run.answer_record(question, answer.text, answer_id, run.model_id)
     line = {
@@ -242,7 +242,7 @@ def _line(run: Run, question: Question, outcome: Outcome, batch_size: int) -> di
 
 
 def _trace(answer: Answer) -> dict:
-    """What a report shows of an answer beside its text."""
+    """Returns the parts of an answer that a report shows beside its text."""
     compensation = answer.compensation
     return {
         "kept_idx": answer.kept_idx,
@@ -253,10 +253,10 @@ def _trace(answer: Answer) -> dict:
 
 
 def _open_journal(run: Run, args: AskArguments, processes: Processes, shared: Shared) -> Journal:
-    """The journal of this process.
+    """Opens the journal of this process.
 
     Raises:
-        UserError: on every process, when one of them cannot begin.
+        UserError: on every process, if one of them cannot start.
     """
     journal, error = None, None
     try:
@@ -273,7 +273,7 @@ def _open_journal(run: Run, args: AskArguments, processes: Processes, shared: Sh
 
 
 def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
-    """All that the answers depend on, JSON: a run with others does not continue the file."""
+    """Returns all that the answers depend on, JSON; only a run with the same settings continues."""
     asked = [(q.key, q.prompt, q.tower_question, q.max_new_tokens) for q in run.questions]
     parts = locate_parts(args)
     place = placement(args)
@@ -311,7 +311,7 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
 
 
 def _products(args: AskArguments, place: Placement) -> str:
-    """Says which form the products of the parts have that the run loads."""
+    """Returns which form the matrix products of the loaded parts have."""
     forms = choose_forms(args.cpu_products, place.device, place.dtype, args.compile)
     if not args.has_captions:
         forms = {part: form for part, form in forms.items() if part in PRUNING_PARTS}
@@ -319,7 +319,7 @@ def _products(args: AskArguments, place: Placement) -> str:
 
 
 def _method(args: AskArguments, budget: int, num_patches: int) -> str:
-    """What a run is called in a report."""
+    """Returns the name of a run's method in a report."""
     if args.no_image or args.pruner == NO_IMAGE.name:
         return "no image"
     if budget == num_patches:
@@ -340,7 +340,7 @@ def _publish(run: Run, journal: Journal, outcomes: dict[str, dict]) -> None:
 
 
 def _report(run: Run, outcomes: dict[str, dict], clock: Clock) -> int:
-    """Says how it went; the exit status."""
+    """Prints the result of the run; returns the exit status."""
     answered = _answered(outcomes)
     failed = [question for question in run.questions if question.key not in answered]
     print(
@@ -359,6 +359,6 @@ def _report(run: Run, outcomes: dict[str, dict], clock: Clock) -> int:
 
 
 def peak_memory() -> float:
-    """Most memory that this process has had so far, GiB."""
+    """Returns the peak memory of this process so far, GiB."""
     unit = 1 if sys.platform == "darwin" else 1024  # bytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1024**3

@@ -19,7 +19,7 @@ from llava.method import DEFAULT_SEED
 from llava.model.builder import load_from_arguments
 from llava.model.sample import Sample
 
-_PLACEHOLDER = "<image-placeholder>"  # where LLaVA lets a query say where the image goes
+_PLACEHOLDER = "<image-placeholder>"  # in a query of LLaVA, the place of the image
 
 
 @dataclass
@@ -38,12 +38,11 @@ def eval_model(args: object) -> None:
     """Answers a question about an image, and prints the answer.
 
     Args:
-        args: LLaVA's: any object with model_path, image_file and query, and what else
-            RunLlavaArguments has. Others of its attributes, as LLaVA's model_name, decide nothing.
+        args: LLaVA's: any object with model_path, image_file and query, and other fields of
+            RunLlavaArguments. Further attributes, like LLaVA's model_name, are ignored.
 
     Raises:
-        UserError: a value that is missing or not supported, or a model or an image that cannot be
-            read.
+        UserError: a value is missing or not supported, or the model or image cannot be read.
     """
     names = [field.name for field in dataclasses.fields(RunLlavaArguments)]
     given = {name: getattr(args, name) for name in names if hasattr(args, name)}
@@ -64,7 +63,7 @@ def _answer(args: RunLlavaArguments) -> str:
         )
     if _PLACEHOLDER in args.query:
         raise UserError(f"--query holds {_PLACEHOLDER}: the image stands before it; take it out")
-    image = open_image(args.image_file)  # complains before the model is loaded
+    image = open_image(args.image_file)  # fails before the model is loaded
     sample = Sample(
         image,
         args.query,
@@ -84,7 +83,7 @@ def run(args: RunLlavaArguments) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     return run_command(
         RunLlavaArguments, run, "llava.eval.run_llava", __doc__.splitlines()[0], argv
     )

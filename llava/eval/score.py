@@ -40,10 +40,10 @@ class ScoreArguments:
 
 
 def read_answers(path: Path) -> list[dict]:
-    """The records of an answers file.
+    """Reads the records of an answers file.
 
     Raises:
-        UserError: no such file, or a line that is no JSON object.
+        UserError: no such file, or a line is not a JSON object.
     """
     records = []
     for _, value in read_lines(path):
@@ -106,14 +106,14 @@ def score(benchmark: str, args: ScoreArguments) -> int:
 
 
 def _read_asked(benchmark: str, data_dir: Path, limit: int) -> tuple[set[str], int]:
-    """Returns the keys of the questions that a limited run was asked, and how many there are."""
+    """Returns the keys of a limited run's questions, and the number of all questions."""
     questions = reader(benchmark).read_questions(data_dir)
     asked = first_questions(benchmark, questions, limit)
     return {question.key for question in asked}, len(questions)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     return run_benchmark_command(
         ScoreArguments, score, BENCHMARKS, "llava.eval.score", __doc__.splitlines()[0], argv
     )

@@ -1,7 +1,7 @@
-"""When, where and how fast a run was answered: FILE.run/sessions-R.log, JSON lines.
+"""Date, machine and speed of a run: FILE.run/sessions-R.log, JSON lines.
 
-They are for reports. No answer, score or setting depends on them, and no run reads them: the files
-that do not depend on the machine and its pace stay the same from run to run.
+They are for reports. No answer, score or setting depends on them, and no run reads them: all other
+files stay the same from run to run, whatever the machine and its speed.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:  # a report imports no model
 
 @dataclass(frozen=True)
 class Session:
-    """A process at work on a run, until it was done or stopped.
+    """The work of one process on a run, until it was done or stopped.
 
     Attributes:
-        date: the day on which it ended, in UTC, as 2026-11-26.
-        machine: in words.
-        questions: how many it answered.
-        seconds: that it took for them, loading excluded.
+        date: the day it ended, in UTC, as 2026-11-26.
+        machine: name of the machine.
+        questions: the number of answered questions.
+        seconds: the time for them, loading excluded.
     """
 
     date: str
@@ -42,13 +42,13 @@ class Session:
 
 @contextmanager
 def noting_session(answers_file: Path, rank: int, device: str, clock: Clock) -> Iterator[None]:
-    """Writes down the session of a process when it ends, stopped or done, if it answered anything.
+    """Records the session of a process when it is done or stopped, if it answered anything.
 
     Args:
-        answers_file: of the run.
-        rank: number of the process.
-        device: kind of device that it is on.
-        clock: told of its questions and its time.
+        answers_file: answers file of the run.
+        rank: rank of the process.
+        device: type of its device.
+        clock: counts its questions and its time.
 
     Raises:
         UserError: the disk is full or gone.
@@ -66,11 +66,11 @@ def noting_session(answers_file: Path, rank: int, device: str, clock: Clock) -> 
 
 
 def read_sessions(answers_file: Path) -> list[Session]:
-    """Returns the sessions of a run. What is not there, or not as expected, is left out."""
+    """Returns the sessions of a run; missing or unexpected parts are left out."""
     try:
         paths = sorted(run_folder(answers_file).glob("sessions-*.log"))
         lines = [value for path in paths for _, value in read_lines(path)]
-    except (OSError, ValueError, UserError):  # ValueError: a name that no file system takes
+    except (OSError, ValueError, UserError):  # ValueError: an impossible file name
         return []
     names = {field.name for field in fields(Session)}
     found = [Session(**line) for line in lines if isinstance(line, dict) and set(line) == names]

@@ -1,4 +1,4 @@
-"""What the runs of one process share: the model, checkpoints' fingerprints, encoded images."""
+"""Caches that the runs of one process share: model, fingerprints, encoded images."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from llava.model.memory import MEMORY_LIMIT
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.sample import check_text
 
-QUESTIONS_AT_ONCE = 32  # how many go through the text tower together
+QUESTIONS_AT_ONCE = 32  # questions per batch of the text tower
 
 Images = Mapping[Path | bytes, VisualTokens]
 
 
 class UnitMemory:
-    """The encoded images of units of work that several runs with one model meet again.
+    """The encoded images of units of work, for further runs with the same model.
 
-    What comes first stays, and what has no room any more is encoded each time: units come round in
-    the same order, so that dropping the oldest would drop each just before it is needed. Whole
-    units are kept, never a part of one: an image is always encoded in the same company.
+    The first units are kept; those without room are encoded each time: units recur in the same
+    order, so that dropping the oldest would drop each just before it is needed. Only whole units
+    are kept: an image is always encoded in the same batch.
 
     Args:
-        limit: bytes.
+        limit: size in bytes.
     """
 
     def __init__(self, limit: int = MEMORY_LIMIT) -> None:
@@ -38,11 +38,11 @@ class UnitMemory:
         self._units: dict[tuple[Path | bytes, ...], Images] = {}
 
     def find(self, names: tuple[Path | bytes, ...]) -> Images | None:
-        """The images of a unit; None where they are not here."""
+        """Returns the images of a unit; None if they are not kept."""
         return self._units.get(names)
 
     def keep(self, names: tuple[Path | bytes, ...], images: Images) -> None:
-        """Keeps the images of a unit where there is room, and where none of them is missing."""
+        """Keeps the images of a unit if there is room and none of them is missing."""
         size = sum(image.nbytes for image in images.values())
         if len(images) == len(names) and size <= self._room:
             self._room -= size
@@ -50,14 +50,14 @@ class UnitMemory:
 
 
 class QuestionMemory:
-    """What the text tower says of the questions of a run, each of them encoded once.
+    """The text tower's embeddings of the questions of a run, each encoded once.
 
-    Questions go through the tower in companies that depend on nothing but all the questions of the
-    run: not on which are answered already, nor on the number of processes. So the last digits of
-    an embedding, and with them the choice of tokens, do not depend on them either.
+    The tower's batches depend only on all the questions of the run: not on which are answered
+    already, nor on the number of processes. So the last digits of an embedding, and with them the
+    choice of tokens, do not depend on these either.
 
     Args:
-        questions: of all requests, as the method reads them.
+        questions: the tower questions of all requests.
     """
 
     def __init__(self, questions: Iterable[str]) -> None:
@@ -68,7 +68,7 @@ class QuestionMemory:
         self._embeds: dict[str, Tensor] = {}
 
     def find(self, model: LlavaAccm, question: str) -> Tensor | None:
-        """The embedding (P,) of a question; None for one that was not announced."""
+        """Returns the embedding (P,) of a question; None for one that was not among them."""
         if question not in self._company:
             return None
         if question not in self._embeds:
@@ -78,7 +78,7 @@ class QuestionMemory:
 
 
 def _is_readable(question: str) -> bool:
-    """Whether a question can be encoded; one that cannot shall not cost others their answers."""
+    """Returns whether a question can be encoded; one that cannot must not fail the others."""
     try:
         check_text("question", question)
     except UserError:
@@ -87,14 +87,14 @@ def _is_readable(question: str) -> bool:
 
 
 class Shared:
-    """What several runs with the same model hand on to each other; each thing is made when needed.
+    """Objects that several runs with the same model share, each made on first use.
 
     Attributes:
-        images: of the benchmark that is being answered. At first it keeps none; who asks a
-            benchmark several times puts one with room in its place.
+        images: memory for the current benchmark. The default keeps none; a caller that answers a
+            benchmark several times replaces it by one with room.
 
     Args:
-        compensation: whether any of the runs gives captions back: then all parts are loaded.
+        compensation: whether any of the runs uses captions: then all parts are loaded.
     """
 
     def __init__(self, compensation: bool) -> None:
@@ -105,10 +105,10 @@ class Shared:
         self._texts: tuple[list[str], QuestionMemory] = ([], QuestionMemory(()))
 
     def load(self, args: ModelArguments) -> LlavaAccm:
-        """The model; a run without captions gets it without what writes them.
+        """Returns the model; for a run without captions, without the parts that write them.
 
         Args:
-            args: the same for all runs, but for ``compensation``.
+            args: the same for all runs, except ``compensation``.
 
         Raises:
             UserError: as load_from_arguments.
@@ -120,17 +120,17 @@ class Shared:
         return self._model if args.has_captions else self._model.without_captions()
 
     def fingerprint(self, path: Path) -> str:
-        """The fingerprint of a checkpoint, computed once.
+        """Returns the fingerprint of a checkpoint, computed once.
 
         Raises:
-            UserError: it cannot be read.
+            UserError: the checkpoint cannot be read.
         """
         if path not in self._fingerprints:
             self._fingerprints[path] = fingerprint(path)
         return self._fingerprints[path]
 
     def texts(self, questions: list[str]) -> QuestionMemory:
-        """The memory of a benchmark's questions, in their order; the last one is kept."""
+        """Returns the memory of a benchmark's questions, in their order; the last one is kept."""
         if self._texts[0] != questions:
             self._texts = (questions, QuestionMemory(questions))
         return self._texts[1]

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end a command in order, as Ctrl-C does, and soon."""
+"""Ends a command in order, and soon, on SIGTERM and SIGHUP, as Ctrl-C does."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
-GRACE = 10.0  # seconds that the work has to end in order
+GRACE = 10.0  # seconds for the work to end in order
 
 
 class Stopped(SystemExit):
     """A signal that ends the work.
 
     Args:
-        number: of the signal.
+        number: number of the signal.
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(128 + number)  # what a shell says of a process that the signal ended
+        super().__init__(128 + number)  # a shell's exit status of a process that the signal ended
         self.reason = f"stopped by {signal.Signals(number).name}"
 
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """Raises Stopped in the work, once, when one of the two signals comes.
+    """Raises Stopped in the work, once, when one of the two signals arrives.
 
-    Python hears of a signal only between two of its own steps. Where the work is then within one
-    that does not end, as waiting for other processes is, the process ends as it is after GRACE
-    seconds. A signal that is ignored (nohup) or handled already stays so.
+    Python handles a signal only between two of its own steps. If the work is within a step that
+    does not end, like waiting for other processes, the process is ended after GRACE seconds. A
+    signal that is ignored (nohup) or handled already stays so.
     """
     defaults = [
         number
@@ -63,10 +63,10 @@ def ending_in_order() -> Iterator[None]:
 
 @contextmanager
 def noting_what_is_kept(how_far: Callable[[], str | None]) -> Iterator[None]:
-    """Notes on Ctrl-C and on Stopped, as ``kept``, what work that can be gone on with leaves.
+    """Records on Ctrl-C and Stopped, as ``kept``, what is kept of work that can be continued.
 
     Args:
-        how_far: says it; None where nothing is to be said.
+        how_far: returns the words for it, or None.
     """
     try:
         yield
@@ -76,15 +76,15 @@ def noting_what_is_kept(how_far: Callable[[], str | None]) -> Iterator[None]:
 
 
 def _stop(number: int, frame: object) -> None:
-    signal.signal(number, signal.SIG_IGN)  # a second one shall not disturb the end
+    signal.signal(number, signal.SIG_IGN)  # a second signal must not disturb the end
     raise Stopped(number)
 
 
 def _end_at_last(reader: int, numbers: Collection[int], done: threading.Event) -> None:
-    """Waits for a signal; ends the process where the work has not ended GRACE seconds later.
+    """Waits for a signal; ends the process if the work has not ended GRACE seconds later.
 
     Args:
-        reader: gets a byte with the number of each signal, at once, whatever the work is doing.
+        reader: receives a byte with the number of each signal at once, whatever the work is doing.
         numbers: the signals that end the process.
         done: set when the work has ended.
     """

@@ -1,9 +1,9 @@
 """Answers and scores benchmarks in many ways: ``python -m llava.eval.sweep --model-path ...``.
 
-One process loads the model once and goes through all (benchmark, method, budget). Each leaves what
-llava.eval.answer and llava.eval.score leave: OUTPUT_DIR/BENCHMARK/MODEL-METHOD-K.jsonl (with
---limit N MODEL-METHOD-K-limitN.jsonl), its journal and its scores beside it. Started again, the
-same command goes on where it stopped.
+One process loads the model once for all (benchmark, method, budget). Each writes the same files as
+llava.eval.answer and llava.eval.score: OUTPUT_DIR/BENCHMARK/MODEL-METHOD-K.jsonl (with --limit N
+MODEL-METHOD-K-limitN.jsonl), with its journal and its scores beside it. After an interruption, the
+same command continues where it stopped.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Configuration:
 
     Attributes:
         method: one of METHODS.
-        tokens: visual tokens of the budget; all of them where nothing is pruned.
+        tokens: visual tokens of the budget; all of them if nothing is pruned.
     """
 
     method: str
@@ -79,13 +79,13 @@ class Configuration:
 
     @property
     def name(self) -> str:
-        """How it is called in file names."""
+        """The name of the configuration in file names."""
         return (
             self.method if self.method in ("full", "no-image") else f"{self.method}-{self.tokens}"
         )
 
     def arguments(self, args: SweepArguments) -> SweepArguments:
-        """The flags that the single command would have for it."""
+        """Returns the flags that the single command would have for it."""
         return dataclasses.replace(
             args,
             visual_token_num=self.tokens,
@@ -95,17 +95,17 @@ class Configuration:
 
 
 def sweep(args: SweepArguments) -> int:
-    """Answers, scores and compares; the exit status says whether all went well."""
+    """Answers, scores and compares; returns the exit status."""
     _refuse_single_flags(args)
     benchmarks = _choose("benchmark", args.benchmarks, BENCHMARKS, BENCHMARKS)
     is_first = Processes(args.device).is_first  # they meet before one of them has to download
     configurations = choose_configurations(args)
-    # All questions are read before the first is answered: what is missing is told at once.
+    # All questions are read before the first is answered: missing data are reported at once.
     runs = [_read_run(benchmark, args) for benchmark in benchmarks]
     shared = Shared(compensation=any(c.method == "accm" for c in configurations))
     status, results = 0, []
     for run in runs:
-        shared.images = UnitMemory()  # those of the benchmark before are not needed any more
+        shared.images = UnitMemory()  # the last benchmark's images are no longer needed
         for configuration in configurations:
             single = _configured(run, configuration)
             status |= answer_questions(single, configuration.arguments(args), shared)
@@ -118,11 +118,11 @@ def sweep(args: SweepArguments) -> int:
 
 
 def choose_configurations(args: SweepArguments) -> list[Configuration]:
-    """What --methods and --budgets ask for, each once.
+    """Returns the configurations of --methods and --budgets, each once.
 
     Raises:
-        UserError: no such method, a budget that is none or that no method asks for, or a part of
-            the model is not to be found.
+        UserError: no such method, an impossible or unused budget, or a part of the model is
+            missing.
     """
     methods = _choose("method", args.methods, METHODS, DEFAULT_METHODS)
     _refuse_idle_flags(args, methods)
@@ -138,10 +138,10 @@ def choose_configurations(args: SweepArguments) -> list[Configuration]:
 
 
 def parse_budget(word: str, num_patches: int) -> int:
-    """A budget as a number of tokens; a share is rounded to the nearest number, halves up.
+    """Returns a budget as a number of tokens; a share is rounded to the nearest one, halves up.
 
     Raises:
-        UserError: neither a number nor a share, or not from 1 to num_patches - 1.
+        UserError: it is neither a number nor a share, or not from 1 to num_patches - 1.
     """
     tokens = 0
     if match := _BUDGET.fullmatch(word):
@@ -159,7 +159,7 @@ def parse_budget(word: str, num_patches: int) -> int:
 
 
 def score_run(run: Run, args: SweepArguments) -> Path:
-    """Scores the answers of a run, unless that was done since they were written.
+    """Scores the answers of a run, unless they have been scored since they were written.
 
     Returns:
         The result file.
@@ -181,8 +181,7 @@ def score_run(run: Run, args: SweepArguments) -> Path:
 
 
 def _is_scored(flags: ScoreArguments) -> bool:
-    """Returns whether the result file is whole, of these answers as they are now, and made with
-    these flags."""
+    """Returns whether the result file is whole, of the present answers and of these flags."""
     answers_file, result = Path(flags.answers_file), Path(flags.json)
     if not result.is_file() or result.stat().st_mtime_ns < answers_file.stat().st_mtime_ns:
         return False
@@ -197,7 +196,7 @@ def _is_scored(flags: ScoreArguments) -> bool:
 
 
 def _refuse_single_flags(args: SweepArguments) -> None:
-    """Refuses what says of one run what a sweep says of many."""
+    """Refuses flags of a single run for which a sweep has a list."""
     for is_given, name, instead in (
         (args.visual_token_num is not None, "--visual-token-num", "--budgets"),
         (args.pruner != DEFAULT_PRUNER, "--pruner", "llava.eval.answer for each pruner"),
@@ -209,7 +208,7 @@ def _refuse_single_flags(args: SweepArguments) -> None:
 
 
 def _refuse_idle_flags(args: SweepArguments, methods: Sequence[str]) -> None:
-    """Refuses what says how to prune where no method does."""
+    """Refuses pruning flags if no method prunes."""
     if {"prune", "accm"} & set(methods):
         return
     for name in ("budgets", "text_token_num", "text_selection"):
@@ -223,7 +222,7 @@ def _refuse_idle_flags(args: SweepArguments, methods: Sequence[str]) -> None:
 def _choose(
     what: str, wanted: Sequence[str] | None, known: Sequence[str], default: Sequence[str]
 ) -> list[str]:
-    """What was asked for, each once, in the order of all that is known."""
+    """Returns the chosen values, each once, in the order of the known ones."""
     names = default if wanted is None else wanted
     for name in names:
         if name not in known:
@@ -232,7 +231,7 @@ def _choose(
 
 
 def _read_run(benchmark: str, args: SweepArguments) -> Run:
-    """A benchmark's run without a configuration: its answers file is only the folder."""
+    """Reads a benchmark's run without a configuration: its answers file is only the folder."""
     data_dir = data_folder(benchmark, None, args.data_root)
     folder = Path(args.output_dir) / benchmark
     return read_run(benchmark, data_dir, folder, args.model_path, limit=args.limit)
@@ -247,8 +246,7 @@ def _configured(run: Run, configuration: Configuration) -> Run:
 
 
 def _try_to_score(run: Run, args: SweepArguments) -> Path | None:
-    """The result file; None where these answers cannot be scored, which does not keep the others
-    from it."""
+    """Returns the result file; None if these answers cannot be scored (others still may)."""
     try:
         return score_run(run, args)
     except UserError as error:
@@ -257,14 +255,14 @@ def _try_to_score(run: Run, args: SweepArguments) -> Path | None:
 
 
 def _compare(results: Sequence[Path], args: SweepArguments) -> str:
-    """The table of all runs; with --report also as files."""
+    """Returns the table of all runs; with --report also writes files."""
     if args.report is None:
         return terminal_table(compare(read_runs(results)))
     return write_report(results, Path(args.report), DISAGREEMENTS)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     return run_command(SweepArguments, sweep, "llava.eval.sweep", __doc__.splitlines()[0], argv)
 
 

@@ -57,7 +57,7 @@ class TraceArguments(DecodingArguments, AskArguments):
 
 
 def answer_record(answer: Answer) -> dict:
-    """An answer as JSON, named as in the recorded reference; null where a stage was left out."""
+    """Returns an answer as JSON, named as in the recorded reference; null for skipped stages."""
     selection, compensation = answer.selection, answer.compensation
     record: dict = dict.fromkeys(
         "text_idx iqr cls_idx union_idx kept_idx captions caption_ids beam_scores selector_scores "
@@ -90,7 +90,7 @@ def answer_record(answer: Answer) -> dict:
 
 
 def outcome_record(outcome: Outcome) -> dict:
-    """A line of the output: id and answer, or id and error."""
+    """Returns a line of the output: id and answer, or id and error."""
     name, answer = {"id": outcome.request.id}, outcome.answer
     error = outcome.error if answer is None else why_not_finite(answer)
     if error is not None:
@@ -104,7 +104,7 @@ def outcome_record(outcome: Outcome) -> dict:
 
 
 def read_requests(args: TraceArguments) -> list[Request | dict]:
-    """The lines of a file in order: a request, or the record of why a line is none."""
+    """Reads the lines of a file in order: each a request, or the record of its error."""
     path = Path(args.requests)
     lines: list[Request | dict] = []
     for number, value in read_lines(path):
@@ -146,14 +146,14 @@ def _request(value: dict, args: TraceArguments, folder: Path, where: str) -> Req
 
 
 def _defaults(args: TraceArguments) -> dict:
-    """What a request takes from the flags."""
+    """Returns the defaults of a request, from the flags."""
     return method_of(args) | {"max_new_tokens": args.max_new_tokens} | args.decoding()
 
 
 def trace_one(args: TraceArguments) -> int:
     """Answers the question of the flags; writes its record and its figure."""
     source = fetch(args.image) if is_url(args.image) else Path(args.image)
-    # Complains before the model is loaded, as the checks below do.
+    # Fails before the model is loaded, like the checks below.
     image = load_image(source, name=f"the image {shown(args.image)}")
     request = Request(
         id=printable(Path(args.image).name),
@@ -184,11 +184,11 @@ def trace_one(args: TraceArguments) -> int:
 
 
 def trace_many(args: TraceArguments) -> int:
-    """Answers a file of requests; the exit status says whether all went well."""
+    """Answers a file of requests; returns the exit status."""
     lines = read_requests(args)
     requests = [line for line in lines if isinstance(line, Request)]
     units = units_in_order(requests, args.batch_size)
-    # A line may say no_image of itself, whatever the flag says.
+    # A line may set no_image itself, whatever the flag says.
     args = dataclasses.replace(args, no_image=all(request.no_image for request in requests))
     failed = 0
     with LineWriter(Path(args.output)) as writer:
@@ -208,7 +208,7 @@ def trace_many(args: TraceArguments) -> int:
 
 
 def trace(args: TraceArguments) -> int:
-    """Checks which of the two uses is meant."""
+    """Runs the one of the two uses that the flags mean."""
     check_method(args)
     args.check_decoding()
     if args.requests is not None:
@@ -226,14 +226,14 @@ def trace(args: TraceArguments) -> int:
 
 
 def _refuse(args: TraceArguments, names: Sequence[str], why: str) -> None:
-    """Refuses flags that were given and have no effect."""
+    """Refuses given flags that have no effect."""
     for name in names:
         if getattr(args, name) != getattr(TraceArguments, name):
             raise UserError(f"{why} --{name.replace('_', '-')}: leave it out")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     return run_command(TraceArguments, trace, "llava.eval.trace", __doc__.splitlines()[0], argv)
 
 

@@ -1,1 +1,1 @@
-"""The method as a model of lmms-eval: ``lmms-eval --model accm``."""
+"""ACCM as a model of lmms-eval: ``lmms-eval --model accm``."""

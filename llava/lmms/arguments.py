@@ -1,4 +1,4 @@
-"""What stands behind lmms-eval's ``--model_args``."""
+"""The arguments in lmms-eval's ``--model_args``."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from typing import get_args, get_type_hints
 from llava.arguments import AskArguments, flag
 from llava.errors import UserError
 
-MODEL = "pretrained"  # what lmms-eval's models call the model's path
+MODEL = "pretrained"  # name of the model's path in lmms-eval's models
 _WORDS = {bool: "true or false", int: "a whole number"}
 
 
 @dataclass
 class LmmsArguments(AskArguments):
-    """Model arguments: the flags of every command, without their dashes; model_path is called
-    ``pretrained``, and batch_size comes from ``--batch_size``."""
+    """Model arguments: the flags of every command, without their dashes.
+
+    model_path is called ``pretrained``, and batch_size comes from ``--batch_size``.
+    """
 
     max_new_tokens: int = flag("Longest answer in tokens, where a task does not say.", 1024)
 
 
 def read_arguments(given: Mapping[str, object]) -> LmmsArguments:
-    """Model arguments as lmms-eval gives them: texts, or what it took them for.
+    """Reads model arguments as lmms-eval gives them: texts, or values that it converted.
 
     Raises:
-        UserError: there is no such argument, it cannot have that value, or there is no model.
+        UserError: an argument is unknown or cannot have that value, or the model is missing.
     """
     kinds = get_type_hints(LmmsArguments)
     names = {MODEL if name == "model_path" else name: name for name in kinds}
@@ -49,10 +51,10 @@ def read_arguments(given: Mapping[str, object]) -> LmmsArguments:
 
 
 def _typed(name: str, value: object, kind: type) -> str | int | bool:
-    """A value as its argument wants it, Optional or not.
+    """Converts a value to the type of its argument, Optional or not.
 
     Raises:
-        UserError: it is none.
+        UserError: it cannot be converted.
     """
     kind = next(iter(get_args(kind)), kind)
     text = str(value).strip()

@@ -1,4 +1,4 @@
-"""The model that lmms-eval asks."""
+"""The model for lmms-eval."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from llava.model.builder import load_from_arguments
 from llava.model.memory import Memory
 from llava.model.sample import Answer, Sample
 
-# Questions are put in order of length among so many neighbours only: neighbours often share an
-# image, and a run remembers the images of some hundred questions.
+# Questions are sorted by length only among this number of neighbours: neighbours often share an
+# image, and a run caches the images of some hundred questions.
 NEIGHBOURS = 64
-TOLD = 10  # requests of a task that cannot be answered, and are told of one by one
+TOLD = 10  # failed requests of a task that are reported one by one
 
-# Prompt, generation_kwargs, and where the image is: task, split and place in it.
+# Prompt, generation_kwargs, and the image's place: task, split and index.
 RequestArguments = tuple[str, dict, Callable[[object], object], int, str, str]
 
 
 class AccmModel(lmms):
     """LLaVA-1.5 with ACCM, as ``lmms-eval --model accm`` loads it.
 
-    A request that cannot be answered (a prompt that is too long, a broken image, several of them)
-    gets an empty text and a warning: it costs its own score, and not the run.
+    A request that cannot be answered (too long a prompt, a broken image, several images) gets an
+    empty text and a warning: it costs its own score, and not the run.
 
     Args:
         given: the model arguments; see LmmsArguments.
 
     Raises:
-        UserError: they are wrong, or the model is not to be loaded.
+        UserError: they are wrong, or the model cannot be loaded.
     """
 
     is_simple = True
@@ -54,28 +54,28 @@ class AccmModel(lmms):
             raise UserError("each process takes a GPU of its own: leave out the device")
         self._model = load_from_arguments(replace(self._args, device=processes.device))
         self._device = self._model.tower.device
-        make_sample(self._model, self._args, "?", None, 1)  # a wrong budget shows now
+        make_sample(self._model, self._args, "?", None, 1)  # fails now if the budget is wrong
         self._not_heeded: set[str] = set()
         self._unanswered: Counter[str] = Counter()
 
     @property
     def device(self) -> torch.device:
-        """Where this process computes."""
+        """The device of this process."""
         return self._device
 
     @property
     def batch_size(self) -> int:
-        """Requests that are answered at once."""
+        """The number of requests that are answered together."""
         return self._args.batch_size
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
-        """Answers requests, in float32 each as it would be answered alone.
+        """Answers requests; in float32 each gets the answer that it would get alone.
 
         Raises:
-            UserError: a task asks for something that is no generation.
+            UserError: a task's generation_kwargs cannot be used.
         """
         wanted = [request.args for request in requests]
-        for _, generation, *_ in wanted:  # a mistake shows now, and not after hours
+        for _, generation, *_ in wanted:  # mistakes show now, not after hours
             read_ending(generation, self._args.max_new_tokens)
             self._tell_not_heeded(generation)
         order = Collator(wanted, _order, grouping=True)
@@ -91,14 +91,14 @@ class AccmModel(lmms):
         return order.get_original(results)
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        """Is not to be had."""
+        """Raises NotImplementedError, since this model only answers single questions."""
         raise NotImplementedError(
             "accm writes answers; it does not tell how likely given ones are. Take a task whose "
             "output_type is generate_until: most benchmarks of images have one"
         )
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
-        """Is not to be had."""
+        """Raises NotImplementedError, since this model only answers single questions."""
         raise NotImplementedError(
             "accm answers one question about one image; tasks of several rounds show other images "
             "in each. Take a task whose output_type is generate_until"
@@ -139,7 +139,7 @@ class AccmModel(lmms):
             logger.warning(f"{task}, {split} {doc_id} gets an empty text: {error}")
 
     def _tell_not_heeded(self, generation: dict) -> None:
-        """Says once of each setting that the answers are the likeliest ones all the same."""
+        """Warns once of each setting that is ignored, since answers are greedy."""
         for setting in set(not_greedy(generation)) - self._not_heeded:
             self._not_heeded.add(setting)
             logger.warning(f"accm takes the likeliest token each time: {setting} is not heeded")

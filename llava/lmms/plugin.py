@@ -1,6 +1,6 @@
-"""What lmms-eval finds under the entry point ``lmms_eval.models``.
+"""The object that lmms-eval finds under the entry point ``lmms_eval.models``.
 
-Read at every start of lmms-eval, also for other models: so the model's own imports wait.
+It is read at every start of lmms-eval, also for other models, so it does not import the model.
 """
 
 from lmms_eval.models.registry_v2 import ModelManifest

@@ -1,4 +1,4 @@
-"""From a request of lmms-eval to a sample of the pipeline, and back to a text."""
+"""Conversion of lmms-eval's requests to samples of the pipeline, and of answers to texts."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from llava.mm_utils import to_rgb
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Sample
 
-# What lmms-eval lets an answer end at where a task says nothing: it stands between examples of a
-# prompt, and would cut answers of several paragraphs. LLaVA's own plug-in does not heed it either.
+# lmms-eval's default end of an answer: it separates examples of a prompt, and would cut answers of
+# several paragraphs. LLaVA's own plug-in ignores it too.
 EXAMPLE_SEPARATOR = "\n\n"
 
-# Settings of a generation that is not greedy, and what they are in one that is.
+# Settings of a generation that is not greedy, and their values in greedy generation.
 _GREEDY = {
     "temperature": (None, 0),
     "do_sample": (None, False),
@@ -30,40 +30,40 @@ _GREEDY = {
     "repetition_penalty": (None, 1),
 }
 
-# What Pillow raises of a file that is damaged or none. Anything else is a mistake in the task, and
-# ends the run: it would meet all the questions.
+# Pillow's errors for a file that is damaged or not an image. Any other error is a mistake in the
+# task and ends the run: it would affect all questions.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 _BROKEN += (Image.DecompressionBombError,)
 
 
 @dataclass(frozen=True)
 class Ending:
-    """Where an answer ends.
+    """The conditions that end an answer.
 
     Attributes:
-        until: texts; it ends before the first of them.
-        max_new_tokens: its limit.
+        until: texts; the answer ends before the first of them.
+        max_new_tokens: limit of its tokens.
     """
 
     until: tuple[str, ...]
     max_new_tokens: int
 
     def cut(self, text: str) -> str:
-        """An answer's text up to its end."""
+        """Returns an answer's text up to its end."""
         for stop in self.until:
             text = text.split(stop, 1)[0]
         return text.strip()
 
 
 def read_ending(generation: Mapping[str, object], limit: int) -> Ending:
-    """Where answers end, by a task's generation_kwargs.
+    """Reads the conditions that end answers from a task's generation_kwargs.
 
     Args:
         generation: until (a text, or several) and max_new_tokens are read.
-        limit: max_new_tokens where they say nothing.
+        limit: max_new_tokens by default.
 
     Raises:
-        UserError: they say something else.
+        UserError: their values cannot be used.
     """
     until = generation.get("until") or []
     until = [until] if isinstance(until, str) else until
@@ -80,7 +80,7 @@ def read_ending(generation: Mapping[str, object], limit: int) -> Ending:
 
 
 def not_greedy(generation: Mapping[str, object]) -> list[str]:
-    """Settings in a task's generation_kwargs that this pipeline, which is greedy, does not heed."""
+    """Returns the generation_kwargs of a task that this greedy pipeline ignores."""
     return [
         f"{name}={generation[name]}"
         for name, greedy in _GREEDY.items()
@@ -89,22 +89,24 @@ def not_greedy(generation: Mapping[str, object]) -> list[str]:
 
 
 def question_of(context: str) -> str:
-    """The question of a prompt. The image stands before it in any case, so marks for its place are
-    taken out; nothing blank stands first, as the method reads the first line."""
+    """Returns the question of a prompt, without image marks and leading blanks.
+
+    The image always comes first, and ACCM reads the first line of the question.
+    """
     return context.replace(DEFAULT_IMAGE_TOKEN, "").lstrip()
 
 
 def read_image(read: Callable[[], object]) -> Image.Image | None:
-    """The image of a request.
+    """Reads the image of a request.
 
     Args:
-        read: gives what the task shows: an image or a list of them.
+        read: returns what the task shows: an image or a list of them.
 
     Returns:
-        RGB, as LLaVA reads it (see to_rgb); None where there is none.
+        RGB, as LLaVA reads it (see to_rgb); None if there is none.
 
     Raises:
-        UserError: several, no image but a video or sound, or one that cannot be read.
+        UserError: there are several images, a video or sound, or an image that cannot be read.
     """
     try:
         image = _only_image(read())
@@ -131,18 +133,17 @@ def make_sample(
     image: Image.Image | None,
     max_new_tokens: int,
 ) -> Sample:
-    """A sample that can be answered. Where there is no image, the LLM reads the prompt alone.
+    """Returns a sample that can be answered; without an image, the LLM reads only the prompt.
 
     Args:
-        model: answers it.
+        model: the model that answers it.
         args: the model arguments.
         context: the prompt.
-        image: RGB or none.
-        max_new_tokens: limit of the answer; less where the LLM has no room for so many, as tasks
-            ask for more than it reads altogether.
+        image: RGB or None.
+        max_new_tokens: limit of the answer; lowered to the LLM's room, which some tasks exceed.
 
     Raises:
-        UserError: it cannot be answered.
+        UserError: the sample cannot be answered.
     """
     sample = Sample(
         Image.new("RGB", (1, 1)) if image is None else image,

@@ -1,1 +1,1 @@
-"""Ways for people to try the method."""
+"""Ways to try ACCM: Python, terminal and web page."""

@@ -1,4 +1,4 @@
-"""The method in three lines: from_pretrained, answer, figure."""
+"""ACCM in three lines: from_pretrained, answer, figure."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ DEFAULT_BATCH_SIZE = 8
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """An answer, and how it came about.
+    """An answer, with the steps that led to it.
 
     Attributes:
         text: the answer.
-        caption: what the LLM was told of the tokens that it did not see; None where nothing was
-            pruned, or nothing given back; "" where the selector chose silence.
-        kept_idx: the patches that the LLM saw, row by row from the upper left, in its order.
-        seconds: what each stage took, for the whole batch that the question was answered in.
-        answer: everything else: candidates, scores, reasons.
+        caption: the caption that the LLM read in place of dropped tokens; None without pruning or
+            compensation; "" if the selector chose the empty caption.
+        kept_idx: the patches that the LLM saw, in its order, numbered from the upper left by row.
+        seconds: time of each stage, for the whole batch of the question.
+        answer: all other details: candidates, scores, reasons.
     """
 
     text: str
@@ -63,13 +63,13 @@ class Result:
         return f"Result({self.text!r}, {kept}, {caption}, {sum(self.seconds.values()):.2f} s)"
 
     def figure(self, path: str | PathLike | None = None) -> Image.Image:
-        """A picture of what was kept, written and answered.
+        """Returns a picture of the kept patches, the captions and the answer.
 
         Args:
-            path: a file to write it to as well, in the format of its ending (.png, .jpg, ...).
+            path: a file to write it to, in the format of its ending (.png, .jpg, ...).
 
         Raises:
-            UserError: it cannot be written there, or the ending is none of a picture.
+            UserError: it cannot be written there, or the ending is not a picture's.
         """
         if path is not None:
             picture_format(Path(path))
@@ -81,11 +81,11 @@ class Result:
 
 
 class Accm:
-    """LLaVA-1.5 with ACCM, to ask about images.
+    """LLaVA-1.5 with ACCM, for questions about images.
 
     Args:
-        model: from load_pretrained_model.
-        visual_token_num: visual tokens that stay of an image; None takes VISUAL_TOKEN_NUM of
+        model: model from load_pretrained_model.
+        visual_token_num: visual tokens kept per image; None takes VISUAL_TOKEN_NUM of
             clip_encoder.py.
     """
 
@@ -117,7 +117,7 @@ class Accm:
             settings: device, dtype and the other fields of ModelArguments.
 
         Raises:
-            UserError: a part is missing, damaged or of another model, or a setting is wrong.
+            UserError: a part is missing, damaged or from another model, or a setting is wrong.
         """
         warn_of_namesakes()
         _, model, _, _ = load_pretrained_model(str(model_path), **settings)
@@ -139,25 +139,25 @@ class Accm:
 
         Args:
             image: an image, an array (H, W, 3) uint8, a file, its URL or its bytes; or a list. Each
-                is opened and encoded once, and upright: the rotation that a camera noted down is
-                heeded. A warning tells of one that is far from what the model knows, where its
-                card (README.md) names that.
-            question: a text; or a list. Where one of the two is a list, the other one goes with
-                each of its items; two lists go together item by item.
-            visual_token_num: tokens that stay; None takes those of this object.
+                is opened and encoded once, with the rotation that a camera recorded. A warning is
+                given for an image far from the kind that the model's card (README.md) names, if
+                any.
+            question: a text; or a list. If only one of the two is a list, the other is used with
+                each of its items; two lists are paired item by item.
+            visual_token_num: tokens kept; None takes this object's number.
             max_new_tokens: limit of an answer.
-            seed: of the random draws of each question; the same gives the same answer.
-            batch_size: questions that go through the model together; it changes how long it takes,
-                and how much memory, and no answer.
-            temperature: 0 takes the likeliest token each time; above, tokens are drawn.
-            top_p: draws from the likeliest tokens only that together have this probability.
-            num_beams: above 1, beam search with so many beams.
+            seed: seed of the random draws of each question; the same seed gives the same answer.
+            batch_size: questions per pass through the model; it changes time and memory, and no
+                answer.
+            temperature: 0 takes the likeliest token each time; above 0, tokens are sampled.
+            top_p: samples only from the likeliest tokens that together have this probability.
+            num_beams: above 1, beam search with this number of beams.
 
         Returns:
-            A Result, or a list of them where a list was given.
+            A Result, or a list of them if a list was given.
 
         Raises:
-            UserError: no such image, or a question or setting that cannot be used.
+            UserError: no such image, or a question or setting cannot be used.
         """
         check_number("batch_size", batch_size, 1)
         pairs = _pairs(image, question)
@@ -176,7 +176,7 @@ class Accm:
             )
             for each, text in pairs
         ]
-        for sample in samples:  # what is wrong shows before the first batch is answered
+        for sample in samples:  # errors show before the first batch is answered
             self.model.check(sample)
         for picture in opened.values():
             if unlike := warning_of(self.model.about, picture):
@@ -208,10 +208,10 @@ def _is_list(value: object) -> bool:
 
 
 def _pairs(image: object, question: object) -> list[tuple[ImageSource, str]]:
-    """Images and questions side by side.
+    """Pairs images and questions.
 
     Raises:
-        UserError: two lists of different lengths.
+        UserError: the two lists have different lengths.
     """
     images = list(image) if _is_list(image) else [image]
     questions = list(question) if _is_list(question) else [question]
@@ -228,7 +228,7 @@ def _pairs(image: object, question: object) -> list[tuple[ImageSource, str]]:
 
 
 def _key(image: ImageSource) -> Hashable:
-    """Names an image: one that is asked about several times is opened once."""
+    """Returns the key of an image, which is opened once for all its questions."""
     if isinstance(image, (str, PathLike)):
         return fspath(image)
     return image if isinstance(image, bytes) else id(image)
@@ -256,7 +256,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
     """Returns an array (H, W, 3) uint8 as an image.
 
     Raises:
-        UserError: it is of another shape or dtype.
+        UserError: it has another shape or dtype.
     """
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or not array.size:
         raise UserError(

@@ -1,4 +1,4 @@
-"""A conversation about one image, whatever shows it."""
+"""A conversation about one image, for any user interface."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Chat:
     """An image, and the turns about it so far.
 
     Attributes:
-        model: answers.
-        image: RGB; None until there is one.
-        visual_token_num: tokens that stay; None takes VISUAL_TOKEN_NUM of clip_encoder.py.
+        model: the model that answers.
+        image: RGB; None at first.
+        visual_token_num: tokens kept; None takes VISUAL_TOKEN_NUM of clip_encoder.py.
         max_new_tokens: limit of an answer.
-        seed: of the random draws of each question.
+        seed: seed of the random draws of each question.
         temperature, top_p, num_beams: how an answer's tokens are chosen; see Decoding.
-        asks_alone: ask each question by itself, without the turns before it.
+        asks_alone: whether each question is asked without the turns before it.
         turns: questions and answers.
-        last: the last answer, with everything that happened.
+        last: the last answer with all its details.
     """
 
     model: LlavaAccm
@@ -47,20 +47,20 @@ class Chat:
     last: Answer | None = None
 
     def show(self, image: Image.Image) -> None:
-        """Begins anew, about another image."""
+        """Starts again, about another image."""
         self.image = image
         self.clear()
 
     def clear(self) -> None:
-        """Begins anew, about the same image."""
+        """Starts again, about the same image."""
         self.turns, self.last = [], None
 
     def ask(self, question: str, on_text: Callable[[str], None] | None = None) -> Answer:
-        """Answers the next question; a question that fails leaves the conversation as it was.
+        """Answers the next question; a failure leaves the conversation unchanged.
 
         Args:
-            question: its text.
-            on_text: is given the answer piece by piece, as it comes.
+            question: text of the question.
+            on_text: receives the answer piece by piece, as it is decoded.
 
         Raises:
             UserError: it cannot be answered.
@@ -78,18 +78,18 @@ class Chat:
         )
         pieces = TextPieces(self.model.language_model.tokenizer.decode, on_text)
         (answer,) = self.model.answer([sample], on_token=on_text and pieces.add)
-        if answer.text:  # a turn without a text would not read as one
+        if answer.text:  # an empty text is no turn
             self.turns.append((question, answer.text))
         self.last = answer
         return answer
 
 
 class TextPieces:
-    """Token ids of one answer into pieces of its text.
+    """A decoder of one answer's token ids to pieces of its text.
 
     Args:
-        decode: ids to text.
-        on_text: is given each piece.
+        decode: decodes ids to a text.
+        on_text: receives each piece.
     """
 
     def __init__(self, decode: Callable[[list[int]], str], on_text: Callable[[str], None]) -> None:
@@ -99,7 +99,7 @@ class TextPieces:
         self._told = ""
 
     def add(self, _: int, token: int) -> None:
-        """One more id; a character of several ids waits until it is whole."""
+        """Adds one id; a character of several ids waits until it is complete."""
         self._ids.append(token)
         text = self._decode(self._ids).lstrip()
         if text.startswith(self._told) and not text.endswith("\N{REPLACEMENT CHARACTER}"):
@@ -108,7 +108,7 @@ class TextPieces:
 
 
 def why(answer: Answer, num_patches: int) -> str:
-    """How an answer came about: caption, candidates, scores, tokens by reason, time by stage."""
+    """Returns an answer's details: caption, candidates, scores, tokens by reason, stage times."""
     lines = [f"{len(answer.kept_idx)} of {num_patches} visual tokens kept"]
     if answer.pruned is not None:
         counts = Counter(answer.pruned.reasons)

@@ -81,10 +81,10 @@ def _converse(talk: Chat, terminal: Terminal) -> int:
 
 
 def _turn(talk: Chat, terminal: Terminal, line: str) -> None:
-    """Does what a line asks for.
+    """Carries out a line: a command or a question.
 
     Raises:
-        UserError: it cannot be done.
+        UserError: it cannot be carried out.
     """
     if not line.startswith("/"):
         if line:
@@ -110,7 +110,7 @@ def _turn(talk: Chat, terminal: Terminal, line: str) -> None:
 
 
 def _ask(talk: Chat, terminal: Terminal, question: str) -> None:
-    """Shows the answer to a question as it comes, and says so where it has no words.
+    """Shows the answer to a question as it is decoded, and says so if it is empty.
 
     Raises:
         UserError: it cannot be answered.
@@ -127,16 +127,16 @@ def _ask(talk: Chat, terminal: Terminal, question: str) -> None:
 
 
 def _warn(talk: Chat, terminal: Terminal) -> None:
-    """Warns where the picture is far from what the model knows."""
+    """Warns if the picture is far from the kind that the model knows."""
     if unlike := warning_of(talk.model.about, talk.image):
         terminal.complain(f"warning: {unlike}")
 
 
 def _tokens(talk: Chat, terminal: Terminal, words: str) -> None:
-    """Sets how many visual tokens stay, and says how many do.
+    """Sets the number of kept visual tokens, and shows it.
 
     Raises:
-        UserError: the words are no such number.
+        UserError: the words are not such a number.
     """
     patches = talk.model.tower.num_patches
     if words:
@@ -147,7 +147,7 @@ def _tokens(talk: Chat, terminal: Terminal, words: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     return run_command(CliArguments, chat, "llava.serve.cli", __doc__.splitlines()[0], argv)
 
 

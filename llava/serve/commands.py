@@ -1,4 +1,4 @@
-"""What can be typed in a chat beside questions."""
+"""The commands of a chat, which can be typed instead of questions."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Command:
     """A line that begins with a slash.
 
     Attributes:
-        words: what may follow it; empty where nothing may.
-        does: a line of the help.
+        words: the arguments that may follow it; empty if there are none.
+        does: its line in the help.
     """
 
     words: str
@@ -44,10 +44,10 @@ _SHARE = re.compile(r"([0-9]+/[0-9]*[1-9][0-9]*|[0-9]*\.[0-9]+)|([0-9]+(?:\.[0-9
 
 
 def split_command(line: str) -> tuple[str, str]:
-    """Returns a command and what follows it.
+    """Returns a command and its arguments.
 
     Raises:
-        UserError: there is no such command, or something follows that must not.
+        UserError: there is no such command, or it takes no arguments.
     """
     command, rest = re.fullmatch(r"(\S+)\s*(.*)", line, re.DOTALL).groups()
     if command not in COMMANDS:
@@ -61,11 +61,13 @@ def split_command(line: str) -> tuple[str, str]:
 
 
 def image_name(words: str) -> str:
-    """Returns the file or URL that is meant: as it is typed, with ``~`` for the user's folder, or quoted
-    as a shell takes it, which is what terminals insert where a file is dropped on them.
+    """Returns the file or URL that the words mean.
+
+    It may be typed as it is, with ``~`` for the user's folder, or quoted for a shell, as terminals
+    insert a file that is dropped on them.
 
     Raises:
-        UserError: nothing is named.
+        UserError: the words name nothing.
     """
     if not words:
         raise UserError("say which: /image FILE, a picture's path (Tab completes it) or its URL")
@@ -74,25 +76,25 @@ def image_name(words: str) -> str:
         return name
     try:
         parts = shlex.split(words)
-    except ValueError:  # a quotation mark without its second
+    except ValueError:  # an unclosed quotation mark
         return name
     return os.path.expanduser(parts[0]) if len(parts) == 1 else name
 
 
 def read_tokens(words: str, num_patches: int) -> int:
-    """Returns how many visual tokens a number or a share of them is: "36", "1/4", "0.25" or "25%".
+    """Returns a number of visual tokens from a number or a share: "36", "1/4", "0.25", "25%".
 
     A share is rounded to the nearest whole number, halves up, and is at least 1 token.
 
     Args:
-        words: what was typed.
-        num_patches: all of an image.
+        words: the typed words.
+        num_patches: number of visual tokens of a whole image.
 
     Raises:
-        UserError: it is neither, or not from 1 to all of them.
+        UserError: it is neither, or not from 1 to num_patches.
     """
     text = "".join(words.split())
-    is_short = len(text) <= _LONGEST_NUMBER  # Python reads no number of 5,000 digits
+    is_short = len(text) <= _LONGEST_NUMBER  # Python refuses numbers of 5,000 digits
     if is_short and _COUNT.fullmatch(text):
         share = Fraction(int(text), num_patches)
     else:

@@ -1,4 +1,4 @@
-"""Lines typed at the prompt, kept for later chats in a file that no other user can read."""
+"""Lines typed at the prompt, kept for later chats in a file that only the user can read."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from prompt_toolkit.history import FileHistory
 
 
 def history_path() -> Path:
-    """Returns where lines are kept: in the folder for a user's state, as the XDG rules name it;
-    for a user without a home it begins with ``~``."""
+    """Returns the path of the history, in the user's state folder by the XDG rules.
+
+    For a user without a home it begins with ``~``.
+    """
     folder = os.environ.get("XDG_STATE_HOME", "")
     state = folder if os.path.isabs(folder) else os.path.expanduser("~/.local/state")
     return Path(state) / "accm" / "chat-history"
 
 
 class KeptHistory(FileHistory):
-    """prompt_toolkit's file of lines, in which a mishap ends no chat.
+    """prompt_toolkit's file of lines, whose failures do not end a chat.
 
-    Where the file cannot be read or written, a warning says so once, and nothing is kept from then
-    on.
+    If the file cannot be read or written, one warning is given, and no further lines are kept.
 
     Args:
-        path: of the file; its folder is made.
+        path: the file; its folder is made.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._is_kept = True
-        try:  # tells whether lines can be kept, before one is typed
+        try:  # finds out whether lines can be kept before one is typed
             if not path.is_absolute():
                 raise FileNotFoundError(errno.ENOENT, "the user has no home")
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -50,7 +51,7 @@ class KeptHistory(FileHistory):
             return []
 
     def store_string(self, string: str) -> None:
-        """Keeps a line; half a character, which UTF-8 cannot hold, becomes a question mark."""
+        """Keeps a line; half a character, which UTF-8 cannot encode, becomes a question mark."""
         if not self._is_kept:
             return
         try:

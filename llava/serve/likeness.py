@@ -1,4 +1,4 @@
-"""Warns of pictures that a model cannot know."""
+"""Warnings of pictures of a kind that a model does not know."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from PIL import Image
 from llava.mini.likeness import looks_drawn
 from llava.model.about import About
 
-# The kinds of pictures that a model card may name -> what one is called, and what tells it.
+# Kinds of pictures that a model card may name -> their description, and their test.
 _KINDS = {"drawn scenes": ("a drawn scene", looks_drawn)}
 
 
 def warning_of(about: About, image: Image.Image) -> str | None:
-    """Returns a warning where a picture (RGB) is far from the only kind that the model knows; None
-    where it is not, or the model's card names no such kind."""
+    """Returns a warning if an RGB picture is far from the one kind that the model knows.
+
+    Returns None if it is not, or if the model's card names no such kind.
+    """
     if about.pictures not in _KINDS:
         return None
     kind, is_one = _KINDS[about.pictures]

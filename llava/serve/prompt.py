@@ -37,9 +37,9 @@ class Prompt:
     """A terminal with line editing; see Terminal.
 
     Args:
-        history: lines of earlier chats, which new ones join.
-        input: of keys; None takes standard input.
-        output: that is drawn on; None takes standard output.
+        history: lines of earlier chats, to which new ones are added.
+        input: source of keys; None takes standard input.
+        output: target of drawing; None takes standard output.
     """
 
     is_typed = True
@@ -49,7 +49,7 @@ class Prompt:
     ) -> None:
         self._output = output or create_output(sys.stdout)
         if isinstance(self._output, Vt100_Output):
-            self._output.enable_cpr = False  # nothing here needs it, and some terminals lack it
+            self._output.enable_cpr = False  # not needed here, and missing in some terminals
         is_plain = ColorDepth.from_env() is ColorDepth.DEPTH_1_BIT  # NO_COLOR, as prompt_toolkit
         self._style = Style.from_dict({} if is_plain else _STYLE)
         self._session: PromptSession[str] = PromptSession(
@@ -66,8 +66,8 @@ class Prompt:
         )
 
     def read(self) -> str | None:
-        """See Terminal. Ctrl-C drops what is being typed."""
-        with ctrl_c(signal.SIG_IGN):  # it comes as a key
+        """Returns the next line; see Terminal. Ctrl-C drops the line being typed."""
+        with ctrl_c(signal.SIG_IGN):  # it arrives as a key
             while True:
                 try:
                     return self._session.prompt(handle_sigint=False)
@@ -77,18 +77,18 @@ class Prompt:
                     return None
 
     def write(self, text: str, kind: str = "", end: str = "\n") -> None:
-        """See Terminal."""
+        """Shows a text; see Terminal."""
         styled = FormattedText([(f"class:{kind}" if kind else "", text)])
         print_formatted_text(styled, end=end, style=self._style, output=self._output, flush=True)
 
     def complain(self, text: str) -> None:
-        """See Terminal."""
+        """Shows a line on standard error; see Terminal."""
         styled = FormattedText([("class:error", text)])
         print_formatted_text(styled, style=self._style, file=sys.stderr, flush=True)
 
 
 def _keys() -> KeyBindings:
-    """Returns what the keys do beside what is usual."""
+    """Returns the key bindings in addition to the usual ones."""
     keys = KeyBindings()
 
     @keys.add("escape", "enter")
@@ -99,12 +99,12 @@ def _keys() -> KeyBindings:
 
 
 class CommandCompleter(Completer):
-    """Completes commands, and behind /image pictures and folders."""
+    """A completer of commands, and of pictures and folders after /image."""
 
     def get_completions(
         self, document: Document, complete_event: CompleteEvent
     ) -> Iterator[Completion]:
-        """Yields what the text before the cursor may go on with."""
+        """Yields completions of the text before the cursor."""
         command, blank, rest = document.text_before_cursor.partition(" ")
         if not blank:
             for name, about in COMMANDS.items():
@@ -115,7 +115,7 @@ class CommandCompleter(Completer):
 
 
 def _paths(typed: str) -> Iterator[Completion]:
-    """Yields pictures and folders that a path may go on with, and hidden ones where it says so."""
+    """Yields completions of a path: pictures and folders, hidden ones only after a dot."""
     folder, start = os.path.split(typed)
     try:
         with os.scandir(os.path.expanduser(folder) or ".") as entries:
@@ -128,7 +128,7 @@ def _paths(typed: str) -> Iterator[Completion]:
 
 
 def _is_shown(entry: os.DirEntry) -> bool:
-    """Tells whether a name can be typed and may be a picture or lead to one."""
+    """Returns whether an entry can be typed and may be a picture or lead to one."""
     suffix = os.path.splitext(entry.name)[1].lower()
     is_picture = Image.registered_extensions().get(suffix) in IMAGE_FORMATS
     return entry.name.isprintable() and (is_picture or entry.is_dir())

@@ -1,4 +1,4 @@
-"""Where a chat's lines come from and its texts go: a terminal with line editing, or a pipe."""
+"""Input and output of a chat: a terminal with line editing, or a pipe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROMPT = "USER: "
 
 
 class Terminal(Protocol):
-    """What a chat talks to.
+    """The input and output of a chat.
 
     Attributes:
         is_typed: whether a person types its lines.
@@ -27,16 +27,15 @@ class Terminal(Protocol):
     is_typed: bool
 
     def read(self) -> str | None:
-        """Returns the next line, which may hold several lines that were pasted together; None at
-        the end."""
+        """Returns the next line, or several lines pasted together; None at the end."""
 
     def write(self, text: str, kind: str = "", end: str = "\n") -> None:
-        """Shows a text at once, without what would be a command to the terminal.
+        """Shows a text at once, without control characters for the terminal.
 
         Args:
-            text: what is shown.
-            kind: what it is, for its colour: "label", "answer", "aside", or "".
-            end: is shown behind it.
+            text: the text.
+            kind: its kind, for its colour: "label", "answer", "aside", or "".
+            end: shown after it.
         """
 
     def complain(self, text: str) -> None:
@@ -44,25 +43,25 @@ class Terminal(Protocol):
 
 
 class Plain:
-    """Lines and texts as they are: of a pipe, a file, or a terminal that can do no more.
+    """Plain lines and texts of a pipe, a file, or a terminal without line editing.
 
-    Ctrl-C drops what is being typed at a terminal, and ends the process that reads a pipe.
+    Ctrl-C drops the line being typed at a terminal, and ends a process that reads a pipe.
     """
 
     def __init__(self) -> None:
         self.is_typed = is_terminal(sys.stdin)
         if isinstance(sys.stdin, io.TextIOWrapper):
-            # What is not in the locale's encoding is told of as a mistake of its line.
+            # Bytes outside the locale's encoding are reported as an error of their line.
             sys.stdin.reconfigure(errors="surrogateescape")
 
     def read(self) -> str | None:
-        """See Terminal.
+        """Returns the next line; see Terminal.
 
         Raises:
             UserError: standard input cannot be read.
-            KeyboardInterrupt: Ctrl-C, where no person types.
+            KeyboardInterrupt: Ctrl-C, if no person types.
         """
-        if sys.stdin is None:  # closed by who started the process
+        if sys.stdin is None:  # closed by the parent process
             return None
         while True:
             try:
@@ -82,52 +81,54 @@ class Plain:
             return line or None
 
     def _say(self, text: str) -> None:
-        """Shows a text to a person who types, where they see it."""
+        """Shows a text to a person who types, where they can see it."""
         if self.is_typed:
             screen = sys.stdout if is_terminal(sys.stdout) else sys.stderr
             print(text, end="", file=screen, flush=True)
 
     def write(self, text: str, kind: str = "", end: str = "\n") -> None:
-        """See Terminal."""
+        """Shows a text; see Terminal."""
         print(text, end=end, flush=True)
 
     def complain(self, text: str) -> None:
-        """See Terminal."""
+        """Shows a line on standard error; see Terminal."""
         print(text, file=sys.stderr, flush=True)
 
 
 def open_terminal(history: bool) -> Terminal:
-    """Returns line editing where lines are typed at a terminal and shown on one, else Plain.
+    """Returns a Prompt if lines are typed and shown at a terminal, else Plain.
 
     Args:
-        history: whether the lines are kept for later chats.
+        history: whether to keep the lines for later chats.
 
     Raises:
-        UserError: what edits lines is not installed.
+        UserError: the package for line editing is not installed.
     """
     can_move = os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
     if not (can_move and is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         return Plain()
-    try:  # here, since it takes its time and a pipe needs none of it
+    try:  # imported here: it is slow, and a pipe does not need it
         from prompt_toolkit.history import InMemoryHistory
 
         from llava.serve.history import KeptHistory, history_path
         from llava.serve.prompt import Prompt
-    except ModuleNotFoundError as error:  # an environment from before it was needed
+    except ModuleNotFoundError as error:  # an environment from before this package was needed
         raise missing_package("the chat", error.name, "quickstart") from error
 
     return Prompt(KeptHistory(history_path()) if history else InMemoryHistory())
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Tells whether a standard stream, which may have been closed, is a terminal."""
+    """Returns whether a standard stream, which may be closed, is a terminal."""
     return stream is not None and stream.isatty()
 
 
 @contextmanager
 def ctrl_c(handler: Callable[[int, object], object] | signal.Handlers) -> Iterator[None]:
-    """Lets something else happen at Ctrl-C meanwhile than KeyboardInterrupt at any place. Where the
-    process does not hear it in the usual way (nohup, a thread), that stays so."""
+    """Replaces the effect of Ctrl-C, KeyboardInterrupt at any place, in a context.
+
+    Nothing changes if the process does not handle it in the usual way (nohup, a thread).
+    """
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
@@ -140,7 +141,6 @@ def ctrl_c(handler: Callable[[int, object], object] | signal.Handlers) -> Iterat
 
 
 def interrupt_once(number: int, frame: object) -> None:
-    """Raises KeyboardInterrupt, and ignores an impatient second Ctrl-C: it would disturb the end of
-    what the first one stopped."""
+    """Raises KeyboardInterrupt, and ignores a second Ctrl-C, which would disturb the ending."""
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt

@@ -1,7 +1,7 @@
 """What pruning and compensation cost and save: ``python -m llava.eval.bench``.
 
 Without a checkpoint, random weights of a named shape are made on the device; with --model-path a
-real model runs. Texts have fixed lengths, so that runs can be compared.
+real model runs. Texts have fixed lengths to make runs comparable.
 """
 
 from __future__ import annotations
@@ -120,10 +120,10 @@ def _check(args: BenchArguments, forms: Mapping[str, Form]) -> None:
 
     Args:
         args: the flags.
-        forms: of the products.
+        forms: forms of the matrix products.
 
     Raises:
-        UserError: which one is wrong.
+        UserError: a setting is wrong; the message names it.
     """
     check_source(args.model_path, args.shape, args.llm_layers, args.bits is not None)
     if args.products:
@@ -153,7 +153,7 @@ def _check(args: BenchArguments, forms: Mapping[str, Form]) -> None:
         picture.check()
 
 
-# Flags that mean something to methods, and nothing to --products.
+# Flags that have an effect on methods, and none on --products.
 _OF_METHODS = (
     *("methods", "budgets", "batch_sizes", "questions_per_image", "caption_length"),
     *("answer_length", "warm_up", "compile", "picture", "output"),
@@ -161,10 +161,10 @@ _OF_METHODS = (
 
 
 def _check_products(args: BenchArguments) -> None:
-    """Refuses what has no effect beside --products.
+    """Refuses flags that have no effect with --products.
 
     Raises:
-        UserError: names the flag.
+        UserError: such a flag is given; the message names it.
     """
     usual = BenchArguments()
     changed = [name for name in _OF_METHODS if getattr(args, name) != getattr(usual, name)]
@@ -195,7 +195,7 @@ def _load(args: BenchArguments) -> LlavaAccm:
 
 
 def _cost_model(runner: Bench, found: list[Measured], budget: int, lengths: Lengths) -> CostModel:
-    """The cost model, with the tokens of a sample as it was answered."""
+    """Returns the cost model, with the token counts of an answered sample."""
     answers = {one.case.method: one.answers[0] for one in found if one.answers}
     device = runner.model.tower.device
     for method in (PRUNE, ACCM):
@@ -209,7 +209,7 @@ def _cost_model(runner: Bench, found: list[Measured], budget: int, lengths: Leng
 
 
 def _describe(place: Placement) -> dict:
-    """What the machine is, in words."""
+    """Returns a description of the machine."""
     dtype = str(place.dtype).removeprefix("torch.")
     if place.device.type == "cuda":
         return {"device": torch.cuda.get_device_name(place.device), "dtype": dtype}
@@ -242,7 +242,7 @@ def _write(folder: Path, report: dict, found: list[Measured]) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     description = __doc__.splitlines()[0]
     return run_command(BenchArguments, bench, "llava.eval.bench", description, argv)
 

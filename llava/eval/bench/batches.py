@@ -1,7 +1,7 @@
 """What changes with the batch: ``python -m llava.eval.bench.batches``.
 
 Asks questions alone and in batches, and counts kept tokens, captions and answers that differ.
-Questions are those of benchmarks (--model-path), or made up about images of noise (--shape).
+Questions come from benchmarks (--model-path), or are made up about images of noise (--shape).
 """
 
 from __future__ import annotations
@@ -72,19 +72,19 @@ def compare(args: BatchesArguments) -> int:
 
 
 def changed(model: LlavaAccm, samples: Sequence[Sample], batch_size: int) -> list[int]:
-    """Counts kept tokens, captions and answers that are others in batches than alone."""
+    """Counts the kept tokens, captions and answers that differ between batches and alone."""
     return differences(_answers(model, samples, 1), _answers(model, samples, batch_size))
 
 
 def differences(some: Sequence[Answer], others: Sequence[Answer]) -> list[int]:
-    """Counts the lists of kept tokens, captions and answers that differ, side by side."""
+    """Counts the differing lists of kept tokens, captions and answers, pair by pair."""
     pairs = [zip(_parts(one), _parts(other)) for one, other in zip(some, others)]
     differ = [[one != other for one, other in pair] for pair in pairs]
     return [sum(column) for column in zip(*differ)]
 
 
 def _answers(model: LlavaAccm, samples: Sequence[Sample], batch_size: int) -> list[Answer]:
-    """Answers in batches, none of which knows what another has read."""
+    """Answers in batches, without caches from one batch to the next."""
     found = []
     for start in range(0, len(samples), batch_size):
         found += model.answer(list(samples[start : start + batch_size]))
@@ -97,7 +97,7 @@ def _parts(answer: Answer) -> tuple[list[int], str | None, list[int]]:
 
 
 def _benchmark_samples(data_root: str, number: int) -> list[Sample]:
-    """Questions of all benchmarks, evenly spread."""
+    """Returns questions of all benchmarks, evenly spread."""
     asked = []
     for name in BENCHMARKS:
         asked += reader(name).read_questions(data_folder(name, None, data_root))
@@ -114,7 +114,7 @@ def _benchmark_samples(data_root: str, number: int) -> list[Sample]:
 
 
 def _noise_samples(model: LlavaAccm, number: int, seed: int) -> list[Sample]:
-    """Questions of different lengths, each about an image of noise of its own."""
+    """Returns questions of different lengths, each about its own image of noise."""
     generator = torch.Generator().manual_seed(seed)
     side = model.tower.image_size
     samples = []
@@ -130,7 +130,7 @@ def _check(args: BatchesArguments) -> None:
     """Refuses settings before minutes are spent.
 
     Raises:
-        UserError: which one is wrong.
+        UserError: a setting is wrong; the message names it.
     """
     check_source(args.model_path, args.shape, args.llm_layers, args.bits is not None)
     place = placement(args)
@@ -149,7 +149,7 @@ def _check(args: BatchesArguments) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     description = __doc__.splitlines()[0]
     return run_command(BatchesArguments, compare, "llava.eval.bench.batches", description, argv)
 

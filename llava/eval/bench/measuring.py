@@ -1,4 +1,4 @@
-"""Cases run side by side: each once to be looked into, then all in rounds against the clock."""
+"""Cases run side by side: each once for operations and memory, then all in timed rounds."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from llava.eval.bench.prediction import synchronise
 from llava.model.sample import Answer
 from llava.model.stopwatch import Stopwatch
 
-# A spread of the whole beyond this share of its median makes a row untrustworthy.
+# A row is marked as noisy if the spread of its totals is above this share of their median.
 NOISY = 0.1
 
 
 def _packed_operations(x: torch.Size, weight: torch.Size, *_: object, **__: object) -> int:
-    """Returns the operations of a packed product, of which torch's counter does not know."""
+    """Returns the operations of a packed product, which torch's counter does not know."""
     return 2 * math.prod(x) * weight[0]
 
 
-# The operation is private: a torch may lack it, and packs nothing then.
+# The operation is private: a version of torch may lack it, and packs nothing then.
 _PACKED_PRODUCTS = {
     operation: _packed_operations
     for operation in [getattr(torch.ops.mkldnn, "_linear_pointwise", None)]
@@ -38,14 +38,14 @@ _PACKED_PRODUCTS = {
 
 @dataclass
 class Measured:
-    """What was found out about a case.
+    """The measurements of a case.
 
     Attributes:
-        case: which.
-        answers: of one run.
-        operations: counted by torch, by stage; empty where a graph hides them.
-        weight_bytes: parameters of all parts.
-        peak_bytes: memory taken beyond them; None where nobody counts.
+        case: the case.
+        answers: the answers of one run.
+        operations: operations counted by torch, by stage; empty if a graph hides them.
+        weight_bytes: size of the parameters of all parts.
+        peak_bytes: peak memory beyond them; None if it cannot be measured.
         totals: seconds of each round, from start to end, for the whole batch.
         stages: seconds of each round by stage, for the whole batch.
     """
@@ -60,12 +60,12 @@ class Measured:
 
     @property
     def seconds(self) -> float:
-        """The median per sample."""
+        """The median time per sample."""
         return statistics.median(self.totals) / self.case.batch_size
 
     @property
     def spread(self) -> float:
-        """The middle half of the totals, as a share of their median."""
+        """The interquartile range of the totals, as a share of their median."""
         if len(self.totals) < 2:
             return 0.0
         low, median, high = statistics.quantiles(self.totals, n=4, method="inclusive")
@@ -73,12 +73,12 @@ class Measured:
 
     @property
     def is_noisy(self) -> bool:
-        """Whether its median says little."""
+        """Whether the spread is too large to trust the median."""
         return self.spread > NOISY
 
 
 class _OperationWatch(Stopwatch):
-    """Sums up counted operations in the place of seconds."""
+    """A stopwatch that sums operations instead of seconds."""
 
     def __init__(self, device: torch.device, counter: FlopCounterMode) -> None:
         super().__init__(device)
@@ -92,13 +92,13 @@ class _OperationWatch(Stopwatch):
 
 
 def inspect(bench: Bench, case: Case, device: torch.device, counts: bool) -> Measured:
-    """Runs a case once (which warms it up, too) for its operations and its memory.
+    """Runs a case once for its operations and its memory, which also warms it up.
 
     Args:
-        bench: runs it.
-        case: which.
-        device: where.
-        counts: whether operations are to be counted: not where graphs run.
+        bench: runs the case.
+        case: the case.
+        device: the device.
+        counts: whether to count operations, which graphs make impossible.
     """
     bench.prepare(case)
     bench.forget()
@@ -118,7 +118,7 @@ def inspect(bench: Bench, case: Case, device: torch.device, counts: bool) -> Mea
 
 @contextmanager
 def _counting(counter: FlopCounterMode) -> Iterator[None]:
-    """Lets a counter see all operations; torch's fast path for attention would hide some."""
+    """Makes all operations visible to a counter: torch's attention fast path would hide some."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -131,15 +131,16 @@ def _counting(counter: FlopCounterMode) -> Iterator[None]:
 def measure(
     bench: Bench, found: Sequence[Measured], rounds: int, warm_up: int, device: torch.device
 ) -> None:
-    """Times all cases in turn, round after round; every other round backwards, so that a machine
-    that slows down slows down all alike.
+    """Times all cases in turn, round after round.
+
+    Every other round runs backwards, so that a machine that slows down affects all cases alike.
 
     Args:
-        bench: runs them.
-        found: what the times are added to.
-        rounds: that count.
-        warm_up: rounds before them that do not.
-        device: where.
+        bench: runs the cases.
+        found: receives the times.
+        rounds: number of timed rounds.
+        warm_up: number of rounds before them without timing.
+        device: the device.
     """
     with tqdm(total=(warm_up + rounds) * len(found), desc="rounds", unit="run") as progress:
         for number in range(warm_up + rounds):

@@ -1,4 +1,4 @@
-"""How much memory a piece of work takes at its peak."""
+"""The peak memory of a piece of work."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _RESET_PEAK = "5"  # proc(5)
 
 
 class PeakMemory:
-    """Bytes in use at the peak of what is done inside, less those in use before it.
+    """A context that measures peak memory: bytes in use at the peak, less those in use before.
 
     On a GPU torch counts them. On a CPU Linux does: they are the process's resident memory.
 
     Attributes:
-        bytes: the peak; None before the end, and where nobody counts.
+        bytes: the peak; None before the end, and on other systems.
 
     Args:
-        device: where the work is done.
+        device: the device of the work.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -51,7 +51,7 @@ class PeakMemory:
 
 
 def parameter_bytes(parts: Iterable[nn.Module]) -> int:
-    """What the parameters and buffers of modules take; what they share counts once."""
+    """Returns the size of the modules' parameters and buffers; shared ones count once."""
     modules = {module for part in parts for module in part.modules()}
     packed = [m.packed.nbytes for m in modules if isinstance(m, Formed) and m.packed is not None]
     tensors = [t for m in modules for t in (*m.parameters(False), *m.buffers(False))]
@@ -60,7 +60,7 @@ def parameter_bytes(parts: Iterable[nn.Module]) -> int:
 
 
 def _trim() -> None:
-    """Gives memory that was freed back to the system: kept, it would hide what the work takes."""
+    """Returns freed memory to the system: kept, it would hide what the work takes."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
@@ -75,5 +75,5 @@ def _reset_peak() -> bool:
 
 
 def _status(name: str) -> int:
-    """A line of the process's status, in bytes."""
+    """Returns a line of the process's status, in bytes."""
     return 1024 * int(re.search(rf"{name}:\s+(\d+) kB", _STATUS.read_text())[1])

@@ -1,4 +1,4 @@
-"""What is compared: transformers' LLaVA, and this pipeline in full, pruned, and compensated."""
+"""The compared methods: transformers' LLaVA, and this pipeline full, pruned and compensated."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ STOCK = frozenset(
     (HF, HF_PACKED)
 )  # transformers' own LLaVA: with plain weights, and with this pipeline's
 STAGES = ("encode", "prune", "caption", "select", "splice", "prefill", "decode")
-_NEVER = -1  # no token has this id: texts go on to their limits
+_NEVER = -1  # no token has this id: texts reach their limits
 
 
 @dataclass(frozen=True)
 class Case:
-    """What one row of the table is about.
+    """One row of the table.
 
     Attributes:
-        method: of METHODS.
+        method: one of METHODS.
         visual_token_num: K.
-        batch_size: questions at once.
+        batch_size: questions per batch.
     """
 
     method: str
@@ -47,12 +47,12 @@ class Case:
 
 @dataclass(frozen=True)
 class Lengths:
-    """What is asked, and how long texts get.
+    """The lengths of texts, and how questions share images.
 
     Attributes:
-        caption: tokens of every candidate.
-        answer: tokens of every answer.
-        questions_per_image: so many questions of a batch share an image.
+        caption: tokens of each candidate.
+        answer: tokens of each answer.
+        questions_per_image: number of a batch's questions that share an image.
     """
 
     caption: int
@@ -61,7 +61,7 @@ class Lengths:
 
 
 def with_fixed_lengths(model: LlavaAccm, caption: int, graphs: bool) -> LlavaAccm:
-    """The same model, every part shared, whose captions and answers all go on to their limits."""
+    """Returns the model, sharing every part, with captions and answers that reach their limits."""
     language_model, compensator = model.language_model, model.compensator
     return LlavaAccm(
         model.tower,
@@ -84,13 +84,13 @@ def with_fixed_lengths(model: LlavaAccm, caption: int, graphs: bool) -> LlavaAcc
 
 
 class Bench:
-    """Runs cases on images of noise.
+    """A runner of cases on images of noise.
 
     Args:
-        model: from with_fixed_lengths.
-        lengths: of texts.
+        model: model from with_fixed_lengths.
+        lengths: lengths of texts.
         graphs: whether the LLM is compiled.
-        products: how this pipeline's products read their weights; see optimize_for_inference.
+        products: how this pipeline's matrix products read weights; see optimize_for_inference.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Bench:
         self.lengths = lengths
         weight = next(model.tower.parameters())
         forms = choose_forms(products, weight.device, weight.dtype, graphs)
-        # Where nothing differs (on a GPU), nothing is exchanged between methods, nor compiled anew.
+        # If the forms are equal (on a GPU), methods need no exchange and no recompilation.
         self._products = "plain" if set(forms.values()) == {PLAIN} else products
         self._graphs = graphs
         self._pruner = model.without_captions()
@@ -113,11 +113,10 @@ class Bench:
         self._stock: StockLlava | None = None
 
     def prepare(self, case: Case) -> None:
-        """Brings the weights into the form that a case wants: two forms of a large model would not
-        fit into memory together."""
+        """Converts the weights to a case's form; two forms of a large model exceed the memory."""
         wanted = "plain" if case.method == HF else self._products
         if self._now != wanted:
-            self._stock = None  # it holds the layers that go
+            self._stock = None  # it holds the layers that are replaced
             optimize_for_inference(self.model, wanted, self._graphs)
             self._now = wanted
         if self._stock is None and case.method in STOCK:
@@ -127,12 +126,12 @@ class Bench:
         """Runs a case once.
 
         Args:
-            case: which; it was prepared.
-            pixels: from pixels(); a model that has seen them would remember them.
-            watch: is told what each stage takes.
+            case: the case, prepared.
+            pixels: images from pixels(), new ones: a model caches those that it has seen.
+            watch: receives the time of each stage.
 
         Returns:
-            The answers of this pipeline; none for transformers'.
+            The answers of this pipeline; none for transformers' LLaVA.
         """
         if case.method in STOCK:
             self._stock.answer(pixels, questions(case.batch_size), self.lengths.answer, watch)
@@ -153,8 +152,10 @@ class Bench:
         return model.answer(samples, watch, memory=self._memory)
 
     def pixels(self, case: Case, seed: int) -> Tensor:
-        """Images of noise (B, 3, S, S) float32, as if preprocessed; one for each question of
-        transformers' LLaVA, which cannot share them."""
+        """Returns images of noise (B, 3, S, S) float32, as if preprocessed.
+
+        transformers' LLaVA gets one for each question, since it cannot share them.
+        """
         side = self.model.tower.image_size
         number = (
             case.batch_size if case.method in STOCK else -(-case.batch_size // self._shared(case))
@@ -166,7 +167,7 @@ class Bench:
         return min(self.lengths.questions_per_image, case.batch_size)
 
     def parts(self, method: str) -> list[nn.Module]:
-        """What a method has in memory."""
+        """Returns the modules that a method keeps in memory."""
         language_model = self.model.language_model
         llm = [language_model.llm, language_model.projector]
         if method in STOCK:
@@ -174,7 +175,7 @@ class Bench:
         return [self.model.tower, *llm, *([self.model.compensator] if method == ACCM else [])]
 
     def forget(self) -> None:
-        """Drops what was read before, but for the system prompt."""
+        """Clears the caches, except that of the system prompt."""
         language_model, self._memory = self.model.language_model, Memory()
         ids = prompt_ids(questions(1)[0], language_model.tokenizer)
         nothing = torch.empty(0, self.model.tower.clip.config.vision_config.hidden_size)
@@ -183,7 +184,7 @@ class Bench:
 
 
 def questions(number: int) -> list[str]:
-    """Different questions of like length."""
+    """Returns different questions of similar length."""
     suffix = "\nAnswer the question using a single word or phrase."
     return [
         f"What is the color of the object with number {100 + i}?{suffix}" for i in range(number)
@@ -193,7 +194,7 @@ def questions(number: int) -> list[str]:
 def cases(
     methods: Sequence[str], budgets: Sequence[int], batch_sizes: Sequence[int], num_patches: int
 ) -> list[Case]:
-    """All combinations that differ."""
+    """Returns all different combinations."""
     found = []
     for batch_size in batch_sizes:
         for method in methods:

@@ -10,7 +10,7 @@ from llava.eval.bench.table import name, stage_seconds
 from llava.extras import missing_package
 from llava.files import write_whole
 
-# Told apart by colour-blind readers too (Okabe and Ito).
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
 _COLOURS = dict(
     zip(STAGES, ("#0072B2", "#999999", "#D55E00", "#E69F00", "#000000", "#56B4E9", "#009E73"))
 )
@@ -18,10 +18,10 @@ _ROW_INCHES = 0.42
 
 
 def check() -> None:
-    """Refuses to draw where matplotlib is missing.
+    """Refuses to draw if matplotlib is missing.
 
     Raises:
-        UserError: how to get it, or do without.
+        UserError: it is missing; the message says how to get it, or do without.
     """
     try:
         import matplotlib  # noqa: F401
@@ -32,12 +32,12 @@ def check() -> None:
 
 
 def draw(rows: Sequence[dict], title: str, path: Path) -> None:
-    """Draws a bar a case, one panel a batch size.
+    """Draws one bar per case, and one panel per batch size.
 
     Args:
-        rows: from table.records.
-        title: stands above.
-        path: of the PNG.
+        rows: rows from table.records.
+        title: the title above.
+        path: the PNG.
     """
     from matplotlib.figure import Figure  # slow to import
 
@@ -57,7 +57,7 @@ def draw(rows: Sequence[dict], title: str, path: Path) -> None:
 
 
 def _draw_panel(axis, panel: Sequence[dict]) -> None:
-    """The bars of one batch size, from top to bottom."""
+    """Draws the bars of one batch size, from top to bottom."""
     names = [name(row) for row in panel]
     left = [0.0] * len(panel)
     for stage in STAGES:

@@ -1,11 +1,11 @@
-"""Predicts what each stage takes: operations and bytes as formulas of K, lengths and the batch.
+"""Predicts the time of each stage: operations and bytes as formulas of K, lengths and batch.
 
-The formulas of a transformer are llava.model.cost's, as for training. torch's own counter, by
-which the tests check them, must run a model and sees nothing in a compiled one.
+The formulas of a transformer are llava.model.cost's, as in training. torch's own counter, by which
+the tests check them, must run a model and sees nothing in a compiled one.
 
-A stage is a number of passes; a pass takes what its arithmetic takes at the speed of a large matrix
-product, or what reading its weights, keys and values takes, whichever is longer. Both speeds are
-measured on the machine at hand (``Machine``).
+A stage is a number of passes; a pass takes the time of its arithmetic at the speed of a large
+matrix product, or the time of reading its weights, keys and values, whichever is longer. Both
+speeds are measured on the present machine (``Machine``).
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Pass:
     """One pass through a network.
 
     Attributes:
-        operations: floating-point operations, a multiply-add being two.
-        bytes: of weights, keys and values that are read.
+        operations: floating-point operations; a multiply-add counts as two.
+        bytes: bytes of the weights, keys and values that are read.
     """
 
     operations: float
@@ -46,15 +46,15 @@ class Pass:
 
 @dataclass(frozen=True)
 class Counts:
-    """Tokens of one sample.
+    """The token counts of one sample.
 
     Attributes:
-        system: the LLM reads before the image.
-        prompt: all that the LLM reads but the visual tokens and the caption.
-        hint: the caption, with its heading, for the LLM.
-        question: the text tower reads.
-        gpt: the caption model reads of the question.
-        candidates: LongCLIP reads of all candidates, what they begin with alike once.
+        system: read by the LLM before the image.
+        prompt: all that the LLM reads, except the visual tokens and the caption.
+        hint: the caption for the LLM, with its heading.
+        question: read by the text tower.
+        gpt: read by the caption model of the question.
+        candidates: read by LongCLIP of all candidates, their common prefix once.
     """
 
     system: int
@@ -69,10 +69,10 @@ def count_tokens(model: LlavaAccm, question: str, plain: Answer, hinted: Answer)
     """Counts the tokens of a sample.
 
     Args:
-        model: that answered it.
-        question: what its method reads of it.
-        plain: its answer without a caption.
-        hinted: with one, where its budget prunes.
+        model: the model that answered it.
+        question: its tower question.
+        plain: an answer without a caption.
+        hinted: an answer with one, if the budget prunes.
     """
     clip_ids = model.clip_tokenizer.encode(question, model.tower.max_text_length)
     written = hinted.compensation
@@ -91,9 +91,9 @@ class CostModel:
     """The passes of each stage.
 
     Args:
-        model: gives the shapes.
-        counts: tokens of a sample.
-        lengths: of captions and answers.
+        model: defines the shapes.
+        counts: token counts of a sample.
+        lengths: lengths of captions and answers.
     """
 
     def __init__(self, model: LlavaAccm, counts: Counts, lengths: Lengths) -> None:
@@ -153,7 +153,7 @@ class CostModel:
         return case.batch_size * self.llm.cache_bytes(positions, size)
 
     def _positions(self, case: Case) -> int:
-        """Returns how many tokens the LLM reads of a sample."""
+        """Returns the number of tokens that the LLM reads for a sample."""
         hint = self._counts.hint if case.method == ACCM else 0
         return self._counts.prompt + case.visual_token_num + hint
 
@@ -168,7 +168,7 @@ class CostModel:
         clip, width = tower.clip, self.vision.width
         patch = clip.config.vision_config.patch_size
         one = self.vision.operations(n + 1) + 2 * n * 3 * patch**2 * width
-        if case.method in STOCK:  # the tower, and the projector with it
+        if case.method in STOCK:  # the tower with the projector
             one += self._projector_operations(n)
             yield Pass(self._images(case) * one, _bytes(clip.vision_model))
             return
@@ -176,7 +176,7 @@ class CostModel:
         one += 2 * (n + 2) * width**2 + 2 * (n + 1) * width  # the row of the CLS
         yield Pass(self._images(case) * one, _bytes(clip.vision_model))
         if case.method == FULL:
-            return  # nothing is pruned: the question does not matter
+            return  # nothing is pruned: the question is not read
         words = self.text.operations(self._counts.question)
         words += 2 * self.text.width * clip.config.projection_dim
         yield Pass(case.batch_size * words, _bytes(clip.text_model))
@@ -234,7 +234,7 @@ class CostModel:
         positions, past = self._positions(case), 0 if case.method in STOCK else counts.system
         shared = case.method == FULL and self._images(case) < case.batch_size
         ahead = case.method == ACCM and self._model.reads_ahead and counts.candidates > 0
-        if shared or ahead:  # the visual tokens in a pass of their own
+        if shared or ahead:  # the visual tokens have a pass of their own
             rows = self._images(case) if shared else case.batch_size
             image = self.llm.operations(round_up(case.visual_token_num, TILE), 1, past)
             yield Pass(rows * image, weights)
@@ -256,8 +256,10 @@ class CostModel:
 
 
 def _bytes(module: nn.Module) -> int:
-    """Returns the bytes that a pass reads of a module: all but embedding tables that nothing is
-    multiplied with. (A table that is packed elsewhere for products is one of them.)"""
+    """Returns the bytes that a pass reads of a module.
+
+    Embedding tables count only if a product reads them, rather than a packed copy.
+    """
     tables = [m.weight for m in module.modules() if isinstance(m, nn.Embedding)]
     multiplied = {
         id(m.weight)
@@ -270,27 +272,27 @@ def _bytes(module: nn.Module) -> int:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the machine can do.
+    """The speed of a machine.
 
     Attributes:
-        operations: a second, of a large matrix product.
-        bandwidth: bytes a second, of weights that are read once.
+        operations: operations per second of a large matrix product.
+        bandwidth: bytes per second of weights that are read once.
     """
 
     operations: float
     bandwidth: float
 
     def seconds(self, passes: list[Pass]) -> float:
-        """Returns what passes should take, one after the other."""
+        """Returns the predicted time of passes that run one after the other."""
         return sum(max(p.operations / self.operations, p.bytes / self.bandwidth) for p in passes)
 
 
 def measure_machine(device: torch.device, dtype: torch.dtype, packs: bool = False) -> Machine:
-    """Times a product of large matrices, and of a vector with matrices that no cache holds.
+    """Times a product of large matrices, and one of a vector with matrices too large for caches.
 
     Args:
-        device, dtype: of the matrices.
-        packs: whether packed matrices are wanted too; the faster product counts.
+        device, dtype: device and dtype of the matrices.
+        packs: whether to time packed matrices too; the faster product counts.
     """
     on_gpu = device.type == "cuda"
     n, rows, number = (16384, 4096, 4) if on_gpu else (4096, 576, 16)
@@ -320,6 +322,6 @@ def _best_seconds(work, device: torch.device, repeats: int = 5) -> float:
 
 
 def synchronise(device: torch.device) -> None:
-    """Waits until a GPU has done what it was given."""
+    """Waits until a GPU has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

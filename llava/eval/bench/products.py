@@ -1,6 +1,6 @@
-"""Matrix products of a model's shapes in every form, against the clock.
+"""Timed matrix products of a model's shapes in every form.
 
-What comes of it is for the table of ``llava.model.products.forms``; a run never measures.
+The results are for the table of ``llava.model.products.forms``; a run never measures.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from llava.model.llava_arch import LlavaAccm
 from llava.model.products.forms import PACKED, PLAIN, Form, can_pack, processor
 from llava.model.products.optimize import optimize_for_inference, set_form
 
-_TURNED = Form(turned_rows=1 << 10)  # rows: all that are measured
-# Matrices of one shape that are read in turn, so that they come from memory as in a model.
+_TURNED = Form(turned_rows=1 << 10)  # turned for all measured rows
+# Matrices of one shape are read in turn, so that they come from memory, as in a model.
 _READ_IN_TURN = 1 << 28  # bytes
 _MOST_LAYERS = 16
 _WORTH_A_CHANGE = 1.05
-_SHORTEST = 0.02  # seconds that a time is taken over
+_SHORTEST = 0.02  # seconds of work for each timing
 
 
 @dataclass(frozen=True)
 class Work:
-    """Products that are done together.
+    """Matrix products that are computed together.
 
     Attributes:
-        part: of forms.PARTS.
-        what: in words.
-        module: whose layers are multiplied with.
-        rows: of one sample that each of them reads.
+        part: one of forms.PARTS.
+        what: a description.
+        module: the module with the layers.
+        rows: rows of one sample that each layer reads.
     """
 
     part: str
@@ -46,7 +46,7 @@ class Work:
 
 
 def _works(model: LlavaAccm) -> list[Work]:
-    """Returns what is done for one question, with the rows that LLaVA-1.5 has."""
+    """Returns the works for one question, with the rows of LLaVA-1.5."""
     llm, compensator = model.language_model.llm, model.compensator
     gpt, mapper = compensator.caption_model.gpt, compensator.caption_model.clip_project
     return [
@@ -65,13 +65,12 @@ def _works(model: LlavaAccm) -> list[Work]:
 
 @torch.inference_mode()
 def measure_products(model: LlavaAccm, chosen: Mapping[str, Form], rounds: int) -> str:
-    """Returns a table, Markdown, of the milliseconds that products take in every form, and says
-    what this machine would change.
+    """Returns a Markdown table of milliseconds in every form, and what this machine would change.
 
     Args:
-        model: gives shapes and dtype; its products are plain afterwards.
-        chosen: the forms of now.
-        rounds: times that each product is timed; medians count.
+        model: defines shapes and dtype; its products are plain afterwards.
+        chosen: the present forms.
+        rounds: number of timings of each product; medians count.
     """
     optimize_for_inference(model, "plain")
     dtype = next(model.tower.parameters()).dtype
@@ -101,7 +100,7 @@ def measure_products(model: LlavaAccm, chosen: Mapping[str, Form], rounds: int) 
 
 
 def _name(form: Form, rows: int) -> str:
-    """Returns what a form does with so many rows."""
+    """Returns the name of a form's product for a number of rows."""
     if form.is_packed:
         return "packed"
     return "turned" if rows <= form.turned_rows else "plain"
@@ -117,7 +116,7 @@ def _times(work: Work, forms: Sequence[Form], dtype: torch.dtype, rounds: int) -
 
 
 def _shapes(module: nn.Module) -> Counter[tuple[int, int]]:
-    """Counts the layers of a module by inputs and outputs."""
+    """Counts the layers of a module by their inputs and outputs."""
     found: Counter[tuple[int, int]] = Counter()
     for layer in module.modules():
         if isinstance(layer, nn.MultiheadAttention):

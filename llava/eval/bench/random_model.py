@@ -1,4 +1,4 @@
-"""Models with random weights, made on the device: no checkpoint is needed."""
+"""Models with random weights, made on the device without a checkpoint."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from llava.model.multimodal_projector.builder import build_vision_projector
 from llava.model.shapes import LLAVA_7B, LLAVA_13B, MINI, ModelShape
 
 SOURCE = "random weights"
-_NOISE = 1 << 24  # numbers that are drawn; tensors repeat them
+_NOISE = 1 << 24  # random numbers; tensors repeat them
 _PREFIX_LENGTH = 20
 SHAPES = {
     "mini": replace(
@@ -52,11 +52,10 @@ SHAPES = {
 def check_source(
     model_path: str | None, shape: str | None, llm_layers: int | None, quantized: bool
 ) -> None:
-    """Refuses what is neither a checkpoint nor random weights, or both, and random weights that are
-    to be quantised.
+    """Refuses neither or both of a checkpoint and random weights, and quantised random weights.
 
     Raises:
-        UserError: which flag is wrong.
+        UserError: a flag is wrong; the message names it.
     """
     if (shape is None) == (model_path is None):
         raise UserError("say what to measure: --shape NAME for random weights, or --model-path")
@@ -72,10 +71,10 @@ def check_source(
 
 
 def check_positive(numbers: Mapping[str, int]) -> None:
-    """Refuses numbers below 1, by the names of their flags.
+    """Refuses numbers below 1; they are given by the names of their flags.
 
     Raises:
-        UserError: names the flag.
+        UserError: a number is below 1; the message names its flag.
     """
     for name, value in numbers.items():
         if value < 1:
@@ -85,13 +84,13 @@ def check_positive(numbers: Mapping[str, int]) -> None:
 def random_model(
     shape: ModelShape, llm_layers: int | None, place: Placement, seed: int
 ) -> LlavaAccm:
-    """A model that answers nonsense at the speed of a trained one.
+    """Returns a model that answers nonsense at the speed of a trained one.
 
     Args:
-        shape: of its parts.
-        llm_layers: of the LLM; None takes the shape's.
-        place: where it goes.
-        seed: of the weights.
+        shape: shape of its parts.
+        llm_layers: layers of the LLM; None takes the shape's.
+        place: its device and dtype.
+        seed: seed of the weights.
     """
     noise = _Noise(place, seed)
     tower = _random_tower(shape, noise)
@@ -149,8 +148,8 @@ class _Noise:
     """Random weights.
 
     Args:
-        place: where they go.
-        seed: of all of them.
+        place: their device and dtype.
+        seed: seed of all weights.
     """
 
     def __init__(self, place: Placement, seed: int) -> None:
@@ -160,7 +159,7 @@ class _Noise:
         self._drawn = (0.02 * drawn).to(place.dtype)
 
     def like(self, module: nn.Module) -> dict[str, Tensor]:
-        """A tensor for each parameter of a module, which may be on the meta device."""
+        """Returns a tensor for each parameter of a module, which may be on the meta device."""
         return {name: self._tensor(name, p.shape) for name, p in module.named_parameters()}
 
     def _tensor(self, name: str, shape: torch.Size) -> Tensor:

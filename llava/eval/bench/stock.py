@@ -1,4 +1,4 @@
-"""transformers' own LLaVA on the same weights: what the pipeline is compared with."""
+"""transformers' own LLaVA on the same weights, to compare the pipeline with."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ from llava.model.stopwatch import Stopwatch
 
 
 class StockLlava:
-    """LlavaForConditionalGeneration with its best stock settings: scaled-dot-product attention, a
-    cache, and with ``graphs`` a static one, for which generate compiles the model on a GPU.
+    """LlavaForConditionalGeneration with its best stock settings.
+
+    They are scaled-dot-product attention and a cache; with ``graphs`` the cache is static, for
+    which generate compiles the model on a GPU.
 
     Args:
-        model: whose tower, projector and LLM it shares.
+        model: the model whose tower, projector and LLM it shares.
         graphs: see above.
     """
 
@@ -43,13 +45,13 @@ class StockLlava:
     def answer(
         self, pixels: Tensor, questions: Sequence[str], answer_length: int, watch: Stopwatch
     ) -> None:
-        """Answers questions, each about an image of its own.
+        """Answers questions, each about its own image.
 
         Args:
             pixels: (B, 3, S, S).
-            questions: B of them.
-            answer_length: tokens of every answer.
-            watch: is told what "encode", "prefill" and "decode" take.
+            questions: B questions.
+            answer_length: tokens of each answer.
+            watch: receives the times of "encode", "prefill" and "decode".
         """
         ids, mask = self._prompts(questions)
         self._watch, self._reading = watch, True
@@ -68,7 +70,7 @@ class StockLlava:
         watch.lap("decode")
 
     def _prompts(self, questions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Ids (B, L) with a placeholder for each patch, padded on the left, and their mask."""
+        """Returns ids (B, L) with a placeholder per patch, padded on the left, and their mask."""
         image = [self.llava.config.image_token_id] * self._model.tower.num_patches
         rows = []
         for question in questions:
@@ -91,7 +93,7 @@ class StockLlava:
 
 
 def _share(model: LlavaAccm) -> LlavaForConditionalGeneration:
-    """transformers' LLaVA around the very layers of a model, in whatever form these are."""
+    """Returns transformers' LLaVA around the layers of a model, in their present form."""
     clip, language_model = model.tower.clip, model.language_model
     llm = language_model.llm
     config = LlavaConfig(
@@ -102,7 +104,7 @@ def _share(model: LlavaAccm) -> LlavaForConditionalGeneration:
     )
     with init_empty_weights():
         llava = LlavaForConditionalGeneration(config)
-    # Buffers were made on the CPU; what generate reads (sampling, an end) must not matter.
+    # Buffers were made on the CPU; settings of generate (sampling, an end) must have no effect.
     llava.generation_config = GenerationConfig()
     for buffer in llava.buffers():
         buffer.data = buffer.to(llm.device)
@@ -115,8 +117,10 @@ def _share(model: LlavaAccm) -> LlavaForConditionalGeneration:
 
 
 def _share_layers(stock: nn.Module, own: nn.Module) -> None:
-    """Puts the layers of one module, and what parameters it has beside them, into another of the
-    same structure; what is made of layers stays, with its way of attention."""
+    """Puts the layers and other parameters of a module into another of the same structure.
+
+    Modules made of layers stay, with their attention implementation.
+    """
     for name, module in own.named_modules():
         if not list(module.children()):
             stock.set_submodule(name, module)

@@ -1,4 +1,4 @@
-"""What was measured, as JSON and as Markdown."""
+"""The measurements as JSON and as Markdown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _GIB = 1 << 30
 
 
 def records(found: Sequence[Measured], costs: CostModel, machine: Machine) -> list[dict]:
-    """Returns one JSON object a case; seconds, operations and bytes of the whole batch."""
+    """Returns one JSON object per case, with seconds, operations and bytes of the whole batch."""
     return [_record(one, costs, machine) for one in found]
 
 
@@ -41,12 +41,12 @@ def _record(one: Measured, costs: CostModel, machine: Machine) -> dict:
 
 
 def markdown(rows: Sequence[dict]) -> str:
-    """Returns two tables: time per sample, and what it is made of."""
+    """Returns two tables: time per sample, and its parts."""
     return "\n\n".join([_times(rows), _work(rows)]) + "\n"
 
 
 def name(row: dict) -> str:
-    """Returns what a row is called beside its batch size."""
+    """Returns the name of a row, apart from its batch size."""
     kept = f", K = {row['visual_token_num']}" if row["method"] in (PRUNE, ACCM) else ""
     return f"{row['method']}{kept}"
 
@@ -56,7 +56,7 @@ def _stages(rows: Sequence[dict]) -> list[str]:
 
 
 def stage_seconds(row: dict, stage: str) -> float:
-    """Returns the median per sample."""
+    """Returns the median time of a stage per sample."""
     return statistics.median(row["stages"].get(stage, [0.0])) / row["batch_size"]
 
 

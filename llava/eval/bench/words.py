@@ -1,6 +1,6 @@
 """Tokenizers for models without a vocabulary: pieces about as long as those of the real ones.
 
-Only the numbers of tokens matter here, so that a prompt costs what it costs with the real weights.
+Only the numbers of tokens matter here, so that a prompt costs as much as with the real weights.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 import zlib
 
-_PIECE = re.compile(r"\n|\w{1,9}|[^\w\s]")  # LLaVA-1.5's system prompt: 34, in truth 35
-# What captions are made of: one token each for GPT-2, LongCLIP and Llama.
+_PIECE = re.compile(r"\n|\w{1,9}|[^\w\s]")  # LLaVA-1.5's system prompt: 34, really 35
+# The words of captions: one token each for GPT-2, LongCLIP and Llama.
 _WORDS = (
     "a man in the red shirt is on street with white dog and black car near tree under blue sky "
     "while two people sit at table by water"
@@ -17,15 +17,15 @@ _WORDS = (
 
 
 def _ids(text: str, size: int) -> list[int]:
-    """An id below ``size`` for each piece, the same wherever the piece stands."""
+    """Returns an id below ``size`` for each piece, the same at every place."""
     return [zlib.crc32(piece.encode()) % size for piece in _PIECE.findall(text)]
 
 
 class LlamaWords:
-    """Stands for LLaVA's tokenizer.
+    """A stand-in for LLaVA's tokenizer.
 
     Args:
-        vocab_size: rows of the LLM's table. The last few ids are never given out.
+        vocab_size: rows of the LLM's embedding table. The last few ids are never used.
     """
 
     unk_token_id, bos_token_id, eos_token_id = 0, 1, 2
@@ -34,36 +34,36 @@ class LlamaWords:
         self._size = vocab_size - 8
 
     def encode(self, text: str) -> list[int]:
-        """Ids, the begin-of-text first."""
+        """Returns ids, the begin-of-text first."""
         return [self.bos_token_id, *(3 + i for i in _ids(text, self._size - 3))]
 
     def decode(self, ids: list[int]) -> str:
-        """A word an id."""
+        """Returns one word per id."""
         return " ".join(_WORDS[i % len(_WORDS)] for i in ids)
 
 
 class GptWords:
-    """Stands for GPT-2's tokenizer; see LlamaWords."""
+    """A stand-in for GPT-2's tokenizer; see LlamaWords."""
 
     def __init__(self, vocab_size: int) -> None:
         self._size = vocab_size
 
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
-        """Ids."""
+        """Returns ids."""
         return _ids(text, self._size)
 
     def decode(self, ids: list[int], clean_up_tokenization_spaces: bool = False) -> str:
-        """A word an id."""
+        """Returns one word per id."""
         return " ".join(_WORDS[i % len(_WORDS)] for i in ids)
 
 
 class ClipWords:
-    """Stands for CLIP's tokenizer; see LlamaWords."""
+    """A stand-in for CLIP's tokenizer; see LlamaWords."""
 
     def __init__(self, vocab_size: int) -> None:
         self._size = vocab_size
 
     def encode(self, text: str, max_length: int) -> list[int]:
-        """Ids between begin- and end-of-text."""
+        """Returns ids between begin- and end-of-text."""
         ids = _ids(text, self._size - 2)[: max_length - 2]
         return [self._size - 2, *ids, self._size - 1]

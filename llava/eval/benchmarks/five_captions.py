@@ -1,6 +1,6 @@
 """Five captions of each of Flickr30k's 31,783 images, in Karpathy's file or in the publisher's.
 
-What is wrong about an image that nobody asks about is of no account.
+Mistakes about an image that no question asks about are ignored.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class References:
     """Captions of images.
 
     Attributes:
-        path: of their file.
-        captions: by the name of their image.
-        test: names of the images that are asked about where nothing else says it.
-        bad: what was passed over, one message for each place.
+        path: the file that they come from.
+        captions: the captions of each image, by its name.
+        test: names of the images that are asked about by default.
+        bad: one message for each place that was skipped.
     """
 
     path: Path
@@ -37,10 +37,10 @@ class References:
     bad: list[str]
 
     def asked(self) -> list[str]:
-        """Returns the images that are asked about, and warns where some are left out.
+        """Returns the names of the images that are asked about; warns if some are left out.
 
         Raises:
-            UserError: there is none.
+            UserError: there are none.
         """
         names = [name for name in self.test if self._has_five(name)]
         if not names:
@@ -53,7 +53,7 @@ class References:
         """Returns the five captions of the image of each question.
 
         Raises:
-            UserError: an image has not five.
+            UserError: an image does not have five.
         """
         names = [question.image.name for question in questions]
         lacking = [name for name in names if not self._has_five(name)]
@@ -68,7 +68,7 @@ class References:
         return len(self.captions.get(name, ())) == CAPTIONS_PER_IMAGE
 
     def _why(self, names: Sequence[str]) -> str:
-        """Says what is known of images without their captions, and the way out."""
+        """Returns a message about images without captions: what is known, and the way out."""
         lacking = next((name for name in names if not self._has_five(name)), None)
         count = None if lacking is None else len(self.captions.get(lacking, ()))
         image = [] if lacking is None else [f"{quoted(lacking)} has {count}"]
@@ -79,7 +79,7 @@ def read_karpathy(path: Path) -> References:
     """Reads Karpathy's dataset_flickr30k.json.
 
     Raises:
-        UserError: it is not that.
+        UserError: the file has another format.
     """
     images = read_json(path).get("images")
     if not isinstance(images, list):
@@ -110,7 +110,7 @@ def read_token_file(path: Path) -> References:
     """Reads results_20130124.token: an image, #, a number, a tab and a caption on each line.
 
     Raises:
-        UserError: no UTF-8.
+        UserError: the file is not UTF-8.
     """
     captions, bad = defaultdict(list), []
     for number, line in enumerate(read_text(path).split("\n"), start=1):

@@ -25,7 +25,7 @@ LAYOUT = (
     "annotations.jsonl, and dataset_flickr30k.json or results_20130124.token for five captions "
     "per image"
 )
-# lmms-eval's wording; that of the method is not published.
+# lmms-eval's wording; that of ACCM's authors is not published.
 PROMPT = "Provide a one-sentence caption for the provided image."
 MAX_NEW_TOKENS = 128
 
@@ -33,7 +33,7 @@ answer_record = llava_files.answer_record
 
 
 def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Question]:
-    """All questions: those of LLaVA's file, or one for each image that has captions.
+    """Reads all questions: LLaVA's file, or one question for each image that has captions.
 
     Args:
         data_dir: the benchmark's folder.
@@ -42,7 +42,7 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
             (of Karpathy's test split, or of all of the .token file), in the order of that file.
 
     Raises:
-        UserError: no file to read questions from, or a line that is not a question.
+        UserError: there is no file to read questions from, or a line is not a question.
     """
     path = question_file or _the_one(data_dir, "questions*.jsonl")
     if path is not None:
@@ -64,16 +64,16 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
 
 
 def read_annotations(data_dir: Path, questions: Sequence[Question]) -> tuple[list[str], int] | None:
-    """Returns the one caption of each question, and how many captions no question asks for.
+    """Returns one caption for each question, and the number of captions without a question.
 
-    None where the folder has no annotations.
+    Returns None if the folder has no annotations.
 
-    Annotations belong to questions by their question_id, else by their image where both name each
-    image once, else line k belongs to question k. Those of images that are not asked about are left
-    out, unless they are told by their line.
+    Annotations are matched to questions by question_id, else by image if both name each image once,
+    else line k belongs to question k. Annotations of images that are not asked about are left out,
+    unless they are matched by their line.
 
     Raises:
-        UserError: a line that is not an annotation, or annotations of other questions.
+        UserError: a line is not an annotation, or the annotations belong to other questions.
     """
     path = _the_one(data_dir, "annotations*.jsonl")
     if path is None:
@@ -114,10 +114,10 @@ def _join(
 
 
 def read_references(data_dir: Path) -> References | None:
-    """Returns the five captions of each image; None where the folder has none.
+    """Returns the five captions of each image; None if the folder has none.
 
     Raises:
-        UserError: a file of another format.
+        UserError: the file has another format.
     """
     path = data_dir / "dataset_flickr30k.json"
     if os.path.isfile(path):
@@ -127,7 +127,7 @@ def read_references(data_dir: Path) -> References | None:
 
 
 def _annotations(path: Path, field: str) -> list[dict]:
-    """Returns the lines of an annotation file, with a text or an image's name in a field."""
+    """Returns the lines of an annotation file, which must have a text or an image in a field."""
     records = []
     for number, record in read_lines(path):
         if isinstance(record, str):

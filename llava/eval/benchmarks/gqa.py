@@ -28,18 +28,18 @@ answer_record = llava_files.answer_record
 
 @dataclass(frozen=True)
 class Annotation:
-    """What GQA says about a question.
+    """A question with GQA's annotation of it.
 
     Attributes:
-        question: as the engine takes it.
-        answer: the right one.
-        balanced: whether it counts; the others only serve consistency.
-        group: global group of the question, None without.
-        detailed: its most detailed type.
-        semantic: what it is about: object, attribute, category, relation or the whole.
-        structural: how it asks: verify, query, choose, logical or compare.
-        operations: steps of reasoning, as "operation: argument".
-        entailed: ids of questions whose answers follow from this one's.
+        question: the question for the engine.
+        answer: the right answer.
+        balanced: whether it is scored; the others only serve consistency.
+        group: global group of the question, or None.
+        detailed: the most detailed type of the question.
+        semantic: the subject of the question: object, attribute, category, relation or global.
+        structural: the form of the question: verify, query, choose, logical or compare.
+        operations: reasoning steps, as "operation: argument".
+        entailed: ids of the questions whose answers follow from this one's.
     """
 
     question: Question
@@ -54,25 +54,25 @@ class Annotation:
 
     @property
     def id(self) -> str:
-        """The question's id, which is its key too."""
+        """The question's id, which is also its key."""
         return self.question.key
 
 
 @dataclass(frozen=True)
 class Choices:
-    """Answers to a question that make sense, and those that the world makes likely."""
+    """The valid answers to a question, and the plausible ones."""
 
     valid: list[str]
     plausible: list[str]
 
 
 def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Question]:
-    """All questions: LLaVA's file in its order, else those of the annotations in theirs.
+    """Reads all questions: LLaVA's file, else the annotations, each in its own order.
 
-    The order of LLaVA's file follows from nothing in the annotations.
+    The order of LLaVA's file cannot be derived from the annotations.
 
     Raises:
-        UserError: files that are not there, or not right.
+        UserError: files are missing or not right.
     """
     path = llava_files.choose_question_file(data_dir / _QUESTION_FILE, question_file)
     if path is not None:
@@ -84,7 +84,7 @@ def read_asked(data_dir: Path, annotations: Sequence[Annotation]) -> list[Questi
     """Returns the questions that are scored; see llava_files.asked_questions.
 
     Raises:
-        UserError: LLaVA's file is not right, or does not go with the annotations.
+        UserError: LLaVA's file is not right, or does not fit the annotations.
     """
     labelled = [annotation.question for annotation in annotations]
     images = data_dir / "data" / "images"
@@ -92,10 +92,10 @@ def read_asked(data_dir: Path, annotations: Sequence[Annotation]) -> list[Questi
 
 
 def read_annotations(data_dir: Path) -> list[Annotation]:
-    """All annotations, in the order of their file.
+    """Reads all annotations, in the order of their file.
 
     Raises:
-        UserError: the file is not there, or not right.
+        UserError: the file is missing or not right.
     """
     path = need(data_dir / "data" / "testdev_balanced_questions.json", LAYOUT, HOME)
     images = data_dir / "data" / "images"
@@ -139,7 +139,7 @@ def _annotation(question_id: str, record: object, images: Path, where: str) -> A
 
 
 def read_choices(data_dir: Path) -> dict[str, Choices] | None:
-    """The choices by the id of their question; None without the file, as testdev comes.
+    """Reads the choices by question id; returns None without the file, as testdev comes.
 
     Raises:
         UserError: the file is not right.

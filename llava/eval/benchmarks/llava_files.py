@@ -1,7 +1,7 @@
 """LLaVA's question files and answer records, which most of the benchmarks share.
 
 A question file holds JSON lines with ``question_id``, ``image`` (below an image folder) and
-``text``: a question, a newline and what form the answer shall have.
+``text``: a question, a newline and the requested form of the answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_NEW_TOKENS = 128
 
 
 def key_by_id(question_id: int | str, prompt: str) -> str:
-    """The key of a question whose id is unique."""
+    """Returns the key of a question whose id is unique."""
     return str(question_id)
 
 
@@ -30,7 +30,7 @@ def make_question(
     prompt: str,
     key: Callable[[int | str, str], str] = key_by_id,
 ) -> Question:
-    """A question as LLaVA's file has it; what stands before the first newline is the question."""
+    """Makes a question from LLaVA's record; the tower question ends at the first newline."""
     return Question(
         key=key(question_id, prompt),
         question_id=question_id,
@@ -42,17 +42,17 @@ def make_question(
 
 
 def choose_question_file(default: Path, given: Path | None) -> Path | None:
-    """The question file to read: the one that was named, or the default if it is there."""
+    """Returns the question file to read: the given one, or the default if it exists."""
     if given is not None:
         return given
     return default if os.path.isfile(default) else None
 
 
 def read_question_records(path: Path) -> list[dict]:
-    """The lines of a question file, each with question_id, image and text.
+    """Reads the lines of a question file, each with question_id, image and text.
 
     Raises:
-        UserError: no such file, not UTF-8, a line that is no question, or no question at all.
+        UserError: no such file, not UTF-8, a line that is not a question, or no question at all.
     """
     records = []
     for number, record in read_lines(path):
@@ -78,15 +78,15 @@ def read_question_records(path: Path) -> list[dict]:
 def read_question_file(
     path: Path, image_folder: Path, key: Callable[[int | str, str], str] = key_by_id
 ) -> list[Question]:
-    """The questions of one of LLaVA's files, in its order.
+    """Reads the questions of one of LLaVA's files, in its order.
 
     Args:
         path: the file.
-        image_folder: what the images' paths are relative to.
-        key: makes a question's key of its id and its prompt.
+        image_folder: the folder that image paths are relative to.
+        key: makes a question's key from its id and its prompt.
 
     Raises:
-        UserError: as read_question_records, or two questions with one key.
+        UserError: as read_question_records, or two questions have the same key.
     """
     questions = [
         make_question(record["question_id"], image_folder / record["image"], record["text"], key)
@@ -96,18 +96,18 @@ def read_question_file(
 
 
 def asked_questions(path: Path, image_folder: Path, labelled: Sequence[Question]) -> list[Question]:
-    """Returns what can be scored: LLaVA's questions that have labels; without its file all.
+    """Returns the questions to score: those of LLaVA's file with labels; without the file all.
 
-    Files of two editions go together where an id means one question in both: the same image, or
-    the same words. The file may ask what has no label, and leave out what has one.
+    Files of two editions fit together if an id means one question in both: the same image, or the
+    same words. The file may have questions without a label, and leave out questions with one.
 
     Args:
-        path: of LLaVA's file.
-        image_folder: what its images' paths are relative to.
+        path: LLaVA's file.
+        image_folder: the folder that its image paths are relative to.
         labelled: the benchmark's own questions.
 
     Raises:
-        UserError: as read_question_file, or the two do not go together.
+        UserError: as read_question_file, or the two do not fit together.
     """
     if not os.path.isfile(path):
         return list(labelled)
@@ -130,7 +130,7 @@ def _are_one(question: Question, other: Question) -> bool:
 
 
 def answer_record(question: Question, text: str, answer_id: str, model_id: str) -> dict:
-    """One line of LLaVA's answers file."""
+    """Returns a line of LLaVA's answers file."""
     return {
         "question_id": question.question_id,
         "prompt": question.prompt,

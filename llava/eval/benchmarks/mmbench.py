@@ -1,7 +1,7 @@
 """MMBench (dev, English): each question is asked once for every rotation of its options.
 
-Layout of a data folder: ``mmbench_dev_20230712.tsv``, which is LLaVA's question file too and has
-the images in it.
+Layout of a data folder: ``mmbench_dev_20230712.tsv``, which is also LLaVA's question file and
+contains the images.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ HOME = "https://download.openmmlab.com/mmclassification/datasets/mmbench/mmbench
 LAYOUT = "MMBench's folder holds mmbench_dev_20230712.tsv"
 FILE = "mmbench_dev_20230712.tsv"
 LETTERS = "ABCD"
-_ROTATION = 1_000_000  # from a row's index to that with its options moved by one
-MAX_NEW_TOKENS = 1024  # what LLaVA's MMBench program allows; the other benchmarks have 128
+_ROTATION = 1_000_000  # added to a row's index for each step that its options are rotated
+MAX_NEW_TOKENS = 1024  # as in LLaVA's MMBench program; the other benchmarks have 128
 _COLUMNS = ("index", "question", "hint", *LETTERS, "image")
-LABELS = ("answer", "category", "l2-category")  # of which the test split has no answer
-# LLaVA and VLMEvalKit read the file with pandas, to which these texts mean an empty cell.
+LABELS = ("answer", "category", "l2-category")  # the test split has no "answer"
+# LLaVA and VLMEvalKit read the file with pandas, which takes these texts for an empty cell.
 _PANDAS_EMPTY = {
     *("#N/A", "#N/A N/A", "#NA", "<NA>", "N/A", "NA", "n/a", "NULL", "null", "None"),
     *("NaN", "nan", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
@@ -39,8 +39,8 @@ class Row:
     """One line of the table: a question under one rotation of its options.
 
     Attributes:
-        index: the question's index + 1,000,000 for each step that the options are moved.
-        cells: all cells by column, those that pandas takes for empty as "".
+        index: the question's index + 1,000,000 for each step that the options are rotated.
+        cells: all cells by column; those that pandas takes for empty are "".
     """
 
     index: int
@@ -48,17 +48,17 @@ class Row:
 
     @property
     def question(self) -> int:
-        """The index of the question of which this is a rotation."""
+        """The index of the question that this is a rotation of."""
         return self.index % _ROTATION
 
     @property
     def options(self) -> dict[str, str]:
-        """The options that exist, by letter: the ones an answer can come down to."""
+        """The options that exist, by letter: those that an answer can be matched to."""
         return {letter: self.cells[letter] for letter in LETTERS if self.cells[letter]}
 
     @property
     def shown_options(self) -> dict[str, str]:
-        """The options in the prompt: LLaVA stops at the first that is empty or says "none"."""
+        """The options of the prompt: LLaVA stops at the first that is empty or "none"."""
         shown = {}
         for letter in LETTERS:
             if _is_none(self.cells[letter]):
@@ -68,10 +68,10 @@ class Row:
 
 
 def read_rows(data_dir: Path, table: Path | None = None) -> list[Row]:
-    """All rows of the folder's table, or of the one named, in order.
+    """Reads all rows of the folder's table, or of the given one, in order.
 
     Raises:
-        UserError: no such file, a column that is not there, or a broken row.
+        UserError: no such file, a missing column, or a broken row.
     """
     path = find_table(data_dir) if table is None else table
     rows: dict[int, Row] = {}
@@ -87,12 +87,12 @@ def read_rows(data_dir: Path, table: Path | None = None) -> list[Row]:
 
 
 def scored_together(question: Question) -> int:
-    """Returns the index of the question of which this is a rotation: all of them must be right."""
+    """Returns the index of the rotated question, of which all rotations must be right."""
     return question.question_id % _ROTATION
 
 
 def find_table(data_dir: Path) -> Path:
-    """Finds the folder's table: of the dev split's usual name, else the only one there.
+    """Finds the folder's table: the dev split's usual name, else the only table there.
 
     Raises:
         UserError: there is none, or more than one.
@@ -108,24 +108,24 @@ def find_table(data_dir: Path) -> Path:
 
 
 def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Question]:
-    """One question for each row of the table, in its order.
+    """Reads one question for each row of the table, in its order.
 
     Args:
         data_dir: folder with the table.
-        question_file: a table elsewhere.
+        question_file: another table.
 
     Raises:
-        UserError: as of ``read_rows``.
+        UserError: as ``read_rows``.
     """
     rows = read_rows(data_dir, question_file)
     cells = {row.index: row.cells["image"] for row in rows}
-    # The rotations of a question share one object, whether the table repeats the picture or not.
+    # The rotations of a question share one object, even if the table repeats the picture.
     pictures = {cell: _picture(cell) for cell in cells.values()}
     return [_question(row, pictures[_follow(row.index, cells)]) for row in rows]
 
 
 def answer_record(question: Question, text: str, answer_id: str, model_id: str) -> dict:
-    """One line of LLaVA's answers file; its prompt is without the answer format."""
+    """Returns a line of LLaVA's answers file, whose prompt lacks the answer format."""
     return {
         "question_id": question.question_id,
         "round_id": 0,
@@ -150,8 +150,8 @@ def _question(row: Row, picture: bytes) -> Question:
         question_id=row.index,
         image=picture,
         prompt=text + OPTION_LETTER_SUFFIX,
-        # The method cuts the hint out with a plain replace: its newline stays in front, and where
-        # the hint's words come again in question or options, they go too.
+        # ACCM's authors cut the hint out with a plain replace: its newline stays in front, and
+        # other occurrences of its words in the question or the options are removed too.
         tower_question=text.replace(hint, "") if hint else text,
         max_new_tokens=MAX_NEW_TOKENS,
         extra={"options": list(options.values()), "option_char": list(options)},
@@ -159,7 +159,7 @@ def _question(row: Row, picture: bytes) -> Question:
 
 
 def _follow(index: int, cells: Mapping[int, str]) -> str:
-    """Finds the cell with a row's picture: in newer tables a cell may name another row."""
+    """Returns the cell with a row's picture: in newer tables a cell may name another row."""
     seen = set()
     while index not in seen:
         seen.add(index)
@@ -174,7 +174,7 @@ def _picture(cell: str) -> bytes:
     try:
         return base64.b64decode(cell)
     except (binascii.Error, ValueError):
-        return cell.encode()  # no picture: it fails when it is opened, and costs this answer alone
+        return cell.encode()  # not a picture: opening it fails, which costs only this answer
 
 
 def _is_none(cell: str) -> bool:

@@ -1,4 +1,4 @@
-"""MME: fourteen tasks, two questions to be answered by yes or no about each image."""
+"""MME: fourteen tasks, with two yes-or-no questions about each image."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class Label:
 
     Attributes:
         task: one of the fourteen.
-        file: the text file that it stands in, named as its image.
-        question: without the answer format.
+        file: the text file that contains it, named like its image.
+        question: the question without the answer format.
         answer: "yes" or "no".
     """
 
@@ -63,7 +63,7 @@ class Label:
 
     @property
     def image(self) -> str:
-        """Names the image within the benchmark."""
+        """The name of the image within the benchmark."""
         return _image_name(self.task, self.file.name)
 
     @property
@@ -74,16 +74,16 @@ class Label:
 
 @dataclass(frozen=True)
 class LabelledQuestion:
-    """A question with what is needed to score it."""
+    """A question with its label."""
 
     question: Question
     label: Label
 
 
 def question_key(question_id: int | str, prompt: str) -> str:
-    """The key of a question: both questions of an image share their id, so the id is not enough.
+    """Returns the key of a question; the id is not enough: both questions of an image share it.
 
-    As in LLaVA's converter the image is named by the task and by the last part of the id up to its
+    As in LLaVA's converter, the image is named by the task and the last part of the id up to its
     first dot.
     """
     task, _, path = str(question_id).partition("/")
@@ -92,18 +92,18 @@ def question_key(question_id: int | str, prompt: str) -> str:
 
 
 def scored_together(question: Question) -> int | str:
-    """Returns what both questions of an image have in common: the score counts images too."""
+    """Returns the value that both questions of an image share: the score also counts images."""
     return question.question_id
 
 
 def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Question]:
-    """All questions: LLaVA's file in its order, else the tasks in the scorer's order.
+    """Reads all questions: LLaVA's file in its order, else the tasks in the scorer's order.
 
-    The order of LLaVA's file follows from nothing in the release. Without that file the images of a
-    task come sorted by name, and the questions of an image as the release has them.
+    The order of LLaVA's file cannot be derived from the release. Without that file, the images of a
+    task are sorted by name, and the questions of an image stay in the release's order.
 
     Raises:
-        UserError: files that are not there, or not right.
+        UserError: files are missing or not right.
     """
     path = llava_files.choose_question_file(data_dir / _QUESTION_FILE, question_file)
     if path is not None:
@@ -113,11 +113,11 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
 
 
 def read_labelled_questions(data_dir: Path) -> tuple[list[LabelledQuestion], int]:
-    """Returns the questions with their labels, and how many labels no question asks for.
+    """Returns the questions with their labels, and the number of labels without a question.
 
     Raises:
-        UserError: files that are not there or not right, a question without a label, or a task that
-            is not asked about.
+        UserError: files are missing or not right, a question has no label, or a task has no
+            question.
     """
     labels = {label.key: label for label in read_labels(data_dir)}
     find = finder(labels)
@@ -140,7 +140,7 @@ def read_labelled_questions(data_dir: Path) -> tuple[list[LabelledQuestion], int
 
 
 def finder(keys: Iterable[str]) -> Callable[[str], str | None]:
-    """Finds a question's key among others: the same one, else the only one of the same words."""
+    """Returns a function that finds a key: the same one, else the only one of the same words."""
     known = set(keys)
     respelt: dict[tuple[str, str], str | None] = {}
     for key in known:
@@ -149,21 +149,21 @@ def finder(keys: Iterable[str]) -> Callable[[str], str | None]:
 
 
 def _words_of(key: str) -> tuple[str, str]:
-    """Splits a key into the image's name and the words, which editions do not change."""
+    """Splits a key into the image's name and the words, which are the same in all editions."""
     image, _, question = key.partition(" ")
     return image, words(question).removesuffix(" " + words(YES_OR_NO))
 
 
 def read_labels(data_dir: Path) -> list[Label]:
-    """All questions of the release with their right answers.
+    """Reads all questions of the release with their right answers.
 
     Raises:
-        UserError: a task that is not there, or a file without two questions.
+        UserError: a task is missing, or a file does not have two questions.
     """
     labels = []
     for task in PERCEPTION + COGNITION:
         folder = need(data_dir / _RELEASE / task, LAYOUT, HOME)
-        # Five of the tasks keep texts and images apart.
+        # Five of the tasks have texts and images in separate folders.
         apart = folder / "questions_answers_YN"
         files = visible((apart if os.path.isdir(apart) else folder).glob("*.txt"))
         if not files:
@@ -199,7 +199,7 @@ def _question(label: Label, release: Path) -> Question:
     apart = label.file.parent.name == "questions_answers_YN"
     folder = label.file.parents[1] / "images" if apart else label.file.parent
     images = [folder / (label.file.stem + end) for end in _IMAGE_TYPES]
-    # One that is missing costs its two answers, not the run.
+    # A missing image costs its two answers, not the run.
     image = next((path for path in images if os.path.isfile(path)), images[0])
     name = image.relative_to(release).as_posix()
     prompt = label.question + SHORT_ANSWER_SUFFIX

@@ -1,4 +1,4 @@
-"""MMVP: 150 pairs of photographs that CLIP takes for alike, one question with two options each.
+"""MMVP: 150 pairs of photographs that CLIP finds alike, one question with two options each.
 
 Layout of a data folder: ``Questions.csv`` and ``MMVP Images/1.jpg`` to ``300.jpg``.
 """
@@ -18,11 +18,11 @@ HOME = "https://huggingface.co/datasets/MMVP/MMVP"
 LAYOUT = "MMVP's folder holds Questions.csv and 'MMVP Images/1.jpg' to '300.jpg'"
 MAX_NEW_TOKENS = 512
 _COLUMNS = ("Index", "Question", "Options", "Correct Answer")
-_SPELLINGS = {"lndex": "Index"}  # in some copies
+_SPELLINGS = {"lndex": "Index"}  # a misspelling in some copies
 
 
 def answer_record(question: Question, text: str, answer_id: str, model_id: str) -> dict:
-    """One line of the answers file that the method's own program writes; it has no answer id."""
+    """Returns a line of the answers file as ACCM's own program writes it, without an answer id."""
     return {
         "question_id": question.question_id,
         "prompt": question_prompt(question.prompt),
@@ -34,21 +34,21 @@ def answer_record(question: Question, text: str, answer_id: str, model_id: str) 
 
 
 def scored_together(question: Question) -> int:
-    """Returns the pair of a question: only whole pairs count."""
+    """Returns the number of a question's pair: only whole pairs count."""
     return question.extra["pair"]
 
 
 def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Question]:
-    """Returns all questions, in the order of their indices, whatever the order of the rows.
+    """Reads all questions, in the order of their indices, whatever the order of the rows.
 
-    ``extra`` has their options, right answers and pairs: 1 and 2 are the first pair.
+    ``extra`` holds their options, right answers and pairs: 1 and 2 are the first pair.
 
     Args:
         data_dir: MMVP's folder.
         question_file: another Questions.csv.
 
     Raises:
-        UserError: no such folder or file, or a line that is not a question.
+        UserError: no such folder or file, or a line is not a question.
     """
     path = question_file or need(data_dir / "Questions.csv", LAYOUT, HOME)
     rows: dict[int, tuple[str, dict[str, str]]] = {}

@@ -1,7 +1,7 @@
-"""The one rule for ids, names of files and columns, and for texts that say the same.
+"""The one rule for ids, for names of files and columns, and for equality of texts.
 
-People edit benchmark files and write them back with pandas or a spreadsheet, which makes 241.0 of
-241 and "nan" of nothing, and unpack them from archives of other character sets.
+People edit benchmark files and save them with pandas or a spreadsheet, which turns 241 into 241.0
+and an empty cell into "nan", and unpack them from archives of other character sets.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-# Nothing of these can stand in a line of text or in a file's name; the last are halves of
-# surrogate pairs, which is how Python reads a name that is not UTF-8.
+# None of these can be in a line of text or in a file's name; the last are halves of surrogate
+# pairs, which Python makes of a name that is not UTF-8.
 _UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NOTHING = frozenset({"", "nan", "<na>", "none", "null"})
 _WHOLE_NUMBER = re.compile(r"([0-9]{1,18})(?:\.0*)?")
@@ -20,9 +20,9 @@ _LONGEST_PART = 255  # bytes of a name between two slashes, on every usual file 
 
 
 def is_name(value: object) -> bool:
-    """Tells whether a value can be an id or the name of a file: Unicode, on one line, something.
+    """Returns whether a value can be an id or the name of a file: Unicode, one line, not empty.
 
-    What no file can be called, as it is too long, is no id either.
+    A text that is too long for a file's name is not an id either.
     """
     if not isinstance(value, str) or _UNUSABLE.search(value):
         return False
@@ -31,7 +31,7 @@ def is_name(value: object) -> bool:
 
 
 def as_id(value: object) -> int | str | None:
-    """Returns a JSON value as the id that it stands for; None where it cannot be one.
+    """Returns a JSON value as the id that it stands for; None if it cannot be one.
 
     An id is a name or a whole number of 64 bits; pandas writes 241.0 for 241.
     """
@@ -43,21 +43,21 @@ def as_id(value: object) -> int | str | None:
 
 
 def as_number(cell: str) -> int | None:
-    """Returns the whole number that a table's cell holds, "241" or "241.0"; None where none."""
+    """Returns the whole number in a table's cell, "241" or "241.0"; None if there is none."""
     found = _WHOLE_NUMBER.fullmatch(cell.strip())
     return int(found[1]) if found else None
 
 
 def words(text: str) -> str:
-    """Returns a text without what editions change: case, punctuation, blanks, widths of letters."""
+    """Returns a text without what editions change: case, punctuation, blanks, letter widths."""
     return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
 
 
 def say_the_same(text: str, other: str) -> bool:
-    """Tells whether two texts are equal but for what editions change."""
+    """Returns whether two texts are equal but for what editions change."""
     return text == other or words(text) == words(other) != ""
 
 
 def visible(paths: Iterable[Path]) -> list[Path]:
-    """Returns the files that are data, sorted: macOS lays "._NAME" beside NAME on other disks."""
+    """Returns the data files, sorted: macOS puts "._NAME" beside NAME on other disks."""
     return sorted(path for path in paths if not path.name.startswith("."))

@@ -1,4 +1,4 @@
-"""What the readers of the benchmarks' own files share."""
+"""Checks that the readers of the benchmarks' own files share."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from llava.eval.benchmarks.question import Question
 
 
 def need(path: Path, layout: str, home: str) -> Path:
-    """A file or folder that must be there.
+    """Returns a file or folder that must exist.
 
     Raises:
-        UserError: it is not; the message says what belongs there and where to get it.
+        UserError: it does not; the message says what belongs there and where to get it.
     """
     if not (os.path.isfile(path) or os.path.isdir(path)):
         raise UserError(f"there is no {path}: {layout}; get it from {home}")
@@ -23,16 +23,16 @@ def need(path: Path, layout: str, home: str) -> Path:
 
 
 def need_texts(record: object, names: Sequence[str], where: str, ids: Sequence[str] = ()) -> dict:
-    """A JSON object in which these fields are texts.
+    """Returns a JSON object in which these fields are texts.
 
     Args:
         record: any JSON value.
         names: fields that must be texts.
-        where: says in a message where the object stands.
-        ids: fields that must be texts that can be an id or a file's name.
+        where: the place of the object, for a message.
+        ids: fields that must be texts usable as an id or a file's name.
 
     Raises:
-        UserError: it is no object, or a field is not there or not right.
+        UserError: it is not an object, or a field is missing or not right.
     """
     if not isinstance(record, dict):
         raise UserError(f"{where}: a {type(record).__name__} stands where an object is expected")
@@ -49,10 +49,10 @@ def need_texts(record: object, names: Sequence[str], where: str, ids: Sequence[s
 
 
 def need_unique(questions: Sequence[Question], source: Path) -> list[Question]:
-    """Questions that answers can be told apart of, of which there is at least one.
+    """Returns the questions; there must be at least one, and their keys must differ.
 
     Raises:
-        UserError: there is none, or two have one key.
+        UserError: there is none, or two have the same key.
     """
     seen: set[str] = set()
     for question in questions:

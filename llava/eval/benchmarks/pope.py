@@ -23,7 +23,7 @@ LAYOUT = (
 )
 CATEGORIES = ("adversarial", "popular", "random")
 QUESTION_FILE = "llava_pope_test.jsonl"
-# What is asked for, in the words of a question: releases differ in "imange" and "image".
+# Finds the object in the words of a question: releases differ in "imange" and "image".
 _OBJECT = re.compile(r"is there (?:an? |any |the )?(.+?) in (?:the|this) (?:im|pic|photo)\w*")
 
 answer_record = llava_files.answer_record
@@ -31,7 +31,7 @@ answer_record = llava_files.answer_record
 
 @dataclass(frozen=True)
 class Label:
-    """One line of a label file: file name of an image, question, "yes" or "no"."""
+    """One line of a label file: file name of the image, question, "yes" or "no"."""
 
     image: str
     question: str
@@ -39,13 +39,13 @@ class Label:
 
     @property
     def subject(self) -> tuple[str, str]:
-        """Returns the image and the object that it asks about."""
+        """The image and the object that the question is about."""
         return self.image, object_of(self.question)
 
 
 @dataclass(frozen=True)
 class LabelledQuestion:
-    """A question with what is needed to score it."""
+    """A question with its label and its category."""
 
     question: Question
     category: str
@@ -53,7 +53,7 @@ class LabelledQuestion:
 
     @property
     def subject(self) -> tuple[str, str]:
-        """Returns the image and the object that it asks about."""
+        """The image and the object that the question is about."""
         return self.question.image.name, object_of(self.question.tower_question)
 
 
@@ -62,9 +62,9 @@ class LabelledQuestions:
     """All questions with their labels.
 
     Attributes:
-        questions: in their order.
-        reordered: categories whose labels come in another order or other words.
-        unasked: how many labels no question asks for.
+        questions: the questions in their order.
+        reordered: categories whose labels have another order or other words.
+        unasked: the number of labels without a question.
     """
 
     questions: list[LabelledQuestion]
@@ -73,10 +73,10 @@ class LabelledQuestions:
 
 
 def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Question]:
-    """All questions: LLaVA's file, else the label files one after the other, which is the same.
+    """Reads all questions: LLaVA's file, else the label files in turn, which is the same.
 
     Raises:
-        UserError: files that are not there, or not right.
+        UserError: files are missing or not right.
     """
     path = llava_files.choose_question_file(data_dir / QUESTION_FILE, question_file)
     if path is not None:
@@ -85,10 +85,10 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
 
 
 def read_labels(data_dir: Path) -> dict[str, list[Label]]:
-    """The label files, by category.
+    """Reads the label files, by category.
 
     Raises:
-        UserError: a file that is not there, or a line that is no label.
+        UserError: a file is missing, or a line is not a label.
     """
     labels = {}
     for category in CATEGORIES:
@@ -112,12 +112,12 @@ def _label(line: dict | str, number: int, path: Path) -> Label:
 def read_labelled_questions(data_dir: Path) -> LabelledQuestions:
     """Returns the questions with their labels.
 
-    POPE's current label files are in another order than those that LLaVA's questions were made of,
-    longer, and mend a misspelling, so labels are looked up by image and object. Labels of questions
-    that LLaVA's file does not ask are left out.
+    POPE's current label files are longer than those that LLaVA's questions were made from, have
+    another order, and correct a misspelling, so labels are looked up by image and object. Labels of
+    questions that LLaVA's file does not have are left out.
 
     Raises:
-        UserError: files that are not there or not right, or a question without a label.
+        UserError: files are missing or not right, or a question has no label.
     """
     labels = read_labels(data_dir)
     path = data_dir / QUESTION_FILE
@@ -145,7 +145,7 @@ def read_labelled_questions(data_dir: Path) -> LabelledQuestions:
 
 
 def object_of(question: str) -> str:
-    """Returns the object that a question asks for; all its words where it asks otherwise."""
+    """Returns the object that a question asks for; all its words if it has another form."""
     text = words(question)
     found = _OBJECT.fullmatch(text)
     return found[1] if found else text

@@ -12,13 +12,13 @@ class Question:
     """One question about one image.
 
     Attributes:
-        key: names the question within its benchmark, once.
+        key: the question's unique name within its benchmark.
         question_id: the benchmark's own id, in its own JSON type; need not be unique.
         image: a file, or an encoded picture (the bytes of a JPEG).
-        prompt: what follows ``<image>`` and a newline.
-        tower_question: the part of it that text tower, caption model and selector read.
-        max_new_tokens: longest answer.
-        extra: what else the benchmark's answers file says of a question.
+        prompt: the text after ``<image>`` and a newline.
+        tower_question: the part of it that the text tower, caption model and selector read.
+        max_new_tokens: limit of the answer.
+        extra: other fields of the question for the benchmark's answers file.
     """
 
     key: str

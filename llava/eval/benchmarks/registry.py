@@ -8,7 +8,7 @@ from types import ModuleType
 
 from llava.errors import UserError
 
-# Benchmark -> what its folder is called, LLaVA's (or the method's) name first.
+# Benchmark -> the names of its folder, LLaVA's (or ACCM's) name first.
 FOLDERS = {
     "mme": ("MME", "mme"),
     "mmbench": ("mmbench",),
@@ -21,7 +21,7 @@ FOLDERS = {
 BENCHMARKS = tuple(FOLDERS)
 DATA_ROOT = "playground/data/eval"
 
-# The number that a benchmark is quoted with, as a path in its scores; the first that is there.
+# The number that a benchmark is quoted with, as a path in its scores; the first that exists.
 MAIN_NUMBERS = {
     "mme": ("total",),
     "mmbench": ("overall",),
@@ -34,8 +34,9 @@ MAIN_NUMBERS = {
 
 
 def reader(benchmark: str) -> ModuleType:
-    """Returns the module that reads a benchmark: read_questions, answer_record, HOME, LAYOUT; where
-    questions are not scored one by one: scored_together, which names the group of a question.
+    """Returns the module that reads a benchmark: read_questions, answer_record, HOME, LAYOUT.
+
+    If questions are scored in groups, it also has scored_together, which names a question's group.
 
     Raises:
         UserError: there is no such benchmark.
@@ -44,7 +45,7 @@ def reader(benchmark: str) -> ModuleType:
 
 
 def scorer(benchmark: str) -> ModuleType:
-    """Returns a benchmark's scorer: match_answers, score, headline; some: write_upload.
+    """Returns a benchmark's scorer: match_answers, score, headline; some have write_upload.
 
     Raises:
         UserError: there is no such benchmark.
@@ -53,7 +54,7 @@ def scorer(benchmark: str) -> ModuleType:
 
 
 def data_folder(benchmark: str, data_dir: str | None, data_root: str) -> Path:
-    """The folder of a benchmark: as given, else by its usual name under the root."""
+    """Returns the folder of a benchmark: as given, else by its usual name under the root."""
     if data_dir is not None:
         return Path(data_dir)
     folders = [Path(data_root) / name for name in FOLDERS[benchmark]]
@@ -61,7 +62,7 @@ def data_folder(benchmark: str, data_dir: str | None, data_root: str) -> Path:
 
 
 def main_number(benchmark: str, scores: dict) -> dict:
-    """The number that a benchmark is quoted with: its name and its value."""
+    """Returns the number that a benchmark is quoted with: its name and its value."""
     for path in MAIN_NUMBERS[benchmark]:
         value: object = scores
         for name in path.split("."):

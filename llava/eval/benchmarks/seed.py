@@ -33,9 +33,9 @@ class Annotation:
     """One question of SEED-Bench.json.
 
     Attributes:
-        question: as the engine takes it.
+        question: the question for the engine.
         answer: the right letter.
-        dimension: the ability that it tests.
+        dimension: the ability that the question tests.
         data_type: "image" or "video".
     """
 
@@ -46,10 +46,10 @@ class Annotation:
 
 
 def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Question]:
-    """All questions: LLaVA's file, else SEED-Bench.json in its order.
+    """Reads all questions: LLaVA's file, else SEED-Bench.json in its order.
 
     Raises:
-        UserError: files that are not there, or not right.
+        UserError: files are missing or not right.
     """
     path = llava_files.choose_question_file(data_dir / _QUESTION_FILE, question_file)
     if path is not None:
@@ -60,20 +60,20 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
 def read_asked(data_dir: Path, annotations: Sequence[Annotation]) -> list[Question]:
     """Returns the questions that are scored; see llava_files.asked_questions.
 
-    LLaVA's file follows the first edition; of that of November 2023 some videos are gone.
+    LLaVA's file follows the first edition; the edition of November 2023 lacks some of its videos.
 
     Raises:
-        UserError: LLaVA's file is not right, or does not go with the annotations.
+        UserError: LLaVA's file is not right, or does not fit the annotations.
     """
     labelled = [annotation.question for annotation in annotations]
     return llava_files.asked_questions(data_dir / _QUESTION_FILE, data_dir, labelled)
 
 
 def read_annotations(data_dir: Path) -> tuple[list[str], list[Annotation]]:
-    """The names of the dimensions, in the order of their numbers, and all questions.
+    """Reads the names of the dimensions, in the order of their numbers, and all questions.
 
     Raises:
-        UserError: SEED-Bench.json is not there, or not right.
+        UserError: SEED-Bench.json is missing or not right.
     """
     path = need(data_dir / "SEED-Bench.json", LAYOUT, HOME)
     content = read_json(path)
@@ -119,7 +119,7 @@ def _annotation(record: object, names: Mapping[int, str], data_dir: Path, where:
         image = data_dir / "SEED-Bench-video-image" / f"{number}_{question_id}.png"
     options = [f"{letter}. {record[choice]}" for letter, choice in zip("ABCD", _CHOICES)]
     prompt = "\n".join([record["question"], *options]) + OPTION_LETTER_SUFFIX
-    # Only the videos' ids ("v0") are texts in LLaVA's file; the official scorer looks for numbers.
+    # In LLaVA's file only videos have ids that are texts ("v0"); the official scorer wants numbers.
     is_digits = isinstance(question_id, str) and _ID_OF_IMAGE.fullmatch(question_id)
     question = llava_files.make_question(
         int(question_id) if is_digits else question_id, image, prompt

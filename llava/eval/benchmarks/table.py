@@ -1,4 +1,4 @@
-"""Tables as people have them: columns are found by name, whoever wrote the file."""
+"""Tables of any origin: columns are found by name, whichever program wrote the file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llava.errors import UserError, quoted
 from llava.eval.benchmarks.names import as_number
 from llava.files import read_text
 
-_DELIMITERS = ("\t", ",", ";")  # what pandas and spreadsheets write
+_DELIMITERS = ("\t", ",", ";")  # written by pandas and spreadsheets
 
 
 def read_table(
@@ -20,23 +20,23 @@ def read_table(
     more: Sequence[str] = (),
     spellings: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yields the rows, each with its place for messages, by the names of these columns.
+    """Yields the cells of each row by column, with the row's place for messages.
 
-    Columns may come in any order and among others, which are left out, like rows of empty cells.
+    Columns may have any order. Other columns and empty rows are left out.
 
     Args:
         path: the table, separated by tabs, commas or semicolons.
-        columns: those that must be there.
-        more: those that are read where they are there.
-        spellings: other names, in small letters, of columns.
+        columns: the required columns.
+        more: columns that are read if they exist.
+        spellings: other names of columns, in lower case.
 
     Raises:
-        UserError: no such file, not UTF-8, a column that is not there or is there twice, or a row
-            of another length than the header.
+        UserError: no such file, not UTF-8, a column is missing or there twice, or a row and the
+            header have different lengths.
     """
     text = read_text(path)
     # A cell of base64 is longer than the module's default limit. The limit belongs to the process,
-    # so it is set to one fixed value, here, where it is needed.
+    # so it is set here to one fixed value.
     csv.field_size_limit(2**31 - 1)
     names = {name.casefold(): name for name in (*columns, *more)} | dict(spellings or {})
     lacking = list(columns)
@@ -51,7 +51,7 @@ def read_table(
 
 
 def need_number(cell: str, column: str, where: str) -> int:
-    """Returns the whole number in a cell; raises UserError where it holds none."""
+    """Returns the whole number in a cell; raises UserError if it holds none."""
     number = as_number(cell)
     if number is None:
         raise UserError(f"{where}: the {column} {quoted(cell)} is not a whole number: mend it")
@@ -61,7 +61,7 @@ def need_number(cell: str, column: str, where: str) -> int:
 def _header(lines: Iterator[list[str]]) -> list[str]:
     try:
         return next(lines, [])
-    except csv.Error:  # quoted in another way than with this delimiter
+    except csv.Error:  # quoted for another delimiter
         return []
 
 

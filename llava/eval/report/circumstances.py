@@ -1,4 +1,4 @@
-"""When, where, with what and how fast a run was answered, as far as its files say."""
+"""Date, machine, versions, settings and speed of a run, as far as its files have them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llava.eval.sessions import read_sessions
 
-# What of the settings a report says elsewhere, or in hashes that tell a reader nothing.
+# Settings that a report has elsewhere, or that are hashes, which tell a reader nothing.
 _ELSEWHERE = {
     "benchmark",
     "model_id",
@@ -24,14 +24,14 @@ _LONGEST = 80  # characters of a setting or a version
 
 @dataclass(frozen=True)
 class Circumstances:
-    """Says what does not decide a score but whether a reader believes it; "" or None if unknown.
+    """Facts that affect a reader's trust in a score, but not the score; "" or None if unknown.
 
     Attributes:
-        date: of the answers; of several days the first and the last.
-        machine: in words; several where the run was shared.
-        seconds: that a process took for a question, loading excluded.
-        versions: of the libraries.
-        settings: that the answers were made with.
+        date: date of the answers, or the first and the last of several.
+        machine: name of the machine, or of several that shared the run.
+        seconds: time of a process per question, loading excluded.
+        versions: versions of the libraries.
+        settings: settings of the answers.
     """
 
     date: str = ""
@@ -42,11 +42,11 @@ class Circumstances:
 
 
 def read_circumstances(settings: object, answers_file: Path | None) -> Circumstances:
-    """Returns what is known of a run.
+    """Returns the circumstances of a run.
 
     Args:
-        settings: of its result file; anything but an object says nothing.
-        answers_file: beside which its sessions stand; None where the result file names none.
+        settings: settings of its result file; anything but an object is ignored.
+        answers_file: the file that has its sessions beside it; None if the result file names none.
     """
     sessions = [] if answers_file is None else read_sessions(answers_file)
     known = settings if isinstance(settings, dict) else {}
@@ -61,14 +61,13 @@ def read_circumstances(settings: object, answers_file: Path | None) -> Circumsta
 
 
 def span(dates: Iterable[str]) -> str:
-    """Returns the first and the last of some dates; "" where there are none."""
+    """Returns the first and the last of some dates; "" if there are none."""
     days = sorted(dates)
     return " to ".join(dict.fromkeys((days[0], days[-1]))) if days else ""
 
 
 def _listed(values: object, left_out: set[str]) -> str:
-    """Returns the texts and numbers of an object as "name value, name value"; what is off or not
-    set is left out."""
+    """Returns an object's texts and numbers as "name value, name value", without unset ones."""
     if not isinstance(values, Mapping):
         return ""
     shown = {
@@ -87,5 +86,5 @@ def _short(value: str | float) -> str:
 
 
 def one_line(text: str) -> str:
-    """Returns a text in one line, without what UTF-8 cannot hold (half a surrogate pair)."""
+    """Returns a text in one line, without half surrogate pairs, which UTF-8 cannot hold."""
     return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())

@@ -12,7 +12,7 @@ from llava.eval.report.statistics import SEED, Sampled, average, difference, rat
 
 LENIENT = "(lenient)"
 LIMITED = "(limited)"
-_Member = tuple[Run, Sampled]  # and its mean score
+_Member = tuple[Run, Sampled]  # a run and its mean score
 
 
 @dataclass(frozen=True)
@@ -20,21 +20,21 @@ class Row:
     """One line of the table.
 
     Attributes:
-        benchmark: one of BENCHMARKS, or None for the mean over all that are there.
+        benchmark: one of BENCHMARKS, or None for the mean over all present ones.
         model: name of the model.
         method: as in Run.
         tokens: as in Run.
         num_patches: as in Run.
-        questions: how many.
-        unanswered: how many of them have no answer and count as wrong.
+        questions: number of questions.
+        unanswered: number of questions without an answer, which count as wrong.
         is_limited: whether only the first questions were asked.
-        mean: mean score of the questions; None for a mean over benchmarks, whose scores are not
-            all in one unit.
+        mean: mean score of the questions; None for a mean over benchmarks, whose scores have
+            different units.
         of_full_main: main number as a share of the full-token run's; None if there is none.
-        of_full: the same by mean scores.
-        recovered: the share of the way from the mean score without an image to that of the
-            full-token run; None if one of the two is missing, or the way has no length.
-        seconds: that a process took for a question; None if that is not known.
+        of_full: the same share by mean scores.
+        recovered: place of the mean score between that without an image (0) and that of the
+            full-token run (1); None if one of the two is missing, or both are equal.
+        seconds: time of a process per question; None if it is not known.
         run: the result file; None for a mean.
     """
 
@@ -55,19 +55,19 @@ class Row:
 
     @property
     def title(self) -> str:
-        """Returns the benchmark's name."""
+        """The benchmark's name."""
         return "Mean of all" if self.benchmark is None else BENCHMARKS[self.benchmark]
 
     @property
     def marked_method(self) -> str:
-        """Returns the method, marked where its scores are limited or lenient, as notes explain."""
+        """The method, marked if its scores are limited or lenient, as notes explain."""
         marks = [LIMITED] * self.is_limited + [LENIENT] * bool(self.unanswered)
         return " ".join([self.method, *marks])
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All rows, and what a reader must know about what is missing in them."""
+    """All rows, and notes on what is missing in them."""
 
     rows: list[Row]
     mean_rows: list[Row]
@@ -82,7 +82,7 @@ def compare(runs: Sequence[Run], seed: int = SEED) -> Comparison:
         members = [run for run in runs if run.benchmark == benchmark]
         keys = list(members[0].scores)
         scores = np.array([[run.scores[key] for key in keys] for run in members])
-        # Each benchmark has draws of its own: a mean over them is one of independent numbers.
+        # Each benchmark has its own draws: a mean over benchmarks is one of independent numbers.
         means = sampled_means(scores, (seed, list(BENCHMARKS).index(benchmark)))
         for model in dict.fromkeys(run.model for run in members):
             of_model = [(run, mean) for run, mean in zip(members, means) if run.model == model]
@@ -95,7 +95,7 @@ def compare(runs: Sequence[Run], seed: int = SEED) -> Comparison:
 
 
 def _limited_notes(runs: Sequence[Run]) -> list[str]:
-    """Returns notes on what was not asked; all runs of a benchmark have one limit."""
+    """Returns notes on questions that were not asked; all runs of a benchmark have one limit."""
     limits: dict[int, list[str]] = {}
     for benchmark, limit in dict.fromkeys((run.benchmark, run.limit) for run in runs):
         if limit is not None:
@@ -117,7 +117,7 @@ def _lenient_notes(runs: Sequence[Run]) -> list[str]:
 
 
 def _how(runs: Sequence[Run]) -> list[str]:
-    """Returns notes on number format and device; with the runs, where these are not the same."""
+    """Returns notes on number format and device; they name the runs if these differ."""
     ways: dict[tuple[str | None, str | None], list[str]] = {}
     for run in runs:
         ways.setdefault((run.dtype, run.device), []).append(f"{run.title}, {run.label}")
@@ -135,7 +135,7 @@ def _find(members: Sequence[_Member], method: str) -> _Member | None:
 
 
 def _row(run: Run, mean: Sampled, full: _Member | None, floor: _Member | None) -> Row:
-    """Returns the row of a run, beside the full-token run and the floor of its model."""
+    """Returns the row of a run, compared with the full-token run and the floor of its model."""
     recovered = None
     if full is not None and floor is not None:
         recovered = ratio(difference(mean, floor[1]), difference(full[1], floor[1]))
@@ -159,8 +159,7 @@ def _row(run: Run, mean: Sampled, full: _Member | None, floor: _Member | None) -
 
 
 def _missing_notes(where: str, full: _Member | None, floor: _Member | None) -> list[str]:
-    """Returns notes on what cannot be compared for want of one of the two runs, or because of
-    their scores."""
+    """Returns notes on missing comparisons: one of the two runs is absent, or scores forbid it."""
     notes = []
     if full is None:
         notes.append(f"{where}: there is no full-token run, so nothing is compared with it.")
@@ -181,8 +180,7 @@ def _missing_notes(where: str, full: _Member | None, floor: _Member | None) -> l
 
 
 def _mean_rows(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """Returns a row for each model, method and budget that has all benchmarks, and notes on the
-    others."""
+    """Returns rows of models, methods and budgets with all benchmarks, and notes on the others."""
     benchmarks = list(dict.fromkeys(row.benchmark for row in rows))
     if len(benchmarks) < 2:
         return [], []
@@ -220,7 +218,7 @@ def _mean_row(members: Sequence[Row]) -> Row:
 
 
 def _seconds_of_all(rows: Sequence[Row]) -> float | None:
-    """Returns the time of a question of all benchmarks together."""
+    """Returns the time per question over all benchmarks."""
     if any(row.seconds is None for row in rows):
         return None
     return sum(row.seconds * row.questions for row in rows) / sum(row.questions for row in rows)

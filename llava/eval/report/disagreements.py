@@ -1,4 +1,4 @@
-"""The questions that one run gets right and another wrong, with what was written down of them."""
+"""Questions that one run gets right and another wrong, with their entries in the journals."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from llava.eval.report.runs import ACCM, BENCHMARKS, FLOOR, FULL, PRUNE, Run
 from llava.eval.report.thumbnails import Thumbnail, thumbnails
 
 ReadQuestions = Callable[[str, Path], Sequence[Question]]
-GAP = 0.5  # scores this far apart are a disagreement, also where answers are not right or wrong
+GAP = 0.5  # least difference of scores in a disagreement, also for scores that are not 0 or 1
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two runs: its score, and its answer (None where no journal has it)."""
+    """One of the two runs: its score, and its answer (None if no journal has it)."""
 
     run: Run
     score: float
@@ -29,7 +29,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Case:
-    """A question of a disagreement; question is None where the data are not at hand."""
+    """A question of a disagreement; question is None if the data are missing."""
 
     key: str
     question: Question | None
@@ -39,14 +39,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Two runs of a benchmark.
+    """Two runs of a benchmark, and the questions on which they disagree.
 
     Attributes:
         first: one run.
         second: the other.
-        better_first: how many questions the first gets right and the second wrong.
+        better_first: number of questions that the first gets right and the second wrong.
         better_second: the reverse.
-        cases: the first few of them, the widest gaps in front.
+        cases: the first few of them, the widest gaps first.
     """
 
     first: Run
@@ -57,7 +57,7 @@ class Disagreement:
 
 
 def read_benchmark(benchmark: str, data_dir: Path) -> Sequence[Question]:
-    """Returns the questions of a data folder, by the benchmark's own reader."""
+    """Reads the questions of a data folder with the benchmark's own reader."""
     reader = importlib.import_module(f"llava.eval.benchmarks.{benchmark}")
     return reader.read_questions(data_dir)
 
@@ -65,15 +65,15 @@ def read_benchmark(benchmark: str, data_dir: Path) -> Sequence[Question]:
 def find_disagreements(
     runs: Sequence[Run], limit: int, read_questions: ReadQuestions = read_benchmark
 ) -> tuple[list[Disagreement], list[str]]:
-    """Finds what pairs of runs disagree on.
+    """Finds the questions on which pairs of runs disagree.
 
     Args:
-        runs: as read_runs gives them.
-        limit: most questions to show for a pair.
-        read_questions: gives a benchmark's questions; another one is for tests.
+        runs: runs from read_runs.
+        limit: most questions of a pair to show.
+        read_questions: returns a benchmark's questions; tests replace it.
 
     Returns:
-        The disagreements, and notes about what had to be left out.
+        The disagreements, and notes on omissions.
     """
     found: list[Disagreement] = []
     notes: list[str] = []
@@ -93,10 +93,10 @@ def find_disagreements(
 
 
 def choose_pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
-    """Returns full and pruned-only runs, each with ACCM at its budgets; else the first two runs.
+    """Pairs ACCM's runs with full runs and those pruned alike; without any, the first two runs.
 
     Args:
-        runs: those of one benchmark.
+        runs: the runs of one benchmark.
     """
     pairs = []
     for accm in (run for run in runs if run.method == ACCM):
@@ -111,7 +111,7 @@ def choose_pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
 
 
 def _differing(first: Run, second: Run) -> list[str]:
-    """Returns the keys of questions with a gap, the widest first, else in the first run's order."""
+    """Returns keys of questions with a gap, the widest first, then in the first run's order."""
     gaps = {key: abs(score - second.scores[key]) for key, score in first.scores.items()}
     return sorted((key for key, gap in gaps.items() if gap >= GAP), key=lambda key: -gaps[key])
 
@@ -120,8 +120,8 @@ class _Details:
     """Questions and journals of the runs of one benchmark, each file read once.
 
     Args:
-        wanted: the runs, each with the questions to show of it.
-        read_questions: gives a benchmark's questions.
+        wanted: the runs, each with the questions to show.
+        read_questions: returns a benchmark's questions.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""What the answering engine wrote down beside an answers file: FILE.run/answers-*.jsonl.
+"""The journal of the answering engine beside an answers file: FILE.run/answers-*.jsonl.
 
-A report is no place to insist on a journal: what is not there, or not as expected, is left out.
+A report does not need a complete journal: missing or unexpected entries are left out.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class Entry:
 
     Attributes:
         text: the answer.
-        kept: patches whose tokens stayed; None if the journal does not say.
+        kept: patches whose tokens were kept; None if the journal does not say.
         captions: candidate captions; empty without compensation.
-        selector_scores: one a caption, or empty.
-        chosen: place of the chosen caption.
+        selector_scores: one per caption, or empty.
+        chosen: index of the chosen caption.
     """
 
     text: str
@@ -34,9 +34,9 @@ class Entry:
 
 
 def read_entries(answers_file: Path, keys: Collection[str]) -> dict[str, Entry]:
-    """Returns the entries of these questions; of several the last one counts.
+    """Returns the entries of these questions; the last one of several counts.
 
-    Damaged lines are passed over.
+    Damaged lines are skipped.
 
     Raises:
         UserError: there is no journal, or it cannot be read.
@@ -44,7 +44,7 @@ def read_entries(answers_file: Path, keys: Collection[str]) -> dict[str, Entry]:
     folder = run_folder(answers_file)
     try:
         journals = sorted(folder.glob("answers-*.jsonl"))
-    except OSError as error:  # a name that no file system takes
+    except OSError as error:  # an impossible file name
         raise UserError(f"cannot look for journals in {folder} ({error.strerror})") from error
     if not journals:
         raise UserError(f"there is no journal {folder / 'answers-*.jsonl'}")

@@ -1,4 +1,4 @@
-"""How the runs were made: dates, times, machines, versions and settings, with their files."""
+"""The circumstances of runs: dates, times, machines, versions and settings, with files."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ EXPLANATION = (
 
 
 def seconds_text(seconds: float | None) -> str:
-    """Returns the time of a question in seconds; a dash where it is not known."""
+    """Returns the time of a question in seconds; a dash if it is not known."""
     return "-" if seconds is None else f"{seconds:.3f}" if seconds < 1 else f"{seconds:.1f}"
 
 
 def common_lines(runs: Sequence[Run]) -> list[str]:
-    """Returns machines, versions and settings, if known, each with the runs that have them."""
+    """Returns the known machines, versions and settings, each with its runs."""
     lines = []
     for kind in ("machine", "versions", "settings"):
         groups: dict[str, list[Run]] = {}
@@ -54,6 +54,6 @@ def _names(members: Sequence[Run], runs: Sequence[Run]) -> str:
 
 
 def markdown_section(runs: Sequence[Run]) -> list[str]:
-    """Returns the lines of the section of report.md, whose table of files is report.csv's."""
+    """Returns the lines of report.md's section; report.csv has the table of files."""
     lines = [f"- {line}" for line in common_lines(runs)]
     return [f"## {TITLE}", "", *lines, f"- {TIME} Dates, times and files of each run: report.csv."]

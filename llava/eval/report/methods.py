@@ -23,21 +23,21 @@ _EXPLAINED = {
 
 
 def title(method: str) -> str:
-    """Returns what a method does in a few words; its name where that is not known."""
+    """Returns a method's title in a few words; its name if it is not known."""
     return TITLES.get(method, method)
 
 
 def explained(methods: Sequence[str]) -> list[tuple[str, str]]:
-    """Returns each method with a line on what it does."""
+    """Returns each method with a line of explanation."""
     own = "a name of one's own: the settings of its runs say what it does."
     return [(method, _EXPLAINED.get(method, own)) for method in dict.fromkeys(methods)]
 
 
 def result_rows(comparison: Comparison) -> tuple[Row | None, Row | None]:
-    """Returns the rows of pruning alone and of pruning with captions that a sentence is about.
+    """Returns the rows for the sentence: pruning alone, and pruning with captions.
 
-    They are of the smallest budget that has captions (else that has pruning), over all benchmarks
-    if there are several; None where there is no such run, or none with all tokens.
+    They have the smallest budget with captions (else with pruning), over all benchmarks if there
+    are several; None if there is no such run, or none with all tokens.
     """
     rows = comparison.mean_rows or comparison.rows
     rows = [row for row in rows if row.of_full is not None and row.tokens]
@@ -55,8 +55,10 @@ def result_rows(comparison: Comparison) -> tuple[Row | None, Row | None]:
 
 
 def result_sentence(comparison: Comparison) -> str:
-    """Returns what the runs came to, in a sentence without its full stop; empty where nothing can
-    be compared with all tokens. It has the marks of scores that are not of all answers."""
+    """Returns the result in a sentence without its full stop; empty if there is no comparison.
+
+    Scores that are not of all answers are marked.
+    """
     prune, accm = result_rows(comparison)
     row = accm if prune is None else prune
     if row is None:

@@ -1,4 +1,4 @@
-"""Each benchmark's own number as papers print it: its usual name and scale."""
+"""Each benchmark's main number as papers print it, with its usual name and scale."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Own:
 
     Attributes:
         heading: its usual name and unit.
-        short: the same, with the benchmark's name, for a narrow column.
-        times: what the number of a result file is multiplied by to be in that unit.
+        short: the same with the benchmark's name, for a narrow column.
+        times: factor from the number in a result file to that unit.
     """
 
     heading: str
@@ -22,7 +22,7 @@ class Own:
     times: float
 
     def text(self, value: float | None) -> str:
-        """Returns the number of a result file as it is printed."""
+        """Returns the number of a result file as printed."""
         return "-" if value is None else f"{self.times * value:.1f}"
 
 
@@ -38,5 +38,5 @@ OWN = {
 
 
 def score_heading(benchmark: str) -> str:
-    """Returns what the mean score of a benchmark's questions is, with its unit."""
+    """Returns the name of the mean score of a benchmark's questions, with its unit."""
     return "Mean CIDEr x 100" if benchmark in UNBOUNDED else "Right answers, %"

@@ -1,4 +1,4 @@
-"""The page: one self-contained HTML file that needs no script and fetches nothing."""
+"""The page: one self-contained HTML file without scripts that loads nothing else."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def render_page(
 
     Args:
         comparison: the rows.
-        disagreements: of find_disagreements.
-        left_out: notes on what the disagreements lack.
+        disagreements: the result of find_disagreements.
+        left_out: notes on omissions from the disagreements.
         runs: the result files.
-        compared: numbers of others, to be shown beside these.
-        folder: where the page goes, to which links are relative.
+        compared: numbers of others to compare with.
+        folder: the folder of the page, to which links are relative.
     """
     styles = plot.method_styles(comparison.rows)
     pairs = itertools.groupby(disagreements, key=lambda pair: pair.first.benchmark)
@@ -65,7 +65,7 @@ def render_page(
 
 
 def _about(runs: Sequence[Run]) -> str:
-    """Returns what was answered by which model, and when."""
+    """Returns the benchmarks, the models and the dates."""
     models = ", ".join(dict.fromkeys(run.model for run in runs))
     names = ", ".join(dict.fromkeys(BENCHMARKS[run.benchmark] for run in runs))
     dates = span([word for run in runs for word in run.made.date.split(" to ") if word])
@@ -73,8 +73,7 @@ def _about(runs: Sequence[Run]) -> str:
 
 
 def _charts(comparison: Comparison) -> list[tuple[str, list[Row], list[list[Row]]]]:
-    """Returns for each model its mean rows, if a chart can show them, and the rows of each of its
-    benchmarks."""
+    """Returns each model with its mean rows, if they can be drawn, and its benchmarks' rows."""
     charts = []
     for model in dict.fromkeys(row.model for row in comparison.rows):
         rows = [row for row in comparison.rows if row.model == model and row.tokens is not None]
@@ -87,7 +86,7 @@ def _charts(comparison: Comparison) -> list[tuple[str, list[Row], list[list[Row]
 
 
 def _link(path: Path, folder: Path) -> str:
-    """Returns the address of a file, relative to a folder; empty where there is no such file."""
+    """Returns the address of a file, relative to a folder; empty if there is no such file."""
     if not os.path.isfile(path):
         return ""
     return quote(os.fsencode(os.path.relpath(os.path.realpath(path), os.path.realpath(folder))))

@@ -1,7 +1,7 @@
 """Accuracy against visual tokens, as an inline SVG whose colours come from the page.
 
 Drawn here because plotly needs a script, and matplotlib, which a report does not need, writes fixed
-colours, which do not follow a reader into the dark, and no hints at its points.
+colours, which do not follow a dark theme, and no tooltips.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from llava.eval.report.runs import ACCM, FLOOR, FULL, PRUNE
 from llava.eval.report.statistics import Sampled
 from llava.eval.report.table import percent
 
-LEVELS = {FULL: "full", FLOOR: "floor"}  # methods drawn as level lines, and their style
-_LEVEL = -1  # in the place of a method's style
-_MARKS = 4  # shapes, and colours of the page, before they repeat
+LEVELS = {FULL: "full", FLOOR: "floor"}  # methods drawn as horizontal lines, and their style
+_LEVEL = -1  # instead of a method's style
+_MARKS = 4  # number of shapes and of page colours before they repeat
 _LABEL_GAP = 17  # pixels between labels at the right
 _SMALLEST_SPAN = 1  # per cent from bottom to top of a scale
 _DODGE = 5  # pixels between methods of one budget, so that interval bars do not hide each other
@@ -46,24 +46,24 @@ class Frame:
 
 LARGE = Frame(860, 410, named=True)
 SMALL = Frame(340, 246, named=False)
-NARROW = Frame(340, 300, named=False)  # the large one's place on a phone
+NARROW = Frame(340, 300, named=False)  # replaces the large one on a phone
 
 
 def can_be_drawn(rows: Sequence[Row]) -> bool:
-    """Returns whether rows can stand in one chart: they have finite shares of full, or are of one
-    benchmark."""
+    """Returns whether one chart can show rows: finite shares of full, or one benchmark."""
     return all(map(_has_share, rows)) or all(row.mean is not None for row in rows)
 
 
 def _has_share(row: Row) -> bool:
-    """Returns whether a row has a share of full whose interval ends somewhere: where the run with
-    all tokens may as well be all wrong, it does not."""
+    """Returns whether a row has a share of full with a finite interval.
+
+    It has none if the run with all tokens may be all wrong.
+    """
     return row.of_full is not None and math.isfinite(row.of_full.high - row.of_full.low)
 
 
 def _measure(rows: Sequence[Row]) -> tuple[str, Callable[[Row], Sampled]]:
-    """Returns what a chart of these rows shows, and how it is read from a row: shares of full where
-    there are any, else mean scores."""
+    """Returns the title and the getter of a chart's values: shares of full, else mean scores."""
     if all(map(_has_share, rows)):
         return "% of the score with all tokens", lambda row: row.of_full
     heading = score_heading(rows[0].benchmark)
@@ -77,25 +77,26 @@ def method_styles(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def accuracy_chart(title: str, rows: Sequence[Row], styles: dict[str, int], frame: Frame) -> Markup:
-    """Returns a chart as SVG: one line a method, with interval bars; the full-token run and the
-    floor as level lines.
+    """Returns a chart as SVG with a line per method and interval bars.
+
+    The full-token run and the floor are horizontal lines.
 
     Args:
-        title: above the chart.
-        rows: of one model and one benchmark, or the means over all; see can_be_drawn.
-        styles: of method_styles.
+        title: title above the chart.
+        rows: rows of one model and one benchmark, or the means over all; see can_be_drawn.
+        styles: styles from method_styles.
         frame: the size.
     """
     return render("chart.svg", chart=_Chart(rows, frame, styles), title=title, LEVELS=LEVELS)
 
 
 def on_the_way(share: float) -> float:
-    """Returns where a share of the way from floor to full stands on a line from 8 to 96 pixels."""
+    """Returns the place of a share between floor and full on a line from 8 to 96 pixels."""
     return 8 + 88 * min(max(share, -0.08), 1.08)
 
 
 class _Chart:
-    """What is drawn, and where numbers stand on the paper."""
+    """The contents of a chart, and the coordinates of its values."""
 
     def __init__(self, rows: Sequence[Row], frame: Frame, styles: dict[str, int]) -> None:
         self.frame = frame
@@ -118,12 +119,12 @@ class _Chart:
         )
 
     def x(self, tokens: int) -> float:
-        """Returns where a budget stands, on a scale of logarithms."""
+        """Returns the x coordinate of a budget, on a logarithmic scale."""
         share = (math.log(tokens) - self._from) / (self._to - self._from)
         return self.frame.left + (self.right - self.frame.left) * share
 
     def y(self, value: float) -> float:
-        """Returns the height of a share of 1."""
+        """Returns the y coordinate of a share of 1."""
         room = self.frame.height - self.frame.top - self.frame.bottom
         share = (100 * value - self._bottom) / (self._top - self._bottom)
         return self.frame.height - self.frame.bottom - room * share
@@ -134,7 +135,7 @@ class _Chart:
         return [self._bottom + number * self._step for number in range(count + 1)]
 
     def spaced_budgets(self) -> list[int]:
-        """Returns budgets whose labels do not run into each other."""
+        """Returns budgets whose labels do not overlap."""
         shown: list[int] = []
         for tokens in self._budgets:
             if not shown or self.x(tokens) - self.x(shown[-1]) >= 26:
@@ -142,7 +143,7 @@ class _Chart:
         return shown
 
     def lines(self) -> list[tuple[int, list[tuple[float, Row]]]]:
-        """Returns the style of each method and its rows, each with the place of its budget."""
+        """Returns the style of each method and its rows, each with the x of its budget."""
         lines = []
         for place, (method, style) in enumerate(self._methods.items()):
             shift = _DODGE * (place - (len(self._methods) - 1) / 2)
@@ -151,8 +152,10 @@ class _Chart:
         return lines
 
     def labels(self) -> list[tuple[float, int, str]]:
-        """Returns height, style (-1 for a level line) and name of the lines, each near where
-        its line ends, moved apart; none where the frame has no room for them."""
+        """Returns height, style (-1 for a horizontal line) and name of the lines' labels.
+
+        Each is near the end of its line, moved apart from others; none if the frame has no room.
+        """
         wanted = []
         for row in self.levels:
             budget = f" ({row.tokens})" if row.tokens else ""
@@ -167,7 +170,7 @@ class _Chart:
         return labels
 
     def tooltip(self, row: Row) -> str:
-        """Returns what a point or a level line says when it is pointed at."""
+        """Returns the tooltip of a point or a horizontal line."""
         budget = "" if row.tokens is None or row.method == FLOOR else f", {row.tokens} tokens"
         return f"{method_title(row.method)}{budget}: {percent(self.of(row))}"
 
@@ -177,7 +180,7 @@ class _Chart:
 
 def _scale(low: float, high: float) -> tuple[float, float, float]:
     """Returns a scale of round steps around an interval: bottom, top, step."""
-    if high - low < _SMALLEST_SPAN:  # runs that score the same
+    if high - low < _SMALLEST_SPAN:  # runs with equal scores
         middle = (low + high) / 2
         low, high = middle - _SMALLEST_SPAN / 2, middle + _SMALLEST_SPAN / 2
     power = 10 ** math.floor(math.log10((high - low) / 4))

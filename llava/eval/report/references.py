@@ -1,4 +1,4 @@
-"""Published and recorded numbers, set beside what was measured here."""
+"""Published and recorded numbers, compared with those measured here."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _TEXTS = ("benchmark", "model", "method", "number", "source")
 
 @dataclass(frozen=True)
 class Reference:
-    """A number that others have found.
+    """A number that others have published or recorded.
 
     Attributes:
         benchmark: one of BENCHMARKS.
         model: name of the model.
         method: as in Run.
         tokens: as in Run.
-        number: what it is called in result files, as a path: "average.f1".
-        value: what they found.
-        times: what the number of a result file is multiplied by to be in the same unit.
-        source: who found it, and where it stands.
+        number: its name in result files, as a path: "average.f1".
+        value: the number itself.
+        times: factor from the number in a result file to its unit.
+        source: who found it, and where it is published.
     """
 
     benchmark: str
@@ -44,13 +44,13 @@ class Reference:
 
 @dataclass(frozen=True)
 class Compared:
-    """A reference and what was measured here; None where there is no such run."""
+    """A reference and the number measured here; None if there is no such run."""
 
     reference: Reference
     measured: float | None
 
     def cells(self) -> tuple[str, ...]:
-        """Returns a row under HEADINGS."""
+        """Returns the cells of a row under HEADINGS."""
         one = self.reference
         here = "-"
         if self.measured is not None:
@@ -70,11 +70,11 @@ class Compared:
 def read_references(path: Path) -> list[Reference]:
     """Returns the references of a file.
 
-    It holds {"numbers": [{"benchmark": ..., the fields of Reference}, ...]}; ``times`` may be left
-    out and is 1 then.
+    The file holds {"numbers": [{"benchmark": ..., the fields of Reference}, ...]}; ``times`` is 1
+    by default.
 
     Raises:
-        UserError: no such file, or one of another form.
+        UserError: no such file, or it has another form.
     """
     numbers = read_json(path).get("numbers")
     if not isinstance(numbers, list):
@@ -83,8 +83,10 @@ def read_references(path: Path) -> list[Reference]:
 
 
 def set_beside(references: Sequence[Reference], runs: Sequence[Run]) -> list[Compared]:
-    """Returns each reference with what the run of its benchmark, model, method and tokens found;
-    what was found on a part of the questions is not set beside it."""
+    """Returns each reference with the number of the run that it is about.
+
+    That run has the same benchmark, model, method and tokens, and all questions.
+    """
     whole = [run for run in runs if run.limit is None]
     by_kind = {(run.benchmark, run.model, run.method, run.tokens): run for run in whole}
     compared = []
@@ -96,7 +98,7 @@ def set_beside(references: Sequence[Reference], runs: Sequence[Run]) -> list[Com
 
 
 def explanation(compared: Sequence[Compared]) -> str:
-    """Returns what a reader must know of the table."""
+    """Returns the explanation of the table for readers."""
     run = sum(one.measured is not None for one in compared)
     return f"{run} of these {len(compared)} were run here; in brackets, measured less reference."
 
@@ -115,7 +117,7 @@ def _reference(record: object, where: str) -> Reference:
 
 
 def _number(path: Path, name: str) -> float | None:
-    """Returns a number of a result file by its path; None where it is not there."""
+    """Returns a number of a result file by its path; None if it does not exist."""
     value: object = json.loads(read_text(path))
     for part in name.split("."):
         value = value.get(part) if isinstance(value, dict) else None

@@ -1,6 +1,6 @@
-"""Fills in the templates of the page: HTML, its style, and SVG.
+"""Rendering of the page's templates: HTML, its style, and SVG.
 
-jinja2 escapes whatever is filled in. Numbers with a fraction are printed to one digit.
+jinja2 escapes all values. Numbers with a fraction are printed to one digit.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from markupsafe import Markup
 
 
 def render(name: str, **values: object) -> Markup:
-    """Returns a template filled in, which another one takes as it is.
+    """Returns a filled-in template, which another one does not escape again.
 
     Args:
-        name: of the template.
-        values: what it names.
+        name: name of the template.
+        values: values of its variables.
     """
     return Markup(_ENVIRONMENT.get_template(name).render(values).lstrip())
 

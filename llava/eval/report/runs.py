@@ -1,4 +1,4 @@
-"""Result files, read and checked: each is one run, a benchmark answered by a model in one way."""
+"""Result files, read and checked: each is one run of a model over a benchmark."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ BENCHMARKS = {  # in the paper's order
     "gqa": "GQA",
     "flickr": "Flickr30k",
 }
-UNBOUNDED = {"flickr"}  # CIDEr of one caption may be above 1
+UNBOUNDED = {"flickr"}  # CIDEr of one caption may exceed 1
 FULL, PRUNE, ACCM, FLOOR = "full", "prune", "accm", "no image"
 _METHOD_ORDER = (FULL, ACCM, PRUNE)
 _UNKNOWN_MODEL = "unknown model"
-_LARGEST = 1e300  # of a main number; also keeps infinity and NaN out
+_LARGEST = 1e300  # limit of a main number; also excludes infinity and NaN
 _RESCORE = "score the answers again with python -m llava.eval.score"
 
 
@@ -38,19 +38,19 @@ class Run:
         path: the file.
         benchmark: one of BENCHMARKS.
         model: name of the model.
-        method: FULL, PRUNE, ACCM, FLOOR or what else the settings say.
-        tokens: visual tokens that the LLM reads; None if the file does not say.
-        num_patches: visual tokens of the whole image; None if the file does not say.
+        method: FULL, PRUNE, ACCM, FLOOR or another value from the settings.
+        tokens: number of visual tokens that the LLM reads; None if the file does not say.
+        num_patches: number of visual tokens of the whole image; None if the file does not say.
         main_name: name of the benchmark's own main number.
         main_value: its value, in its own unit.
-        scores: of each question, by its key.
-        unanswered: how many questions have no answer, which count as wrong.
-        limit: how many questions the run was limited to; None where it was asked all.
-        dtype: that the model ran in; None if the file does not say.
-        device: kind of device that it ran on; None if the file does not say.
-        data_dir: the benchmark's data.
-        answers_file: the answers that were scored.
-        made: when, where, with what and how fast.
+        scores: score of each question, by its key.
+        unanswered: number of questions without an answer, which count as wrong.
+        limit: number of questions that the run was limited to; None if it had all.
+        dtype: dtype of the model; None if the file does not say.
+        device: type of its device; None if the file does not say.
+        data_dir: folder of the benchmark's data.
+        answers_file: file of the scored answers.
+        made: date, machine, versions and speed.
     """
 
     path: Path
@@ -72,23 +72,23 @@ class Run:
 
     @property
     def title(self) -> str:
-        """Returns the benchmark's name and the model's, for people."""
+        """The names of benchmark and model, for people."""
         return f"{BENCHMARKS[self.benchmark]}, {self.model}"
 
     @property
     def label(self) -> str:
-        """Returns method and budget, for people."""
+        """Method and budget, for people."""
         if self.tokens is None or self.method == FLOOR:
             return self.method
         return f"{self.method} ({self.tokens} tokens)"
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
-    """Returns the runs of result files, sorted by benchmark and model, most visual tokens first.
+    """Reads the runs of result files, sorted by benchmark and model, most visual tokens first.
 
     Raises:
-        UserError: a file that is missing or no result file, two files of the same run, or runs over
-            different questions of one benchmark.
+        UserError: a file is missing or not a result file, two files are of the same run, or runs
+            are over different questions of one benchmark.
     """
     if not paths:
         raise UserError("name at least one result file of python -m llava.eval.score")
@@ -103,7 +103,7 @@ def read_run(path: Path) -> Run:
     """Reads one result file.
 
     Raises:
-        UserError: missing, not JSON, or not what the scorer writes.
+        UserError: it is missing, not JSON, or not a file that the scorer writes.
     """
     try:
         result = json.loads(read_text(path))
@@ -166,7 +166,7 @@ def _is_number(value: object) -> bool:
 
 
 def _optional(values: dict, name: str, kind: type, meaning: str, path: Path, place: str = ""):
-    """Returns a value that may be left out; a number must be whole and above zero."""
+    """Returns an optional value; a number must be whole and above zero."""
     value = values.get(name)
     if value is not None and (type(value) is not kind or (kind is int and value < 1)):
         raise UserError(
@@ -176,8 +176,7 @@ def _optional(values: dict, name: str, kind: type, meaning: str, path: Path, pla
 
 
 def _settings(value: object, path: Path) -> dict:
-    """Returns model, method, tokens and how they were computed; a run without settings goes by its
-    file's name."""
+    """Returns model, method, tokens and computation; without settings, from the file's name."""
     if value is None:
         unknown = dict.fromkeys(("tokens", "num_patches", "dtype", "device"))
         return unknown | dict(model=_UNKNOWN_MODEL, method=one_line(path.stem))
@@ -241,7 +240,7 @@ def _refuse_different_questions(runs: Sequence[Run]) -> None:
 
 
 def _place(run: Run) -> tuple:
-    """Returns where a run stands in tables: by benchmark, model, and falling number of tokens."""
+    """Returns a run's sort key in tables: benchmark, model, and falling number of tokens."""
     known = run.method in _METHOD_ORDER
     return (
         list(BENCHMARKS).index(run.benchmark),

@@ -1,4 +1,4 @@
-"""The rows as CSV, for programs: new columns come last."""
+"""The rows as CSV, for programs: new columns are added at the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llava.eval.report.statistics import Sampled
 
 
 def csv_table(comparison: Comparison) -> str:
-    """Returns the rows with all digits; what is not there is an empty cell."""
+    """Returns the rows with all digits; missing values are empty cells."""
     records = [_record(row) for row in comparison.rows + comparison.mean_rows]
     text = io.StringIO()
     writer = csv.DictWriter(text, records[0], lineterminator="\n")
@@ -50,7 +50,7 @@ def _record(row: Row) -> dict:
 
 
 def _percent(name: str, sampled: Sampled | None) -> dict[str, float | None]:
-    """Returns a number and the ends of its interval; what is not finite is left empty."""
+    """Returns a number and the ends of its interval; values that are not finite stay empty."""
     names = (name, f"{name}_low", f"{name}_high")
     if sampled is None:
         return dict.fromkeys(names)

@@ -1,9 +1,9 @@
-"""The bootstrap: numbers with the draws that say how far to trust them.
+"""The bootstrap: numbers with draws that show how far to trust them.
 
-All runs of a benchmark are averaged over the same resampled questions, so what is computed from two
-of them (a share, a difference) is paired: that one draw is harder than another cancels.
-scipy.stats.bootstrap draws for one statistic at a time; here one set of draws serves all runs, and
-shares and means are formed from it afterwards.
+All runs of a benchmark are averaged over the same resampled questions, so a share or a difference
+of two runs is paired: the difficulty of a draw cancels. scipy.stats.bootstrap draws for one
+statistic at a time; here one set of draws serves all runs, and shares and means are computed from
+it afterwards.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 DRAWS = 2000
 SEED = 20250808
 _TAIL = 0.025  # outside a 95% interval, on each side
-_BLOCK = 64  # draws weighed at once: 10 MB at 20,000 questions
+_BLOCK = 64  # draws computed at once: 10 MB at 20,000 questions
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +24,8 @@ class Sampled:
     """A number and its value in each draw.
 
     Attributes:
-        value: over all questions.
-        draws: (D,) over resampled questions; NaN where it is not defined.
+        value: value over all questions.
+        draws: (D,) values over resampled questions; NaN if undefined.
     """
 
     value: float
@@ -33,13 +33,13 @@ class Sampled:
 
     @property
     def low(self) -> float:
-        """Returns the lower end of the 95% interval; an undefined draw is infinitely low."""
+        """The lower end of the 95% interval; an undefined draw is infinitely low."""
         draws = np.where(np.isnan(self.draws), -np.inf, self.draws)
         return float(np.quantile(draws, _TAIL, method="lower"))
 
     @property
     def high(self) -> float:
-        """Returns the upper end of the 95% interval; an undefined draw is infinitely high."""
+        """The upper end of the 95% interval; an undefined draw is infinitely high."""
         draws = np.where(np.isnan(self.draws), np.inf, self.draws)
         return float(np.quantile(draws, 1 - _TAIL, method="higher"))
 
@@ -52,14 +52,14 @@ def sampled_means(
     Args:
         scores: (R, Q), the scores of R runs over the same questions.
         seed: the same seed and Q give the same draws, whatever the runs.
-        draws: how many.
+        draws: number of draws D.
     """
     generator = np.random.default_rng(seed)
     questions = scores.shape[1]
     means = np.empty((draws, len(scores)))
     for start in range(0, draws, _BLOCK):
         size = min(_BLOCK, draws - start)
-        # How often each question is drawn; the same as multinomial weights, and 20 times as fast.
+        # How often each question is drawn: the same as multinomial weights, but 20 times as fast.
         drawn = [generator.integers(questions, size=questions) for _ in range(size)]
         weights = np.stack([np.bincount(d, minlength=questions) for d in drawn]).astype(np.float64)
         means[start : start + size] = weights @ scores.T / questions
@@ -67,7 +67,7 @@ def sampled_means(
 
 
 def ratio(part: Sampled, whole: Sampled) -> Sampled | None:
-    """Returns a share, draw by draw; None when the whole is not above zero."""
+    """Returns a share, draw by draw; None if the whole is not above zero."""
     if whole.value <= 0:
         return None
     positive = np.where(whole.draws > 0, whole.draws, np.nan)

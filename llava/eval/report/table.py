@@ -1,4 +1,4 @@
-"""The tables as Markdown, for people: one for the terminal, and those of report.md."""
+"""The Markdown tables for people: one for the terminal, and those of report.md."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from llava.eval.report.runs import Run
 from llava.eval.report.statistics import Sampled
 from llava.markdown import escape, markdown_table
 
-MOST_LINES = 20  # of the table in the terminal, its head included
+MOST_LINES = 20  # lines of the table in the terminal, its head included
 
 
 def percent(sampled: Sampled | None) -> str:
-    """Returns a share in per cent with its interval, which is left out where it has no width."""
+    """Returns a share in per cent with its interval, unless that has no width."""
     if sampled is None:
         return "-"
     number = f"{100 * sampled.value:.1f}"
@@ -28,7 +28,7 @@ def percent(sampled: Sampled | None) -> str:
 
 
 def interval(sampled: Sampled) -> str:
-    """Returns an interval in per cent; an end that it does not have is called none."""
+    """Returns an interval in per cent; an infinite end is called none."""
     ends = [
         f"{100 * end:.1f}" if math.isfinite(end) else "none" for end in (sampled.low, sampled.high)
     ]
@@ -36,20 +36,20 @@ def interval(sampled: Sampled) -> str:
 
 
 def by_benchmark(rows: Sequence[Row]) -> list[list[Row]]:
-    """Returns rows that stand together, those of each benchmark and model by themselves."""
+    """Groups rows by benchmark and model."""
     groups = itertools.groupby(rows, key=lambda row: (row.benchmark, row.model))
     return [list(group) for _, group in groups]
 
 
 def tokens_text(row: Row) -> str:
-    """Returns the number of visual tokens; a dash where it is not known."""
+    """Returns the number of visual tokens; a dash if it is not known."""
     return "-" if row.tokens is None else str(row.tokens)
 
 
 def overview(comparison: Comparison) -> list[list[str]]:
-    """Returns the head and the rows of a table with a row for each model, method and budget.
+    """Returns the head and the rows of a table with one row per model, method and budget.
 
-    It has the shares of full (the mean over all benchmarks, where there are several) and each
+    It has the shares of full (the mean over all benchmarks, if there are several) and each
     benchmark's own number.
     """
     benchmarks = list(dict.fromkeys(row.benchmark for row in comparison.rows))
@@ -133,7 +133,7 @@ def _benchmark_table(benchmark: str, rows: Sequence[Row]) -> list[str]:
 
 
 def reference_table(compared: Sequence[Compared]) -> str:
-    """Returns the references under a heading of their own; empty where there are none."""
+    """Returns the references under their own heading; empty if there are none."""
     if not compared:
         return ""
     lines = markdown_table(REFERENCE_HEADINGS, [one.cells() for one in compared], texts=5)

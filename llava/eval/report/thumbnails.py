@@ -1,4 +1,4 @@
-"""Small pictures of a question's image, with the patches bright that a run kept."""
+"""Small pictures of a question's image, in which the patches kept by a run stay bright."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DEFAULT_PATCHES = 576
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A picture as a data: URI, with what it shows."""
+    """A picture as a data: URI, with its description."""
 
     caption: str
     uri: str
@@ -31,12 +31,12 @@ def thumbnails(
 
     Args:
         image: a file, or an encoded picture.
-        runs: name, kept patches (None: not known) and number of patches of each run.
+        runs: name, kept patches (None if unknown) and number of patches of each run.
 
     Raises:
         UserError: the image cannot be read.
     """
-    # Imported here because it takes seconds, and a report without images needs none of it.
+    # Imported here because it takes seconds, and a report without images does not need it.
     from llava.eval.figure import dim_patches
     from llava.mm_utils import CLIP_BACKGROUND, expand2square, load_image
 

@@ -15,7 +15,7 @@ from llava.eval.report.spreadsheet import csv_table
 from llava.eval.report.table import markdown_report, reference_table, terminal_table
 from llava.files import write_text
 
-DISAGREEMENTS = 12  # shown of each two runs, unless a command says otherwise
+DISAGREEMENTS = 12  # shown by default for each pair of runs
 
 
 def write_report(
@@ -29,17 +29,17 @@ def write_report(
 
     Args:
         paths: result files of llava.eval.score.
-        folder: where the report goes; made if it is not there.
-        limit: most questions to show of what two runs disagree on.
-        read_questions: gives a benchmark's questions; another one is for tests.
-        references: file with numbers of others to set beside these, as read_references has it.
+        folder: the folder of the report; made if needed.
+        limit: most questions to show of a pair's disagreements.
+        read_questions: returns a benchmark's questions; tests replace it.
+        references: file with numbers of others to compare with; see read_references.
 
     Returns:
-        What a terminal shows: a table of at most twenty lines, the result in a sentence, and the
+        The text for a terminal: a table of at most twenty lines, the result in a sentence, and the
         table of the references.
 
     Raises:
-        UserError: result files that are not right, or a folder that cannot be written.
+        UserError: result files are not right, or the folder cannot be written.
     """
     if limit < 0:
         raise UserError(f"--disagreements is {limit}: give 0 or more")

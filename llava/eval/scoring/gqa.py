@@ -1,4 +1,4 @@
-"""GQA's scores: accuracy, by exact comparison, and what else the data allow."""
+"""GQA's scores: accuracy, by exact comparison, and further metrics that the data allow."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from llava.eval.scoring.matching import (
     notes,
 )
 
-# A question of the type "...Common" asks what two things share.
+# Questions of the type "...Common" ask what two things share.
 _COMMON = Choices(["color", "material", "shape"], ["color", "material", "shape"])
-# Operations that are no step of reasoning.
+# Operations that are not reasoning steps.
 _NO_STEP = ("exist", "query: name", "choose name")
 
 
 def predicted_answer(text: str) -> str:
-    """An answer as LLaVA's converter writes it: without dots at its end, in lower case.
+    """Returns an answer as LLaVA's converter writes it: no dots at its end, in lower case.
 
     Nothing else is removed, so "Yes. " (with a space), "yes!" and "a dog" are wrong.
     """
@@ -45,9 +45,9 @@ class Data:
     """Labels with the answers to them.
 
     Attributes:
-        annotations: those that are asked for.
-        choices: by the id of the question; None where they are not there.
-        unasked: how many other annotations there are.
+        annotations: the annotations of the questions that were asked.
+        choices: the choices by question id; None if there are none.
+        unasked: the number of other annotations.
         matched: the answers.
     """
 
@@ -63,7 +63,7 @@ def match_answers(
     allow_missing: bool = False,
     asked: Collection[str] | None = None,
 ) -> Data:
-    """Reads the labels and brings answers to them; see score."""
+    """Reads the labels and matches the answers to them; see score."""
     answers = need_fields(answers)
     annotations = read_annotations(data_dir)
     every = read_asked(data_dir, annotations)
@@ -94,21 +94,21 @@ def score(
     """Scores answers, matched to questions by id and question; answers to others are ignored.
 
     Args:
-        data_dir: GQA's folder; of it the annotations are read, and the choices if there.
+        data_dir: GQA's folder, with the annotations and perhaps the choices.
         answers: records of LLaVA's answers file; with duplicates the last one counts.
         allow_missing: count questions without an answer as wrong instead of refusing.
         asked: keys of the questions of a limited run; None for all of them.
 
     Returns:
-        ``accuracy``, ``binary``, ``open``, ``validity``, ``plausibility`` and, where all entailed
-        questions are there and answered, ``consistency``, in per cent; ``distribution`` (lower is
+        ``accuracy``, ``binary``, ``open``, ``validity``, ``plausibility`` and, if all entailed
+        questions exist and are answered, ``consistency``, in per cent; ``distribution`` (lower is
         better); accuracies per type; ``questions`` (1 where right, by key) and ``missing`` (ids),
         both of balanced questions only; ``unscored`` (ids of answers to other questions) and
-        ``unasked`` (how many annotations LLaVA's file leaves out). Without choices validity and
-        plausibility are 0, as the script that LLaVA recommends prints them.
+        ``unasked`` (the number of annotations that LLaVA's file leaves out). Without choices
+        validity and plausibility are 0, as the script that LLaVA recommends prints them.
 
     Raises:
-        UserError: files or records that are not right, or missing answers.
+        UserError: files or records are not right, or answers are missing.
     """
     data = match_answers(data_dir, answers, allow_missing, asked)
     annotations, matched = data.annotations, data.matched
@@ -134,7 +134,7 @@ def score(
 
 
 def headline(scores: dict) -> str:
-    """The scores in one line."""
+    """Returns the scores in one line."""
     return (
         f"GQA: accuracy {scores['accuracy']:.2f}% (binary {scores['binary']:.2f}, open "
         f"{scores['open']:.2f}{notes(scores)})"
@@ -142,7 +142,7 @@ def headline(scores: dict) -> str:
 
 
 def count_steps(annotation: Annotation) -> int:
-    """How many steps of reasoning a question takes."""
+    """Counts the reasoning steps of a question."""
     return sum(not any(mark in text for mark in _NO_STEP) for text in annotation.operations)
 
 
@@ -151,7 +151,7 @@ def _count_words(annotation: Annotation) -> int:
 
 
 def _percent(values: Sequence[float]) -> float:
-    """The mean in per cent; 0 of nothing, as the official script has it."""
+    """Returns the mean in per cent; 0 for no values, as in the official script."""
     return 100 * sum(values) / len(values) if values else 0.0
 
 
@@ -187,9 +187,9 @@ def _validity(
 def _consistency(
     annotations: Sequence[Annotation], given: Mapping[str, str], right: Mapping[str, bool]
 ) -> dict[str, float]:
-    """How many of the questions that follow from a rightly answered one are answered rightly.
+    """Returns the share of questions entailed by a right answer that are answered right.
 
-    Needs an answer to every question, unbalanced ones included, and every entailed question; the
+    It needs all entailed questions and an answer to every question, unbalanced ones included; the
     real testdev_balanced does not have them.
     """
     entailed = {
@@ -210,10 +210,9 @@ def _consistency(
 
 
 def _distribution(balanced: Sequence[Annotation], given: Mapping[str, str]) -> float:
-    """How far the answers' distribution is from the right one's, in chi-square per group.
+    """Returns the distance of the answers' distribution from the right one: chi-square per group.
 
-    Answers that are right for no question of their group are not looked at, as in the official
-    script.
+    Answers that are right for no question of their group are ignored, as in the official script.
     """
     gold, predicted = defaultdict(Counter), defaultdict(Counter)
     for item in balanced:

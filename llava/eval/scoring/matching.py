@@ -1,4 +1,4 @@
-"""Answers brought to their questions, by id; most official scripts go by the line instead."""
+"""Answers matched to questions by id; most official scripts match by line instead."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class NoLabels(UserError):
 
 @dataclass(frozen=True)
 class Matched:
-    """Answers that have found their questions.
+    """Answers matched to their questions.
 
     Attributes:
-        texts: the answers by the key of their question; of several the last one.
+        texts: the answers by the key of their question; the last one if there are several.
         missing: ids of the questions without an answer.
-        unscored: ids of the answers that were passed over: no question with a label is theirs.
+        unscored: ids of the ignored answers: they belong to no question with a label.
     """
 
     texts: dict[str, str]
@@ -36,15 +36,15 @@ class Matched:
 def keep_asked(
     items: Iterable[Item], asked: Collection[str] | None, key_of: Callable[[Item], str]
 ) -> list[Item]:
-    """Returns what a run was asked of all that can be scored.
+    """Returns those of the items that a run was asked about.
 
     Args:
         items: labels, questions or rows.
-        asked: keys of the questions of a limited run; None for a run that was asked all.
-        key_of: gives the key of an item's question.
+        asked: keys of the questions of a limited run; None for all questions.
+        key_of: returns the key of an item's question.
 
     Raises:
-        UserError: none of the items was asked about.
+        UserError: the run was asked about none of the items.
     """
     kept = [item for item in items if asked is None or key_of(item) in asked]
     if asked is not None and not kept:
@@ -58,16 +58,16 @@ def keep_asked(
 def choose_scored(
     questions: Sequence[Question], annotations: Sequence[Item], asked: Collection[str] | None
 ) -> tuple[list[Question], list[Item], int]:
-    """Chooses what a run is scored by.
+    """Returns the questions and annotations that a run is scored by.
 
     Args:
-        questions: that the benchmark asks.
-        annotations: labels, each with its ``question``; some may be of no question above.
+        questions: the questions of the benchmark.
+        annotations: labels, each with its ``question``, which need not be one of the above.
         asked: see keep_asked.
 
     Returns:
-        The questions that the run was asked, their annotations, and how many annotations no
-        question of the benchmark asks for.
+        The questions that the run was asked, their annotations, and the number of annotations that
+        belong to no question of the benchmark.
 
     Raises:
         UserError: see keep_asked.
@@ -79,21 +79,21 @@ def choose_scored(
 
 
 def same_first_line(question: Question, prompt: str) -> bool:
-    """Whether a record's prompt asks a question, in whatever form the answer is wanted."""
+    """Returns whether a record's prompt asks a question, whatever form of answer it requests."""
     return say_the_same(prompt.split("\n", 1)[0], question.tower_question)
 
 
 def find_by_id(
     questions: Sequence[Question], asks: Callable[[Question, str], bool] = same_first_line
 ) -> Callable[[dict], str | None]:
-    """Finds the key of the question that a record answers, or None.
+    """Returns the key of the question that a record answers, or None.
 
-    The id must fit, its JSON type included, and so must the question itself where the record has a
+    The id must be equal, its JSON type included, and the question itself too if the record has a
     prompt: two benchmarks can both number their questions from 1.
 
     Args:
-        questions: all of them; one that two editions word in two ways may be there twice.
-        asks: whether a record's prompt asks a question.
+        questions: all questions; one that two editions word differently may be there twice.
+        asks: returns whether a record's prompt asks a question.
     """
     known = defaultdict(list)
     for question in questions:
@@ -121,16 +121,16 @@ def match(
     """Matches answers to questions.
 
     Args:
-        ids: of all questions, by their keys.
+        ids: ids of all questions, by their keys.
         answers: the records of an answers file, with question_id and text.
-        find: gives the key of the question that a record answers, or None.
-        allow_missing: do not refuse when a question has no answer.
+        find: returns the key of the question that a record answers, or None.
+        allow_missing: whether questions may have no answer.
         optional: keys of questions that need no answer.
-        ignore_unknown: do not refuse answers to other questions, if some are to these.
-        advice: ends the message about answers to other questions.
+        ignore_unknown: whether some of the answers may be to other questions.
+        advice: the end of the message about answers to other questions.
 
     Raises:
-        UserError: answers to other questions (or none to these), or missing answers.
+        UserError: answers are to other questions (or none is to these), or are missing.
     """
     texts, strangers = {}, []
     for record in answers:
@@ -158,10 +158,10 @@ def match(
 
 
 def need_fields(answers: Sequence[dict], fields: Sequence[str] = ("text",)) -> list[dict]:
-    """Returns the records with their question_ids as the ids that they stand for.
+    """Returns the records with each question_id as the id that it stands for.
 
     Raises:
-        UserError: one that has no question_id, or no text in one of the fields.
+        UserError: a record has no question_id, or no text in one of the fields.
     """
     cleaned = []
     for number, record in enumerate(answers, start=1):
@@ -179,7 +179,7 @@ def need_fields(answers: Sequence[dict], fields: Sequence[str] = ("text",)) -> l
 
 
 def notes(scores: dict) -> str:
-    """Says for a headline which labels and answers found no partner; empty where all did."""
+    """Returns the headline's words on labels and answers that were not matched; may be empty."""
     parts = []
     if scores.get("unasked"):
         parts.append(f"; {scores['unasked']:,} labels are of questions that are not asked")
@@ -189,12 +189,12 @@ def notes(scores: dict) -> str:
 
 
 def first(ids: Sequence[object]) -> str:
-    """The first few ids, for a message."""
+    """Returns the first few ids, for a message."""
     return ", ".join(map(quoted, ids[:5])) + (", ..." if len(ids) > 5 else "")
 
 
 def _retyped(strangers: Sequence[int | str], ids: Collection[int | str]) -> set[int | str]:
-    """Ids that would be known in the other JSON type.
+    """Returns the ids that would be known in the other JSON type.
 
     Official scorers do not find these answers, so they count as missing.
     """

@@ -37,7 +37,7 @@ _REFUSALS = (
     "Cannot determine the answer",
 )
 _PUNCTUATION = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
-# No word boundary behind the letter: "answer is dark" is read as D.
+# No word boundary after the letter: "answer is dark" is read as D.
 _SPELT_OUT = re.compile(r"answer\s+is\s+\**([A-D])", re.IGNORECASE)
 # VLMEvalKit prints the six abilities under these names.
 _ABILITIES = {
@@ -48,13 +48,13 @@ _ABILITIES = {
     "relation_reasoning": "RR",
     "attribute_reasoning": "AR",
 }
-# The columns of the file for upload, in order; the last two where the table has them.
+# The columns of the file for upload, in order; the last two if the table has them.
 _UPLOADED = ("index", "question", *LETTERS, "prediction", "answer", "split")
 _NOT_IN_EXCEL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 def extract_option(text: str, options: Mapping[str, str]) -> str:
-    """The letter of the option that an answer comes down to, "Z" for none.
+    """Returns the letter of the option that an answer means, "Z" for none.
 
     Args:
         text: the answer.
@@ -70,7 +70,7 @@ def _option_by_letter(text: str, options: Mapping[str, str]) -> str | None:
         return NO_OPTION
     words = text.translate(_PUNCTUATION).split()
     letters = [letter for letter in options if letter in words]
-    # Further in front, a lone letter is rather the article of "A man is ..." than an answer.
+    # Nearer the front, a lone letter is more likely the article of "A man is ...".
     if len(letters) == 1 and words.index(letters[0]) >= len(words) - 4:
         return letters[0]
     if not letters and NO_OPTION in words:
@@ -94,7 +94,7 @@ def match_answers(
     allow_missing: bool = False,
     asked: Collection[str] | None = None,
 ) -> tuple[list[Row], Matched]:
-    """Reads the labels and brings answers to them; see score."""
+    """Reads the labels and matches the answers to them; see score."""
     rows = keep_asked(_labelled_rows(data_dir), asked, lambda row: str(row.index))
     return rows, _match(rows, answers, allow_missing)
 
@@ -116,12 +116,12 @@ def score(
     Returns:
         ``overall``, ``categories`` and ``l2_categories`` by circular accuracy (fractions);
         ``vanilla.first_rotation`` and ``vanilla.all_rows``, the same three over single rows;
-        ``missing`` (ids of rows); ``questions``, for each question whether all its rotations are
-        answered right, under the key of its first row; ``unscored`` (ids of answers to no row).
+        ``missing`` (ids of rows); ``questions``, whether all rotations of a question are answered
+        right, by the key of its first row; ``unscored`` (ids of answers to no row).
 
     Raises:
-        NoLabels: a table without labels.
-        UserError: a table that is not right, answers to another benchmark, or missing answers.
+        NoLabels: the table has no labels.
+        UserError: the table is not right, or answers are missing or to another benchmark.
     """
     rows, matched = match_answers(data_dir, answers, allow_missing, asked)
     right = {row.index: _is_right(row, matched.texts.get(str(row.index))) for row in rows}
@@ -140,7 +140,7 @@ def score(
 
 
 def headline(scores: dict) -> str:
-    """The scores in one line."""
+    """Returns the scores in one line."""
     vanilla = scores["vanilla"]["first_rotation"]["overall"]
     return (
         f"MMBench: circular accuracy {100 * scores['overall']:.2f}% of {len(scores['questions'])} "
@@ -151,19 +151,19 @@ def headline(scores: dict) -> str:
 def write_upload(
     data_dir: Path, answers: list[dict], path: Path, allow_missing: bool = False
 ) -> None:
-    """Writes the .xlsx that MMBench's server takes, whole or not at all; it needs no labels.
+    """Writes the .xlsx for MMBench's server, whole or not at all; it needs no labels.
 
-    It has the columns that the official conversion keeps, and the raw answers as ``prediction``;
+    The file has the columns of the official conversion, and the raw answers as ``prediction``;
     answers to no row are ignored.
 
     Args:
         data_dir: folder with MMBench's table.
         answers: records with question_id and text; with duplicates the last one counts.
-        path: of the .xlsx.
+        path: the .xlsx.
         allow_missing: leave rows without an answer empty instead of refusing.
 
     Raises:
-        UserError: openpyxl is absent, answers to another benchmark, missing answers, or the file
+        UserError: openpyxl is absent, answers are missing or to another benchmark, or the file
             cannot be written.
     """
     try:
@@ -175,7 +175,7 @@ def write_upload(
     columns = [name for name in _UPLOADED if name == "prediction" or name in rows[0].cells]
     book = Workbook()
     sheet = book.active
-    sheet.title = "Sheet1"  # as pandas calls it
+    sheet.title = "Sheet1"  # pandas' name
     sheet.append(columns)
     for line, row in enumerate(rows, start=2):
         values = {**row.cells, "index": row.index, "prediction": texts.get(str(row.index), "")}
@@ -189,7 +189,7 @@ def _fill(cell: Cell, value: int | str) -> None:
         return
     cell.value = _NOT_IN_EXCEL.sub("", value) if isinstance(value, str) else value
     if isinstance(value, str):
-        cell.data_type = "s"  # else an answer that begins with "=" would be a formula
+        cell.data_type = "s"  # otherwise an answer that begins with "=" would be a formula
 
 
 def _labelled_rows(data_dir: Path) -> list[Row]:

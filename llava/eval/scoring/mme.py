@@ -1,4 +1,4 @@
-"""MME's scores: per task 100 times the accuracy plus 100 times the share of images all right."""
+"""MME's scores: per task 100 times the accuracy, plus that of images with both answers right."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from llava.eval.benchmarks.mme import (
 from llava.eval.scoring.matching import Matched, keep_asked, match, need_fields, notes
 
 _TASKS = PERCEPTION + COGNITION
-_BEST = 200  # of a task
+_BEST = 200  # highest score of a task
 
 
 def predicted_label(text: str) -> str:
-    """What an answer says: "yes", "no" or "other".
+    """Returns the label of an answer: "yes", "no" or "other".
 
     The official scorer looks for "yes", then "no", in the first four characters: "Eyes" is yes,
-    "know" and "None" are no, "I think yes" is neither. Official files have a line per answer, so
-    that an answer with a tab or newline breaks them; here it is read like any other.
+    "know" and "None" are no, "I think yes" is neither. An answer with a tab or newline breaks the
+    official files, which have a line per answer; here it is read like any other.
     """
     start = text.lower()[:4]
     return next((label for label in ("yes", "no") if label in start), "other")
@@ -36,8 +36,8 @@ class Data:
     """Labels with the answers to them.
 
     Attributes:
-        labelled: the questions.
-        unasked: how many labels no question asks for.
+        labelled: the questions with their labels.
+        unasked: the number of labels without a question.
         matched: the answers.
     """
 
@@ -52,7 +52,7 @@ def match_answers(
     allow_missing: bool = False,
     asked: Collection[str] | None = None,
 ) -> Data:
-    """Reads the labels and brings answers to them; see score."""
+    """Reads the labels and matches the answers to them; see score."""
     answers = need_fields(answers, ("prompt", "text"))
     labelled, unasked = read_labelled_questions(data_dir)
     labelled = keep_asked(labelled, asked, lambda item: item.question.key)
@@ -74,19 +74,19 @@ def score(
     """Scores answers, matched to questions by image and question.
 
     Args:
-        data_dir: MME's folder; of it the release is read, and LLaVA's questions if there.
+        data_dir: MME's folder, with the release and perhaps LLaVA's questions.
         answers: records of LLaVA's answers file; with duplicates the last one counts.
         allow_missing: count questions without an answer as wrong instead of refusing.
         asked: keys of the questions of a limited run; None for all of them.
 
     Returns:
-        ``perception`` (of 2000), ``cognition`` (of 800), ``total``, ``tasks`` (those that were
-        asked: of a limited run the sums are over fewer), ``questions`` (1 where right, by key),
-        ``missing`` (keys: the ids are not unique) and ``unasked`` (how many labels LLaVA's file
-        leaves out).
+        ``perception`` (of 2000), ``cognition`` (of 800), ``total``, ``tasks`` (only those that were
+        asked: the sums of a limited run are over fewer), ``questions`` (1 where right, by key),
+        ``missing`` (keys: the ids are not unique) and ``unasked`` (the number of labels that
+        LLaVA's file leaves out).
 
     Raises:
-        UserError: files or records that are not right, answers missing or to other questions.
+        UserError: files or records are not right, or answers are missing or to other questions.
     """
     data = match_answers(data_dir, answers, allow_missing, asked)
     given = {key: predicted_label(text) for key, text in data.matched.texts.items()}
@@ -109,7 +109,7 @@ def score(
 
 
 def headline(scores: dict) -> str:
-    """The scores in one line."""
+    """Returns the scores in one line."""
     most = [_BEST * sum(task in scores["tasks"] for task in ts) for ts in (PERCEPTION, COGNITION)]
     return (
         f"MME: perception {scores['perception']:.2f} of {most[0]}, cognition "
@@ -118,9 +118,9 @@ def headline(scores: dict) -> str:
 
 
 def _task_scores(items: Sequence[LabelledQuestion], given: Mapping[str, str]) -> dict:
-    """One task under the official scorer's names; "other" answers and missing ones are wrong.
+    """Returns a task's scores by their official names; "other" and missing answers are wrong.
 
-    Precision and recall, of "yes", leave these out.
+    Precision and recall of "yes" leave these out.
     """
     pairs = [(given.get(item.question.key, "other"), item.label.answer) for item in items]
     tp, fn = pairs.count(("yes", "yes")), pairs.count(("no", "yes"))

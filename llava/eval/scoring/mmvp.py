@@ -13,9 +13,9 @@ from llava.eval.scoring.matching import Matched, find_by_id, keep_asked, match, 
 
 
 def extract_answer(text: str) -> str:
-    """What an answer comes down to, as the method's scorer reads it.
+    """Returns the option that an answer means, as ACCM's scorer reads it.
 
-    The order of the steps matters and is kept: "The answer is: A" is cut behind "answer is", so a
+    The order of the steps matters and is kept: "The answer is: A" is cut after "answer is", so a
     colon stays in front and the answer counts as wrong.
     """
     text = text.lower().strip()
@@ -26,7 +26,7 @@ def extract_answer(text: str) -> str:
 
 
 def is_right(question: Question, text: str) -> bool:
-    """Whether an answer is the letter of the right option, or its text."""
+    """Returns whether an answer is the letter of the right option, or its text."""
     letter = question.extra["gt_answer"].strip("()")
     option = question.extra["text_options"]["ab".index(letter)]
     return extract_answer(text) in (letter, option.lower())
@@ -54,7 +54,7 @@ def score(
     """Scores answers, matched to questions by ``question_id``.
 
     Args:
-        data_dir: MMVP's folder; its questions say which are a pair.
+        data_dir: MMVP's folder; its questions name their pairs.
         answers: records with question_id and answer; with duplicates the last one counts.
         allow_missing: count questions without an answer as wrong instead of refusing.
         asked: keys of the questions of a limited run; None for all of them.
@@ -65,7 +65,7 @@ def score(
         ``missing`` and ``incorrect`` (ids).
 
     Raises:
-        UserError: files or records that are not right, answers missing or to other questions.
+        UserError: files or records are not right, or answers are missing or to other questions.
     """
     questions, matched = match_answers(data_dir, answers, allow_missing, asked)
     texts = matched.texts
@@ -73,7 +73,7 @@ def score(
     pairs = defaultdict(list)
     for question, ok in zip(questions, right):
         pairs[question.extra["pair"]].append(ok)
-    # A question whose partner is not there is a pair of its own, worth one.
+    # A question without its partner is a pair of its own, worth one.
     correct = sum(len(pair) for pair in pairs.values() if all(pair))
     return {
         "accuracy": 100 * correct / len(right),
@@ -87,7 +87,7 @@ def score(
 
 
 def headline(scores: dict) -> str:
-    """The scores in one line."""
+    """Returns the scores in one line."""
     return (
         f"MMVP: pair accuracy {scores['accuracy']:.2f}% ({scores['correct'] // 2} of "
         f"{scores['total'] // 2} pairs, {scores['individually_correct']} of {scores['total']} "
@@ -96,5 +96,5 @@ def headline(scores: dict) -> str:
 
 
 def _asks(question: Question, prompt: str) -> bool:
-    """Whether a record's prompt, a whole conversation, asks a question."""
+    """Returns whether a record's prompt, a whole conversation, asks a question."""
     return question.tower_question in prompt or words(question.tower_question) in words(prompt)

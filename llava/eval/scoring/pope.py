@@ -1,4 +1,4 @@
-"""POPE's scores: how well "yes" is said, per category and on average."""
+"""POPE's scores: precision, recall and F1 of "yes", per category and on average."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from llava.eval.benchmarks.pope import (
 from llava.eval.benchmarks.question import Question
 from llava.eval.scoring.matching import Matched, find_by_id, keep_asked, match, need_fields, notes
 
-# Without LLaVA's file questions are numbered as the labels come, and those of POPE's current
-# repository come in another order.
+# Without LLaVA's file, questions are numbered in the order of the labels, which is another one in
+# POPE's current repository.
 _ADVICE = (
     "is this the answers file of another one? Or does the folder lack LLaVA's "
     f"{QUESTION_FILE}, with labels in another order?"
@@ -27,9 +27,9 @@ _AVERAGED = ("accuracy", "precision", "recall", "f1", "yes_ratio")
 
 
 def predicted_label(text: str) -> str:
-    """What an answer says: "no" if its first sentence has the very word No, no or not, else "yes".
+    """Returns "no" if an answer's first sentence has the exact word No, no or not, else "yes".
 
-    Kept as the official scorer has it: "NO", "Nope", "No!" and no answer at all are yes.
+    As in the official scorer, "NO", "Nope", "No!" and an empty answer are yes.
     """
     words = text.split(".")[0].replace(",", "").split(" ")
     return "no" if {"No", "no", "not"} & set(words) else "yes"
@@ -41,7 +41,7 @@ def match_answers(
     allow_missing: bool = False,
     asked: Collection[str] | None = None,
 ) -> tuple[LabelledQuestions, Matched]:
-    """Reads the labels and brings answers to them; see score."""
+    """Reads the labels and matches the answers to them; see score."""
     answers = need_fields(answers)
     labelled = read_labelled_questions(data_dir)
     kept = keep_asked(labelled.questions, asked, lambda item: item.question.key)
@@ -65,7 +65,7 @@ def score(
     """Scores answers, matched to questions by id and question.
 
     Args:
-        data_dir: POPE's folder; of it the labels are read, and LLaVA's questions if there.
+        data_dir: POPE's folder, with the labels and perhaps LLaVA's questions.
         answers: records of LLaVA's answers file; with duplicates the last one counts.
         allow_missing: count questions without an answer as wrong instead of refusing.
         asked: keys of the questions of a limited run; None for all of them.
@@ -73,11 +73,11 @@ def score(
     Returns:
         ``categories`` and ``average`` (their plain mean), as fractions; ``reordered_labels``
         (categories whose label file is of another release than LLaVA's questions), ``questions``
-        (1 where right, by key), ``missing`` (ids) and ``unasked`` (how many labels LLaVA's file
-        leaves out).
+        (1 where right, by key), ``missing`` (ids) and ``unasked`` (the number of labels that
+        LLaVA's file leaves out).
 
     Raises:
-        UserError: files or records that are not right, answers missing or to other questions.
+        UserError: files or records are not right, or answers are missing or to other questions.
     """
     labels, matched = match_answers(data_dir, answers, allow_missing, asked)
     labelled = labels.questions
@@ -96,7 +96,7 @@ def score(
 
 
 def headline(scores: dict) -> str:
-    """The scores in one line; the number quoted as POPE's is the mean of the three F1."""
+    """Returns the scores in one line; POPE's quoted number is the mean of the three F1."""
     mean = scores["average"]
     note = ""
     if scores["reordered_labels"]:
@@ -110,13 +110,13 @@ def headline(scores: dict) -> str:
 
 
 def _category_scores(items: Sequence[LabelledQuestion], given: Mapping[str, str]) -> dict:
-    """One category; "yes" is the positive class, and a missing answer counts as the wrong one."""
+    """Returns a category's scores; "yes" is the positive class, and a missing answer is wrong."""
     wrong = {"yes": "no", "no": "yes"}
     pairs = [(given.get(item.question.key, wrong[item.answer]), item.answer) for item in items]
     tp, fp = pairs.count(("yes", "yes")), pairs.count(("yes", "no"))
     tn, fn = pairs.count(("no", "no")), pairs.count(("no", "yes"))
     said = [given[item.question.key] for item in items if item.question.key in given]
-    # The official script stops with a division by zero where nothing was said to be there.
+    # The official script stops with a division by zero if no answer is "yes".
     precision = tp / (tp + fp) if tp + fp else 0.0
     recall = tp / (tp + fn) if tp + fn else 0.0
     return {

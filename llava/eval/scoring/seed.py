@@ -24,9 +24,9 @@ class Data:
     """Labels with the answers to them.
 
     Attributes:
-        dimensions: their names in order.
-        annotations: those that are asked for.
-        unasked: how many others there are.
+        dimensions: names of the dimensions in order.
+        annotations: the annotations of the questions that were asked.
+        unasked: the number of other annotations.
         matched: the answers.
     """
 
@@ -42,7 +42,7 @@ def match_answers(
     allow_missing: bool = False,
     asked: Collection[str] | None = None,
 ) -> Data:
-    """Reads the labels and brings answers to them; see score."""
+    """Reads the labels and matches the answers to them; see score."""
     answers = need_fields(answers)
     dimensions, annotations = read_annotations(data_dir)
     every = read_asked(data_dir, annotations)
@@ -61,12 +61,12 @@ def score(
 ) -> dict:
     """Scores answers, matched to questions by id and question.
 
-    An answer must be the right letter and nothing else. As in the official scorer an image's answer
-    is not found when its id is a text (such ids count as missing), and answers without a label in
-    SEED-Bench.json do not count: LLaVA's questions have some that today's edition has not.
+    An answer must be the right letter and nothing else. As in the official scorer, an image's
+    answer is not found if its id is a text (such ids count as missing), and answers without a label
+    in SEED-Bench.json do not count: LLaVA's questions have some that today's edition lacks.
 
     Args:
-        data_dir: SEED-Bench's folder; SEED-Bench.json is read, and LLaVA's questions if there.
+        data_dir: SEED-Bench's folder, with SEED-Bench.json and perhaps LLaVA's questions.
         answers: records of LLaVA's answers file; with duplicates the last one counts.
         allow_missing: count questions without an answer as wrong instead of refusing.
         asked: keys of the questions of a limited run; None for all of them.
@@ -74,10 +74,10 @@ def score(
     Returns:
         ``total``, ``image``, ``video`` (None without such questions) and ``dimensions`` in per
         cent, ``questions`` (1 where right, by key), ``missing`` (ids), ``unscored`` (ids of answers
-        without a label) and ``unasked`` (how many labels belong to no question).
+        without a label) and ``unasked`` (the number of labels without a question).
 
     Raises:
-        UserError: files or records that are not right, answers missing or to another benchmark.
+        UserError: files or records are not right, or answers are missing or to another benchmark.
     """
     data = match_answers(data_dir, answers, allow_missing, asked)
     texts = data.matched.texts
@@ -102,7 +102,7 @@ def score(
 def write_upload(
     data_dir: Path, answers: list[dict], path: Path, allow_missing: bool = False
 ) -> None:
-    """Writes the file that SEED-Bench's leaderboard takes, whole or not at all.
+    """Writes the file for SEED-Bench's leaderboard, whole or not at all.
 
     Its lines are JSON with question_id, always a text, and prediction, the raw answer, in the order
     of SEED-Bench.json; a question without an answer gets an empty one.
@@ -119,7 +119,7 @@ def write_upload(
 
 
 def headline(scores: dict) -> str:
-    """The scores in one line."""
+    """Returns the scores in one line."""
     kinds = [kind for kind in DATA_TYPES if scores[kind] is not None]
     parts = ", ".join(f"{kind} {scores[kind]:.2f}" for kind in kinds)
     return f"SEED-Bench: accuracy {scores['total']:.2f}% ({parts}{notes(scores)})"

@@ -31,18 +31,18 @@ def serve(args: WebArguments) -> int:
             raise
         raise missing_package("the web page", "gradio", "web") from error
     listen(args.host, args.port).close()
-    for number in (signal.SIGTERM, signal.SIGHUP):  # clean up as after Ctrl+C
-        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+    for number in (signal.SIGTERM, signal.SIGHUP):  # cleans up as after Ctrl-C
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it
             signal.signal(number, signal.default_int_handler)
     return run(load_from_arguments(args), args)
 
 
 def check_flags(args: WebArguments) -> None:
-    """Refuses settings that go together with nothing.
+    """Refuses impossible settings and combinations.
 
     Raises:
-        UserError: A number is too small, the public address is none, or a name stands without a
-            password or a password without a name.
+        UserError: A number is too small, the public address is invalid, or only one of name and
+            password is given.
     """
     for name in (
         "queue_limit",
@@ -73,10 +73,10 @@ def check_flags(args: WebArguments) -> None:
 
 
 def read_password(args: WebArguments, environment: Mapping[str, str]) -> str | None:
-    """Returns the password of the page; None where everybody is let in.
+    """Returns the password of the page; None if everybody may use it.
 
     Raises:
-        UserError: It is not where the flags say, or it is none.
+        UserError: It is not in the place that the flags name, or not valid.
     """
     if args.user is None:
         return None
@@ -95,7 +95,7 @@ def read_password(args: WebArguments, environment: Mapping[str, str]) -> str | N
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     return run_command(WebArguments, serve, "llava.serve.web", __doc__.splitlines()[0], argv)
 
 

@@ -1,4 +1,4 @@
-"""Where the page listens, and under which addresses it may be asked for."""
+"""The address on which the page listens, and the addresses of valid requests."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _OF_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Returns a socket that is bound to an address; it hears nothing before it is served.
+    """Returns a socket that is bound to an address, and not listening yet.
 
     Raises:
-        UserError: The port is in use, or the host is none of this machine.
+        UserError: The port is in use, or the host is not an address of this machine.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -45,34 +45,34 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def shown_address(host: str, port: int) -> str:
-    """Returns the address that a browser on this machine opens the page with."""
+    """Returns the URL of the page for a browser on this machine."""
     name = "localhost" if _is_any(host) else bracketed(host)
     return f"http://{name}:{port}/"
 
 
 def bracketed(host: str) -> str:
-    """Returns a host as it stands in a URL: an IPv6 address gets brackets."""
+    """Returns a host as written in a URL: an IPv6 address gets brackets."""
     return f"[{host}]" if ":" in host else host
 
 
 def plain(address: str) -> str:
-    """Returns an IPv4 address that came in through an IPv6 socket as what it is."""
+    """Returns an IPv4 address that an IPv6 socket reports in IPv4 notation."""
     try:
         return str(getattr(ip_address(address), "ipv4_mapped", None) or address)
-    except ValueError:  # a name, or none at all
+    except ValueError:  # a name, or nothing
         return address
 
 
 def check_public_url(url: str) -> None:
-    """Refuses what is no address of a page.
+    """Refuses a text that is not the URL of a page.
 
     Raises:
-        UserError: It is not http:// or https://, a host, perhaps a port and a path.
+        UserError: It is not http:// or https:// with a host and perhaps a port and a path.
     """
     try:
         parts = urlsplit(url)
         is_good = parts.port != 0 and parts.scheme in ("http", "https")
-    except ValueError:  # a port that is none, half a bracket
+    except ValueError:  # an invalid port, an unclosed bracket
         parts, is_good = None, False
     if not is_good or not _HOST.fullmatch(parts.netloc.lower()) or parts.query or parts.fragment:
         raise UserError(
@@ -83,21 +83,21 @@ def check_public_url(url: str) -> None:
 
 @dataclass(frozen=True)
 class Names:
-    """The addresses under which the page may be asked for.
+    """The addresses under which the page may be requested.
 
     Attributes:
-        host: What it listens on.
-        public_url: Where visitors reach it through a proxy, if there is one.
+        host: The host that it listens on.
+        public_url: Its URL for visitors behind a proxy, if there is one.
     """
 
     host: str
     public_url: str = ""
 
     def has(self, scope: Scope) -> bool:
-        """Returns whether a request names this page, in its Host header.
+        """Returns whether a request names this page in its Host header.
 
-        Another name that leads here is how a web page elsewhere makes a visitor's browser read
-        this one. The address that a request came in on is always one of its names.
+        With another name that resolves to this machine, a foreign web page could make a visitor's
+        browser read this one. The address on which a request arrived is always valid.
         """
         match = _HOST.fullmatch(Headers(scope=scope).get("host", "").lower())
         if match is None:
@@ -110,13 +110,13 @@ class Names:
         return match[1] in known
 
     def sent_it(self, scope: Scope) -> bool:
-        """Returns whether a request comes from this page, or from no web page at all.
+        """Returns whether a request comes from this page, or from no web page.
 
-        A browser says in the header Origin which page a request is made by.
+        A browser names the page that makes a request in the header Origin.
         """
         headers = Headers(scope=scope)
         if scope["path"] == "/logout" and headers.get("sec-fetch-site") in _ELSEWHERE:
-            return False  # a link or a picture there is followed without an Origin
+            return False  # a foreign link or picture has no Origin
         own = {f"{scheme}://{headers.get('host', '')}".lower() for scheme in ("http", "https")}
         if self.public_url:
             parts = urlsplit(self.public_url)

@@ -1,4 +1,4 @@
-"""The model behind the page: one answer at a time, word by word, for as long as somebody reads."""
+"""The model behind the page: one answer at a time, word by word, while somebody reads it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ class Timed:
     seconds: float
 
     def record(self) -> dict:
-        """What happened, for JSON: the seconds altogether and of each stage, the captions' scores
-        in the order of the captions."""
+        """Returns details for JSON: total and stage seconds, scores in order of the captions."""
         compensation = self.answer.compensation
         return {
             "text": self.answer.text,
@@ -43,15 +42,15 @@ class Timed:
 
 
 class Answerer:
-    """Answers questions in one thread of its own, in the order in which they come.
+    """Answers questions in its own thread, in the order of their arrival.
 
-    Nothing is remembered from one question to the next: all are answered, and timed, alike, and
-    memory stays what it is.
+    Nothing is cached from one question to the next: all are answered and timed alike, and memory
+    does not grow.
 
     Args:
-        model: answers.
+        model: the model.
         max_new_tokens: limit of an answer.
-        seed: of the one random draw of each question.
+        seed: seed of the one random draw of each question.
     """
 
     def __init__(self, model: LlavaAccm, max_new_tokens: int, seed: int) -> None:
@@ -62,7 +61,7 @@ class Answerer:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
 
     def sample(self, image: Image.Image, question: str, visual_token_num: int) -> Sample:
-        """A question about an RGB image, made sure of.
+        """Returns a checked question about an RGB image.
 
         Raises:
             UserError: it cannot be answered.
@@ -78,14 +77,14 @@ class Answerer:
         return sample
 
     def check_question(self, question: str, visual_token_num: int) -> str | None:
-        """Makes sure of a question before there is an image; see lengths.check_question."""
+        """Checks a question before there is an image; see lengths.check_question."""
         return check_question(self.model, question, visual_token_num, self._max_new_tokens)
 
     def stream(self, sample: Sample) -> Iterator[str | Timed]:
-        """Answers a question; who closes the iterator before its end ends the work.
+        """Answers a question; closing the iterator early ends the work.
 
         Yields:
-            Pieces of the answer as they come, and in the end the whole.
+            Pieces of the answer as they are decoded, and finally the whole.
 
         Raises:
             UserError: The page is being stopped.
@@ -113,7 +112,7 @@ class Answerer:
             raise UserError(STOPPED) from None
 
     def close(self) -> None:
-        """Begins nothing more, and ends what is being answered at its next token."""
+        """Refuses further questions, and ends the present answer at its next token."""
         self._closed.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
@@ -125,4 +124,4 @@ class Answerer:
 
 
 class _Left(Exception):
-    """Nobody reads on."""
+    """The reader has left."""

@@ -1,4 +1,4 @@
-"""Questions as a browser sends them, made anew of what the page knows of them."""
+"""Requests of browsers, rebuilt from only those parts that the page knows."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def read_object(body: bytes) -> dict:
-    """Returns the object that a request's body holds.
+    """Returns the JSON object in a request's body.
 
     Raises:
-        UserError: It is no JSON, has numbers or texts that are none, or is something else.
+        UserError: It is not JSON, has invalid numbers or texts, or is not an object.
     """
     try:
         value = parse_json(body.decode("utf-8"))
@@ -32,16 +32,16 @@ def read_object(body: bytes) -> dict:
 
 @dataclass(frozen=True)
 class Calls:
-    """The functions of the page that may be called, and with what.
+    """The functions of the page that may be called, and their arguments.
 
-    Gradio believes what else stands in a request: it fetches files from addresses, runs functions
-    of other numbers, and stumbles.
+    Gradio trusts other parts of a request: it fetches files from URLs, runs functions of other
+    numbers, and fails on bad ones.
 
     Attributes:
-        inputs: How many values each function takes, by its number.
+        inputs: Number of values that each function takes, by its number.
         ask: The function that programs may call.
         files: The functions whose first value is an uploaded file.
-        folder: Of uploads.
+        folder: The folder of uploads.
     """
 
     inputs: Mapping[int, int]
@@ -50,14 +50,14 @@ class Calls:
     folder: Path
 
     def rewrite(self, body: bytes, by_program: bool) -> bytes:
-        """Returns the JSON body of a call with nothing in it but what the page reads.
+        """Returns the JSON body of a call with only the parts that the page reads.
 
         Args:
-            body: As it was sent.
-            by_program: It says neither which function it calls nor of which session it is.
+            body: The body that was sent.
+            by_program: Whether a program calls, which names neither the function nor its session.
 
         Raises:
-            UserError: It is no such call.
+            UserError: It is not such a call.
         """
         value = read_object(body)
         function, called = self.ask, {}
@@ -80,7 +80,7 @@ class Calls:
         return json.dumps(called).encode("ascii")
 
     def _file(self, value: object) -> dict | None:
-        """Returns what Gradio calls a file, of nothing but the path of an upload."""
+        """Returns Gradio's description of a file, made only from the path of an upload."""
         if value is None:
             return None
         path = find_upload(value.get("path") if isinstance(value, dict) else None, self.folder)

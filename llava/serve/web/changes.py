@@ -1,4 +1,4 @@
-"""What changes on the page: notes beside its fields, answers that come and go."""
+"""The changes of the page: notes beside its fields, answers that appear and disappear."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Changes:
 
     Args:
         parts: the components.
-        model: that answers.
+        model: the model that answers.
     """
 
     def __init__(self, parts: Parts, model: LlavaAccm) -> None:
@@ -26,7 +26,7 @@ class Changes:
         self._patches = model.tower.num_patches
 
     def notes(self, entered: Entered) -> dict:
-        """Says of each field what is to be said."""
+        """Returns the notes on each field."""
         parts = self._parts
         return {
             parts.image_note: self.image_note(entered),
@@ -36,18 +36,18 @@ class Changes:
         }
 
     def text_notes(self, entered: Entered, question: object) -> dict:
-        """Says what is to be said of budget and question, which may not be begun yet."""
+        """Returns the notes on budget and question, which may still be empty."""
         return {
             self._parts.budget_note: _note(entered, "budget"),
             self._parts.question_note: _note(entered, "question") if question else "",
         }
 
     def image_note(self, entered: Entered) -> str:
-        """Returns what is to be said of the image, which the page shows from now on."""
+        """Returns the note on the image, which the page now shows."""
         return (panels.SEEN if entered.is_shown else "") + _note(entered, "image")
 
     def no_answers(self) -> dict:
-        """Takes away what belongs to another question."""
+        """Removes everything that belongs to another question."""
         parts = self._parts
         return self.no_pruned_answer() | {
             parts.record: None,
@@ -58,7 +58,7 @@ class Changes:
         }
 
     def no_pruned_answer(self) -> dict:
-        """Takes away what belongs to another number of tokens."""
+        """Removes everything that belongs to another number of tokens."""
         parts = self._parts
         return {
             parts.pruned: panels.answer_card(self.name(None), ""),
@@ -70,11 +70,11 @@ class Changes:
     def times(
         self, budget: int, pruned: Mapping[str, float] | None, full: Mapping[str, float]
     ) -> dict:
-        """Shows where the time went, here and at the real shapes.
+        """Shows the times of the stages, here and at the real shapes.
 
         Args:
             budget: K.
-            pruned: seconds of each stage; None where K are all tokens.
+            pruned: seconds of each stage; None if K is all tokens.
             full: the same for all tokens.
         """
         rows, why = [(self.name(self._patches), full)], ""
@@ -85,7 +85,7 @@ class Changes:
         return {self._parts.stages: panels.stage_bars(rows) + why + elsewhere}
 
     def name(self, budget: int | None) -> str:
-        """Returns what an answer is called."""
+        """Returns the name of an answer."""
         return panels.name_of(budget, self._patches, self._model.compensator is not None)
 
 

@@ -1,4 +1,4 @@
-"""A visitor's connection, cut when it keeps the page waiting."""
+"""A visitor's connection, closed when it keeps the page waiting."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from llava.serve.web.limits import Patience
 
 
 class Connection(H11Protocol):
-    """uvicorn's own, which notes when something came and went.
+    """uvicorn's connection, which also records when bytes arrive and leave.
 
-    uvicorn limits the time between two requests, not the time that a request takes to come.
+    uvicorn limits the time between two requests, not the time in which a request arrives.
 
     Args:
-        patience: Of the page.
+        patience: The limits of waiting.
 
     Attributes:
-        heard: When its last byte came, by time.monotonic.
+        heard: Arrival of its last byte, by time.monotonic.
     """
 
     def __init__(self, *args: object, patience: Patience, **kwargs: object) -> None:
@@ -32,7 +32,7 @@ class Connection(H11Protocol):
         self._unread_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Makes room for itself among the others, as asyncio has it."""
+        """Handles asyncio's event: makes room for this connection among the others."""
         there = [each for each in self.connections if not each.transport.is_closing()]
         waited_for = [each for each in there if each.is_waited_for]
         if len(there) >= self._patience.connections - 1 and waited_for:
@@ -40,7 +40,7 @@ class Connection(H11Protocol):
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        """Takes bytes in, as asyncio has it."""
+        """Handles asyncio's event: receives bytes."""
         self.heard = time.monotonic()
         self._taken += len(data)
         had_head = self._has_head
@@ -49,23 +49,23 @@ class Connection(H11Protocol):
             self._began, self._taken = self.heard, len(data)
 
     def on_response_complete(self) -> None:
-        """Waits for the next request from now on, as uvicorn has it."""
+        """Handles uvicorn's event: waits for the next request from now on."""
         self._began = time.monotonic()
         super().on_response_complete()
 
     def pause_writing(self) -> None:
-        """Notes that the browser does not take in what it is sent, as asyncio has it."""
+        """Handles asyncio's event: records that the browser does not read its response."""
         self._unread_since = time.monotonic()
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        """Notes that it does, as asyncio has it."""
+        """Handles asyncio's event: records that the browser reads again."""
         self._unread_since = None
         super().resume_writing()
 
     @property
     def is_waited_for(self) -> bool:
-        """Tells whether its next or present request is not whole."""
+        """Whether its next or present request is incomplete."""
         return self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
 
     @property
@@ -77,19 +77,19 @@ class Connection(H11Protocol):
         patience = self._patience
         if self._unread_since is not None:
             return now - self._unread_since > patience.unread_seconds
-        if not self.is_waited_for or self.flow.read_paused:  # the page's turn
+        if not self.is_waited_for or self.flow.read_paused:  # the page must act next
             return False
         if not self._has_head:
             return now - self._began > patience.head_seconds
         if self.cycle.response_complete and now - self._began > patience.refused_seconds:
-            return True  # what comes of it is dropped
+            return True  # its remaining bytes are dropped
         silent = now - self.heard
         due = patience.bytes_per_second * (now - self._began - patience.silent_seconds)
         return silent > patience.silent_seconds or self._taken < due
 
 
 def cut_overdue(connections: Iterable[Connection]) -> None:
-    """Cuts the connections that have kept the page waiting for too long."""
+    """Closes the connections that have kept the page waiting for too long."""
     now = time.monotonic()
     for connection in list(connections):
         if connection.is_overdue(now):

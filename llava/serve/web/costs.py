@@ -1,7 +1,7 @@
-"""Says what a question costs at LLaVA-1.5-7B's shapes: measured once, not by the page.
+"""The cost of a question at LLaVA-1.5-7B's shapes, measured once and not by the page.
 
-The numbers are those of the first table of docs/performance.md. They are written down because no
-formula gives them: llava.eval.bench predicts from the speed of the machine that it runs on.
+The numbers are those of the first table of docs/performance.md. They are constants because no
+formula gives them: llava.eval.bench predicts from the speed of its own machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CONDITIONS = (
 
 
 class Cost(NamedTuple):
-    """A row of the table: visual tokens that stay, median seconds altogether and of each stage."""
+    """A row of the table: kept visual tokens, median seconds in total and of each stage."""
 
     tokens: int
     seconds: float
@@ -54,7 +54,7 @@ WITH_CAPTION = Cost(
 
 
 def is_of_these_shapes(model: LlavaAccm) -> bool:
-    """Returns whether a model has these shapes, and so costs that itself."""
+    """Returns whether a model has these shapes, and thus this cost."""
     llm = model.language_model.llm.config
     same = ("hidden_size", "intermediate_size", "num_hidden_layers")
     return model.tower.num_patches == PATCHES and all(

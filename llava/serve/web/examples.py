@@ -1,4 +1,4 @@
-"""Scenes to try the page on, drawn when it starts."""
+"""Example scenes for the page, drawn when it starts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from llava.mini.drawing import draw_scene
 from llava.mini.scene import make_scene, scene_generator
 
-# Seed, split and number of a scene (the first is images/scene.png), and what to ask about it.
+# Seed, split and number of a scene (the first is images/scene.png), and a question about it.
 _SCENES = (
     ((5, "train", 16), "What color is the star?"),
     ((5, "train", 41), "Where is the green circle?"),
@@ -16,7 +16,7 @@ _SCENES = (
 
 
 def draw_examples(folder: Path) -> list[tuple[str, str]]:
-    """Writes the scenes as PNG into a folder; gives their paths and questions."""
+    """Writes the scenes as PNG to a folder; returns their paths and questions."""
     examples = []
     for number, (scene, question) in enumerate(_SCENES, 1):
         path = folder / f"scene_{number}.png"

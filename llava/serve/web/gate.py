@@ -1,4 +1,4 @@
-"""What every request passes on its way to Gradio, and every response on its way back."""
+"""The gate between browsers and Gradio, for every request and every response."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from llava.serve.web.logins import Logins
 from llava.serve.web.messages import Body, Broken, Gone, Reply, TooLarge
 from llava.serve.web.uploads import Uploads, find_upload
 
-# Bytes of a form around an upload, and of everything else that a browser sends.
+# Bytes of a form around an upload, and of other bodies that a browser sends.
 FORM_BYTES = 64 * 1024
 
-# All that a page needs of Gradio before a visitor has logged in, and afterwards. The rest reads
-# addresses, records, or is for developers.
+# The only paths of Gradio that a page needs before a visitor has logged in, and afterwards. Others
+# read URLs, record usage, or are for developers.
 _OPEN = re.compile(
     r"/(|config/?|login/?|logout|theme\.css|favicon\.ico|robots\.txt|manifest\.json"
     r"|(assets|static|svelte)/.+)"
@@ -43,15 +43,15 @@ _log = logging.getLogger(__name__)
 
 
 class Gate:
-    """Lets through what the page needs, from its own visitors, and nothing that is too large.
+    """Passes only requests that the page needs, from its own visitors, and not too large.
 
     Args:
-        app: What is behind it.
-        names: Of the page.
-        folder: Of the files that may be read, uploads and examples.
-        uploads: Keep the files that are sent; Gradio's own way leaves some behind.
-        calls: That the page takes.
-        limits, patience: Of the page.
+        app: The application behind it.
+        names: The names of the page.
+        folder: The folder of the files that may be read, uploads and examples.
+        uploads: The keeper of uploaded files; Gradio's own way does not remove all of them.
+        calls: The calls that the page accepts.
+        limits, patience: The limits of the page.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Gate:
         self._is_stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request, as ASGI has it."""
+        """Answers an ASGI request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -93,7 +93,7 @@ class Gate:
             await reply.end(str(error), 400)
         except TooLarge as error:
             await reply.end(str(error), 413)
-        except Exception as error:  # whatever a request makes Gradio stumble over
+        except Exception as error:  # Gradio may raise anything on a bad request
             cause = error.__context__ if isinstance(error, Broken) else error
             _log.warning("%s %s: %.200r", scope["method"], ascii(scope["path"])[:100], cause)
             await reply.end("the page can make nothing of this request", 400)
@@ -101,7 +101,7 @@ class Gate:
             del self._replies[task]
 
     def stop(self) -> None:
-        """Tells every visitor who waits that the page is being stopped; in the event loop."""
+        """Tells all waiting visitors that the page is being stopped; runs in the event loop."""
         self._is_stopping = True
         for task, reply in self._replies.items():
             if reply.is_waited_for:
@@ -122,7 +122,7 @@ class Gate:
         body = Body(scope, receive, room)
         if path == _UPLOAD and is_post:
             await self._upload(scope, body, reply)
-        elif path == "/gradio_api/upload_progress":  # Gradio's knows nothing of these uploads
+        elif path == "/gradio_api/upload_progress":  # Gradio does not know these uploads
             await Response(media_type="text/event-stream")(scope, receive, reply.send)
         elif path in _LOGIN and is_post:
             await self._login(scope, body, reply)
@@ -145,7 +145,7 @@ class Gate:
         return None
 
     async def _is_visitor(self, scope: Scope) -> bool:
-        """Asks Gradio whether a request comes from somebody who has logged in, or need not."""
+        """Returns whether, for Gradio, the visitor of a request has logged in or need not."""
         seen = []
 
         async def nothing() -> Message:
@@ -179,7 +179,7 @@ class Gate:
             await self._app(scope, body.receive, send)
 
     async def _make_plain(self, path: str, body: Body) -> None:
-        """Leaves of a request's body what the page reads."""
+        """Reduces a request's body to the parts that the page reads."""
         text = await body.read()
         if path in (_JOIN, _CALL):
             body.replace(self._calls.rewrite(text, by_program=path == _CALL))

@@ -1,4 +1,4 @@
-"""What a browser sends, made sure of before anything is done with it."""
+"""Checks of the values that a browser sends, before any use."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _SHOWN_BY_BROWSERS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 
 
 def read_upload(upload: object, folder: Path) -> Path:
-    """Returns the path of an uploaded file, as JSON brought it.
+    """Returns the path of an uploaded file from a JSON value.
 
     Args:
-        upload: what Gradio's browser side says of it; where it says that it lies is not trusted.
-        folder: where uploads lie; no other file is ever opened.
+        upload: the description by Gradio's browser side, whose path is not trusted.
+        folder: the folder of uploads; no other file is ever opened.
 
     Raises:
         UserError: there is none.
@@ -35,10 +35,10 @@ def read_upload(upload: object, folder: Path) -> Path:
 
 
 def read_question(question: object, limits: Limits) -> str:
-    """Returns a question, as JSON brought it, without the blanks around it.
+    """Returns a question from a JSON value, without surrounding blanks.
 
     Raises:
-        UserError: there is none, or it is too long or no text.
+        UserError: there is none, or it is too long or not a text.
     """
     if question is None or isinstance(question, str) and not question.strip():
         raise UserError("there is no question yet: write what is asked about the image")
@@ -53,7 +53,7 @@ def read_question(question: object, limits: Limits) -> str:
 
 
 def read_budget(value: object, num_patches: int) -> int:
-    """Returns K, as JSON brought it.
+    """Returns K from a JSON value.
 
     Raises:
         UserError: it is not a whole number from 1 to N.
@@ -69,10 +69,10 @@ def read_budget(value: object, num_patches: int) -> int:
 
 
 def read_file(path: Path, limits: Limits) -> bytes:
-    """Returns what an uploaded file holds.
+    """Reads an uploaded file.
 
     Raises:
-        UserError: it is too large, or no longer there.
+        UserError: it is too large, or no longer exists.
     """
     try:
         with path.open("rb") as file:
@@ -91,15 +91,17 @@ def open_upload(data: bytes, limits: Limits) -> Image.Image:
     """Returns an uploaded image as RGB, upright; see load_image.
 
     Raises:
-        UserError: it has too many pixels, is not an image, or damaged.
+        UserError: it has too many pixels, is not an image, or is damaged.
     """
     _check_pixels(data, limits.pixels)
     return load_image(data, upright=True, name="the image")
 
 
 def look_at(data: bytes) -> tuple[bool, str | None]:
-    """Tells whether browsers can show an image file that open_upload has taken, and what a visitor
-    should know of it: None where browser and model see the same."""
+    """Returns whether browsers can show an image that open_upload has read, and a note on it.
+
+    The note is for the visitor; None if browser and model see the same.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # open_upload has checked
         with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
@@ -110,21 +112,21 @@ def look_at(data: bytes) -> tuple[bool, str | None]:
 
 
 def _is_animated(image: Image.Image) -> bool:
-    """Tells whether there is a second frame, without a look at the others."""
+    """Returns whether there is a second frame, without reading the others."""
     try:
         return getattr(image, "is_animated", False)
-    except Exception:  # whatever a damaged frame makes a decoder stumble over
+    except Exception:  # a decoder may raise anything on a damaged frame
         return False
 
 
 def _check_pixels(data: bytes, most: int) -> None:
-    """Refuses an image of too many pixels by its header; what is none is load_image's to name."""
+    """Refuses an image of too many pixels by its header; load_image refuses other files."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked just below
             with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
                 width, height = image.size
-    except Exception:  # whatever a damaged file makes a decoder stumble over
+    except Exception:  # a decoder may raise anything on a damaged file
         return
     if width * height > most:
         raise UserError(

@@ -1,4 +1,4 @@
-"""What is on the page, and where."""
+"""The components of the page and their layout."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _INTRO = """<div class="intro"><h1>Ask with fewer visual tokens</h1>{about}
 others, and from all of them. Move the slider to see which patches stay, and why.</p></div>"""
 
 
-# Characters of a question that the browser lets through: a longer one shall be told, not cut.
+# Characters of a question that the browser accepts: a longer one is reported, not cut.
 _TYPED = 10_000
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The components that something happens to.
+    """The components that events use or change.
 
     Attributes:
-        image, question, budget, button: what is asked with.
-        image_note, question_note, budget_note, button_note: what is wrong with each.
-        examples: the buttons that bring one each.
-        warning: that the picture is far from what the model knows.
+        image, question, budget, button: the inputs.
+        image_note, question_note, budget_note, button_note: the notes on each.
+        examples: the buttons of the examples.
+        warning: the warning that the picture is far from the kind that the model knows.
         pruned, full: the two answers.
-        overlay, candidates, stages: how they came about.
-        record: the same for programs, as JSON; not to be seen.
-        looked: what was found in an uploaded file, for the browser alone.
-        shown: what the answers are about, on the server's side.
+        overlay, candidates, stages: the details of the answers.
+        record: the same for programs, as hidden JSON.
+        looked: the result of checking an uploaded file, only for the browser.
+        shown: the subject of the answers, on the server's side.
     """
 
     image: gr.Image
@@ -56,7 +56,7 @@ class Parts:
 
     @property
     def outputs(self) -> list[gr.components.Component]:
-        """All that a question changes, the record first."""
+        """All components that a question changes, the record first."""
         return [
             self.record,
             self.image_note,
@@ -81,15 +81,15 @@ def lay_out(
     limits: Limits,
     about: str | None,
 ) -> Parts:
-    """Puts everything into the Gradio page that is being built.
+    """Adds all components to the Gradio page that is being built.
 
     Args:
-        examples: image files and questions to pick from; the first is there from the start.
-        budget: K to begin with.
+        examples: image files and questions to pick from; the first is chosen at the start.
+        budget: the initial K.
         patches: N of the model.
-        has_caption: whether it writes captions.
-        limits: of what a visitor may send.
-        about: what the model knows, in a line.
+        has_caption: whether the model writes captions.
+        limits: limits of what a visitor may send.
+        about: a line on what the model knows.
     """
     gr.HTML(_INTRO.format(about=f"<p><b>{safe(about)}.</b></p>" if about else ""))
     with gr.Row():
@@ -109,7 +109,7 @@ def lay_out(
 def _lay_out_question(
     examples: list[tuple[str, str]], budget: int, patches: int, limits: Limits
 ) -> dict[str, object]:
-    """What is asked with, by the names of Parts."""
+    """Lays out the inputs; returns them by their names in Parts."""
     with gr.Column(elem_classes="field", min_width=0):
         image = gr.Image(
             examples[0][0],
@@ -158,8 +158,8 @@ def _lay_out_question(
 
 
 def _lay_out_answers(patches: int, has_caption: bool) -> dict[str, gr.HTML]:
-    """What comes of it, by the names of Parts."""
-    warning = gr.HTML(visible=False)  # else it would take room
+    """Lays out the answers; returns their components by their names in Parts."""
+    warning = gr.HTML(visible=False)  # otherwise it would take up space
     with gr.Row():
         with gr.Column(min_width=250, elem_classes="half"):
             pruned = gr.HTML(answer_card(name_of(None, patches, has_caption), ""))

@@ -1,4 +1,4 @@
-"""Questions that a part of the model cannot read, or not to their end, told by counting tokens."""
+"""Questions that are too long for a part of the model, found by counting tokens."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from llava.model.compensation.selector import selector_text
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Sample
 
-_NO_PICTURE = Image.new("RGB", (1, 1))  # no length depends on it
+_NO_PICTURE = Image.new("RGB", (1, 1))  # lengths do not depend on it
 
 
 def check_question(
     model: LlavaAccm, question: str, visual_token_num: int, max_new_tokens: int
 ) -> str | None:
-    """Makes sure that a question can be answered from so many visual tokens.
+    """Checks that a question can be answered from a number of visual tokens.
 
     Returns:
-        What is not read to its end, and advice; None where all is.
+        A note on a part that does not read the question to its end, with advice, or None.
 
     Raises:
-        UserError: It is no question, or a part has no room for it.
+        UserError: It is not a question, or it is too long for a part.
     """
     sample = Sample(
         _NO_PICTURE, question, visual_token_num=visual_token_num, max_new_tokens=max_new_tokens
@@ -41,7 +41,7 @@ def check_question(
 
 
 def _unread(model: LlavaAccm, question: str) -> str | None:
-    """Returns what the parts that prune and compensate do not read of a question."""
+    """Returns a note on what pruning and compensation do not read of a question."""
     most = model.tower.max_text_length
     length = len(model.clip_tokenizer.encode(question, sys.maxsize))
     if length <= most:
@@ -56,7 +56,7 @@ def _unread(model: LlavaAccm, question: str) -> str | None:
 
 
 def _is_crowded(model: LlavaAccm, question: str) -> bool:
-    """Tells whether LongCLIP reads less than question and longest caption together."""
+    """Returns whether question and longest caption together exceed LongCLIP's length."""
     parts = model.compensator
     if parts is None:
         return False

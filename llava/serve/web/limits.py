@@ -1,4 +1,4 @@
-"""How much the page takes, and how long it waits for it."""
+"""The limits of the page on sizes and waiting times."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """What visitors may bring.
+    """The limits of what visitors may send.
 
     Attributes:
         upload_bytes: Of an image file.
-        pixels: Of an image; told from its header, before it is decoded.
+        pixels: Of an image; read from its header, before it is decoded.
         question_length: Characters.
-        all_uploads_bytes: Of all files that are kept; the oldest make room for another.
+        all_uploads_bytes: Of all kept files; the oldest are removed for new ones.
         upload_age: Seconds that a file is kept.
     """
 
@@ -26,17 +26,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class Patience:
-    """How long the page waits for a browser, and for how many of them.
+    """The limits on waiting for browsers, and on their number.
 
     Attributes:
         head_seconds: For the lines before a request's body, from the first to the last.
-        silent_seconds: Without any byte of a body that is not whole.
+        silent_seconds: Without any byte of an incomplete body.
         bytes_per_second: Of a body on average, after silent_seconds; a slow phone sends more.
-        unread_seconds: Until a browser takes in what waits to be sent to it.
-        refused_seconds: For a body to end that is dropped, so that its browser reads why.
+        unread_seconds: Until a browser reads what is waiting for it.
+        refused_seconds: For the end of a refused body, so that its browser can read why.
         wrong_password_seconds: That a wrong password takes.
         end_seconds: For the last answers when the page is stopped.
-        connections: At once; the one that is silent for the longest makes room for another.
+        connections: At once; the one that has been silent longest makes room for a new one.
     """
 
     head_seconds: float = 10

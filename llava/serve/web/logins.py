@@ -1,4 +1,4 @@
-"""Passwords, tried slowly."""
+"""Slow checking of passwords."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from llava.serve.web.address import plain
 
 @dataclass
 class _Line:
-    """Those who try a password from one address: the first of them has its turn."""
+    """The attempts waiting at one address; the first of them has its turn."""
 
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     length: int = 0
 
 
 class Logins:
-    """Lets each address try one password after the other; a wrong one takes its time.
+    """A queue of password attempts per address, in which a wrong password takes time.
 
-    Who waits at one address does not hinder another, and nothing is remembered of an address at
-    which nobody waits.
+    Addresses do not delay each other, and nothing is stored about an address without waiting
+    attempts.
 
     Args:
-        wrong_seconds: That a wrong password takes.
-        longest: Attempts that may wait at one address.
+        wrong_seconds: Time of a wrong password.
+        longest: Most attempts that may wait at one address.
     """
 
     def __init__(self, wrong_seconds: float, longest: int = 60) -> None:
@@ -41,7 +41,7 @@ class Logins:
         """Waits for the turn of an attempt, and holds it.
 
         Raises:
-            UserError: Too many wait already.
+            UserError: Too many attempts are waiting.
         """
         name = _network(plain(client[0]) if client else "")
         line = self._lines.setdefault(name, _Line())
@@ -58,9 +58,9 @@ class Logins:
 
 
 def _network(address: str) -> str:
-    """Returns what one visitor has: an IPv4 address, or the 2**64 addresses of an IPv6 line."""
+    """Returns one visitor's network: an IPv4 address, or the 2**64 addresses of an IPv6 line."""
     try:
         bits = 64 if ip_address(address).version == 6 else 32
         return str(ip_network(f"{address}/{bits}", strict=False))
-    except ValueError:  # a name, or none at all
+    except ValueError:  # a name, or nothing
         return address

@@ -1,4 +1,4 @@
-"""A request's body as it comes, and a response as it goes."""
+"""A request's body as it arrives, and a response as it is sent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
 _STREAM = "text/event-stream"
-# A browser loads nothing from anywhere else, whatever Gradio's pages ask for.
+# A browser loads nothing from elsewhere, whatever Gradio's pages request.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline' "
     "'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' "
@@ -20,24 +20,24 @@ _HEADERS = {
 
 
 class TooLarge(Exception):
-    """A body has more bytes than it may."""
+    """A body exceeds its limit."""
 
 
 class Gone(Exception):
-    """The browser left before its request was whole."""
+    """The browser left before its request was complete."""
 
 
 class Broken(Exception):
-    """Gradio has stumbled over a request."""
+    """Gradio failed on a request."""
 
 
 class Body:
-    """The body of a request, counted as it comes.
+    """The body of a request, whose bytes are counted as they arrive.
 
     Args:
-        scope: Of the request.
-        receive: Brings its parts, as ASGI has it.
-        room: Bytes that it may have.
+        scope: ASGI's scope of the request.
+        receive: Receives its parts, as in ASGI.
+        room: Most bytes that it may have.
     """
 
     def __init__(self, scope: Scope, receive: Receive, room: int) -> None:
@@ -46,13 +46,13 @@ class Body:
         self._taken = 0
         self._again: bytes | None = None
         said = Headers(scope=scope).get("content-length", "0")
-        self._is_too_large = int(said) > room  # h11 lets nothing but digits through
+        self._is_too_large = int(said) > room  # h11 passes only digits
 
     async def receive(self) -> Message:
-        """Returns the next message, as ASGI has it.
+        """Returns the next ASGI message.
 
         Raises:
-            TooLarge: There is no room for it.
+            TooLarge: The body exceeds its limit.
         """
         if self._again is not None:
             body, self._again = self._again, None
@@ -65,10 +65,10 @@ class Body:
         return message if not self._is_too_large else await self.receive()
 
     async def read(self) -> bytes:
-        """Returns the whole body, which can be received once more afterwards.
+        """Returns the whole body, which can then be received again.
 
         Raises:
-            TooLarge: There is no room for it.
+            TooLarge: The body exceeds its limit.
             Gone: The browser left before its end.
         """
         pieces, is_whole = [], False
@@ -82,7 +82,7 @@ class Body:
         return self._again
 
     def replace(self, body: bytes) -> None:
-        """Puts another body in its place."""
+        """Replaces the body."""
         self._again = body
 
 
@@ -90,8 +90,8 @@ class Reply:
     """The response to a request, which can be ended with a message at any time.
 
     Args:
-        scope: Of the request.
-        send: Takes the response's parts, as ASGI has it.
+        scope: ASGI's scope of the request.
+        send: Sends the response's parts, as in ASGI.
     """
 
     def __init__(self, scope: Scope, send: Send) -> None:
@@ -101,14 +101,14 @@ class Reply:
 
     @property
     def is_waited_for(self) -> bool:
-        """Tells whether the visitor knows nothing yet, or more is to come whenever it comes."""
+        """Whether the response has not begun, or is a stream without a known end."""
         return not self._has_ended and (self._is_stream or not self._has_begun)
 
     async def send(self, message: Message) -> None:
-        """Passes a message on, as ASGI has it.
+        """Passes an ASGI message on.
 
         Raises:
-            Broken: It would say no more than that something is broken.
+            Broken: It is only Gradio's message of an internal error.
         """
         if message["type"] == "http.response.start":
             if message["status"] == 500:
@@ -122,7 +122,7 @@ class Reply:
         await self._send(message)
 
     async def end(self, text: str, status: int) -> None:
-        """Tells a visitor why there is no more, in the way in which the response has begun."""
+        """Ends the response with a reason, in the form in which it has begun."""
         if not self._has_begun:
             is_form = self._scope["path"] in ("/gradio_api/upload", "/login")
             response = (
@@ -136,7 +136,7 @@ class Reply:
 
 
 def _last_words(scope: Scope, text: str) -> bytes:
-    """Returns the end of a stream of events, as the page or a program reads it."""
+    """Returns the end of an event stream, in the form for the page or a program."""
     if scope["path"].startswith("/gradio_api/call/"):
         return f"event: error\ndata: {json.dumps(text)}\n\n".encode("ascii")
     if scope["path"] != "/gradio_api/queue/data":

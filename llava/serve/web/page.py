@@ -1,4 +1,4 @@
-"""The page: what its buttons do."""
+"""The page: its components and their events."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Page:
     """A page about one model.
 
     Args:
-        answerer: answers.
-        limits: of what a visitor may send.
+        answerer: answers the questions.
+        limits: limits of what a visitor may send.
         uploads: the folder of uploaded files.
         examples: image files and questions to pick from.
-        visual_token_num: K to begin with.
+        visual_token_num: the initial K.
 
     Attributes:
-        blocks: The page, as Gradio has it.
-        calls: That it takes.
+        blocks: The page as Gradio's Blocks.
+        calls: The calls that it accepts.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Page:
         )
 
     def _wire(self, parts: Parts) -> None:
-        """What happens when; what is called makes sure itself of what a browser sends."""
+        """Connects events and functions; the functions check what a browser sends themselves."""
         one_at_a_time = {"concurrency_limit": 1, "concurrency_id": "model"}
         quiet = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
         asking = gr.on(
@@ -86,7 +86,7 @@ class Page:
             parts.outputs,
             js=script.BEGIN,
             api_name="ask",
-            api_visibility="undocumented",  # Gradio shows documents without asking for a password
+            api_visibility="undocumented",  # Gradio shows documentation without a password
             preprocess=False,
             show_progress_on=[parts.full],
             **one_at_a_time,
@@ -139,10 +139,10 @@ class Page:
     # What a browser calls -----------------------------------------------------------------------
 
     def ask(self, upload: object, question: object, kept: object) -> Iterator[dict]:
-        """Answers a question twice, pruned and in full; each argument is as JSON brought it.
+        """Answers a question twice, pruned and in full; the arguments are unchecked JSON values.
 
         Yields:
-            What changes on the page.
+            Changes of the page.
         """
         entered = self._reader.read(upload, question, kept)
         yield self._changes.notes(entered)
@@ -152,14 +152,14 @@ class Page:
         yield from self._told(self._replies.ask(entered))
 
     def move(self, shown: Shown | None, kept: object) -> Iterator[dict]:
-        """Answers the last question again from another number of tokens, where there is one.
+        """Answers the last question, if any, again from another number of tokens.
 
         Yields:
-            What changes on the page.
+            Changes of the page.
         """
         try:
             budget = read_budget(kept, self._patches)
-        except UserError:  # check_text tells
+        except UserError:  # check_text reports it
             yield self._changes.no_pruned_answer()
             return
         if shown is None:
@@ -168,12 +168,15 @@ class Page:
             yield from self._told(self._replies.move(shown, budget))
 
     def check_text(self, question: object, kept: object) -> dict:
-        """Returns what is wrong with a question that is being written, or with the number."""
+        """Returns notes on the question being written and on the number."""
         return self._changes.text_notes(self._reader.read_text(question, kept), question)
 
     def check_image(self, upload: object) -> dict:
-        """Returns what is wrong with an image that has just come; see script.LOOKED. It takes the
-        answers away only with the image: who is quick may be asking about a good one by now."""
+        """Returns the note on a new image; see script.LOOKED.
+
+        It removes the answers only together with the image: a quick visitor may already be asking
+        about a good one.
+        """
         entered = self._reader.read_image(upload)
         looked = {
             "path": upload and upload["path"],
@@ -189,7 +192,7 @@ class Page:
         return {parts.image: image, parts.question: question, parts.image_note: panels.SEEN}
 
     def _told(self, changes: Iterator[dict]) -> Iterator[dict]:
-        """Passes changes on; a failure is told to the visitor, and is nobody else's."""
+        """Passes changes on, and reports a failure only to its visitor."""
         try:
             yield from changes
             return
@@ -203,5 +206,5 @@ class Page:
 
 
 def _message(text: str) -> gr.Error:
-    """What a program is told, as HTML; a browser has the notes."""
+    """Returns an error for programs, as HTML; a browser shows the notes instead."""
     return gr.Error(html.escape(text, quote=False), visible=False, print_exception=False)

@@ -1,4 +1,4 @@
-"""The parts of the page that show what happened, as HTML."""
+"""The parts of the page that show results, as HTML."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llava.model.sample import Answer
 from llava.serve.web import costs
 from llava.serve.web.answering import Timed
 
-# Okabe and Ito's, as in images/stage_times.png; black would not be seen on a dark page.
+# Okabe and Ito's colours, as in images/stage_times.png; black is invisible on a dark page.
 STAGE_COLOURS = {
     "encode": "#0072b2",
     "prune": "#999999",
@@ -26,7 +26,7 @@ STAGE_COLOURS = {
     "prefill": "#56b4e9",
     "decode": "#009e73",
 }
-# Where something is to appear.
+# A placeholder for something that will appear.
 EMPTY_OVERLAY = (
     '<div class="empty">Here the image appears as the model sees it, the patches that it keeps '
     "framed by the reason why.</div>"
@@ -35,40 +35,40 @@ EMPTY_CANDIDATES = (
     '<div class="empty">Here, what three captions say of the other patches, which of them was '
     "chosen, and where the time goes.</div>"
 )
-# Stands beside a picture that has been looked at: until then it is not shown, for it may be none.
+# Marks a picture that has been checked: before that it is not shown, for it may not be one.
 SEEN = '<i class="seen"></i>'
-# Gradio takes what stands in a component for a template.
+# Gradio takes the text of a component for a template.
 _BRACES = str.maketrans({"{": "&#123;", "}": "&#125;", "$": "&#36;"})
 
 
 def safe(text: str) -> str:
-    """A text that stands for nothing but itself in HTML and in Gradio's templates."""
+    """Returns a text escaped for HTML and for Gradio's templates."""
     return html.escape(text).translate(_BRACES)
 
 
 def warning(text: str | None) -> str:
-    """A warning above the answers; None is nothing."""
+    """Returns a warning above the answers; empty for None."""
     return f'<p class="warning" role="alert">Warning: {safe(text)}.</p>' if text else ""
 
 
 def problem(text: str) -> str:
-    """What is wrong, beside the field that it is about."""
+    """Returns the problem shown beside a field."""
     return f'<p class="note problem" role="alert">{safe(text)}</p>'
 
 
 def advice(text: str | None) -> str:
-    """What is good to know of a field; None is nothing."""
+    """Returns the advice shown beside a field; empty for None."""
     return f'<p class="note" role="status">{safe(text)}</p>' if text else ""
 
 
 def answer_card(name: str, text: str, timed: Timed | None = None, is_waiting: bool = False) -> str:
-    """An answer, so far or whole, under the name of what gave it.
+    """Returns an answer, so far or complete, under the name of its source.
 
     Args:
         name: the heading.
         text: the answer so far.
-        timed: the whole answer.
-        is_waiting: more is to come.
+        timed: the complete answer.
+        is_waiting: whether more will follow.
     """
     time = f"{timed.seconds:.2f} s" if timed else "&hellip;" if is_waiting else ""
     shown = safe(text) or ("&hellip;" if is_waiting else "(nothing)" if timed else "&ndash;")
@@ -80,7 +80,7 @@ def answer_card(name: str, text: str, timed: Timed | None = None, is_waiting: bo
 
 
 def overlay(model: LlavaAccm, image: Image.Image, answer: Answer) -> str:
-    """The kept patches over an RGB image, coloured by reason, with a legend."""
+    """Returns the kept patches over an RGB image, coloured by reason, with a legend."""
     patches, kept, reasons = model.tower.num_patches, answer.kept_idx, answer.reasons
     picture = draw_patches(model, image, kept, reasons)
     counts = Counter(reasons.values())
@@ -98,7 +98,7 @@ def overlay(model: LlavaAccm, image: Image.Image, answer: Answer) -> str:
 
 
 def candidates(answer: Answer) -> str:
-    """The captions that were written of the dropped tokens, with the selector's scores."""
+    """Returns the captions of the dropped tokens with the selector's scores."""
     compensation = answer.compensation
     if compensation is None:
         return ""
@@ -116,10 +116,10 @@ def candidates(answer: Answer) -> str:
 
 
 def stage_bars(answers: Sequence[tuple[str, Mapping[str, float]]]) -> str:
-    """What the stages of each answer took, side by side on one scale.
+    """Returns the stage times of each answer on one scale.
 
     Args:
-        answers: what gave each, and the seconds of its stages.
+        answers: the source of each, and the seconds of its stages.
     """
     longest = max(sum(stages.values()) for _, stages in answers)
     seen = {stage for _, stages in answers for stage in stages}
@@ -139,7 +139,7 @@ def stage_bars(answers: Sequence[tuple[str, Mapping[str, float]]]) -> str:
 
 
 def why_slower(pruned: Mapping[str, float], full: Mapping[str, float]) -> str:
-    """Why a pruned answer with a caption took longer than the full one, where it did.
+    """Returns why a pruned answer with a caption took longer than the full one, if it did.
 
     Args:
         pruned, full: seconds of the stages of each.
@@ -156,12 +156,13 @@ def why_slower(pruned: Mapping[str, float], full: Mapping[str, float]) -> str:
 
 
 def costs_elsewhere(model: LlavaAccm, budget: int) -> str:
-    """What a question takes at LLaVA-1.5-7B's shapes, said so that nobody takes it for a time of
-    this page; nothing where the model is of these shapes itself.
+    """Returns a question's time at LLaVA-1.5-7B's shapes, clearly not measured on this page.
+
+    It is empty if the model has these shapes itself.
 
     Args:
-        model: that answered here.
-        budget: of how many of its visual tokens.
+        model: the model that answered here.
+        budget: the number of its visual tokens.
     """
     if costs.is_of_these_shapes(model):
         return ""
@@ -185,7 +186,7 @@ def costs_elsewhere(model: LlavaAccm, budget: int) -> str:
 
 
 def name_of(budget: int | None, patches: int, has_caption: bool) -> str:
-    """What an answer from so many tokens of N is called; None is a number yet unknown."""
+    """Returns the name of an answer from ``budget`` of N tokens; None is a number yet unknown."""
     if budget == patches:
         return f"All {budget} tokens"
     some = "Some" if budget is None else f"{budget} of {patches}"
@@ -193,7 +194,7 @@ def name_of(budget: int | None, patches: int, has_caption: bool) -> str:
 
 
 def _correspondence(budget: int, patches: int, measured: int) -> str:
-    """How the budget of a model with N patches compares with the one that was measured."""
+    """Returns how the budget of a model with N patches compares with the measured one."""
     if budget == patches:
         return ""
     of_all = budget * costs.PATCHES / patches
@@ -203,7 +204,7 @@ def _correspondence(budget: int, patches: int, measured: int) -> str:
 
 
 def _bar(name: str, stages: Mapping[str, float], longest: float, total: str) -> str:
-    """Stages side by side; as long as ``longest`` seconds they fill the line."""
+    """Returns stages side by side; ``longest`` seconds fill the line."""
     pieces = "".join(
         f'<i style="width:{100 * seconds / longest:.2f}%;background:{STAGE_COLOURS[stage]}" '
         f'title="{stage}: {_duration(seconds)}"></i>'
@@ -221,7 +222,7 @@ def _duration(seconds: float) -> str:
 
 
 def _data_uri(picture: Image.Image) -> str:
-    """A picture that needs no file and no address."""
+    """Returns a picture as a data: URI."""
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", quality=90, subsampling=0)  # frames keep their colours
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -1,4 +1,4 @@
-"""What a visitor has entered, field by field: values, and what is wrong beside each."""
+"""The inputs of a visitor, field by field: values, and the problems with each."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from llava.serve.web.limits import Limits
 
 @dataclass
 class Entered:
-    """The three fields; a value is None where there is a problem with it.
+    """The three fields; a value is None if there is a problem with it.
 
     Attributes:
         image_file, image: the picture, as a file and as RGB.
-        question: what is asked.
+        question: text of the question.
         budget: K.
         is_shown: whether browsers can show the picture.
         problems: one line each, by "image", "question" and "budget".
-        advice: what is good to know of a field, likewise.
+        advice: advice on a field, likewise.
     """
 
     image_file: Path | None = None
@@ -45,12 +45,12 @@ class Entered:
 
 
 class Reader:
-    """Reads the fields of the page.
+    """A reader of the page's fields.
 
     Args:
-        answerer: of the questions.
+        answerer: checks the questions.
         uploads: the folder of uploaded files.
-        limits: of what a visitor may send.
+        limits: limits of what a visitor may send.
     """
 
     def __init__(self, answerer: Answerer, uploads: Path, limits: Limits) -> None:
@@ -60,7 +60,7 @@ class Reader:
         self._patches = answerer.model.tower.num_patches
 
     def read(self, upload: object, question: object, kept: object) -> Entered:
-        """Reads all three, as JSON brought them."""
+        """Reads all three, which are unchecked JSON values."""
         entered = self.read_text(question, kept)
         picture = self.read_image(upload)
         entered.image_file, entered.image = picture.image_file, picture.image
@@ -70,7 +70,7 @@ class Reader:
         return entered
 
     def read_image(self, upload: object) -> Entered:
-        """Reads an upload alone."""
+        """Reads only an upload."""
         entered = Entered()
         with _told(entered.problems, "image"):
             path = read_upload(upload, self._uploads)
@@ -81,7 +81,7 @@ class Reader:
         return entered
 
     def read_text(self, question: object, kept: object) -> Entered:
-        """Reads the question and the budget, which decides what reads the question."""
+        """Reads the question and the budget, which decides which parts read the question."""
         entered = Entered()
         with _told(entered.problems, "budget"):
             entered.budget = read_budget(kept, self._patches)
@@ -97,7 +97,7 @@ class Reader:
 
 @contextmanager
 def _told(problems: dict[str, str], field: str) -> Iterator[None]:
-    """Notes what is wrong with a field in the place of raising it."""
+    """Records the problem with a field instead of raising it."""
     try:
         yield
     except UserError as error:

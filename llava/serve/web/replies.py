@@ -1,4 +1,4 @@
-"""Answers as they come onto the page, beside what they saw and were told."""
+"""Answers as they appear on the page, with their kept patches and captions."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from llava.serve.web.reading import Entered
 
 @dataclass(frozen=True)
 class Shown:
-    """What a visitor was shown last, so that the slider can change it.
+    """The last question of a visitor, so that the slider can repeat it.
 
     Attributes:
-        image_file: in the folder of uploads.
-        question: its text.
+        image_file: the picture in the folder of uploads.
+        question: text of the question.
         full_stages: seconds of the stages of the full answer.
     """
 
@@ -36,13 +36,13 @@ class Shown:
 
 
 class Replies:
-    """What changes on the page while questions are answered, by component.
+    """The changes of the page while questions are answered, by component.
 
     Args:
-        answerer: answers.
+        answerer: answers the questions.
         parts: the components.
-        changes: of other kinds.
-        limits: of what a visitor may send.
+        changes: other changes of the page.
+        limits: limits of what a visitor may send.
     """
 
     def __init__(self, answerer: Answerer, parts: Parts, changes: Changes, limits: Limits) -> None:
@@ -53,7 +53,7 @@ class Replies:
         self._patches = answerer.model.tower.num_patches
 
     def ask(self, entered: Entered) -> Iterator[dict]:
-        """Answers what was entered, from some tokens and from all."""
+        """Answers the entered question from some tokens and from all."""
         parts, patches, image = self._parts, self._patches, entered.image
         some, whole = (
             self._answerer.sample(image, entered.question, tokens)
@@ -75,7 +75,7 @@ class Replies:
         }
 
     def move(self, shown: Shown, budget: int) -> Iterator[dict]:
-        """Answers the question of a picture that is still there from another number of tokens."""
+        """Answers again about a picture that still exists, from another number of tokens."""
         image = open_upload(read_file(shown.image_file, self._limits), self._limits)
         sample = self._answerer.sample(image, shown.question, budget)
         pruned = yield from self._pruned_answer(sample)
@@ -83,8 +83,7 @@ class Replies:
         yield self._changes.times(budget, stages, shown.full_stages)
 
     def _pruned_answer(self, sample: Sample) -> Generator[dict, None, Timed | None]:
-        """Shows an answer, and what it saw and was told; of all tokens there is no other one than
-        the full answer."""
+        """Shows a pruned answer with its patches and captions; with all tokens there is none."""
         parts, model = self._parts, self._answerer.model
         if sample.visual_token_num == self._patches:
             yield {
@@ -101,7 +100,7 @@ class Replies:
         return pruned
 
     def _answer(self, card: gr.HTML, sample: Sample) -> Generator[dict, None, Timed]:
-        """Shows an answer as it comes."""
+        """Shows an answer as it is decoded."""
         name, text = self._changes.name(sample.visual_token_num), ""
         yield {card: panels.answer_card(name, text, is_waiting=True)}
         with closing(self._answerer.stream(sample)) as pieces:

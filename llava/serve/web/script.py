@@ -1,4 +1,4 @@
-"""What the page does in the browser alone, as JavaScript."""
+"""The page's JavaScript, which runs in the browser alone."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import json
 from llava.mm_utils import IMAGE_FORMATS
 from llava.serve.web.panels import problem
 
-# For those who hear the page: the answers have a name, and the pictures of examples say no more
-# than the questions beside them.
+# For screen readers: the answers have a name, and the pictures of examples are silent, since the
+# questions beside them say the same.
 LOAD = """() => {
   const answers = document.querySelector(".answers");
   Object.assign(answers, {tabIndex: -1, role: "region", ariaLabel: "Answers"});
   document.querySelectorAll("button.example img").forEach((image) => { image.alt = ""; });
 }"""
 
-# A question begins: the button says so, and on a small screen the answers come into view. It
+# A question starts: the button says so, and a small screen scrolls to the answers. The function
 # passes the question on.
 BEGIN = """(...inputs) => {
   const answers = document.querySelector(".answers");
@@ -30,13 +30,13 @@ BEGIN = """(...inputs) => {
   return inputs;
 }"""
 
-# It has been answered.
+# The question was answered.
 ANSWERED = """() => {
   document.querySelector("button.ask").removeAttribute("aria-busy");
 }"""
 
-# It has not: answers that the server has not taken away are of an older question, and a field with
-# something wrong comes into view.
+# The question failed: answers that the server has not removed belong to an older question, and the
+# page scrolls to a field with a problem.
 FAILED = """() => {
   document.querySelector("button.ask").removeAttribute("aria-busy");
   document.querySelector(".answers").dataset.old = "";
@@ -52,8 +52,8 @@ FAILED = """() => {
   setTimeout(look, 100, 20);
 }"""
 
-# An uploaded file has been looked at: what is said of it, unless another one is there by now. A bad
-# one is taken away.
+# An uploaded file was checked: shows the note on it, unless another file has replaced it. A bad
+# file is removed.
 LOOKED = """(image, looked) =>
   image?.path === looked.path ? [looked.is_good ? undefined : null, looked.note] : undefined"""
 
@@ -77,10 +77,10 @@ field.addEventListener("drop", (event) => {
 
 
 def refuse_files(upload_bytes: int) -> str:
-    """Returns what tells, in the note beside the picture, of files that Gradio would not send.
+    """Returns the script that reports, beside the picture, files that Gradio would not send.
 
     Args:
-        upload_bytes: of the largest.
+        upload_bytes: size of the largest file.
     """
     said = {
         "kind": problem(

@@ -1,4 +1,4 @@
-"""The page as a server."""
+"""The server of the page."""
 
 from __future__ import annotations
 
@@ -30,11 +30,10 @@ from llava.serve.web.page import Page
 from llava.serve.web.style import STYLE, theme
 from llava.serve.web.uploads import Uploads, page_folder
 
-# Visitors of whom Gradio remembers what they were shown: some 100 kB each. A program's every
-# question counts as one; who is idle for so many others has a slider that waits for the next
-# question.
+# Visitors whose last question Gradio remembers: some 100 kB each. Each question of a program counts
+# as one; after this number of others, an idle visitor's slider waits for the next question.
 VISITORS = 200
-_STOPPED = 130  # exit status, as of other commands
+_STOPPED = 130  # exit status, as in other commands
 
 
 def run(model: LlavaAccm, args: WebArguments) -> int:
@@ -45,8 +44,8 @@ def run(model: LlavaAccm, args: WebArguments) -> int:
             print(f"{args.model_path} at {address} (Ctrl+C ends it)", flush=True)
             threading.Event().wait()
     except KeyboardInterrupt:
-        # The visitors are told and the files are gone. Python would wait for an answer that nobody
-        # reads any more, which takes seconds.
+        # The visitors are informed and the files are removed. Python would wait seconds for an
+        # answer that nobody reads any more.
         print("stopped by the user", file=sys.stderr, flush=True)
         os._exit(_STOPPED)
     return 0
@@ -54,10 +53,10 @@ def run(model: LlavaAccm, args: WebArguments) -> int:
 
 @contextmanager
 def opened(model: LlavaAccm, args: WebArguments, patience: Patience = Patience()) -> Iterator[str]:
-    """Serves the page in threads of this process; gives its address.
+    """Serves the page in threads of this process; yields its address.
 
     Raises:
-        UserError: The page cannot be served there, or no question could be answered like this.
+        UserError: The page cannot be served there, or no question can be answered with these flags.
     """
     with _served(_answerer(model, args), args, patience) as address:
         yield address
@@ -102,12 +101,12 @@ def _served(answerer: Answerer, args: WebArguments, patience: Patience) -> Itera
             server.start(listener)
             yield shown_address(args.host, listener.getsockname()[1])
         finally:
-            server.stop()  # first: an answer that ends without a reader is no failure to Gradio
+            server.stop()  # first: Gradio does not count an answer without a reader as failed
             answerer.close()
 
 
 def _app(blocks: gr.Blocks, args: WebArguments) -> FastAPI:
-    """Returns the page as an application, without all that is of use to others than visitors."""
+    """Returns the page as an application, without features that visitors do not need."""
     blocks.queue(max_size=args.queue_limit, api_open=False)
     blocks.state_session_capacity = VISITORS
     return gr.mount_gradio_app(
@@ -120,7 +119,7 @@ def _app(blocks: gr.Blocks, args: WebArguments) -> FastAPI:
         theme=theme(),
         css=STYLE,
         footer_links=[],
-        show_error=True,  # the message of an error, in one line
+        show_error=True,  # an error's message in one line
         run_history=False,
         enable_monitoring=False,
         ssr_mode=False,
@@ -130,13 +129,13 @@ def _app(blocks: gr.Blocks, args: WebArguments) -> FastAPI:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn in a thread, with connections that are cut when they keep the page waiting.
+    """uvicorn in a thread, which closes connections that keep the page waiting.
 
     Args:
-        gate: Answers.
-        uploads: Forget their old files while the page is served.
-        patience: With browsers.
-        has_proxy: Whether a proxy on this machine says for whom it asks.
+        gate: Answers the requests.
+        uploads: Remove their old files while the page is served.
+        patience: The limits of waiting for browsers.
+        has_proxy: Whether a proxy on this machine names the visitor of each request.
     """
 
     def __init__(self, gate: Gate, uploads: Uploads, patience: Patience, has_proxy: bool) -> None:
@@ -149,7 +148,7 @@ class _Server(uvicorn.Server):
                 http=partial(Connection, patience=patience),
                 ws="none",
                 log_config=None,
-                log_level="error",  # not a line for each browser that sends nonsense
+                log_level="error",  # no lines about browsers that send nonsense
                 access_log=False,
                 server_header=False,
                 proxy_headers=has_proxy,
@@ -162,10 +161,10 @@ class _Server(uvicorn.Server):
         )
 
     def start(self, listener: socket.socket) -> None:
-        """Serves in a thread of its own, and returns when it does.
+        """Starts serving in its own thread, and returns once it serves.
 
         Raises:
-            UserError: It cannot.
+            UserError: It cannot serve.
         """
         self._thread = threading.Thread(
             target=self.run, kwargs={"sockets": [listener]}, daemon=True, name="server"
@@ -177,18 +176,18 @@ class _Server(uvicorn.Server):
                 raise UserError("the page cannot be served: the lines above say why")
 
     def stop(self) -> None:
-        """Tells the visitors that the page is being stopped, and ends."""
+        """Informs the visitors that the page is being stopped, and ends."""
         self._loop.call_soon_threadsafe(self._gate.stop)
         self.should_exit = True
         self._thread.join(self._end_seconds + 1.2)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begins to serve, as uvicorn does."""
+        """Starts to serve, as uvicorn does."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Ends as uvicorn does, once the requests that were on their way are told, too."""
+        """Ends as uvicorn does, after informing requests that were still arriving."""
         await asyncio.sleep(self._end_seconds / 2)
         await super().shutdown(sockets)
 

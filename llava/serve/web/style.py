@@ -1,16 +1,16 @@
-"""How the page looks: Gradio's theme, and a style sheet that follows its light and dark colours."""
+"""The look of the page: Gradio's theme, and a style sheet for its light and dark colours."""
 
 from __future__ import annotations
 
 import gradio as gr
 
-# What is on the visitor's machine: nothing is loaded from elsewhere.
+# Fonts of the visitor's machine: nothing is loaded from elsewhere.
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif"]
 _MONOSPACE = ["ui-monospace", "Consolas", "DejaVu Sans Mono", "monospace"]
 
 
 def theme() -> gr.themes.Base:
-    """Gradio's default theme in blue, with fonts of the visitor's machine."""
+    """Returns Gradio's default theme in blue, with fonts of the visitor's machine."""
     return gr.themes.Default(primary_hue="blue", font=_FONTS, font_mono=_MONOSPACE)
 
 

@@ -1,4 +1,4 @@
-"""Uploaded files, and the only folder of this machine that the page knows."""
+"""Uploaded files, and their folder, the only one of this machine that the page reads."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from llava.serve.web.limits import Limits
 from llava.serve.web.messages import TooLarge
 
 NOT_UPLOADED = "the image is not one that was uploaded here, or it was long ago: upload it (again)"
-# Uploads on their way at once. Each has 1 MiB in memory, and the rest in a file without a name,
-# which goes with whatever becomes of it. The one that is silent for the longest makes room.
+# Uploads in progress at once. Each has 1 MiB in memory, and the rest in an unnamed file, which
+# disappears with it. The one that has been silent longest makes room for a new one.
 AT_ONCE = 32
 _PREFIX = "accm-web-"
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"})
@@ -34,10 +34,10 @@ _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif",
 
 @contextmanager
 def page_folder() -> Iterator[Path]:
-    """Returns a folder that nobody else can read, in use by Gradio inside, and gone afterwards.
+    """Makes a folder for Gradio that nobody else can read, and removes it at the end.
 
-    Gradio would share one folder with all its pages of this machine; it asks the environment for
-    another one, and nothing else. What a page that was killed has left is removed.
+    Gradio would share one folder among all its pages on this machine; only the environment can name
+    another one. Remains of a killed page are removed.
     """
     name, before = "GRADIO_TEMP_DIR", os.environ.get("GRADIO_TEMP_DIR")
     base = Path(tempfile.gettempdir())
@@ -56,11 +56,11 @@ def page_folder() -> Iterator[Path]:
 
 
 class Uploads:
-    """The files that visitors have sent.
+    """The files that visitors have uploaded.
 
     Args:
-        folder: Where they lie, with others of the page.
-        limits: Of each and of all; the oldest make room for another.
+        folder: Their folder, with other files of the page.
+        limits: Limits of each and of all files; the oldest are removed for new ones.
     """
 
     def __init__(self, folder: Path, limits: Limits) -> None:
@@ -71,14 +71,14 @@ class Uploads:
         self._room = threading.Lock()
 
     async def take(self, request: Request) -> str:
-        """Keeps the one file of a form, which is no request to write any other.
+        """Keeps the one file of a form; no other file can be written.
 
         Returns:
-            Its path; the name that a visitor gave it is not used.
+            Its path; the visitor's name of the file is not used.
 
         Raises:
-            UserError: The form is none, or has not one file, or an empty one.
-            TooLarge: The file is.
+            UserError: The form is invalid, does not have exactly one file, or has an empty one.
+            TooLarge: The file is too large.
         """
         task = asyncio.current_task()
         if len(self._heard) >= AT_ONCE:
@@ -99,12 +99,12 @@ class Uploads:
             self._heard.pop(task, None)
 
     def hear(self) -> None:
-        """Notes that something of the present upload has come."""
+        """Records that bytes of the present upload have arrived."""
         if (task := asyncio.current_task()) in self._heard:
             self._heard[task] = time.monotonic()
 
     def forget_old(self) -> None:
-        """Removes the files that have reached their age."""
+        """Removes the files that are older than the limit."""
         for time_written, _, path in self._files():
             if time.time() - time_written > self._limits.upload_age:
                 path.unlink(missing_ok=True)
@@ -132,33 +132,34 @@ class Uploads:
             spare += taken
 
     def _files(self) -> list[tuple[float, int, Path]]:
-        """Returns when each file was written, its bytes and its path, the oldest first."""
+        """Returns the time, size in bytes and path of each file, the oldest first."""
         found = []
         for path in self._folder.glob("*"):
             try:
                 status = path.stat()
-            except FileNotFoundError:  # another thread made room
+            except FileNotFoundError:  # removed by another thread
                 continue
             found.append((status.st_mtime, status.st_size, path))
         return sorted(found)
 
 
 def find_upload(path: object, folder: Path) -> Path | None:
-    """Returns the file that a path from outside names, links followed; None if it is no upload."""
+    """Returns the upload that an untrusted path names, links followed; None if there is none."""
     try:
         real = Path(path).resolve(strict=True)
         return real if real.is_file() and real.is_relative_to(folder) else None
-    except (OSError, TypeError, ValueError, RuntimeError):  # none, too long, a loop, a zero byte
+    except (OSError, TypeError, ValueError, RuntimeError):  # no path, too long, a loop, a zero byte
         return None
 
 
 @contextmanager
 def _own_folder(base: Path) -> Iterator[Path]:
-    """Makes a folder that is locked as long as this process lives, and removes it afterwards."""
+    """Makes a folder that is locked while this process lives, and removes it at the end."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base)).resolve()
         with (folder / "lock").open("w") as lock:
-            # Another page that starts may take the folder for a left one before it is locked.
+            # Before it is locked, another page that starts may take the folder for an abandoned
+            # one.
             if not take_lock(lock) or not (folder / "lock").exists():
                 continue
             try:
@@ -169,7 +170,7 @@ def _own_folder(base: Path) -> Iterator[Path]:
 
 
 def _remove_left(base: Path) -> None:
-    """Removes the folders of this user whose pages are gone: their locks went with them."""
+    """Removes the folders of this user's dead pages, whose locks ended with them."""
     for folder in base.glob(f"{_PREFIX}*"):
         try:
             if folder.is_symlink() or folder.stat().st_uid != os.getuid():

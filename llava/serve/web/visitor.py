@@ -1,4 +1,4 @@
-"""A visitor of the page who is a program: uploads an image, asks, and reads what comes back."""
+"""A program as a visitor of the page: it uploads an image, asks, and reads the answers."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import httpx
 
 from llava.errors import UserError
 
-TIMEOUT = 300  # seconds for one answer, the wait in the queue included
+TIMEOUT = 300  # seconds for one answer, waiting in the queue included
 
 
 class Visitor:
-    """Asks a page over HTTP, through the endpoint ``ask`` of Gradio's interface for programs.
+    """A client of a page over HTTP, for the endpoint ``ask`` of Gradio's API.
 
     Args:
-        address: of the page.
-        user, password: where it asks for them.
+        address: URL of the page.
+        user, password: the login, if the page needs one.
     """
 
     def __init__(self, address: str, user: str | None = None, password: str | None = None) -> None:
-        # What the environment says of proxies is about other addresses.
+        # Proxies of the environment are for other addresses.
         self.http = httpx.Client(base_url=address, timeout=TIMEOUT, trust_env=False)
         if user is not None:
             self.log_in(user, password)
@@ -32,30 +32,30 @@ class Visitor:
         self.http.close()
 
     def log_in(self, user: str, password: str) -> None:
-        """Gives name and password.
+        """Logs in with name and password.
 
         Raises:
-            UserError: They are not the page's.
+            UserError: The page does not accept them.
         """
         self._post("/login", data={"username": user, "password": password})
 
     def upload(self, data: bytes, name: str = "image.png") -> dict:
-        """Uploads a file; gives what Visitor.ask takes for it.
+        """Uploads a file; returns its description for Visitor.ask.
 
         Raises:
-            UserError: the page does not take it, and says so.
+            UserError: the page refuses it; the message is the page's.
         """
         (path,) = self._post("/gradio_api/upload", files=[("files", (name, data))]).json()
         return as_file(path)
 
     def ask(self, *inputs: object) -> dict:
-        """Asks; gives what Timed.record says of the answers "pruned" and "full".
+        """Asks; returns Timed.record of the answers "pruned" and "full".
 
         Args:
-            inputs: an uploaded image, a question, and how many tokens stay.
+            inputs: an uploaded image, a question, and the number of kept tokens.
 
         Raises:
-            UserError: the page does not answer it, and says so.
+            UserError: the page does not answer it; the message is the page's.
         """
         event = self.begin(*inputs)
         kind = None
@@ -72,20 +72,20 @@ class Visitor:
         raise UserError("the page went away in the middle of an answer")
 
     def begin(self, *inputs: object) -> str:
-        """Asks without waiting for the answer; gives the event's name.
+        """Asks without waiting for the answer; returns the event's id.
 
         Raises:
-            UserError: the page does not take it, and says so.
+            UserError: the page refuses it; the message is the page's.
         """
         body = json.dumps({"data": inputs})
         headers = {"Content-Type": "application/json"}
         return self._post("/gradio_api/call/ask", content=body, headers=headers).json()["event_id"]
 
     def join(self, body: dict) -> str:
-        """Asks as a browser does, without waiting for the answer; gives the event's name.
+        """Asks as a browser does, without waiting for the answer; returns the event's id.
 
         Raises:
-            UserError: the page does not take it, and says so.
+            UserError: the page refuses it; the message is the page's.
         """
         return self._post("/gradio_api/queue/join", json=body).json()["event_id"]
 
@@ -96,7 +96,7 @@ class Visitor:
 
 
 def as_file(path: object) -> dict:
-    """How Gradio names an uploaded file."""
+    """Returns Gradio's description of an uploaded file."""
     return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
 
@@ -105,13 +105,13 @@ def _check(response: httpx.Response) -> None:
         text = response.read().decode("utf-8", "replace")
         try:
             text = _message(json.loads(text))
-        except ValueError:  # no JSON: the text itself is the message
+        except ValueError:  # not JSON: the text itself is the message
             pass
         raise UserError(f"{response.status_code}: {text}")
 
 
 def _message(said: object) -> str:
-    """What a refusal says."""
+    """Returns the message of a refusal."""
     if isinstance(said, dict):
         said = said.get("error") or said.get("detail")
     return said if isinstance(said, str) else json.dumps(said)
