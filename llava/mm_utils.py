@@ -1,158 +1,31 @@
-"""Images and prompts on their way in: files to pixels, prompts to token ids."""
+"""Images and prompts on their way in: images to pixels, prompts to token ids."""
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from os import PathLike
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil
 
 from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
 from llava.errors import UserError, quoted
+from llava.images import (  # noqa: F401  some of them for who looks for them here, as in LLaVA
+    IMAGE_FORMATS,
+    MAX_SQUARE_PIXELS,
+    check_size,
+    load_image,
+    to_rgb,
+)
 
 # CLIP's mean colour as LLaVA rounds it; what pads an image where no processor says otherwise.
 CLIP_BACKGROUND = (122, 116, 104)
-# An image counts as the square that it is padded to.
-MAX_SQUARE_PIXELS = 89_478_485
 # Pixels of a padded square that are there at once while it is scaled: 16 MB.
 STRIP_PIXELS = 1 << 22
 # Where only the middle of an image is seen, what is further from it than this many times the
 # shorter side is cut off before the image is scaled: the whole would grow without bound.
 MAX_RATIO = 16
-
-# What is read as an image. Other decoders of Pillow call outside programs or are seldom tested.
-IMAGE_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
-
-# EXIF's orientation -> what sets the image upright.
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-def load_image(
-    source: str | PathLike | bytes, upright: bool = False, name: str | None = None
-) -> Image.Image:
-    """Reads an image file (or its bytes) as RGB, the first frame of an animation; see to_rgb.
-
-    Args:
-        source: the file.
-        upright: see to_rgb.
-        name: what messages call it; None lets the source name it.
-
-    Raises:
-        UserError: no such file, not an image, damaged, or too large to be padded to a square.
-    """
-    if name is None:
-        name = "the encoded image" if isinstance(source, bytes) else f"the image {source}"
-    with _damage_told(name):
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        if not data:
-            raise UserError(f"{name} is empty (0 bytes): fetch it again")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # to_rgb checks
-            with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
-                return to_rgb(image, upright, name)
-
-
-def to_rgb(image: Image.Image, upright: bool = False, name: str = "the image") -> Image.Image:
-    """Converts an image of any kind to 8-bit RGB; whoever reads images does it here.
-
-    Transparency is dropped, as LLaVA has it. 16 bits a channel are brought to 8 by dropping the low
-    byte.
-
-    Args:
-        image: opened or made with Pillow; it stays as it is.
-        upright: whether the rotation is heeded that a camera noted down (EXIF), as people expect
-            it. Benchmarks are read without, as LLaVA reads them. (Of TIFF files, Pillow itself
-            heeds it.)
-        name: what messages call it.
-
-    Returns:
-        A new image, pixels and nothing else.
-
-    Raises:
-        UserError: damaged, too large to be padded to a square, or more than 16 bits a channel:
-            nothing says which value is white.
-    """
-    check_size(image, name)
-    with _damage_told(name):
-        image.load()  # a TIFF file forgets its orientation here, when Pillow has heeded it
-        turn = _UPRIGHT.get(_orientation(image)) if upright else None
-        if image.mode in ("I", "F"):
-            raise UserError(
-                f"{name} is of mode {image.mode} (32 bits a channel): save it with 8 or 16"
-            )
-        if image.mode.startswith("I;16"):  # Pillow alone would clip these values
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        elif image.mode == "La":
-            image = image.convert("LA")
-        image = image.convert("RGB")
-    if turn is not None:
-        image = image.transpose(turn)
-    image.info.clear()  # an orientation that was heeded must not be heeded again
-    return image
-
-
-def _orientation(image: Image.Image) -> object:
-    """Returns what EXIF says of an image's rotation; damaged notes say nothing."""
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # the parser raises whatever damage makes it stumble over
-        return None
-
-
-@contextmanager
-def _damage_told(name: str) -> Iterator[None]:
-    """Turns what reading and decoding raise into one line."""
-    try:
-        yield
-    except UserError:
-        raise
-    except UnidentifiedImageError as error:
-        kinds = ", ".join(IMAGE_FORMATS)
-        raise UserError(
-            f"{name} cannot be read as an image: it is none of {kinds}, or damaged; save it as one "
-            "of them"
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{name} cannot be read as an image ({error}): scale it down") from error
-    except FileNotFoundError as error:
-        raise UserError(f"there is no {name.removeprefix('the ')}: check the path") from error
-    except Exception as error:  # decoders raise whatever a damaged file makes them stumble over
-        raise UserError(
-            f"{name} is damaged or cut short, or no file to read ({error}): fetch it again"
-        ) from error
-
-
-def check_size(image: Image.Image, name: object = "the image") -> None:
-    """Refuses an image without pixels, or one that would be too large once padded to a square.
-
-    Raises:
-        UserError: the longer side, squared, is above MAX_SQUARE_PIXELS, or a side is 0.
-    """
-    longer = max(image.size)
-    if longer * longer > MAX_SQUARE_PIXELS:
-        limit = int(MAX_SQUARE_PIXELS**0.5)
-        raise UserError(
-            f"{name} is {image.width} x {image.height} pixels; padded to a square it would hold "
-            f"{longer * longer / 1e6:.0f} million. Scale it down to at most {limit} pixels a side."
-        )
-    if not min(image.size):
-        raise UserError(f"{name} has no pixels ({image.width} x {image.height}): give another")
 
 
 def expand2square(

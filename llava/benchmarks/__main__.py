@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from llava.benchmarks.bring import bring
-from llava.benchmarks.known import KNOWN, Benchmark
-from llava.benchmarks.look import Finding, look
+from llava.benchmarks.catalog import KNOWN, Benchmark
+from llava.benchmarks.fetch import fetch_benchmark
 from llava.benchmarks.sources import ByHand
+from llava.benchmarks.verify import Finding, verify_benchmark
+from llava.download.errors import free_gigabytes, looking
 from llava.download.line import USUAL, Network
-from llava.download.trouble import free_gigabytes, looking
 from llava.errors import UserError
 from llava.eval.benchmarks.registry import DATA_ROOT, data_folder
 from llava.eval.command import SOME_FAILED, run_words_command
-from llava.model.builder import flag
+from llava.eval.flags import flag
 
 BY_HAND = 3  # exit status where nothing failed and something has to be done by hand
 
@@ -56,20 +56,20 @@ def _download(
     )
     if args.dry_run:
         return 0
-    return _tell(_bring_one(*place, args.accept_terms, network) for place in places)
+    return _tell(_fetch_one(*place, args.accept_terms, network) for place in places)
 
 
-def _bring_one(benchmark: Benchmark, folder: Path, agreed: bool, network: Network) -> Finding:
+def _fetch_one(benchmark: Benchmark, folder: Path, agreed: bool, network: Network) -> Finding:
     """What is there afterwards; one that cannot be brought does not keep the others from it."""
     if benchmark.terms is not None and not agreed:
-        found = look(benchmark, folder)
+        found = verify_benchmark(benchmark, folder)
         how = (
             f"{benchmark.terms}. If you agree: the same command with --accept-terms; else lay the "
             f"data into {folder} yourself, from {benchmark.home}"
         )
         return found if found.is_whole else replace(found, problem=None, by_hand=how)
     try:
-        return bring(benchmark, folder, network)
+        return fetch_benchmark(benchmark, folder, network)
     except UserError as error:
         return Finding(benchmark, folder, problem=str(error))
 
@@ -77,7 +77,8 @@ def _bring_one(benchmark: Benchmark, folder: Path, agreed: bool, network: Networ
 def _verify(known: Mapping[str, Benchmark], names: Sequence[str], args: VerifyArguments) -> int:
     places = _places(known, names, args.data_root)
     return _tell(
-        look(benchmark, folder, args.decode, any_edition=True) for benchmark, folder in places
+        verify_benchmark(benchmark, folder, args.decode, any_edition=True)
+        for benchmark, folder in places
     )
 
 
@@ -133,7 +134,7 @@ def main(
     Args:
         argv: the command line; None takes the process's.
         known: the benchmarks that there are.
-        network: as of bring.
+        network: as of fetch_benchmark.
     """
     commands = {
         "download": (DownloadArguments, partial(_download, known, network)),

@@ -13,12 +13,12 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
+from llava.download.errors import need_room, told
 from llava.download.line import Address
 from llava.download.members import Member, sound
 from llava.download.names import place_of
 from llava.download.stream import PARTIAL
 from llava.download.tars import StrictInfo, tar_members
-from llava.download.trouble import need_room, told
 from llava.download.zips import AHEAD, RUN, RemoteFile, zip_members
 from llava.errors import UserError, quoted
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from llava.download.errors import AGAIN, told
 from llava.download.line import Address
 from llava.download.stream import PARTIAL, append, read_size
-from llava.download.trouble import AGAIN, told
 from llava.errors import UserError
 from llava.files import take_lock
 

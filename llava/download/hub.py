@@ -11,12 +11,12 @@ from huggingface_hub import constants, hf_hub_url
 from huggingface_hub.utils import build_hf_headers
 from tqdm import tqdm
 
+from llava.download.errors import Refused, need_room, told
 from llava.download.fetch import Remote, fetch, is_whole
 from llava.download.line import USUAL, Address, Network
 from llava.download.listing import read_listing
 from llava.download.names import place_of
 from llava.download.stream import PARTIAL, read_all
-from llava.download.trouble import Refused, need_room, told
 from llava.errors import UserError, quoted
 
 _LONGEST_LISTING = 2**26  # bytes; some 400,000 files

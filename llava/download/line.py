@@ -17,7 +17,7 @@ from huggingface_hub import close_session, get_session
 from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 from tqdm import tqdm
 
-from llava.download.trouble import Refused, Unreachable, reason
+from llava.download.errors import Refused, Unreachable, reason
 
 _PASSING = (408, 429, 500, 502, 503, 504)
 # No file has as many bytes as 19 digits say.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from llava.download.trouble import reason
+from llava.download.errors import reason
 from llava.errors import UserError, quoted
 from llava.files import parse_json
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from llava.download.trouble import reason
+from llava.download.errors import reason
 from llava.errors import UserError
 
 MOST_MEMBERS = 500_000  # of an archive; GQA's has 148,854

@@ -7,8 +7,8 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
+from llava.download.errors import Refused, need_room
 from llava.download.line import Address, Answer, Changed, ask, patiently
-from llava.download.trouble import Refused, need_room
 
 PARTIAL = ".partial"  # ends the name of a file that is not whole yet
 EDITION = ".edition"  # ends the name of a note beside it: which edition it is half of

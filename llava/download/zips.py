@@ -7,10 +7,10 @@ import stat
 import zipfile
 from typing import BinaryIO
 
+from llava.download.errors import Refused
 from llava.download.line import Address
 from llava.download.members import Member, refuse_bomb
 from llava.download.stream import read_part, read_size
-from llava.download.trouble import Refused
 
 AHEAD = 2**16  # bytes read at once where nothing better is known
 RUN = 2**24  # at most so many bytes of neighbouring members are fetched at once

@@ -14,9 +14,6 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import TypeVar
 
-import torch
-from transformers.utils import logging as transformers_logging
-
 from llava.command import called, example
 from llava.errors import UserError, did_you_mean
 from llava.eval.flags import FlagParser
@@ -58,7 +55,7 @@ def run_command(
     Returns:
         The exit status; USER_MISTAKE after a UserError, whose message goes to standard error.
     """
-    transformers_logging.set_verbosity_error()
+    _silence_transformers()
     parser = FlagParser(arguments, called(program), _without_call(description), example(program))
     filled = parser.read(argv)
 
@@ -70,6 +67,14 @@ def run_command(
 
     words = sys.argv[1:] if argv is None else argv
     return guard(check_and_work, _as_typed(parser.prog, words))
+
+
+def _silence_transformers() -> None:
+    """Keeps warnings of transformers from the terminal, without importing it: that takes seconds,
+    as torch does, and a command that computes nothing needs neither."""
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"  # it reads that when it is imported
+    if "transformers" in sys.modules:
+        sys.modules["transformers"].utils.logging.set_verbosity_error()
 
 
 def guard(work: Callable[[], int], command: str = "") -> int:
@@ -165,7 +170,10 @@ def out_of_memory(advice: str) -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        torch = sys.modules.get("torch")  # whoever has not imported it cannot have raised its error
+        if torch is None or not isinstance(error, torch.OutOfMemoryError):
+            raise
         raise UserError(
             f"the memory of the device is not enough ({str(error).splitlines()[0]})"
             + (f": try {advice}" if advice else "")

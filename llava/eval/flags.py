@@ -12,7 +12,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from types import NoneType
 from typing import Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -25,6 +25,17 @@ _INDENT = 26  # columns left of what a flag is for
 _SWITCH = {word: True for word in ("yes", "true", "t", "y", "1")}
 _SWITCH |= {word: False for word in ("no", "false", "f", "n", "0")}
 _KINDS = {bool: "yes or no", int: "a whole number", float: "a number"}
+
+
+def flag(help: str, default: object = None, choices: Sequence[str] = ()) -> object:
+    """Returns a dataclass field with its documentation."""
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+def list_flag(help: str, default: Sequence, choices: Sequence[str] = ()) -> object:
+    """Returns a dataclass field that holds several values, with its documentation."""
+    metadata = {"help": help, "choices": choices}
+    return field(default_factory=lambda: list(default), metadata=metadata)
 
 
 @dataclass(frozen=True)

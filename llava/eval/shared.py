@@ -8,13 +8,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from llava.conversation import check_text
 from llava.errors import UserError
 from llava.model.builder import ModelArguments, load_from_arguments
 from llava.model.fingerprint import fingerprint
 from llava.model.llava_arch import LlavaAccm
 from llava.model.memory import MEMORY_LIMIT
 from llava.model.multimodal_encoder.clip_encoder import EncodedImage
-from llava.model.sample import check_text
 
 QUESTIONS_AT_ONCE = 32  # how many go through the text tower together
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence, Sized
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sized
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
@@ -15,6 +15,7 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil, GPT2Tokenizer, LlamaForCausalLM
 
 from llava.errors import UserError, quoted
+from llava.eval.flags import flag, list_flag  # noqa: F401  trainings import both from here
 from llava.files import read_json
 from llava.mm_utils import process_images
 from llava.model.about import read_about
@@ -56,17 +57,6 @@ from llava.model.weights import fill, has_weights, read_checkpoint
 GPU_SHARE = 0.85
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-def flag(help: str, default: object = None, choices: Sequence[str] = ()) -> object:
-    """Returns a dataclass field with its documentation; see llava.eval.flags."""
-    return field(default=default, metadata={"help": help, "choices": choices})
-
-
-def list_flag(help: str, default: Sequence, choices: Sequence[str] = ()) -> object:
-    """Returns a dataclass field that holds several values, with its documentation."""
-    metadata = {"help": help, "choices": choices}
-    return field(default_factory=lambda: list(default), metadata=metadata)
 
 
 # llava.eval.flags turns each field into a flag; it knows Optional[int], not int | None.

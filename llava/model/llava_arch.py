@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil
 
+from llava.conversation import check_text
 from llava.errors import TooLong
 from llava.mm_utils import process_images, send
 from llava.model.about import About
@@ -34,7 +35,7 @@ from llava.model.multimodal_encoder.clip_encoder import ClipTower, EncodedImage
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.prompt import caption_room, prompt_ids
 from llava.model.reading import Prefix
-from llava.model.sample import Answer, Encoded, Sample, check_limits, check_text
+from llava.model.sample import Answer, Encoded, Sample, check_limits
 from llava.model.side_stream import SideStream
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.accm import Selection, select_tokens, text_distances

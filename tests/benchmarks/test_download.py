@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
 
 import pytest
@@ -279,3 +281,10 @@ def test_help_names_the_commands(capsys):
 def test_verify_says_what_is_missing_where_nothing_is(run):
     status, out = run("verify", "all")
     assert status == 1 and out.count("BAD  ") == 7 and "get it from https://" in out
+
+
+def test_the_command_starts_without_what_only_models_need():
+    """torch and transformers take seconds to import."""
+    code = "import sys, llava.benchmarks.__main__; print({'torch', 'transformers'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

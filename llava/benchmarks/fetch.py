@@ -11,42 +11,42 @@ from urllib.parse import quote
 
 from tqdm import tqdm
 
-from llava.benchmarks.known import Benchmark
-from llava.benchmarks.look import Finding, asked_images, is_there, look
+from llava.benchmarks.catalog import Benchmark
 from llava.benchmarks.sources import AskedImages, ByHand, HubFiles, Source, WebFile, ZipParts
+from llava.benchmarks.verify import Finding, asked_images, is_there, verify_benchmark
 from llava.download.archive import extract, local_members, remote_members
+from llava.download.errors import told
 from llava.download.fetch import Remote, fetch
 from llava.download.hub import NotThere, Repository, fetch_files, hub_file
 from llava.download.line import USUAL, Address, Network
 from llava.download.members import Member
 from llava.download.names import place_of
-from llava.download.trouble import told
 from llava.errors import UserError, quoted
 from llava.eval.benchmarks.registry import reader
 
 _HEAD = 2**12  # bytes of a file that tell what it is
 
 
-def bring(benchmark: Benchmark, folder: Path, network: Network = USUAL) -> Finding:
+def fetch_benchmark(benchmark: Benchmark, folder: Path, network: Network = USUAL) -> Finding:
     """Fetches what is not there, and looks at what is there then.
 
     The same call goes on where one was stopped. Where all is there, nothing is asked for.
 
     Args:
-        benchmark: of known.KNOWN.
+        benchmark: of catalog.KNOWN.
         folder: the benchmark's own.
         network: how it is reached.
 
     Raises:
         UserError: something cannot be fetched or written, or an archive is not right.
     """
-    found = look(benchmark, folder)
+    found = verify_benchmark(benchmark, folder)
     if found.is_whole:
         return found
     with told(benchmark.title, folder):
         for source in benchmark.sources:
             _BRING[type(source)](source, benchmark, folder, network)
-    return look(benchmark, folder)
+    return verify_benchmark(benchmark, folder)
 
 
 def _hub_files(source: HubFiles, benchmark: Benchmark, folder: Path, network: Network) -> None:

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from llava.benchmarks.known import Benchmark
+from llava.benchmarks.catalog import Benchmark
 from llava.benchmarks.sources import ByHand
-from llava.download.trouble import looking
+from llava.conversation import check_text
+from llava.download.errors import looking
 from llava.errors import UserError, quoted
 from llava.eval.benchmarks.question import Question
 from llava.eval.benchmarks.registry import reader, scorer
-from llava.mm_utils import load_image
-from llava.model.sample import check_text
+from llava.images import load_image
 
 _THREADS = 4  # that open images; a large one takes a quarter of a gigabyte
 _OTHER = "another edition, or cut short"
@@ -69,13 +69,13 @@ class Finding:
         return f"ok   {name}: {self.folder} ({counts}){note}"
 
 
-def look(
+def verify_benchmark(
     benchmark: Benchmark, folder: Path, decode: bool = False, any_edition: bool = False
 ) -> Finding:
     """Looks whether a folder can be answered and scored.
 
     Args:
-        benchmark: of known.KNOWN.
+        benchmark: of catalog.KNOWN.
         folder: the benchmark's own.
         decode: whether each image is opened as well; takes some 10 ms each.
         any_edition: whether other counts than the published ones are right, too.
