@@ -56,11 +56,11 @@ def _download(
     )
     if args.dry_run:
         return 0
-    return _tell(_fetch_one(*place, args.accept_terms, network) for place in places)
+    return _report(_fetch_one(*place, args.accept_terms, network) for place in places)
 
 
 def _fetch_one(benchmark: Benchmark, folder: Path, agreed: bool, network: Network) -> Finding:
-    """What is there afterwards; one that cannot be brought does not keep the others from it."""
+    """Returns what is there then; one that cannot be fetched does not keep the others from it."""
     if benchmark.terms is not None and not agreed:
         found = verify_benchmark(benchmark, folder)
         how = (
@@ -76,14 +76,14 @@ def _fetch_one(benchmark: Benchmark, folder: Path, agreed: bool, network: Networ
 
 def _verify(known: Mapping[str, Benchmark], names: Sequence[str], args: VerifyArguments) -> int:
     places = _places(known, names, args.data_root)
-    return _tell(
+    return _report(
         verify_benchmark(benchmark, folder, args.decode, any_edition=True)
         for benchmark, folder in places
     )
 
 
-def _tell(findings: Iterable[Finding]) -> int:
-    """Prints what was found, one after the other; the exit status."""
+def _report(findings: Iterable[Finding]) -> int:
+    """Prints findings as they come; returns the exit status."""
     failed = by_hand = False
     for found in findings:
         print(found, flush=True)
@@ -95,7 +95,7 @@ def _tell(findings: Iterable[Finding]) -> int:
 def _places(
     known: Mapping[str, Benchmark], names: Sequence[str], data_root: str
 ) -> list[tuple[Benchmark, Path]]:
-    """The benchmarks that were named, each once, and where they lie."""
+    """Returns the benchmarks that were named, each once, and where they lie."""
     if not names:
         raise UserError(f"say which: {', '.join(known)}, or all")
     wanted = [one for name in names for one in (known if name == "all" else [name])]
@@ -129,7 +129,7 @@ def main(
     known: Mapping[str, Benchmark] = KNOWN,
     network: Network = USUAL,
 ) -> int:
-    """The command.
+    """Runs the command; returns the exit status.
 
     Args:
         argv: the command line; None takes the process's.

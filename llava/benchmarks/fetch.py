@@ -1,10 +1,9 @@
-"""Brings a benchmark from its home into the layout that its reader reads."""
+"""Fetches a benchmark from its home into the layout that its reader reads."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterable
 from functools import partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
@@ -12,15 +11,14 @@ from urllib.parse import quote
 from tqdm import tqdm
 
 from llava.benchmarks.catalog import Benchmark
-from llava.benchmarks.sources import AskedImages, ByHand, HubFiles, Source, WebFile, ZipParts
+from llava.benchmarks.sources import AskedImages, ByHand, HubFiles, WebFile, ZipParts
 from llava.benchmarks.verify import Finding, asked_images, is_there, verify_benchmark
 from llava.download.archive import extract, local_members, remote_members
 from llava.download.errors import told
-from llava.download.fetch import Remote, fetch
+from llava.download.fetch import Remote, fetch, place_of
 from llava.download.hub import NotThere, Repository, fetch_files, hub_file
 from llava.download.line import USUAL, Address, Network
 from llava.download.members import Member
-from llava.download.names import place_of
 from llava.errors import UserError, quoted
 from llava.eval.benchmarks.registry import reader
 
@@ -28,7 +26,7 @@ _HEAD = 2**12  # bytes of a file that tell what it is
 
 
 def fetch_benchmark(benchmark: Benchmark, folder: Path, network: Network = USUAL) -> Finding:
-    """Fetches what is not there, and looks at what is there then.
+    """Fetches what is not there, and verifies what is there then.
 
     The same call goes on where one was stopped. Where all is there, nothing is asked for.
 
@@ -45,11 +43,19 @@ def fetch_benchmark(benchmark: Benchmark, folder: Path, network: Network = USUAL
         return found
     with told(benchmark.title, folder):
         for source in benchmark.sources:
-            _BRING[type(source)](source, benchmark, folder, network)
+            match source:
+                case HubFiles():
+                    _fetch_from_hub(source, folder, network)
+                case WebFile():
+                    _fetch_file(source, folder, network)
+                case AskedImages():
+                    _fetch_images(source, benchmark, folder, network)
+                case ZipParts() | ByHand():
+                    _unpack(source, benchmark, folder, network)
     return verify_benchmark(benchmark, folder)
 
 
-def _hub_files(source: HubFiles, benchmark: Benchmark, folder: Path, network: Network) -> None:
+def _fetch_from_hub(source: HubFiles, folder: Path, network: Network) -> None:
     repository = Repository(source.repository, source.kind, network)
     try:
         fetch_files(repository, source.files, folder, source.flat)
@@ -59,7 +65,7 @@ def _hub_files(source: HubFiles, benchmark: Benchmark, folder: Path, network: Ne
         print(f"going on without: {error}", flush=True)
 
 
-def _web_file(source: WebFile, benchmark: Benchmark, folder: Path, network: Network) -> None:
+def _fetch_file(source: WebFile, folder: Path, network: Network) -> None:
     def looks_right(path: Path) -> bool:
         with path.open("rb") as file:
             return re.match(source.begins.encode(), file.read(_HEAD)) is not None
@@ -68,54 +74,48 @@ def _web_file(source: WebFile, benchmark: Benchmark, folder: Path, network: Netw
     fetch(Remote(address, sha256=source.sha256, looks_right=looks_right), folder / source.path)
 
 
-def _zip_parts(source: ZipParts, benchmark: Benchmark, folder: Path, network: Network) -> None:
-    address = Address(source.file, network=network)
-    if source.repository is not None:
-        address = hub_file(Repository(source.repository, "dataset", network), source.file)
-    name = PurePosixPath(source.file).name
-    wanted = _asked(benchmark, folder, source.folder) if source.only_asked else None
-    if wanted is not None and all(is_there(folder / source.folder / path) for path in wanted):
-        return
-    here = folder / name  # whoever has the archive already need not fetch it
-    with told(name, folder):
-        archive = local_members(here) if here.is_file() else remote_members(address)
-        _unpack(archive, source.members, folder / source.folder, name, wanted)
-
-
-def _by_hand(source: ByHand, benchmark: Benchmark, folder: Path, network: Network) -> None:
-    wanted = _asked(benchmark, folder, source.folder)
-    if all(is_there(folder / source.folder / path) for path in wanted):
-        return
-    archive = next((folder / n for n in source.archives if (folder / n).is_file()), None)
-    if archive is not None:
-        with told(archive.name, folder):
-            to = folder / source.folder
-            _unpack(local_members(archive), source.members, to, archive.name, wanted)
-
-
-def _asked_images(
+def _fetch_images(
     source: AskedImages, benchmark: Benchmark, folder: Path, network: Network
 ) -> None:
-    target = folder / source.folder
-    wanted = _asked(benchmark, folder, source.folder)
-    is_picture = partial(is_there, decode=True)
-    lacking = sorted(path for path in wanted if not is_there(target / path))
+    lacking = sorted(_lacking(_asked(benchmark, folder, source.folder), folder / source.folder))
     for path in tqdm(lacking, f"{benchmark.name} images", unit="file", disable=not lacking):
         address = Address(f"{source.url}/{quote(str(path))}", network=network)
-        fetch(Remote(address, looks_right=is_picture), target / path)
+        remote = Remote(address, looks_right=partial(is_there, decode=True))
+        fetch(remote, folder / source.folder / path)
 
 
-_BRING: dict[type[Source], Callable[[Source, Benchmark, Path, Network], None]] = {
-    HubFiles: _hub_files,
-    WebFile: _web_file,
-    ZipParts: _zip_parts,
-    AskedImages: _asked_images,
-    ByHand: _by_hand,
-}
+def _unpack(
+    source: ZipParts | ByHand, benchmark: Benchmark, folder: Path, network: Network
+) -> None:
+    """Unpacks what is wanted of an archive that is in the folder, else, if it may be fetched, from
+    its home."""
+    target, wanted = folder / source.folder, None
+    if source.only_asked:
+        wanted = _asked(benchmark, folder, source.folder)
+        if not _lacking(wanted, target):
+            return
+    here = next((folder / name for name in source.archives if (folder / name).is_file()), None)
+    if here is not None:
+        name, archive = here.name, local_members(here)
+    elif isinstance(source, ZipParts):
+        name, archive = source.archives[0], remote_members(_address(source, network))
+    else:
+        return
+    with told(name, folder), archive as (members, expect):
+        chosen = _choose(members, source.members, wanted, name)
+        size = sum(member.stop - member.start for member in chosen.values())
+        print(f"{name}: {len(chosen):,} files of {len(members):,}, {size / 1e9:.2f} GB", flush=True)
+        extract(chosen, target, name, expect)
+
+
+def _address(source: ZipParts, network: Network) -> Address:
+    if source.repository is None:
+        return Address(source.file, network=network)
+    return hub_file(Repository(source.repository, "dataset", network), source.file)
 
 
 def _asked(benchmark: Benchmark, folder: Path, below: str) -> set[PurePosixPath]:
-    """The images of a folder that a question is about, as paths below it.
+    """Returns the images of a folder that a question is about, as paths below it.
 
     Raises:
         UserError: a path that would lead out of the folder, or that no image has.
@@ -136,35 +136,33 @@ def _asked(benchmark: Benchmark, folder: Path, below: str) -> set[PurePosixPath]
     return asked
 
 
-def _unpack(
-    archive: AbstractContextManager,
-    pattern: str,
-    folder: Path,
-    name: str,
-    wanted: set[PurePosixPath] | None,
-) -> None:
-    """Unpacks the members that match a pattern and are wanted."""
-    with archive as (members, hold):
-        chosen: dict[PurePosixPath, Member] = {}
-        for member in members:
-            match = None if member.name.endswith("/") else re.fullmatch(pattern, member.name)
-            if match and (wanted is None or PurePosixPath(match[1]) in wanted):
-                _refuse_second(chosen.setdefault(PurePosixPath(match[1]), member), member, name)
-        if not chosen:
+def _lacking(images: Iterable[PurePosixPath], folder: Path) -> list[PurePosixPath]:
+    return [path for path in images if not is_there(folder / path)]
+
+
+def _choose(
+    members: Iterable[Member], pattern: str, wanted: Collection[PurePosixPath] | None, name: str
+) -> dict[PurePosixPath, Member]:
+    """Returns the members that match a pattern and are wanted, by where they go.
+
+    Raises:
+        UserError: there is none, or two for one place that no checksum says to be the same.
+    """
+    chosen: dict[PurePosixPath, Member] = {}
+    for member in members:
+        match = None if member.name.endswith("/") else re.fullmatch(pattern, member.name)
+        if match is None or (wanted is not None and PurePosixPath(match[1]) not in wanted):
+            continue
+        first = chosen.setdefault(PurePosixPath(match[1]), member)
+        is_same = first.crc is not None and (first.size, first.crc) == (member.size, member.crc)
+        if first is not member and not is_same:
             raise UserError(
-                f"{name} has nothing of what is wanted ({len(members):,} members, none like "
-                f"{pattern}): is it the right archive?"
+                f"{name} has both {quoted(first.name)} and {quoted(member.name)}, which go to one "
+                "place: nothing was unpacked, for this archive is not what it should be"
             )
-        size = sum(member.stop - member.start for member in chosen.values())
-        print(f"{name}: {len(chosen):,} files of {len(members):,}, {size / 1e9:.2f} GB", flush=True)
-        extract(chosen, folder, name, hold)
-
-
-def _refuse_second(first: Member, member: Member, name: str) -> None:
-    """Refuses two members for one place, unless a checksum says that they are the same."""
-    is_same = first.crc is not None and (first.size, first.crc) == (member.size, member.crc)
-    if member is not first and not is_same:
+    if not chosen:
         raise UserError(
-            f"{name} has both {quoted(first.name)} and {quoted(member.name)}, which go to one place: "
-            "nothing was unpacked, for this archive is not what it should be"
+            f"{name} has nothing of what is wanted ({len(members):,} members, none like "
+            f"{pattern}): is it the right archive?"
         )
+    return chosen

@@ -1,4 +1,4 @@
-"""What of a benchmark is there: it is read as a run and as its scoring read it.
+"""Verifies the folder of a benchmark by reading it as a run and as its scoring read it.
 
 So a folder with which nothing is wrong here can be answered and scored, and no other.
 """
@@ -6,13 +6,12 @@ So a folder with which nothing is wrong here can be answered and scored, and no 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from llava.benchmarks.catalog import Benchmark
 from llava.benchmarks.sources import ByHand
@@ -29,7 +28,7 @@ _OTHER = "another edition, or cut short"
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found.
+    """What was found of a benchmark.
 
     Attributes:
         benchmark: which.
@@ -72,7 +71,7 @@ class Finding:
 def verify_benchmark(
     benchmark: Benchmark, folder: Path, decode: bool = False, any_edition: bool = False
 ) -> Finding:
-    """Looks whether a folder can be answered and scored.
+    """Verifies that a folder can be answered and scored.
 
     Args:
         benchmark: of catalog.KNOWN.
@@ -93,7 +92,7 @@ def _look(benchmark: Benchmark, folder: Path, decode: bool, any_edition: bool) -
     broken = broken_images([question.image for question in questions], benchmark.name, decode)
     missing = [image for image in images if image in broken]
     waiting = [source for source in benchmark.sources if isinstance(source, ByHand)]
-    left = [s for s in waiting if any(_is_in(image, folder / s.folder) for image in missing)]
+    left = [s for s in waiting if any(i.is_relative_to(folder / s.folder) for i in missing)]
     by_hand = " ".join(source.how.format(folder=folder) for source in left) or None
     there = [image for image in missing if os.path.exists(image)]
     if by_hand is not None and there:
@@ -136,7 +135,7 @@ def _unanswerable(
             f"first is that of question {quoted(cells[0].key)}: download the table again"
         )
     images = asked_images(questions)
-    astray = [i for i in images if i in broken and not any(_is_in(i, f) for f in by_hand)]
+    astray = [i for i in images if i in broken and not any(map(i.is_relative_to, by_hand))]
     if not astray:
         return None
     then = ", which is broken: remove it, and" if os.path.exists(astray[0]) else ":"
@@ -147,7 +146,7 @@ def _unanswerable(
 
 
 def asked_images(questions: Sequence[Question]) -> list[Path]:
-    """The files of images that questions are about, each once."""
+    """Returns the files of images that questions are about, each once."""
     images = (question.image for question in questions)
     return list(dict.fromkeys(image for image in images if isinstance(image, Path)))
 
@@ -157,21 +156,14 @@ def _miscounted(
 ) -> str | None:
     """Returns what there is instead, if the counts are not those of the published edition."""
     for below, count in benchmark.questions.items():
-        found = Counter(_asks_in(question, folder / below) for question in questions)[True]
+        places = (question.image for question in questions)
+        found = sum(not isinstance(i, Path) or i.is_relative_to(folder / below) for i in places)
         if found != count:
             where = f" about images in {below}" if below else ""
             return f"{found:,} questions instead of {count:,}{where}: {_OTHER}"
     if benchmark.images is not None and len(images) != benchmark.images:
         return f"questions about {len(images):,} images instead of {benchmark.images:,}: {_OTHER}"
     return None
-
-
-def _asks_in(question: Question, folder: Path) -> bool:
-    return not isinstance(question.image, Path) or _is_in(question.image, folder)
-
-
-def _is_in(path: Path, folder: Path) -> bool:
-    return path.is_relative_to(folder)
 
 
 def broken_images(images: Sequence[Path | bytes], name: str, decode: bool) -> set[Path | bytes]:
@@ -183,10 +175,9 @@ def broken_images(images: Sequence[Path | bytes], name: str, decode: bool) -> se
         decode: whether each is opened, instead of looked for only.
     """
     images = list(dict.fromkeys(images))
-    with ThreadPoolExecutor(_THREADS) as threads:
-        there = threads.map(lambda image: is_there(image, decode), images)
-        bar = tqdm(there, f"opening {name}", len(images), unit="file", disable=not decode)
-        return {image for image, ok in zip(images, bar) if not ok}
+    bar = {"desc": f"opening {name}", "unit": "file", "disable": not decode}
+    there = thread_map(partial(is_there, decode=decode), images, max_workers=_THREADS, **bar)
+    return {image for image, is_whole in zip(images, there) if not is_whole}
 
 
 def is_there(image: Path | bytes, decode: bool = False) -> bool:

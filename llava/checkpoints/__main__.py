@@ -76,7 +76,7 @@ def _convert(words: Sequence[str], args: ConvertArguments) -> int:
 
 
 def main(argv: Sequence[str] | None = None, network: Network = USUAL) -> int:
-    """The command.
+    """Runs the command; returns the exit status.
 
     Args:
         argv: the command line; None takes the process's.

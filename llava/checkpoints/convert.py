@@ -1,4 +1,4 @@
-"""Old weight files (.bin, .pt) into safetensors, file by file."""
+"""Converts old weight files (.bin, .pt) into safetensors, file by file."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _name(place: int, number: int) -> str:
 
 
 def _origin(shard: Path, dtype: str | None) -> str:
-    """What tells a conversion from another: its shard, as it is now, and the dtype."""
+    """Returns what tells a conversion from another: its shard, as it is now, and the dtype."""
     now = shard.stat()
     return f"{shard.name}, {now.st_size} bytes, {now.st_mtime_ns} ns, dtype {dtype}"
 
@@ -93,7 +93,7 @@ def _refuse_others(target: Path, origins: dict[str, str]) -> None:
 
 
 def _read_origin(file: Path) -> str | None:
-    """What a file says it was made from; None where it says nothing."""
+    """Returns what a file says it was made from; None where it says nothing."""
     try:
         with safe_open(file, framework="pt") as opened:
             return (opened.metadata() or {}).get(_ORIGIN)
@@ -102,7 +102,7 @@ def _read_origin(file: Path) -> str | None:
 
 
 def _convert_file(shard: Path, path: Path, dtype: str | None, origin: str) -> None:
-    """One file, whole or not at all."""
+    """Writes one file, whole or not at all."""
     tensors = {
         key: _converted(tensor, f"{shard}: {key}", dtype).contiguous().clone()
         for key, tensor in read_tensors(shard)

@@ -1,4 +1,4 @@
-"""What can go wrong between the network and the disk, as one message each."""
+"""What goes wrong between network and disk, as one message each."""
 
 from __future__ import annotations
 
@@ -33,20 +33,13 @@ class Unreachable(Exception):
     """All tries failed; says what the last one said."""
 
 
-ON_THE_WAY = (HTTPError, ConnectionError, Refused, Unreachable)
-
-
 @contextmanager
 def told(what: str, folder: Path) -> Iterator[None]:
-    """Turns failures of network and disk inside into a UserError.
-
-    Args:
-        what: is being fetched, for the message.
-        folder: where it goes.
-    """
+    """Turns failures of network and disk while something is fetched into a folder into a
+    UserError."""
     try:
         yield
-    except ON_THE_WAY as error:
+    except (HTTPError, ConnectionError, Refused, Unreachable) as error:
         raise UserError(f"{what} could not be fetched ({reason(error)}); {AGAIN}") from error
     except OSError as error:
         if error.errno in _NO_ROOM:
@@ -61,11 +54,7 @@ def told(what: str, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def looking(folder: Path) -> Iterator[None]:
-    """Turns what the system says to a look at files, where nothing is fetched, into a UserError.
-
-    Args:
-        folder: that is looked at, for the message.
-    """
+    """Turns failures of the disk while a folder is only looked at into a UserError."""
     try:
         yield
     except OSError as error:
@@ -102,7 +91,7 @@ def need_room(what: str, folder: Path, size: int) -> None:
 
 
 def free_gigabytes(folder: Path) -> float:
-    """What the disk of a folder, or of the nearest one above that is there, has left.
+    """Returns what the disk of a folder, or of the nearest one above that is there, has left.
 
     Raises:
         UserError: the system does not say.

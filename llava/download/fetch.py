@@ -7,17 +7,20 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
 from llava.download.errors import AGAIN, told
 from llava.download.line import Address
-from llava.download.stream import PARTIAL, append, read_size
+from llava.download.stream import EDITION, PARTIAL, append, read_size
 from llava.errors import UserError
 from llava.files import take_lock
 
+_LOCK = ".lock"  # ends the name of a file beside one that is being fetched
 _CHUNK = 2**22
+_LONGEST_NAME = 500  # bytes
+_LONGEST_PART = 200  # bytes; a file system takes 255, and unfinished files have longer names
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Remote:
 
 
 def is_whole(path: Path, remote: Remote) -> bool:
-    """Whether a file has the size and the contents that are known of it."""
+    """Tells whether a file has the size and the contents that are known of it."""
     if not path.is_file() or remote.size not in (None, path.stat().st_size):
         return False
     if remote.sha256 is not None:
@@ -76,7 +79,7 @@ def fetch(remote: Remote, path: Path) -> bool:
             another process is fetching it.
     """
     with told(path.name, path.parent):
-        partial = path.with_name(path.name + PARTIAL)
+        partial = partial_of(path)
         if remote.size is None and (path.is_file() or partial.is_file()):
             remote = replace(remote, size=read_size(remote.address))
         if is_whole(path, remote):
@@ -88,25 +91,50 @@ def fetch(remote: Remote, path: Path) -> bool:
     return True
 
 
+def partial_of(path: Path) -> Path:
+    """Returns where a file lies until it is whole."""
+    return path.with_name(path.name + PARTIAL)
+
+
+def place_of(name: str) -> PurePosixPath | None:
+    """Returns the path below a folder that a name means, of a hub's file or an archive's member;
+    None where it would be no file there.
+
+    Refused are names that lead elsewhere, that differ between systems, that cannot be shown in a
+    line (control and other invisible characters, halves of surrogate pairs), that are too long,
+    and those that unfinished files have here.
+    """
+    place = PurePosixPath(name)
+    if not name.isprintable() or "\\" in name or ":" in name:
+        return None
+    if place.is_absolute() or ".." in place.parts or not place.parts:
+        return None
+    longest = max(len(part.encode()) for part in place.parts)
+    if longest > _LONGEST_PART or len(name.encode()) > _LONGEST_NAME:
+        return None
+    return None if place.name.endswith((PARTIAL, EDITION, _LOCK)) else place
+
+
 def _complete(remote: Remote, partial: Path) -> None:
     """Fetches what is lacking, and all of it where halves of two editions came together."""
-    for is_last in (False, True):
+    for _ in range(2):
         is_of_one = append(remote.address, partial, remote.size, remote.is_hashed)
         if is_whole(partial, remote):
             return
         partial.unlink()
-        if is_last or is_of_one:
+        if is_of_one:
             break
     raise UserError(
         f"{partial.name.removesuffix(PARTIAL)} came with other contents than it should have from "
-        f"{remote.address.url}: fetch it again; if that comes to the same, it was changed on the way"
+        f"{remote.address.url}: fetch it again; if that comes to the same, it was changed on the "
+        "way"
     )
 
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Keeps other processes from fetching the same file; a lock goes with the one that has it."""
-    lock = path.with_name(path.name + ".lock")
+    lock = path.with_name(path.name + _LOCK)
     with lock.open("wb") as file:
         try:
             is_ours = take_lock(file) and os.path.samestat(lock.stat(), os.fstat(file.fileno()))
@@ -121,18 +149,11 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _digest(path: Path, digest: hashlib._Hash) -> str:
+    name, size = path.name.removesuffix(PARTIAL), path.stat().st_size
     with (
         path.open("rb") as file,
-        tqdm(
-            total=path.stat().st_size,
-            desc=f"checking {path.name.removesuffix(PARTIAL)}",
-            unit="B",
-            unit_scale=True,
-            delay=1,
-            leave=False,
-        ) as bar,
+        tqdm.wrapattr(file, "read", size, desc=f"checking {name}", delay=1, leave=False) as reader,
     ):
-        while chunk := file.read(_CHUNK):
+        while chunk := reader.read(_CHUNK):
             digest.update(chunk)
-            bar.update(len(chunk))
     return digest.hexdigest()

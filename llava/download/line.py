@@ -1,4 +1,7 @@
-"""One question to a server, asked again where the line is bad: bounded in time, tries and bytes."""
+"""One question to a server, asked again where the line is bad: bounded in time, tries and bytes.
+
+huggingface_hub brings the client. Its own retries do not know slow lines and keep no part.
+"""
 
 from __future__ import annotations
 
@@ -103,35 +106,6 @@ class Changed(ConnectionError):
     """What was fetched so far is of no use any more."""
 
 
-@contextmanager
-def ask(address: Address, start: int | None = None, stop: int | None = None) -> Iterator[Answer]:
-    """Asks once for a file, or for its bytes from start to stop (without it).
-
-    Raises:
-        HTTPError, ConnectionError: another try may do.
-        Refused: it would not.
-    """
-    # Packed on the way, neither lengths nor parts would be those of the file.
-    headers = {**address.headers, "Accept-Encoding": "identity"}
-    if start is not None:
-        headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
-    network = address.network
-    with ExitStack() as stack:
-        try:
-            with _cut_after(4 * network.timeout):
-                response = stack.enter_context(
-                    get_session().stream(
-                        "GET", address.url, headers=headers, timeout=network.timeout
-                    )
-                )
-        except (HTTPError, OSError):
-            raise
-        except Exception as error:  # errors about addresses have no ancestor that has a name here
-            raise Refused(f"{address.url} cannot be asked for: {reason(error)}") from error
-        _check(response, address.url)
-        yield _answer(response, network)
-
-
 def patiently(
     once: Callable[[], Result], network: Network, progress: Callable[[], int] = lambda: 0
 ) -> Result:
@@ -180,6 +154,32 @@ def _pause(cut: Exception, pause: float, network: Network) -> float:
     wait = max(pause, cut.wait)
     tqdm.write(f"{reason(cut)}: trying again in {wait:,.0f} s, as it asks", file=sys.stderr)
     return wait
+
+
+@contextmanager
+def ask(address: Address, start: int | None = None, stop: int | None = None) -> Iterator[Answer]:
+    """Asks once for a file, or for its bytes from start to stop (without it).
+
+    Raises:
+        HTTPError, ConnectionError: another try may do.
+        Refused: it would not.
+    """
+    # Packed on the way, neither lengths nor parts would be those of the file.
+    headers = {**address.headers, "Accept-Encoding": "identity"}
+    if start is not None:
+        headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
+    timeout = address.network.timeout
+    with ExitStack() as stack:
+        try:
+            with _cut_after(4 * timeout):
+                request = get_session().stream("GET", address.url, headers=headers, timeout=timeout)
+                response = stack.enter_context(request)
+        except (HTTPError, OSError):
+            raise
+        except Exception as error:  # errors about addresses have no ancestor that has a name here
+            raise Refused(f"{address.url} cannot be asked for: {reason(error)}") from error
+        _check(response, address.url)
+        yield _answer(response, address.network)
 
 
 @contextmanager

@@ -1,9 +1,16 @@
-"""What is known of a file in an archive, and what is said of an archive that is not sound."""
+"""The files in an archive, a zip or a tar, as it says itself: looked at before it is believed.
+
+Python's own readers are used; a tar's takes the first damaged header for the end of the archive,
+follows a negative size back for ever, and reads a name of any length into memory.
+"""
 
 from __future__ import annotations
 
 import errno
+import io
 import lzma
+import os
+import stat
 import struct
 import tarfile
 import zipfile
@@ -13,12 +20,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from tqdm import tqdm
+
 from llava.download.errors import reason
 from llava.errors import UserError
 
 MOST_MEMBERS = 500_000  # of an archive; GQA's has 148,854
 _USUAL = 2**30  # bytes that any archive may unpack to
 _TIMES = 100  # so many times its own size any archive may unpack to; pictures hardly shrink
+_CHUNK = 2**20
+_LONGEST_HEADER = 2**16  # bytes of a name in a tar, or of what stands in for one
+_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 # What the readers of archives raise where bytes are not what they should be.
 _DAMAGED = (
     zipfile.BadZipFile,
@@ -60,11 +78,7 @@ class Member:
 
 @contextmanager
 def sound(what: str) -> Iterator[None]:
-    """Turns what is raised inside about the bytes of an archive into a UserError.
-
-    Args:
-        what: is read, for the message.
-    """
+    """Turns what is raised about the bytes of an archive, named for messages, into a UserError."""
     try:
         yield
     except (*_DAMAGED, OSError) as error:
@@ -77,18 +91,108 @@ def sound(what: str) -> Iterator[None]:
         ) from error
 
 
-def most_unpacked(packed: int) -> int:
+def archive_members(file: BinaryIO, what: str) -> list[Member]:
+    """Returns the members of a tar or zip.
+
+    Args:
+        file: the archive; it must stay open as long as members are read.
+        what: its name, for messages.
+
+    Raises:
+        UserError: it is damaged, or unpacks to far more than it should.
+    """
+    with sound(what):
+        try:
+            archive = tarfile.open(fileobj=file, tarinfo=_StrictInfo)
+        except tarfile.ReadError:
+            if not zipfile.is_zipfile(file):
+                raise
+            return zip_members(file, what)
+        return _tar_members(archive, what, os.fstat(file.fileno()).st_size)
+
+
+def zip_members(file: BinaryIO, what: str) -> list[Member]:
+    """Returns the members of a zip; see archive_members."""
+    with sound(what):
+        archive = zipfile.ZipFile(file)
+        infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
+        packed = file.seek(0, io.SEEK_END)
+        _refuse_bomb(what, sum(info.file_size for info in infos), len(infos), packed)
+    stops = [info.header_offset for info in infos[1:]] + [archive.start_dir]
+    return [
+        Member(
+            info.filename,
+            info.file_size,
+            info.CRC,
+            info.header_offset,
+            stop,
+            is_file=not info.is_dir()
+            and stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG),
+            open=lambda info=info: archive.open(info),
+        )
+        for info, stop in zip(infos, stops)
+    ]
+
+
+def _tar_members(archive: tarfile.TarFile, what: str, packed: int) -> list[Member]:
+    """Returns the members of a tar, which is read to its very end: the checksum of what is packed
+    stands there, and a tar that was cut between two members lacks the zeros that end it."""
+    members = []
+    for info in tqdm(archive, f"reading {what}", unit="file", delay=1, leave=False):
+        member = Member(
+            info.name,
+            info.size,
+            None,
+            info.offset,
+            info.offset_data + info.size,
+            is_file=info.isreg() and not info.issparse(),
+            open=lambda info=info: archive.extractfile(info),
+        )
+        members.append(member)
+        _refuse_bomb(what, archive.offset, len(members), packed)
+    while chunk := archive.fileobj.read(_CHUNK):
+        if chunk.count(0) != len(chunk):
+            raise tarfile.ReadError("something stands behind its end")
+        if archive.fileobj.tell() > _most_unpacked(packed):
+            raise tarfile.ReadError("it does not end")
+    return members
+
+
+class _StrictInfo(tarfile.TarInfo):
+    """A header of a tar that is what it says."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> _StrictInfo:
+        info = super().frombuf(buf, encoding, errors)
+        is_long = info.type in _HEADERS and info.size > _LONGEST_HEADER
+        return _believed(info, is_long)
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> _StrictInfo:
+        before = archive.offset
+        try:
+            info = super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
+        return _believed(info, archive.offset <= before)
+
+
+def _believed(info: _StrictInfo, is_odd: bool) -> _StrictInfo:
+    if info.size < 0 or is_odd:
+        raise tarfile.ReadError(f"a header says a size of {info.size:,}")
+    return info
+
+
+def _most_unpacked(packed: int) -> int:
     """Returns the bytes that an archive of some size may unpack to before it is not believed."""
     return _USUAL + _TIMES * packed
 
 
-def refuse_bomb(what: str, unpacked: int, members: int, packed: int) -> None:
-    """Refuses an archive that unpacks to far more than pictures and tables do.
-
-    Raises:
-        UserError: it does.
-    """
-    if unpacked > most_unpacked(packed) or members > MOST_MEMBERS:
+def _refuse_bomb(what: str, unpacked: int, members: int, packed: int) -> None:
+    """Refuses an archive that unpacks to far more than pictures and tables do."""
+    if unpacked > _most_unpacked(packed) or members > MOST_MEMBERS:
         raise UserError(
             f"{what} has {packed / 1e9:.2f} GB and would unpack to {unpacked / 1e9:,.2f} GB in "
             f"{members:,} files: it is not what it should be; fetch it again"

@@ -1,7 +1,14 @@
-"""Bytes of the network: whole files into files, parts into memory; a cut line is taken up again."""
+"""Bytes of the network: whole files into files, parts into memory; a cut line is taken up again.
+
+This is our own since huggingface_hub's http_get, the nearest there is, does not look where a part
+begins, how long a file of unknown size becomes or whether a page came in its place, sleeps as long
+as a server says, and ends at a connection that is reset. fsspec's file of the web needs aiohttp.
+"""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +19,9 @@ from llava.download.line import Address, Answer, Changed, ask, patiently
 
 PARTIAL = ".partial"  # ends the name of a file that is not whole yet
 EDITION = ".edition"  # ends the name of a note beside it: which edition it is half of
+AHEAD = 2**16  # bytes of an archive that are read at once where nothing better is known
+_RUN = 2**24  # bytes of neighbouring members of an archive that are fetched at once, at most
+_LONGEST_READ = 2**26  # bytes; the list of a zip with half a million members
 
 
 def append(address: Address, path: Path, size: int | None, is_hashed: bool = False) -> bool:
@@ -34,75 +44,67 @@ def append(address: Address, path: Path, size: int | None, is_hashed: bool = Fal
         UserError: it does not fit on the disk.
     """
 
-    def have() -> int:
-        return path.stat().st_size if path.is_file() else 0
-
     def once() -> None:
         nonlocal answers
         answers += 1
-        if size is None or have() < size or not have():
+        if size is None or size_of(path) < size or not size_of(path):
             _append_once(address, path, size, note, bar)
 
     note = None if is_hashed else path.with_name(path.name + EDITION)
-    if size is not None and have() > size:
+    if size is not None and size_of(path) > size:
         path.unlink()  # the beginning of something else
-    answers = bool(have())
+    answers = bool(size_of(path))
     # Small files are done before a bar would show.
     name = path.name.removesuffix(PARTIAL)
     with tqdm(desc=name, unit="B", unit_scale=True, delay=1, leave=False) as bar:
-        patiently(once, address.network, have)
+        patiently(once, address.network, lambda: size_of(path))
     if note is not None:
         note.unlink(missing_ok=True)
     return answers == 1
 
 
-def read_all(address: Address, most: int) -> bytes:
-    """Returns a small file.
+def size_of(path: Path) -> int:
+    """Returns how many bytes of a file are here."""
+    return path.stat().st_size if path.is_file() else 0
+
+
+def read_bytes(address: Address, most: int, start: int | None = None) -> bytes:
+    """Returns a small file, or a part of a file.
 
     Args:
         address: of the file.
-        most: bytes; a larger one is refused.
-
-    Raises:
-        Refused, Unreachable: as append.
-    """
-
-    def once() -> bytes:
-        with ask(address) as answer:
-            if answer.status != 200:
-                raise ConnectionError(f"{address.url} answered {answer.status}")
-            content = bytearray()
-            _collect(answer, content, most, address.url)
-        return bytes(content)
-
-    return patiently(once, address.network)
-
-
-def read_part(address: Address, start: int, stop: int) -> bytes:
-    """Bytes start to stop (without it) of a file; whatever a cut line has brought is kept.
+        most: bytes; a file that has more is refused, a part has as many.
+        start: of the part; None asks for the whole file.
 
     Raises:
         Refused, Unreachable: as append; Refused too where the server sends only whole files.
     """
-    part = bytearray()
+    content = bytearray()
 
     def once() -> None:
-        at = start + len(part)
-        with ask(address, at, stop) as answer:
-            if answer.status == 200:
+        if start is None:  # only of a part the beginning is kept
+            content.clear()
+        at = None if start is None else start + len(content)
+        with ask(address, at, None if start is None else start + most) as answer:
+            if start is not None and answer.status == 200:
                 raise Refused(f"{address.url} does not give parts of it: fetch it whole by hand")
-            if answer.status != 206 or answer.start != at:
-                raise ConnectionError(f"{address.url} gave another part than was asked for")
-            _collect(answer, part, stop - start, address.url)
-        if len(part) < stop - start:
+            if answer.status != (200 if start is None else 206) or answer.start != (at or 0):
+                raise ConnectionError(
+                    f"{address.url} answered {answer.status}, or with another part than asked for"
+                )
+            for piece in answer.pieces:
+                content.extend(piece)
+                if len(content) > most:
+                    raise _too_much(address, most)
+        if start is not None and len(content) < most:
             raise ConnectionError(f"{address.url} gave less than was asked for")
 
-    patiently(once, address.network, lambda: len(part))
-    return bytes(part)
+    patiently(once, address.network, lambda: len(content))
+    return bytes(content)
 
 
 def read_size(address: Address) -> int | None:
-    """How long a file is, in bytes; None where its server does not say.
+    """Returns how long a file is, in bytes; None where its server does not say.
 
     Raises:
         Refused, Unreachable: as append.
@@ -117,11 +119,63 @@ def read_size(address: Address) -> int | None:
     return patiently(once, address.network)
 
 
-def _collect(answer: Answer, content: bytearray, most: int, url: str) -> None:
-    for piece in answer.pieces:
-        content += piece
-        if len(content) > most:
-            raise Refused(f"{url} sends more than the {most:,} bytes that it should")
+class RemoteFile(io.RawIOBase):
+    """A file of the network that is read where it is asked for, without fetching the rest."""
+
+    def __init__(self, address: Address) -> None:
+        size = read_size(address)
+        if size is None:
+            raise Refused(f"{address.url} does not say how long it is")
+        self._address, self._size, self._at = address, size, 0
+        self._start, self._held = 0, b""
+        self._runs: list[tuple[int, int]] = []
+
+    def expect(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Lets parts (start, stop) that will be read in this order be fetched together with their
+        neighbours."""
+        self._runs = []
+        for start, stop in spans:
+            if self._runs and start - self._runs[-1][1] <= AHEAD:
+                start = self._runs.pop()[0]
+            self._runs.append((start, stop))
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError("it leads to a place before its beginning")
+        self._at = base + offset
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        if size > _LONGEST_READ:
+            raise ValueError(f"it says that {size:,} bytes of it belong together")
+        return super().read(size)
+
+    def readinto(self, buffer: memoryview) -> int:
+        wanted = max(0, min(len(buffer), self._size - self._at))
+        if wanted and not self._start <= self._at <= self._start + len(self._held) - wanted:
+            self._fetch(wanted)
+        place = self._at - self._start
+        buffer[:wanted] = self._held[place : place + wanted]
+        self._at += wanted
+        return wanted
+
+    def _fetch(self, wanted: int) -> None:
+        """Fetches what is wanted here, and what will be wanted then; of the end all, since there a
+        zip has its list."""
+        until = next((stop for start, stop in self._runs if start <= self._at < stop), 0)
+        self._start = max(0, min(self._at, self._size - AHEAD))
+        stop = max(self._at + wanted, self._start + AHEAD, min(until, self._at + _RUN))
+        self._held = read_bytes(self._address, min(stop, self._size) - self._start, self._start)
 
 
 def _append_once(
@@ -131,7 +185,9 @@ def _append_once(
         start = file.tell()
         with ask(address, start or None) as answer:
             _check_answer(answer, address.url, size)
-            is_other = start and note is not None and _is_of_other(note, answer.edition)
+            # A half without a note is taken for one of this edition.
+            is_other = start and note is not None and note.is_file()
+            is_other = is_other and note.read_text("utf-8", errors="replace") != answer.edition
             if answer.status == 416 and answer.size == start and not is_other:
                 return  # all of it is here
             if start and answer.status == 200:  # the server sends the whole again
@@ -161,17 +217,12 @@ def _check_answer(answer: Answer, url: str, size: int | None) -> None:
         raise Refused(f"{url} does not say how long it is, so that a cut line would look whole")
 
 
-def _is_of_other(note: Path, edition: str) -> bool:
-    """Tells whether a half is of another edition; one without a note is taken for this one's."""
-    return note.is_file() and note.read_text("utf-8", errors="replace") != edition
-
-
 def _write(file: BinaryIO, answer: Answer, address: Address, whole: int | None, bar: tqdm) -> None:
     most = address.network.most_unsaid if whole is None else whole
     for piece in answer.pieces:
         if file.tell() + len(piece) > most:
             _empty(file)
-            raise Refused(f"{address.url} sends more than the {most:,} bytes that it should")
+            raise _too_much(address, most)
         file.write(piece)
         bar.update(len(piece))
     if whole is not None and file.tell() < whole:
@@ -181,3 +232,7 @@ def _write(file: BinaryIO, answer: Answer, address: Address, whole: int | None, 
 def _empty(file: BinaryIO) -> None:
     file.truncate(0)
     file.seek(0)
+
+
+def _too_much(address: Address, most: int) -> Refused:
+    return Refused(f"{address.url} sends more than the {most:,} bytes that it should")

@@ -285,6 +285,8 @@ def test_verify_says_what_is_missing_where_nothing_is(run):
 
 def test_the_command_starts_without_what_only_models_need():
     """torch and transformers take seconds to import."""
-    code = "import sys, llava.benchmarks.__main__; print({'torch', 'transformers'} & {*sys.modules})"
+    code = (
+        "import sys, llava.benchmarks.__main__; print({'torch', 'transformers'} & {*sys.modules})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

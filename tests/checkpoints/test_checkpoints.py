@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from llava.checkpoints.__main__ import main
-from llava.checkpoints.known import ALL, PUBLISHED
+from llava.checkpoints.download import ALL, PUBLISHED
 from llava.model import locate as locating
 from llava.model.builder import ModelArguments, load_from_arguments
 from llava.model.weights import read_checkpoint
