@@ -12,7 +12,7 @@ from llava.benchmarks.catalog import KNOWN, Benchmark
 from llava.benchmarks.fetch import fetch_benchmark
 from llava.benchmarks.sources import ByHand
 from llava.benchmarks.verify import Finding, verify_benchmark
-from llava.download.errors import free_gigabytes, looking
+from llava.download.errors import free_gigabytes, read_errors
 from llava.download.line import USUAL, Network
 from llava.errors import UserError
 from llava.eval.benchmarks.registry import DATA_ROOT, data_folder
@@ -104,7 +104,7 @@ def _places(
             raise UserError(
                 f"there is no benchmark {name!r}; there are: {', '.join(known)}, or all"
             )
-    with looking(Path(data_root)):
+    with read_errors(Path(data_root)):
         return [(known[n], data_folder(n, None, data_root)) for n in dict.fromkeys(wanted)]
 
 

@@ -14,7 +14,7 @@ from llava.benchmarks.catalog import Benchmark
 from llava.benchmarks.sources import AskedImages, ByHand, HubFiles, WebFile, ZipParts
 from llava.benchmarks.verify import Finding, asked_images, is_there, verify_benchmark
 from llava.download.archive import extract, local_members, remote_members
-from llava.download.errors import told
+from llava.download.errors import fetch_errors
 from llava.download.fetch import Remote, fetch, place_of
 from llava.download.hub import NotThere, Repository, fetch_files, hub_file
 from llava.download.line import USUAL, Address, Network
@@ -41,7 +41,7 @@ def fetch_benchmark(benchmark: Benchmark, folder: Path, network: Network = USUAL
     found = verify_benchmark(benchmark, folder)
     if found.is_whole:
         return found
-    with told(benchmark.title, folder):
+    with fetch_errors(benchmark.title, folder):
         for source in benchmark.sources:
             match source:
                 case HubFiles():
@@ -101,7 +101,7 @@ def _unpack(
         name, archive = source.archives[0], remote_members(_address(source, network))
     else:
         return
-    with told(name, folder), archive as (members, expect):
+    with fetch_errors(name, folder), archive as (members, expect):
         chosen = _choose(members, source.members, wanted, name)
         size = sum(member.stop - member.start for member in chosen.values())
         print(f"{name}: {len(chosen):,} files of {len(members):,}, {size / 1e9:.2f} GB", flush=True)

@@ -16,7 +16,7 @@ from tqdm.contrib.concurrent import thread_map
 from llava.benchmarks.catalog import Benchmark
 from llava.benchmarks.sources import ByHand
 from llava.conversation import check_text
-from llava.download.errors import looking
+from llava.download.errors import read_errors
 from llava.errors import UserError, quoted
 from llava.eval.benchmarks.question import Question
 from llava.eval.benchmarks.registry import reader, scorer
@@ -80,7 +80,7 @@ def verify_benchmark(
         any_edition: whether other counts than the published ones are right, too.
     """
     try:
-        with looking(folder):
+        with read_errors(folder):
             return _look(benchmark, folder, decode, any_edition)
     except UserError as error:
         return Finding(benchmark, folder, problem=str(error))

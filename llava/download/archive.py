@@ -1,4 +1,4 @@
-"""Members of archives, put where they belong: only those that are wanted, and nowhere else."""
+"""Unpacks members of archives: only those that are wanted, and nowhere but in their folder."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from llava.download.errors import need_room, told
+from llava.download.errors import fetch_errors, need_room
 from llava.download.fetch import place_of
 from llava.download.line import Address
-from llava.download.members import Member, archive_members, sound, zip_members
+from llava.download.members import Member, archive_errors, archive_members, zip_members
 from llava.download.stream import PARTIAL, RemoteFile
 from llava.errors import UserError, quoted
 
 _CHUNK = 2**20
-# The members of an archive, and what is told the parts (start, stop) of it that will be read.
+# The members of an archive, and a function to declare the parts (start, stop) that will be read.
 Opened = tuple[list[Member], Callable[[Iterable[tuple[int, int]]], None]]
 
 
@@ -37,7 +37,7 @@ def remote_members(address: Address) -> Iterator[Opened]:
 
 @contextmanager
 def local_members(path: Path) -> Iterator[Opened]:
-    """Opens a zip or tar that is here; a tar is read to its end before.
+    """Opens a zip or tar on the disk; a tar is read to its end first.
 
     Raises:
         UserError: it is damaged, or unpacks to far more than it should.
@@ -57,8 +57,8 @@ def extract(
     Each appears whole or not at all, so that the same call goes on where one was stopped.
 
     Args:
-        members: by the path, below the folder, where each goes.
-        folder: made if it is not there.
+        members: by the path at which each goes below the folder.
+        folder: is made where it does not exist.
         what: the archive, for messages.
         expect: of remote_members or local_members.
 
@@ -66,9 +66,10 @@ def extract(
         How many were unpacked.
 
     Raises:
-        UserError: a path that leads elsewhere, a damaged archive, no room, or no way to it.
+        UserError: a path leads out of the folder, the archive is damaged or cannot be reached, or
+            the disk has no room.
     """
-    with told(what, folder):
+    with fetch_errors(what, folder):
         for path, member in members.items():
             if place_of(str(path)) is None or not member.is_file:
                 raise UserError(
@@ -93,14 +94,14 @@ def _is_there(path: Path, member: Member) -> bool:
 
 def _write(member: Member, path: Path, what: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Of this process alone: another may be unpacking the same.
+    # The name is this process's alone: another may be unpacking the same.
     partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
     try:
-        with sound(f"{quoted(member.name)} in {what}"):
+        with archive_errors(f"{quoted(member.name)} in {what}"):
             with member.open() as source, partial.open("wb") as target:
                 shutil.copyfileobj(source, target, _CHUNK)
             if partial.stat().st_size != member.size:
                 raise EOFError(f"{partial.stat().st_size:,} bytes instead of {member.size:,}")
         os.replace(partial, path)
     finally:
-        partial.unlink(missing_ok=True)  # half a member cannot be gone on with
+        partial.unlink(missing_ok=True)  # a part of a member cannot be continued

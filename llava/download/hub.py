@@ -1,6 +1,7 @@
-"""Repositories of the Hugging Face hub, or of what HF_ENDPOINT names instead.
+"""Fetches from repositories of the Hugging Face hub, or of the one that HF_ENDPOINT names.
 
-The listing is read here, and not by huggingface_hub, which believes whatever answers.
+The listing is read here, because huggingface_hub does not check what answers, nor how large it is;
+the files too, because it compares no hashes (see stream.py).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from huggingface_hub import constants, hf_hub_url
 from huggingface_hub.utils import build_hf_headers
 from tqdm import tqdm
 
-from llava.download.errors import Refused, need_room, reason, told
+from llava.download.errors import Refused, fetch_errors, need_room, reason
 from llava.download.fetch import Remote, fetch, is_whole, partial_of, place_of
 from llava.download.line import USUAL, Address, Network
 from llava.download.stream import read_bytes, size_of
@@ -52,22 +53,22 @@ def fetch_files(
 
     Args:
         repository: where they are.
-        patterns: which of them; each must match one at least.
+        patterns: which of them; each must match at least one.
         target: folder for them.
         flat: whether they lose the folders that they have in the repository.
 
     Returns:
-        Where they lie now.
+        Their paths.
 
     Raises:
-        UserError: as list_files and fetch, or there is no room for them.
+        UserError: as list_files and fetch, or the disk has no room for them.
     """
     files = list_files(repository, patterns)
     places = {_place(name, target, flat): remote for name, remote in files.items()}
     if len(places) < len(files):
         names = ", ".join(quoted(name) for name in sorted(files)[:10])
         raise UserError(f"{repository.name} has several files of one name, among {names}")
-    with told(repository.name, target):
+    with fetch_errors(repository.name, target):
         lacking = {path: remote for path, remote in places.items() if not is_whole(path, remote)}
         to_come = [(one.size or 0) - size_of(partial_of(path)) for path, one in lacking.items()]
         need_room(repository.name, target, sum(max(0, size) for size in to_come))
@@ -81,11 +82,11 @@ def list_files(repository: Repository, patterns: Sequence[str]) -> dict[str, Rem
 
     Raises:
         NotThere: no such repository, or a pattern that matches nothing.
-        UserError: no way to it, or what answers is no hub.
+        UserError: it cannot be reached, or what answers is no hub.
     """
     hub = repository.network.endpoint or constants.ENDPOINT
     url = f"{hub}/api/{repository.kind}s/{repository.name}?blobs=true"
-    with told(repository.name, Path(".")):
+    with fetch_errors(repository.name, Path(".")):
         try:
             address = Address(url, build_hf_headers(), repository.network)
             content = read_bytes(address, _LONGEST_LISTING)
@@ -106,7 +107,7 @@ def list_files(repository: Repository, patterns: Sequence[str]) -> dict[str, Rem
 
 
 def hub_file(repository: Repository, name: str, revision: str = "main") -> Address:
-    """Returns the address of a file, without asking whether it is there."""
+    """Returns the address of a file, whether it exists or not."""
     kind, endpoint = repository.kind, repository.network.endpoint
     url = hf_hub_url(repository.name, name, repo_type=kind, revision=revision, endpoint=endpoint)
     return Address(url, build_hf_headers(), repository.network)
@@ -123,7 +124,7 @@ def read_listing(content: bytes, name: str) -> tuple[str, dict[str, dict[str, ob
         The commit, and by the paths of the files what is known of them, as Remote has it.
 
     Raises:
-        UserError: it is not what a hub says.
+        UserError: it is not the answer of a hub.
     """
     files: dict[str, dict[str, object]] = {}
     try:
@@ -147,17 +148,15 @@ def _read_sibling(sibling: object) -> tuple[str, dict[str, object]]:
     """Returns the path of a file and what is known of it.
 
     Raises:
-        ValueError: it is not what a hub says of a file.
+        ValueError: it is not what a hub says about a file.
     """
-    match sibling:
-        case {"rfilename": str(path), "lfs": {"sha256": str(sha256)}} if _is_hex(sha256, 64):
-            known = {"sha256": sha256}
-        case {"rfilename": str(path), **rest} if rest.get("lfs") is rest.get("blobId") is None:
+    match {"lfs": None, "blobId": None, **sibling} if isinstance(sibling, dict) else None:
+        case {"rfilename": str(path), "lfs": {"sha256": str(digest)}} if _is_hex(digest, 64):
+            known = {"sha256": digest}
+        case {"rfilename": str(path), "lfs": None, "blobId": str(digest)} if _is_hex(digest, 40):
+            known = {"git_sha1": digest}
+        case {"rfilename": str(path), "lfs": None, "blobId": None}:
             known = {}
-        case {"rfilename": str(path), "blobId": str(sha1), **rest} if rest.get(
-            "lfs"
-        ) is None and _is_hex(sha1, 40):
-            known = {"git_sha1": sha1}
         case _:
             raise ValueError(f"it says of a file {quoted(sibling)}")
     size = sibling.get("size")
@@ -171,8 +170,7 @@ def _is_hex(text: str, digits: int) -> bool:
 
 
 def _matches(pattern: str, names: Iterable[str], repository: Repository) -> list[str]:
-    """Returns the names that a pattern means: what its first alternative matches that matches
-    any."""
+    """Returns the names that the first alternative of a pattern matches that matches any."""
     for alternative in pattern.split("|"):
         if found := [name for name in names if fnmatchcase(name, alternative)]:
             return found

@@ -1,6 +1,7 @@
-"""One question to a server, asked again where the line is bad: bounded in time, tries and bytes.
+"""Sends one request, and again where the connection is bad: bounded in time, tries and bytes.
 
-huggingface_hub brings the client. Its own retries do not know slow lines and keep no part.
+The client is huggingface_hub's. Its retries are not used: they keep no part of a file, do not
+notice a connection that is too slow, and wait for as long as a server says.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Network:
-    """How the network is reached, and how much of a bad line is put up with.
+    """How the network is reached, and how bad a connection may be.
 
     Attributes:
         endpoint: another hub; None takes the library's, which HF_ENDPOINT names.
-        timeout: seconds without a byte after which a line is as good as cut; four times as many
-            are waited for the head of an answer.
-        most_unsaid: bytes of a file of which nobody says how many it has.
-        slowest: bytes a second, over so many seconds; fewer are as good as none.
-        tries: in a row that bring nothing.
-        wait: seconds before the second try; twice as long before each that follows.
+        timeout: seconds without a byte after which a connection counts as cut; the head of an
+            answer may take four times as long.
+        most_unsaid: largest size in bytes of a file whose size the server does not say.
+        slowest: bytes a second, over ``timeout`` seconds; fewer count as none.
+        tries: how many in a row may fetch nothing new.
+        wait: seconds before the second try; the time doubles before each further one.
         longest_wait: seconds; a server that asks for more (Retry-After) is left alone.
     """
 
@@ -62,7 +63,7 @@ class Address:
 
     Attributes:
         url: where it is.
-        headers: to send along, for example a login.
+        headers: are sent with each request, for example a login.
         network: how it is reached.
     """
 
@@ -73,14 +74,14 @@ class Address:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server answers.
+    """The answer of a server.
 
     Attributes:
         status: 200, all of the file; 206, a part of it; 416, it has no such part.
-        start: where the bytes that come begin in the file; None where that is not said.
-        size: of the whole file in bytes; None where that is not said.
-        has_end: whether a cut line can be told from the end.
-        edition: of the file; another one has another text.
+        start: where its bytes begin in the file; None where the server does not say.
+        size: of the whole file in bytes; None where the server does not say.
+        has_end: whether a cut connection differs from the end of the file.
+        edition: differs between two editions of the file.
         is_page: whether it is a web page, which none of our files is.
         pieces: the bytes, as they come.
     """
@@ -95,7 +96,7 @@ class Answer:
 
 
 class Busy(ConnectionError):
-    """An error of a server that may pass, and the seconds for which it asks to be left alone."""
+    """An error of a server that may pass, and for how many seconds it asks to be left alone."""
 
     def __init__(self, says: str, wait: float | None) -> None:
         super().__init__(says)
@@ -103,22 +104,22 @@ class Busy(ConnectionError):
 
 
 class Changed(ConnectionError):
-    """What was fetched so far is of no use any more."""
+    """The file on the server is not the one of which a part was fetched."""
 
 
-def patiently(
+def retry(
     once: Callable[[], Result], network: Network, progress: Callable[[], int] = lambda: 0
 ) -> Result:
-    """Tries again after a cut line, until several tries in a row have brought nothing new.
+    """Tries again after a cut connection, until several tries in a row have fetched nothing new.
 
     Args:
         once: one try.
-        network: how many, and how long to wait between them.
-        progress: bytes that are there; any new one makes the count begin again, unless they came
-            more slowly than any line is.
+        network: how many tries, and how long to wait between them.
+        progress: returns how many bytes are here; new ones begin the count of tries again, unless
+            they came too slowly.
 
     Raises:
-        Unreachable: what the last try said, or the server asks for too long a wait.
+        Unreachable: all tries failed, or the server asks for too long a wait.
     """
     left, most, pause, changes = network.tries, progress(), network.wait, 0
     while True:
@@ -157,12 +158,14 @@ def _pause(cut: Exception, pause: float, network: Network) -> float:
 
 
 @contextmanager
-def ask(address: Address, start: int | None = None, stop: int | None = None) -> Iterator[Answer]:
-    """Asks once for a file, or for its bytes from start to stop (without it).
+def request(
+    address: Address, start: int | None = None, stop: int | None = None
+) -> Iterator[Answer]:
+    """Requests a file once, or its bytes from start to stop (without it).
 
     Raises:
-        HTTPError, ConnectionError: another try may do.
-        Refused: it would not.
+        HTTPError, ConnectionError: another try may succeed.
+        Refused: another try would not.
     """
     # Packed on the way, neither lengths nor parts would be those of the file.
     headers = {**address.headers, "Accept-Encoding": "identity"}
@@ -172,8 +175,8 @@ def ask(address: Address, start: int | None = None, stop: int | None = None) -> 
     with ExitStack() as stack:
         try:
             with _cut_after(4 * timeout):
-                request = get_session().stream("GET", address.url, headers=headers, timeout=timeout)
-                response = stack.enter_context(request)
+                stream = get_session().stream("GET", address.url, headers=headers, timeout=timeout)
+                response = stack.enter_context(stream)
         except (HTTPError, OSError):
             raise
         except Exception as error:  # errors about addresses have no ancestor that has a name here
@@ -184,10 +187,10 @@ def ask(address: Address, start: int | None = None, stop: int | None = None) -> 
 
 @contextmanager
 def _cut_after(seconds: float) -> Iterator[None]:
-    """Cuts the line unless what is inside is done by then.
+    """Cuts the connection if the body of the ``with`` takes longer.
 
-    The library's time limit begins again with each byte: a server that sends the head of its
-    answer byte by byte, or says for ever that it goes on, would never be left.
+    The client's time limit begins again with each byte: a server that sends the head of its answer
+    byte by byte, or sends status 100 for ever, would hold it for ever.
     """
     timer = threading.Timer(seconds, close_session)
     timer.daemon = True
@@ -199,7 +202,7 @@ def _cut_after(seconds: float) -> Iterator[None]:
 
 
 def _check(response, url: str) -> None:
-    """Refuses what is no answer with a file; errors that may pass are raised as such."""
+    """Raises for an answer without a file: Busy where that may pass, else Refused."""
     status, headers = response.status_code, response.headers
     if status in _PASSING:
         raise Busy(f"{url} answered {status}", _asked_wait(headers.get("Retry-After", "")))
@@ -246,7 +249,7 @@ def _answer(response, network: Network) -> Answer:
 
 
 def _pieces(response, network: Network) -> Iterator[bytes]:
-    """Yields the bytes as they come; a line that brings too few is given up."""
+    """Yields the bytes as they come; raises for a connection that is too slow."""
     since, came = time.monotonic(), 0
     for piece in response.iter_raw():
         yield piece

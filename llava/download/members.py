@@ -1,7 +1,8 @@
-"""The files in an archive, a zip or a tar, as it says itself: looked at before it is believed.
+"""Reads which files are in an archive, a zip or a tar, and checks what it says of itself.
 
-Python's own readers are used; a tar's takes the first damaged header for the end of the archive,
-follows a negative size back for ever, and reads a name of any length into memory.
+The readers are Python's. That of tars is made stricter here, because it takes the first damaged
+header for the end of the archive, follows a negative size back for ever, and reads a name of any
+length into memory.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from llava.download.errors import reason
 from llava.errors import UserError
 
 MOST_MEMBERS = 500_000  # of an archive; GQA's has 148,854
-_USUAL = 2**30  # bytes that any archive may unpack to
-_TIMES = 100  # so many times its own size any archive may unpack to; pictures hardly shrink
+_USUAL = 2**30  # bytes that any archive may unpack to, and beyond that
+_TIMES = 100  # times its own size; pictures hardly shrink
 _CHUNK = 2**20
 _LONGEST_HEADER = 2**16  # bytes of a name in a tar, or of what stands in for one
 _HEADERS = (
@@ -77,8 +78,8 @@ class Member:
 
 
 @contextmanager
-def sound(what: str) -> Iterator[None]:
-    """Turns what is raised about the bytes of an archive, named for messages, into a UserError."""
+def archive_errors(what: str) -> Iterator[None]:
+    """Turns errors about the bytes of an archive into a UserError; ``what`` names it."""
     try:
         yield
     except (*_DAMAGED, OSError) as error:
@@ -101,7 +102,7 @@ def archive_members(file: BinaryIO, what: str) -> list[Member]:
     Raises:
         UserError: it is damaged, or unpacks to far more than it should.
     """
-    with sound(what):
+    with archive_errors(what):
         try:
             archive = tarfile.open(fileobj=file, tarinfo=_StrictInfo)
         except tarfile.ReadError:
@@ -113,7 +114,7 @@ def archive_members(file: BinaryIO, what: str) -> list[Member]:
 
 def zip_members(file: BinaryIO, what: str) -> list[Member]:
     """Returns the members of a zip; see archive_members."""
-    with sound(what):
+    with archive_errors(what):
         archive = zipfile.ZipFile(file)
         infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
         packed = file.seek(0, io.SEEK_END)
@@ -135,8 +136,8 @@ def zip_members(file: BinaryIO, what: str) -> list[Member]:
 
 
 def _tar_members(archive: tarfile.TarFile, what: str, packed: int) -> list[Member]:
-    """Returns the members of a tar, which is read to its very end: the checksum of what is packed
-    stands there, and a tar that was cut between two members lacks the zeros that end it."""
+    """Returns the members of a tar, which is read to its very end: a checksum stands there if it is
+    compressed, and a tar that was cut between two members lacks the zeros that end it."""
     members = []
     for info in tqdm(archive, f"reading {what}", unit="file", delay=1, leave=False):
         member = Member(
@@ -159,7 +160,7 @@ def _tar_members(archive: tarfile.TarFile, what: str, packed: int) -> list[Membe
 
 
 class _StrictInfo(tarfile.TarInfo):
-    """A header of a tar that is what it says."""
+    """A header of a tar, checked."""
 
     @classmethod
     def frombuf(cls, buf: bytes, encoding: str, errors: str) -> _StrictInfo:
@@ -186,7 +187,7 @@ def _believed(info: _StrictInfo, is_odd: bool) -> _StrictInfo:
 
 
 def _most_unpacked(packed: int) -> int:
-    """Returns the bytes that an archive of some size may unpack to before it is not believed."""
+    """Returns how many bytes an archive of a size may unpack to."""
     return _USUAL + _TIMES * packed
 
 

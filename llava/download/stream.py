@@ -1,8 +1,8 @@
-"""Bytes of the network: whole files into files, parts into memory; a cut line is taken up again.
+"""Fetches whole files into files and parts into memory, and goes on where a connection was cut.
 
-This is our own since huggingface_hub's http_get, the nearest there is, does not look where a part
-begins, how long a file of unknown size becomes or whether a page came in its place, sleeps as long
-as a server says, and ends at a connection that is reset. fsspec's file of the web needs aiohttp.
+This is our own code. huggingface_hub's http_get loses up to 10 MB at each cut, does not check where
+a part begins or how large a file of unknown size becomes, and sleeps as long as a server says.
+remotezip makes a request for each member and does not retry; fsspec needs aiohttp.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from typing import BinaryIO
 from tqdm import tqdm
 
 from llava.download.errors import Refused, need_room
-from llava.download.line import Address, Answer, Changed, ask, patiently
+from llava.download.line import Address, Answer, Changed, request, retry
 
-PARTIAL = ".partial"  # ends the name of a file that is not whole yet
-EDITION = ".edition"  # ends the name of a note beside it: which edition it is half of
+PARTIAL = ".partial"  # ending of the name of a file that is not whole yet
+EDITION = ".edition"  # ending of the name of a note beside it that says which edition it is part of
 AHEAD = 2**16  # bytes of an archive that are read at once where nothing better is known
 _RUN = 2**24  # bytes of neighbouring members of an archive that are fetched at once, at most
 _LONGEST_READ = 2**26  # bytes; the list of a zip with half a million members
 
 
 def append(address: Address, path: Path, size: int | None, is_hashed: bool = False) -> bool:
-    """Fetches what a file lacks at its end; whatever a cut line has brought is kept.
+    """Fetches what a file lacks at its end; what came before a connection was cut is kept.
 
     Args:
         address: of the whole file.
-        path: the beginning, or nothing yet.
-        size: of the whole file in bytes; None where nobody says before it comes.
-        is_hashed: whether halves of two editions would be found out by a hash; else a note beside
-            the beginning says which edition it is of.
+        path: holds the beginning of the file, or does not exist yet.
+        size: of the whole file in bytes; None where only the server knows it.
+        is_hashed: whether a hash would reveal parts of two editions; else a note beside the file
+            says of which edition it is.
 
     Returns:
-        Whether one answer brought all of it.
+        Whether the whole file came with one answer.
 
     Raises:
-        OSError: it cannot be written.
-        Refused, Unreachable: the server does not give it, gives more than it should, or does not
+        OSError: the file cannot be written.
+        Refused, Unreachable: the server does not send it, sends more than it should, or does not
             answer.
-        UserError: it does not fit on the disk.
+        UserError: the disk has no room for it.
     """
 
     def once() -> None:
@@ -52,19 +52,19 @@ def append(address: Address, path: Path, size: int | None, is_hashed: bool = Fal
 
     note = None if is_hashed else path.with_name(path.name + EDITION)
     if size is not None and size_of(path) > size:
-        path.unlink()  # the beginning of something else
+        path.unlink()  # it is the beginning of another file
     answers = bool(size_of(path))
     # Small files are done before a bar would show.
     name = path.name.removesuffix(PARTIAL)
     with tqdm(desc=name, unit="B", unit_scale=True, delay=1, leave=False) as bar:
-        patiently(once, address.network, lambda: size_of(path))
+        retry(once, address.network, lambda: size_of(path))
     if note is not None:
         note.unlink(missing_ok=True)
     return answers == 1
 
 
 def size_of(path: Path) -> int:
-    """Returns how many bytes of a file are here."""
+    """Returns the size of a file in bytes; 0 where there is none."""
     return path.stat().st_size if path.is_file() else 0
 
 
@@ -73,8 +73,8 @@ def read_bytes(address: Address, most: int, start: int | None = None) -> bytes:
 
     Args:
         address: of the file.
-        most: bytes; a file that has more is refused, a part has as many.
-        start: of the part; None asks for the whole file.
+        most: bytes; the size of a part, and the largest size of a file that is taken.
+        start: of the part; None requests the whole file.
 
     Raises:
         Refused, Unreachable: as append; Refused too where the server sends only whole files.
@@ -82,10 +82,10 @@ def read_bytes(address: Address, most: int, start: int | None = None) -> bytes:
     content = bytearray()
 
     def once() -> None:
-        if start is None:  # only of a part the beginning is kept
+        if start is None:  # a file is requested from its beginning again, a part is continued
             content.clear()
         at = None if start is None else start + len(content)
-        with ask(address, at, None if start is None else start + most) as answer:
+        with request(address, at, None if start is None else start + most) as answer:
             if start is not None and answer.status == 200:
                 raise Refused(f"{address.url} does not give parts of it: fetch it whole by hand")
             if answer.status != (200 if start is None else 206) or answer.start != (at or 0):
@@ -99,28 +99,28 @@ def read_bytes(address: Address, most: int, start: int | None = None) -> bytes:
         if start is not None and len(content) < most:
             raise ConnectionError(f"{address.url} gave less than was asked for")
 
-    patiently(once, address.network, lambda: len(content))
+    retry(once, address.network, lambda: len(content))
     return bytes(content)
 
 
 def read_size(address: Address) -> int | None:
-    """Returns how long a file is, in bytes; None where its server does not say.
+    """Returns the size of a file in bytes; None where its server does not say.
 
     Raises:
         Refused, Unreachable: as append.
     """
 
     def once() -> int | None:
-        with ask(address, 0, 1) as answer:
+        with request(address, 0, 1) as answer:
             if answer.status == 416 and answer.size != 0:  # only an empty file has no first byte
                 raise Refused(f"{address.url} answered 416")
             return answer.size
 
-    return patiently(once, address.network)
+    return retry(once, address.network)
 
 
 class RemoteFile(io.RawIOBase):
-    """A file of the network that is read where it is asked for, without fetching the rest."""
+    """A file of the network, of which only those parts are fetched that are read."""
 
     def __init__(self, address: Address) -> None:
         size = read_size(address)
@@ -131,8 +131,8 @@ class RemoteFile(io.RawIOBase):
         self._runs: list[tuple[int, int]] = []
 
     def expect(self, spans: Iterable[tuple[int, int]]) -> None:
-        """Lets parts (start, stop) that will be read in this order be fetched together with their
-        neighbours."""
+        """Declares the parts (start, stop) that will be read next, in rising order, so that
+        neighbours are fetched together."""
         self._runs = []
         for start, stop in spans:
             if self._runs and start - self._runs[-1][1] <= AHEAD:
@@ -170,8 +170,8 @@ class RemoteFile(io.RawIOBase):
         return wanted
 
     def _fetch(self, wanted: int) -> None:
-        """Fetches what is wanted here, and what will be wanted then; of the end all, since there a
-        zip has its list."""
+        """Fetches what is wanted at this place, and what is expected behind it; near the end all,
+        because a zip has its list there."""
         until = next((stop for start, stop in self._runs if start <= self._at < stop), 0)
         self._start = max(0, min(self._at, self._size - AHEAD))
         stop = max(self._at + wanted, self._start + AHEAD, min(until, self._at + _RUN))
@@ -183,9 +183,9 @@ def _append_once(
 ) -> None:
     with path.open("ab") as file:
         start = file.tell()
-        with ask(address, start or None) as answer:
+        with request(address, start or None) as answer:
             _check_answer(answer, address.url, size)
-            # A half without a note is taken for one of this edition.
+            # A part without a note is taken for one of this edition.
             is_other = start and note is not None and note.is_file()
             is_other = is_other and note.read_text("utf-8", errors="replace") != answer.edition
             if answer.status == 416 and answer.size == start and not is_other:
@@ -205,7 +205,7 @@ def _append_once(
 
 
 def _check_answer(answer: Answer, url: str, size: int | None) -> None:
-    """Refuses what cannot be the file, before what is there is touched."""
+    """Refuses an answer that cannot be the file, before the part on the disk is touched."""
     if answer.is_page and answer.status != 416:  # which says how long the file is, in any dress
         raise Refused(
             f"{url} gives a web page in place of the file: look at it with a browser, since a "
