@@ -141,7 +141,7 @@ def _lacking(images: Iterable[PurePosixPath], folder: Path) -> list[PurePosixPat
 
 
 def _choose(
-    members: Iterable[Member], pattern: str, wanted: Collection[PurePosixPath] | None, name: str
+    members: Collection[Member], pattern: str, wanted: Collection[PurePosixPath] | None, name: str
 ) -> dict[PurePosixPath, Member]:
     """Returns the members that match a pattern and are wanted, by where they go.
 

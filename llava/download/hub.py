@@ -150,7 +150,8 @@ def _read_sibling(sibling: object) -> tuple[str, dict[str, object]]:
     Raises:
         ValueError: it is not what a hub says about a file.
     """
-    match {"lfs": None, "blobId": None, **sibling} if isinstance(sibling, dict) else None:
+    said = sibling if isinstance(sibling, dict) else {}
+    match {"lfs": None, "blobId": None, **said}:
         case {"rfilename": str(path), "lfs": {"sha256": str(digest)}} if _is_hex(digest, 64):
             known = {"sha256": digest}
         case {"rfilename": str(path), "lfs": None, "blobId": str(digest)} if _is_hex(digest, 40):
@@ -159,7 +160,7 @@ def _read_sibling(sibling: object) -> tuple[str, dict[str, object]]:
             known = {}
         case _:
             raise ValueError(f"it says of a file {quoted(sibling)}")
-    size = sibling.get("size")
+    size = said.get("size")
     if size is not None and not (type(size) is int and 0 <= size <= _LARGEST_FILE):
         raise ValueError(f"the size of a file is {quoted(size)}")
     return path, {"size": size, **known}
