@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotInTime
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -174,9 +176,11 @@ def request(
     timeout = address.network.timeout
     with ExitStack() as stack:
         try:
-            with _cut_after(4 * timeout):
-                stream = get_session().stream("GET", address.url, headers=headers, timeout=timeout)
-                response = stack.enter_context(stream)
+            stream = get_session().stream("GET", address.url, headers=headers, timeout=timeout)
+            response = _in_time(lambda: stack.enter_context(stream), 4 * timeout)
+        except NotInTime:
+            close_session()  # cuts the connection, so that the thread ends
+            raise ConnectionError(f"{address.url} did not begin to answer in time") from None
         except (HTTPError, OSError):
             raise
         except Exception as error:  # errors about addresses have no ancestor that has a name here
@@ -185,20 +189,25 @@ def request(
         yield _answer(response, address.network)
 
 
-@contextmanager
-def _cut_after(seconds: float) -> Iterator[None]:
-    """Cuts the connection if the body of the ``with`` takes longer.
+def _in_time(work: Callable[[], Result], seconds: float) -> Result:
+    """Returns the result of work that is done in time.
 
     The client's time limit begins again with each byte: a server that sends the head of its answer
-    byte by byte, or sends status 100 for ever, would hold it for ever.
+    byte by byte, or sends status 100 for ever, would hold it for ever. So it waits in a thread.
+
+    Raises:
+        NotInTime: the work takes longer; the thread is left to itself.
     """
-    timer = threading.Timer(seconds, close_session)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+    outcome: Future[Result] = Future()
+
+    def settle() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=settle, daemon=True).start()
+    return outcome.result(seconds)
 
 
 def _check(response, url: str) -> None:

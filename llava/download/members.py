@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 from tqdm import tqdm
@@ -139,7 +140,7 @@ def _tar_members(archive: tarfile.TarFile, what: str, packed: int) -> list[Membe
     """Returns the members of a tar, which is read to its very end: a checksum stands there if it is
     compressed, and a tar that was cut between two members lacks the zeros that end it."""
     members = []
-    for info in tqdm(archive, f"reading {what}", unit="file", delay=1, leave=False):
+    for info in tqdm(archive, f"reading {Path(what).name}", unit="file", delay=1, leave=False):
         member = Member(
             info.name,
             info.size,
