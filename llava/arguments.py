@@ -24,9 +24,7 @@ _YES_OR_NO = {"true": CAPTIONS, "yes": CAPTIONS, "false": NOTHING, "no": NOTHING
 Asking = TypeVar("Asking", bound="AskArguments")
 
 
-def flag(
-    help: str, default: object = None, choices: Sequence[str] = (), off: object = None
-) -> Any:
+def flag(help: str, default: object = None, choices: Sequence[str] = (), off: object = None) -> Any:
     """Returns a dataclass field with its documentation; see llava.eval.flags."""
     return field(default=default, metadata={"help": help, "choices": choices, "off": off})
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from llava.constants import DEFAULT_IMAGE_TOKEN
-from llava.errors import UserError
+from llava.errors import UserError, quoted
 
 
 @dataclass(frozen=True)
@@ -130,3 +130,26 @@ def question_prompt(
         turns = turns.append(0, image + asked).append(1, answered)
         image = ""
     return turns.append(0, image + question).append(1, None).prompt()
+
+
+def check_text(what: str, text: object) -> None:
+    """Refuses a text that is not a valid question.
+
+    Raises:
+        UserError: names ``what``.
+    """
+    if not isinstance(text, str):
+        raise UserError(f"the {what} is {quoted(text)}, not a text")
+    if not text.strip():
+        raise UserError(f"the {what} is empty: write what is asked about the image")
+    if DEFAULT_IMAGE_TOKEN in text:
+        raise UserError(
+            f"the {what} holds {DEFAULT_IMAGE_TOKEN}: a question is about one image, whose place "
+            "in the prompt is set already. Take it out; ask about another image separately"
+        )
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"the {what} is not valid Unicode ({error.reason}): save it as UTF-8"
+        ) from error

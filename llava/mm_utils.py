@@ -2,156 +2,30 @@
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from os import PathLike
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil
 
 from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
 from llava.errors import UserError, quoted
+from llava.images import (  # noqa: F401  some of them for who looks for them here, as in LLaVA
+    IMAGE_FORMATS,
+    MAX_SQUARE_PIXELS,
+    check_size,
+    load_image,
+    to_rgb,
+)
 
 # CLIP's mean colour as LLaVA rounds it, the default colour of padding.
 CLIP_BACKGROUND = (122, 116, 104)
-# Limit of an image's pixels once it is padded to a square.
-MAX_SQUARE_PIXELS = 89_478_485
-# Pixels of a padded square that are in memory at once while it is scaled: 16 MB.
+# Pixels of a padded square that are there at once while it is scaled: 16 MB.
 STRIP_PIXELS = 1 << 22
 # If the model sees only the middle of an image, all beyond this many times the shorter side from it
 # is cut off before scaling: the scaled image could be arbitrarily large.
 MAX_RATIO = 16
-
-# Formats that are read. Other decoders of Pillow call external programs or are seldom tested.
-IMAGE_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
-
-# EXIF's orientation -> the operation that turns the image upright.
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-def load_image(
-    source: str | PathLike | bytes, upright: bool = False, name: str | None = None
-) -> Image.Image:
-    """Reads an image file (or its bytes) as RGB, the first frame of an animation; see to_rgb.
-
-    Args:
-        source: the file.
-        upright: see to_rgb.
-        name: its name in messages; None takes it from the source.
-
-    Raises:
-        UserError: no such file, not an image, damaged, or too large to be padded to a square.
-    """
-    if name is None:
-        name = "the encoded image" if isinstance(source, bytes) else f"the image {source}"
-    with _damage_told(name):
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        if not data:
-            raise UserError(f"{name} is empty (0 bytes): fetch it again")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # to_rgb checks
-            with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
-                return to_rgb(image, upright, name)
-
-
-def to_rgb(image: Image.Image, upright: bool = False, name: str = "the image") -> Image.Image:
-    """Converts an image of any kind to 8-bit RGB; all images are converted here.
-
-    Transparency is dropped, as in LLaVA. 16 bits per channel are reduced to 8 by dropping the low
-    byte.
-
-    Args:
-        image: opened or made with Pillow; it stays unchanged.
-        upright: whether to apply the rotation that a camera recorded (EXIF), as people expect.
-            Benchmarks are read without, as in LLaVA. (For TIFF files, Pillow itself applies it.)
-        name: its name in messages.
-
-    Returns:
-        A new image with nothing but pixels.
-
-    Raises:
-        UserError: damaged, too large to be padded to a square, or more than 16 bits per channel:
-            the value of white is then unknown.
-    """
-    check_size(image, name)
-    with _damage_told(name):
-        image.load()  # Pillow applies the orientation of a TIFF file here and drops it
-        turn = _UPRIGHT.get(_orientation(image)) if upright else None
-        if image.mode in ("I", "F"):
-            raise UserError(
-                f"{name} is of mode {image.mode} (32 bits a channel): save it with 8 or 16"
-            )
-        if image.mode.startswith("I;16"):  # Pillow alone would clip these values
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        elif image.mode == "La":
-            image = image.convert("LA")
-        image = image.convert("RGB")
-    if turn is not None:
-        image = image.transpose(turn)
-    image.info.clear()  # an applied orientation must not be applied again
-    return image
-
-
-def _orientation(image: Image.Image) -> object:
-    """Returns an image's EXIF orientation; None if EXIF is damaged."""
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # the parser raises anything on damaged data
-        return None
-
-
-@contextmanager
-def _damage_told(name: str) -> Iterator[None]:
-    """Turns errors of reading and decoding into one line."""
-    try:
-        yield
-    except UserError:
-        raise
-    except UnidentifiedImageError as error:
-        kinds = ", ".join(IMAGE_FORMATS)
-        raise UserError(
-            f"{name} cannot be read as an image: it is none of {kinds}, or damaged; save it as one "
-            "of them"
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{name} cannot be read as an image ({error}): scale it down") from error
-    except FileNotFoundError as error:
-        raise UserError(f"there is no {name.removeprefix('the ')}: check the path") from error
-    except Exception as error:  # decoders raise anything on damaged files
-        raise UserError(
-            f"{name} is damaged or cut short, or no file to read ({error}): fetch it again"
-        ) from error
-
-
-def check_size(image: Image.Image, name: object = "the image") -> None:
-    """Refuses an image without pixels, or one that is too large once padded to a square.
-
-    Raises:
-        UserError: the square of the longer side exceeds MAX_SQUARE_PIXELS, or a side is 0.
-    """
-    longer = max(image.size)
-    if longer * longer > MAX_SQUARE_PIXELS:
-        limit = int(MAX_SQUARE_PIXELS**0.5)
-        raise UserError(
-            f"{name} is {image.width} x {image.height} pixels; padded to a square it would hold "
-            f"{longer * longer / 1e6:.0f} million. Scale it down to at most {limit} pixels a side."
-        )
-    if not min(image.size):
-        raise UserError(f"{name} has no pixels ({image.width} x {image.height}): give another")
 
 
 def expand2square(

@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 
 from llava.arguments import flag
-from llava.benchmarks.bring import bring
-from llava.benchmarks.known import KNOWN, Benchmark
-from llava.benchmarks.look import Finding, look
+from llava.benchmarks.catalog import KNOWN, Benchmark
+from llava.benchmarks.fetch import fetch_benchmark
 from llava.benchmarks.sources import ByHand
+from llava.benchmarks.verify import Finding, verify_benchmark
+from llava.download.errors import free_gigabytes, read_errors
 from llava.download.line import USUAL, Network
-from llava.download.trouble import free_gigabytes, looking
 from llava.errors import UserError
 from llava.eval.benchmarks.registry import DATA_ROOT, data_folder
 from llava.eval.command import SOME_FAILED, run_words_command
@@ -56,33 +56,34 @@ def _download(
     )
     if args.dry_run:
         return 0
-    return _tell(_bring_one(*place, args.accept_terms, network) for place in places)
+    return _report(_fetch_one(*place, args.accept_terms, network) for place in places)
 
 
-def _bring_one(benchmark: Benchmark, folder: Path, agreed: bool, network: Network) -> Finding:
-    """What is there afterwards; one that cannot be brought does not keep the others from it."""
+def _fetch_one(benchmark: Benchmark, folder: Path, agreed: bool, network: Network) -> Finding:
+    """Returns what is there then; one that cannot be fetched does not keep the others from it."""
     if benchmark.terms is not None and not agreed:
-        found = look(benchmark, folder)
+        found = verify_benchmark(benchmark, folder)
         how = (
             f"{benchmark.terms}. If you agree: the same command with --accept-terms; else lay the "
             f"data into {folder} yourself, from {benchmark.home}"
         )
         return found if found.is_whole else replace(found, problem=None, by_hand=how)
     try:
-        return bring(benchmark, folder, network)
+        return fetch_benchmark(benchmark, folder, network)
     except UserError as error:
         return Finding(benchmark, folder, problem=str(error))
 
 
 def _verify(known: Mapping[str, Benchmark], names: Sequence[str], args: VerifyArguments) -> int:
     places = _places(known, names, args.data_root)
-    return _tell(
-        look(benchmark, folder, args.decode, any_edition=True) for benchmark, folder in places
+    return _report(
+        verify_benchmark(benchmark, folder, args.decode, any_edition=True)
+        for benchmark, folder in places
     )
 
 
-def _tell(findings: Iterable[Finding]) -> int:
-    """Prints what was found, one after the other; the exit status."""
+def _report(findings: Iterable[Finding]) -> int:
+    """Prints findings as they come; returns the exit status."""
     failed = by_hand = False
     for found in findings:
         print(found, flush=True)
@@ -94,7 +95,7 @@ def _tell(findings: Iterable[Finding]) -> int:
 def _places(
     known: Mapping[str, Benchmark], names: Sequence[str], data_root: str
 ) -> list[tuple[Benchmark, Path]]:
-    """The benchmarks that were named, each once, and where they lie."""
+    """Returns the benchmarks that were named, each once, and where they lie."""
     if not names:
         raise UserError(f"say which: {', '.join(known)}, or all")
     wanted = [one for name in names for one in (known if name == "all" else [name])]
@@ -103,7 +104,7 @@ def _places(
             raise UserError(
                 f"there is no benchmark {name!r}; there are: {', '.join(known)}, or all"
             )
-    with looking(Path(data_root)):
+    with read_errors(Path(data_root)):
         return [(known[n], data_folder(n, None, data_root)) for n in dict.fromkeys(wanted)]
 
 
@@ -128,12 +129,12 @@ def main(
     known: Mapping[str, Benchmark] = KNOWN,
     network: Network = USUAL,
 ) -> int:
-    """The command.
+    """Runs the command; returns the exit status.
 
     Args:
         argv: the command line; None takes the process's.
         known: the benchmarks that there are.
-        network: as of bring.
+        network: as of fetch_benchmark.
     """
     commands = {
         "download": (DownloadArguments, partial(_download, known, network)),

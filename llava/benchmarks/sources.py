@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ class ZipParts:
     repository: str | None = None
     only_asked: bool = False
 
+    @property
+    def archives(self) -> tuple[str, ...]:
+        """The name under which it may lie in the benchmark's folder."""
+        return (PurePosixPath(self.file).name,)
+
 
 @dataclass(frozen=True)
 class AskedImages:
@@ -91,6 +98,7 @@ class ByHand:
     archives: tuple[str, ...]
     members: str
     how: str
+    only_asked: ClassVar[bool] = True
 
 
 Source = HubFiles | WebFile | ZipParts | AskedImages | ByHand

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Optional
 
 from llava.arguments import ModelArguments, flag, path_flag
-from llava.checkpoints.convert import DTYPES, convert
 from llava.checkpoints.download import download, plan
-from llava.checkpoints.verify import verify
+from llava.download.errors import free_gigabytes
 from llava.download.line import USUAL, Network
-from llava.download.trouble import free_gigabytes
 from llava.errors import UserError
 from llava.eval.command import SOME_FAILED, run_words_command
 
@@ -32,7 +30,9 @@ class ConvertArguments:
     """Flags of convert; the folder comes before them."""
 
     output: Optional[str] = flag("Folder for the safetensors files.")
-    dtype: Optional[str] = flag("Of all tensors. Default: as each is.", choices=tuple(DTYPES))
+    dtype: Optional[str] = flag(
+        "Of all tensors. Default: as each is.", choices=("float32", "float16", "bfloat16")
+    )
 
 
 def _download(network: Network, names: Sequence[str], args: DownloadArguments) -> int:
@@ -54,6 +54,8 @@ def _download(network: Network, names: Sequence[str], args: DownloadArguments) -
 def _verify(words: Sequence[str], args: ModelArguments) -> int:
     if words or args.model_path is None:
         raise UserError("say which model: verify --model-path FOLDER")
+    from llava.checkpoints.verify import verify  # with it come torch and all models: seconds
+
     bad = 0
     for verdict in verify(args):
         bad += verdict.problem is not None
@@ -64,13 +66,15 @@ def _verify(words: Sequence[str], args: ModelArguments) -> int:
 def _convert(words: Sequence[str], args: ConvertArguments) -> int:
     if len(words) != 1 or args.output is None:
         raise UserError("say what and where to: convert FOLDER --output FOLDER")
+    from llava.checkpoints.convert import convert  # with it comes torch: seconds
+
     files = convert(Path(words[0]), Path(args.output), args.dtype)
     print(f"{len(files)} files of weights in {args.output}")
     return 0
 
 
 def main(argv: Sequence[str] | None = None, network: Network = USUAL) -> int:
-    """The command.
+    """Runs the command; returns the exit status.
 
     Args:
         argv: the command line; None takes the process's.

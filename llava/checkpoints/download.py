@@ -1,18 +1,81 @@
-"""The published checkpoints, fetched into their places."""
+"""The published checkpoints: where the hub has them, and fetched from there into their places."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from llava.checkpoints.known import ALL, PUBLISHED, Published
 from llava.download.hub import Repository, fetch_files
 from llava.download.line import USUAL, Network
 from llava.errors import UserError
 
 
+@dataclass(frozen=True)
+class Published:
+    """A checkpoint of the Hugging Face hub.
+
+    Attributes:
+        repository: its name there.
+        files: which of its files are wanted, as patterns; each must match. Of several with "|"
+            between them the first that matches counts.
+        target: folder under the checkpoints root.
+        gigabytes: about so much is fetched; from memory, the hub says it exactly.
+        licence: as its publisher states it.
+        flat: whether the files lose the folders that they have on the hub.
+    """
+
+    repository: str
+    files: tuple[str, ...]
+    target: str
+    gigabytes: float
+    licence: str
+    flat: bool = False
+
+
+_LLAVA_FILES = ("*.json", "tokenizer.model", "*.safetensors|pytorch_model*.bin")
+_LLAVA_LICENCE = "Llama 2 Community License"
+
+PUBLISHED = {
+    "llava-v1.5-7b": Published(
+        "liuhaotian/llava-v1.5-7b", _LLAVA_FILES, "llava-v1.5-7b", 13.5, _LLAVA_LICENCE
+    ),
+    "llava-v1.5-13b": Published(
+        "liuhaotian/llava-v1.5-13b", _LLAVA_FILES, "llava-v1.5-13b", 26.1, _LLAVA_LICENCE
+    ),
+    "clip": Published(
+        "openai/clip-vit-large-patch14-336",
+        ("*.json", "merges.txt", "*.safetensors|pytorch_model.bin"),
+        "clip-vit-large-patch14-336",
+        1.7,
+        "not stated; CLIP's code is MIT",
+    ),
+    "gpt2": Published(
+        "openai-community/gpt2", ("config.json", "vocab.json", "merges.txt"), "gpt2", 0.002, "MIT"
+    ),
+    "longclip": Published(
+        "BeichenZhang/LongCLIP-L",
+        ("*longclip-L.pt",),
+        ".",
+        1.7,
+        "see its page on the hub",
+        flat=True,
+    ),
+    "accm": Published(
+        "fumingyu064/ACCM",
+        ("*coco_prefix-009.pt", "*llava-RL_prefix-019.pt"),
+        "accm",
+        0.7,
+        "see its page on the hub",
+        flat=True,
+    ),
+}
+# What the method needs on the 7B model.
+ALL = ("llava-v1.5-7b", "clip", "gpt2", "longclip", "accm")
+
+
 def plan(names: Sequence[str]) -> list[Published]:
-    """What a list of names stands for.
+    """Returns the checkpoints that a list of names stands for.
 
     Raises:
         UserError: one of them is unknown, or there is none.

@@ -1,4 +1,4 @@
-"""Whether checkpoints are whole and of one model, without keeping them in memory.
+"""Verifies that checkpoints are whole and of one model, without keeping them in memory.
 
 Each part goes through the very functions that load it, to torch's meta device: what would not load
 is found here too, and each weight is read once and looked at.
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from llava.arguments import NOTHING, ModelArguments
-from llava.checkpoints.known import ALL, PUBLISHED
+from llava.checkpoints.download import ALL, PUBLISHED
 from llava.command import called
 from llava.errors import UserError
 from llava.model.compensation.builder import (
@@ -46,7 +46,7 @@ _PUBLISHED_AS = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found out about one part.
+    """What was found of one part.
 
     Attributes:
         part: its name, or those of several with one problem.
@@ -91,7 +91,7 @@ class _Seen:
 
 
 def verify(args: ModelArguments) -> Iterator[Verdict]:
-    """Looks at the parts that the flags name, one after the other. A bad one hides no other, save
+    """Verifies the parts that the flags name, one after the other. A bad one hides no other, save
     the model's folder: where that is not there, no other is looked for.
 
     Raises:
@@ -122,7 +122,7 @@ def verify(args: ModelArguments) -> Iterator[Verdict]:
 
 
 def _finders(args: ModelArguments) -> dict[str, Callable[[], Path]]:
-    """How each part is found."""
+    """Returns how each part is found."""
 
     def model() -> Path:
         folder = Path(args.model_path)

@@ -1,1 +1,1 @@
-"""Files from the network, for checkpoints and benchmarks: no other room fetches anything."""
+"""Fetches files from the network for checkpoints and benchmarks; no other room does."""

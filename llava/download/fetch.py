@@ -1,4 +1,7 @@
-"""One file from the network: gone on with, compared with what is known of it, whole or not."""
+"""Fetches one file: continues a partial one, and takes it as whole only if it is what it should be.
+
+pooch, which compares hashes too, begins a file again after each cut connection.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,20 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
+from llava.download.errors import AGAIN, fetch_errors
 from llava.download.line import Address
-from llava.download.stream import PARTIAL, append, read_size
-from llava.download.trouble import AGAIN, told
+from llava.download.stream import EDITION, PARTIAL, append, read_size
 from llava.errors import UserError
 from llava.files import take_lock
 
+_LOCK = ".lock"  # ending of the name of a file beside one that is being fetched
 _CHUNK = 2**22
+_LONGEST_NAME = 500  # bytes
+_LONGEST_PART = 200  # bytes; a file system takes 255, and unfinished files have longer names
 
 
 @dataclass(frozen=True)
@@ -29,8 +35,8 @@ class Remote:
         size: bytes; None where that is not known.
         sha256: of its contents, in hex; None where that is not known.
         git_sha1: git's name of its contents, in hex; None where that is not known.
-        looks_right: what is asked about the file where no hash is known, so that a page or a
-            message in its place is found out.
+        looks_right: checks the file where no hash is known, so that a web page or a message in its
+            place is noticed.
     """
 
     address: Address
@@ -41,12 +47,12 @@ class Remote:
 
     @property
     def is_hashed(self) -> bool:
-        """Tells whether its contents can be told from all others."""
+        """Tells whether a hash of its contents is known."""
         return self.sha256 is not None or self.git_sha1 is not None
 
 
 def is_whole(path: Path, remote: Remote) -> bool:
-    """Whether a file has the size and the contents that are known of it."""
+    """Tells whether a file has the size and the contents that are known of it."""
     if not path.is_file() or remote.size not in (None, path.stat().st_size):
         return False
     if remote.sha256 is not None:
@@ -61,7 +67,7 @@ def is_whole(path: Path, remote: Remote) -> bool:
 def fetch(remote: Remote, path: Path) -> bool:
     """Fetches a file, unless it is there and right.
 
-    What a run that was stopped has left (``.partial``) is gone on with. A file of the right name
+    A partial file of a run that was stopped (``.partial``) is continued. A file of the right name
     with other contents is replaced.
 
     Args:
@@ -75,8 +81,8 @@ def fetch(remote: Remote, path: Path) -> bool:
         UserError: it cannot be fetched or written, comes with other contents than it should, or
             another process is fetching it.
     """
-    with told(path.name, path.parent):
-        partial = path.with_name(path.name + PARTIAL)
+    with fetch_errors(path.name, path.parent):
+        partial = partial_of(path)
         if remote.size is None and (path.is_file() or partial.is_file()):
             remote = replace(remote, size=read_size(remote.address))
         if is_whole(path, remote):
@@ -88,25 +94,50 @@ def fetch(remote: Remote, path: Path) -> bool:
     return True
 
 
+def partial_of(path: Path) -> Path:
+    """Returns the path at which a file is written until it is whole."""
+    return path.with_name(path.name + PARTIAL)
+
+
+def place_of(name: str) -> PurePosixPath | None:
+    """Returns the path below a folder that a name means, of a hub's file or an archive's member;
+    None where it would be no file there.
+
+    Refused are names that lead out of the folder, that differ between systems, that cannot be
+    printed in a line (control and other invisible characters, halves of surrogate pairs), that are
+    too long, and those that unfinished files have here.
+    """
+    place = PurePosixPath(name)
+    if not name.isprintable() or "\\" in name or ":" in name:
+        return None
+    if place.is_absolute() or ".." in place.parts or not place.parts:
+        return None
+    longest = max(len(part.encode()) for part in place.parts)
+    if longest > _LONGEST_PART or len(name.encode()) > _LONGEST_NAME:
+        return None
+    return None if place.name.endswith((PARTIAL, EDITION, _LOCK)) else place
+
+
 def _complete(remote: Remote, partial: Path) -> None:
-    """Fetches what is lacking, and all of it where halves of two editions came together."""
-    for is_last in (False, True):
+    """Fetches what is missing, and all of it again where parts of two editions were joined."""
+    for _ in range(2):
         is_of_one = append(remote.address, partial, remote.size, remote.is_hashed)
         if is_whole(partial, remote):
             return
         partial.unlink()
-        if is_last or is_of_one:
+        if is_of_one:
             break
     raise UserError(
         f"{partial.name.removesuffix(PARTIAL)} came with other contents than it should have from "
-        f"{remote.address.url}: fetch it again; if that comes to the same, it was changed on the way"
+        f"{remote.address.url}: fetch it again; if that comes to the same, it was changed on the "
+        "way"
     )
 
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Keeps other processes from fetching the same file; a lock goes with the one that has it."""
-    lock = path.with_name(path.name + ".lock")
+    """Keeps other processes from fetching the same file; the lock ends with this process."""
+    lock = path.with_name(path.name + _LOCK)
     with lock.open("wb") as file:
         try:
             is_ours = take_lock(file) and os.path.samestat(lock.stat(), os.fstat(file.fileno()))
@@ -121,18 +152,11 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _digest(path: Path, digest: hashlib._Hash) -> str:
+    name, size = path.name.removesuffix(PARTIAL), path.stat().st_size
     with (
         path.open("rb") as file,
-        tqdm(
-            total=path.stat().st_size,
-            desc=f"checking {path.name.removesuffix(PARTIAL)}",
-            unit="B",
-            unit_scale=True,
-            delay=1,
-            leave=False,
-        ) as bar,
+        tqdm.wrapattr(file, "read", size, desc=f"checking {name}", delay=1, leave=False) as reader,
     ):
-        while chunk := file.read(_CHUNK):
+        while chunk := reader.read(_CHUNK):
             digest.update(chunk)
-            bar.update(len(chunk))
     return digest.hexdigest()

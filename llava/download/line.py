@@ -1,4 +1,8 @@
-"""One question to a server, asked again where the line is bad: bounded in time, tries and bytes."""
+"""Sends one request, and again where the connection is bad: bounded in time, tries and bytes.
+
+The client is huggingface_hub's. Its retries are not used: they keep no part of a file, do not
+notice a connection that is too slow, and wait for as long as a server says.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotInTime
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -17,7 +23,7 @@ from huggingface_hub import close_session, get_session
 from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 from tqdm import tqdm
 
-from llava.download.trouble import Refused, Unreachable, reason
+from llava.download.errors import Refused, Unreachable, reason
 
 _PASSING = (408, 429, 500, 502, 503, 504)
 # No file has as many bytes as 19 digits say.
@@ -28,16 +34,16 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Network:
-    """How the network is reached, and how much of a bad line is put up with.
+    """How the network is reached, and how bad a connection may be.
 
     Attributes:
         endpoint: another hub; None takes the library's, which HF_ENDPOINT names.
-        timeout: seconds without a byte after which a line is as good as cut; four times as many
-            are waited for the head of an answer.
-        most_unsaid: bytes of a file of which nobody says how many it has.
-        slowest: bytes a second, over so many seconds; fewer are as good as none.
-        tries: in a row that bring nothing.
-        wait: seconds before the second try; twice as long before each that follows.
+        timeout: seconds without a byte after which a connection counts as cut; the head of an
+            answer may take four times as long.
+        most_unsaid: largest size in bytes of a file whose size the server does not say.
+        slowest: bytes a second, over ``timeout`` seconds; fewer count as none.
+        tries: how many in a row may fetch nothing new.
+        wait: seconds before the second try; the time doubles before each further one.
         longest_wait: seconds; a server that asks for more (Retry-After) is left alone.
     """
 
@@ -59,7 +65,7 @@ class Address:
 
     Attributes:
         url: where it is.
-        headers: to send along, for example a login.
+        headers: are sent with each request, for example a login.
         network: how it is reached.
     """
 
@@ -70,14 +76,14 @@ class Address:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server answers.
+    """The answer of a server.
 
     Attributes:
         status: 200, all of the file; 206, a part of it; 416, it has no such part.
-        start: where the bytes that come begin in the file; None where that is not said.
-        size: of the whole file in bytes; None where that is not said.
-        has_end: whether a cut line can be told from the end.
-        edition: of the file; another one has another text.
+        start: where its bytes begin in the file; None where the server does not say.
+        size: of the whole file in bytes; None where the server does not say.
+        has_end: whether a cut connection differs from the end of the file.
+        edition: differs between two editions of the file.
         is_page: whether it is a web page, which none of our files is.
         pieces: the bytes, as they come.
     """
@@ -92,7 +98,7 @@ class Answer:
 
 
 class Busy(ConnectionError):
-    """An error of a server that may pass, and the seconds for which it asks to be left alone."""
+    """An error of a server that may pass, and for how many seconds it asks to be left alone."""
 
     def __init__(self, says: str, wait: float | None) -> None:
         super().__init__(says)
@@ -100,51 +106,22 @@ class Busy(ConnectionError):
 
 
 class Changed(ConnectionError):
-    """What was fetched so far is of no use any more."""
+    """The file on the server is not the one of which a part was fetched."""
 
 
-@contextmanager
-def ask(address: Address, start: int | None = None, stop: int | None = None) -> Iterator[Answer]:
-    """Asks once for a file, or for its bytes from start to stop (without it).
-
-    Raises:
-        HTTPError, ConnectionError: another try may do.
-        Refused: it would not.
-    """
-    # Packed on the way, neither lengths nor parts would be those of the file.
-    headers = {**address.headers, "Accept-Encoding": "identity"}
-    if start is not None:
-        headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
-    network = address.network
-    with ExitStack() as stack:
-        try:
-            with _cut_after(4 * network.timeout):
-                response = stack.enter_context(
-                    get_session().stream(
-                        "GET", address.url, headers=headers, timeout=network.timeout
-                    )
-                )
-        except (HTTPError, OSError):
-            raise
-        except Exception as error:  # errors about addresses have no ancestor that has a name here
-            raise Refused(f"{address.url} cannot be asked for: {reason(error)}") from error
-        _check(response, address.url)
-        yield _answer(response, network)
-
-
-def patiently(
+def retry(
     once: Callable[[], Result], network: Network, progress: Callable[[], int] = lambda: 0
 ) -> Result:
-    """Tries again after a cut line, until several tries in a row have brought nothing new.
+    """Tries again after a cut connection, until several tries in a row have fetched nothing new.
 
     Args:
         once: one try.
-        network: how many, and how long to wait between them.
-        progress: bytes that are there; any new one makes the count begin again, unless they came
-            more slowly than any line is.
+        network: how many tries, and how long to wait between them.
+        progress: returns how many bytes are here; new ones begin the count of tries again, unless
+            they came too slowly.
 
     Raises:
-        Unreachable: what the last try said, or the server asks for too long a wait.
+        Unreachable: all tries failed, or the server asks for too long a wait.
     """
     left, most, pause, changes = network.tries, progress(), network.wait, 0
     while True:
@@ -183,23 +160,58 @@ def _pause(cut: Exception, pause: float, network: Network) -> float:
 
 
 @contextmanager
-def _cut_after(seconds: float) -> Iterator[None]:
-    """Cuts the line unless what is inside is done by then.
+def request(
+    address: Address, start: int | None = None, stop: int | None = None
+) -> Iterator[Answer]:
+    """Requests a file once, or its bytes from start to stop (without it).
 
-    The library's time limit begins again with each byte: a server that sends the head of its
-    answer byte by byte, or says for ever that it goes on, would never be left.
+    Raises:
+        HTTPError, ConnectionError: another try may succeed.
+        Refused: another try would not.
     """
-    timer = threading.Timer(seconds, close_session)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+    # Packed on the way, neither lengths nor parts would be those of the file.
+    headers = {**address.headers, "Accept-Encoding": "identity"}
+    if start is not None:
+        headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
+    timeout = address.network.timeout
+    with ExitStack() as stack:
+        try:
+            stream = get_session().stream("GET", address.url, headers=headers, timeout=timeout)
+            response = _in_time(lambda: stack.enter_context(stream), 4 * timeout)
+        except NotInTime:
+            close_session()  # cuts the connection, so that the thread ends
+            raise ConnectionError(f"{address.url} did not begin to answer in time") from None
+        except (HTTPError, OSError):
+            raise
+        except Exception as error:  # errors about addresses have no ancestor that has a name here
+            raise Refused(f"{address.url} cannot be asked for: {reason(error)}") from error
+        _check(response, address.url)
+        yield _answer(response, address.network)
+
+
+def _in_time(work: Callable[[], Result], seconds: float) -> Result:
+    """Returns the result of work that is done in time.
+
+    The client's time limit begins again with each byte: a server that sends the head of its answer
+    byte by byte, or sends status 100 for ever, would hold it for ever. So it waits in a thread.
+
+    Raises:
+        NotInTime: the work takes longer; the thread is left to itself.
+    """
+    outcome: Future[Result] = Future()
+
+    def settle() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=settle, daemon=True).start()
+    return outcome.result(seconds)
 
 
 def _check(response, url: str) -> None:
-    """Refuses what is no answer with a file; errors that may pass are raised as such."""
+    """Raises for an answer without a file: Busy where that may pass, else Refused."""
     status, headers = response.status_code, response.headers
     if status in _PASSING:
         raise Busy(f"{url} answered {status}", _asked_wait(headers.get("Retry-After", "")))
@@ -246,7 +258,7 @@ def _answer(response, network: Network) -> Answer:
 
 
 def _pieces(response, network: Network) -> Iterator[bytes]:
-    """Yields the bytes as they come; a line that brings too few is given up."""
+    """Yields the bytes as they come; raises for a connection that is too slow."""
     since, came = time.monotonic(), 0
     for piece in response.iter_raw():
         yield piece

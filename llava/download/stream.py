@@ -1,127 +1,181 @@
-"""Bytes of the network: whole files into files, parts into memory; a cut line is taken up again."""
+"""Fetches whole files into files and parts into memory, and goes on where a connection was cut.
+
+This is our own code. huggingface_hub's http_get loses up to 10 MB at each cut, does not check where
+a part begins or how large a file of unknown size becomes, and sleeps as long as a server says.
+remotezip makes a request for each member and does not retry; fsspec needs aiohttp.
+"""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 from tqdm import tqdm
 
-from llava.download.line import Address, Answer, Changed, ask, patiently
-from llava.download.trouble import Refused, need_room
+from llava.download.errors import Refused, need_room
+from llava.download.line import Address, Answer, Changed, request, retry
 
-PARTIAL = ".partial"  # ends the name of a file that is not whole yet
-EDITION = ".edition"  # ends the name of a note beside it: which edition it is half of
+PARTIAL = ".partial"  # ending of the name of a file that is not whole yet
+EDITION = ".edition"  # ending of the name of a note beside it that says which edition it is part of
+AHEAD = 2**16  # bytes of an archive that are read at once where nothing better is known
+_RUN = 2**24  # bytes of neighbouring members of an archive that are fetched at once, at most
+_LONGEST_READ = 2**26  # bytes; the list of a zip with half a million members
 
 
 def append(address: Address, path: Path, size: int | None, is_hashed: bool = False) -> bool:
-    """Fetches what a file lacks at its end; whatever a cut line has brought is kept.
+    """Fetches what a file lacks at its end; what came before a connection was cut is kept.
 
     Args:
         address: of the whole file.
-        path: the beginning, or nothing yet.
-        size: of the whole file in bytes; None where nobody says before it comes.
-        is_hashed: whether halves of two editions would be found out by a hash; else a note beside
-            the beginning says which edition it is of.
+        path: holds the beginning of the file, or does not exist yet.
+        size: of the whole file in bytes; None where only the server knows it.
+        is_hashed: whether a hash would reveal parts of two editions; else a note beside the file
+            says of which edition it is.
 
     Returns:
-        Whether one answer brought all of it.
+        Whether the whole file came with one answer.
 
     Raises:
-        OSError: it cannot be written.
-        Refused, Unreachable: the server does not give it, gives more than it should, or does not
+        OSError: the file cannot be written.
+        Refused, Unreachable: the server does not send it, sends more than it should, or does not
             answer.
-        UserError: it does not fit on the disk.
+        UserError: the disk has no room for it.
     """
-
-    def have() -> int:
-        return path.stat().st_size if path.is_file() else 0
 
     def once() -> None:
         nonlocal answers
         answers += 1
-        if size is None or have() < size or not have():
+        if size is None or size_of(path) < size or not size_of(path):
             _append_once(address, path, size, note, bar)
 
     note = None if is_hashed else path.with_name(path.name + EDITION)
-    if size is not None and have() > size:
-        path.unlink()  # the beginning of something else
-    answers = bool(have())
+    if size is not None and size_of(path) > size:
+        path.unlink()  # it is the beginning of another file
+    answers = bool(size_of(path))
     # Small files are done before a bar would show.
     name = path.name.removesuffix(PARTIAL)
     with tqdm(desc=name, unit="B", unit_scale=True, delay=1, leave=False) as bar:
-        patiently(once, address.network, have)
+        retry(once, address.network, lambda: size_of(path))
     if note is not None:
         note.unlink(missing_ok=True)
     return answers == 1
 
 
-def read_all(address: Address, most: int) -> bytes:
-    """Returns a small file.
+def size_of(path: Path) -> int:
+    """Returns the size of a file in bytes; 0 where there is none."""
+    return path.stat().st_size if path.is_file() else 0
+
+
+def read_bytes(address: Address, most: int, start: int | None = None) -> bytes:
+    """Returns a small file, or a part of a file.
 
     Args:
         address: of the file.
-        most: bytes; a larger one is refused.
-
-    Raises:
-        Refused, Unreachable: as append.
-    """
-
-    def once() -> bytes:
-        with ask(address) as answer:
-            if answer.status != 200:
-                raise ConnectionError(f"{address.url} answered {answer.status}")
-            content = bytearray()
-            _collect(answer, content, most, address.url)
-        return bytes(content)
-
-    return patiently(once, address.network)
-
-
-def read_part(address: Address, start: int, stop: int) -> bytes:
-    """Bytes start to stop (without it) of a file; whatever a cut line has brought is kept.
+        most: bytes; the size of a part, and the largest size of a file that is taken.
+        start: of the part; None requests the whole file.
 
     Raises:
         Refused, Unreachable: as append; Refused too where the server sends only whole files.
     """
-    part = bytearray()
+    content = bytearray()
 
     def once() -> None:
-        at = start + len(part)
-        with ask(address, at, stop) as answer:
-            if answer.status == 200:
+        if start is None:  # a file is requested from its beginning again, a part is continued
+            content.clear()
+        at = None if start is None else start + len(content)
+        with request(address, at, None if start is None else start + most) as answer:
+            if start is not None and answer.status == 200:
                 raise Refused(f"{address.url} does not give parts of it: fetch it whole by hand")
-            if answer.status != 206 or answer.start != at:
-                raise ConnectionError(f"{address.url} gave another part than was asked for")
-            _collect(answer, part, stop - start, address.url)
-        if len(part) < stop - start:
+            if answer.status != (200 if start is None else 206) or answer.start != (at or 0):
+                raise ConnectionError(
+                    f"{address.url} answered {answer.status}, or with another part than asked for"
+                )
+            for piece in answer.pieces:
+                content.extend(piece)
+                if len(content) > most:
+                    raise _too_much(address, most)
+        if start is not None and len(content) < most:
             raise ConnectionError(f"{address.url} gave less than was asked for")
 
-    patiently(once, address.network, lambda: len(part))
-    return bytes(part)
+    retry(once, address.network, lambda: len(content))
+    return bytes(content)
 
 
 def read_size(address: Address) -> int | None:
-    """How long a file is, in bytes; None where its server does not say.
+    """Returns the size of a file in bytes; None where its server does not say.
 
     Raises:
         Refused, Unreachable: as append.
     """
 
     def once() -> int | None:
-        with ask(address, 0, 1) as answer:
+        with request(address, 0, 1) as answer:
             if answer.status == 416 and answer.size != 0:  # only an empty file has no first byte
                 raise Refused(f"{address.url} answered 416")
             return answer.size
 
-    return patiently(once, address.network)
+    return retry(once, address.network)
 
 
-def _collect(answer: Answer, content: bytearray, most: int, url: str) -> None:
-    for piece in answer.pieces:
-        content += piece
-        if len(content) > most:
-            raise Refused(f"{url} sends more than the {most:,} bytes that it should")
+class RemoteFile(io.RawIOBase):
+    """A file of the network, of which only those parts are fetched that are read."""
+
+    def __init__(self, address: Address) -> None:
+        size = read_size(address)
+        if size is None:
+            raise Refused(f"{address.url} does not say how long it is")
+        self._address, self._size, self._at = address, size, 0
+        self._start, self._held = 0, b""
+        self._runs: list[tuple[int, int]] = []
+
+    def expect(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Declares the parts (start, stop) that will be read next, in rising order, so that
+        neighbours are fetched together."""
+        self._runs = []
+        for start, stop in spans:
+            if self._runs and start - self._runs[-1][1] <= AHEAD:
+                start = self._runs.pop()[0]
+            self._runs.append((start, stop))
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError("it leads to a place before its beginning")
+        self._at = base + offset
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        if size > _LONGEST_READ:
+            raise ValueError(f"it says that {size:,} bytes of it belong together")
+        return super().read(size)
+
+    def readinto(self, buffer: memoryview) -> int:
+        wanted = max(0, min(len(buffer), self._size - self._at))
+        if wanted and not self._start <= self._at <= self._start + len(self._held) - wanted:
+            self._fetch(wanted)
+        place = self._at - self._start
+        buffer[:wanted] = self._held[place : place + wanted]
+        self._at += wanted
+        return wanted
+
+    def _fetch(self, wanted: int) -> None:
+        """Fetches what is wanted at this place, and what is expected behind it; near the end all,
+        because a zip has its list there."""
+        until = next((stop for start, stop in self._runs if start <= self._at < stop), 0)
+        self._start = max(0, min(self._at, self._size - AHEAD))
+        stop = max(self._at + wanted, self._start + AHEAD, min(until, self._at + _RUN))
+        self._held = read_bytes(self._address, min(stop, self._size) - self._start, self._start)
 
 
 def _append_once(
@@ -129,9 +183,11 @@ def _append_once(
 ) -> None:
     with path.open("ab") as file:
         start = file.tell()
-        with ask(address, start or None) as answer:
+        with request(address, start or None) as answer:
             _check_answer(answer, address.url, size)
-            is_other = start and note is not None and _is_of_other(note, answer.edition)
+            # A part without a note is taken for one of this edition.
+            is_other = start and note is not None and note.is_file()
+            is_other = is_other and note.read_text("utf-8", errors="replace") != answer.edition
             if answer.status == 416 and answer.size == start and not is_other:
                 return  # all of it is here
             if start and answer.status == 200:  # the server sends the whole again
@@ -149,7 +205,7 @@ def _append_once(
 
 
 def _check_answer(answer: Answer, url: str, size: int | None) -> None:
-    """Refuses what cannot be the file, before what is there is touched."""
+    """Refuses an answer that cannot be the file, before the part on the disk is touched."""
     if answer.is_page and answer.status != 416:  # which says how long the file is, in any dress
         raise Refused(
             f"{url} gives a web page in place of the file: look at it with a browser, since a "
@@ -161,17 +217,12 @@ def _check_answer(answer: Answer, url: str, size: int | None) -> None:
         raise Refused(f"{url} does not say how long it is, so that a cut line would look whole")
 
 
-def _is_of_other(note: Path, edition: str) -> bool:
-    """Tells whether a half is of another edition; one without a note is taken for this one's."""
-    return note.is_file() and note.read_text("utf-8", errors="replace") != edition
-
-
 def _write(file: BinaryIO, answer: Answer, address: Address, whole: int | None, bar: tqdm) -> None:
     most = address.network.most_unsaid if whole is None else whole
     for piece in answer.pieces:
         if file.tell() + len(piece) > most:
             _empty(file)
-            raise Refused(f"{address.url} sends more than the {most:,} bytes that it should")
+            raise _too_much(address, most)
         file.write(piece)
         bar.update(len(piece))
     if whole is not None and file.tell() < whole:
@@ -181,3 +232,7 @@ def _write(file: BinaryIO, answer: Answer, address: Address, whole: int | None, 
 def _empty(file: BinaryIO) -> None:
     file.truncate(0)
     file.seek(0)
+
+
+def _too_much(address: Address, most: int) -> Refused:
+    return Refused(f"{address.url} sends more than the {most:,} bytes that it should")

@@ -9,13 +9,13 @@ from pathlib import Path
 from torch import Tensor
 
 from llava.arguments import CAPTIONS, NOTHING, ModelArguments
+from llava.conversation import check_text
 from llava.errors import UserError
 from llava.model.builder import load_from_arguments
 from llava.model.llava_arch import LlavaAccm
 from llava.model.loading.fingerprint import fingerprint
 from llava.model.memory import MEMORY_LIMIT
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
-from llava.model.sample import check_text
 
 QUESTIONS_AT_ONCE = 32  # questions per batch of the text tower
 

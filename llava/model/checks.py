@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
+from llava.conversation import check_text
 from llava.errors import TooLong, UserError
-from llava.model.sample import Sample, check_limits, check_text
+from llava.model.sample import Sample, check_limits
 from llava.model.token_pruning.registry import ALL, find_pruner
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from PIL import Image
 from torch import Tensor
 
-from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.errors import UserError, quoted
 from llava.method import Method
 from llava.model.compensation.compensator import Compensation
@@ -139,29 +138,6 @@ class Answer:
         """The record of ACCM's choice; None where ACCM did not choose."""
         details = None if self.pruned is None else self.pruned.details
         return details if isinstance(details, Selection) else None
-
-
-def check_text(what: str, text: object) -> None:
-    """Refuses a text that is not a valid question.
-
-    Raises:
-        UserError: names ``what``.
-    """
-    if not isinstance(text, str):
-        raise UserError(f"the {what} is {quoted(text)}, not a text")
-    if not text.strip():
-        raise UserError(f"the {what} is empty: write what is asked about the image")
-    if DEFAULT_IMAGE_TOKEN in text:
-        raise UserError(
-            f"the {what} holds {DEFAULT_IMAGE_TOKEN}: a question is about one image, whose place "
-            "in the prompt is set already. Take it out; ask about another image separately"
-        )
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise UserError(
-            f"the {what} is not valid Unicode ({error.reason}): save it as UTF-8"
-        ) from error
 
 
 def check_limits(sample: Sample) -> None:

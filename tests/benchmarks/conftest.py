@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from llava.benchmarks.known import KNOWN
-from llava.benchmarks.look import asked_images
+from llava.benchmarks.catalog import KNOWN
 from llava.benchmarks.sources import AskedImages, HubFiles, WebFile, ZipParts
+from llava.benchmarks.verify import asked_images
 from llava.eval.benchmarks.registry import BENCHMARKS, data_folder, reader
 from llava.mini.benchmarks import write_benchmarks
 

@@ -9,14 +9,14 @@ import shutil
 import pytest
 from damage import damages, harmless, sound_folders
 
-from llava.benchmarks.known import KNOWN
-from llava.benchmarks.look import look
+from llava.benchmarks.catalog import KNOWN
+from llava.benchmarks.verify import verify_benchmark
+from llava.conversation import check_text
 from llava.errors import UserError
 from llava.eval import answer, score
 from llava.eval.benchmarks.registry import BENCHMARKS, data_folder, reader
 from llava.eval.scoring import captions
 from llava.mm_utils import load_image
-from llava.model.sample import check_text
 
 EACH = 6  # inputs of --fuzz-inputs for one damaged folder
 
@@ -73,7 +73,7 @@ def test_a_sound_folder_is_ok_however_it_was_written(sound, variant, tmp_path):
     for number, (name, change) in enumerate([("nothing", lambda copy: None), *harmless(folder)]):
         copy = shutil.copytree(folder, tmp_path / str(number), symlinks=True)
         change(copy)
-        found = look(KNOWN[benchmark], copy, decode=True, any_edition=True)
+        found = verify_benchmark(KNOWN[benchmark], copy, decode=True, any_edition=True)
         assert found.is_whole, (name, str(found))
         asked = [fields(question) for question in reader(benchmark).read_questions(copy)]
         assert asked == wanted, name
@@ -90,7 +90,7 @@ def test_verify_promises_what_run_and_score_need(sound, variant, tmp_path, reque
     for name, change in todo[::step]:
         copy = shutil.copytree(folder, tmp_path / "copy", symlinks=True)
         change(copy)
-        found = look(KNOWN[benchmark], copy, decode=True, any_edition=True)
+        found = verify_benchmark(KNOWN[benchmark], copy, decode=True, any_edition=True)
         assert_one_line(str(found))
         works = try_out(benchmark, copy, tmp_path / "answers.jsonl")
         assert found.is_whole == works, (name, str(found))
@@ -102,7 +102,7 @@ def test_verify_promises_what_run_and_score_need(sound, variant, tmp_path, reque
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
 def test_a_run_and_its_scores_of_what_verify_passes(sound, benchmark, tiny_flags, tmp_path):
     _, folder = sound[benchmark]
-    assert look(KNOWN[benchmark], folder, decode=True, any_edition=True).is_whole
+    assert verify_benchmark(KNOWN[benchmark], folder, decode=True, any_edition=True).is_whole
     data = ["--data-dir", str(folder), "--answers-file", str(tmp_path / "answers.jsonl")]
     quick = ["--visual-token-num", "4", "--batch-size", "16", "--no-compensation"]
     assert answer.main([benchmark, *tiny_flags, *data, *quick]) == 0
@@ -115,6 +115,6 @@ def test_fixtures_that_verify_passes_are_answered_and_scored(
 ):
     root = str(shared_benchmarks / "fixtures")
     folder = data_folder(benchmark, None, root)
-    found = look(KNOWN[benchmark], folder, decode=True, any_edition=True)
+    found = verify_benchmark(KNOWN[benchmark], folder, decode=True, any_edition=True)
     assert found.is_whole
     assert try_out(benchmark, folder, tmp_path / "answers.jsonl")

@@ -1,7 +1,10 @@
 """Benchmarks brought from stand-ins of their homes."""
 
+import importlib
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
 
 import pytest
@@ -279,3 +282,28 @@ def test_help_names_the_commands(capsys):
 def test_verify_says_what_is_missing_where_nothing_is(run):
     status, out = run("verify", "all")
     assert status == 1 and out.count("BAD  ") == 7 and "get it from https://" in out
+
+
+def test_the_command_starts_without_what_only_models_need():
+    """torch and transformers take seconds to import."""
+    code = (
+        "import sys, llava.benchmarks.__main__; print({'torch', 'transformers'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    "old, new, names",
+    [
+        ("bring", "fetch", {"bring": "fetch_benchmark"}),
+        ("look", "verify", {"look": "verify_benchmark", "Finding": "Finding"}),
+        ("known", "catalog", {"KNOWN": "KNOWN", "Benchmark": "Benchmark"}),
+    ],
+)
+def test_old_names_of_modules_work_and_say_the_new_one(old, new, names):
+    sys.modules.pop(f"llava.benchmarks.{old}", None)
+    with pytest.warns(FutureWarning, match=f"is llava.benchmarks.{new} now"):
+        before = importlib.import_module(f"llava.benchmarks.{old}")
+    now = importlib.import_module(f"llava.benchmarks.{new}")
+    assert all(getattr(before, name) is getattr(now, names[name]) for name in names)

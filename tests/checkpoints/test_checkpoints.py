@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from llava.arguments import ModelArguments
 from llava.checkpoints.__main__ import main
-from llava.checkpoints.known import ALL, PUBLISHED
+from llava.checkpoints.download import ALL, PUBLISHED
 from llava.model.builder import load_from_arguments
 from llava.model.loading import locate as locating
 from llava.model.loading.weights import read_checkpoint

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from llava.checkpoints.__main__ import main
-from llava.checkpoints.download import download
-from llava.checkpoints.known import PUBLISHED
+from llava.checkpoints.download import PUBLISHED, download
 from llava.download.hub import Repository, list_files
 from llava.download.line import Network
 from llava.errors import UserError

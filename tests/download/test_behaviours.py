@@ -13,10 +13,10 @@ from behaviours import BEHAVIOURS, PAGE
 from PIL import Image
 
 from llava.benchmarks.__main__ import main as benchmarks
-from llava.benchmarks.known import KNOWN
+from llava.benchmarks.catalog import KNOWN
 from llava.benchmarks.sources import WebFile, ZipParts
 from llava.checkpoints.__main__ import main as checkpoints
-from llava.checkpoints.known import PUBLISHED
+from llava.checkpoints.download import PUBLISHED
 
 TABLE = "mmbench_dev_20230712.tsv"
 GPT2 = PUBLISHED["gpt2"].repository

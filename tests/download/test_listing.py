@@ -5,8 +5,8 @@ import json
 import pytest
 
 from llava.checkpoints.__main__ import main
-from llava.checkpoints.known import PUBLISHED
-from llava.download.listing import read_listing
+from llava.checkpoints.download import PUBLISHED
+from llava.download.hub import read_listing
 
 GPT2 = PUBLISHED["gpt2"].repository
 SHA = "0" * 40

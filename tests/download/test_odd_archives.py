@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 import pytest
 
 from llava.benchmarks.__main__ import main
-from llava.benchmarks.known import KNOWN
+from llava.benchmarks.catalog import KNOWN
 from llava.benchmarks.sources import ZipParts
 from llava.download.archive import extract, local_members
 

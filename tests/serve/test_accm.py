@@ -138,7 +138,7 @@ def test_an_image_is_opened_and_encoded_once(accm, image, tmp_path, monkeypatch,
     }
     opened, encoded, named = [], [], []
     to_rgb, encode, digest = mm_utils.to_rgb, accm.model.encode_images, llava_arch._digest
-    for module in (mm_utils, serve):
+    for module in (llava.images, mm_utils, serve):
         monkeypatch.setattr(module, "to_rgb", lambda *a, **k: opened.append(1) or to_rgb(*a, **k))
     monkeypatch.setattr(
         accm.model, "encode_images", lambda pixels: encoded.append(len(pixels)) or encode(pixels)

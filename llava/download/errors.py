@@ -1,4 +1,4 @@
-"""What can go wrong between the network and the disk, as one message each."""
+"""Errors between network and disk, each as one message for the user."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Refused(Exception):
-    """A server's answer that another try would not change.
+    """The server does not send the file, and another try would not change that.
 
     Attributes:
-        is_unknown: whether it says that it knows no such repository, or not for this login.
+        is_unknown: whether it knows no such repository, or not for this login.
     """
 
     def __init__(self, says: str, is_unknown: bool = False) -> None:
@@ -30,23 +30,16 @@ class Refused(Exception):
 
 
 class Unreachable(Exception):
-    """All tries failed; says what the last one said."""
-
-
-ON_THE_WAY = (HTTPError, ConnectionError, Refused, Unreachable)
+    """All tries failed; the message is that of the last one."""
 
 
 @contextmanager
-def told(what: str, folder: Path) -> Iterator[None]:
-    """Turns failures of network and disk inside into a UserError.
-
-    Args:
-        what: is being fetched, for the message.
-        folder: where it goes.
-    """
+def fetch_errors(what: str, folder: Path) -> Iterator[None]:
+    """Turns errors of network and disk while something is fetched into a folder into a
+    UserError."""
     try:
         yield
-    except ON_THE_WAY as error:
+    except (HTTPError, ConnectionError, Refused, Unreachable) as error:
         raise UserError(f"{what} could not be fetched ({reason(error)}); {AGAIN}") from error
     except OSError as error:
         if error.errno in _NO_ROOM:
@@ -60,12 +53,8 @@ def told(what: str, folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def looking(folder: Path) -> Iterator[None]:
-    """Turns what the system says to a look at files, where nothing is fetched, into a UserError.
-
-    Args:
-        folder: that is looked at, for the message.
-    """
+def read_errors(folder: Path) -> Iterator[None]:
+    """Turns errors of the disk while a folder is only read into a UserError."""
     try:
         yield
     except OSError as error:
@@ -76,22 +65,22 @@ def looking(folder: Path) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """Returns what an error says, in one line that can be shown, whatever a server put into it."""
+    """Returns the message of an error as one printable line, whatever a server put into it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[:2])[:_LONGEST_REASON] or type(error).__name__
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def need_room(what: str, folder: Path, size: int) -> None:
-    """Refuses to begin with what cannot be finished.
+    """Checks that the disk has room before anything is fetched.
 
     Args:
-        what: is to be fetched.
-        folder: where to; it need not be there yet.
+        what: will be fetched.
+        folder: where it goes; it need not exist yet.
         size: bytes that are still to come.
 
     Raises:
-        UserError: the disk has less.
+        UserError: the disk has less room.
     """
     free = free_gigabytes(folder)
     if size / 1e9 > free:
@@ -102,12 +91,12 @@ def need_room(what: str, folder: Path, size: int) -> None:
 
 
 def free_gigabytes(folder: Path) -> float:
-    """What the disk of a folder, or of the nearest one above that is there, has left.
+    """Returns the free space on the disk of a folder, or of the nearest one above that exists.
 
     Raises:
         UserError: the system does not say.
     """
-    with looking(folder):
+    with read_errors(folder):
         above = (folder.absolute(), *folder.absolute().parents)
         there = next(path for path in above if path.exists())
         return shutil.disk_usage(there).free / 1e9
