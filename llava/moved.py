@@ -17,6 +17,11 @@ from types import ModuleType
 _LOADING = "llava.model.loading"
 # Old name -> the new name, or several if the module was split.
 MOVED = {
+    "llava.benchmarks.bring": ("llava.benchmarks.fetch",),
+    "llava.benchmarks.known": ("llava.benchmarks.catalog",),
+    "llava.benchmarks.look": ("llava.benchmarks.verify",),
+    "llava.checkpoints.known": ("llava.checkpoints.download",),
+    "llava.download.trouble": ("llava.download.errors",),
     "llava.model.bpe": (f"{_LOADING}.bpe",),
     "llava.model.configs": (f"{_LOADING}.configs",),
     "llava.model.fingerprint": (f"{_LOADING}.fingerprint",),
@@ -42,7 +47,13 @@ MOVED = {
 }
 
 # Old names of classes in them -> new names.
-RENAMED = {"LaggingFlag": "AsyncStopFlag", "Prefix": "KVPrefix", "Reader": "DecodeSession"}
+RENAMED = {
+    "LaggingFlag": "AsyncStopFlag",
+    "Prefix": "KVPrefix",
+    "Reader": "DecodeSession",
+    "bring": "fetch_benchmark",
+    "look": "verify_benchmark",
+}
 
 
 def names_of(old: str, modules: Sequence[str]) -> Callable[[str], object]:

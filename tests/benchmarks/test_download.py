@@ -1,6 +1,5 @@
 """Benchmarks brought from stand-ins of their homes."""
 
-import importlib
 import os
 import shutil
 import subprocess
@@ -291,19 +290,3 @@ def test_the_command_starts_without_what_only_models_need():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
-
-
-@pytest.mark.parametrize(
-    "old, new, names",
-    [
-        ("bring", "fetch", {"bring": "fetch_benchmark"}),
-        ("look", "verify", {"look": "verify_benchmark", "Finding": "Finding"}),
-        ("known", "catalog", {"KNOWN": "KNOWN", "Benchmark": "Benchmark"}),
-    ],
-)
-def test_old_names_of_modules_work_and_say_the_new_one(old, new, names):
-    sys.modules.pop(f"llava.benchmarks.{old}", None)
-    with pytest.warns(FutureWarning, match=f"is llava.benchmarks.{new} now"):
-        before = importlib.import_module(f"llava.benchmarks.{old}")
-    now = importlib.import_module(f"llava.benchmarks.{new}")
-    assert all(getattr(before, name) is getattr(now, names[name]) for name in names)
