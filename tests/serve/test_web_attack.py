@@ -20,12 +20,12 @@ from llava.serve.web.address import Names
 from llava.serve.web.answering import STOPPED
 from llava.serve.web.arguments import WebArguments
 from llava.serve.web.limits import Patience
-from llava.serve.web.load.forged import forged, is_borne
-from llava.serve.web.load.odd_uploads import odd_uploads
-from llava.serve.web.load.raw import ask, connect, file_part, head, seconds_until_cut, upload_head
 from llava.serve.web.logins import Logins
 from llava.serve.web.uploads import page_folder
-from llava.serve.web.visitor import Visitor
+from tests.load.forged import forged, is_borne
+from tests.load.odd_uploads import odd_uploads
+from tests.load.raw import ask, connect, file_part, head, seconds_until_cut, upload_head
+from tests.load.visitor import Visitor
 
 STAR = "What color is the star?"
 SHORT = Patience(
@@ -154,7 +154,7 @@ def test_what_a_killed_page_has_left_is_removed(tmp_path, monkeypatch):
 
 
 def test_forged_requests_get_a_message(short, friend, scene, caplog):
-    """A part of them; the command llava.serve.web.load.attack tries all, and strangers' too."""
+    """A part of them; the command tests.load.attack tries all, and strangers' too."""
     requests = list(forged(friend.upload(scene)))
     assert len(requests) > 700
     for request in requests[::9]:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_train_caption import plain_losses
 from torch.nn import functional as F
 
 from llava.constants import SHORT_ANSWER_SUFFIX
@@ -34,6 +33,7 @@ from llava.train.train_compensation import (
     CompensationObjective,
     begin_answering,
 )
+from tests.helpers.plain import caption_losses
 
 ROOT = Path(__file__).parents[2]
 BUDGET = 9
@@ -123,7 +123,7 @@ def test_margins_and_weights_by_hand(make, batch, monkeypatch, margins, weights)
     expected, chosen = 0.0, []
     for b, candidates in enumerate(found):
         question = tokenizer.encode(questions[b], add_special_tokens=False)
-        caption, _ = plain_losses(model, dropped[b], question, candidates.ids[best[b]])
+        caption, _ = caption_losses(model, dropped[b], question, candidates.ids[best[b]])
         scores = _scores(objective, questions[b], candidates.captions)
         expected += weights[b] * (caption.mean() - scores[best[b]].log())
         chosen.append(scores.argmax().item())

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy_stage import SAMPLES, Toy, ToyData, train_toy
 
 from llava.errors import UserError
 from llava.train.order import sample_indices
+from tests.helpers import toy_stage
+from tests.helpers.toy_stage import SAMPLES, Toy, ToyData, train_toy
 
-TOY = Path(__file__).with_name("toy_stage.py")
+TOY = toy_stage.__file__
 ROOT = Path(__file__).parents[2]
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 

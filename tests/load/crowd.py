@@ -19,7 +19,7 @@ from llava.mini.scene import make_scene, scene_generator
 from llava.mm_utils import load_image
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Sample
-from llava.serve.web.visitor import Visitor
+from tests.load.visitor import Visitor
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from llava.serve.web.visitor import Visitor
+from tests.load.visitor import Visitor
 
 _JSON = {"Content-Type": "application/json"}
 _JOIN, _CALL = "/gradio_api/queue/join", "/gradio_api/call/ask"

@@ -10,8 +10,8 @@ import httpx
 import numpy as np
 
 from llava.errors import UserError
-from llava.serve.web.load.bad_images import bad_images
-from llava.serve.web.visitor import Visitor, as_file
+from tests.load.bad_images import bad_images
+from tests.load.visitor import Visitor, as_file
 
 # Does something to a page; gives its answer, or raises UserError with what it said.
 Attempt = Callable[[Visitor], object]

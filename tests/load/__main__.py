@@ -1,4 +1,4 @@
-"""How the page bears many visitors, and bad ones: ``python -m llava.serve.web.load``."""
+"""How the page bears many visitors, and bad ones: ``python -m tests.load``."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from llava.eval.command import run_command
 from llava.model.builder import ModelArguments, flag, load_from_arguments
 from llava.model.llava_arch import LlavaAccm
 from llava.serve.arguments import TryArguments
-from llava.serve.web.load.crowd import answered_alone, is_same, make_cases, visit
-from llava.serve.web.load.malformed import attempts, outcome
-from llava.serve.web.load.process import Served, served
-from llava.serve.web.load.table import Row, print_rows
-from llava.serve.web.visitor import Visitor
+from tests.load.crowd import answered_alone, is_same, make_cases, visit
+from tests.load.malformed import attempts, outcome
+from tests.load.process import Served, served
+from tests.load.table import Row, print_rows
+from tests.load.visitor import Visitor
 
 
 @dataclass
@@ -144,7 +144,7 @@ def thirds(values: Sequence[float]) -> tuple[float, float]:
 
 def main(argv: list[str] | None = None) -> int:
     """The command."""
-    return run_command(LoadArguments, load, "llava.serve.web.load", __doc__, argv)
+    return run_command(LoadArguments, load, "tests.load", __doc__, argv)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 from tqdm import tqdm
 
-from llava.serve.web.load.forged import forged, is_borne
-from llava.serve.web.load.process import PASSWORD, USER, Served
-from llava.serve.web.load.raw import ask, connect, head
-from llava.serve.web.load.scene import ANSWER, QUESTION, scene
-from llava.serve.web.load.table import Row
-from llava.serve.web.visitor import Visitor
+from tests.load.forged import forged, is_borne
+from tests.load.process import PASSWORD, USER, Served
+from tests.load.raw import ask, connect, head
+from tests.load.scene import ANSWER, QUESTION, scene
+from tests.load.table import Row
+from tests.load.visitor import Visitor
 
 
 def name_rows(page: Served) -> list[Row]:

@@ -1,0 +1,1 @@
+"""How the page bears many visitors, and bad ones: ``python -m tests.load``."""
