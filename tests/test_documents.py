@@ -71,7 +71,7 @@ RUN_BY = {
     "llava.serve.cli": "tests/serve/test_cli.py",
     "llava.serve.web": "test_the_web_page_is_served_and_bears_visitors",
     "tests.load": "test_the_web_page_is_served_and_bears_visitors",
-    "tests.load.attack": "tests/serve/test_web_attack.py",
+    "tests.load.attack": "tests/serve/test_web_gate.py",
     "llava.train.cost": "test_the_cost_of_training_is_printed",
     "llava.train.train_caption": "tests/train/test_train_caption.py",
     "llava.train.train_clip": "tests/train/test_mini_model.py",

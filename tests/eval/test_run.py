@@ -1,6 +1,5 @@
 """Runs that are interrupted, continued and shared, through the command as a user starts it."""
 
-import dataclasses
 import fcntl
 import json
 import os
@@ -16,22 +15,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
-from llava.errors import UserError
 from llava.eval import answer as answer_command
 from llava.eval import model_vqa_loader as answer
-from llava.eval import model_vqa_mmbench, sweep
-from llava.eval.arguments import AskArguments
-from llava.eval.benchmarks.llava_files import read_question_file
-from llava.eval.engine import Request, units_by_length, units_in_order
 from llava.eval.journal import Journal
-from llava.eval.run import Run, run_settings
-from llava.eval.shared import Shared
 from llava.eval.stopping import Stopped
-from llava.model.builder import ModelArguments, locate_parts
-from llava.model.parts import Placement
 
 QUESTIONS = ["Is it red?", "Is there a dog in it, or a cat, or any other animal?", "Is it big?"]
 
@@ -320,54 +309,6 @@ def test_a_wrong_flag_is_told_at_once_and_forgotten(flags, tmp_path, capsys, wro
     assert not journal_lines(path)
 
 
-def test_settings_of_a_run_that_answered_nothing_do_not_count(tmp_path):
-    Journal(tmp_path / "a.jsonl", {"seed": 1}).close()
-    with Journal(tmp_path / "a.jsonl", {"seed": 2}) as journal:
-        journal.append({"key": "1", "record": {}})
-    with pytest.raises(UserError, match="seed was 2 and is 1"):
-        Journal(tmp_path / "a.jsonl", {"seed": 1})
-
-
-@pytest.mark.parametrize("name", ["settings.json", "."])
-def test_what_stands_in_the_way(tmp_path, name):
-    path = tmp_path / "a.jsonl"
-    with Journal(path, {}) as journal:
-        journal.append({"key": "1", "record": {}})
-    if name == ".":
-        path.mkdir()
-    else:
-        (tmp_path / "a.jsonl.run" / name).write_text("{")
-    with pytest.raises(UserError, match="not valid JSON|is a folder"):
-        Journal(path, {})
-
-
-def requests(*images):
-    return [Request(i, image, "question " * (i % 4 + 1)) for i, image in enumerate(images)]
-
-
-def test_units_keep_the_questions_of_an_image_together():
-    units = units_by_length(requests(*"aabacddddde"), 3)
-    seen = [{request.image for batch in unit for request in batch} for unit in units]
-    for image in "abcde":
-        assert sum(image in images for images in seen) == 1
-    assert all(len(batch) <= 3 for unit in units for batch in unit)
-    assert sorted(r.id for unit in units for batch in unit for r in batch) == list(range(11))
-
-
-def test_units_in_order_are_in_order():
-    units = units_in_order(requests(*"abcde"), 2)
-    assert [[request.id for request in batch] for (batch,) in units] == [[0, 1], [2, 3], [4]]
-    with pytest.raises(UserError, match="at least 1"):
-        units_in_order([], 0)
-
-
-def test_an_error_does_not_undo_an_answer(tmp_path):
-    with Journal(tmp_path / "a.jsonl", {}) as journal:
-        journal.append({"key": "1", "record": {"text": "yes"}})
-        journal.append({"key": "1", "error": "lost"})
-        assert journal.outcomes()["1"]["record"] == {"text": "yes"}
-
-
 def test_a_damaged_line_is_named_and_asked_again(
     flags, tmp_path, undisturbed, monkeypatch, model, capsys
 ):
@@ -461,114 +402,3 @@ def test_an_old_run_is_continued_to_the_same_file(tiny_flags, tmp_path, monkeypa
     assert path.read_bytes() == (old / "whole.jsonl").read_bytes()
     after = journal.read_bytes()
     assert after.startswith(before) and len(after.splitlines()) == 4
-
-
-# Flags that decide the result, each with another value; settings must tell the two apart.
-DECIDING = {
-    "model_path": "other-model",
-    "vision_tower": "other-tower",
-    "gpt2": "other-gpt2",
-    "caption_model": "other-caption.pt",
-    "selector": "other-selector.pt",
-    "longclip": "other-longclip.pt",
-    "dtype": "bfloat16",
-    "compile": True,
-    "cpu_products": "packed",
-    "compensation": False,
-    "patch_post_layernorm": False,
-    "text_selection": "nearest",
-    "visual_token_num": 31,
-    "text_token_num": 5,
-    "seed": 7,
-    "no_image": True,
-}
-ON_A_GPU = {"load_8bit": "8bit", "load_4bit": "4bit"}  # they decide as well; refused elsewhere
-FREE = {
-    "checkpoints_root": "checkpoints are told by what is in them",
-    "device": "its kind is in the settings; which one of a kind decides nothing",
-    "device_map": "where the LLM's layers lie decides nothing",
-    "batch_size": "in float32 it decides nothing; each line of the journal says it",
-    "answers_file": "where the answers go",
-}
-ASKED = {  # what decides which questions are asked, and so the settings' hash of them
-    *("data_dir", "data_root", "question_file", "image_folder", "num_chunks", "chunk_idx"),
-    *("max_new_tokens", "limit"),
-}
-ONE_VALUE = {  # others are refused
-    *("model_base", "conv_mode", "temperature", "top_p", "num_beams"),
-    *("single_pred_prompt", "all_rounds", "lang"),
-}
-OF_A_SWEEP = {  # its runs' flags are made of these; the others are where things are
-    *("budgets", "methods", "benchmarks", "output_dir", "report", "allow_missing"),
-}
-
-
-@pytest.mark.parametrize(
-    "arguments, more",
-    [
-        (answer_command.AnswerArguments, set()),
-        (answer.LoaderArguments, ONE_VALUE),
-        (model_vqa_mmbench.MmbenchArguments, ONE_VALUE),
-        (sweep.SweepArguments, OF_A_SWEEP),
-    ],
-)
-def test_every_flag_is_in_the_settings_or_free(arguments, more):
-    names = {field.name for field in dataclasses.fields(arguments)}
-    assert names <= {*DECIDING, *ON_A_GPU, *FREE, *ASKED, *more}
-
-
-@pytest.fixture
-def settings_of(tiny_settings, tmp_path):
-    """run_settings with other flags; names of other checkpoints are copies with a byte more."""
-    found = locate_parts(ModelArguments(**tiny_settings))
-
-    def other(name):
-        part = "model" if name == "model_path" else name
-        copy = tmp_path / DECIDING[name]
-        if found[part].is_dir():
-            shutil.copytree(found[part], copy)
-            (copy / "more.txt").write_text("x")
-        else:
-            copy.write_bytes(found[part].read_bytes() + b"x")
-        return str(copy)
-
-    def settings(**changes):
-        for name in changes.keys() & {"model_path", *found}:
-            changes[name] = other(name)
-        args = AskArguments(**(tiny_settings | {"visual_token_num": 30} | changes))
-        run = Run("pope", [], None, tmp_path / "a.jsonl", "tiny")
-        return run_settings(run, args.without_unused_parts(), Shared(args.compensation))
-
-    return settings
-
-
-@pytest.mark.parametrize("name", DECIDING)
-def test_settings_tell_runs_apart(settings_of, name):
-    assert settings_of(**{name: DECIDING[name]}) != settings_of()
-
-
-@pytest.mark.parametrize("name", ON_A_GPU)
-def test_quantised_weights_are_in_the_settings(settings_of, name, monkeypatch):
-    with pytest.raises(UserError, match="is for a GPU"):
-        settings_of(**{name: True})
-    place = Placement(torch.device("cuda"), torch.bfloat16)
-    monkeypatch.setattr("llava.eval.run.placement", lambda args: place)
-    monkeypatch.setattr("llava.eval.run.version", lambda package: f"version of {package}")
-    assert settings_of()["quantized"] is None and "bitsandbytes" not in settings_of()["versions"]
-    settings = settings_of(**{name: True})
-    assert settings["quantized"] == ON_A_GPU[name]
-    assert settings["versions"]["bitsandbytes"] == "version of bitsandbytes"
-
-
-def test_questions_are_in_the_settings(data_dir, tiny_settings, tmp_path):
-    args = AskArguments(**tiny_settings)
-    (one, two, *_) = [
-        dataclasses.replace(question, max_new_tokens=n)
-        for question in read_question_file(data_dir / "llava_pope_test.jsonl", data_dir)
-        for n in (4, 5)
-    ]
-    settings = [
-        run_settings(Run("pope", asked, None, tmp_path / "a", "tiny"), args, Shared(True))
-        for asked in ([one], [two], [one, two], [])
-    ]
-    assert len({found["questions"] for found in settings}) == 4

@@ -1,6 +1,10 @@
+"""What the runs of one process share: encoded images, encoded questions."""
+
+from types import SimpleNamespace
+
 import torch
 
-from llava.eval.shared import QUESTIONS_AT_ONCE, QuestionMemory, Shared
+from llava.eval.shared import QUESTIONS_AT_ONCE, QuestionMemory, Shared, UnitMemory
 
 QUESTIONS = [f"Is there a {name} in the image?" for name in "abcdefghij"]
 
@@ -46,3 +50,19 @@ def test_runs_on_the_same_questions_share_their_memory():
     shared = Shared(compensation=False)
     assert shared.texts(QUESTIONS) is shared.texts(list(QUESTIONS))
     assert shared.texts(QUESTIONS[:3]) is not shared.texts(QUESTIONS)
+
+
+def test_images_are_kept_by_whole_units():
+    """A part of one would be encoded in another company than the rest."""
+    memory = UnitMemory(limit=10)
+    units = {
+        ("a", "b"): {"a": 3, "b": 3},
+        ("c", "d"): {"c": 3, "d": 3},  # there is room for one of them
+        ("e", "f"): {"e": 1},  # the other could not be read
+        ("g",): {"g": 4},
+    }
+    for names, sizes in units.items():
+        memory.keep(names, {name: SimpleNamespace(nbytes=n) for name, n in sizes.items()})
+    kept = {names: memory.find(names) for names in units}
+    assert [names for names, images in kept.items() if images is not None] == [("a", "b"), ("g",)]
+    assert set(kept["a", "b"]) == {"a", "b"}
