@@ -70,8 +70,6 @@ RUN_BY = {
     "llava.mini.result": "test_the_quickstart",
     "llava.serve.cli": "tests/serve/test_cli.py",
     "llava.serve.web": "test_the_web_page_is_served_and_bears_visitors",
-    "tests.load": "test_the_web_page_is_served_and_bears_visitors",
-    "tests.load.attack": "tests/serve/test_web_gate.py",
     "llava.train.cost": "test_the_cost_of_training_is_printed",
     "llava.train.train_caption": "tests/train/test_train_caption.py",
     "llava.train.train_clip": "tests/train/test_mini_model.py",
@@ -94,6 +92,9 @@ RUN_BY = {
     "scripts/v1_5/eval/gqa.sh": "test_benchmarks_by_script",
     "scripts/v1_5/eval/pope.sh": "test_benchmarks_by_script",
     "scripts/v1_5/train/mini.sh": "tests/train/test_scripts.py",
+    "tests.load": "test_the_web_page_is_served_and_bears_visitors",
+    "tests.load.attack": "tests/serve/test_web_gate.py",
+    "tests.load.stress_pairs": "tests/train/test_stage.py",
 }
 
 

@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import random
-import resource
 import shlex
 import shutil
 import signal
@@ -21,6 +20,7 @@ from llava.eval import answer as answer_command
 from llava.eval import model_vqa_loader as answer
 from llava.eval.journal import Journal
 from llava.eval.stopping import Stopped
+from tests.helpers.processes import start
 
 QUESTIONS = ["Is it red?", "Is there a dog in it, or a cat, or any other animal?", "Is it big?"]
 
@@ -55,12 +55,30 @@ def flags(tiny_flags, data_dir):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tiny_flags, data_dir, tmp_path_factory):
-    """The answers file of a run that nothing disturbs."""
-    path = tmp_path_factory.mktemp("undisturbed") / "answers.jsonl"
+def finished_run(tiny_flags, data_dir, tmp_path_factory):
+    """The folder of a run that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("undisturbed")
     flags = command_flags(tiny_flags, data_dir)
-    assert answer.main([*flags, "--answers-file", str(path)]) == 0
-    return path.read_bytes()
+    assert answer.main([*flags, "--answers-file", str(folder / "answers.jsonl")]) == 0
+    return folder
+
+
+@pytest.fixture
+def undisturbed(finished_run):
+    """Its answers file."""
+    return (finished_run / "answers.jsonl").read_bytes()
+
+
+@pytest.fixture
+def finished(finished_run, tmp_path):
+    """The answers file of a copy, to be changed."""
+    return shutil.copytree(finished_run, tmp_path / "finished") / "answers.jsonl"
+
+
+@pytest.fixture
+def lend_model(monkeypatch, model):
+    """Spares the loading."""
+    monkeypatch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
 
 
 def journal_lines(path):
@@ -71,28 +89,22 @@ def journal_lines(path):
     ]
 
 
-def start(flags, path, **settings):
-    command = [
-        sys.executable,
-        "-m",
-        "llava.eval.model_vqa_loader",
-        *flags,
-        "--answers-file",
-        str(path),
-    ]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
+def start_run(flags, path, **settings):
+    """Starts the command in a process of its own, with a log beside the answers file."""
+    words = [*flags, "--answers-file", str(path)]
+    return start("llava.eval.model_vqa_loader", words, path.with_suffix(".log"), **settings)
 
 
 def test_a_killed_run_ends_as_if_nothing_had_happened(flags, tmp_path, undisturbed):
     path = tmp_path / "answers.jsonl"
-    process = start(flags, path)
+    process = start_run(flags, path)
     journal = path.with_name(path.name + ".run") / "answers-0.jsonl"
     while not journal.is_file() or journal.stat().st_size == 0:
-        assert process.poll() is None, process.stderr.read()
+        assert process.is_alive(), path.with_suffix(".log").read_text()
         time.sleep(0.01)
     time.sleep(random.Random(0).random() * 0.3)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     before = journal.read_bytes()
     assert answer.main([*flags, "--answers-file", str(path)]) == 0
     assert path.read_bytes() == undisturbed
@@ -100,11 +112,9 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(flags, tmp_path, undisturb
 
 
 @pytest.mark.parametrize("cut", range(0, 3000, 271))
-def test_a_journal_cut_anywhere_is_continued(flags, tmp_path, undisturbed, monkeypatch, model, cut):
+def test_a_journal_cut_anywhere_is_continued(flags, finished, undisturbed, lend_model, cut):
     """As a kill between any two bytes leaves it."""
-    monkeypatch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
-    path = tmp_path / "answers.jsonl"
-    assert answer.main([*flags, "--answers-file", str(path)]) == 0
+    path = finished
     journal = path.with_name(path.name + ".run") / "answers-0.jsonl"
     journal.write_bytes(journal.read_bytes()[:-cut] if cut else journal.read_bytes())
     path.unlink()
@@ -120,9 +130,8 @@ def test_a_journal_cut_anywhere_is_continued(flags, tmp_path, undisturbed, monke
     ],
 )
 def test_a_stopped_run_says_what_is_kept_and_the_command_goes_on(
-    flags, tmp_path, undisturbed, monkeypatch, model, capsys, stop, status, reason
+    flags, tmp_path, undisturbed, monkeypatch, lend_model, capsys, stop, status, reason
 ):
-    monkeypatch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
     monkeypatch.setattr("llava.eval.progress.INTERVAL", 0)
     path = tmp_path / "my answers.jsonl"
     append = Journal.append
@@ -159,15 +168,11 @@ def test_a_stopped_run_says_what_is_kept_and_the_command_goes_on(
 def test_a_full_disk_loses_nothing(flags, tmp_path, undisturbed):
     """A limit on the size of files stands for the disk: it breaks a write in the middle."""
     path = tmp_path / "answers.jsonl"
-
-    def small_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-    process = start(flags, path, preexec_fn=small_files)
-    _, error = process.communicate()
-    assert process.returncode == 2
-    assert b"make room or write elsewhere" in error and b"Traceback" not in error
+    process = start_run(flags, path, file_limit=6000)
+    process.join()
+    said = path.with_suffix(".log").read_text()
+    assert process.exitcode == 2, said
+    assert "make room or write elsewhere" in said and "Traceback" not in said
     assert journal_lines_whole(path)
     assert answer.main([*flags, "--answers-file", str(path)]) == 0
     assert path.read_bytes() == undisturbed
@@ -178,16 +183,13 @@ def journal_lines_whole(path):
     return text.count(b"\n") > 0
 
 
-def test_a_finished_run_is_not_done_again(flags, tmp_path, undisturbed, monkeypatch):
-    path = tmp_path / "answers.jsonl"
-    assert answer.main([*flags, "--answers-file", str(path)]) == 0
-
+def test_a_finished_run_is_not_done_again(flags, finished, undisturbed, monkeypatch):
     def never(args):
         raise AssertionError("the model was loaded")
 
     monkeypatch.setattr("llava.eval.shared.load_from_arguments", never)
-    assert answer.main([*flags, "--answers-file", str(path)]) == 0
-    assert path.read_bytes() == undisturbed
+    assert answer.main([*flags, "--answers-file", str(finished)]) == 0
+    assert finished.read_bytes() == undisturbed
 
 
 def test_two_runs_on_one_file_refuse_each_other(flags, tmp_path, capsys):
@@ -211,22 +213,15 @@ def test_two_runs_on_one_file_refuse_each_other(flags, tmp_path, capsys):
         (["--dtype", "bfloat16"], "dtype was 'float32' and is 'bfloat16'"),
     ],
 )
-def test_other_settings_do_not_continue_a_file(
-    flags, tmp_path, monkeypatch, model, capsys, other, says
-):
-    monkeypatch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
-    path = tmp_path / "answers.jsonl"
-    assert answer.main([*flags, "--answers-file", str(path)]) == 0
-    before = path.read_bytes()
-    assert answer.main([*flags, *other, "--answers-file", str(path)]) == 2
+def test_other_settings_do_not_continue_a_file(flags, finished, undisturbed, capsys, other, says):
+    assert answer.main([*flags, *other, "--answers-file", str(finished)]) == 2
     assert says in capsys.readouterr().err
-    assert path.read_bytes() == before
+    assert finished.read_bytes() == undisturbed
 
 
 def test_a_broken_image_costs_its_answers_and_is_tried_again(
-    flags, data_dir, tmp_path, monkeypatch, model, capsys, undisturbed
+    flags, data_dir, tmp_path, lend_model, capsys, undisturbed
 ):
-    monkeypatch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
     path, image = tmp_path / "answers.jsonl", data_dir / "val2014" / "3.jpg"
     whole = image.read_bytes()
     try:
@@ -272,12 +267,8 @@ def test_two_processes_give_what_one_gives(flags, tmp_path, undisturbed, nodes):
 @pytest.mark.parametrize(
     "garbage", ["half a li", "[1]", "{}", '{"key": "1", "record": null}', "\x00"]
 )
-def test_garbage_in_a_journal_is_asked_again(
-    flags, tmp_path, undisturbed, monkeypatch, model, garbage
-):
-    monkeypatch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
-    path = tmp_path / "answers.jsonl"
-    assert answer.main([*flags, "--answers-file", str(path)]) == 0
+def test_garbage_in_a_journal_is_asked_again(flags, finished, undisturbed, lend_model, garbage):
+    path = finished
     journal = path.with_name(path.name + ".run") / "answers-0.jsonl"
     lines = journal.read_text().splitlines()
     journal.write_text("\n".join([*lines[:5], garbage, *lines[6:]]) + "\n")
@@ -309,18 +300,13 @@ def test_a_wrong_flag_is_told_at_once_and_forgotten(flags, tmp_path, capsys, wro
     assert not journal_lines(path)
 
 
-def test_a_damaged_line_is_named_and_asked_again(
-    flags, tmp_path, undisturbed, monkeypatch, model, capsys
-):
-    monkeypatch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
-    path = tmp_path / "answers.jsonl"
-    assert answer.main([*flags, "--answers-file", str(path)]) == 0
+def test_a_damaged_line_is_named_and_asked_again(flags, finished, undisturbed, lend_model, capsys):
+    path = finished
     journal = path.with_name(path.name + ".run") / "answers-0.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
     place = lines[4].index(b'"text": "') + 9
     lines[4] = lines[4][:place] + bytes([lines[4][place] ^ 1]) + lines[4][place + 1 :]
     journal.write_bytes(b"".join(lines))
-    capsys.readouterr()
     assert answer.main([*flags, "--answers-file", str(path)]) == 0
     said = capsys.readouterr().err
     assert f"warning: line 5 of {journal} is damaged (its checksum is another)" in said
@@ -363,11 +349,9 @@ def test_without_an_image_no_captions_are_loaded_or_asked(
 
 
 def test_other_images_of_the_same_names_do_not_continue_a_file(
-    flags, data_dir, tmp_path, monkeypatch, model, capsys, undisturbed
+    flags, data_dir, finished, lend_model, capsys, undisturbed
 ):
-    monkeypatch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
-    path, image = tmp_path / "answers.jsonl", data_dir / "val2014" / "3.jpg"
-    assert answer.main([*flags, "--answers-file", str(path)]) == 0
+    path, image = finished, data_dir / "val2014" / "3.jpg"
     asked = [line["asked"] for line in journal_lines(path)]
     assert {"image_bytes": image.stat().st_size, "batch_size": 8} in asked
     whole = image.read_bytes()

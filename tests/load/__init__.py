@@ -1,1 +1,1 @@
-"""How the page bears many visitors, and bad ones: ``python -m tests.load``."""
+"""Load and stress tests of the web page and of training, which are started by hand."""

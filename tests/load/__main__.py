@@ -1,4 +1,4 @@
-"""How the page bears many visitors, and bad ones: ``python -m tests.load``."""
+"""Tests the web page under load: many visitors at once, and bad ones: ``python -m tests.load``."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def load(args: LoadArguments) -> int:
 
 
 def check_numbers(args: LoadArguments) -> None:
-    """Refuses numbers of nothing.
+    """Refuses numbers below 1.
 
     Raises:
         UserError: which one is too small.
@@ -57,7 +57,7 @@ def check_numbers(args: LoadArguments) -> None:
 
 
 def page_flags(args: LoadArguments) -> list[str]:
-    """The flags that make the page's model that of args, with room for all visitors to wait."""
+    """Returns flags that serve the model of ``args``, with room for all visitors in the queue."""
     flags = ["--queue-limit", str(args.visitors), "--model-path", args.model_path]
     usual = ModelArguments()
     for each in fields(ModelArguments):
@@ -68,7 +68,7 @@ def page_flags(args: LoadArguments) -> list[str]:
 
 
 def crowd_rows(page: Served, model: LlavaAccm, args: LoadArguments) -> list[Row]:
-    """Many at once: nothing is lost or mixed up."""
+    """Lets many visitors ask at once; counts answers that are lost or another visitor's."""
     cases = make_cases(args.visitors * args.questions, model.tower.num_patches, args.seed)
     expected = [
         answered_alone(model, case) for case in tqdm(cases, desc="asked alone", leave=False)
@@ -93,7 +93,7 @@ def crowd_rows(page: Served, model: LlavaAccm, args: LoadArguments) -> list[Row]
 
 
 def memory_rows(page: Served, model: LlavaAccm, args: LoadArguments) -> list[Row]:
-    """Over many questions memory stays what it was."""
+    """Watches the server's memory over many questions."""
     cases = make_cases(args.requests, model.tower.num_patches, args.seed + 1)
     seen: list[float] = []
     outcomes = visit(
@@ -111,7 +111,7 @@ def memory_rows(page: Served, model: LlavaAccm, args: LoadArguments) -> list[Row
 
 
 def malformed_rows(page: Served, model: LlavaAccm, args: LoadArguments) -> list[Row]:
-    """Bad uploads and inputs: each gets a message, and the page goes on."""
+    """Sends bad uploads and inputs; counts those that get neither an answer nor a message."""
     (case,) = make_cases(1, model.tower.num_patches, args.seed + 2)
     seen, bad = [], []
     with Visitor(page.address) as visitor:
@@ -137,13 +137,13 @@ def malformed_rows(page: Served, model: LlavaAccm, args: LoadArguments) -> list[
 
 
 def thirds(values: Sequence[float]) -> tuple[float, float]:
-    """Means of the first and the last third."""
+    """Returns the means of the first and the last third."""
     length = max(1, len(values) // 3)
     return mean(values[:length]), mean(values[-length:])
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     return run_command(LoadArguments, load, "tests.load", __doc__, argv)
 
 

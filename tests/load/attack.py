@@ -1,4 +1,4 @@
-"""How the page bears an attack: ``python -m tests.load.attack``."""
+"""Attacks web pages of its own, on this machine: ``python -m tests.load.attack``."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _cookie(page: Served) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     return run_command(AttackArguments, attack, "tests.load.attack", __doc__, argv)
 
 

@@ -73,7 +73,7 @@ def forged(upload: dict) -> Iterator[Forged]:
     yield from _headers()
 
 
-def is_borne(visitor: Visitor, request: Forged) -> tuple[bool, str]:
+def is_handled(visitor: Visitor, request: Forged) -> tuple[bool, str]:
     """Returns whether a page says no, or answers; and what it said."""
     try:
         response = visitor.http.request(

@@ -66,7 +66,7 @@ def slow_rows(page: Served, count: int) -> list[Row]:
 
 
 def _memory_in_use(page: Served) -> float:
-    """Returns the MB that a page takes when it has answered already: its first answers take more."""
+    """Returns the MB that a page takes after it has answered: its first answers take more."""
     with _Honest(page):
         time.sleep(5)
     return page.memory()

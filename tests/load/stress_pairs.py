@@ -3,7 +3,7 @@
 Each run mines into a file of lines and then trains the toy. In every second pair one of the two is
 killed at a random time; the folder is then finished by a third run. Counts pairs in which a line
 was mixed or lost, or in which not exactly one of two living runs was refused. Not a test: CI has no
-time for a hundred; test_stage.py starts a few.
+time for a hundred; tests/train/test_stage.py starts a few.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A visitor of the page who is a program: uploads an image, asks, and reads what comes back."""
+"""Visits the web page as a program: uploads an image, asks, and reads what comes back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Visitor:
         self.http.close()
 
     def log_in(self, user: str, password: str) -> None:
-        """Gives name and password.
+        """Logs in.
 
         Raises:
             UserError: They are not the page's.
@@ -40,7 +40,7 @@ class Visitor:
         self._post("/login", data={"username": user, "password": password})
 
     def upload(self, data: bytes, name: str = "image.png") -> dict:
-        """Uploads a file; gives what Visitor.ask takes for it.
+        """Uploads a file; returns what Visitor.ask takes for it.
 
         Raises:
             UserError: the page does not take it, and says so.
@@ -49,7 +49,7 @@ class Visitor:
         return as_file(path)
 
     def ask(self, *inputs: object) -> dict:
-        """Asks; gives what Timed.record says of the answers "pruned" and "full".
+        """Asks; returns what Timed.record says of the answers "pruned" and "full".
 
         Args:
             inputs: an uploaded image, a question, and how many tokens stay.
@@ -72,7 +72,7 @@ class Visitor:
         raise UserError("the page went away in the middle of an answer")
 
     def begin(self, *inputs: object) -> str:
-        """Asks without waiting for the answer; gives the event's name.
+        """Asks without waiting for the answer; returns the event's name.
 
         Raises:
             UserError: the page does not take it, and says so.
@@ -82,7 +82,7 @@ class Visitor:
         return self._post("/gradio_api/call/ask", content=body, headers=headers).json()["event_id"]
 
     def join(self, body: dict) -> str:
-        """Asks as a browser does, without waiting for the answer; gives the event's name.
+        """Asks as a browser does, without waiting for the answer; returns the event's name.
 
         Raises:
             UserError: the page does not take it, and says so.
@@ -96,7 +96,7 @@ class Visitor:
 
 
 def as_file(path: object) -> dict:
-    """How Gradio names an uploaded file."""
+    """Returns the record by which Gradio names an uploaded file."""
     return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
 
@@ -111,7 +111,7 @@ def _check(response: httpx.Response) -> None:
 
 
 def _message(said: object) -> str:
-    """What a refusal says."""
+    """Returns the text of a refusal."""
     if isinstance(said, dict):
         said = said.get("error") or said.get("detail")
     return said if isinstance(said, str) else json.dumps(said)

@@ -14,11 +14,20 @@ STAR = "What color is the star?"
 
 
 @pytest.fixture
-def typed(monkeypatch, capsys):
-    """Runs the command on lines of input; gives its exit status, output and errors."""
-    monkeypatch.chdir(ROOT)
+def typed(monkeypatch, capsys, mini):
+    """Runs the command on lines of input; gives its exit status, output and errors.
 
-    def run(*lines, flags=()):
+    The model of its default flags is lent to it; another one is loaded.
+    """
+    monkeypatch.chdir(ROOT)
+    load = cli.load_from_arguments
+    usual = cli.CliArguments().model_path
+
+    def lend(args):
+        return mini if args.model_path == usual else load(args)
+
+    def run(*lines, flags=(), loads=False):
+        monkeypatch.setattr(cli, "load_from_arguments", load if loads else lend)
         monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
         status = cli.main(["--device", "cpu", *flags])
         return status, *capsys.readouterr()
@@ -27,7 +36,7 @@ def typed(monkeypatch, capsys):
 
 
 def test_it_works_out_of_the_box(typed):
-    status, out, err = typed(STAR, "/why", "/quit", "never read")
+    status, out, err = typed(STAR, "/why", "/quit", "never read", loads=True)
     assert status == 0 and err == ""
     assert (
         "\naccm-mini knows drawn scenes of coloured shapes; another picture gets nonsense.\n" in out

@@ -17,7 +17,7 @@ from llava.errors import UserError
 from llava.serve.web.answering import STOPPED
 from llava.serve.web.limits import Patience
 from llava.serve.web.uploads import page_folder
-from tests.load.forged import forged, is_borne
+from tests.load.forged import forged, is_handled
 from tests.load.odd_uploads import odd_uploads
 from tests.load.raw import ask, connect, file_part, head, seconds_until_cut, upload_head
 from tests.load.visitor import Visitor
@@ -154,7 +154,7 @@ def test_forged_requests_get_a_message(short, friend, scene, caplog):
     assert len(requests) > 700
     for request in requests[::9]:
         if "/logout" not in request.path:
-            is_good, said = is_borne(friend, request)
+            is_good, said = is_handled(friend, request)
             assert is_good, (request.name, said)
     assert "Traceback" not in caplog.text
     assert all("\n" not in record.getMessage() for record in caplog.records)

@@ -1,14 +1,9 @@
 """Whole runs: interrupted, spread over processes, gone wrong; they end as an undisturbed one."""
 
 import json
-import os
 import resource
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,13 +11,11 @@ from safetensors.torch import load_file
 
 from llava.errors import UserError
 from llava.train.order import sample_indices
-from tests.helpers import toy_stage
+from tests.helpers.processes import run_together, start
 from tests.helpers.toy_runs import StoppedData, assert_same, interrupted, losses
 from tests.helpers.toy_stage import SAMPLES, train_toy
 
-TOY = toy_stage.__file__
-ROOT = Path(__file__).parents[2]
-ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+TOY = "tests.helpers.toy_stage"
 
 
 def test_a_run_learns_and_leaves_its_reports(undisturbed):
@@ -43,30 +36,23 @@ def test_two_processes_do_what_one_does(tmp_path, undisturbed):
     """Though the second of them cannot read a sample, and they go on when it can."""
     folder = tmp_path / "out"
     bad = sample_indices(SAMPLES, 8, 5, 0)[2]  # first met in step 6, by the second process
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run(
-        [*command, str(TOY), str(folder), f"unreadable_at={bad}"],
-        env=ONE_THREAD,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count(f"error: sample {bad} cannot be read") == 2
+    log, words = tmp_path / "log", [str(folder), f"unreadable_at={bad}"]
+    statuses = run_together(2, TOY, words, log)
+    said = [path.read_text() for path in (log, tmp_path / "log.1")]
+    assert statuses == [0, 0], said
+    assert [text.count(f"error: sample {bad} cannot be read") for text in said] == [1, 1]
     assert losses(folder) == pytest.approx(losses(undisturbed), abs=1e-5)
 
 
 def test_a_killed_run_ends_as_if_nothing_had_happened(tmp_path, undisturbed):
     folder = tmp_path / "out"
-    process = subprocess.Popen(
-        [sys.executable, str(TOY), str(folder)], env=ONE_THREAD, stderr=subprocess.DEVNULL
-    )
+    process = start(TOY, [str(folder)], tmp_path / "log")
     while not (folder / "step-00000005").is_dir():
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.005)
     time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert not (folder / "step-00000024").exists()
     train_toy(folder)
     assert_same(folder, undisturbed)
