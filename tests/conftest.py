@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,22 +20,12 @@ from llava.mini import make_model
 from llava.mm_utils import load_image
 from llava.model.builder import load_from_arguments
 from llava.model.sample import Sample
+from tests.helpers import fuzzing
+from tests.helpers.standin import Web
 
 ROOT = Path(__file__).parents[1]
 BUNDLED = ROOT / "tests" / "data" / "golden"
 SHARED = ROOT.parent / "shared"
-
-
-def _load(name: str):
-    """A module beside this one: the tests are no package."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-standin = _load("standin")
-fuzzing = _load("fuzzing")
 
 
 def pytest_addoption(parser):
@@ -47,7 +36,7 @@ def pytest_addoption(parser):
 
 @pytest.fixture(scope="session")
 def fuzz(request):
-    """fuzz(read, seeds) gives a reader damaged files; see tests/fuzzing.py."""
+    """fuzz(read, seeds) gives a reader damaged files; see tests/helpers/fuzzing.py."""
     inputs = request.config.getoption("--fuzz-inputs")
     return lambda read, seeds: fuzzing.fuzz(read, seeds, inputs)
 
@@ -163,11 +152,11 @@ def untrained(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def web(monkeypatch):
-    """A web server on loopback, see tests/standin.py, which no setting of this machine hides."""
+    """A web server on loopback, see tests/helpers/standin.py, which no setting of this machine hides."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     close_session()
-    server = standin.Web()
+    server = Web()
     yield server
     server.close()
 

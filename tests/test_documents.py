@@ -21,8 +21,8 @@ from llava.command import COMMANDS
 from llava.eval import command
 from llava.files import write_json
 from llava.mini.benchmarks import write_benchmarks
-from llava.serve.web.load import __main__ as web_load
 from llava.train import cost as train_cost
+from tests.load import __main__ as web_load
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -34,6 +34,7 @@ DOCUMENTS = [
 STARTS = r"\.venv/bin/|python -m |bash scripts/|pip install |lmms-eval "
 INLINE = re.compile(rf"`((?:[A-Z_]+=\S+ )*(?:{STARTS})[^`]*)`")
 PLACEHOLDER = re.compile(r"\.\.\.|\bSTAGE\b")
+OWN = ("llava", "tests")  # packages whose flags are looked at
 PROGRAMS = ("accm", "python", "mkdocs", "lmms-eval", "pip", "chromium")
 # A program that writes down its words. To a script that asks which data are there it says: all.
 RECORDER = """#!/bin/sh
@@ -70,8 +71,6 @@ RUN_BY = {
     "llava.mini.result": "test_the_quickstart",
     "llava.serve.cli": "tests/serve/test_cli.py",
     "llava.serve.web": "test_the_web_page_is_served_and_bears_visitors",
-    "llava.serve.web.load": "test_the_web_page_is_served_and_bears_visitors",
-    "llava.serve.web.load.attack": "tests/serve/test_web_attack.py",
     "llava.train.cost": "test_the_cost_of_training_is_printed",
     "llava.train.train_caption": "tests/train/test_train_caption.py",
     "llava.train.train_clip": "tests/train/test_mini_model.py",
@@ -94,6 +93,9 @@ RUN_BY = {
     "scripts/v1_5/eval/gqa.sh": "test_benchmarks_by_script",
     "scripts/v1_5/eval/pope.sh": "test_benchmarks_by_script",
     "scripts/v1_5/train/mini.sh": "tests/train/test_scripts.py",
+    "tests.load": "test_the_web_page_is_served_and_bears_visitors",
+    "tests.load.attack": "tests/serve/test_web_gate.py",
+    "tests.load.stress_pairs": "tests/train/test_stage.py",
 }
 
 
@@ -196,7 +198,7 @@ def test_flags_are_known(calls, monkeypatch, capsys):
         if program == "python" and words[:1] == ["-m"] and tuple(words) not in seen:
             seen.add(tuple(words))
             module, flags = command_module(words)
-            if module.split(".")[0] == "llava":
+            if module.split(".")[0] in OWN:
                 parse(module, flags, monkeypatch)
     assert len(seen) > 40
 
@@ -225,7 +227,7 @@ FOREIGN = {
 
 def test_flags_in_the_text_are_known(capsys):
     """Of some command of the documents, or of another program."""
-    modules = [name.split() for name in RUN_BY if name.startswith("llava.")]
+    modules = [name.split() for name in RUN_BY if name.split(".")[0] in OWN]
     modules += [["llava.eval.answer", "pope"], ["llava.eval.score", "pope"]]
     for module, *words in modules:
         main, _ = main_of(module)
@@ -286,7 +288,7 @@ def test_every_command_is_run_somewhere(calls):
 def is_named(program, text):
     """Whether a file names a program: a module by its import, a script by its file."""
     name, *words = program.split()
-    if name.startswith("llava."):
+    if name.split(".")[0] in OWN:
         room, _, module = name.rpartition(".")
         imports = rf"from {re.escape(room)} import (?:\([^)]*|[^\n]*)\b{module}\b"
         found = re.search(rf"{re.escape(name)}\b|{imports}", text)

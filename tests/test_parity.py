@@ -1,15 +1,11 @@
 """The first questions of the parity pack; `python tests/parity.py` has all of them."""
 
 import copy
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 
-_SPEC = importlib.util.spec_from_file_location("parity", Path(__file__).with_name("parity.py"))
-parity = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(parity)
+from tests import parity
 
 QUESTIONS = 8
 

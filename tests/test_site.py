@@ -79,7 +79,10 @@ def test_nothing_is_fetched_from_elsewhere(pages):
         ("model", ["load_pretrained_model", "LlavaAccm", "Sample", "Answer", "LanguageModel"]),
         ("method", ["select_tokens", "resolve_budget", "Compensator", "beam_search"]),
         ("benchmarks", ["BENCHMARKS", "main_number", "Question"]),
-        ("weights", ["download", "verify", "convert", "fetch_benchmark", "verify_benchmark", "fetch"]),
+        (
+            "weights",
+            ["download", "verify", "convert", "fetch_benchmark", "verify_benchmark", "fetch"],
+        ),
     ],
 )
 def test_the_reference_documents_the_public_doors(site, pages, page, names):

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from damage import sound_folders
 
 from llava.eval.benchmarks.registry import BENCHMARKS, reader, scorer
 from llava.eval.score import read_answers
+from tests.helpers.damaged_benchmarks import sound_folders
 
 FILES = [
     ("mme", "llava_mme.jsonl"),

@@ -7,7 +7,6 @@ import json
 import shutil
 
 import pytest
-from damage import damages, harmless, sound_folders
 
 from llava.benchmarks.catalog import KNOWN
 from llava.benchmarks.verify import verify_benchmark
@@ -17,6 +16,7 @@ from llava.eval import answer, score
 from llava.eval.benchmarks.registry import BENCHMARKS, data_folder, reader
 from llava.eval.scoring import captions
 from llava.mm_utils import load_image
+from tests.helpers.damaged_benchmarks import damages, harmless, sound_folders
 
 EACH = 6  # inputs of --fuzz-inputs for one damaged folder
 

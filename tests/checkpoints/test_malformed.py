@@ -3,7 +3,6 @@
 ``--fuzz-inputs 1000`` and more tries every malformed checkpoint, the default a few of each part.
 """
 
-import importlib.util
 import traceback
 from pathlib import Path
 
@@ -17,20 +16,10 @@ from llava.mini.drawing import draw_scene
 from llava.mini.scene import make_scene, scene_generator
 from llava.model.builder import load_from_arguments
 from llava.model.sample import Sample
+from tests.helpers import malformed_checkpoints as malformed
 
 MINI = Path(__file__).parents[2] / "checkpoints" / "accm-mini"
 ALL = 1000  # inputs that ask for all of them
-
-
-def _load(name):
-    """A module beside this one: the tests are no package."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-malformed = _load("malformed")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-from behaviours import BEHAVIOURS, PAGE
 from PIL import Image
 
 from llava.benchmarks.__main__ import main as benchmarks
@@ -17,6 +16,7 @@ from llava.benchmarks.catalog import KNOWN
 from llava.benchmarks.sources import WebFile, ZipParts
 from llava.checkpoints.__main__ import main as checkpoints
 from llava.checkpoints.download import PUBLISHED
+from tests.helpers.server_behaviours import BEHAVIOURS, PAGE
 
 TABLE = "mmbench_dev_20230712.tsv"
 GPT2 = PUBLISHED["gpt2"].repository

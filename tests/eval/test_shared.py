@@ -1,43 +1,54 @@
+"""What the runs of one process share: encoded images, encoded questions."""
+
+from types import SimpleNamespace
+
 import torch
 
-from llava.eval.shared import QUESTIONS_AT_ONCE, QuestionMemory, Shared
+from llava.eval.shared import QUESTIONS_AT_ONCE, QuestionMemory, Shared, UnitMemory
 
 QUESTIONS = [f"Is there a {name} in the image?" for name in "abcdefghij"]
 
 
 class Encoder:
-    """Stands for the model; counts what it is asked."""
+    """Stands for the model: an embedding has the question's length, and a trace of its company.
+
+    Attributes:
+        encoded: how many questions were.
+    """
 
     def __init__(self):
-        self.companies = []
+        self.encoded = 0
 
     def encode_questions(self, questions):
-        self.companies.append(list(questions))
-        return [torch.tensor([float(len(q))]) for q in questions]
+        self.encoded += len(questions)
+        company = float(sum(map(len, questions)))
+        return [torch.tensor([len(question), company]) for question in questions]
 
 
 def test_each_question_is_encoded_once():
     encoder, memory = Encoder(), QuestionMemory(QUESTIONS + QUESTIONS)
     for question in QUESTIONS + QUESTIONS:
-        assert memory.find(encoder, question).tolist() == [len(question)]
-    assert encoder.companies == [QUESTIONS]
+        assert memory.find(encoder, question)[0] == len(question)
+    assert encoder.encoded == len(QUESTIONS)
 
 
-def test_companies_do_not_depend_on_what_is_asked_first():
+def test_an_embedding_does_not_depend_on_what_else_is_asked():
+    """Forwards, backwards or alone, as after an interruption."""
     many = [f"question {number}?" for number in range(2 * QUESTIONS_AT_ONCE + 5)]
-    forward, backward = Encoder(), Encoder()
-    for encoder, order in ((forward, many), (backward, many[::-1])):
-        memory = QuestionMemory(many)
-        for question in order:
-            memory.find(encoder, question)
-    assert sorted(forward.companies) == sorted(backward.companies)
-    assert [len(company) for company in forward.companies] == [32, 32, 5]
+
+    def found(asked):
+        memory, encoder = QuestionMemory(many), Encoder()
+        return {question: memory.find(encoder, question).tolist() for question in asked}
+
+    expected = found(many)
+    assert found(many[::-1]) == expected
+    for question in many[::7]:
+        assert found([question]) == {question: expected[question]}
 
 
 def test_a_question_that_cannot_be_read_costs_the_others_nothing():
     encoder, memory = Encoder(), QuestionMemory(["good?", "bad \ud800", "", "fine?"])
-    assert memory.find(encoder, "good?") is not None
-    assert encoder.companies == [["good?", "fine?"]]
+    assert memory.find(encoder, "good?").tolist() == [5, 10]
     assert memory.find(encoder, "bad \ud800") is None
     assert memory.find(encoder, "never announced") is None
 
@@ -46,3 +57,19 @@ def test_runs_on_the_same_questions_share_their_memory():
     shared = Shared(compensation=False)
     assert shared.texts(QUESTIONS) is shared.texts(list(QUESTIONS))
     assert shared.texts(QUESTIONS[:3]) is not shared.texts(QUESTIONS)
+
+
+def test_images_are_kept_by_whole_units():
+    """A part of one would be encoded in another company than the rest."""
+    memory = UnitMemory(limit=10)
+    units = {
+        ("a", "b"): {"a": 3, "b": 3},
+        ("c", "d"): {"c": 3, "d": 3},  # there is room for one of them
+        ("e", "f"): {"e": 1},  # the other could not be read
+        ("g",): {"g": 4},
+    }
+    for names, sizes in units.items():
+        memory.keep(names, {name: SimpleNamespace(nbytes=n) for name, n in sizes.items()})
+    kept = {names: memory.find(names) for names in units}
+    assert [names for names, images in kept.items() if images is not None] == [("a", "b"), ("g",)]
+    assert set(kept["a", "b"]) == {"a", "b"}

@@ -4,8 +4,7 @@ import csv
 import dataclasses
 import json
 import os
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from PIL import Image
 
 from llava.eval import answer, score, sweep
 from llava.eval.journal import Journal
+from tests.helpers.processes import run_together
 
 MMVP_ROWS = [
     ["1", "Is it open?", "(a) Open (b) Closed", "(a)"],
@@ -54,17 +54,25 @@ def data_root(tmp_path_factory):
     return root
 
 
-@pytest.fixture(autouse=True)
-def short_answers(monkeypatch):
+def shorten_answers(patch):
     """The tiny model never stops by itself."""
     for module in ("llava_files", "mmvp"):
-        monkeypatch.setattr(f"llava.eval.benchmarks.{module}.MAX_NEW_TOKENS", 4)
+        patch.setattr(f"llava.eval.benchmarks.{module}.MAX_NEW_TOKENS", 4)
+
+
+@pytest.fixture(autouse=True)
+def short_answers(monkeypatch):
+    shorten_answers(monkeypatch)
+
+
+def sweep_flags(tiny_flags, data_root):
+    words = f"--data-root {data_root} --batch-size 3 --benchmarks pope mmvp --budgets 30 30"
+    return [*tiny_flags, *words.split(), "--methods", *sweep.METHODS]
 
 
 @pytest.fixture
 def flags(tiny_flags, data_root):
-    words = f"--data-root {data_root} --batch-size 3 --benchmarks pope mmvp --budgets 30 30"
-    return [*tiny_flags, *words.split(), "--methods", *sweep.METHODS]
+    return sweep_flags(tiny_flags, data_root)
 
 
 @pytest.fixture
@@ -85,11 +93,21 @@ def files(folder):
     return found
 
 
+@pytest.fixture(scope="module")
+def finished_sweep(tiny_flags, data_root, tmp_path_factory, model):
+    """The folder of a sweep that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        shorten_answers(patch)
+        patch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
+        assert sweep.main([*sweep_flags(tiny_flags, data_root), "--output-dir", str(folder)]) == 0
+    return folder
+
+
 @pytest.fixture
-def undisturbed(flags, tmp_path, lend_model):
-    folder = tmp_path / "undisturbed"
-    assert sweep.main([*flags, "--output-dir", str(folder)]) == 0
-    return files(folder)
+def undisturbed(finished_sweep, tmp_path, lend_model):
+    """Its files; tmp_path / "undisturbed" is a copy of the folder, to be changed."""
+    return files(shutil.copytree(finished_sweep, tmp_path / "undisturbed"))
 
 
 def test_a_sweep_gives_what_the_single_commands_give(
@@ -117,13 +135,10 @@ def test_two_processes_give_what_one_gives(flags, tmp_path, monkeypatch):
     """Of a limited sweep, which shares more; test_run has whole runs of several processes."""
     monkeypatch.undo()  # the other process writes answers of full length
     flags = [*flags, "--limit", "4", "--benchmarks", "pope", "--methods", "full", "prune"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc_per_node", "2", "-m", "llava.eval.sweep", *flags]
-    command += ["--output-dir", str(tmp_path / "two")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    said = " ".join(done.stdout.split())
+    log = tmp_path / "log"
+    words = [*flags, "--output-dir", str(tmp_path / "two")]
+    assert run_together(2, "llava.eval.sweep", words, log) == [0, 0], log.read_text()
+    said = " ".join(log.read_text().split())
     assert said.count("| llava-v1.5-tiny | prune (limited) | 30 |") == 1
     assert sweep.main([*flags, "--output-dir", str(tmp_path / "one")]) == 0
     answers = [path.relative_to(tmp_path / "one") for path in tmp_path.glob("one/pope/*.jsonl")]
@@ -200,21 +215,19 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(
     assert files(tmp_path / "again") == undisturbed
 
 
-def test_a_finished_sweep_is_not_done_again(flags, tmp_path, monkeypatch, capsys, lend_model):
-    output = ["--output-dir", str(tmp_path), "--report", str(tmp_path / "report")]
-    assert sweep.main([*flags, *output]) == 0
-    before = files(tmp_path)
-    printed = capsys.readouterr().out
-    table = printed[printed.index("| Model ") :]
+def test_a_finished_sweep_is_not_done_again(flags, tmp_path, monkeypatch, capsys, undisturbed):
+    folder = tmp_path / "undisturbed"
+    output = ["--output-dir", str(folder), "--report", str(tmp_path / "report")]
 
     def never(*args):
         raise AssertionError("loaded or scored again")
 
     monkeypatch.setattr("llava.eval.shared.load_from_arguments", never)
     monkeypatch.setattr("llava.eval.sweep.score", never)
-    assert sweep.main([*flags, *output]) == 0
-    assert files(tmp_path) == before
-    assert capsys.readouterr().out.endswith(table)
+    for _ in range(2):
+        assert sweep.main([*flags, *output]) == 0
+        assert files(folder) == undisturbed
+        assert "| llava-v1.5-tiny | accm" in capsys.readouterr().out
     assert (tmp_path / "report" / "report.html").is_file()
 
 

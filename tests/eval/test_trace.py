@@ -1,7 +1,5 @@
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
@@ -71,15 +69,15 @@ def test_recorded_cases_through_the_command(golden, tiny_flags, tmp_path):
                 assert found[name] == expected, (case["id"], name)
 
 
-def test_one_question_as_a_new_user_asks_it(tiny_flags, picture, tmp_path):
-    """In a process of its own: JSON on standard output, a figure, nothing else needed."""
+def test_one_question_as_a_new_user_asks_it(tiny_flags, picture, tmp_path, capfd):
+    """JSON and nothing else on standard output, a figure, and no other flag needed."""
     figure = tmp_path / "figure.png"
-    command = [sys.executable, "-m", "llava.eval.trace", *tiny_flags, "--image", str(picture)]
-    command += ["--question", "What is it?", "--visual-token-num", "40", "--figure", str(figure)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    record = json.loads(done.stdout)
+    words = ["--image", str(picture), "--question", "What is it?", "--visual-token-num", "40"]
+    assert main([*tiny_flags, *words, "--figure", str(figure)]) == 0
+    said = capfd.readouterr()
+    record = json.loads(said.out)
     assert len(record["kept_idx"]) == 40
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in said.err
     with Image.open(figure) as drawn:
         assert drawn.width > drawn.height > 600
 

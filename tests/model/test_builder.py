@@ -7,6 +7,7 @@ import torch
 from huggingface_hub import constants as hub_constants
 from PIL import Image
 from safetensors.torch import save_file
+from transformers import CLIPVisionModel
 
 from llava.errors import UserError
 from llava.model.builder import load_pretrained_model
@@ -250,6 +251,36 @@ def test_every_part_may_be_wrapped(tmp_path, checkpoints, load_tiny, model, ask)
 def change_config(folder, **changes):
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize("layer", [-1, -2, 1])
+@torch.no_grad()
+def test_the_features_are_those_of_the_layer_that_the_config_names(
+    own_llava, checkpoints, load_tiny, image, layer
+):
+    change_config(own_llava, mm_vision_select_layer=layer)
+    model = load_tiny(model_path=str(own_llava), compensation=False)
+    pixels = model.preprocess([image])
+    clip = CLIPVisionModel.from_pretrained(checkpoints / "clip-vit-tiny-patch14-336").float()
+    expected = clip(pixels, output_hidden_states=True).hidden_states[layer][0, 1:]
+    (encoded,) = model.encode_images(pixels)
+    assert torch.allclose(encoded.features, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "said", [{}, {"image_aspect_ratio": None}, {"image_aspect_ratio": "square"}]
+)
+def test_an_image_is_padded_only_where_the_config_says_so(own_llava, load_tiny, said):
+    """Without that, CLIP's own processor cuts the middle out."""
+    path = own_llava / "config.json"
+    config = json.loads(path.read_text())
+    assert config.pop("image_aspect_ratio") == "pad"
+    image = Image.effect_noise((90, 60), 80).convert("RGB")
+    padded = load_tiny(model_path=str(own_llava), compensation=False).preprocess([image])
+    path.write_text(json.dumps(config | said))
+    model = load_tiny(model_path=str(own_llava), compensation=False)
+    found, cut = model.preprocess([image]), model.image_processor([image], return_tensors="pt")
+    assert torch.equal(found, cut["pixel_values"]) and not torch.equal(found, padded)
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,7 @@ def test_the_constant_sets_the_budget_everywhere(model, monkeypatch):
 
 
 def test_questions_on_one_image_share_its_encoding(model, monkeypatch):
+    """As docs/performance.md promises; how many images go through the tower together is free."""
     seen = []
     tower_forward = model.tower.forward
     monkeypatch.setattr(
@@ -220,12 +221,12 @@ def test_questions_on_one_image_share_its_encoding(model, monkeypatch):
     third = sample_of(104, max_new_tokens=2)
     memory = Memory()
     together = model.answer([first, third, second], memory=memory)
-    assert seen == [2]
+    assert sum(seen) == 2
     same = dataclasses.replace(first, image=first.image.copy())  # known by its pixels
     alone = [model.answer([sample], memory=memory)[0] for sample in (same, third, second)]
-    assert seen == [2]
+    assert sum(seen) == 2
     assert model.answer([first, same])[0].kept_idx == together[0].kept_idx
-    assert seen == [2, 1]
+    assert sum(seen) == 3
     for one, other in zip(together, alone):
         assert (one.kept_idx, one.out_ids) == (other.kept_idx, other.out_ids)
 

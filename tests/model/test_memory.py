@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-from llava.eval.engine import Clock, Request, answer_units, units_in_order
 from llava.model.memory import Memory
 from llava.model.sample import Sample
 
@@ -166,19 +165,3 @@ def test_what_was_read_of_an_image_does_not_keep_it(model):
     again = Sample(image_of(3), "What?", visual_token_num=ALL, max_new_tokens=2)
     (one,), (other,) = model.answer([again], memory=memory), model.answer([again])
     assert torch.allclose(one.first_logits, other.first_logits, rtol=0, atol=1e-4)
-
-
-def test_the_engine_reads_an_image_once(model, tmp_path, monkeypatch):
-    """However many batches ask about it, and in whatever order they come."""
-    paths = [tmp_path / f"{name}.png" for name in "ab"]
-    for seed, path in enumerate(paths):
-        image_of(seed).save(path)
-    read = []
-    preprocess = model.preprocess
-    monkeypatch.setattr(model, "preprocess", lambda images: read.append(1) or preprocess(images))
-    requests = [
-        Request(number, paths[number % 2], "What is it?", max_new_tokens=1) for number in range(6)
-    ]
-    outcomes = list(answer_units(model, units_in_order(requests, 1), Clock()))
-    assert [outcome.error for outcome in outcomes] == [None] * 6
-    assert len(read) == 2

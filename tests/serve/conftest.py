@@ -34,8 +34,8 @@ def open_page(mini):
     """Serves a page with other settings, or another model; gives its address."""
     from llava.serve.web.arguments import WebArguments
     from llava.serve.web.limits import Patience
-    from llava.serve.web.load.process import free_port
     from llava.serve.web.server import opened
+    from tests.load.process import free_port
 
     @contextmanager
     def start(model=mini, patience=None, **settings):

@@ -4,7 +4,7 @@ import psutil
 import pytest
 
 from llava.errors import UserError
-from llava.serve.web.load.__main__ import (
+from tests.load.__main__ import (
     LoadArguments,
     crowd_rows,
     main,
@@ -13,8 +13,8 @@ from llava.serve.web.load.__main__ import (
     page_flags,
     thirds,
 )
-from llava.serve.web.load.crowd import Case, answered_alone, is_same
-from llava.serve.web.load.process import Served, served
+from tests.load.crowd import Case, answered_alone, is_same
+from tests.load.process import Served, served
 
 ARGUMENTS = LoadArguments(visitors=2, questions=2, requests=6, malformed=4)
 

@@ -13,10 +13,10 @@ from PIL import Image
 
 from llava.errors import UserError
 from llava.serve.web import __main__ as web
-from llava.serve.web.load.crowd import Case, answered_alone, is_same, make_cases, visit
-from llava.serve.web.load.malformed import attempts, outcome
-from llava.serve.web.load.process import free_port
-from llava.serve.web.visitor import Visitor, as_file
+from tests.load.crowd import Case, answered_alone, is_same, make_cases, visit
+from tests.load.malformed import attempts, outcome
+from tests.load.process import free_port
+from tests.load.visitor import Visitor, as_file
 
 ROOT = Path(__file__).parents[2]
 STAR = "What color is the star?"

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from toy_stage import train_toy
 
 from llava.mini.training_set import write_training_set
+from tests.helpers.toy_stage import train_toy
 
 
 @pytest.fixture(autouse=True)

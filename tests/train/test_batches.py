@@ -4,10 +4,10 @@ import threading
 
 import pytest
 import torch
-from toy_stage import ToyData
 
 from llava.train.arguments import Plan
 from llava.train.batches import micro_batches, prefetch
+from tests.helpers.toy_stage import ToyData
 
 
 def test_one_is_made_while_another_is_in_use():

@@ -3,11 +3,11 @@
 import shutil
 
 import pytest
-from toy_stage import toy_arguments
 
 from llava.train.closing import command_line, say_done
 from llava.train.progress import read_losses
 from llava.train.stage import Stage
+from tests.helpers.toy_stage import toy_arguments
 
 
 @pytest.mark.parametrize("has_log", [True, False])

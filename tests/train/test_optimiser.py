@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from toy_stage import Toy
 from transformers import get_scheduler
 
 from llava.train.arguments import TrainArguments
 from llava.train.optimiser import build_optimiser, schedule_factor, set_learning_rates, trainable
+from tests.helpers.toy_stage import Toy
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])

@@ -3,19 +3,11 @@
 import pytest
 import torch
 
-from llava.model.language_model.llava_llama import Prompt
-from llava.model.prompt import prompt_ids
 from llava.train.outcome import Reading, answer_log_probs, is_likeliest
 from llava.train.packing import Packer
+from tests.helpers.plain import IdPacker, prompt
 
 QUESTION = "Is there a dog?\nAnswer the question using a single word or phrase."
-
-
-class IdPacker(Packer):
-    """Answers are written as ids, so that the LLM's own need not survive its tokenizer."""
-
-    def answer_ids(self, answer):
-        return [int(word) for word in answer.split()]
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +19,6 @@ def readings():
         Reading(features[7:10], None, "What color is the cat?", "dark yellow"),
         Reading(features[:0], "A dog.", "Where?\nA. left\nB. right", "B"),
     ]
-
-
-def prompt(language_model, reading):
-    """What the LLM reads, as the pipeline makes it."""
-    ids = prompt_ids(reading.question, language_model.tokenizer, caption=reading.caption)
-    return Prompt(ids, *language_model.embed([ids], [reading.features]))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16])

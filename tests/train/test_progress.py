@@ -5,11 +5,11 @@ import json
 import re
 
 import pytest
-from toy_stage import train_toy
 
 from llava.errors import UserError
 from llava.train import progress
 from llava.train.progress import Progress, describe_loss, draw_losses, read_losses
+from tests.helpers.toy_stage import train_toy
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields
 
 import pytest
 import torch
-from toy_stage import toy_arguments, train_toy
 
 from llava.arguments import ModelArguments
 from llava.errors import UserError
@@ -22,6 +21,7 @@ from llava.train import (
 )
 from llava.train.arguments import TrainArguments, model_arguments
 from llava.train.settings import CONTENTS, FREE, changes, keep_settings, settings_of
+from tests.helpers.toy_stage import toy_arguments, train_toy
 
 STAGES = [
     train_caption.CaptionArguments,

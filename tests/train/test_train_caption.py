@@ -6,7 +6,6 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from llava.errors import UserError
@@ -25,6 +24,7 @@ from llava.train.train_caption import (
     caption_loss,
     new_caption_model,
 )
+from tests.helpers.plain import caption_losses
 
 QUESTIONS = [[301, 302, 303, 304, 305], [310], [320, 321]]
 CAPTIONS = [[400, 401, 13], [410, 411, 412, 413, 13], [13]]
@@ -50,21 +50,13 @@ def dropped():
     return [3 * torch.randn(count, WIDTH, generator=generator) for count in (7, 2, 5)]
 
 
-def plain_losses(model, tokens, question, caption):
-    """Cross-entropies of one caption's tokens, without a batch."""
-    prompt = model.embed_prompt(question, model.prefix(tokens[None])[0])
-    embeds = torch.cat([prompt, model.gpt.transformer.wte(torch.tensor(caption[:-1]).long())])
-    logits = model.gpt(inputs_embeds=embeds[None]).logits[0, -len(caption) :]
-    return F.cross_entropy(logits, torch.tensor(caption), reduction="none"), logits.argmax(-1)
-
-
 def test_the_loss_is_that_of_each_caption_alone(caption_model, dropped):
     batch = caption_batch(dropped, QUESTIONS, CAPTIONS, PREFIX)
     prefix = caption_model.prefix(batch.dropped, batch.dropped_mask)
     losses, rows, right = caption_loss(caption_model, batch, prefix)
     assert batch.weight == len(losses) == sum(map(len, CAPTIONS))
     for row, sample in enumerate(zip(dropped, QUESTIONS, CAPTIONS)):
-        expected, likeliest = plain_losses(caption_model, *sample)
+        expected, likeliest = caption_losses(caption_model, *sample)
         assert torch.allclose(losses[rows == row], expected, atol=1e-5)
         assert torch.equal(right[rows == row], likeliest == torch.tensor(sample[2]))
 
@@ -81,7 +73,7 @@ def test_gradients_are_those_of_the_captions_alone(caption_model, dropped):
     sums = objective(caption_batch(dropped, QUESTIONS, CAPTIONS, PREFIX))
     found = torch.autograd.grad(sums["loss"], trained)
     samples = zip(dropped, QUESTIONS, CAPTIONS)
-    alone = sum(plain_losses(caption_model, *sample)[0].sum() for sample in samples)
+    alone = sum(caption_losses(caption_model, *sample)[0].sum() for sample in samples)
     assert torch.allclose(sums["loss"], alone, atol=1e-4)
     for gradient, expected in zip(found, torch.autograd.grad(alone, trained)):
         assert torch.allclose(gradient, expected, atol=1e-4)

@@ -1,15 +1,10 @@
 """The self-supervised stage: what is lost, what counts, what learns, and what does not matter."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from test_train_caption import plain_losses
 from torch.nn import functional as F
 
 from llava.constants import SHORT_ANSWER_SUFFIX
@@ -34,8 +29,9 @@ from llava.train.train_compensation import (
     CompensationObjective,
     begin_answering,
 )
+from tests.helpers.plain import caption_losses
+from tests.helpers.processes import run_together
 
-ROOT = Path(__file__).parents[2]
 BUDGET = 9
 ANSWERS = ["no", "", "dark yellow", "B"]
 PLACE = Placement(torch.device("cpu"), torch.float32)
@@ -123,7 +119,7 @@ def test_margins_and_weights_by_hand(make, batch, monkeypatch, margins, weights)
     expected, chosen = 0.0, []
     for b, candidates in enumerate(found):
         question = tokenizer.encode(questions[b], add_special_tokens=False)
-        caption, _ = plain_losses(model, dropped[b], question, candidates.ids[best[b]])
+        caption, _ = caption_losses(model, dropped[b], question, candidates.ids[best[b]])
         scores = _scores(objective, questions[b], candidates.captions)
         expected += weights[b] * (caption.mean() - scores[best[b]].log())
         chosen.append(scores.argmax().item())
@@ -285,15 +281,10 @@ def test_two_processes_do_what_one_does(command, words, tmp_path):
     """From nothing: one of them makes features and answers, and writes the files."""
     split = ["--micro-batch-size", "1"]
     assert command(tmp_path / "one", *split) == 0
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run(
-        [*launch, "-m", "llava.train.train_compensation", *words(tmp_path / "two", *split)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    log = tmp_path / "log"
+    asked = words(tmp_path / "two", *split)
+    statuses = run_together(2, "llava.train.train_compensation", asked, log)
+    assert statuses == [0, 0], log.read_text()
     alone, shared = ((tmp_path / n / "run" / "answers.jsonl").read_text() for n in ("one", "two"))
     assert shared == alone
     for name in ("caption.pt", "selector.pt"):

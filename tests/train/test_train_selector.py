@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_outcome import IdPacker, prompt
 from torch import nn
 
 from llava.model.compensation.builder import load_long_clip, load_selector
@@ -26,6 +25,7 @@ from llava.train.train_selector import (
     begin_trying,
     is_mixed,
 )
+from tests.helpers.plain import IdPacker, prompt
 
 BUDGET = 9
 MIXED = [

@@ -1,4 +1,4 @@
-"""A page in a process of its own, whose memory can be told."""
+"""Serves a web page in a process of its own, and measures its memory and files."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Served:
     log: Path | None = None
 
     def memory(self) -> float:
-        """MB of resident memory."""
+        """Returns the resident memory in MB."""
         return self.process.memory_info().rss / 1e6
 
     def disk(self) -> float:
-        """MB of files."""
+        """Returns the size of its files in MB."""
         return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file()) / 1e6
 
 
@@ -81,7 +81,7 @@ def served(flags: Sequence[str], parent: Path | None = None) -> Iterator[Served]
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on."""
+    """Returns a port of 127.0.0.1 that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -16,12 +16,12 @@ from tqdm import tqdm
 
 from llava.errors import UserError
 from llava.serve.web.answering import STOPPED
-from llava.serve.web.load.odd_uploads import odd_uploads
-from llava.serve.web.load.process import Served, served
-from llava.serve.web.load.raw import ask, connect, head, upload_head
-from llava.serve.web.load.scene import ANSWER, QUESTION, scene
-from llava.serve.web.load.table import Row
-from llava.serve.web.visitor import Visitor
+from tests.load.odd_uploads import odd_uploads
+from tests.load.process import Served, served
+from tests.load.raw import ask, connect, head, upload_head
+from tests.load.scene import ANSWER, QUESTION, scene
+from tests.load.table import Row
+from tests.load.visitor import Visitor
 
 _ASKING = 8  # visitors at once
 

@@ -1,4 +1,4 @@
-"""What no visitor of good will sends."""
+"""Inputs and requests that no honest visitor sends."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import httpx
 import numpy as np
 
 from llava.errors import UserError
-from llava.serve.web.load.bad_images import bad_images
-from llava.serve.web.visitor import Visitor, as_file
+from tests.load.bad_images import bad_images
+from tests.load.visitor import Visitor, as_file
 
 # Does something to a page; gives its answer, or raises UserError with what it said.
 Attempt = Callable[[Visitor], object]
@@ -80,10 +80,10 @@ _BODIES = (
 
 
 def attempts(count: int, upload: dict, seed: int) -> Iterator[tuple[str, Attempt]]:
-    """So many of them, kind after kind, and what they are.
+    """Yields attempts of every kind in turn, each with its name.
 
     Args:
-        count: how many.
+        count: number of attempts.
         upload: a good image, uploaded already.
         seed: of the random ones.
     """
@@ -94,7 +94,7 @@ def attempts(count: int, upload: dict, seed: int) -> Iterator[tuple[str, Attempt
 
 
 def outcome(attempt: Attempt, visitor: Visitor) -> tuple[bool, str]:
-    """Whether an attempt got an answer or a message, and which."""
+    """Returns whether an attempt got an answer or a message, and which."""
     try:
         return True, f"answered: {attempt(visitor)}"
     except UserError as error:
@@ -137,7 +137,7 @@ def _requests() -> Iterator[tuple[str, Attempt]]:
 
 
 def _get(visitor: Visitor, address: str) -> None:
-    """Reads what must not be read.
+    """Tries to read a file that must not be read.
 
     Raises:
         UserError: the page refuses it.

@@ -91,8 +91,9 @@ class SlowData(ToyData):
         return super().collate(indices, generator)
 
 
-def main(output_dir, *words):
+def main(argv):
     """Trains slowly; after a failure once more, the data being mended."""
+    output_dir, *words = argv
     fields = {name: json.loads(value) for name, value in (word.split("=") for word in words)}
     data = SlowData(unreadable_at=fields.pop("unreadable_at", None))
     try:
@@ -103,4 +104,4 @@ def main(output_dir, *words):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1:])

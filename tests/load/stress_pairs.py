@@ -1,9 +1,9 @@
-"""Starts pairs of runs on one training folder at once: stress_pairs.py --pairs 100.
+"""Starts pairs of runs on one training folder at once: ``python -m tests.load.stress_pairs``.
 
 Each run mines into a file of lines and then trains the toy. In every second pair one of the two is
 killed at a random time; the folder is then finished by a third run. Counts pairs in which a line
 was mixed or lost, or in which not exactly one of two living runs was refused. Not a test: CI has no
-time for a hundred; test_stage.py starts a few.
+time for a hundred; tests/train/test_stage.py starts a few.
 """
 
 import argparse
@@ -19,12 +19,12 @@ from pathlib import Path
 
 import matplotlib.figure  # noqa: F401  here, so that no run has to
 import torch.utils.tensorboard  # noqa: F401
-from toy_stage import Toy, ToyData, toy_arguments
 
 from llava.errors import UserError
 from llava.train.resumable import resumable
 from llava.train.stage import open_stage
 from llava.train.trainer import train
+from tests.helpers.toy_stage import Toy, ToyData, toy_arguments
 
 KEPT = ("mined.jsonl", "loss.jsonl", "step-00000024/model.safetensors")
 REFUSED, WRONG = 2, 3

@@ -19,7 +19,7 @@ from llava.mini.scene import make_scene, scene_generator
 from llava.mm_utils import load_image
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Sample
-from llava.serve.web.visitor import Visitor
+from tests.load.visitor import Visitor
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of it: seconds, and the page's record or what it said instead."""
+    """Result of a question: seconds, and the page's record or its error message."""
 
     seconds: float
     record: dict | None
@@ -46,7 +46,7 @@ class Outcome:
 
 
 def make_cases(count: int, num_patches: int, seed: int) -> list[Case]:
-    """Questions about as many scenes, at budgets from 1 to N - 1."""
+    """Returns questions about ``count`` scenes, at budgets from 1 to N - 1."""
     generator = np.random.default_rng(seed)
     cases = []
     for number in tqdm(range(count), desc="scenes", unit="scene", leave=False):
@@ -64,14 +64,14 @@ def make_cases(count: int, num_patches: int, seed: int) -> list[Case]:
 
 
 def as_png(image: Image.Image) -> bytes:
-    """An image file."""
+    """Returns a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def answered_alone(model: LlavaAccm, case: Case) -> dict:
-    """What a page has to answer: text, kept patches and caption, pruned and in full."""
+    """Returns the answer that a page must give: text, kept patches, caption, pruned and full."""
     image = load_image(case.image)
     found = {}
     for name, tokens in (("pruned", case.visual_token_num), ("full", model.tower.num_patches)):
@@ -86,7 +86,7 @@ def answered_alone(model: LlavaAccm, case: Case) -> dict:
 
 
 def is_same(record: dict, expected: dict) -> bool:
-    """Whether a page's record says what was expected."""
+    """Returns whether a page's record has the expected values."""
     return all(
         record[name][key] == value for name, of in expected.items() for key, value in of.items()
     )

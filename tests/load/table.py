@@ -1,4 +1,4 @@
-"""What was measured, as a table, and whether it is good."""
+"""A table of measured values, with a verdict on each."""
 
 from __future__ import annotations
 

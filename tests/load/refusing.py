@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 from tqdm import tqdm
 
-from llava.serve.web.load.forged import forged, is_borne
-from llava.serve.web.load.process import PASSWORD, USER, Served
-from llava.serve.web.load.raw import ask, connect, head
-from llava.serve.web.load.scene import ANSWER, QUESTION, scene
-from llava.serve.web.load.table import Row
-from llava.serve.web.visitor import Visitor
+from tests.load.forged import forged, is_handled
+from tests.load.process import PASSWORD, USER, Served
+from tests.load.raw import ask, connect, head
+from tests.load.scene import ANSWER, QUESTION, scene
+from tests.load.table import Row
+from tests.load.visitor import Visitor
 
 
 def name_rows(page: Served) -> list[Row]:
@@ -61,7 +61,7 @@ def forged_rows(page: Served) -> list[Row]:
         requests = list(forged(visitor.upload(scene())))
         for request in tqdm(requests, desc="forged", leave=False):
             for who in (stranger, visitor):
-                is_good, said = is_borne(who, request)
+                is_good, said = is_handled(who, request)
                 number += 1
                 if not is_good:
                     bad.append(f"{request.name}: {said:.200}")
@@ -69,7 +69,7 @@ def forged_rows(page: Served) -> list[Row]:
                 visitor.log_in(USER, PASSWORD)
         still = visitor.ask(visitor.upload(scene()), QUESTION, 9)["full"]["text"] == ANSWER
     for one in bad:
-        tqdm.write(f"not borne: {one}", file=sys.stderr)
+        tqdm.write(f"not handled: {one}", file=sys.stderr)
     log = page.log.read_text().splitlines()[before:]
     tracebacks = sum("Traceback" in line for line in log)
     return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llava.serve.web.load.raw import BOUNDARY, file_part, head
+from tests.load.raw import BOUNDARY, file_part, head
 
 _END = b"\r\n--" + BOUNDARY + b"--\r\n"
 

@@ -174,3 +174,31 @@ def test_in_half_precision_it_does_not(tmp_path, before):
     Journal(tmp_path / "a.jsonl", settings | {"cpu_products": "plain"}).close()
     with pytest.raises(UserError, match="cpu_products was 'plain' and is 'packed'"):
         Journal(tmp_path / "a.jsonl", settings | {"cpu_products": "packed"}).close()
+
+
+def test_settings_of_a_run_that_answered_nothing_do_not_count(tmp_path):
+    Journal(tmp_path / "a.jsonl", {"seed": 1}).close()
+    with Journal(tmp_path / "a.jsonl", {"seed": 2}) as journal:
+        journal.append({"key": "1", "record": {}})
+    with pytest.raises(UserError, match="seed was 2 and is 1"):
+        Journal(tmp_path / "a.jsonl", {"seed": 1})
+
+
+@pytest.mark.parametrize("name", ["settings.json", "."])
+def test_what_stands_in_the_way(tmp_path, name):
+    path = tmp_path / "a.jsonl"
+    with Journal(path, {}) as journal:
+        journal.append({"key": "1", "record": {}})
+    if name == ".":
+        path.mkdir()
+    else:
+        (tmp_path / "a.jsonl.run" / name).write_text("{")
+    with pytest.raises(UserError, match="not valid JSON|is a folder"):
+        Journal(path, {})
+
+
+def test_an_error_does_not_undo_an_answer(tmp_path):
+    with Journal(tmp_path / "a.jsonl", {}) as journal:
+        journal.append({"key": "1", "record": {"text": "yes"}})
+        journal.append({"key": "1", "error": "lost"})
+        assert journal.outcomes()["1"]["record"] == {"text": "yes"}

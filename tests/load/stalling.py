@@ -13,11 +13,11 @@ import httpx
 from tqdm import tqdm
 
 from llava.errors import UserError
-from llava.serve.web.load.process import PASSWORD, USER, Served
-from llava.serve.web.load.raw import connect, head, seconds_until_cut, upload_head
-from llava.serve.web.load.scene import QUESTION, scene
-from llava.serve.web.load.table import Row
-from llava.serve.web.visitor import Visitor
+from tests.load.process import PASSWORD, USER, Served
+from tests.load.raw import connect, head, seconds_until_cut, upload_head
+from tests.load.scene import QUESTION, scene
+from tests.load.table import Row
+from tests.load.visitor import Visitor
 
 UPLOAD = 10 << 20  # bytes, the page's default limit
 
@@ -66,7 +66,7 @@ def slow_rows(page: Served, count: int) -> list[Row]:
 
 
 def _memory_in_use(page: Served) -> float:
-    """Returns the MB that a page takes when it has answered already: its first answers take more."""
+    """Returns the MB that a page takes after it has answered: its first answers take more."""
     with _Honest(page):
         time.sleep(5)
     return page.memory()

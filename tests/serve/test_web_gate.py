@@ -1,6 +1,5 @@
 """The web page under attack: what is cut, refused, slowed down, removed and told."""
 
-import asyncio
 import json
 import signal
 import subprocess
@@ -15,17 +14,13 @@ import httpx
 import pytest
 
 from llava.errors import UserError
-from llava.serve.web.__main__ import read_password
-from llava.serve.web.address import Names
 from llava.serve.web.answering import STOPPED
-from llava.serve.web.arguments import WebArguments
 from llava.serve.web.limits import Patience
-from llava.serve.web.load.forged import forged, is_borne
-from llava.serve.web.load.odd_uploads import odd_uploads
-from llava.serve.web.load.raw import ask, connect, file_part, head, seconds_until_cut, upload_head
-from llava.serve.web.logins import Logins
 from llava.serve.web.uploads import page_folder
-from llava.serve.web.visitor import Visitor
+from tests.load.forged import forged, is_handled
+from tests.load.odd_uploads import odd_uploads
+from tests.load.raw import ask, connect, file_part, head, seconds_until_cut, upload_head
+from tests.load.visitor import Visitor
 
 STAR = "What color is the star?"
 SHORT = Patience(
@@ -154,12 +149,12 @@ def test_what_a_killed_page_has_left_is_removed(tmp_path, monkeypatch):
 
 
 def test_forged_requests_get_a_message(short, friend, scene, caplog):
-    """A part of them; the command llava.serve.web.load.attack tries all, and strangers' too."""
+    """A part of them; the command tests.load.attack tries all, and strangers' too."""
     requests = list(forged(friend.upload(scene)))
     assert len(requests) > 700
     for request in requests[::9]:
         if "/logout" not in request.path:
-            is_good, said = is_borne(friend, request)
+            is_good, said = is_handled(friend, request)
             assert is_good, (request.name, said)
     assert "Traceback" not in caplog.text
     assert all("\n" not in record.getMessage() for record in caplog.records)
@@ -219,71 +214,6 @@ def test_behind_a_proxy(open_page):
         assert client.get("/logout", headers=there).headers["location"] == url
         assert client.get("/", headers={"Host": "example.org"}).status_code == 400
         assert client.get("/", headers={"Origin": "https://example.org"}).status_code == 403
-
-
-# Passwords --------------------------------------------------------------------------------------
-
-
-def test_passwords_are_tried_one_after_the_other():
-    """From one address; another one does not wait, and nothing is kept of either."""
-
-    async def run():
-        logins, entered = Logins(wrong_seconds=0, longest=3), []
-
-        async def try_one(name, address):
-            async with logins.turn((address, 1)):
-                entered.append(name)
-                await asyncio.sleep(0)
-
-        async with logins.turn(("10.0.0.1", 1)):
-            waiting = [asyncio.ensure_future(try_one(n, "10.0.0.1")) for n in ("first", "second")]
-            await asyncio.sleep(0)
-            with pytest.raises(UserError, match="too many passwords"):
-                await try_one("third", "10.0.0.1")
-            await try_one("other", "10.0.0.2")
-        await asyncio.gather(*waiting)
-        return entered
-
-    assert asyncio.run(run()) == ["other", "first", "second"]
-
-
-def test_an_ipv4_address_is_one_through_an_ipv6_socket_too():
-    scope = {"type": "http", "server": ("::ffff:192.168.0.5", 7860)}
-    for host, is_known in ((b"192.168.0.5:7860", True), (b"192.168.0.6:7860", False)):
-        assert Names("::").has(scope | {"headers": [(b"host", host)]}) == is_known
-
-    async def run():
-        logins = Logins(wrong_seconds=0, longest=1)
-        async with logins.turn(("::ffff:10.0.0.1", 1)), logins.turn(("::ffff:10.0.0.2", 1)):
-            with pytest.raises(UserError):
-                async with logins.turn(("10.0.0.1", 1)):
-                    pass
-
-    asyncio.run(run())
-
-
-def test_one_line_of_ipv6_is_one_address():
-    async def run():
-        logins = Logins(wrong_seconds=0, longest=1)
-        async with logins.turn(("2001:db8::1", 1)):
-            async with logins.turn(("2001:db8:0:1::1", 1)):
-                with pytest.raises(UserError):
-                    async with logins.turn(("2001:db8::ffff:2", 1)):
-                        pass
-
-    asyncio.run(run())
-
-
-def test_passwords_of_a_file_and_of_a_variable(tmp_path):
-    (tmp_path / "password").write_text("rose bud\n")
-    of_file = WebArguments(user="ada", password_file=str(tmp_path / "password"))
-    assert read_password(of_file, {}) == "rose bud"
-    of_variable = WebArguments(user="ada", password_variable="SECRET")
-    assert read_password(of_variable, {"SECRET": "x"}) == "x"
-    assert read_password(WebArguments(), {"SECRET": "x"}) is None
-    (tmp_path / "password").write_text("two\nlines\n")
-    with pytest.raises(UserError, match="one line"):
-        read_password(of_file, {})
 
 
 # The end ----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""How the page bears an attack: ``python -m llava.serve.web.load.attack``."""
+"""Attacks web pages of its own, on this machine: ``python -m tests.load.attack``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from llava.arguments import flag
 from llava.errors import UserError
 from llava.eval.command import run_command
 from llava.serve.arguments import TryArguments
-from llava.serve.web.load.lasting import killed_rows, stop_rows, upload_rows
-from llava.serve.web.load.process import PASSWORD, USER, Served, served
-from llava.serve.web.load.refusing import forged_rows, login_rows, name_rows
-from llava.serve.web.load.stalling import slow_rows, stalled_rows
-from llava.serve.web.load.table import Row, print_rows
-from llava.serve.web.visitor import Visitor
+from tests.load.lasting import killed_rows, stop_rows, upload_rows
+from tests.load.process import PASSWORD, USER, Served, served
+from tests.load.refusing import forged_rows, login_rows, name_rows
+from tests.load.stalling import slow_rows, stalled_rows
+from tests.load.table import Row, print_rows
+from tests.load.visitor import Visitor
 
 QUOTA, AGE = 12 << 20, 5  # bytes and seconds, of the page whose uploads are filled up
 
@@ -65,8 +65,8 @@ def _cookie(page: Served) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
-    return run_command(AttackArguments, attack, "llava.serve.web.load.attack", __doc__, argv)
+    """Runs the command."""
+    return run_command(AttackArguments, attack, "tests.load.attack", __doc__, argv)
 
 
 if __name__ == "__main__":

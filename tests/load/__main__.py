@@ -1,4 +1,4 @@
-"""How the page bears many visitors, and bad ones: ``python -m llava.serve.web.load``."""
+"""Tests the web page under load: many visitors at once, and bad ones: ``python -m tests.load``."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from llava.eval.command import run_command
 from llava.model.builder import load_from_arguments
 from llava.model.llava_arch import LlavaAccm
 from llava.serve.arguments import TryArguments
-from llava.serve.web.load.crowd import answered_alone, is_same, make_cases, visit
-from llava.serve.web.load.malformed import attempts, outcome
-from llava.serve.web.load.process import Served, served
-from llava.serve.web.load.table import Row, print_rows
-from llava.serve.web.visitor import Visitor
+from tests.load.crowd import answered_alone, is_same, make_cases, visit
+from tests.load.malformed import attempts, outcome
+from tests.load.process import Served, served
+from tests.load.table import Row, print_rows
+from tests.load.visitor import Visitor
 
 
 @dataclass
@@ -47,7 +47,7 @@ def load(args: LoadArguments) -> int:
 
 
 def check_numbers(args: LoadArguments) -> None:
-    """Refuses numbers of nothing.
+    """Refuses numbers below 1.
 
     Raises:
         UserError: which one is too small.
@@ -58,7 +58,7 @@ def check_numbers(args: LoadArguments) -> None:
 
 
 def page_flags(args: LoadArguments) -> list[str]:
-    """The flags that make the page's model that of args, with room for all visitors to wait."""
+    """Returns flags that serve the model of ``args``, with room for all visitors in the queue."""
     flags = ["--queue-limit", str(args.visitors), "--model-path", args.model_path]
     usual = ModelArguments()
     for each in fields(ModelArguments):
@@ -69,7 +69,7 @@ def page_flags(args: LoadArguments) -> list[str]:
 
 
 def crowd_rows(page: Served, model: LlavaAccm, args: LoadArguments) -> list[Row]:
-    """Many at once: nothing is lost or mixed up."""
+    """Lets many visitors ask at once; counts answers that are lost or another visitor's."""
     cases = make_cases(args.visitors * args.questions, model.tower.num_patches, args.seed)
     expected = [
         answered_alone(model, case) for case in tqdm(cases, desc="asked alone", leave=False)
@@ -94,7 +94,7 @@ def crowd_rows(page: Served, model: LlavaAccm, args: LoadArguments) -> list[Row]
 
 
 def memory_rows(page: Served, model: LlavaAccm, args: LoadArguments) -> list[Row]:
-    """Over many questions memory stays what it was."""
+    """Watches the server's memory over many questions."""
     cases = make_cases(args.requests, model.tower.num_patches, args.seed + 1)
     seen: list[float] = []
     outcomes = visit(
@@ -112,7 +112,7 @@ def memory_rows(page: Served, model: LlavaAccm, args: LoadArguments) -> list[Row
 
 
 def malformed_rows(page: Served, model: LlavaAccm, args: LoadArguments) -> list[Row]:
-    """Bad uploads and inputs: each gets a message, and the page goes on."""
+    """Sends bad uploads and inputs; counts those that get neither an answer nor a message."""
     (case,) = make_cases(1, model.tower.num_patches, args.seed + 2)
     seen, bad = [], []
     with Visitor(page.address) as visitor:
@@ -138,14 +138,14 @@ def malformed_rows(page: Served, model: LlavaAccm, args: LoadArguments) -> list[
 
 
 def thirds(values: Sequence[float]) -> tuple[float, float]:
-    """Means of the first and the last third."""
+    """Returns the means of the first and the last third."""
     length = max(1, len(values) // 3)
     return mean(values[:length]), mean(values[-length:])
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
-    return run_command(LoadArguments, load, "llava.serve.web.load", __doc__, argv)
+    """Runs the command."""
+    return run_command(LoadArguments, load, "tests.load", __doc__, argv)
 
 
 if __name__ == "__main__":

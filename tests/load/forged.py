@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from llava.serve.web.visitor import Visitor
+from tests.load.visitor import Visitor
 
 _JSON = {"Content-Type": "application/json"}
 _JOIN, _CALL = "/gradio_api/queue/join", "/gradio_api/call/ask"
@@ -73,7 +73,7 @@ def forged(upload: dict) -> Iterator[Forged]:
     yield from _headers()
 
 
-def is_borne(visitor: Visitor, request: Forged) -> tuple[bool, str]:
+def is_handled(visitor: Visitor, request: Forged) -> tuple[bool, str]:
     """Returns whether a page says no, or answers; and what it said."""
     try:
         response = visitor.http.request(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llava.mini.drawing import draw_scene
 from llava.mini.scene import make_scene, scene_generator
-from llava.serve.web.load.crowd import as_png
+from tests.load.crowd import as_png
 
 QUESTION = "What color is the star?"
 ANSWER = "black"

@@ -18,7 +18,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def bad_images() -> dict[str, Make]:
-    """By what they are, how each is made."""
+    """Returns for each kind of bad image a function that makes one."""
     kinds: dict[str, Make] = {
         "an empty file": lambda _: b"",
         "a text": lambda _: b"GIF87a? no, a text",

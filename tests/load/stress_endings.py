@@ -1,4 +1,4 @@
-"""Counts how two-process runs end under load: stress_endings.py --runs 200 --at-once 6.
+"""Counts how two-process runs end under load: ``python -m tests.load.stress_endings``.
 
 Every run trains the toy in two processes, which then end as a command does. They are forked from
 one process that has imported everything, so that a run takes no longer than its work; --torchrun
@@ -16,7 +16,8 @@ from pathlib import Path
 
 import matplotlib.figure  # noqa: F401  here, so that no run has to
 import torch.utils.tensorboard  # noqa: F401
-import toy_stage
+
+from tests.helpers import toy_stage
 
 ROOT = Path(__file__).parents[2]
 

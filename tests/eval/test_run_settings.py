@@ -1,0 +1,138 @@
+"""What a run records of its settings: all that decides an answer, and no more."""
+
+import dataclasses
+import shutil
+
+import pytest
+import torch
+
+from llava.arguments import ModelArguments
+from llava.errors import UserError
+from llava.eval import answer as answer_command
+from llava.eval import model_vqa_loader as answer
+from llava.eval import model_vqa_mmbench, sweep
+from llava.eval.arguments import AskArguments
+from llava.eval.benchmarks.question import Question
+from llava.eval.run import Run, run_settings
+from llava.eval.shared import Shared
+from llava.model.loading.parts import locate_parts
+from llava.model.loading.placement import Placement
+
+# Flags that decide the result, each with another value; settings must tell the two apart.
+DECIDING = {
+    "model_path": "other-model",
+    "vision_tower": "other-tower",
+    "gpt2": "other-gpt2",
+    "caption_model": "other-caption.pt",
+    "selector": "other-selector.pt",
+    "longclip": "other-longclip.pt",
+    "dtype": "bfloat16",
+    "compile": True,
+    "cpu_products": "packed",
+    "compensation": False,
+    "patch_post_layernorm": False,
+    "text_selection": "nearest",
+    "silence": False,
+    "pruner": "random",
+    "visual_token_num": 31,
+    "text_token_num": 5,
+    "seed": 7,
+    "no_image": True,
+}
+
+
+ON_A_GPU = {"load_8bit": "8bit", "load_4bit": "4bit"}  # they decide as well; refused elsewhere
+
+
+FREE = {
+    "checkpoints_root": "checkpoints are told by what is in them",
+    "device": "its kind is in the settings; which one of a kind decides nothing",
+    "device_map": "where the LLM's layers lie decides nothing",
+    "batch_size": "in float32 it decides nothing; each line of the journal says it",
+    "answers_file": "where the answers go",
+}
+
+
+ASKED = {  # what decides which questions are asked, and so the settings' hash of them
+    *("data_dir", "data_root", "question_file", "image_folder", "num_chunks", "chunk_idx"),
+    *("max_new_tokens", "limit"),
+}
+
+
+ONE_VALUE = {  # others are refused
+    *("model_base", "conv_mode", "temperature", "top_p", "num_beams"),
+    *("single_pred_prompt", "all_rounds", "lang"),
+}
+
+
+OF_A_SWEEP = {  # its runs' flags are made of these; the others are where things are
+    *("budgets", "methods", "benchmarks", "output_dir", "report", "allow_missing"),
+}
+
+
+@pytest.mark.parametrize(
+    "arguments, more",
+    [
+        (answer_command.AnswerArguments, set()),
+        (answer.LoaderArguments, ONE_VALUE),
+        (model_vqa_mmbench.MmbenchArguments, ONE_VALUE),
+        (sweep.SweepArguments, OF_A_SWEEP),
+    ],
+)
+def test_every_flag_is_in_the_settings_or_free(arguments, more):
+    names = {field.name for field in dataclasses.fields(arguments)}
+    assert names <= {*DECIDING, *ON_A_GPU, *FREE, *ASKED, *more}
+
+
+@pytest.fixture
+def settings_of(tiny_settings, tmp_path):
+    """run_settings with other flags; names of other checkpoints are copies with a byte more."""
+    found = locate_parts(ModelArguments(**tiny_settings))
+
+    def other(name):
+        part = "model" if name == "model_path" else name
+        copy = tmp_path / DECIDING[name]
+        if found[part].is_dir():
+            shutil.copytree(found[part], copy)
+            (copy / "more.txt").write_text("x")
+        else:
+            copy.write_bytes(found[part].read_bytes() + b"x")
+        return str(copy)
+
+    def settings(**changes):
+        for name in changes.keys() & {"model_path", *found}:
+            changes[name] = other(name)
+        args = AskArguments(**(tiny_settings | {"visual_token_num": 30} | changes))
+        run = Run("pope", [], None, tmp_path / "a.jsonl", "tiny")
+        return run_settings(run, args.without_unused_parts(), Shared(args.has_captions))
+
+    return settings
+
+
+@pytest.mark.parametrize("name", DECIDING)
+def test_settings_tell_runs_apart(settings_of, name):
+    assert settings_of(**{name: DECIDING[name]}) != settings_of()
+
+
+@pytest.mark.parametrize("name", ON_A_GPU)
+def test_quantised_weights_are_in_the_settings(settings_of, name, monkeypatch):
+    with pytest.raises(UserError, match="is for a GPU"):
+        settings_of(**{name: True})
+    place = Placement(torch.device("cuda"), torch.bfloat16)
+    monkeypatch.setattr("llava.eval.run.placement", lambda args: place)
+    monkeypatch.setattr("llava.eval.run.version", lambda package: f"version of {package}")
+    assert settings_of()["quantized"] is None and "bitsandbytes" not in settings_of()["versions"]
+    settings = settings_of(**{name: True})
+    assert settings["quantized"] == ON_A_GPU[name]
+    assert settings["versions"]["bitsandbytes"] == "version of bitsandbytes"
+
+
+def test_questions_are_in_the_settings(tiny_settings, tmp_path):
+    args = AskArguments(**tiny_settings)
+    one = Question("1", 1, tmp_path / "1.jpg", "Is it red?", "Is it red?", 4)
+    two = dataclasses.replace(one, max_new_tokens=5)
+    settings = [
+        run_settings(Run("pope", asked, None, tmp_path / "a", "tiny"), args, Shared(True))
+        for asked in ([one], [two], [one, two], [])
+    ]
+    assert len({found["questions"] for found in settings}) == 4

@@ -1,0 +1,1 @@
+"""What several tests share: a web server, damaged inputs, a training stage of toy size."""
