@@ -91,8 +91,9 @@ class _Seen:
 
 
 def verify(args: ModelArguments) -> Iterator[Verdict]:
-    """Verifies the parts that the flags name, one after the other. A bad one hides no other, save
-    the model's folder: where that is not there, no other is looked for.
+    """Verifies the parts that the flags name, one after the other.
+
+    A bad one hides no other, except the model's folder: where that is missing, no other is sought.
 
     Raises:
         UserError: there is no such device, dtype or form of products.

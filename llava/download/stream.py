@@ -131,8 +131,11 @@ class RemoteFile(io.RawIOBase):
         self._runs: list[tuple[int, int]] = []
 
     def expect(self, spans: Iterable[tuple[int, int]]) -> None:
-        """Declares the parts (start, stop) that will be read next, in rising order, so that
-        neighbours are fetched together."""
+        """Declares the parts (start, stop) that are read next, so that neighbours are fetched at once.
+
+        Args:
+            spans: in rising order.
+        """
         self._runs = []
         for start, stop in spans:
             if self._runs and start - self._runs[-1][1] <= AHEAD:
@@ -140,15 +143,19 @@ class RemoteFile(io.RawIOBase):
             self._runs.append((start, stop))
 
     def readable(self) -> bool:
+        """Returns that it can be read."""
         return True
 
     def seekable(self) -> bool:
+        """Returns that it can be read anywhere."""
         return True
 
     def tell(self) -> int:
+        """Returns the place that is read next."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Goes to a place, as in any file."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         if base + offset < 0:
             raise ValueError("it leads to a place before its beginning")
@@ -156,11 +163,13 @@ class RemoteFile(io.RawIOBase):
         return self._at
 
     def read(self, size: int = -1) -> bytes:
+        """Reads bytes, not more at once than an honest archive asks for."""
         if size > _LONGEST_READ:
             raise ValueError(f"it says that {size:,} bytes of it belong together")
         return super().read(size)
 
     def readinto(self, buffer: memoryview) -> int:
+        """Fills a buffer, from what was fetched or from the network; returns the number of bytes."""
         wanted = max(0, min(len(buffer), self._size - self._at))
         if wanted and not self._start <= self._at <= self._start + len(self._held) - wanted:
             self._fetch(wanted)
@@ -170,8 +179,10 @@ class RemoteFile(io.RawIOBase):
         return wanted
 
     def _fetch(self, wanted: int) -> None:
-        """Fetches what is wanted at this place, and what is expected behind it; near the end all,
-        because a zip has its list there."""
+        """Fetches what is wanted at this place, and what is expected behind it.
+
+        Near the end it is all that is left, because a zip has its list there.
+        """
         until = next((stop for start, stop in self._runs if start <= self._at < stop), 0)
         self._start = max(0, min(self._at, self._size - AHEAD))
         stop = max(self._at + wanted, self._start + AHEAD, min(until, self._at + _RUN))

@@ -1,0 +1,1 @@
+"""Answering, scoring, reports and timing."""

@@ -1,0 +1,1 @@
+"""The model: the five stages, and what they are made of."""

@@ -16,7 +16,8 @@ class Kept(Protocol):
     """An object that states its size in bytes, such as VisualTokens and KVPrefix."""
 
     @property
-    def nbytes(self) -> int: ...
+    def nbytes(self) -> int:
+        """The size in bytes."""
 
 
 class Memory:

@@ -41,6 +41,7 @@ class Frame:
 
     @property
     def right(self) -> int:
+        """The margin on the right, where lines may be named."""
         return 168 if self.named else 14
 
 

@@ -30,6 +30,7 @@ class MapperAttention(nn.Module):
         self.project = nn.Linear(width, width)
 
     def forward(self, x: Tensor, mask: Tensor | None, num_queries: int) -> Tensor:
+        """Attends from the last Q positions of (B, M, D) to all; returns (B, Q, D)."""
         queries = self.to_queries(x[:, -num_queries:])
         keys, values = self.to_keys_values(x).chunk(2, dim=-1)
         heads = [
@@ -48,6 +49,7 @@ class MapperMLP(nn.Module):
         self.fc2 = nn.Linear(MAPPER_MLP_RATIO * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps (..., D) to (..., D)."""
         return self.fc2(F.relu(self.fc1(x)))
 
 
@@ -62,6 +64,7 @@ class MapperLayer(nn.Module):
         self.mlp = MapperMLP(width)
 
     def forward(self, x: Tensor, mask: Tensor | None, num_queries: int) -> Tensor:
+        """Maps (B, M, D) to the last Q positions (B, Q, D)."""
         x = x[:, -num_queries:] + self.attn(self.norm1(x), mask, num_queries)
         return x + self.mlp(self.norm2(x))
 
@@ -77,6 +80,7 @@ class MapperTransformer(nn.Module):
         self.layers = nn.ModuleList(MapperLayer(width) for _ in range(num_layers))
 
     def forward(self, x: Tensor, mask: Tensor | None, num_queries: int) -> Tensor:
+        """Maps (B, M, D) to the last Q positions (B, Q, D)."""
         *inner, last = self.layers
         for layer in inner:
             x = layer(x, mask, x.shape[1])

@@ -63,6 +63,7 @@ class Compensation:
 
     @property
     def chosen_caption(self) -> str:
+        """The caption with the highest score; SILENCE where that was chosen."""
         return self.captions[self.chosen_index]
 
     @property

@@ -26,6 +26,7 @@ class Placement:
     dtype: torch.dtype
 
     def device_of(self, name: str) -> torch.device:
+        """Returns the device of a parameter: the same for all."""
         return self.device
 
 

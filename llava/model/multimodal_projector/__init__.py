@@ -1,0 +1,1 @@
+"""The projector between tower and LLM."""

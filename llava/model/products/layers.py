@@ -130,6 +130,7 @@ class FormedLinear(Formed):
         self.in_features, self.out_features = layer.in_features, layer.out_features
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps (..., in) to (..., out)."""
         return self._multiply(x)
 
 
@@ -145,6 +146,7 @@ class FormedConv1D(Formed):
         return weight.T
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps (..., in) to (..., out)."""
         return self._multiply(x)
 
 
