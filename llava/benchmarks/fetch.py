@@ -87,7 +87,7 @@ def _fetch_images(
 def _unpack(
     source: ZipParts | ByHand, benchmark: Benchmark, folder: Path, network: Network
 ) -> None:
-    """Unpacks what is wanted of an archive: the one in the folder, else, if allowed, a fetched one."""
+    """Unpacks what is wanted of an archive in the folder or, if allowed, of a fetched one."""
     target, wanted = folder / source.folder, None
     if source.only_asked:
         wanted = _asked(benchmark, folder, source.folder)

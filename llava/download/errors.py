@@ -35,7 +35,7 @@ class Unreachable(Exception):
 
 @contextmanager
 def fetch_errors(what: str, folder: Path) -> Iterator[None]:
-    """Turns errors of network and disk, while something is fetched into a folder, into UserError."""
+    """Turns errors of network and disk into UserError, while a folder is being filled."""
     try:
         yield
     except (HTTPError, ConnectionError, Refused, Unreachable) as error:

@@ -100,7 +100,7 @@ def partial_of(path: Path) -> Path:
 
 
 def place_of(name: str) -> PurePosixPath | None:
-    """Returns the path below a folder that a file's name means; None where it would be no file there.
+    """Returns the path below a folder that a name means; None where it would be no file there.
 
     The names are those of a hub's files and an archive's members.
     Refused are names that lead out of the folder, that differ between systems, that cannot be

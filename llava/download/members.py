@@ -139,8 +139,8 @@ def zip_members(file: BinaryIO, what: str) -> list[Member]:
 def _tar_members(archive: tarfile.TarFile, what: str, packed: int) -> list[Member]:
     """Returns the members of a tar, which is read to its very end.
 
-    A checksum stands there if it is compressed, and a tar that was cut between two members lacks the
-    zeros that end it.
+    A checksum stands there if it is compressed, and a tar that was cut between two members lacks
+    the zeros that end it.
     """
     members = []
     for info in tqdm(archive, f"reading {Path(what).name}", unit="file", delay=1, leave=False):

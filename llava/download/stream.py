@@ -131,7 +131,7 @@ class RemoteFile(io.RawIOBase):
         self._runs: list[tuple[int, int]] = []
 
     def expect(self, spans: Iterable[tuple[int, int]]) -> None:
-        """Declares the parts (start, stop) that are read next, so that neighbours are fetched at once.
+        """Declares the parts (start, stop) that are read next: neighbours are fetched together.
 
         Args:
             spans: in rising order.
@@ -169,7 +169,7 @@ class RemoteFile(io.RawIOBase):
         return super().read(size)
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fills a buffer, from what was fetched or from the network; returns the number of bytes."""
+        """Fills a buffer from what was fetched, or from the network; returns the count."""
         wanted = max(0, min(len(buffer), self._size - self._at))
         if wanted and not self._start <= self._at <= self._start + len(self._held) - wanted:
             self._fetch(wanted)
