@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Optional, TypeVar
 
+from llava.files import is_there
 from llava.method import DEFAULT_PRUNER, DEFAULT_SEED
 
 PROJECT = Path(__file__).parents[1]  # what this package was installed from
@@ -39,14 +40,7 @@ def path_flag(help: str, default: str) -> object:
 
 def _default_path(name: str) -> str:
     in_project = PROJECT / name
-    return str(in_project) if _is_there(in_project) and not _is_there(Path(name)) else name
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # no system could have such a path
-        return False
+    return str(in_project) if is_there(in_project) and not is_there(Path(name)) else name
 
 
 def budget_flag(help: str) -> object:
@@ -186,7 +180,7 @@ class DecodingArguments(ModelArguments):
         Raises:
             UserError: names the setting, and what may be given.
         """
-        from llava.model.language_model.decoding import Decoding  # torch comes with it
+        from llava.model.language_model.decoding import Decoding
 
         Decoding(**self.decoding()).check(self.compile)
 

@@ -1,4 +1,9 @@
-"""What every command does around its work: flags from a dataclass, errors as one message."""
+"""What every command does around its work: flags from a dataclass, errors as one message.
+
+A command's module imports at its head only what flags are read with, so that its help is there at
+once. Torch, and whatever brings it along, takes seconds: it is imported in the function that does
+the work, which is called when the flags are read.
+"""
 
 from __future__ import annotations
 

@@ -16,8 +16,6 @@ from llava.eval.command import run_command
 from llava.eval.llava_commands import OneValueArguments, check_one_value
 from llava.image_url import open_image
 from llava.method import DEFAULT_SEED
-from llava.model.builder import load_from_arguments
-from llava.model.sample import Sample
 
 _PLACEHOLDER = "<image-placeholder>"  # where LLaVA lets a query say where the image goes
 
@@ -52,6 +50,9 @@ def eval_model(args: object) -> None:
 
 def _answer(args: RunLlavaArguments) -> str:
     """Returns the answer."""
+    from llava.model.builder import load_from_arguments
+    from llava.model.sample import Sample
+
     check_one_value(args)
     args.check_decoding()
     for name in ("model_path", "image_file", "query"):

@@ -14,7 +14,6 @@ from typing import Optional
 from llava.arguments import flag
 from llava.errors import UserError
 from llava.eval.command import run_command
-from llava.mini.architecture import write_architecture
 
 
 @dataclass
@@ -29,6 +28,8 @@ class MakeModelArguments:
 
 def make_model(args: MakeModelArguments) -> int:
     """Writes the folder."""
+    from llava.mini.architecture import write_architecture
+
     if args.out is None:
         raise UserError("say where the model goes: --out FOLDER")
     if args.text_selection not in ("farthest", "nearest"):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from tqdm import tqdm
 
@@ -21,13 +21,11 @@ from llava.arguments import flag
 from llava.eval.command import run_command
 from llava.files import check_target, write_json, write_text
 from llava.mini.measuring.arguments import MeasuringArguments
-from llava.mini.measuring.figures import Result, figures, to_json
-from llava.mini.measuring.passes import ask_all
 from llava.mini.measuring.questions import Asked, read_asked
-from llava.mini.measuring.scores import choose, score_answers
-from llava.mini.measuring.table import tables
-from llava.model.builder import load_from_arguments
-from llava.model.llava_arch import LlavaAccm
+
+if TYPE_CHECKING:
+    from llava.mini.measuring.figures import Result
+    from llava.model.llava_arch import LlavaAccm
 
 
 @dataclass
@@ -49,6 +47,10 @@ def measure(args: MeasureArguments) -> int:
     Raises:
         UserError: a flag that makes no sense, or a model or benchmarks that are not right.
     """
+    from llava.mini.measuring.figures import figures, to_json
+    from llava.mini.measuring.table import tables
+    from llava.model.builder import load_from_arguments
+
     args.check()
     if args.questions_file is not None:
         check_target(Path(args.questions_file))
@@ -83,6 +85,10 @@ def measure(args: MeasureArguments) -> int:
 
 def _results(model: LlavaAccm, args: MeasureArguments, asked: Sequence[Asked]) -> list[Result]:
     """The questions of one benchmark, asked and scored."""
+    from llava.mini.measuring.figures import Result
+    from llava.mini.measuring.passes import ask_all
+    from llava.mini.measuring.scores import choose, score_answers
+
     name = asked[0].benchmark
     answers = ask_all(model, asked, args.batch_size, args.budget, args.text_token_num, args.seed)
     measured = list(tqdm(answers, name, len(asked), unit="question", smoothing=0))
