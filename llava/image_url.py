@@ -44,7 +44,7 @@ def open_image(
     Raises:
         UserError: as load_image; or it cannot be fetched, or the guard does not let it.
     """
-    from llava.mm_utils import load_image
+    from llava.mm_utils import load_image  # torch comes with it
 
     if not is_url(source):
         return load_image(source, upright)

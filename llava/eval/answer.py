@@ -69,7 +69,7 @@ def read_run(
     Raises:
         UserError: data that are not there, or not right, or a limit below 1.
     """
-    from llava.eval.run import Run
+    from llava.eval.run import Run  # torch comes with it
 
     module = reader(benchmark)
     questions = module.read_questions(data_dir, question_file)

@@ -40,7 +40,7 @@ def check_device_map(args: ModelArguments) -> None:
     Raises:
         UserError: says so.
     """
-    from llava.model.builder import placement
+    from llava.model.builder import placement  # torch comes with it
 
     if args.device_map is not None and placement(args).device.type == "cpu":
         raise UserError(
@@ -56,7 +56,7 @@ def check_method(args: AskArguments) -> None:
     Raises:
         UserError: names the flag.
     """
-    from llava.model.token_pruning.registry import find_pruner
+    from llava.model.token_pruning.registry import find_pruner  # torch comes with it
 
     pruner = find_pruner(args.pruner)
     is_other = pruner.name != DEFAULT_PRUNER

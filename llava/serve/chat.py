@@ -68,7 +68,7 @@ class Chat:
         Raises:
             UserError: it cannot be answered.
         """
-        from llava.model.sample import Sample
+        from llava.model.sample import Sample  # torch comes with it
 
         sample = Sample(
             self.image,
