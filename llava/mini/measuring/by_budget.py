@@ -1,4 +1,4 @@
-"""What the LLM makes of captions at each of several budgets, as shares of the score with all tokens."""
+"""Captions at several budgets: what the LLM makes of them, in shares of the full score."""
 
 from __future__ import annotations
 
