@@ -42,12 +42,12 @@ class AnswerArguments(AskArguments):
 
 def answer(benchmark: str, args: AnswerArguments) -> int:
     """Answers a benchmark's questions; the exit status says whether all went well."""
-    from llava.eval.run import answer_questions
-
     if args.answers_file is None:
         raise UserError("say where the answers go: --answers-file FILE")
     if args.model_path is None:
         raise UserError("say which model: --model-path FOLDER, or a name on the Hugging Face hub")
+    from llava.eval.run import answer_questions
+
     check_method(args)
     data_dir = data_folder(benchmark, args.data_dir, args.data_root)
     question_file = None if args.question_file is None else Path(args.question_file)

@@ -2,8 +2,8 @@
 
 A command's module imports at its head only what flags are read with, so that its help is there at
 once. Torch, and whatever brings it along, takes seconds: it is imported in the function that does
-the work, which is called when the flags are read. Where the work is long it stands in a module of
-its own, and the flags in arguments.py beside it.
+the work, behind what refuses flags at once. Where the work is long it stands in a module of its own,
+and the flags in arguments.py beside it.
 """
 
 from __future__ import annotations

@@ -50,9 +50,6 @@ def eval_model(args: object) -> None:
 
 def _answer(args: RunLlavaArguments) -> str:
     """Returns the answer."""
-    from llava.model.builder import load_from_arguments
-    from llava.model.sample import Sample
-
     check_one_value(args)
     args.check_decoding()
     for name in ("model_path", "image_file", "query"):
@@ -65,6 +62,9 @@ def _answer(args: RunLlavaArguments) -> str:
         )
     if _PLACEHOLDER in args.query:
         raise UserError(f"--query holds {_PLACEHOLDER}: the image stands before it; take it out")
+    from llava.model.builder import load_from_arguments
+    from llava.model.sample import Sample
+
     image = open_image(args.image_file)  # complains before the model is loaded
     sample = Sample(
         image,

@@ -94,12 +94,12 @@ class Configuration:
 
 def sweep(args: SweepArguments) -> int:
     """Answers, scores and compares; the exit status says whether all went well."""
+    _refuse_single_flags(args)
+    benchmarks = _choose("benchmark", args.benchmarks, BENCHMARKS, BENCHMARKS)
     from llava.eval.processes import Processes
     from llava.eval.run import answer_questions
     from llava.eval.shared import Shared, UnitMemory
 
-    _refuse_single_flags(args)
-    benchmarks = _choose("benchmark", args.benchmarks, BENCHMARKS, BENCHMARKS)
     is_first = Processes(args.device).is_first  # they meet before one of them has to download
     configurations = choose_configurations(args)
     # All questions are read before the first is answered: what is missing is told at once.

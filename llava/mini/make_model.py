@@ -28,12 +28,12 @@ class MakeModelArguments:
 
 def make_model(args: MakeModelArguments) -> int:
     """Writes the folder."""
-    from llava.mini.architecture import write_architecture
-
     if args.out is None:
         raise UserError("say where the model goes: --out FOLDER")
     if args.text_selection not in ("farthest", "nearest"):
         raise UserError(f"--text-selection {args.text_selection}: say farthest or nearest")
+    from llava.mini.architecture import write_architecture
+
     write_architecture(Path(args.out), args.seed, args.text_selection)
     return 0
 

@@ -47,13 +47,13 @@ def measure(args: MeasureArguments) -> int:
     Raises:
         UserError: a flag that makes no sense, or a model or benchmarks that are not right.
     """
+    args.check()
+    if args.questions_file is not None:
+        check_target(Path(args.questions_file))
     from llava.mini.measuring.figures import figures, to_json
     from llava.mini.measuring.table import tables
     from llava.model.builder import load_from_arguments
 
-    args.check()
-    if args.questions_file is not None:
-        check_target(Path(args.questions_file))
     start = time.perf_counter()
     root = Path(args.data_root)
     asked = read_asked(root, args.benchmarks, args.limit)

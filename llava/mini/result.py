@@ -49,10 +49,10 @@ def result(args: ResultArguments) -> int:
     Raises:
         UserError: no such report, or runs of it that are not there any more.
     """
+    check_target(Path(args.figure))
     from llava.eval.figure import save_picture
     from llava.mini.pair import pair_picture, verdict
 
-    check_target(Path(args.figure))
     runs = read_runs(_result_files(Path(args.report) / "report.csv"))
     comparison = compare(runs)
     example = _choose_example(runs, result_rows(comparison))

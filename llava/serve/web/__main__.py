@@ -21,12 +21,12 @@ _PASSWORDS = ("password_file", "password_variable", "password")
 
 def serve(args: WebArguments) -> int:
     """Loads the model and serves the page until it is stopped."""
-    from llava.model.builder import load_from_arguments
-
     check_flags(args)
     args = replace(args, password=read_password(args, os.environ))
+    from llava.model.builder import load_from_arguments
+
     try:
-        from llava.serve.web.server import run  # Gradio is an extra, and slow to import
+        from llava.serve.web.server import run  # Gradio is an extra
     except ModuleNotFoundError as error:
         if error.name != "gradio":
             raise
