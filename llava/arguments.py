@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Optional, TypeVar
 
 from llava.errors import UserError, did_you_mean, quoted
+from llava.files import is_there
 from llava.method import DEFAULT_PRUNER, DEFAULT_SEED
 
 PROJECT = Path(__file__).parents[1]  # the folder of this package's source
@@ -45,14 +46,7 @@ def path_flag(help: str, default: str) -> Any:
 
 def _default_path(name: str) -> str:
     in_project = PROJECT / name
-    return str(in_project) if _is_there(in_project) and not _is_there(Path(name)) else name
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # an impossible path
-        return False
+    return str(in_project) if is_there(in_project) and not is_there(Path(name)) else name
 
 
 def budget_flag(help: str) -> Any:

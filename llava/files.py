@@ -21,6 +21,14 @@ from llava.errors import UserError
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
+def is_there(path: Path) -> bool:
+    """Tells whether a path exists; False also for a path that no system could have."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, a loop of links; a NUL character
+        return False
+
+
 def read_bytes(path: Path) -> bytes:
     """Reads a whole file, without a UTF-8 byte-order mark.
 

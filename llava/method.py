@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 DEFAULT_SEED = 42
 DEFAULT_PRUNER = "accm"
+DEFAULT_MAX_NEW_TOKENS = 128
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,29 @@ main({words})
 print(sorted({{"torch", "transformers", "numpy"}} & set(sys.modules)))
 """
 
+HELP_WITHOUT_LIBRARIES = """
+import importlib, inspect, io, sys, traceback
+from contextlib import redirect_stdout
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {libraries}:
+            raise AssertionError(name + " is imported")
+
+sys.meta_path.insert(0, Refuse())
+for module, *words in {commands}:
+    try:
+        command = importlib.import_module(module).main
+        if inspect.signature(command).parameters:  # else it has no flags
+            with redirect_stdout(io.StringIO()) as out:
+                command([*words, "--help"])
+    except SystemExit:
+        pass
+    except AssertionError as error:
+        last = traceback.extract_tb(error.__traceback__)
+        print(module, error, [frame.filename for frame in last if "llava" in frame.filename][-1])
+"""
+
 
 def run(code):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -40,6 +63,17 @@ def run(code):
 @pytest.mark.parametrize("words", [["--help"], ["-h"], ["train", "--help"], ["--version"]])
 def test_what_needs_no_model_loads_no_library_for_one(words):
     assert run(IN_A_FRESH_PROCESS.format(words=words))[-1] == "[]"
+
+
+def test_no_command_imports_a_library_of_models_to_read_its_flags():
+    sources = [path for path in (ROOT / "llava").rglob("*.py") if "__main__" in path.read_text()]
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sources}
+    all_commands = [*COMMANDS.values(), *STAGES.values()]
+    assert {one.module for one in all_commands} <= modules - {"llava.command"}
+    with_words = [[one.module, word] for one in COMMANDS.values() for word in one.words]
+    commands = [*([name] for name in sorted(modules - {"llava.command"})), *with_words]
+    libraries = {"torch", "transformers", "open_clip", "gradio"}
+    assert run(HELP_WITHOUT_LIBRARIES.format(libraries=libraries, commands=commands)) == []
 
 
 def test_the_help_is_one_screen_with_every_command():

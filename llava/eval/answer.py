@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from llava.arguments import AskArguments, flag
 from llava.errors import UserError
@@ -16,7 +16,9 @@ from llava.eval.arguments import check_method
 from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT, data_folder, reader
 from llava.eval.command import run_benchmark_command
 from llava.eval.limit import first_questions
-from llava.eval.run import Run, answer_questions
+
+if TYPE_CHECKING:
+    from llava.eval.run import Run
 
 LIMIT_HELP = (
     "Ask only the first so many questions of a benchmark, and those that are scored together with "
@@ -44,6 +46,8 @@ def answer(benchmark: str, args: AnswerArguments) -> int:
         raise UserError("say where the answers go: --answers-file FILE")
     if args.model_path is None:
         raise UserError("say which model: --model-path FOLDER, or a name on the Hugging Face hub")
+    from llava.eval.run import answer_questions
+
     check_method(args)
     data_dir = data_folder(benchmark, args.data_dir, args.data_root)
     question_file = None if args.question_file is None else Path(args.question_file)
@@ -65,6 +69,8 @@ def read_run(
     Raises:
         UserError: data are missing or not right, or the limit is below 1.
     """
+    from llava.eval.run import Run  # torch comes with it
+
     module = reader(benchmark)
     questions = module.read_questions(data_dir, question_file)
     if limit is not None:

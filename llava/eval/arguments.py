@@ -1,14 +1,37 @@
-"""Checks of the flags of commands that ask questions."""
+"""Flags of commands that ask questions, and the checks of them."""
 
 from __future__ import annotations
 
-from llava.arguments import AskArguments as AskArguments  # the old place
-from llava.arguments import DecodingArguments as DecodingArguments
-from llava.arguments import ModelArguments
+from dataclasses import dataclass
+from typing import Optional
+
+from llava.arguments import AskArguments, DecodingArguments, ModelArguments, flag
 from llava.errors import UserError
-from llava.method import DEFAULT_PRUNER
-from llava.model.loading.placement import placement
-from llava.model.token_pruning.registry import find_pruner
+from llava.method import DEFAULT_MAX_NEW_TOKENS, DEFAULT_PRUNER, DEFAULT_SEED
+
+
+@dataclass
+class TraceArguments(DecodingArguments, AskArguments):
+    """Flags of the command."""
+
+    image: Optional[str] = flag("An image, a file or a URL (one question).")
+    question: Optional[str] = flag("What follows the image in the prompt (one question).")
+    tower_question: Optional[str] = flag(
+        "What text tower, caption model and selector read. Default: the question's first line."
+    )
+    requests: Optional[str] = flag(
+        "Many questions: a file of JSON lines with id, image, question and optionally "
+        "tower_question, pruner, visual_token_num, text_token_num, seed, max_new_tokens, no_image, "
+        "temperature, top_p, num_beams. Image paths are absolute, or relative to that file. What "
+        "a line leaves out, the flags say."
+    )
+    output: Optional[str] = flag("Where the JSON lines go. One question: default standard output.")
+    figure: Optional[str] = flag(
+        "A picture of what was kept, written and answered, in the format of its ending (one "
+        "question)."
+    )
+    max_new_tokens: int = flag("Longest answer in tokens.", DEFAULT_MAX_NEW_TOKENS)
+    seed: int = flag("Seed of the random draws of each question.", DEFAULT_SEED)
 
 
 def check_device_map(args: ModelArguments) -> None:
@@ -17,6 +40,8 @@ def check_device_map(args: ModelArguments) -> None:
     Raises:
         UserError: --device-map is given, and the device is the CPU.
     """
+    from llava.model.loading.placement import placement  # torch comes with it
+
     if args.device_map is not None and placement(args).device.type == "cpu":
         raise UserError(
             f"--device-map {args.device_map} spreads the LLM over GPUs, and --device {args.device} "
@@ -30,6 +55,8 @@ def check_method(args: AskArguments) -> None:
     Raises:
         UserError: the flag cannot be used; the message names it.
     """
+    from llava.model.token_pruning.registry import find_pruner  # torch comes with it
+
     pruner = find_pruner(args.pruner)
     is_other = pruner.name != DEFAULT_PRUNER
     given = {"--text-token-num": args.text_token_num is not None, "--pruner": is_other}

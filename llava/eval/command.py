@@ -1,4 +1,10 @@
-"""The frame of every command: flags from a dataclass, errors as one message."""
+"""The frame of every command: flags from a dataclass, errors as one message.
+
+A command's module imports at its head only what reads its flags, so that its help appears at once.
+Torch, and whatever imports it, takes seconds: it is imported in the function that does the work,
+after the checks that need no torch. Long work is in a module of its own, and the flags in
+arguments.py beside it.
+"""
 
 from __future__ import annotations
 

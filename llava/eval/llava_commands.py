@@ -11,7 +11,6 @@ from llava.arguments import AskArguments, flag
 from llava.errors import UserError, shown
 from llava.eval.arguments import check_method
 from llava.eval.benchmarks.question import Question
-from llava.eval.run import Run, answer_questions
 
 
 @dataclass
@@ -90,6 +89,8 @@ def answer_as_llava(
     Raises:
         UserError: a flag is missing, or its value is not supported.
     """
+    from llava.eval.run import Run, answer_questions
+
     _check_flags(args)
     questions = chunk(read(Path(args.question_file)), args.num_chunks, args.chunk_idx)
     run = Run(

@@ -16,8 +16,6 @@ from llava.eval.command import run_command
 from llava.eval.llava_commands import OneValueArguments, check_one_value
 from llava.image_url import open_image
 from llava.method import DEFAULT_SEED
-from llava.model.builder import load_from_arguments
-from llava.model.sample import Sample
 
 _PLACEHOLDER = "<image-placeholder>"  # in a query of LLaVA, the place of the image
 
@@ -63,6 +61,9 @@ def _answer(args: RunLlavaArguments) -> str:
         )
     if _PLACEHOLDER in args.query:
         raise UserError(f"--query holds {_PLACEHOLDER}: the image stands before it; take it out")
+    from llava.model.builder import load_from_arguments
+    from llava.model.sample import Sample
+
     image = open_image(args.image_file)  # fails before the model is loaded
     sample = Sample(
         image,

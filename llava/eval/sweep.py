@@ -14,25 +14,23 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Optional
+from typing import TYPE_CHECKING, List, Optional
 
 from llava.arguments import CAPTIONS, NOTHING, AskArguments, flag
 from llava.errors import UserError
 from llava.eval.answer import LIMIT_HELP, read_run
 from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT, data_folder
 from llava.eval.command import SOME_FAILED, run_command
-from llava.eval.processes import Processes
 from llava.eval.report.comparison import compare
 from llava.eval.report.runs import read_runs
 from llava.eval.report.table import terminal_table
 from llava.eval.report.write import DISAGREEMENTS, write_report
-from llava.eval.run import Run, answer_questions
 from llava.eval.score import ScoreArguments, score
-from llava.eval.shared import Shared, UnitMemory
 from llava.files import printable, read_json
 from llava.method import DEFAULT_PRUNER
-from llava.model.loading.parts import locate_parts
-from llava.model.multimodal_encoder.builder import count_patches
+
+if TYPE_CHECKING:
+    from llava.eval.run import Run
 
 METHODS = ("full", "prune", "accm", "no-image")
 DEFAULT_METHODS = ("full", "prune", "accm")
@@ -98,6 +96,10 @@ def sweep(args: SweepArguments) -> int:
     """Answers, scores and compares; returns the exit status."""
     _refuse_single_flags(args)
     benchmarks = _choose("benchmark", args.benchmarks, BENCHMARKS, BENCHMARKS)
+    from llava.eval.processes import Processes
+    from llava.eval.run import answer_questions
+    from llava.eval.shared import Shared, UnitMemory
+
     is_first = Processes(args.device).is_first  # they meet before one of them has to download
     configurations = choose_configurations(args)
     # All questions are read before the first is answered: missing data are reported at once.
@@ -124,6 +126,9 @@ def choose_configurations(args: SweepArguments) -> list[Configuration]:
         UserError: no such method, an impossible or unused budget, or a part of the model is
             missing.
     """
+    from llava.model.loading.parts import locate_parts
+    from llava.model.multimodal_encoder.builder import count_patches
+
     methods = _choose("method", args.methods, METHODS, DEFAULT_METHODS)
     _refuse_idle_flags(args, methods)
     needed = dataclasses.replace(args, compensation=CAPTIONS if "accm" in methods else NOTHING)

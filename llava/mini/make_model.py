@@ -14,7 +14,6 @@ from typing import Optional
 from llava.arguments import flag
 from llava.errors import UserError
 from llava.eval.command import run_command
-from llava.mini.architecture import write_architecture
 
 
 @dataclass
@@ -33,6 +32,8 @@ def make_model(args: MakeModelArguments) -> int:
         raise UserError("say where the model goes: --out FOLDER")
     if args.text_selection not in ("farthest", "nearest"):
         raise UserError(f"--text-selection {args.text_selection}: say farthest or nearest")
+    from llava.mini.architecture import write_architecture
+
     write_architecture(Path(args.out), args.seed, args.text_selection)
     return 0
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from tqdm import tqdm
 
@@ -21,13 +21,11 @@ from llava.arguments import flag
 from llava.eval.command import run_command
 from llava.files import check_target, write_json, write_text
 from llava.mini.measuring.arguments import MeasuringArguments
-from llava.mini.measuring.figures import Result, figures, to_json
-from llava.mini.measuring.passes import ask_all
 from llava.mini.measuring.questions import Asked, read_asked
-from llava.mini.measuring.scores import choose, score_answers
-from llava.mini.measuring.table import tables
-from llava.model.builder import load_from_arguments
-from llava.model.llava_arch import LlavaAccm
+
+if TYPE_CHECKING:
+    from llava.mini.measuring.figures import Result
+    from llava.model.llava_arch import LlavaAccm
 
 
 @dataclass
@@ -52,6 +50,10 @@ def measure(args: MeasureArguments) -> int:
     args.check()
     if args.questions_file is not None:
         check_target(Path(args.questions_file))
+    from llava.mini.measuring.figures import figures, to_json
+    from llava.mini.measuring.table import tables
+    from llava.model.builder import load_from_arguments
+
     start = time.perf_counter()
     root = Path(args.data_root)
     asked = read_asked(root, args.benchmarks, args.limit)
@@ -83,6 +85,10 @@ def measure(args: MeasureArguments) -> int:
 
 def _results(model: LlavaAccm, args: MeasureArguments, asked: Sequence[Asked]) -> list[Result]:
     """Asks and scores the questions of one benchmark."""
+    from llava.mini.measuring.figures import Result
+    from llava.mini.measuring.passes import ask_all
+    from llava.mini.measuring.scores import choose, score_answers
+
     name = asked[0].benchmark
     answers = ask_all(model, asked, args.batch_size, args.budget, args.text_token_num, args.seed)
     measured = list(tqdm(answers, name, len(asked), unit="question", smoothing=0))

@@ -11,21 +11,23 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llava.arguments import flag, path_flag
 from llava.errors import UserError
 from llava.eval.benchmarks import gqa, pope
 from llava.eval.benchmarks.question import Question
 from llava.eval.command import run_command
-from llava.eval.figure import save_picture
 from llava.eval.report.comparison import Row, compare
 from llava.eval.report.disagreements import Side
 from llava.eval.report.journal import read_entries
 from llava.eval.report.methods import result_rows, result_sentence
 from llava.eval.report.runs import ACCM, FULL, PRUNE, Run, read_runs
 from llava.files import check_target, read_text
-from llava.mini.pair import Example, pair_picture, verdict
 from llava.model.about import read_about
+
+if TYPE_CHECKING:
+    from llava.mini.pair import Example
 
 BENCHMARKS = ("gqa", "pope")  # their questions have one right answer that can be written down
 
@@ -48,6 +50,9 @@ def result(args: ResultArguments) -> int:
         UserError: there is no such report, or runs of it are missing.
     """
     check_target(Path(args.figure))
+    from llava.eval.figure import save_picture
+    from llava.mini.pair import pair_picture, verdict
+
     runs = read_runs(_result_files(Path(args.report) / "report.csv"))
     comparison = compare(runs)
     example = _choose_example(runs, result_rows(comparison))
@@ -99,6 +104,8 @@ def _choose_example(runs: Sequence[Run], rows: Sequence[Row | None]) -> Example 
 
 
 def _example(full: Run, prune: Run, accm: Run) -> Example:
+    from llava.mini.pair import Example
+
     truths = _truths(prune)
     keys = [key for key in prune.scores if key in truths]
     if not keys:

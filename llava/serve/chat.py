@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from llava.method import DEFAULT_SEED
-from llava.model.llava_arch import LlavaAccm
-from llava.model.sample import Answer, Sample
+
+if TYPE_CHECKING:
+    from llava.model.llava_arch import LlavaAccm
+    from llava.model.sample import Answer
 
 NO_WORDS = (
     "the model ended its answer before a word, as it may where it does not know the question's "
@@ -65,6 +68,8 @@ class Chat:
         Raises:
             UserError: it cannot be answered.
         """
+        from llava.model.sample import Sample  # torch comes with it
+
         sample = Sample(
             self.image,
             question,

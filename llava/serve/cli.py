@@ -11,9 +11,6 @@ from llava.errors import UserError
 from llava.eval.command import run_command
 from llava.image_url import open_image
 from llava.method import DEFAULT_SEED
-from llava.model.builder import load_from_arguments
-from llava.model.multimodal_encoder import clip_encoder
-from llava.model.token_pruning.budget import resolve_budget
 from llava.serve.arguments import TryArguments
 from llava.serve.chat import NO_WORDS, Chat, why
 from llava.serve.commands import HELP, image_name, read_tokens, split_command
@@ -37,6 +34,9 @@ class CliArguments(TryArguments, DecodingArguments):
 
 def chat(args: CliArguments) -> int:
     """Loads the model, and answers until the end of the input."""
+    from llava.model.builder import load_from_arguments
+    from llava.model.token_pruning.budget import resolve_budget
+
     args.check_decoding()
     image = open_image(args.image_file, upright=True)
     model = load_from_arguments(args)
@@ -138,6 +138,8 @@ def _tokens(talk: Chat, terminal: Terminal, words: str) -> None:
     Raises:
         UserError: the words are not such a number.
     """
+    from llava.model.multimodal_encoder import clip_encoder
+
     patches = talk.model.tower.num_patches
     if words:
         talk.visual_token_num = read_tokens(words, patches)

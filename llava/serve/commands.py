@@ -10,8 +10,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from llava.errors import UserError, did_you_mean, quoted, shown
+from llava.files import is_there
 from llava.image_url import is_url
-from llava.model.loading.locate import is_there
 
 
 @dataclass(frozen=True)

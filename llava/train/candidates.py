@@ -20,9 +20,6 @@ from llava.model.compensation.compensator import (
 )
 from llava.train.order import stream_seed
 
-# beam: ACCM's own candidates when it answers; sampled: nucleus, top-k and greedy, which differ more
-# from each other.
-KINDS = ("beam", "sampled")
 NUCLEUS = 0.9
 TOP_K = 10
 
@@ -56,7 +53,7 @@ def write_candidates(
         tokenizer: GPT-2's.
         dropped: B tensors (M_b, P).
         questions: B questions.
-        kind: of KINDS.
+        kind: of KINDS in stages/arguments.py.
         seeds: B seeds; a sample's captions depend on no other sample.
     """
     training = model.training

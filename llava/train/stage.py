@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
 from llava.errors import UserError
-from llava.eval.command import run_command
 from llava.train.arguments import TrainArguments, check_arguments
 from llava.train.folder import RunFolder
 from llava.train.team import Team
-
-# The way to continue a run that stopped for lack of memory.
-_LESS_MEMORY = (
-    "a smaller {batches}, which belongs to the settings of a run: where --output-dir has "
-    "checkpoints already, name another one"
-)
 
 
 @dataclass(frozen=True)
@@ -55,28 +48,3 @@ def open_stage(name: str, args: TrainArguments) -> Iterator[Stage]:
         )
     with team.first_opens(lambda: RunFolder(Path(args.output_dir))) as folder:
         yield Stage(name, args, team, folder)
-
-
-def run_stage(
-    arguments: type[TrainArguments],
-    work: Callable[[TrainArguments], int],
-    name: str,
-    description: str,
-    argv: Sequence[str] | None = None,
-    free_batches: str = "",
-) -> int:
-    """Runs a stage of training as run_command runs a command.
-
-    Args:
-        arguments: each field is a flag.
-        work: receives the filled dataclass and returns the exit status.
-        name: of the stage.
-        description: first line of the help.
-        argv: the command line; None takes the process's.
-        free_batches: flag for the batch size of the work before the stage learns.
-    """
-    advice = _LESS_MEMORY.format(batches="--micro-batch-size")
-    if free_batches:
-        advice = f"a smaller {free_batches}, or {advice}"
-    program = f"llava.train.{name}"
-    return run_command(arguments, work, program, description, argv, less_memory=advice)

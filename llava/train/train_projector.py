@@ -2,189 +2,22 @@
 
     python -m llava.train.train_projector --model-path ... --data ... --output ... --output-dir ...
 
-Each visual token learns to lie near the words for what is on its patch, in the LLM's own table of
-words. The LLM is frozen. It has learnt from descriptions to find things by their words (first run
-of train_llava); a visual token that lies near these words is found in the same way. The real model
-gets its projector ready-made.
+The work of the stage is in llava.train.stages.projector.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Optional
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from llava.arguments import flag
-from llava.errors import UserError
-from llava.mini.scene import COLORS, PLACES, SHAPES, SIZES, Thing
-from llava.mini.training_set import TrainingSet, read_training_set
-from llava.model.builder import load_vision
-from llava.model.language_model.llama_tokenizer import LlamaTokenizer
-from llava.train.arguments import SCHEDULES, SeeingArguments, model_arguments
-from llava.train.closing import command_line, say_done
-from llava.train.features import ImageFeatures, vision_settings
-from llava.train.mini_llava import load_llava, mini_features, model_files, save_llava
-from llava.train.record import hashes_of, write_record
-from llava.train.settings import settings_of
-from llava.train.stage import Stage, open_stage, run_stage
-from llava.train.train_clip import NOTHING, UNCLEAR, patch_labels
-from llava.train.trainer import train
-
-OBJECTS = 0.8  # weight of objects, beside the background
-BACKGROUND = "image"  # the word for patches on which nothing lies
-WORDS = (BACKGROUND, *COLORS, *SHAPES, *SIZES, *PLACES)
-_KINDS = {"color": COLORS, "shape": SHAPES, "size": SIZES, "place": PLACES}
-
-
-@dataclass
-class ProjectorArguments(SeeingArguments):
-    """Flags of the stage; the defaults are for the mini model."""
-
-    data: Optional[str] = flag("Training data of the mini world: llava.mini.make_data's train.")
-    output: Optional[str] = flag("LLaVA folder that is written: a copy of --model-path, trained.")
-    batch_size: int = flag("Images of one optimiser step.", 32)
-    learning_rate: float = flag("Highest learning rate.", 3e-3)
-    warmup_steps: int = flag("Steps in which the learning rate rises from 0.", 20)
-    schedule: str = flag("What follows the rise.", "cosine", SCHEDULES)
-
-
-@dataclass(frozen=True)
-class PatchBatch:
-    """B images with the words for their patches.
-
-    Attributes:
-        features: (B, N, C), from the tower.
-        words: (B, N, W) 1.0 for the words that are true of a patch.
-        clear: (B, N) bool, False for patches that are not asked.
-    """
-
-    features: Tensor
-    words: Tensor
-    clear: Tensor
-
-    @property
-    def weight(self) -> float:
-        """The number of images."""
-        return len(self.features)
-
-    def to(self, device: torch.device) -> PatchBatch:
-        fields = (self.features, self.words, self.clear)
-        return PatchBatch(*(field.to(device) for field in fields))
-
-
-class ProjectorObjective(nn.Module):
-    """The objective of the stage: visual tokens that stand for the words for what they show.
-
-    Args:
-        projector: the model that is trained.
-        table: (W, D), the LLM's embeddings of WORDS.
-    """
-
-    def __init__(self, projector: nn.Module, table: Tensor) -> None:
-        super().__init__()
-        self.projector = projector
-        self.register_buffer("target", table / table.norm(dim=-1, keepdim=True))
-        self.register_buffer("length", table.norm(dim=-1).mean())
-
-    def forward(self, batch: PatchBatch) -> dict[str, Tensor]:
-        """Computes the squared distance from the mean direction of the true words.
-
-        Objects count for more than their area; "accuracy" counts the object patches whose four true
-        words are the nearest ones.
-        """
-        projected = self.projector(batch.features)[batch.clear] / self.length
-        words = batch.words[batch.clear]
-        wanted = F.normalize(words @ self.target, dim=-1)
-        each = (projected - wanted).square().sum(dim=-1)
-        on = words[:, 0] == 0
-        near = (projected @ self.target.T)[on]
-        worst_true = near.masked_fill(words[on] == 0, torch.inf).min(dim=-1).values
-        best_false = near.masked_fill(words[on] > 0, -torch.inf).max(dim=-1).values
-        loss = OBJECTS * each[on].mean() + (1 - OBJECTS) * each[~on].mean()
-        right = (worst_true > best_false).float().mean()
-        return {"loss": loss * batch.weight, "accuracy": right * batch.weight}
-
-
-class ProjectorData:
-    """Images with the words for their patches.
-
-    Args:
-        texts: the training set.
-        features: of its images.
-        patch_size: side of a patch, pixels.
-    """
-
-    def __init__(self, texts: TrainingSet, features: ImageFeatures, patch_size: int) -> None:
-        self._texts = texts
-        self._features = features
-        self._patch_size = patch_size
-
-    def __len__(self) -> int:
-        return len(self._features)
-
-    def collate(self, indices: list[int], generator: torch.Generator) -> PatchBatch:
-        """Returns a batch of images."""
-        rows = [patch_words(self._texts.scenes[i], self._patch_size) for i in indices]
-        return PatchBatch(
-            features=torch.stack([self._features.image(i).features for i in indices]),
-            words=torch.stack([words for words, _ in rows]),
-            clear=torch.stack([clear for _, clear in rows]),
-        )
-
-    def describe(self, indices: list[int]) -> str:
-        """Returns the names of a batch's images."""
-        return ", ".join(self._texts.images[index] for index in indices)
-
-
-def patch_words(things: list[Thing], patch_size: int) -> tuple[Tensor, Tensor]:
-    """Returns (N, W), 1.0 where one of WORDS is true of a patch, and (N,) bool, True if clear."""
-    labels = patch_labels(things, patch_size)
-    words = torch.zeros(len(labels["color"]), len(WORDS))
-    words[labels["color"] == NOTHING, 0] = 1
-    first = 1
-    for kind, values in _KINDS.items():
-        on = labels[kind] > 0
-        words[on, first - 1 + labels[kind][on]] = 1
-        first += len(values)
-    return words, labels["color"] != UNCLEAR
+from llava.train.command import run_stage
+from llava.train.stages.arguments import ProjectorArguments
 
 
 def train_projector(args: ProjectorArguments) -> int:
     """Runs the stage."""
-    if None in (args.model_path, args.data, args.output, args.output_dir):
-        raise UserError("name --model-path, --data, --output-dir and --output")
-    with open_stage("train_projector", args) as stage:
-        return _train(stage, args)
+    from llava.train.stages.projector import train_projector
 
-
-def _train(stage: Stage, args: ProjectorArguments) -> int:
-    source, folder, run = Path(args.model_path), Path(args.data), Path(args.output_dir)
-    texts = read_training_set(folder)
-    seen = load_vision(model_arguments(args))
-    cache = Path(args.features or run / "features")
-    features = mini_features(folder, cache, texts, seen, stage.team)
-    llm, projector = load_llava(source, args.seed)
-    tokenizer = LlamaTokenizer(source)
-    ids = [tokenizer.encode(word)[-1] for word in WORDS]
-    objective = ProjectorObjective(projector, llm.get_input_embeddings().weight[ids].detach())
-    data = ProjectorData(texts, features, seen.tower.clip.config.vision_config.patch_size)
-    inputs = {"data": folder / "texts.jsonl", "vision_tower": seen.folder} | model_files(source)
-    chosen = vision_settings(seen)
-    chosen |= dict(inputs={name: hashes_of(path) for name, path in inputs.items()})
-    train(stage, objective, data, chosen)
-    if not stage.team.is_first:
-        return 0
-    output = Path(args.output)
-    files = save_llava(llm, projector, source, output)
-    write_record(output, stage.name, settings_of(args) | chosen, files, inputs, run)
-    parts = dict(model_path=output, vision_tower=args.vision_tower)
-    say_done(stage, files, command_line("llava.train.train_llava", **parts))
-    return 0
+    return train_projector(args)
 
 
 def main(argv: list[str] | None = None) -> int:

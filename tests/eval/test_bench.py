@@ -9,23 +9,12 @@ from PIL import Image
 
 from llava.eval.bench import __main__ as command
 from llava.eval.bench import batches
+from llava.eval.bench.arguments import ACCM, FULL, HF, HF_PACKED, METHODS, PRUNE, SHAPES
 from llava.eval.bench.measuring import Measured, measure
 from llava.eval.bench.memory import PeakMemory, parameter_bytes
-from llava.eval.bench.methods import (
-    ACCM,
-    FULL,
-    HF,
-    HF_PACKED,
-    METHODS,
-    PRUNE,
-    Bench,
-    Case,
-    Lengths,
-    cases,
-    with_fixed_lengths,
-)
+from llava.eval.bench.methods import Bench, Case, Lengths, cases, with_fixed_lengths
 from llava.eval.bench.prediction import Machine, Pass
-from llava.eval.bench.random_model import SHAPES, random_model
+from llava.eval.bench.random_model import random_model
 from llava.eval.bench.stock import StockLlava
 from llava.eval.bench.table import markdown
 from llava.eval.bench.words import LlamaWords
@@ -168,7 +157,7 @@ def test_the_spread_of_the_totals():
 @pytest.fixture(scope="module")
 def bench():
     model = random_model(SHAPES["mini"], 2, Placement(CPU, torch.float32), 0)
-    fixed = command.with_fixed_lengths(model, 3, False)
+    fixed = with_fixed_lengths(model, 3, False)
     return Bench(fixed, Lengths(3, 2, 1), False, "plain")
 
 

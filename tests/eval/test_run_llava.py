@@ -29,7 +29,9 @@ def image_file(tmp_path_factory):
 def loaded(monkeypatch, model):
     """The flags that a model was asked for with."""
     asked = []
-    monkeypatch.setattr(run_llava, "load_from_arguments", lambda args: asked.append(args) or model)
+    monkeypatch.setattr(
+        "llava.model.builder.load_from_arguments", lambda args: asked.append(args) or model
+    )
     return asked
 
 

@@ -32,7 +32,7 @@ def picture(tmp_path):
 @pytest.fixture
 def trace(tiny_flags, monkeypatch, model):
     """The command in this process, on the tiny model that is loaded already."""
-    monkeypatch.setattr("llava.eval.trace.load_from_arguments", lambda args: model)
+    monkeypatch.setattr("llava.eval.tracing.load_from_arguments", lambda args: model)
     return lambda *flags: main([*tiny_flags, *map(str, flags)])
 
 
@@ -228,7 +228,7 @@ def test_scores_that_are_not_finite_are_an_error(
     model = load_tiny()
     for weight in model.compensator.selector.parameters():
         weight.fill_(float("nan"))
-    monkeypatch.setattr("llava.eval.trace.load_from_arguments", lambda args: model)
+    monkeypatch.setattr("llava.eval.tracing.load_from_arguments", lambda args: model)
     line = {"id": 1, "image": picture.name, "question": "?", "max_new_tokens": 2}
     requests, output = write_lines(tmp_path / "in.jsonl", [line]), tmp_path / "out.jsonl"
     assert main([*tiny_flags, "--requests", str(requests), "--output", str(output)]) == 1
@@ -241,7 +241,7 @@ def test_without_an_image_no_captions_are_loaded(
 ):
     loaded = []
     monkeypatch.setattr(
-        "llava.eval.trace.load_from_arguments",
+        "llava.eval.tracing.load_from_arguments",
         lambda args: loaded.append(args.has_captions) or prune_only,
     )
     flags = ["--image", str(picture), "--question", "long " * 300, "--no-image"]

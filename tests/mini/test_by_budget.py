@@ -10,7 +10,7 @@ from llava.eval.benchmarks.question import Question
 from llava.eval.report.statistics import difference
 from llava.mini import by_budget
 from llava.mini.benchmarks import write_benchmarks
-from llava.mini.by_budget import average_shares, steps
+from llava.mini.measuring.by_budget import average_shares, steps
 from llava.mini.measuring.questions import Asked, read_asked
 
 READ = ("pruned", "accm", "first beam", "best candidate", "true caption", "false caption")
@@ -84,8 +84,8 @@ def test_a_short_run(tmp_path, tiny_flags, monkeypatch, capsys):
     def score(root, name, measured, partial):
         return [dict.fromkeys(one.texts, 1.0) for one in measured]
 
-    monkeypatch.setattr(by_budget, "read_asked", read_short)
-    monkeypatch.setattr(by_budget, "score_answers", score)
+    monkeypatch.setattr("llava.mini.measuring.by_budget.read_asked", read_short)
+    monkeypatch.setattr("llava.mini.measuring.by_budget.score_answers", score)
     output = tmp_path / "out.json"
     flags = ["--data-root", str(root), "--benchmarks", "pope", "mmvp", "--budgets", "20", "5"]
     flags += ["--true-and-false", "--output", str(output)]

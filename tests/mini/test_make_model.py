@@ -21,8 +21,8 @@ from llava.model.multimodal_encoder.builder import count_patches
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.prompt import CAPTION_OFFSET, prompt_ids
 from llava.train.captions import tower_questions
-from llava.train.train_clip import new_clip
-from llava.train.train_projector import WORDS
+from llava.train.stages.clip import new_clip
+from llava.train.stages.projector import WORDS
 
 
 @pytest.fixture(scope="module")

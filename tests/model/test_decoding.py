@@ -280,7 +280,7 @@ def test_python_and_chat_hand_it_on(model):
 
 
 def test_a_trace_says_how_tokens_were_chosen(model, monkeypatch, tmp_path, tiny_flags, capsys):
-    monkeypatch.setattr("llava.eval.trace.load_from_arguments", lambda args: model)
+    monkeypatch.setattr("llava.eval.tracing.load_from_arguments", lambda args: model)
     IMAGES[0].save(tmp_path / "p.png")
     flags = ["--visual-token-num", "36", "--max-new-tokens", "6", "--seed", "9"]
     one = ["--image", str(tmp_path / "p.png"), "--question", QUESTIONS[0]]
@@ -307,7 +307,7 @@ def test_a_trace_says_how_tokens_were_chosen(model, monkeypatch, tmp_path, tiny_
 
 
 def test_llavas_command_draws(model, monkeypatch, tmp_path, tiny_flags, capsys):
-    monkeypatch.setattr("llava.eval.run_llava.load_from_arguments", lambda args: model)
+    monkeypatch.setattr("llava.model.builder.load_from_arguments", lambda args: model)
     IMAGES[0].save(tmp_path / "p.png")
     flags = ["--image-file", str(tmp_path / "p.png"), "--query", QUESTIONS[0]]
     flags += ["--temperature", "0.9", "--top_p", "0.8", "--max_new_tokens", "6"]

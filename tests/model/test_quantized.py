@@ -81,7 +81,7 @@ def test_without_bitsandbytes_the_command_is_named(monkeypatch):
 
 def test_random_weights_are_not_quantised(monkeypatch, capsys):
     place = Placement(CPU, torch.float32)
-    monkeypatch.setattr("llava.eval.bench.__main__.placement", lambda args: place)
+    monkeypatch.setattr("llava.eval.bench.comparison.placement", lambda args: place)
     assert bench(["--shape", "mini", "--load-8bit"]) == 2
     assert "no effect with --shape" in capsys.readouterr().err
 

@@ -9,7 +9,7 @@ from PIL import Image
 from llava import Accm
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.errors import UserError
-from llava.eval.trace import answer_record
+from llava.eval.tracing import answer_record
 from llava.model.compensation.compensator import SILENCE
 from llava.model.compensation.selector import Selector
 from llava.model.sample import Sample

@@ -156,7 +156,7 @@ class Impatient:
 
 def test_ctrl_c_ends_a_chat_that_nobody_types(mini, monkeypatch, capsys, ctrl_c_is_heard):
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(cli, "load_from_arguments", lambda _: Impatient(mini))
+    monkeypatch.setattr("llava.model.builder.load_from_arguments", lambda _: Impatient(mini))
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{STAR}\nStop this\n{STAR}\n"))
     assert cli.main([]) == 130
     out, err = capsys.readouterr()
@@ -193,7 +193,7 @@ def test_a_chat_in_a_terminal(mini, monkeypatch, tmp_path, ctrl_c_is_heard):
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr(cli, "load_from_arguments", lambda _: Impatient(mini))
+    monkeypatch.setattr("llava.model.builder.load_from_arguments", lambda _: Impatient(mini))
     person = Person(ours, texts)
     with open(theirs) as stdin, open(os.dup(theirs), "w") as stdout, monkeypatch.context() as patch:
         patch.setattr(sys, "stdin", stdin)

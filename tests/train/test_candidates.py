@@ -5,7 +5,8 @@ import torch
 
 from llava.mm_utils import pad_left
 from llava.model.compensation.beam_search import _truncate, greedy_search, sample_search
-from llava.train.candidates import KINDS, write_candidates
+from llava.train.candidates import write_candidates
+from llava.train.stages.arguments import KINDS
 
 QUESTIONS = ["Is there a dog?", "What color is the cat that sits on the road?", "Where is it?"]
 STOP = 13  # "." in the tiny GPT-2

@@ -21,10 +21,10 @@ from llava.train.features import ImageFeatures
 from llava.train.packing import Packer
 from llava.train.pruning import Pruner
 from llava.train.record import save_weights
-from llava.train.train_clip import NOTHING, UNCLEAR, new_clip, patch_labels, sine_positions
-from llava.train.train_llava import SIGHTS, LlavaData, check_shares, encode_topics, shows_images
-from llava.train.train_long_clip import is_related, named_words, text_batch
-from llava.train.train_projector import WORDS, patch_words
+from llava.train.stages.clip import NOTHING, UNCLEAR, new_clip, patch_labels, sine_positions
+from llava.train.stages.llava import SIGHTS, LlavaData, check_shares, encode_topics, shows_images
+from llava.train.stages.long_clip import is_related, named_words, text_batch
+from llava.train.stages.projector import WORDS, patch_words
 
 # A large green star in the third cell of the first row, a small black ring in the last cell.
 THINGS = [Thing("star", "green", "large", 2, 60.0, 12.0, 10.0)]

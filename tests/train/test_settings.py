@@ -59,15 +59,16 @@ def test_a_new_flag_is_recorded_until_it_is_said_to_be_free():
     assert settings_of(NewArguments())["brand_new"] == 7
 
 
+ASKING = {"gpt2", "caption_model", "longclip", "device_map", "text_selection"}
 HEEDED = {
     "CaptionArguments": {"gpt2", "text_selection"},
     "LlavaArguments": {"text_selection"},
     "ProjectorArguments": set(),
-    "SelectorArguments": {"gpt2", "caption_model", "longclip", "device_map", "text_selection"},
+    "SelectorArguments": ASKING | {"silence"},  # its own flag of that name: to teach silence
+    "CompensationArguments": ASKING | {"selector", "compile"},
 }
 SEEING = {"model_path", "vision_tower", "checkpoints_root", "dtype", "device"}
 SEEING |= {"patch_post_layernorm"}
-HEEDED["CompensationArguments"] = HEEDED["SelectorArguments"] | {"selector", "compile"}
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.__name__)

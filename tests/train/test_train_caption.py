@@ -16,8 +16,8 @@ from llava.model.loading.placement import Placement
 from llava.model.loading.weights import read_checkpoint
 from llava.train import train_caption
 from llava.train.record import save_weights
-from llava.train.train_caption import (
-    CaptionArguments,
+from llava.train.stages.arguments import CaptionArguments
+from llava.train.stages.caption import (
     CaptionObjective,
     caption_batch,
     caption_ids,

@@ -21,14 +21,14 @@ from llava.train.optimiser import trainable
 from llava.train.outcome import Reading, answer_log_probs
 from llava.train.packing import Packer
 from llava.train.samples import load_asked_images, read_short_questions
-from llava.train.team import Team
-from llava.train.train_compensation import (
+from llava.train.stages.arguments import CompensationArguments
+from llava.train.stages.compensation import (
     LONGEST_ANSWER,
-    CompensationArguments,
     CompensationData,
     CompensationObjective,
     begin_answering,
 )
+from llava.train.team import Team
 from tests.helpers.plain import caption_losses
 from tests.helpers.processes import run_together
 
@@ -239,7 +239,7 @@ def test_an_llm_that_says_nothing_is_named(command, tmp_path, monkeypatch, capsy
     def silent(args, asked):
         return lambda numbers: [{"answer": ""} for _ in numbers]
 
-    monkeypatch.setattr(train_compensation, "begin_answering", silent)
+    monkeypatch.setattr("llava.train.stages.compensation.begin_answering", silent)
     assert command(tmp_path) == 2
     assert "answers every question with nothing" in capsys.readouterr().err
 

@@ -16,15 +16,15 @@ from llava.train.candidates import write_candidates
 from llava.train.order import stream_seed
 from llava.train.outcome import Reading
 from llava.train.samples import load_asked_images, read_short_questions
-from llava.train.team import Team
-from llava.train.train_selector import (
+from llava.train.stages.arguments import SelectorArguments
+from llava.train.stages.selector import (
     ChoiceBatch,
-    SelectorArguments,
     SelectorData,
     SelectorObjective,
     begin_trying,
     is_mixed,
 )
+from llava.train.team import Team
 from tests.helpers.plain import IdPacker, prompt
 
 BUDGET = 9
@@ -82,7 +82,7 @@ def asked(args, world, tmp_path_factory):
 @torch.no_grad()
 def test_right_is_what_the_llm_would_write_with_the_caption(model, args, asked, monkeypatch):
     """Each answer is made the LLM's own with the first caption; the others may lead elsewhere."""
-    monkeypatch.setattr(train_selector, "Packer", IdPacker)
+    monkeypatch.setattr("llava.train.stages.selector.Packer", IdPacker)
     caption_model, tokenizer = model.compensator.caption_model, model.compensator.tokenizer
     samples, expected = [], []
     for number, sample in enumerate(asked.samples):

@@ -8,48 +8,29 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Optional
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import torch
-from PIL import Image
-
-from llava.arguments import ModelArguments, flag, list_flag
 from llava.errors import UserError
-from llava.eval.bench.methods import questions, with_fixed_lengths
-from llava.eval.bench.random_model import SHAPES, check_positive, check_source, random_model
+from llava.eval.bench.arguments import SHAPES, BatchesArguments, check_positive, check_source
 from llava.eval.benchmarks.registry import BENCHMARKS, data_folder, reader
 from llava.eval.command import run_command
-from llava.mm_utils import load_image
-from llava.model.builder import load_from_arguments
-from llava.model.llava_arch import LlavaAccm
-from llava.model.loading.placement import placement
-from llava.model.products import optimize_for_inference
-from llava.model.products.forms import choose_forms
-from llava.model.sample import Answer, Sample
+
+if TYPE_CHECKING:
+    from llava.model.llava_arch import LlavaAccm
+    from llava.model.sample import Answer, Sample
 
 PARTS = ("kept tokens", "captions", "answers")
 
 
-@dataclass
-class BatchesArguments(ModelArguments):
-    """Flags of the command."""
-
-    shape: Optional[str] = flag(
-        f"Random weights in the place of --model-path: {', '.join(SHAPES)}."
-    )
-    llm_layers: Optional[int] = flag("With --shape: fewer layers of the LLM, for small machines.")
-    data_root: str = flag(
-        "With --model-path: folder of the benchmarks.", "playground/data/mini/eval"
-    )
-    questions: int = flag("So many; of benchmarks, spread evenly over all.", 56)
-    batch_size: int = flag("Questions at once.", 8)
-    budgets: list[int] = list_flag("Visual tokens that are kept.", (36,))
-    seed: int = flag("With --shape: of weights and images.", 0)
-
-
 def compare(args: BatchesArguments) -> int:
     """Asks, and prints a row of the table for each budget."""
+    from llava.eval.bench.methods import with_fixed_lengths
+    from llava.eval.bench.random_model import random_model
+    from llava.model.builder import load_from_arguments
+    from llava.model.loading.placement import placement
+    from llava.model.products import optimize_for_inference
+
     _check(args)
     if args.shape is None:
         model = load_from_arguments(args)
@@ -98,6 +79,9 @@ def _parts(answer: Answer) -> tuple[list[int], str | None, list[int]]:
 
 def _benchmark_samples(data_root: str, number: int) -> list[Sample]:
     """Returns questions of all benchmarks, evenly spread."""
+    from llava.mm_utils import load_image
+    from llava.model.sample import Sample
+
     asked = []
     for name in BENCHMARKS:
         asked += reader(name).read_questions(data_folder(name, None, data_root))
@@ -115,6 +99,12 @@ def _benchmark_samples(data_root: str, number: int) -> list[Sample]:
 
 def _noise_samples(model: LlavaAccm, number: int, seed: int) -> list[Sample]:
     """Returns questions of different lengths, each about its own image of noise."""
+    import torch
+    from PIL import Image
+
+    from llava.eval.bench.methods import questions
+    from llava.model.sample import Sample
+
     generator = torch.Generator().manual_seed(seed)
     side = model.tower.image_size
     samples = []
@@ -132,6 +122,9 @@ def _check(args: BatchesArguments) -> None:
     Raises:
         UserError: a setting is wrong; the message names it.
     """
+    from llava.model.loading.placement import placement
+    from llava.model.products.forms import choose_forms
+
     check_source(args.model_path, args.shape, args.llm_layers, args.bits is not None)
     place = placement(args)
     choose_forms(args.cpu_products, place.device, place.dtype, args.compile)

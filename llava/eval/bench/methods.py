@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from llava.eval.bench.arguments import ACCM, HF, HF_PACKED, PRUNE
 from llava.eval.bench.stock import StockLlava
 from llava.model.compensation.compensator import Compensator
 from llava.model.language_model.llava_llama import LanguageModel, Prompt
@@ -19,7 +20,6 @@ from llava.model.prompt import prompt_ids
 from llava.model.sample import Answer, Sample
 from llava.model.stopwatch import Stopwatch
 
-HF, HF_PACKED, FULL, PRUNE, ACCM = METHODS = ("hf", "hf-packed", "full", "prune", "accm")
 STOCK = frozenset(
     (HF, HF_PACKED)
 )  # transformers' own LLaVA: with plain weights, and with this pipeline's

@@ -18,8 +18,9 @@ import torch
 from torch import nn
 
 from llava.constants import IMAGE_TOKEN_INDEX
+from llava.eval.bench.arguments import ACCM, FULL
 from llava.eval.bench.memory import parameter_bytes
-from llava.eval.bench.methods import ACCM, FULL, STOCK, Case, Lengths
+from llava.eval.bench.methods import STOCK, Case, Lengths
 from llava.mm_utils import round_up
 from llava.model.compensation.compensator import NUM_CANDIDATES
 from llava.model.compensation.selector import selector_text

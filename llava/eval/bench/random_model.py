@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-
 import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
@@ -17,7 +14,6 @@ from transformers import (
     LlamaConfig,
 )
 
-from llava.errors import UserError
 from llava.eval.bench.words import ClipWords, GptWords, LlamaWords
 from llava.model.compensation.builder import build_caption_model, build_long_clip, build_selector
 from llava.model.compensation.caption_model import CaptionModel
@@ -32,53 +28,11 @@ from llava.model.loading.weights import fill
 from llava.model.multimodal_encoder.builder import build_clip
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_projector.builder import build_vision_projector
-from llava.model.shapes import LLAVA_7B, LLAVA_13B, MINI, ModelShape
+from llava.model.shapes import ModelShape
 
 SOURCE = "random weights"
 _NOISE = 1 << 24  # random numbers; tensors repeat them
 _PREFIX_LENGTH = 20
-SHAPES = {
-    "mini": replace(
-        MINI,
-        text=MINI.text | dict(vocab_size=1024, bos_token_id=1022, eos_token_id=1023),
-        gpt2=MINI.gpt2 | dict(vocab_size=1024, bos_token_id=1023, eos_token_id=1023),
-        llm=MINI.llm | dict(vocab_size=1024),
-    ),
-    "llava-1.5-7b": LLAVA_7B,
-    "llava-1.5-13b": LLAVA_13B,
-}
-
-
-def check_source(
-    model_path: str | None, shape: str | None, llm_layers: int | None, quantized: bool
-) -> None:
-    """Refuses neither or both of a checkpoint and random weights, and quantised random weights.
-
-    Raises:
-        UserError: a flag is wrong; the message names it.
-    """
-    if (shape is None) == (model_path is None):
-        raise UserError("say what to measure: --shape NAME for random weights, or --model-path")
-    if shape is not None and shape not in SHAPES:
-        raise UserError(f"there is no shape {shape!r}; there are: {', '.join(SHAPES)}")
-    if shape is not None and quantized:
-        raise UserError("--load-4bit and --load-8bit have no effect with --shape: leave them out")
-    if llm_layers is None:
-        return
-    if shape is None:
-        raise UserError("--llm-layers goes with --shape: a checkpoint has the layers that it has")
-    check_positive({"llm-layers": llm_layers})
-
-
-def check_positive(numbers: Mapping[str, int]) -> None:
-    """Refuses numbers below 1; they are given by the names of their flags.
-
-    Raises:
-        UserError: a number is below 1; the message names its flag.
-    """
-    for name, value in numbers.items():
-        if value < 1:
-            raise UserError(f"--{name} has {value}; it must be at least 1")
 
 
 def random_model(

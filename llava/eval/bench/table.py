@@ -5,8 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from llava.eval.bench.arguments import ACCM, HF, PRUNE
 from llava.eval.bench.measuring import NOISY, Measured
-from llava.eval.bench.methods import ACCM, HF, PRUNE, STAGES
+from llava.eval.bench.methods import STAGES
 from llava.eval.bench.prediction import CostModel, Machine
 from llava.markdown import markdown_table
 

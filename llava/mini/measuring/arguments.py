@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from llava.arguments import ModelArguments, flag
+from llava.arguments import ModelArguments, flag, list_flag
 from llava.errors import UserError
 from llava.eval.benchmarks.registry import BENCHMARKS
 from llava.files import check_target
 from llava.method import DEFAULT_SEED
+
+BUDGETS = (9, 12, 18, 24, 36, 48, 72, 108, 143)
 
 
 @dataclass
@@ -48,3 +50,14 @@ class MeasuringArguments(ModelArguments):
             raise UserError(f"--limit {self.limit}: say 1 or more")
         if self.output is not None:
             check_target(Path(self.output))
+
+
+@dataclass
+class ByBudgetArguments(MeasuringArguments):
+    """Flags of the command."""
+
+    budgets: list[int] = list_flag("Numbers of visual tokens that stay.", BUDGETS)
+    true_and_false: bool = flag(
+        "Let the LLM read true captions as well, and captions that are false in what is asked.",
+        False,
+    )

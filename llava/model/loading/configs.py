@@ -9,9 +9,8 @@ from pathlib import Path
 from transformers import CLIPConfig, GPT2Config, PreTrainedConfig
 
 from llava.errors import UserError, quoted, shown
-from llava.files import read_json
+from llava.files import is_there, read_json
 from llava.model.loading.foreign import describe_folder
-from llava.model.loading.locate import is_there
 
 # The largest numbers that a configuration may state. Layers are created one by one, and tables of
 # positions are computed, before a shape in the weights could show that they are wrong.

@@ -9,6 +9,7 @@ from huggingface_hub import hf_hub_download, snapshot_download
 
 from llava.arguments import PROJECT as PROJECT  # the old import path
 from llava.errors import UserError, shown
+from llava.files import is_there
 
 # "owner/repository", or "owner/repository/file.pt".
 _HUB_NAME = re.compile(r"((?:[a-z0-9][\w.-]*)/(?:[a-z0-9][\w.-]*))(?:/([\w.-]+\.pt))?", re.A | re.I)
@@ -16,14 +17,6 @@ _FILE_ENDINGS = (".pt", ".pth", ".bin", ".safetensors", ".gguf", ".json")
 _SMALL_FILES = ("*.json", "*.txt", "*.model")
 # Weights in the order of preference; a repository may hold both.
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-
-
-def is_there(path: Path) -> bool:
-    """Tells whether a path exists; False also for a path that no system could have."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # too long, a loop of links; a NUL character
-        return False
 
 
 def is_hub_name(name: str) -> bool:

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from llava.errors import UserError, shown
-from llava.files import read_json
+from llava.files import is_there, read_json
 from llava.model.loading.foreign import describe_folder, other_weights
-from llava.model.loading.locate import is_there
 from llava.model.loading.tensor_files import give_back, is_harmless, read_tensors
 
 _SHARD_INDEX_NAMES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")

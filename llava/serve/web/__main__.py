@@ -13,7 +13,6 @@ from llava.errors import UserError
 from llava.eval.command import run_command
 from llava.extras import missing_package
 from llava.files import read_text
-from llava.model.builder import load_from_arguments
 from llava.serve.web.address import check_public_url, listen
 from llava.serve.web.arguments import WebArguments
 
@@ -24,8 +23,10 @@ def serve(args: WebArguments) -> int:
     """Loads the model and serves the page until it is stopped."""
     check_flags(args)
     args = replace(args, password=read_password(args, os.environ))
+    from llava.model.builder import load_from_arguments
+
     try:
-        from llava.serve.web.server import run  # Gradio is an extra, and slow to import
+        from llava.serve.web.server import run  # Gradio is an extra
     except ModuleNotFoundError as error:
         if error.name != "gradio":
             raise

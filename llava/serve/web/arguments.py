@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from llava.arguments import budget_flag, flag
-from llava.method import DEFAULT_SEED
-from llava.model.sample import DEFAULT_MAX_NEW_TOKENS
+from llava.method import DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED
 from llava.serve.arguments import TryArguments
 
 

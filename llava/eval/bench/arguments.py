@@ -1,0 +1,106 @@
+"""Flags of llava.eval.bench and llava.eval.bench.batches, and the checks of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Optional
+
+from llava.arguments import CAPTIONS, NOTHING, ModelArguments, flag, list_flag
+from llava.errors import UserError
+from llava.model.shapes import LLAVA_7B, LLAVA_13B, MINI
+
+HF, HF_PACKED, FULL, PRUNE, ACCM = METHODS = ("hf", "hf-packed", "full", "prune", "accm")
+SHAPES = {
+    "mini": replace(
+        MINI,
+        text=MINI.text | dict(vocab_size=1024, bos_token_id=1022, eos_token_id=1023),
+        gpt2=MINI.gpt2 | dict(vocab_size=1024, bos_token_id=1023, eos_token_id=1023),
+        llm=MINI.llm | dict(vocab_size=1024),
+    ),
+    "llava-1.5-7b": LLAVA_7B,
+    "llava-1.5-13b": LLAVA_13B,
+}
+
+
+@dataclass
+class BenchArguments(ModelArguments):
+    """Flags of the command."""
+
+    shape: Optional[str] = flag(
+        "Random weights of this shape in the place of --model-path.", choices=tuple(SHAPES)
+    )
+    llm_layers: Optional[int] = flag("With --shape: fewer layers of the LLM, for small machines.")
+    products: bool = flag(
+        "Measure, instead of methods, the forms of matrix products that --cpu-products chooses "
+        "from, and say what this machine would change in the table of the project.",
+        False,
+    )
+    methods: list[str] = list_flag(
+        "What is compared: hf (transformers' own LLaVA), hf-packed (the same, reading its weights "
+        "as --cpu-products says for this pipeline), full (this pipeline with all tokens), prune, "
+        "accm.",
+        (HF, FULL, PRUNE, ACCM),
+        METHODS,
+    )
+    compensation: str = flag("The bench has --methods instead.", CAPTIONS, off=NOTHING)
+    device_map: Optional[str] = flag("The bench works on one device: leave it out.")
+    budgets: list[int] = list_flag("Visual tokens that prune and accm keep.", (36,))
+    batch_sizes: list[int] = list_flag("Questions at once.", (1,))
+    questions_per_image: int = flag("So many questions of a batch are about one image.", 1)
+    caption_length: int = flag("Tokens of every candidate caption.", 15)
+    answer_length: int = flag("Tokens of every answer.", 4)
+    rounds: int = flag("Times that each case is timed.", 7)
+    warm_up: int = flag("Rounds before them that do not count.", 1)
+    seed: int = flag("Of weights and images.", 0)
+    picture: bool = flag("Draw OUTPUT/bench.png (needs matplotlib).", True)
+    output: str = flag("Folder for bench.json, bench.md and bench.png.", "outputs/bench")
+
+
+@dataclass
+class BatchesArguments(ModelArguments):
+    """Flags of the command."""
+
+    shape: Optional[str] = flag(
+        f"Random weights in the place of --model-path: {', '.join(SHAPES)}."
+    )
+    llm_layers: Optional[int] = flag("With --shape: fewer layers of the LLM, for small machines.")
+    data_root: str = flag(
+        "With --model-path: folder of the benchmarks.", "playground/data/mini/eval"
+    )
+    questions: int = flag("So many; of benchmarks, spread evenly over all.", 56)
+    batch_size: int = flag("Questions at once.", 8)
+    budgets: list[int] = list_flag("Visual tokens that are kept.", (36,))
+    seed: int = flag("With --shape: of weights and images.", 0)
+
+
+def check_source(
+    model_path: str | None, shape: str | None, llm_layers: int | None, quantized: bool
+) -> None:
+    """Refuses neither or both of a checkpoint and random weights, and quantised random weights.
+
+    Raises:
+        UserError: a flag is wrong; the message names it.
+    """
+    if (shape is None) == (model_path is None):
+        raise UserError("say what to measure: --shape NAME for random weights, or --model-path")
+    if shape is not None and shape not in SHAPES:
+        raise UserError(f"there is no shape {shape!r}; there are: {', '.join(SHAPES)}")
+    if shape is not None and quantized:
+        raise UserError("--load-4bit and --load-8bit have no effect with --shape: leave them out")
+    if llm_layers is None:
+        return
+    if shape is None:
+        raise UserError("--llm-layers goes with --shape: a checkpoint has the layers that it has")
+    check_positive({"llm-layers": llm_layers})
+
+
+def check_positive(numbers: Mapping[str, int]) -> None:
+    """Refuses numbers below 1; they are given by the names of their flags.
+
+    Raises:
+        UserError: a number is below 1; the message names its flag.
+    """
+    for name, value in numbers.items():
+        if value < 1:
+            raise UserError(f"--{name} has {value}; it must be at least 1")

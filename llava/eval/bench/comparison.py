@@ -1,0 +1,205 @@
+"""Methods side by side on one machine: measured, printed as a table, written into files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from llava.errors import UserError
+from llava.eval.bench import picture
+from llava.eval.bench.arguments import (
+    ACCM,
+    HF,
+    HF_PACKED,
+    METHODS,
+    PRUNE,
+    SHAPES,
+    BenchArguments,
+    check_positive,
+    check_source,
+)
+from llava.eval.bench.measuring import Measured, inspect, measure
+from llava.eval.bench.methods import (
+    Bench,
+    Case,
+    Lengths,
+    cases,
+    questions,
+    with_fixed_lengths,
+)
+from llava.eval.bench.prediction import CostModel, count_tokens, measure_machine
+from llava.eval.bench.products import measure_products
+from llava.eval.bench.random_model import random_model
+from llava.eval.bench.table import markdown, records
+from llava.eval.machine import processor_name
+from llava.files import write_json, write_text
+from llava.model.builder import load_from_arguments
+from llava.model.llava_arch import LlavaAccm
+from llava.model.loading.placement import Placement, placement
+from llava.model.products.forms import PLAIN, Form, choose_forms, described
+from llava.model.stopwatch import Stopwatch
+from llava.model.token_pruning.budget import resolve_budget
+
+
+def measure_methods(args: BenchArguments) -> int:
+    """Measures, prints the table, writes the files."""
+    place = placement(args)
+    forms = choose_forms(args.cpu_products, place.device, place.dtype, args.compile)
+    _check(args, forms)
+    if args.products:
+        print(measure_products(_load(args), forms, args.rounds))
+        return 0
+    _make_folder(args.output)
+    model = with_fixed_lengths(_load(args), args.caption_length, args.compile)
+    for budget in args.budgets:
+        resolve_budget(budget, None, model.tower.num_patches)
+    lengths = Lengths(args.caption_length, args.answer_length, args.questions_per_image)
+    runner = Bench(model, lengths, args.compile, args.cpu_products)
+    todo = cases(args.methods, args.budgets, args.batch_sizes, model.tower.num_patches)
+    with torch.inference_mode():
+        packs = any(form.is_packed for form in forms.values())
+        machine = measure_machine(place.device, place.dtype, packs)
+        found = [inspect(runner, case, place.device, counts=not args.compile) for case in todo]
+        costs = _cost_model(runner, found, args.budgets[0], lengths)
+        measure(runner, found, args.rounds, args.warm_up, place.device)
+    rows = records(found, costs, machine)
+    report = {
+        "settings": asdict(args),
+        "machine": _describe(place) | asdict(machine),
+        "cpu_products": described(forms, args.cpu_products),
+        "versions": {name: version(name) for name in ("torch", "transformers")},
+        "cases": rows,
+    }
+    _write(Path(args.output), report, found)
+    return 0
+
+
+def _check(args: BenchArguments, forms: Mapping[str, Form]) -> None:
+    """Refuses settings before minutes are spent.
+
+    Args:
+        args: the flags.
+        forms: forms of the matrix products.
+
+    Raises:
+        UserError: a setting is wrong; the message names it.
+    """
+    check_source(args.model_path, args.shape, args.llm_layers, args.bits is not None)
+    if args.products:
+        _check_products(args)
+    if HF_PACKED in args.methods and set(forms.values()) == {PLAIN}:
+        raise UserError(
+            f"{HF_PACKED} is {HF} here, where all products are plain: leave it out, or say "
+            "--cpu-products packed on a CPU"
+        )
+    unknown = [method for method in args.methods if method not in METHODS]
+    if unknown:
+        raise UserError(f"there is no method {unknown[0]!r}; there are: {', '.join(METHODS)}")
+    if not args.has_captions:
+        raise UserError("leave out --no-compensation; name the methods: --methods hf full prune")
+    if args.device_map is not None:
+        raise UserError("the bench works on one device: leave out --device-map")
+    numbers = {
+        "questions-per-image": args.questions_per_image,
+        "caption-length": args.caption_length,
+        "answer-length": args.answer_length,
+        "rounds": args.rounds,
+    } | {"batch-sizes": min(args.batch_sizes, default=0), "budgets": min(args.budgets, default=0)}
+    check_positive(numbers)
+    if args.warm_up < 0 or not args.methods:
+        raise UserError("--warm-up must not be negative, and --methods must name one")
+    if args.picture and not args.products:
+        picture.check()
+
+
+# Flags that have an effect on methods, and none on --products.
+_OF_METHODS = (
+    *("methods", "budgets", "batch_sizes", "questions_per_image", "caption_length"),
+    *("answer_length", "warm_up", "compile", "picture", "output"),
+)
+
+
+def _check_products(args: BenchArguments) -> None:
+    """Refuses flags that have no effect with --products.
+
+    Raises:
+        UserError: such a flag is given; the message names it.
+    """
+    usual = BenchArguments()
+    changed = [name for name in _OF_METHODS if getattr(args, name) != getattr(usual, name)]
+    if changed:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+        raise UserError(f"{flags} has no effect with --products: leave one of the two out")
+    if placement(args).device.type != "cpu":
+        raise UserError("--products measures a CPU: say --device cpu")
+
+
+def _make_folder(name: str) -> None:
+    """Makes the folder for the files.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        Path(name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {name} ({error.strerror})") from error
+
+
+def _load(args: BenchArguments) -> LlavaAccm:
+    if args.shape is None:
+        return load_from_arguments(args)
+    shape, place = SHAPES[args.shape], placement(args)
+    return random_model(shape, args.llm_layers, place, args.seed)
+
+
+def _cost_model(runner: Bench, found: list[Measured], budget: int, lengths: Lengths) -> CostModel:
+    """Returns the cost model, with the token counts of an answered sample."""
+    answers = {one.case.method: one.answers[0] for one in found if one.answers}
+    device = runner.model.tower.device
+    for method in (PRUNE, ACCM):
+        if method not in answers:
+            case = Case(method, budget, 1)
+            runner.prepare(case)
+            answers[method] = runner.run(case, runner.pixels(case, 0), Stopwatch(device))[0]
+    question = questions(1)[0].split("\n", 1)[0]
+    counts = count_tokens(runner.model, question, answers[PRUNE], answers[ACCM])
+    return CostModel(runner.model, counts, lengths)
+
+
+def _describe(place: Placement) -> dict:
+    """Returns a description of the machine."""
+    dtype = str(place.dtype).removeprefix("torch.")
+    if place.device.type == "cuda":
+        return {"device": torch.cuda.get_device_name(place.device), "dtype": dtype}
+    return {"device": processor_name(), "threads": torch.get_num_threads(), "dtype": dtype}
+
+
+def _write(folder: Path, report: dict, found: list[Measured]) -> None:
+    """Prints the table and writes all files."""
+    settings, machine = report["settings"], report["machine"]
+    what = settings["shape"] or settings["model_path"]
+    layers = settings["llm_layers"]
+    title = f"{what}{f', {layers} layers' if layers else ''}, {machine['dtype']}"
+    title += f", {machine['device']}"
+    text = markdown(report["cases"])
+    print(text)
+    print(
+        f"{machine['operations'] / 1e9:,.0f} GFLOP/s in a large matrix product, "
+        f"{machine['bandwidth'] / 1e9:,.1f} GB/s of weights read: what the predictions go by"
+    )
+    for one in found:
+        if one.is_noisy:
+            print(f"too noisy to rely on: {one.case} ({one.spread:.0%})", file=sys.stderr)
+    write_json(folder / "bench.json", report)
+    write_text(folder / "bench.md", text)
+    if settings["picture"]:
+        picture.draw(report["cases"], title, folder / "bench.png")
+    print(
+        f"written: {folder}/bench.json, bench.md" + (", bench.png" if settings["picture"] else "")
+    )

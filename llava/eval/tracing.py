@@ -1,0 +1,176 @@
+"""Questions traced: requests are read, answered and written down with all that happened."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from llava.errors import UserError, shown
+from llava.eval.arguments import TraceArguments
+from llava.eval.command import SOME_FAILED
+from llava.eval.engine import Clock, Outcome, Request, answer_units, units_in_order
+from llava.eval.figure import draw_trace, picture_format
+from llava.eval.finite import why_not_finite
+from llava.eval.lines import LineWriter, read_lines
+from llava.files import check_target, dump_json, printable
+from llava.image_url import fetch, is_url
+from llava.method import method_of
+from llava.mm_utils import load_image
+from llava.model.builder import load_from_arguments
+from llava.model.sample import Answer
+
+_REQUEST_KEYS = {field.name for field in dataclasses.fields(Request)}
+
+
+def answer_record(answer: Answer) -> dict:
+    """Returns an answer as JSON, named as in the recorded reference; null for skipped stages."""
+    selection, compensation = answer.selection, answer.compensation
+    record: dict = dict.fromkeys(
+        "text_idx iqr cls_idx union_idx kept_idx captions caption_ids beam_scores selector_scores "
+        "chosen_index chosen_caption".split()
+    )
+    if selection is not None:
+        record.update(
+            text_idx=selection.text_idx.tolist(),
+            iqr=dataclasses.asdict(selection.outliers),
+            cls_idx=selection.cls_idx.tolist(),
+            union_idx=selection.union_idx.tolist(),
+        )
+    record["kept_idx"] = answer.kept_idx
+    if compensation is not None:
+        record.update(
+            captions=compensation.captions,
+            caption_ids=compensation.candidates.ids,
+            beam_scores=compensation.candidates.scores,
+            selector_scores=compensation.scores,
+            chosen_index=compensation.chosen_index,
+            chosen_caption=compensation.chosen_caption,
+        )
+    return record | {
+        "llm_input_ids": answer.input_ids,
+        "inputs_embeds_len": answer.input_length,
+        "out_ids": answer.out_ids,
+        "out_text": answer.raw_text,
+        "decoding": dataclasses.asdict(answer.decoding),
+    }
+
+
+def outcome_record(outcome: Outcome) -> dict:
+    """Returns a line of the output: id and answer, or id and error."""
+    name, answer = {"id": outcome.request.id}, outcome.answer
+    error = outcome.error if answer is None else why_not_finite(answer)
+    if error is not None:
+        return name | {"error": printable(error)}
+    record = name | answer_record(answer)
+    try:
+        dump_json(record)
+    except ValueError as problem:
+        return name | {"error": f"the answer cannot be written down ({problem})"}
+    return record
+
+
+def read_requests(args: TraceArguments) -> list[Request | dict]:
+    """Reads the lines of a file in order: each a request, or the record of its error."""
+    path = Path(args.requests)
+    lines: list[Request | dict] = []
+    for number, value in read_lines(path):
+        try:
+            if isinstance(value, str):
+                raise UserError(value)
+            lines.append(_request(value, args, path.parent, f"line {number} of {path}"))
+        except UserError as error:
+            line_id = value.get("id") if isinstance(value, dict) else None
+            lines.append({"id": line_id, "line": number, "error": printable(error)})
+    if not lines:
+        raise UserError(f"there are no requests in {path}: write one JSON object a line")
+    return lines
+
+
+def _request(value: dict, args: TraceArguments, folder: Path, where: str) -> Request:
+    value = {key: entry for key, entry in value.items() if entry is not None}
+    missing = {"id", "image", "question"} - set(value)
+    unknown = set(value) - _REQUEST_KEYS
+    if missing or unknown:
+        complaints = [
+            f"{what} {', '.join(sorted(keys))}"
+            for what, keys in (("lacks", missing), ("has the unknown", unknown))
+            if keys
+        ]
+        raise UserError(
+            f"{where} {' and '.join(complaints)}; known are {', '.join(sorted(_REQUEST_KEYS))}"
+        )
+    if not isinstance(value["image"], str):
+        raise UserError(f"{where}: image is {value['image']!r}, not a path")
+    if is_url(value["image"]):
+        raise UserError(
+            f"{where}: image is the URL {shown(value['image'])}, and files of requests are read "
+            "without the network: save the picture, and give its path"
+        )
+    if not isinstance(value["id"], (str, int)):
+        raise UserError(f"{where}: id is {value['id']!r}, not a text or a whole number")
+    return Request(**_defaults(args) | value | {"image": folder / value["image"]})
+
+
+def _defaults(args: TraceArguments) -> dict:
+    """Returns the defaults of a request, from the flags."""
+    return method_of(args) | {"max_new_tokens": args.max_new_tokens} | args.decoding()
+
+
+def trace_one(args: TraceArguments) -> int:
+    """Answers the question of the flags; writes its record and its figure."""
+    source = fetch(args.image) if is_url(args.image) else Path(args.image)
+    # Fails before the model is loaded, like the checks below.
+    image = load_image(source, name=f"the image {shown(args.image)}")
+    request = Request(
+        id=printable(Path(args.image).name),
+        image=source,
+        question=args.question,
+        tower_question=args.tower_question,
+        **_defaults(args),
+    )
+    if args.figure is not None:
+        picture_format(Path(args.figure))
+    for target in filter(None, (args.output, args.figure)):
+        check_target(Path(target))
+    model = load_from_arguments(args.without_unused_parts())
+    (outcome,) = answer_units(model, [[[request]]], Clock())
+    record = outcome_record(outcome)
+    if "error" in record:
+        raise UserError(record["error"])
+    if args.output is None:
+        print(dump_json(record))
+    else:
+        with LineWriter(Path(args.output)) as writer:
+            writer.write(record)
+    if args.figure is not None:
+        draw_trace(model, image, request.question, outcome.answer, Path(args.figure))
+        print(f"figure: {args.figure}", file=sys.stderr)
+    print(f"answer: {outcome.answer.text}", file=sys.stderr)
+    return 0
+
+
+def trace_many(args: TraceArguments) -> int:
+    """Answers a file of requests; returns the exit status."""
+    lines = read_requests(args)
+    requests = [line for line in lines if isinstance(line, Request)]
+    units = units_in_order(requests, args.batch_size)
+    # A line may set no_image itself, whatever the flag says.
+    args = dataclasses.replace(args, no_image=all(request.no_image for request in requests))
+    failed = 0
+    with LineWriter(Path(args.output)) as writer:
+        outcomes = iter(())
+        if units:
+            model = load_from_arguments(args.without_unused_parts())
+            outcomes = answer_units(model, units, Clock())
+        for line in tqdm(lines, unit="question", smoothing=0):
+            record = outcome_record(next(outcomes)) if isinstance(line, Request) else line
+            if "error" in record:
+                failed += 1
+                tqdm.write(f"error: {record['id']}: {record['error']}", file=sys.stderr)
+            writer.write(record)
+    if failed:
+        print(f"{failed} of {len(lines)} requests failed", file=sys.stderr)
+    return SOME_FAILED if failed else 0

@@ -1,0 +1,1 @@
+"""The stages of training at work: what each learns from, and by which loss."""

@@ -1,0 +1,310 @@
+"""Caption model and mapper on image-caption pairs: what pruning drops, in words.
+
+The mapper reads the tokens that ACCM would drop for a question at one of the budgets; GPT-2 reads
+[question ; prefix] and learns to continue with a caption of the image, up to its first stop.
+Questions come from other data (LLaVA's instructions) and are independent of the caption: here the
+model learns to describe the tokens, and to read a question before them; train_compensation teaches
+it to use the question.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
+
+from llava.errors import UserError
+from llava.files import read_json
+from llava.mm_utils import pad_left
+from llava.model.builder import load_vision
+from llava.model.compensation.caption_model import CaptionModel
+from llava.model.compensation.compensator import MAX_CAPTION_LENGTH, STOP_TEXT
+from llava.model.loading.bpe import check_vocabulary, read_bpe
+from llava.model.loading.parts import locate_part
+from llava.model.loading.weights import has_weights
+from llava.train.arguments import model_arguments
+from llava.train.captions import CaptionPairs, read_caption_pairs, read_questions
+from llava.train.closing import command_line, say_done
+from llava.train.features import (
+    ImageFeatures,
+    encode_questions,
+    image_features,
+    vision_settings,
+)
+from llava.train.pruning import Pruner, check_budgets, draw
+from llava.train.record import hashes_of, save_weights, write_record
+from llava.train.settings import settings_of
+from llava.train.stage import Stage, open_stage
+from llava.train.stages.arguments import CaptionArguments
+from llava.train.trainer import train
+
+# The sizes of a GPT-2 and a mapper without published weights, at the width of the mini model.
+INITIAL_STD = 0.08
+POSITION_STD = 0.03
+PREFIX_STD = 0.3
+IGNORED = -100  # label of a position that is not to be predicted
+
+
+@dataclass(frozen=True)
+class CaptionBatch:
+    """B captions, padded on the left.
+
+    Attributes:
+        dropped: (B, M, P) float32, the dropped tokens in index order.
+        dropped_mask: (B, M), 0 for padding.
+        ids: (B, L) int64: question, prefix_length times 0, caption.
+        mask: (B, L), 0 for padding.
+        prefix: (B, L) bool, True at the places of the visual prefix.
+        labels: (B, L) int64, the next token where it is the caption's, else IGNORED.
+    """
+
+    dropped: Tensor
+    dropped_mask: Tensor
+    ids: Tensor
+    mask: Tensor
+    prefix: Tensor
+    labels: Tensor
+
+    @property
+    def weight(self) -> float:
+        """The number of tokens to be predicted."""
+        return int((self.labels != IGNORED).sum())
+
+    def to(self, device: torch.device) -> CaptionBatch:
+        fields = (self.dropped, self.dropped_mask, self.ids, self.mask, self.prefix, self.labels)
+        return CaptionBatch(*(field.to(device) for field in fields))
+
+
+def caption_batch(
+    dropped: Sequence[Tensor],
+    questions: Sequence[list[int]],
+    captions: Sequence[list[int]],
+    prefix_length: int,
+) -> CaptionBatch:
+    """Collates samples into a batch.
+
+    Args:
+        dropped: B tensors (M_b, P).
+        questions: GPT-2 ids of each question.
+        captions: GPT-2 ids of each caption, its stop token included.
+        prefix_length: positions of the visual prefix.
+    """
+    rows = []
+    for question, text in zip(questions, captions):
+        before = len(question) + prefix_length
+        ids = torch.tensor(question + [0] * prefix_length + text)
+        prefix = torch.zeros(len(ids), dtype=torch.long)
+        prefix[len(question) : before] = 1
+        labels = torch.tensor([IGNORED] * (before - 1) + text + [IGNORED])
+        rows.append(torch.stack([ids, prefix, labels - IGNORED], dim=-1))  # padding: 0 throughout
+    padded, mask = pad_left(rows)
+    tokens, dropped_mask = pad_left(list(dropped))
+    return CaptionBatch(
+        dropped=tokens,
+        dropped_mask=dropped_mask,
+        ids=padded[..., 0],
+        mask=mask,
+        prefix=padded[..., 1].bool(),
+        labels=padded[..., 2] + IGNORED,
+    )
+
+
+def caption_loss(
+    model: CaptionModel, batch: CaptionBatch, prefix: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Computes the cross-entropy of the captions' tokens.
+
+    Args:
+        model: only its GPT-2 is run, not its mapper.
+        batch: B captions.
+        prefix: (B, prefix_length, D).
+
+    Returns:
+        (tokens,) losses, (tokens,) row in the batch of each, (tokens,) bool, whether it was the
+        likeliest.
+    """
+    embeds = model.gpt.transformer.wte(batch.ids)
+    embeds = embeds.masked_scatter(batch.prefix.unsqueeze(-1), prefix.to(embeds.dtype))
+    hidden = model.gpt.transformer(
+        inputs_embeds=embeds,
+        attention_mask=batch.mask,
+        position_ids=(batch.mask.cumsum(dim=-1) - 1).clamp(min=0),
+        use_cache=False,
+    ).last_hidden_state
+    asked = batch.labels != IGNORED
+    logits = model.gpt.lm_head(hidden[asked]).float()
+    labels = batch.labels[asked]
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    return losses, asked.nonzero()[:, 0], logits.argmax(-1) == labels
+
+
+class CaptionObjective(nn.Module):
+    """The objective of the stage: captions from dropped tokens.
+
+    Args:
+        model: GPT-2 and its mapper.
+    """
+
+    def __init__(self, model: CaptionModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: CaptionBatch) -> dict[str, Tensor]:
+        """Sums the cross-entropy over tokens, and counts those that were the likeliest."""
+        prefix = self.model.prefix(batch.dropped, batch.dropped_mask)
+        losses, _, right = caption_loss(self.model, batch, prefix)
+        return {"loss": losses.sum(), "accuracy": right.sum().float()}
+
+
+class CaptionData:
+    """Captions with the tokens that pruning drops.
+
+    Args:
+        pairs: images and captions.
+        features: of the images, in the same order.
+        questions: drawn for each caption.
+        pruner: chooses tokens for them.
+        budgets: numbers of kept tokens, drawn uniformly.
+        tokenizer: GPT-2's.
+        prefix_length: positions of the visual prefix.
+    """
+
+    def __init__(
+        self,
+        pairs: CaptionPairs,
+        features: ImageFeatures,
+        questions: Sequence[str],
+        pruner: Pruner,
+        budgets: Sequence[int],
+        tokenizer: GPT2Tokenizer,
+        prefix_length: int,
+    ) -> None:
+        self._pairs = pairs
+        self._features = features
+        self._questions = questions
+        self._pruner = pruner
+        self._budgets = budgets
+        self._prefix_length = prefix_length
+        counts = [len(captions) for captions in pairs.captions]
+        self._places = [(i, j) for i, count in enumerate(counts) for j in range(count)]
+        self._question_ids = {q: tokenizer.encode(q, add_special_tokens=False) for q in questions}
+        self._tokenizer = tokenizer
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def collate(self, indices: list[int], generator: torch.Generator) -> CaptionBatch:
+        """Returns a batch of captions."""
+        dropped, questions, captions = [], [], []
+        for index in indices:
+            number, which = self._places[index]
+            question = draw(self._questions, generator)
+            budget = draw(self._budgets, generator)
+            image = self._features.image(number)
+            pruned = self._pruner.select(image, question, budget, generator)
+            dropped.append(image.patch_embeds[pruned.dropped_idx])
+            questions.append(self._question_ids[question])
+            captions.append(caption_ids(self._pairs.captions[number][which], self._tokenizer))
+        return caption_batch(dropped, questions, captions, self._prefix_length)
+
+    def describe(self, indices: list[int]) -> str:
+        """Returns the names of a batch's images."""
+        return ", ".join(self._pairs.images[self._places[index][0]].name for index in indices)
+
+
+def caption_ids(text: str, tokenizer: GPT2Tokenizer) -> list[int]:
+    """Returns GPT-2 ids of a caption as the beams write it: up to and with its first stop."""
+    sentence = text.split(STOP_TEXT, 1)[0].strip()
+    ids = tokenizer.encode(sentence, add_special_tokens=False)[: MAX_CAPTION_LENGTH - 1]
+    return ids + tokenizer.encode(STOP_TEXT)[:1]
+
+
+def new_caption_model(gpt2: Path, embed_dim: int, args: CaptionArguments) -> CaptionModel:
+    """Returns GPT-2, with published weights or new where there are none, and a new mapper."""
+    torch.manual_seed(args.seed)
+    if has_weights(gpt2):
+        gpt = GPT2LMHeadModel.from_pretrained(gpt2, dtype=torch.float32)
+    else:
+        print(f"{gpt2} has no weights: GPT-2 starts from nothing", file=sys.stderr)
+        gpt = GPT2LMHeadModel(GPT2Config(**read_json(gpt2 / "config.json")))
+    model = CaptionModel(gpt, embed_dim, args.prefix_length, args.mapper_layers)
+    with torch.no_grad():
+        model.clip_project.prefix_const.normal_()
+        if not has_weights(gpt2):
+            _start_copying(model)
+    return model
+
+
+def _start_copying(model: CaptionModel) -> None:
+    """Initialises attention in GPT-2 and mapper: it copies tokens like the current one.
+
+    It finds them by keys = queries, and copies by output = transposed values. A GPT-2 from
+    random weights otherwise learns to name what is there, and for a long time not where.
+    """
+    for name, parameter in model.gpt.named_parameters():
+        if parameter.dim() == 2:
+            parameter.normal_(0, POSITION_STD if "wpe" in name else INITIAL_STD)
+    for block in model.gpt.transformer.h:
+        weight = block.attn.c_attn.weight  # (D, 3 D), transposed as GPT-2 has it
+        width = len(weight)
+        weight[:, width : 2 * width] = weight[:, :width]
+        block.attn.c_proj.weight.copy_(weight[:, 2 * width :].T)
+    for layer in model.clip_project.transformer.layers:
+        queries, both = layer.attn.to_queries.weight, layer.attn.to_keys_values.weight
+        queries.normal_(0, INITIAL_STD)
+        both.normal_(0, INITIAL_STD)
+        both[: len(queries)] = queries
+        layer.attn.project.weight.copy_(both[len(queries) :].T)
+        layer.attn.project.bias.zero_()
+    model.clip_project.prefix_const.normal_(0, PREFIX_STD)
+
+
+def train_caption(args: CaptionArguments) -> int:
+    """Runs the stage."""
+    if None in (args.captions, args.images, args.output, args.output_dir):
+        raise UserError("name --captions, --images, --output-dir and --output")
+    with open_stage("train_caption", args) as stage:
+        return _train(stage, args)
+
+
+def _train(stage: Stage, args: CaptionArguments) -> int:
+    run, which = Path(args.output_dir), model_arguments(args)
+    pairs = read_caption_pairs(Path(args.captions), Path(args.images))
+    questions = read_questions(args.questions and Path(args.questions))
+    seen = load_vision(which)
+    check_budgets(args.budgets, seen.tower.num_patches)
+    gpt2 = locate_part(which, "gpt2", weights=True)
+    tokenizer = read_bpe(GPT2Tokenizer, gpt2)
+    features = stage.team.first_then_all(
+        lambda: image_features(Path(args.features or run / "features"), pairs.images, seen)
+    )
+    texts = encode_questions(seen.tower, seen.tokenizer, questions)
+    pruner = Pruner(texts, seen.text_selection == "nearest")
+    model = new_caption_model(gpt2, features.embed_dim, args)
+    check_vocabulary(tokenizer, model.gpt.config.vocab_size, gpt2)
+    data = CaptionData(
+        pairs, features, questions, pruner, args.budgets, tokenizer, args.prefix_length
+    )
+    inputs = {"captions": Path(args.captions), "vision_tower": seen.folder, "gpt2": gpt2}
+    inputs |= {"questions": Path(args.questions)} if args.questions else {}
+    hashes = {"questions": None} | {name: hashes_of(path) for name, path in inputs.items()}
+    chosen = vision_settings(seen) | {"text_selection": seen.text_selection, "inputs": hashes}
+    train(stage, CaptionObjective(model), data, chosen)
+    if not stage.team.is_first:
+        return 0
+    output = Path(args.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(output, model.state_dict())
+    settings = settings_of(args) | chosen
+    write_record(output.parent, stage.name, settings, [output], inputs, run)
+    use = command_line(
+        "llava.train.train_selector", model_path=args.model_path, caption_model=output
+    )
+    say_done(stage, [output], use)
+    return 0

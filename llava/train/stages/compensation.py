@@ -1,0 +1,388 @@
+"""Caption model and selector together, taught by the LLM itself (arXiv 2508.01236).
+
+No label is used. The frozen LLM answers each question with all visual tokens: its distribution Q
+over the answer's tokens is the target. Three captions are generated from the dropped tokens, and
+with each of them the LLM reads the kept tokens: P_1 to P_3.
+
+    score_i  = KL(Q || P_i)                   how much of the answer is lost with caption i
+    margin_i = mean(score) - score_i          how much better it is than the others
+    best     = the largest margin             the label of this step
+    loss     = w (cross-entropy of GPT-2 on the best caption + cross-entropy of the selector)
+    w        = 4 x the mean of the best margins over the batch
+
+If the selector has learnt silence, it is a fourth candidate; where it is the best, GPT-2 has
+nothing to learn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import GPT2Tokenizer
+
+from llava.errors import UserError
+from llava.model.builder import load_from_arguments
+from llava.model.compensation.builder import load_caption_model, load_long_clip, load_selector
+from llava.model.compensation.caption_model import CaptionModel
+from llava.model.compensation.long_clip import LongClipText
+from llava.model.compensation.selector import Selector, selector_text
+from llava.model.language_model.llava_llama import LanguageModel
+from llava.model.loading.locate import locate
+from llava.model.loading.parts import locate_part
+from llava.model.loading.placement import Placement, placement
+from llava.model.sample import Sample
+from llava.train.arguments import model_arguments
+from llava.train.candidates import Candidates, write_candidates
+from llava.train.closing import command_line, say_done
+from llava.train.outcome import Reading, answer_log_probs
+from llava.train.packing import Packer
+from llava.train.record import hashes_of, save_weights, write_record
+from llava.train.resumable import Work, resumable
+from llava.train.samples import (
+    AskedImages,
+    Look,
+    ShortQuestion,
+    llm_fingerprints,
+    load_asked_images,
+    load_frozen_llm,
+    read_short_questions,
+)
+from llava.train.settings import settings_of
+from llava.train.stage import Stage, open_stage
+from llava.train.stages.arguments import KINDS, MARGINS, CompensationArguments
+from llava.train.stages.caption import caption_batch, caption_loss
+from llava.train.trainer import train
+
+SCALE = 4.0  # of the weights, as published
+LONGEST_ANSWER = 16  # tokens of the LLM's own answers
+
+
+@dataclass(frozen=True)
+class CompensationBatch:
+    """B questions.
+
+    Attributes:
+        samples: the questions.
+        looks: their images.
+        answers: the LLM's answers with all tokens.
+        seeds: of the candidates.
+    """
+
+    samples: list[ShortQuestion]
+    looks: list[Look]
+    answers: list[str]
+    seeds: list[int]
+
+    @property
+    def weight(self) -> float:
+        """The number of questions."""
+        return len(self.samples)
+
+    def to(self, device: torch.device) -> CompensationBatch:
+        looks = [
+            Look(look.all.to(device), look.kept.to(device), look.dropped.to(device))
+            for look in self.looks
+        ]
+        return replace(self, looks=looks)
+
+
+class CompensationObjective(nn.Module):
+    """The objective of the stage: caption model and selector, judged by the frozen parts.
+
+    Args:
+        caption_model: only its GPT-2 is trained, not its mapper.
+        selector: trained.
+        long_clip: frozen.
+        llm: frozen.
+        tokenizer: GPT-2's.
+        candidates: of KINDS.
+        margins: of MARGINS.
+        llm_batch_size: readings per batch of the LLM.
+    """
+
+    def __init__(
+        self,
+        caption_model: CaptionModel,
+        selector: Selector,
+        long_clip: LongClipText,
+        llm: LanguageModel,
+        tokenizer: GPT2Tokenizer,
+        candidates: str,
+        margins: str,
+        llm_batch_size: int,
+    ) -> None:
+        super().__init__()
+        self.caption_model = caption_model
+        self.selector = selector
+        self.long_clip = long_clip.requires_grad_(False)
+        self.llm = llm.requires_grad_(False)
+        self.caption_model.clip_project.requires_grad_(False)
+        self._tokenizer = tokenizer
+        self._packer = Packer(llm.tokenizer)
+        self._candidates = candidates
+        self._margins = margins
+        self._llm_batch_size = llm_batch_size
+
+    def train(self, mode: bool = True) -> CompensationObjective:
+        """Sets training mode for the trained parts only."""
+        super().train(mode)
+        self.long_clip.eval()
+        self.llm.eval()
+        return self
+
+    def forward(self, batch: CompensationBatch) -> dict[str, Tensor]:
+        """Sums the loss over questions, and measures the candidates.
+
+        It also returns how much of the answer is lost (KL, nats) with the first, the best and the
+        chosen candidate, and how often the chosen one is the best.
+        """
+        dropped = [look.dropped for look in batch.looks]
+        questions = [sample.tower_question for sample in batch.samples]
+        found = write_candidates(
+            self.caption_model, self._tokenizer, dropped, questions, self._candidates, batch.seeds
+        )
+        silence = [None] * (self.selector.silence is not None)
+        lost = self.information_lost(batch, [[*row.captions, *silence] for row in found])
+        margin, best = (lost.mean(dim=1, keepdim=True) - lost).max(dim=1)
+        caption = self._caption_loss(batch, found, best.tolist())
+        log_scores = self._log_scores(batch, found)
+        selector = -log_scores.gather(1, best[:, None]).squeeze(1)
+        chosen = log_scores.argmax(dim=1, keepdim=True)
+        if self._margins == "batch":  # the mean over a batch, however it is split into passes
+            loss = {"loss": (caption + selector).sum(), "batch_weight": SCALE * margin.sum()}
+        else:
+            loss = {"loss": (SCALE * margin * (caption + selector)).sum()}
+        return loss | {
+            "caption": caption.detach().sum(),
+            "selector": selector.detach().sum(),
+            "lost_first": lost[:, 0].sum(),
+            "lost_mean": lost.mean(dim=1).sum(),
+            "lost_best": lost.min(dim=1).values.sum(),
+            "lost_chosen": lost.gather(1, chosen).sum(),
+        }
+
+    @torch.no_grad()
+    def information_lost(
+        self, batch: CompensationBatch, captions: Sequence[Sequence[str | None]]
+    ) -> Tensor:
+        """Computes KL(Q || P) for each caption (or None) of each question, mean over answer tokens.
+
+        Returns:
+            (B, W) float32.
+        """
+        readings = []
+        for sample, look, answer, texts in zip(batch.samples, batch.looks, batch.answers, captions):
+            readings.append(Reading(look.all, None, sample.question, answer))
+            readings += [Reading(look.kept, text, sample.question, answer) for text in texts]
+        log_probs = answer_log_probs(self.llm, self._packer, readings, self._llm_batch_size)
+        step = len(readings) // len(batch.samples)
+        rows = []
+        for start in range(0, len(readings), step):
+            full, *others = log_probs[start : start + step]
+            lost = [(full.exp() * (full - other)).sum(dim=-1).mean() for other in others]
+            rows.append(torch.stack(lost))
+        return torch.stack(rows)
+
+    def _caption_loss(
+        self, batch: CompensationBatch, found: Sequence[Candidates], best: Sequence[int]
+    ) -> Tensor:
+        """Returns GPT-2's mean cross-entropy (B,) on each best caption; 0 if it is silence."""
+        model, tokenizer = self.caption_model, self._tokenizer
+        told = [b for b, i in enumerate(best) if i < len(found[b].ids)]
+        losses_of_all = torch.zeros(len(best), device=batch.looks[0].kept.device)
+        if not told:
+            return losses_of_all
+        questions = [
+            tokenizer.encode(batch.samples[b].tower_question, add_special_tokens=False)
+            for b in told
+        ]
+        texts = [found[b].ids[best[b]] for b in told]
+        length = len(model.clip_project.prefix_const)
+        captions = caption_batch([batch.looks[b].dropped for b in told], questions, texts, length)
+        captions = captions.to(losses_of_all.device)
+        with torch.no_grad():
+            prefix = model.prefix(captions.dropped, captions.dropped_mask)
+        losses, rows, _ = caption_loss(model, captions, prefix)
+        sums = losses.new_zeros(len(texts)).index_add(0, rows, losses)
+        means = sums / losses.new_tensor([len(text) for text in texts])
+        return losses_of_all.index_copy(0, torch.tensor(told, device=means.device), means)
+
+    def _log_scores(self, batch: CompensationBatch, found: Sequence[Candidates]) -> Tensor:
+        """Returns the selector's log-probabilities (B, W), or (B, W + 1) with silence's last."""
+        texts = [
+            selector_text(sample.tower_question, text)
+            for sample, row in zip(batch.samples, found)
+            for text in row.captions
+        ]
+        with torch.no_grad():
+            features = self.long_clip(texts).float().unflatten(0, (len(found), -1))
+        shares = features.new_tensor([look.kept_share for look in batch.looks])
+        return self.selector(features, shares).float().log_softmax(dim=-1)
+
+
+class CompensationData:
+    """Questions with the LLM's own answers.
+
+    Args:
+        asked: questions and images.
+        answers: one for each question.
+        budget: number of visual tokens that the LLM reads, or several to draw from.
+        seed: of tokens and candidates.
+    """
+
+    def __init__(
+        self,
+        asked: AskedImages,
+        answers: Sequence[str],
+        budget: int | Sequence[int],
+        seed: int,
+    ) -> None:
+        self._asked = asked
+        self._answers = answers
+        self._budget = budget
+        self._seed = seed
+        # Only the end of an empty answer can be compared.
+        self._numbers = [number for number, answer in enumerate(answers) if answer]
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def collate(self, indices: list[int], generator: torch.Generator) -> CompensationBatch:
+        """Returns a batch of questions."""
+        numbers = [self._numbers[index] for index in indices]
+        seeds = torch.randint(2**62, (len(numbers),), generator=generator).tolist()
+        return CompensationBatch(
+            samples=[self._asked.samples[number] for number in numbers],
+            looks=[self._asked.look(n, self._budget, seed) for n, seed in zip(numbers, seeds)],
+            answers=[self._answers[number] for number in numbers],
+            seeds=seeds,
+        )
+
+    def describe(self, indices: list[int]) -> str:
+        """Returns the names of a batch's questions."""
+        samples = [self._asked.samples[self._numbers[index]] for index in indices]
+        return "; ".join(f"{sample.image}: {sample.tower_question}" for sample in samples)
+
+
+def begin_answering(args: CompensationArguments, asked: AskedImages) -> Work:
+    """Loads the model; the returned work answers questions with all visual tokens."""
+    model = load_from_arguments(model_arguments(args))
+
+    def work(numbers: list[int]) -> list[dict]:
+        samples = []
+        for number in numbers:
+            question = asked.samples[number]
+            image = asked.features.image(asked.places[question.image])
+            samples.append(
+                Sample(
+                    image=image,
+                    question=question.question,
+                    tower_question=question.tower_question,
+                    visual_token_num=len(image.features),
+                    max_new_tokens=LONGEST_ANSWER,
+                )
+            )
+        return [{"answer": answer.text} for answer in model.answer(samples)]
+
+    return work
+
+
+def train_compensation(args: CompensationArguments) -> int:
+    """Runs the stage."""
+    _check(args)
+    with open_stage("train_compensation", args) as stage:
+        return _train(stage, args)
+
+
+def _train(stage: Stage, args: CompensationArguments) -> int:
+    run, team, which = Path(args.output_dir), stage.team, model_arguments(args)
+    samples = read_short_questions(Path(args.data), args.samples, args.seed)
+    cache = Path(args.features or run / "features")
+    asked = load_asked_images(which, team, samples, Path(args.images), cache, args.kept)
+    inputs = {p: locate_part(which, p) for p in ("gpt2", "caption_model", "longclip", "selector")}
+    inputs |= {"model": locate(args.model_path) / "config.json", "data": Path(args.data)}
+    inputs["vision_tower"] = asked.vision_tower
+    hashes = {name: hashes_of(path) for name, path in inputs.items()}
+    weights = llm_fingerprints(which)
+    # With all tokens nothing is selected.
+    seen = {name: value for name, value in asked.settings.items() if name != "text_selection"}
+    read = {name: hashes[name] for name in ("vision_tower", "model")}
+    answers = team.first_then_all(
+        lambda: resumable(
+            run / "answers.jsonl",
+            len(samples),
+            args.answer_batch_size,
+            lambda: begin_answering(args, asked),
+            "full-token answers",
+            seen | dict(seed=args.seed, data=hashes["data"], weights=weights, inputs=read),
+            args,
+        )
+    )
+    objective = _objective(args, inputs, asked.features.embed_dim)
+    data = CompensationData(asked, [a["answer"] for a in answers], args.kept, args.seed)
+    if len(data) == 0:
+        raise UserError(
+            "the LLM answers every question with nothing, and nothing can be learnt from that: "
+            "check --model-path, or train the LLM longer"
+        )
+    chosen = asked.settings | dict(inputs=hashes, weights=weights, samples_drawn=len(samples))
+    groups = [("selector.", args.selector_learning_rate)]
+    train(stage, objective, data, chosen, groups)
+    if not team.is_first:
+        return 0
+    outputs = {
+        Path(args.caption_output): objective.caption_model.state_dict(),
+        Path(args.selector_output): objective.selector.state_dict(),
+    }
+    for path, tensors in outputs.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_weights(path, tensors)
+    folder = Path(args.caption_output).parent
+    write_record(folder, stage.name, settings_of(args) | chosen, list(outputs), inputs, run)
+    parts = dict(caption_model=args.caption_output, selector=args.selector_output)
+    say_done(
+        stage, list(outputs), command_line("llava.serve.cli", model_path=args.model_path, **parts)
+    )
+    return 0
+
+
+def _check(args: CompensationArguments) -> None:
+    needed = (args.data, args.images, args.caption_output, args.selector_output, args.output_dir)
+    if None in needed:
+        raise UserError(
+            "name --data, --images, --output-dir, --caption-output and --selector-output"
+        )
+    if Path(args.caption_output).parent != Path(args.selector_output).parent:
+        raise UserError("--caption-output and --selector-output must lie in one folder")
+    for name, known in (("candidates", KINDS), ("margins", MARGINS)):
+        if getattr(args, name) not in known:
+            raise UserError(f"--{name} is {getattr(args, name)!r}; choose {' or '.join(known)}")
+
+
+def _objective(
+    args: CompensationArguments, files: dict[str, Path], width: int
+) -> CompensationObjective:
+    """Builds all parts, with the trained ones in float32."""
+    which = model_arguments(args)
+    place = placement(which)
+    full = Placement(place.device, torch.float32)
+    caption_model, tokenizer = load_caption_model(
+        files["gpt2"], files["caption_model"], width, full
+    )
+    long_clip = load_long_clip(files["longclip"], place)
+    selector = load_selector(files["selector"], long_clip, full)
+    llm = load_frozen_llm(which)
+    return CompensationObjective(
+        caption_model,
+        selector,
+        long_clip,
+        llm,
+        tokenizer,
+        args.candidates,
+        args.margins,
+        args.answer_batch_size,
+    )
