@@ -26,7 +26,7 @@ Asking = TypeVar("Asking", bound="AskArguments")
 
 
 def flag(help: str, default: object = None, choices: Sequence[str] = (), off: object = None) -> Any:
-    """Returns a dataclass field with its documentation; see llava.eval.flags."""
+    """Returns a dataclass field with its documentation; see llava.utils.flags."""
     return field(default=default, metadata={"help": help, "choices": choices, "off": off})
 
 
@@ -64,7 +64,7 @@ def _default_budget() -> str:
     return found[1] if found else "as set"
 
 
-# llava.eval.flags turns each field into a flag; it knows Optional[int], not int | None.
+# llava.utils.flags turns each field into a flag; it knows Optional[int], not int | None.
 @dataclass
 class ModelArguments:
     """Which model, from where, on what.

@@ -23,12 +23,12 @@ from figures.trace import draw_trace_at_budgets
 
 from llava.arguments import ModelArguments, flag, list_flag
 from llava.errors import UserError
-from llava.eval.command import guard
 from llava.eval.figure import save_picture
-from llava.eval.flags import FlagParser
 from llava.files import write_whole
 from llava.model.builder import load_from_arguments
 from llava.model.llava_arch import LlavaAccm
+from llava.utils.cli import guard
+from llava.utils.flags import FlagParser
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,7 +12,7 @@ import pytest
 
 from llava import command
 from llava.command import COMMANDS, STAGES, called, main
-from llava.eval import command as eval_command
+from llava.utils import cli as eval_command
 
 ROOT = Path(__file__).parents[1]
 # Every command that has flags, by the words in front of them.

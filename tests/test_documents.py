@@ -18,10 +18,10 @@ import pytest
 from torch.distributed.run import parse_args as parse_torchrun
 
 from llava.command import COMMANDS
-from llava.eval import command
 from llava.files import write_json
 from llava.mini.benchmarks import write_benchmarks
 from llava.train import cost as train_cost
+from llava.utils import cli as command
 from tests.load import __main__ as web_load
 
 ROOT = Path(__file__).parents[1]

@@ -9,8 +9,8 @@ import os
 import pytest
 
 from llava.errors import UserError
-from llava.eval.lines import read_lines
 from llava.files import parse_json, read_json, take_lock
+from llava.utils.jsonl import read_lines
 
 
 @pytest.mark.parametrize(

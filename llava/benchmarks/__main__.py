@@ -17,7 +17,7 @@ from llava.download.errors import free_gigabytes, read_errors
 from llava.download.line import USUAL, Network
 from llava.errors import UserError
 from llava.eval.benchmarks.registry import DATA_ROOT, data_folder
-from llava.eval.command import SOME_FAILED, run_words_command
+from llava.utils.cli import SOME_FAILED, run_words_command
 
 BY_HAND = 3  # exit status where nothing failed and something has to be done by hand
 

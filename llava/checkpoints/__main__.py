@@ -14,7 +14,7 @@ from llava.checkpoints.download import download, plan
 from llava.download.errors import free_gigabytes
 from llava.download.line import USUAL, Network
 from llava.errors import UserError
-from llava.eval.command import SOME_FAILED, run_words_command
+from llava.utils.cli import SOME_FAILED, run_words_command
 
 
 @dataclass

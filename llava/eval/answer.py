@@ -14,8 +14,8 @@ from llava.arguments import AskArguments, flag
 from llava.errors import UserError
 from llava.eval.arguments import check_method
 from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT, data_folder, reader
-from llava.eval.command import run_benchmark_command
 from llava.eval.limit import first_questions
+from llava.utils.cli import run_benchmark_command
 
 if TYPE_CHECKING:
     from llava.eval.run import Run

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from llava.eval.benchmarks import llava_files
 from llava.eval.benchmarks.question import Question
-from llava.eval.command import run_command
 from llava.eval.llava_commands import answer_as_llava
 from llava.eval.model_vqa_loader import LoaderArguments, read_questions
+from llava.utils.cli import run_command
 
 
 def answer(args: LoaderArguments) -> int:

@@ -10,8 +10,8 @@ from pathlib import Path
 from llava.arguments import flag
 from llava.eval.benchmarks import llava_files
 from llava.eval.benchmarks.question import Question
-from llava.eval.command import run_command
 from llava.eval.llava_commands import LlavaCommandArguments, answer_as_llava
+from llava.utils.cli import run_command
 
 
 @dataclass

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from llava.arguments import flag
 from llava.errors import UserError
 from llava.eval.benchmarks import mmbench
-from llava.eval.command import run_command
 from llava.eval.llava_commands import LlavaCommandArguments, answer_as_llava
+from llava.utils.cli import run_command
 
 
 @dataclass

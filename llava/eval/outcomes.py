@@ -13,8 +13,8 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from llava.eval.lines import read_lines
 from llava.files import dump_json
+from llava.utils.jsonl import read_lines
 
 _CHECKSUM = "checksum"
 _FIELDS = {"key", "record", "trace", "asked", "error"}

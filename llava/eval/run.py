@@ -18,16 +18,13 @@ from tqdm import tqdm
 from llava.arguments import AskArguments
 from llava.errors import UserError, quoted
 from llava.eval.benchmarks.question import Question
-from llava.eval.command import SOME_FAILED
 from llava.eval.engine import Clock, Outcome, Request, Unit, answer_units, units_by_length
 from llava.eval.finite import why_not_finite
 from llava.eval.journal import Journal
 from llava.eval.outcomes import merge_outcomes
-from llava.eval.processes import Processes
 from llava.eval.progress import show_progress
 from llava.eval.sessions import noting_session
 from llava.eval.shared import Shared
-from llava.eval.stopping import noting_what_is_kept
 from llava.files import dump_json, printable
 from llava.method import DEFAULT_PRUNER, method_of
 from llava.model.loading.parts import locate_parts
@@ -38,6 +35,9 @@ from llava.model.products.forms import PRUNING_PARTS, choose_forms, described
 from llava.model.sample import Answer
 from llava.model.token_pruning.budget import resolve_budget
 from llava.model.token_pruning.registry import ALL, NO_IMAGE, find_pruner
+from llava.utils.cli import SOME_FAILED
+from llava.utils.distributed import Processes
+from llava.utils.stopping import noting_what_is_kept
 
 # Packages whose version may change an answer.
 _DECIDING = ("torch", "transformers", "open_clip_torch")

@@ -12,10 +12,10 @@ from typing import Optional
 
 from llava.arguments import DecodingArguments, budget_flag, flag
 from llava.errors import UserError, shown
-from llava.eval.command import run_command
 from llava.eval.llava_commands import OneValueArguments, check_one_value
 from llava.image_url import open_image
 from llava.method import DEFAULT_SEED
+from llava.utils.cli import run_command
 
 _PLACEHOLDER = "<image-placeholder>"  # in a query of LLaVA, the place of the image
 

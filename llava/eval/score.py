@@ -17,12 +17,12 @@ from llava.eval.benchmarks.registry import (
     reader,
     scorer,
 )
-from llava.eval.command import run_benchmark_command
 from llava.eval.journal import read_settings
 from llava.eval.limit import first_questions, limit_of
-from llava.eval.lines import read_lines
 from llava.eval.scoring.matching import NoLabels
 from llava.files import check_target, printable, write_json
+from llava.utils.cli import run_benchmark_command
+from llava.utils.jsonl import read_lines
 
 
 @dataclass

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from llava.errors import UserError
 from llava.eval.journal import disk_errors, run_folder
-from llava.eval.lines import read_lines
 from llava.eval.machine import machine_name
 from llava.files import dump_json
+from llava.utils.jsonl import read_lines
 
 if TYPE_CHECKING:  # a report imports no model
     from llava.eval.engine import Clock

@@ -20,7 +20,6 @@ from llava.arguments import CAPTIONS, NOTHING, AskArguments, flag
 from llava.errors import UserError
 from llava.eval.answer import LIMIT_HELP, read_run
 from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT, data_folder
-from llava.eval.command import SOME_FAILED, run_command
 from llava.eval.report.comparison import compare
 from llava.eval.report.runs import read_runs
 from llava.eval.report.table import terminal_table
@@ -28,6 +27,7 @@ from llava.eval.report.write import DISAGREEMENTS, write_report
 from llava.eval.score import ScoreArguments, score
 from llava.files import printable, read_json
 from llava.method import DEFAULT_PRUNER
+from llava.utils.cli import SOME_FAILED, run_command
 
 if TYPE_CHECKING:
     from llava.eval.run import Run
@@ -96,9 +96,9 @@ def sweep(args: SweepArguments) -> int:
     """Answers, scores and compares; returns the exit status."""
     _refuse_single_flags(args)
     benchmarks = _choose("benchmark", args.benchmarks, BENCHMARKS, BENCHMARKS)
-    from llava.eval.processes import Processes
     from llava.eval.run import answer_questions
     from llava.eval.shared import Shared, UnitMemory
+    from llava.utils.distributed import Processes
 
     is_first = Processes(args.device).is_first  # they meet before one of them has to download
     configurations = choose_configurations(args)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from llava.errors import UserError
 from llava.eval.arguments import TraceArguments, check_method
-from llava.eval.command import run_command
+from llava.utils.cli import run_command
 
 
 def trace(args: TraceArguments) -> int:

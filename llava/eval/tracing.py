@@ -10,17 +10,17 @@ from tqdm import tqdm
 
 from llava.errors import UserError, shown
 from llava.eval.arguments import TraceArguments
-from llava.eval.command import SOME_FAILED
 from llava.eval.engine import Clock, Outcome, Request, answer_units, units_in_order
 from llava.eval.figure import draw_trace, picture_format
 from llava.eval.finite import why_not_finite
-from llava.eval.lines import LineWriter, read_lines
 from llava.files import check_target, dump_json, printable
 from llava.image_url import fetch, is_url
 from llava.method import method_of
 from llava.mm_utils import load_image
 from llava.model.builder import load_from_arguments
 from llava.model.sample import Answer
+from llava.utils.cli import SOME_FAILED
+from llava.utils.jsonl import LineWriter, read_lines
 
 _REQUEST_KEYS = {field.name for field in dataclasses.fields(Request)}
 

@@ -14,12 +14,12 @@ from loguru import logger
 from tqdm import tqdm
 
 from llava.errors import UserError
-from llava.eval.processes import Processes
 from llava.lmms.arguments import read_arguments
 from llava.lmms.requests import make_sample, not_greedy, read_ending, read_image
 from llava.model.builder import load_from_arguments
 from llava.model.memory import Memory
 from llava.model.sample import Answer, Sample
+from llava.utils.distributed import Processes
 
 # Questions are sorted by length only among this number of neighbours: neighbours often share an
 # image, and a run caches the images of some hundred questions.

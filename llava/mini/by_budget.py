@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import sys
 
-from llava.eval.command import run_command
 from llava.mini.measuring.arguments import ByBudgetArguments
+from llava.utils.cli import run_command
 
 
 def by_budget(args: ByBudgetArguments) -> int:

@@ -18,10 +18,10 @@ from typing import Optional
 
 from llava.arguments import flag
 from llava.errors import UserError
-from llava.eval.command import run_command
 from llava.files import read_json, write_json
 from llava.mini.benchmarks import SIZES, write_benchmarks
 from llava.mini.training_set import write_training_set
+from llava.utils.cli import run_command
 
 PARTS = ("train", "eval")
 _EVAL_SPLITS = ("validation", "test")

@@ -13,7 +13,7 @@ from typing import Optional
 
 from llava.arguments import flag
 from llava.errors import UserError
-from llava.eval.command import run_command
+from llava.utils.cli import run_command
 
 
 @dataclass

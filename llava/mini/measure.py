@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Optional
 from tqdm import tqdm
 
 from llava.arguments import flag
-from llava.eval.command import run_command
 from llava.files import check_target, write_json, write_text
 from llava.mini.measuring.arguments import MeasuringArguments
 from llava.mini.measuring.questions import Asked, read_asked
+from llava.utils.cli import run_command
 
 if TYPE_CHECKING:
     from llava.mini.measuring.figures import Result

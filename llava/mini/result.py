@@ -17,7 +17,6 @@ from llava.arguments import flag, path_flag
 from llava.errors import UserError
 from llava.eval.benchmarks import gqa, pope
 from llava.eval.benchmarks.question import Question
-from llava.eval.command import run_command
 from llava.eval.report.comparison import Row, compare
 from llava.eval.report.disagreements import Side
 from llava.eval.report.journal import read_entries
@@ -25,6 +24,7 @@ from llava.eval.report.methods import result_rows, result_sentence
 from llava.eval.report.runs import ACCM, FULL, PRUNE, Run, read_runs
 from llava.files import check_target, read_text
 from llava.model.about import read_about
+from llava.utils.cli import run_command
 
 if TYPE_CHECKING:
     from llava.mini.pair import Example

@@ -8,7 +8,6 @@ from typing import Optional
 
 from llava.arguments import DecodingArguments, budget_flag, flag, path_flag
 from llava.errors import UserError
-from llava.eval.command import run_command
 from llava.image_url import open_image
 from llava.method import DEFAULT_SEED
 from llava.serve.arguments import TryArguments
@@ -16,6 +15,7 @@ from llava.serve.chat import NO_WORDS, Chat, why
 from llava.serve.commands import HELP, image_name, read_tokens, split_command
 from llava.serve.likeness import warning_of
 from llava.serve.terminal import Terminal, ctrl_c, interrupt_once, open_terminal
+from llava.utils.cli import run_command
 
 
 @dataclass

@@ -14,7 +14,7 @@ _PRECISIONS = ("no", "bf16", "fp16")
 _DEVICES = ("auto", "cpu", "cuda")
 
 
-# llava.eval.flags turns each field into a flag; it knows Optional[int], not int | None.
+# llava.utils.flags turns each field into a flag; it knows Optional[int], not int | None.
 @dataclass
 class TrainArguments:
     """How to train. Every field is a flag; a stage subclasses it and sets its own defaults."""

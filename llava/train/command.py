@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from llava.eval.command import run_command
 from llava.train.arguments import TrainArguments
+from llava.utils.cli import run_command
 
 # The way to continue a run that stopped for lack of memory.
 _LESS_MEMORY = (

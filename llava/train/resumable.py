@@ -10,10 +10,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from llava.errors import UserError
-from llava.eval.stopping import noting_what_is_kept
 from llava.files import parse_json
 from llava.train.arguments import TrainArguments
 from llava.train.settings import keep_settings
+from llava.utils.stopping import noting_what_is_kept
 
 Work = Callable[[list[int]], list[dict]]
 

@@ -10,7 +10,7 @@ import torch
 from torch import distributed
 
 from llava.errors import UserError
-from llava.eval.processes import Processes, others_gone
+from llava.utils.distributed import Processes, others_gone
 
 
 class _Closable(Protocol):

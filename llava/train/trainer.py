@@ -10,7 +10,6 @@ from typing import Optional
 
 from torch import nn
 
-from llava.eval.stopping import noting_what_is_kept
 from llava.train.arguments import make_plan
 from llava.train.batches import Data, micro_batches
 from llava.train.checkpoints import read_state, save_checkpoint
@@ -20,6 +19,7 @@ from llava.train.progress import Progress
 from llava.train.settings import settings_of
 from llava.train.stage import Stage
 from llava.train.team import Team
+from llava.utils.stopping import noting_what_is_kept
 
 
 def train(

@@ -19,7 +19,7 @@ from PIL import Image
 from llava.eval import answer as answer_command
 from llava.eval import model_vqa_loader as answer
 from llava.eval.journal import Journal
-from llava.eval.stopping import Stopped
+from llava.utils.stopping import Stopped
 from tests.helpers.processes import start
 
 QUESTIONS = ["Is it red?", "Is there a dog in it, or a cat, or any other animal?", "Is it big?"]

@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from llava.arguments import ModelArguments, flag
 from llava.errors import UserError
-from llava.eval.command import run_command
 from llava.model.builder import load_from_arguments
 from llava.model.llava_arch import LlavaAccm
 from llava.serve.arguments import TryArguments
+from llava.utils.cli import run_command
 from tests.load.crowd import answered_alone, is_same, make_cases, visit
 from tests.load.malformed import attempts, outcome
 from tests.load.process import Served, served

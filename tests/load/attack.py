@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 
 from llava.arguments import flag
 from llava.errors import UserError
-from llava.eval.command import run_command
 from llava.serve.arguments import TryArguments
+from llava.utils.cli import run_command
 from tests.load.lasting import killed_rows, stop_rows, upload_rows
 from tests.load.process import PASSWORD, USER, Served, served
 from tests.load.refusing import forged_rows, login_rows, name_rows

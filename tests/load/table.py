@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llava.eval.command import SOME_FAILED
+from llava.utils.cli import SOME_FAILED
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from dataclasses import fields
 import pytest
 
 from llava.errors import UserError
-from llava.eval.flags import FlagParser
 from llava.train.arguments import TrainArguments, check_arguments, make_plan
+from llava.utils.flags import FlagParser
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 from llava.errors import UserError
-from llava.eval.flags import FlagParser
 from llava.mini import make_data
 from llava.mini.architecture import CLIP_NAME
 from llava.model.builder import load_pretrained_model
@@ -28,6 +27,7 @@ from llava.train import (
     train_projector,
     train_selector,
 )
+from llava.utils.flags import FlagParser
 
 QUESTION = "Is there a red circle in the image?\nAnswer the question using a single word or phrase."
 SAMPLES = 4

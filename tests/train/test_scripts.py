@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llava.eval.flags import FlagParser
+from llava.utils.flags import FlagParser
 
 FOLDER = Path(__file__).parents[2] / "scripts" / "v1_5" / "train"
 STAGES = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from llava.eval.bench.arguments import BenchArguments
-from llava.eval.command import run_command
+from llava.utils.cli import run_command
 
 
 def bench(args: BenchArguments) -> int:

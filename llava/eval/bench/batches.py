@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from llava.errors import UserError
 from llava.eval.bench.arguments import SHAPES, BatchesArguments, check_positive, check_source
 from llava.eval.benchmarks.registry import BENCHMARKS, data_folder, reader
-from llava.eval.command import run_command
+from llava.utils.cli import run_command
 
 if TYPE_CHECKING:
     from llava.model.llava_arch import LlavaAccm

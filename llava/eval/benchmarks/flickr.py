@@ -17,7 +17,7 @@ from llava.eval.benchmarks.five_captions import References, read_karpathy, read_
 from llava.eval.benchmarks.names import as_id, is_name, visible
 from llava.eval.benchmarks.native import need_unique
 from llava.eval.benchmarks.question import Question
-from llava.eval.lines import read_lines
+from llava.utils.jsonl import read_lines
 
 HOME = "https://shannon.cs.illinois.edu/DenotationGraph"
 LAYOUT = (

@@ -14,7 +14,7 @@ from llava.errors import UserError, quoted
 from llava.eval.benchmarks.names import as_id, is_name, say_the_same
 from llava.eval.benchmarks.native import need_unique
 from llava.eval.benchmarks.question import Question
-from llava.eval.lines import read_lines
+from llava.utils.jsonl import read_lines
 
 MAX_NEW_TOKENS = 128
 

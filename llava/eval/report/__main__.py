@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llava.command import called, example
-from llava.eval.command import guard
-from llava.eval.flags import LineParser
 from llava.eval.report.write import DISAGREEMENTS, write_report
+from llava.utils.cli import guard
+from llava.utils.flags import LineParser
 
 _PROGRAM = "llava.eval.report"
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from llava.errors import UserError
-from llava.eval.command import run_command
 from llava.extras import missing_package
 from llava.files import read_text
 from llava.serve.web.address import check_public_url, listen
 from llava.serve.web.arguments import WebArguments
+from llava.utils.cli import run_command
 
 _PASSWORDS = ("password_file", "password_variable", "password")
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from llava.errors import UserError
-from llava.eval import launch
-from llava.eval.launch import Launch, meet, read_launch
-from llava.eval.processes import Processes, others_gone
+from llava.utils import launch
+from llava.utils.distributed import Processes, others_gone
+from llava.utils.launch import Launch, meet, read_launch
 
 FULL = {
     "RANK": "1",
@@ -155,8 +155,8 @@ def test_memory_that_is_not_enough_is_no_process_that_is_gone():
 
 SCRIPT = """
 import sys
-from llava.eval.command import guard
-from llava.eval.processes import Processes
+from llava.utils.cli import guard
+from llava.utils.distributed import Processes
 
 def work():
     processes = Processes("cpu")

@@ -8,7 +8,7 @@ from typing import List, Optional
 import pytest
 
 from llava.arguments import flag, list_flag
-from llava.eval.flags import FlagParser, flags_of
+from llava.utils.flags import FlagParser, flags_of
 
 
 @dataclass

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from llava.arguments import ModelArguments, flag
-from llava.eval.command import guard, run_command
-from llava.eval.stopping import noting_what_is_kept
+from llava.utils.cli import guard, run_command
+from llava.utils.stopping import noting_what_is_kept
 
 
 @pytest.mark.parametrize("name, status", [("SIGTERM", 143), ("SIGHUP", 129)])
@@ -83,7 +83,7 @@ def test_what_is_ignored_stays_ignored():
 
 STUCK = """
 import ctypes, os, signal, threading
-from llava.eval import stopping
+from llava.utils import stopping
 stopping.GRACE = 0.2
 mutex = ctypes.create_string_buffer(64)
 lock = ctypes.CDLL(None).pthread_mutex_lock

@@ -14,7 +14,7 @@ import torch
 from torch import distributed
 
 from llava.errors import UserError
-from llava.eval.launch import meet, read_launch
+from llava.utils.launch import meet, read_launch
 
 T = TypeVar("T")
 

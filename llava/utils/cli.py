@@ -22,9 +22,9 @@ from typing import TypeVar
 
 from llava.command import called, example
 from llava.errors import UserError, did_you_mean
-from llava.eval.flags import FlagParser
-from llava.eval.stopping import Stopped, ending_in_order
 from llava.namesakes import warn_of_namesakes
+from llava.utils.flags import FlagParser
+from llava.utils.stopping import Stopped, ending_in_order
 
 Arguments = TypeVar("Arguments")
 
@@ -135,7 +135,7 @@ def _last_line(reason: str, stop: BaseException, command: str) -> str:
     kept = getattr(stop, "kept", None)
     if kept is None:
         return reason
-    from llava.eval.launch import read_launch  # slow to import, and imported already
+    from llava.utils.launch import read_launch  # slow to import, and imported already
 
     # If a launcher started this process, the launcher's command is not known here.
     known = command and read_launch(os.environ) is None
