@@ -49,6 +49,7 @@ MOVED = {
     "llava.model.reading": ("llava.model.kv_cache",),
     "llava.model.side_stream": ("llava.model.cuda",),
     "llava.model.tensor_files": (f"{_LOADING}.tensor_files",),
+    "llava.train.mini_llava": ("llava.mini.stages.mini_llava",),
     "llava.model.weights": (f"{_LOADING}.weights",),
 }
 

@@ -10,7 +10,10 @@ from collections.abc import Sequence
 
 from llava.errors import UserError
 from llava.eval.arguments import TraceArguments, check_method
+from llava.moved import names_of
 from llava.utils.cli import run_command
+
+__getattr__ = names_of(__name__, ("llava.eval.tracing",))  # where the work is now
 
 
 def trace(args: TraceArguments) -> int:

@@ -1,19 +1,22 @@
 """CLIP of the mini model: vision and text together, on drawn scenes.
 
-The work of the stage is in llava.train.stages.clip.
+The work of the stage is in llava.mini.stages.clip.
 """
 
 from __future__ import annotations
 
 import sys
 
+from llava.mini.stages.arguments import ClipArguments
+from llava.moved import names_of
 from llava.train.command import run_stage
-from llava.train.stages.arguments import ClipArguments
+
+__getattr__ = names_of(__name__, ("llava.mini.stages.clip",))  # where the work of the stage is now
 
 
 def train_clip(args: ClipArguments) -> int:
     """Runs the stage."""
-    from llava.train.stages.clip import train_clip
+    from llava.mini.stages.clip import train_clip
 
     return train_clip(args)
 

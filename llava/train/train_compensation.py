@@ -9,8 +9,13 @@ from __future__ import annotations
 
 import sys
 
+from llava.moved import names_of
 from llava.train.command import run_stage
 from llava.train.stages.arguments import CompensationArguments
+
+__getattr__ = names_of(
+    __name__, ("llava.train.stages.compensation",)
+)  # where the work of the stage is now
 
 
 def train_compensation(args: CompensationArguments) -> int:

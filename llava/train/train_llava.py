@@ -2,20 +2,23 @@
 
     python -m llava.train.train_llava --model-path ... --data ... --output ... --output-dir ...
 
-The work of the stage is in llava.train.stages.llava.
+The work of the stage is in llava.mini.stages.llava.
 """
 
 from __future__ import annotations
 
 import sys
 
+from llava.mini.stages.arguments import LlavaArguments
+from llava.moved import names_of
 from llava.train.command import run_stage
-from llava.train.stages.arguments import LlavaArguments
+
+__getattr__ = names_of(__name__, ("llava.mini.stages.llava",))  # where the work of the stage is now
 
 
 def train_llava(args: LlavaArguments) -> int:
     """Runs the stage."""
-    from llava.train.stages.llava import train_llava
+    from llava.mini.stages.llava import train_llava
 
     return train_llava(args)
 

@@ -2,20 +2,25 @@
 
     python -m llava.train.train_long_clip --data ... --output longclip-L.pt --output-dir ...
 
-The work of the stage is in llava.train.stages.long_clip.
+The work of the stage is in llava.mini.stages.long_clip.
 """
 
 from __future__ import annotations
 
 import sys
 
+from llava.mini.stages.arguments import LongClipArguments
+from llava.moved import names_of
 from llava.train.command import run_stage
-from llava.train.stages.arguments import LongClipArguments
+
+__getattr__ = names_of(
+    __name__, ("llava.mini.stages.long_clip",)
+)  # where the work of the stage is now
 
 
 def train_long_clip(args: LongClipArguments) -> int:
     """Runs the stage."""
-    from llava.train.stages.long_clip import train_long_clip
+    from llava.mini.stages.long_clip import train_long_clip
 
     return train_long_clip(args)
 

@@ -2,20 +2,25 @@
 
     python -m llava.train.train_projector --model-path ... --data ... --output ... --output-dir ...
 
-The work of the stage is in llava.train.stages.projector.
+The work of the stage is in llava.mini.stages.projector.
 """
 
 from __future__ import annotations
 
 import sys
 
+from llava.mini.stages.arguments import ProjectorArguments
+from llava.moved import names_of
 from llava.train.command import run_stage
-from llava.train.stages.arguments import ProjectorArguments
+
+__getattr__ = names_of(
+    __name__, ("llava.mini.stages.projector",)
+)  # where the work of the stage is now
 
 
 def train_projector(args: ProjectorArguments) -> int:
     """Runs the stage."""
-    from llava.train.stages.projector import train_projector
+    from llava.mini.stages.projector import train_projector
 
     return train_projector(args)
 

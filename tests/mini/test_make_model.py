@@ -12,6 +12,8 @@ from llava.mini import make_model
 from llava.mini.architecture import CLIP_NAME
 from llava.mini.language import caption, conversations
 from llava.mini.scene import make_scene, scene_generator
+from llava.mini.stages.clip import new_clip
+from llava.mini.stages.projector import WORDS
 from llava.mini.vocabulary import constant_phrases
 from llava.model.builder import load_vision
 from llava.model.compensation.compensator import MAX_CAPTION_LENGTH, STOP_TEXT
@@ -21,8 +23,6 @@ from llava.model.multimodal_encoder.builder import count_patches
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.prompt import CAPTION_OFFSET, prompt_ids
 from llava.train.captions import tower_questions
-from llava.train.stages.clip import new_clip
-from llava.train.stages.projector import WORDS
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,10 @@ from llava.errors import UserError
 from llava.mini.architecture import CLIP_NAME
 from llava.mini.language import CAPTION_PROMPT, describe, statements
 from llava.mini.scene import COLORS, PLACES, SHAPES, SIZES, Thing
+from llava.mini.stages.clip import NOTHING, UNCLEAR, new_clip, patch_labels, sine_positions
+from llava.mini.stages.llava import SIGHTS, LlavaData, check_shares, encode_topics, shows_images
+from llava.mini.stages.long_clip import is_related, named_words, text_batch
+from llava.mini.stages.projector import WORDS, patch_words
 from llava.mini.training_set import read_training_set
 from llava.model.builder import load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
@@ -21,10 +25,6 @@ from llava.train.features import ImageFeatures
 from llava.train.packing import Packer
 from llava.train.pruning import Pruner
 from llava.train.record import save_weights
-from llava.train.stages.clip import NOTHING, UNCLEAR, new_clip, patch_labels, sine_positions
-from llava.train.stages.llava import SIGHTS, LlavaData, check_shares, encode_topics, shows_images
-from llava.train.stages.long_clip import is_related, named_words, text_batch
-from llava.train.stages.projector import WORDS, patch_words
 
 # A large green star in the third cell of the first row, a small black ring in the last cell.
 THINGS = [Thing("star", "green", "large", 2, 60.0, 12.0, 10.0)]

@@ -29,6 +29,8 @@ from llava.mini.language import (
     statements,
 )
 from llava.mini.scene import Thing
+from llava.mini.stages.arguments import ONE_IN, SIGHTS, LlavaArguments
+from llava.mini.stages.mini_llava import load_llava, mini_features, model_files, save_llava
 from llava.mini.training_set import TrainingSet, read_training_set
 from llava.model.builder import load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
@@ -38,13 +40,11 @@ from llava.train.captions import tower_questions
 from llava.train.closing import command_line, say_done
 from llava.train.conversations import Conversation
 from llava.train.features import ImageFeatures, encode_questions, vision_settings
-from llava.train.mini_llava import load_llava, mini_features, model_files, save_llava
 from llava.train.packing import PackedBatch, Packer, collate, predict, run_llm
 from llava.train.pruning import Pruner, draw
 from llava.train.record import hashes_of, write_record
 from llava.train.settings import settings_of
 from llava.train.stage import Stage, open_stage
-from llava.train.stages.arguments import ONE_IN, SIGHTS, LlavaArguments
 from llava.train.trainer import train
 
 WITHOUT_IMAGE = ("described", "nothing")

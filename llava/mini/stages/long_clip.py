@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from llava.errors import UserError
 from llava.mini.scene import COLORS, SHAPES
+from llava.mini.stages.arguments import LongClipArguments
 from llava.mini.training_set import TrainingSet, read_training_set
 from llava.model.compensation.long_clip import LongClipText, build_text_tower
 from llava.model.compensation.selector import selector_text
@@ -30,7 +31,6 @@ from llava.train.pruning import draw
 from llava.train.record import hashes_of, save_weights, write_record
 from llava.train.settings import settings_of
 from llava.train.stage import Stage, open_stage
-from llava.train.stages.arguments import LongClipArguments
 from llava.train.trainer import train
 
 _OBJECT = re.compile(rf"\b({'|'.join(COLORS)}) ({'|'.join(SHAPES)})\b")

@@ -20,6 +20,7 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 from llava.errors import UserError
 from llava.files import read_json
 from llava.mini.scene import COLORS, IMAGE_SIZE, PLACES, SHAPES, SIZES, Thing
+from llava.mini.stages.arguments import ClipArguments
 from llava.mini.training_set import TrainingSet, read_training_set
 from llava.mm_utils import load_image, process_images
 from llava.model.multimodal_encoder.builder import load_processor
@@ -29,7 +30,6 @@ from llava.train.pruning import draw
 from llava.train.record import hashes_of, save_weights, write_record
 from llava.train.settings import settings_of
 from llava.train.stage import Stage, open_stage
-from llava.train.stages.arguments import ClipArguments
 from llava.train.trainer import train
 
 POSITION_SCALE = 0.3  # of the sines that the position table starts with

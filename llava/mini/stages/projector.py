@@ -17,18 +17,18 @@ from torch.nn import functional as F
 
 from llava.errors import UserError
 from llava.mini.scene import COLORS, PLACES, SHAPES, SIZES, Thing
+from llava.mini.stages.arguments import ProjectorArguments
+from llava.mini.stages.clip import NOTHING, UNCLEAR, patch_labels
+from llava.mini.stages.mini_llava import load_llava, mini_features, model_files, save_llava
 from llava.mini.training_set import TrainingSet, read_training_set
 from llava.model.builder import load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.train.arguments import model_arguments
 from llava.train.closing import command_line, say_done
 from llava.train.features import ImageFeatures, vision_settings
-from llava.train.mini_llava import load_llava, mini_features, model_files, save_llava
 from llava.train.record import hashes_of, write_record
 from llava.train.settings import settings_of
 from llava.train.stage import Stage, open_stage
-from llava.train.stages.arguments import ProjectorArguments
-from llava.train.stages.clip import NOTHING, UNCLEAR, patch_labels
 from llava.train.trainer import train
 
 OBJECTS = 0.8  # weight of objects, beside the background

@@ -1,0 +1,1 @@
+"""The stages of training that only the mini model needs: its CLIP, projector, LLM and LongCLIP."""
