@@ -63,23 +63,26 @@ stage llava train_llava --data "$DATA" "${FEATURES[@]}" "${BATCHES[@]}" --max-st
 
 stage caption train_caption --model-path "$OUT" --captions "$DATA/captions.json" \
     --images "$DATA/images" --questions "$DATA/conversations.json" "${FEATURES[@]}" \
-    --budgets 9 9 18 36 72 143 --mapper-layers 2 --batch-size 32 --micro-batch-size 16 \
+    --budgets 9 18 36 --mapper-layers 2 --batch-size 32 --micro-batch-size 16 \
     --learning-rate 1e-3 --schedule cosine --warmup-steps 100 --max-grad-norm 1 --max-steps 3500 \
     --output "$WORK/accm/coco_prefix-009.pt"
 stage long-clip train_long_clip --data "$DATA" --max-steps 800 \
     --batch-size 96 --micro-batch-size 48 --output "$OUT/longclip-L.pt"
 
-# Who chooses among captions, and then both, taught by the LLM.
+# Who chooses among captions, and then both, taught by the LLM: mostly where captions are needed, and
+# at larger budgets so that silence is learnt.
+BUDGETS=(9 9 9 9 9 9 18 36 72 143)
 stage selector train_selector --model-path "$OUT" "${QUESTIONS[@]}" "${FEATURES[@]}" \
-    --caption-model "$WORK/accm/coco_prefix-009.pt" --samples 6000 --budgets 9 9 18 36 72 143 --silence \
+    --caption-model "$WORK/accm/coco_prefix-009.pt" --samples 9000 \
+    --budgets "${BUDGETS[@]}" --silence \
     --mining-batch-size 64 --batch-size 32 --micro-batch-size 16 \
-    --learning-rate 5e-4 --warmup-steps 50 --max-steps 600 \
+    --learning-rate 5e-4 --warmup-steps 50 --max-steps 900 \
     --output "$WORK/accm/llava-RL_prefix-019.pt"
 stage compensation train_compensation --model-path "$OUT" "${QUESTIONS[@]}" "${FEATURES[@]}" \
     --caption-model "$WORK/accm/coco_prefix-009.pt" \
-    --selector "$WORK/accm/llava-RL_prefix-019.pt" --samples 16000 --budgets 9 9 18 36 72 143 \
+    --selector "$WORK/accm/llava-RL_prefix-019.pt" --samples 24000 --budgets "${BUDGETS[@]}" \
     --answer-batch-size 64 --candidates sampled --margins sample \
-    --batch-size 16 --micro-batch-size 8 --warmup-steps 50 --max-steps 1000 \
+    --batch-size 16 --micro-batch-size 8 --warmup-steps 50 --max-steps 1500 \
     --learning-rate 1e-4 --selector-learning-rate 3e-4 \
     --caption-output "$OUT/accm/coco_prefix-009.pt" \
     --selector-output "$OUT/accm/llava-RL_prefix-019.pt"
