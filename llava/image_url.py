@@ -23,6 +23,7 @@ from PIL import Image
 
 from llava.errors import UserError, quoted, shown
 from llava.guard import PORTS, USUAL, WAY_OUT, Connection, Guard
+from llava.images import load_image
 from llava.version import find_version
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -44,8 +45,6 @@ def open_image(
     Raises:
         UserError: as load_image; or it cannot be fetched, or the guard refuses it.
     """
-    from llava.mm_utils import load_image  # torch comes with it
-
     if not is_url(source):
         return load_image(source, upright)
     return load_image(fetch(source, guard), upright, f"the image {shown(source)}")
