@@ -27,7 +27,9 @@ MOVED = {
     "llava.eval.launch": ("llava.utils.launch",),
     "llava.eval.lines": ("llava.utils.jsonl",),
     "llava.eval.processes": ("llava.utils.distributed",),
+    "llava.eval.shared": ("llava.eval.caches",),
     "llava.eval.stopping": ("llava.utils.stopping",),
+    "llava.mini.measuring.figures": ("llava.mini.measuring.metrics",),
     "llava.model.bpe": (f"{_LOADING}.bpe",),
     "llava.model.configs": (f"{_LOADING}.configs",),
     "llava.model.fingerprint": (f"{_LOADING}.fingerprint",),
@@ -49,8 +51,14 @@ MOVED = {
     "llava.model.reading": ("llava.model.kv_cache",),
     "llava.model.side_stream": ("llava.model.cuda",),
     "llava.model.tensor_files": (f"{_LOADING}.tensor_files",),
-    "llava.train.mini_llava": ("llava.mini.stages.mini_llava",),
     "llava.model.weights": (f"{_LOADING}.weights",),
+    "llava.train.folder": ("llava.train.run_dir",),
+    "llava.train.learner": ("llava.train.step",),
+    "llava.train.mini_llava": ("llava.mini.stages.mini_llava",),
+    "llava.train.order": ("llava.train.sampler",),
+    "llava.train.outcome": ("llava.train.answer_logprobs",),
+    "llava.train.record": ("llava.train.provenance",),
+    "llava.train.team": ("llava.train.distributed",),
 }
 
 # Old names of classes in them -> new names.
@@ -61,6 +69,12 @@ RENAMED = {
     "bring": "fetch_benchmark",
     "look": "verify_benchmark",
 }
+_WITH_OTHER_NAMES = (
+    "llava.benchmarks.bring",
+    "llava.benchmarks.look",
+    "llava.model.lagging",
+    "llava.model.reading",
+)
 
 
 def names_of(old: str, modules: Sequence[str]) -> Callable[[str], object]:
@@ -87,16 +101,27 @@ def names_of(old: str, modules: Sequence[str]) -> Callable[[str], object]:
 
 
 class _OldName(Loader):
-    """A loader of modules that look up every name in its new module."""
+    """A loader of modules under the names of MOVED."""
+
+    def __init__(self) -> None:
+        self._own_spec: ModuleSpec | None = None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Returns the module for a name in MOVED."""
-        module = ModuleType(spec.name)
-        module.__getattr__ = names_of(spec.name, MOVED[spec.name])
+        """Returns the new module; a look-up module if it was split or has other names in it."""
+        modules = MOVED[spec.name]
+        if len(modules) > 1 or spec.name in _WITH_OTHER_NAMES:
+            module = ModuleType(spec.name)
+            module.__getattr__ = names_of(spec.name, modules)
+            return module
+        warnings.warn(f"{spec.name} is {modules[0]} now", FutureWarning, stacklevel=2)
+        module = import_module(modules[0])
+        self._own_spec = module.__spec__
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Does nothing: the new modules are imported on first use."""
+        """Runs nothing; the machinery of imports has put the old name into a module's spec."""
+        if self._own_spec is not None:
+            module.__spec__ = self._own_spec
 
 
 class MovedFinder(MetaPathFinder):

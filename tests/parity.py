@@ -20,8 +20,8 @@ from pathlib import Path
 
 from llava.eval.answer import read_run
 from llava.eval.benchmarks.registry import BENCHMARKS, data_folder
+from llava.eval.caches import Shared
 from llava.eval.run import answer_questions
-from llava.eval.shared import Shared
 from llava.eval.sweep import SweepArguments, choose_configurations
 from llava.mini.benchmarks import write_benchmarks
 

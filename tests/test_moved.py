@@ -12,14 +12,20 @@ from llava.moved import MOVED
 @pytest.mark.parametrize("old", MOVED)
 def test_a_module_is_found_under_its_old_name(old):
     sys.modules.pop(old, None)
-    module = import_module(old)
-    with pytest.warns(FutureWarning, match=f" of {old} is .* of llava.* now"):
-        for new in MOVED[old]:
-            for name, value in vars(import_module(new)).items():
-                if getattr(value, "__module__", None) == new:
+    with pytest.warns(FutureWarning, match=f"{old} is .*llava.* now"):
+        module = import_module(old)
+        for new in map(import_module, MOVED[old]):
+            assert new.__spec__.name == new.__name__
+            for name, value in vars(new).items():
+                if getattr(value, "__module__", None) == new.__name__:
                     assert getattr(module, name) is value
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         module.nothing
+
+
+def test_what_is_put_in_the_place_of_an_old_name_counts(monkeypatch):
+    monkeypatch.setattr("llava.eval.shared.QUESTIONS_AT_ONCE", 1)
+    assert import_module("llava.eval.caches").QUESTIONS_AT_ONCE == 1
 
 
 def test_the_builder_still_has_what_moved_out_of_it():

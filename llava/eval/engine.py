@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from llava.errors import UserError
+from llava.eval.caches import Images, QuestionMemory, UnitMemory
 from llava.eval.pixels import PixelReader
-from llava.eval.shared import Images, QuestionMemory, UnitMemory
 from llava.method import Method
 from llava.model.llava_arch import LlavaAccm
 from llava.model.memory import Memory

@@ -18,13 +18,13 @@ from tqdm import tqdm
 from llava.arguments import AskArguments
 from llava.errors import UserError, quoted
 from llava.eval.benchmarks.question import Question
+from llava.eval.caches import Shared
 from llava.eval.engine import Clock, Outcome, Request, Unit, answer_units, units_by_length
 from llava.eval.finite import why_not_finite
 from llava.eval.journal import Journal
 from llava.eval.outcomes import merge_outcomes
 from llava.eval.progress import show_progress
 from llava.eval.sessions import noting_session
-from llava.eval.shared import Shared
 from llava.files import dump_json, printable
 from llava.method import DEFAULT_PRUNER, method_of
 from llava.model.loading.parts import locate_parts

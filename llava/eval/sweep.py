@@ -96,8 +96,8 @@ def sweep(args: SweepArguments) -> int:
     """Answers, scores and compares; returns the exit status."""
     _refuse_single_flags(args)
     benchmarks = _choose("benchmark", args.benchmarks, BENCHMARKS, BENCHMARKS)
+    from llava.eval.caches import Shared, UnitMemory
     from llava.eval.run import answer_questions
-    from llava.eval.shared import Shared, UnitMemory
     from llava.utils.distributed import Processes
 
     is_first = Processes(args.device).is_first  # they meet before one of them has to download

@@ -24,7 +24,7 @@ from llava.mini.measuring.questions import Asked, read_asked
 from llava.utils.cli import run_command
 
 if TYPE_CHECKING:
-    from llava.mini.measuring.figures import Result
+    from llava.mini.measuring.metrics import Result
     from llava.model.llava_arch import LlavaAccm
 
 
@@ -50,7 +50,7 @@ def measure(args: MeasureArguments) -> int:
     args.check()
     if args.questions_file is not None:
         check_target(Path(args.questions_file))
-    from llava.mini.measuring.figures import figures, to_json
+    from llava.mini.measuring.metrics import figures, to_json
     from llava.mini.measuring.table import tables
     from llava.model.builder import load_from_arguments
 
@@ -85,7 +85,7 @@ def measure(args: MeasureArguments) -> int:
 
 def _results(model: LlavaAccm, args: MeasureArguments, asked: Sequence[Asked]) -> list[Result]:
     """Asks and scores the questions of one benchmark."""
-    from llava.mini.measuring.figures import Result
+    from llava.mini.measuring.metrics import Result
     from llava.mini.measuring.passes import ask_all
     from llava.mini.measuring.scores import choose, score_answers
 

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 import torch
 
 from llava.train.arguments import Plan
-from llava.train.order import sample_indices, stream_seed
+from llava.train.sampler import sample_indices, stream_seed
 
 Key = TypeVar("Key")
 Made = TypeVar("Made")

@@ -21,7 +21,7 @@ from llava.mm_utils import load_image, process_images
 from llava.model.multimodal_encoder.builder import Vision
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
-from llava.train.record import hashes_of
+from llava.train.provenance import hashes_of
 from llava.train.settings import changes
 
 _MARK = "features.json"  # written last: without it the arrays are not complete

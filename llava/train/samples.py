@@ -20,6 +20,7 @@ from llava.model.loading.locate import locate
 from llava.model.loading.weights import weight_files
 from llava.train.captions import check_image_file, tower_questions
 from llava.train.conversations import read_conversations
+from llava.train.distributed import Team
 from llava.train.features import (
     ImageFeatures,
     encode_questions,
@@ -27,7 +28,6 @@ from llava.train.features import (
     vision_settings,
 )
 from llava.train.pruning import Pruner, check_budgets, draw_budget
-from llava.train.team import Team
 
 SHORT = 3  # words of a short answer, at most
 

@@ -10,8 +10,8 @@ from typing import Optional
 
 from llava.errors import UserError
 from llava.train.arguments import TrainArguments, check_arguments
-from llava.train.folder import RunFolder
-from llava.train.team import Team
+from llava.train.distributed import Team
+from llava.train.run_dir import RunFolder
 
 
 @dataclass(frozen=True)

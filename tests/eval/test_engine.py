@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from llava.errors import UserError
+from llava.eval.caches import UnitMemory
 from llava.eval.engine import Clock, Request, answer_units, units_by_length, units_in_order
-from llava.eval.shared import UnitMemory
 
 
 def requests(*images):

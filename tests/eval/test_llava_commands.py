@@ -30,7 +30,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def flags(folder, tiny_flags, monkeypatch, model):
-    monkeypatch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
+    monkeypatch.setattr("llava.eval.caches.load_from_arguments", lambda args: model)
     words = f"--question-file {folder}/questions.jsonl --image-folder {folder}"
     return [*tiny_flags, *words.split(), "--answers-file", str(folder / "answers.jsonl")]
 

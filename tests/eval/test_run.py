@@ -78,7 +78,7 @@ def finished(finished_run, tmp_path):
 @pytest.fixture
 def lend_model(monkeypatch, model):
     """Spares the loading."""
-    monkeypatch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
+    monkeypatch.setattr("llava.eval.caches.load_from_arguments", lambda args: model)
 
 
 def journal_lines(path):
@@ -187,7 +187,7 @@ def test_a_finished_run_is_not_done_again(flags, finished, undisturbed, monkeypa
     def never(args):
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("llava.eval.shared.load_from_arguments", never)
+    monkeypatch.setattr("llava.eval.caches.load_from_arguments", never)
     assert answer.main([*flags, "--answers-file", str(finished)]) == 0
     assert finished.read_bytes() == undisturbed
 
@@ -317,7 +317,7 @@ def test_scores_that_are_not_finite_are_no_answer(flags, tmp_path, monkeypatch, 
     model = load_tiny()
     for weight in model.compensator.selector.parameters():
         weight.fill_(float("nan"))
-    monkeypatch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
+    monkeypatch.setattr("llava.eval.caches.load_from_arguments", lambda args: model)
     path = tmp_path / "answers.jsonl"
     for _ in range(2):  # the journal's own reader takes it, so that nothing is damaged
         assert answer.main([*flags, "--answers-file", str(path)]) == 1
@@ -337,7 +337,7 @@ def test_without_an_image_no_captions_are_loaded_or_asked(
         loaded.append(args.has_captions)
         return load_tiny(compensation=args.compensation)
 
-    monkeypatch.setattr("llava.eval.shared.load_from_arguments", load)
+    monkeypatch.setattr("llava.eval.caches.load_from_arguments", load)
     questions = tmp_path / "long.jsonl"
     line = {"question_id": 1, "image": "0.jpg", "text": "Is it red? " * 60}
     questions.write_text(json.dumps(line) + "\n")
@@ -378,7 +378,7 @@ def test_an_old_run_is_continued_to_the_same_file(tiny_flags, tmp_path, monkeypa
     place.write_text(json.dumps(settings, indent=2) + "\n")
     journal = place.with_name("answers-0.jsonl")
     before = journal.read_bytes()
-    monkeypatch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
+    monkeypatch.setattr("llava.eval.caches.load_from_arguments", lambda args: model)
     monkeypatch.setattr("llava.eval.benchmarks.llava_files.MAX_NEW_TOKENS", 4)
     data = ["--data-dir", str(tmp_path / "run" / "pope"), "--answers-file", str(path)]
     flags = [*tiny_flags, *data, "--batch-size", "2", "--visual-token-num", "36"]

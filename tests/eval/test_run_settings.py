@@ -13,8 +13,8 @@ from llava.eval import model_vqa_loader as answer
 from llava.eval import model_vqa_mmbench, sweep
 from llava.eval.arguments import AskArguments
 from llava.eval.benchmarks.question import Question
+from llava.eval.caches import Shared
 from llava.eval.run import Run, run_settings
-from llava.eval.shared import Shared
 from llava.model.loading.parts import locate_parts
 from llava.model.loading.placement import Placement
 

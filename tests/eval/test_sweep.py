@@ -78,7 +78,7 @@ def flags(tiny_flags, data_root):
 @pytest.fixture
 def lend_model(monkeypatch, model):
     """Spares the loading."""
-    monkeypatch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
+    monkeypatch.setattr("llava.eval.caches.load_from_arguments", lambda args: model)
 
 
 def files(folder):
@@ -99,7 +99,7 @@ def finished_sweep(tiny_flags, data_root, tmp_path_factory, model):
     folder = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
         shorten_answers(patch)
-        patch.setattr("llava.eval.shared.load_from_arguments", lambda args: model)
+        patch.setattr("llava.eval.caches.load_from_arguments", lambda args: model)
         assert sweep.main([*sweep_flags(tiny_flags, data_root), "--output-dir", str(folder)]) == 0
     return folder
 
@@ -222,7 +222,7 @@ def test_a_finished_sweep_is_not_done_again(flags, tmp_path, monkeypatch, capsys
     def never(*args):
         raise AssertionError("loaded or scored again")
 
-    monkeypatch.setattr("llava.eval.shared.load_from_arguments", never)
+    monkeypatch.setattr("llava.eval.caches.load_from_arguments", never)
     monkeypatch.setattr("llava.eval.sweep.score", never)
     for _ in range(2):
         assert sweep.main([*flags, *output]) == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from llava.mini.measure import main
-from llava.train.record import RECORD, file_hash
+from llava.train.provenance import RECORD, file_hash
 
 FOLDER = Path(__file__).parents[2] / "checkpoints" / "accm-mini"
 STAGES = {

@@ -11,7 +11,7 @@ from llava.eval.scoring import captions as metrics
 from llava.mini import measure
 from llava.mini.benchmarks import write_benchmarks
 from llava.mini.measuring.captions import count_phrases, false_caption, names, names_truly
-from llava.mini.measuring.figures import Result, figures, to_json
+from llava.mini.measuring.metrics import Result, figures, to_json
 from llava.mini.measuring.passes import (
     CANDIDATES,
     CONDITIONS,

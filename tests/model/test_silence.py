@@ -14,7 +14,7 @@ from llava.model.compensation.compensator import SILENCE
 from llava.model.compensation.selector import Selector
 from llava.model.sample import Sample
 from llava.serve.chat import why
-from llava.train.record import save_weights
+from llava.train.provenance import save_weights
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import ExifTags, Image
 
+from llava.model import builder
 from llava.serve import cli
 
 ROOT = Path(__file__).parents[2]
@@ -20,14 +21,14 @@ def typed(monkeypatch, capsys, mini):
     The model of its default flags is lent to it; another one is loaded.
     """
     monkeypatch.chdir(ROOT)
-    load = cli.load_from_arguments
+    load = builder.load_from_arguments
     usual = cli.CliArguments().model_path
 
     def lend(args):
         return mini if args.model_path == usual else load(args)
 
     def run(*lines, flags=(), loads=False):
-        monkeypatch.setattr(cli, "load_from_arguments", load if loads else lend)
+        monkeypatch.setattr(builder, "load_from_arguments", load if loads else lend)
         monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
         status = cli.main(["--device", "cpu", *flags])
         return status, *capsys.readouterr()

@@ -23,8 +23,8 @@ from llava.train import train_llava
 from llava.train.captions import tower_questions
 from llava.train.features import ImageFeatures
 from llava.train.packing import Packer
+from llava.train.provenance import save_weights
 from llava.train.pruning import Pruner
-from llava.train.record import save_weights
 
 # A large green star in the third cell of the first row, a small black ring in the last cell.
 THINGS = [Thing("star", "green", "large", 2, 60.0, 12.0, 10.0)]

@@ -9,8 +9,8 @@ from llava.arguments import ModelArguments
 from llava.errors import UserError
 from llava.mm_utils import load_image
 from llava.model.sample import Sample
+from llava.train.distributed import Team
 from llava.train.samples import load_asked_images, read_short_questions
-from llava.train.team import Team
 
 SHORT_SUFFIX = "\nAnswer the question using a single word or phrase."
 

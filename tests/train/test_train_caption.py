@@ -15,7 +15,7 @@ from llava.model.compensation.compensator import MAX_CAPTION_LENGTH
 from llava.model.loading.placement import Placement
 from llava.model.loading.weights import read_checkpoint
 from llava.train import train_caption
-from llava.train.record import save_weights
+from llava.train.provenance import save_weights
 from llava.train.stages.arguments import CaptionArguments
 from llava.train.stages.caption import (
     CaptionObjective,

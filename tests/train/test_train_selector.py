@@ -11,10 +11,11 @@ from llava.model.compensation.builder import load_long_clip, load_selector
 from llava.model.compensation.selector import selector_text
 from llava.model.loading.placement import Placement
 from llava.train import train_selector
+from llava.train.answer_logprobs import Reading
 from llava.train.arguments import model_arguments
 from llava.train.candidates import write_candidates
-from llava.train.order import stream_seed
-from llava.train.outcome import Reading
+from llava.train.distributed import Team
+from llava.train.sampler import stream_seed
 from llava.train.samples import load_asked_images, read_short_questions
 from llava.train.stages.arguments import SelectorArguments
 from llava.train.stages.selector import (
@@ -24,7 +25,6 @@ from llava.train.stages.selector import (
     begin_trying,
     is_mixed,
 )
-from llava.train.team import Team
 from tests.helpers.plain import IdPacker, prompt
 
 BUDGET = 9

@@ -12,7 +12,7 @@ from llava.eval.benchmarks.registry import BENCHMARKS
 from llava.eval.report.statistics import SEED, Sampled, average, difference, ratio
 from llava.files import write_json
 from llava.mini.measuring.arguments import ByBudgetArguments
-from llava.mini.measuring.figures import sampled_by_image, to_json
+from llava.mini.measuring.metrics import sampled_by_image, to_json
 from llava.mini.measuring.passes import CANDIDATES, FALSE, FULL, PRUNED, TRUE, ask_all
 from llava.mini.measuring.questions import Asked, read_asked
 from llava.mini.measuring.scores import ACCM, BEST, FIRST, score_answers

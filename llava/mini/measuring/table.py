@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from llava.eval.report.runs import BENCHMARKS
 from llava.eval.report.statistics import DRAWS, Sampled
-from llava.mini.measuring.figures import ANSWERED, CHOSEN, FIRST, WRITERS, Figures, Group
+from llava.mini.measuring.metrics import ANSWERED, CHOSEN, FIRST, WRITERS, Figures, Group
 from llava.mini.measuring.passes import FULL, NOTHING, PRUNED, RULES
 from llava.mini.measuring.patches import GROUPS
 from llava.mini.measuring.scores import ACCM, ROWS

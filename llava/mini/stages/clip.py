@@ -26,8 +26,8 @@ from llava.mm_utils import load_image, process_images
 from llava.model.multimodal_encoder.builder import load_processor
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.train.closing import command_line, say_done
+from llava.train.provenance import hashes_of, save_weights, write_record
 from llava.train.pruning import draw
-from llava.train.record import hashes_of, save_weights, write_record
 from llava.train.settings import settings_of
 from llava.train.stage import Stage, open_stage
 from llava.train.trainer import train

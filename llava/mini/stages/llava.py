@@ -41,8 +41,8 @@ from llava.train.closing import command_line, say_done
 from llava.train.conversations import Conversation
 from llava.train.features import ImageFeatures, encode_questions, vision_settings
 from llava.train.packing import PackedBatch, Packer, collate, predict, run_llm
+from llava.train.provenance import hashes_of, write_record
 from llava.train.pruning import Pruner, draw
-from llava.train.record import hashes_of, write_record
 from llava.train.settings import settings_of
 from llava.train.stage import Stage, open_stage
 from llava.train.trainer import train

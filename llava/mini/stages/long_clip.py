@@ -27,8 +27,8 @@ from llava.model.compensation.selector import selector_text
 from llava.model.shapes import MINI
 from llava.train.captions import tower_questions
 from llava.train.closing import command_line, say_done
+from llava.train.provenance import hashes_of, save_weights, write_record
 from llava.train.pruning import draw
-from llava.train.record import hashes_of, save_weights, write_record
 from llava.train.settings import settings_of
 from llava.train.stage import Stage, open_stage
 from llava.train.trainer import train

@@ -17,9 +17,9 @@ from llava.model.loading.llava_config import read_llava_config, split_llava
 from llava.model.loading.weights import fill, has_weights, read_checkpoint, weight_files
 from llava.model.multimodal_encoder.builder import Vision
 from llava.model.multimodal_projector.builder import build_vision_projector
+from llava.train.distributed import Team
 from llava.train.features import ImageFeatures, image_features
-from llava.train.record import save_weights
-from llava.train.team import Team
+from llava.train.provenance import save_weights
 
 INITIAL_STD = 0.08  # with Llama's usual 0.02 nothing is learnt for minutes at this width
 SHARED_LENGTH = 0.45  # of the direction that all words share: half of their own length

@@ -26,7 +26,7 @@ from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.train.arguments import model_arguments
 from llava.train.closing import command_line, say_done
 from llava.train.features import ImageFeatures, vision_settings
-from llava.train.record import hashes_of, write_record
+from llava.train.provenance import hashes_of, write_record
 from llava.train.settings import settings_of
 from llava.train.stage import Stage, open_stage
 from llava.train.trainer import train

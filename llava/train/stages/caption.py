@@ -37,8 +37,8 @@ from llava.train.features import (
     image_features,
     vision_settings,
 )
+from llava.train.provenance import hashes_of, save_weights, write_record
 from llava.train.pruning import Pruner, check_budgets, draw
-from llava.train.record import hashes_of, save_weights, write_record
 from llava.train.settings import settings_of
 from llava.train.stage import Stage, open_stage
 from llava.train.stages.arguments import CaptionArguments

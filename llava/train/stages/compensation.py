@@ -35,12 +35,12 @@ from llava.model.loading.locate import locate
 from llava.model.loading.parts import locate_part
 from llava.model.loading.placement import Placement, placement
 from llava.model.sample import Sample
+from llava.train.answer_logprobs import Reading, answer_log_probs
 from llava.train.arguments import model_arguments
 from llava.train.candidates import Candidates, write_candidates
 from llava.train.closing import command_line, say_done
-from llava.train.outcome import Reading, answer_log_probs
 from llava.train.packing import Packer
-from llava.train.record import hashes_of, save_weights, write_record
+from llava.train.provenance import hashes_of, save_weights, write_record
 from llava.train.resumable import Work, resumable
 from llava.train.samples import (
     AskedImages,

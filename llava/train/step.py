@@ -14,8 +14,8 @@ from llava.errors import UserError
 from llava.train.arguments import Plan, TrainArguments
 from llava.train.batches import Data, MicroBatch
 from llava.train.checkpoints import load_checkpoint
+from llava.train.distributed import Team
 from llava.train.optimiser import build_optimiser, schedule_factor, set_learning_rates, trainable
-from llava.train.team import Team
 
 _DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

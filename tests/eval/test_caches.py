@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import torch
 
-from llava.eval.shared import QUESTIONS_AT_ONCE, QuestionMemory, Shared, UnitMemory
+from llava.eval.caches import QUESTIONS_AT_ONCE, QuestionMemory, Shared, UnitMemory
 
 QUESTIONS = [f"Is there a {name} in the image?" for name in "abcdefghij"]
 

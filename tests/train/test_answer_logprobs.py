@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from llava.train.outcome import Reading, answer_log_probs, is_likeliest
+from llava.train.answer_logprobs import Reading, answer_log_probs, is_likeliest
 from llava.train.packing import Packer
 from tests.helpers.plain import IdPacker, prompt
 

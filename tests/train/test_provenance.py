@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from llava.errors import UserError
-from llava.train.record import save_weights, write_record
+from llava.train.provenance import save_weights, write_record
 
 TENSORS = {"a": torch.randn(40, 30, requires_grad=True), "ids": torch.arange(3)}
 
