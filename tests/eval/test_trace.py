@@ -1,6 +1,7 @@
 import json
 import os
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -25,7 +26,8 @@ def read_lines(path):
 @pytest.fixture
 def picture(tmp_path):
     path = tmp_path / "picture.png"
-    Image.effect_noise((80, 50), 90).convert("RGB").save(path)
+    noise = np.random.default_rng(3).integers(0, 256, (50, 80, 3), np.uint8)
+    Image.fromarray(noise).save(path)
     return path
 
 

@@ -24,12 +24,16 @@ STAGES = {
 }
 
 
+_ROOMS_OF_FLAGS = ("llava.train.stages.arguments", "llava.mini.stages.arguments")
+
+
 def arguments_of(module):
     """The class whose fields are the flags of a command."""
     (found,) = (
         value
         for name, value in vars(module).items()
-        if name.endswith("Arguments") and value.__module__ == module.__name__
+        if name.endswith("Arguments")
+        and value.__module__ in (module.__name__, *_ROOMS_OF_FLAGS)
     )
     return found
 

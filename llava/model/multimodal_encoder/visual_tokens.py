@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 from torch import Tensor
 
@@ -35,19 +34,17 @@ class VisualTokens:
         patch_embeds: (N, P), every patch in the space shared by image and text, not normalised.
         cls_attention: (N,) float32, attention of the CLS to each patch; with its attention to
             itself the values sum to 1.
-        grids: the views of the image; None for a single square.
     """
 
     features: Tensor
     patch_embeds: Tensor
     cls_attention: Tensor
-    grids: tuple[View, ...] | None = None
 
-    @cached_property
+    @property
     def views(self) -> tuple[View, ...]:
         """The grids that the tokens form."""
         side = math.isqrt(len(self.features))
-        return (View(0, side, side),) if self.grids is None else self.grids
+        return (View(0, side, side),)
 
     @property
     def nbytes(self) -> int:
@@ -57,4 +54,4 @@ class VisualTokens:
     def clone(self) -> VisualTokens:
         """Returns a copy with memory of its own, free of the batch in which it was encoded."""
         parts = (self.features, self.patch_embeds, self.cls_attention)
-        return VisualTokens(*(part.clone() for part in parts), self.grids)
+        return VisualTokens(*(part.clone() for part in parts))
