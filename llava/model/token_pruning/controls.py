@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,77 +10,58 @@ from torch import Tensor
 from llava.model.multimodal_encoder.visual_tokens import View, VisualTokens
 from llava.model.token_pruning.pruner import Pruned
 
-Texts = Sequence[Tensor | None]
-Generators = Sequence[torch.Generator]
+Choose = Callable[[VisualTokens, int, torch.Generator], Pruned]
 
 
-def select_all(
-    images: Sequence[VisualTokens],
-    texts: Texts,
-    budgets: Sequence[int],
-    options: Sequence[object],
-    generators: Generators,
-) -> list[Pruned]:
+def each(choose: Choose) -> Callable[..., list[Pruned]]:
+    """Returns a pruner's ``select`` that chooses the tokens of each image by itself.
+
+    Args:
+        choose: is given an image, K and a random generator.
+    """
+
+    def select(
+        images: Sequence[VisualTokens],
+        texts: Sequence[Tensor | None],
+        budgets: Sequence[int],
+        options: Sequence[object],
+        generators: Sequence[torch.Generator],
+    ) -> list[Pruned]:
+        return [choose(*one) for one in zip(images, budgets, generators)]
+
+    return select
+
+
+def all_tokens(image: VisualTokens, budget: int, generator: torch.Generator) -> Pruned:
     """Keeps all tokens, whatever the budget."""
-    counts = [len(image.features) for image in images]
-    return [Pruned(n, torch.arange(n), ("all",) * n) for n in counts]
+    n = len(image.features)
+    return Pruned(n, torch.arange(n), ("all",) * n)
 
 
-def select_none(
-    images: Sequence[VisualTokens],
-    texts: Texts,
-    budgets: Sequence[int],
-    options: Sequence[object],
-    generators: Generators,
-) -> list[Pruned]:
+def no_tokens(image: VisualTokens, budget: int, generator: torch.Generator) -> Pruned:
     """Keeps no token, whatever the budget."""
-    return [Pruned(len(image.features), torch.arange(0), ()) for image in images]
+    return Pruned(len(image.features), torch.arange(0), ())
 
 
-def select_random(
-    images: Sequence[VisualTokens],
-    texts: Texts,
-    budgets: Sequence[int],
-    options: Sequence[object],
-    generators: Generators,
-) -> list[Pruned]:
+def random_tokens(image: VisualTokens, budget: int, generator: torch.Generator) -> Pruned:
     """Keeps K tokens drawn without replacement, in rising order."""
-    counts = [len(image.features) for image in images]
-    orders = [torch.randperm(n, generator=g) for n, g in zip(counts, generators)]
-    return [
-        Pruned(n, order[:k].sort().values, ("random",) * k)
-        for n, order, k in zip(counts, orders, budgets)
-    ]
+    n = len(image.features)
+    kept = torch.randperm(n, generator=generator)[:budget]
+    return Pruned(n, kept.sort().values, ("random",) * budget)
 
 
-def select_uniform(
-    images: Sequence[VisualTokens],
-    texts: Texts,
-    budgets: Sequence[int],
-    options: Sequence[object],
-    generators: Generators,
-) -> list[Pruned]:
+def uniform_tokens(image: VisualTokens, budget: int, generator: torch.Generator) -> Pruned:
     """Keeps every N/K-th token, row by row: the one in the middle of each stretch."""
-    return [
-        Pruned(n, (2 * torch.arange(k) + 1) * n // (2 * k), ("uniform",) * k)
-        for n, k in zip((len(image.features) for image in images), budgets)
-    ]
+    n = len(image.features)
+    kept = (2 * torch.arange(budget) + 1) * n // (2 * budget)
+    return Pruned(n, kept, ("uniform",) * budget)
 
 
-def select_pool(
-    images: Sequence[VisualTokens],
-    texts: Texts,
-    budgets: Sequence[int],
-    options: Sequence[object],
-    generators: Generators,
-) -> list[Pruned]:
-    """Averages the grid over K cells of nearly equal area; see pool_weights."""
-    pruned = []
-    for image, k in zip(images, budgets):
-        (view,) = image.views
-        weights, centres = pool_weights(view, k)
-        pruned.append(Pruned(len(image.features), centres, ("pooled",) * k, weights))
-    return pruned
+def pooled_tokens(image: VisualTokens, budget: int, generator: torch.Generator) -> Pruned:
+    """Averages the grid into K cells of as equal an area as K allows; see pool_weights."""
+    (view,) = image.views
+    weights, centres = pool_weights(view, budget)
+    return Pruned(len(image.features), centres, ("pooled",) * budget, weights)
 
 
 def pool_weights(view: View, num_cells: int) -> tuple[Tensor, Tensor]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from llava.errors import UserError, did_you_mean, quoted
 from llava.model.token_pruning.accm import AccmOptions, select_accm
 from llava.model.token_pruning.controls import (
-    select_all,
-    select_none,
-    select_pool,
-    select_random,
-    select_uniform,
+    all_tokens,
+    each,
+    no_tokens,
+    pooled_tokens,
+    random_tokens,
+    uniform_tokens,
 )
 from llava.model.token_pruning.pruner import Needs, Pruner
 
@@ -20,8 +21,8 @@ ACCM = Pruner(
     AccmOptions,
     "arXiv 2508.01236",
 )
-ALL = Pruner("none", select_all)  # every token: plain LLaVA-1.5
-NO_IMAGE = Pruner("zero", select_none)  # no token at all: the floor
+ALL = Pruner("none", each(all_tokens))  # every token: plain LLaVA-1.5
+NO_IMAGE = Pruner("zero", each(no_tokens))  # no token at all: the floor
 
 PRUNERS = {
     pruner.name: pruner
@@ -29,9 +30,9 @@ PRUNERS = {
         ACCM,
         ALL,
         NO_IMAGE,
-        Pruner("random", select_random),
-        Pruner("uniform", select_uniform),
-        Pruner("pool", select_pool),
+        Pruner("random", each(random_tokens)),
+        Pruner("uniform", each(uniform_tokens)),
+        Pruner("pool", each(pooled_tokens)),
     )
 }
 
