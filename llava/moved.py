@@ -61,20 +61,13 @@ MOVED = {
     "llava.train.team": ("llava.train.distributed",),
 }
 
-# Old names of classes in them -> new names.
-RENAMED = {
-    "LaggingFlag": "AsyncStopFlag",
-    "Prefix": "KVPrefix",
-    "Reader": "DecodeSession",
-    "bring": "fetch_benchmark",
-    "look": "verify_benchmark",
+# Old module -> the old names in it -> the new names.
+RENAMED: dict[str, dict[str, str]] = {
+    "llava.benchmarks.bring": {"bring": "fetch_benchmark"},
+    "llava.benchmarks.look": {"look": "verify_benchmark"},
+    "llava.model.lagging": {"LaggingFlag": "AsyncStopFlag"},
+    "llava.model.reading": {"Prefix": "KVPrefix", "Reader": "DecodeSession"},
 }
-_WITH_OTHER_NAMES = (
-    "llava.benchmarks.bring",
-    "llava.benchmarks.look",
-    "llava.model.lagging",
-    "llava.model.reading",
-)
 
 
 def names_of(old: str, modules: Sequence[str]) -> Callable[[str], object]:
@@ -84,11 +77,12 @@ def names_of(old: str, modules: Sequence[str]) -> Callable[[str], object]:
         old: the module that had them.
         modules: the modules that have them now.
     """
+    renamed = RENAMED.get(old, {})
     is_said: list[bool] = []
 
     def look_up(name: str) -> object:
         for module in () if name.startswith("__") else map(import_module, modules):
-            now = name if hasattr(module, name) else RENAMED.get(name, name)
+            now = name if hasattr(module, name) else renamed.get(name, name)
             if hasattr(module, now):
                 if not is_said:
                     is_said.append(True)
@@ -109,7 +103,7 @@ class _OldName(Loader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Returns the new module; a look-up module if it was split or has other names in it."""
         modules = MOVED[spec.name]
-        if len(modules) > 1 or spec.name in _WITH_OTHER_NAMES:
+        if len(modules) > 1 or spec.name in RENAMED:
             module = ModuleType(spec.name)
             module.__getattr__ = names_of(spec.name, modules)
             return module
