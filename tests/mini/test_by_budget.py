@@ -99,21 +99,6 @@ def test_a_short_run(tmp_path, tiny_flags, monkeypatch, capsys):
     assert "| 5 | 1.000 |" in shown and "costs" not in shown
 
 
-@pytest.mark.parametrize(
-    "flags, message",
-    [
-        ([], "--model-path and --data-root"),
-        (["--data-root", "x", "--benchmarks", "vqa"], "--benchmarks vqa"),
-        (["--data-root", "x", "--limit", "0"], "--limit 0"),
-        (["--data-root", "x", "--no-compensation"], "--no-compensation"),
-        (["--data-root", "x"], "there is no file x/kinds.json"),
-    ],
-)
-def test_wrong_flags(flags, message, capsys):
-    assert by_budget.main(["--model-path", "m", *flags]) == 2
-    assert message in capsys.readouterr().err
-
-
 def test_all_tokens_are_no_budget(tmp_path, tiny_flags, eval_folder, capsys):
     flags = ["--data-root", str(eval_folder), "--benchmarks", "pope", "--budgets", "9", "100000"]
     assert by_budget.main([*tiny_flags, *flags]) == 2

@@ -8,7 +8,7 @@ import pytest
 
 from llava.eval.benchmarks.question import Question
 from llava.eval.scoring import captions as metrics
-from llava.mini import measure
+from llava.mini import by_budget, measure
 from llava.mini.benchmarks import write_benchmarks
 from llava.mini.measuring.captions import count_phrases, false_caption, names, names_truly
 from llava.mini.measuring.metrics import Result, figures, to_json
@@ -266,6 +266,7 @@ def test_answers_are_those_of_the_model(tiny_eval, model, prune_only):
         (["--data-root", "x"], "there is no file x/kinds.json"),
     ],
 )
-def test_wrong_flags(flags, message, capsys):
-    assert measure.main(["--model-path", "m", *flags]) == 2
+@pytest.mark.parametrize("command", [measure, by_budget])
+def test_wrong_flags(command, flags, message, capsys):
+    assert command.main(["--model-path", "m", *flags]) == 2
     assert message in capsys.readouterr().err
