@@ -13,7 +13,7 @@ from typing import Any, Optional, TypeVar
 
 from llava.errors import UserError, did_you_mean, quoted
 from llava.files import is_there
-from llava.method import DEFAULT_PRUNER, DEFAULT_SEED
+from llava.method import ALL_TOKENS, DEFAULT_PRUNER, DEFAULT_SEED, NO_TOKENS
 
 PROJECT = Path(__file__).parents[1]  # the folder of this package's source
 DTYPES = ("float32", "float16", "bfloat16")
@@ -190,7 +190,7 @@ class AskArguments(ModelArguments):
 
         The parts that write captions are then neither loaded nor asked to read the question.
         """
-        drops_some = not self.no_image and self.pruner not in ("none", "zero")
+        drops_some = not self.no_image and self.pruner not in (ALL_TOKENS, NO_TOKENS)
         return replace(self, compensation=CAPTIONS if self.has_captions and drops_some else NOTHING)
 
 

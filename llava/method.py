@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 DEFAULT_SEED = 42
 DEFAULT_PRUNER = "accm"
+ALL_TOKENS, NO_TOKENS = "none", "zero"  # the pruners that keep every token, and no token
 DEFAULT_MAX_NEW_TOKENS = 128
 
 
@@ -29,6 +30,11 @@ class Method:
     seed: int = DEFAULT_SEED
     no_image: bool = False
     pruner: str = DEFAULT_PRUNER
+
+    @property
+    def sees_nothing(self) -> bool:
+        """Whether the LLM reads no visual token of the image."""
+        return self.no_image or self.pruner == NO_TOKENS
 
 
 def method_of(asked: object) -> dict[str, object]:

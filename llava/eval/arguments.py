@@ -7,7 +7,13 @@ from typing import Optional
 
 from llava.arguments import AskArguments, DecodingArguments, ModelArguments, flag
 from llava.errors import UserError
-from llava.method import DEFAULT_MAX_NEW_TOKENS, DEFAULT_PRUNER, DEFAULT_SEED
+from llava.method import (
+    ALL_TOKENS,
+    DEFAULT_MAX_NEW_TOKENS,
+    DEFAULT_PRUNER,
+    DEFAULT_SEED,
+    NO_TOKENS,
+)
 
 
 @dataclass
@@ -58,21 +64,24 @@ def check_method(args: AskArguments) -> None:
     from llava.model.token_pruning.registry import find_pruner  # torch comes with it
 
     pruner = find_pruner(args.pruner)
-    is_other = pruner.name != DEFAULT_PRUNER
-    given = {"--text-token-num": args.text_token_num is not None, "--pruner": is_other}
+    given = {
+        "--text-token-num": args.text_token_num is not None,
+        "--pruner": pruner.name != DEFAULT_PRUNER,
+    }
     for name, is_given in given.items():
         if args.no_image and is_given:
             raise UserError(
                 f"{name} has no effect with --no-image, which keeps no visual token: leave one of "
                 "the two out"
             )
-    kept = {"none": "keeps all visual tokens", "zero": "keeps no visual token"}.get(pruner.name)
+    kept_by = {ALL_TOKENS: "keeps all visual tokens", NO_TOKENS: "keeps no visual token"}
+    kept = kept_by.get(pruner.name)
     if kept is not None and args.visual_token_num is not None:
         raise UserError(
             f"--visual-token-num has no effect with --pruner {pruner.name}, which {kept}: leave one "
             "of the two out"
         )
-    if is_other and args.text_token_num is not None:
+    if args.text_token_num is not None and "text_token_num" not in pruner.option_names:
         raise UserError(
             f"--text-token-num has no effect with --pruner {pruner.name}, in which the question "
             "picks no tokens: leave one of the two out"

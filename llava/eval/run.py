@@ -26,15 +26,13 @@ from llava.eval.outcomes import merge_outcomes
 from llava.eval.progress import show_progress
 from llava.eval.sessions import noting_session
 from llava.files import dump_json, printable
-from llava.method import DEFAULT_PRUNER, method_of
+from llava.method import DEFAULT_PRUNER, Method, method_of
 from llava.model.loading.parts import locate_parts
 from llava.model.loading.placement import Placement, placement
-from llava.model.multimodal_encoder import clip_encoder
 from llava.model.multimodal_encoder.builder import count_patches
 from llava.model.products.forms import PRUNING_PARTS, choose_forms, described
 from llava.model.sample import Answer
-from llava.model.token_pruning.budget import resolve_budget
-from llava.model.token_pruning.registry import ALL, NO_IMAGE, find_pruner
+from llava.model.token_pruning.registry import budget_of
 from llava.utils.cli import SOME_FAILED
 from llava.utils.distributed import Processes
 from llava.utils.stopping import noting_what_is_kept
@@ -278,11 +276,8 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
     parts = locate_parts(args)
     place = placement(args)
     num_patches = count_patches(parts["vision_tower"])
-    wanted = clip_encoder.VISUAL_TOKEN_NUM
-    wanted = wanted if args.visual_token_num is None else args.visual_token_num
-    if find_pruner(args.pruner) is ALL and args.visual_token_num is None:
-        wanted = num_patches
-    budget = resolve_budget(wanted, args.text_token_num, num_patches)
+    method = Method(**method_of(args))
+    budget = budget_of(method, num_patches)
     packages = _DECIDING if args.bits is None else (*_DECIDING, "bitsandbytes")
     if args.seed < 0:
         raise UserError(f"--seed is {args.seed}; it must be at least 0")
@@ -290,8 +285,8 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
         "benchmark": run.benchmark,
         "model_id": run.model_id,
         "pruner": args.pruner,
-        "method": _method(args, budget.visual_token_num, num_patches),
-        "visual_token_num": 0 if args.no_image else budget.visual_token_num,
+        "method": _label(method, args.has_captions, budget.visual_token_num, num_patches),
+        "visual_token_num": 0 if method.sees_nothing else budget.visual_token_num,
         "text_token_num": budget.text_token_num,
         "num_patches": num_patches,
         "limit": run.limit,
@@ -318,15 +313,15 @@ def _products(args: AskArguments, place: Placement) -> str:
     return described(forms, args.cpu_products)
 
 
-def _method(args: AskArguments, budget: int, num_patches: int) -> str:
+def _label(method: Method, has_captions: bool, budget: int, num_patches: int) -> str:
     """Returns the name of a run's method in a report."""
-    if args.no_image or args.pruner == NO_IMAGE.name:
+    if method.sees_nothing:
         return "no image"
     if budget == num_patches:
         return "full"
-    if args.pruner == DEFAULT_PRUNER:
-        return "accm" if args.has_captions else "prune"
-    return f"{args.pruner} with captions" if args.has_captions else args.pruner
+    if method.pruner == DEFAULT_PRUNER:
+        return "accm" if has_captions else "prune"
+    return f"{method.pruner} with captions" if has_captions else method.pruner
 
 
 def _answered(outcomes: dict[str, dict]) -> set[str]:

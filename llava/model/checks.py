@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from llava.conversation import check_text
@@ -42,8 +41,7 @@ def _check_method(model: LlavaAccm, sample: Sample) -> None:
             f"the pruner {ALL.name} keeps all {num_patches} visual tokens, and "
             f"visual_token_num is {budget.visual_token_num}: leave one of the two out"
         )
-    has_text = "text_token_num" in {field.name for field in fields(pruner.options)}
-    if sample.text_token_num is not None and not has_text:
+    if sample.text_token_num is not None and "text_token_num" not in pruner.option_names:
         raise UserError(
             f"text_token_num has no effect with the pruner {pruner.name}, in which the question "
             "picks no tokens: leave one of the two out"

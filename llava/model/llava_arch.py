@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Hashable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from types import SimpleNamespace
 
 import torch
@@ -31,16 +31,15 @@ from llava.model.encoding import encode_distinct
 from llava.model.kv_cache import KVPrefix
 from llava.model.language_model.llava_llama import Generated, LanguageModel, OnToken, Prompt
 from llava.model.memory import Memory
-from llava.model.multimodal_encoder import clip_encoder
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.prompt import caption_room, prompt_ids
 from llava.model.sample import Answer, Encoded, Sample
 from llava.model.stopwatch import Stopwatch
-from llava.model.token_pruning.budget import Budget, resolve_budget
+from llava.model.token_pruning.budget import Budget
 from llava.model.token_pruning.pruner import Needs, Pruned, Pruning, prune
-from llava.model.token_pruning.registry import ALL, find_pruner
+from llava.model.token_pruning.registry import budget_of, find_pruner
 
 
 class LlavaAccm(nn.Module):
@@ -121,7 +120,9 @@ class LlavaAccm(nn.Module):
             return []
         watch = watch or Stopwatch(self.tower.device)
         memory = Memory() if memory is None else memory
-        stages = self._stages(samples, watch, memory, self.reads_ahead)
+        on_gpu = self.tower.device.type == "cuda"
+        reads_ahead = on_gpu if self.reads_ahead is None else self.reads_ahead
+        stages = self._stages(samples, watch, memory, reads_ahead)
         generated = self.generate(stages[-1], samples, watch, on_token, memory)
         seconds = watch.seconds()
         return [self._answer(*one, seconds) for one in zip(samples, *stages, generated)]
@@ -141,7 +142,7 @@ class LlavaAccm(nn.Module):
         return [replace(prompt, shared_image=None) for prompt in prompts]
 
     def _stages(
-        self, samples: list[Sample], watch: Stopwatch, memory: Memory, reads_ahead: bool | None
+        self, samples: list[Sample], watch: Stopwatch, memory: Memory, reads_ahead: bool
     ) -> tuple[list[Pruned | None], list[Compensation | None], list[Prompt]]:
         """Returns the results of stages 2 to 4 for samples."""
         for sample in samples:
@@ -151,7 +152,7 @@ class LlavaAccm(nn.Module):
         with watch.stage("prune"):
             pruned = self.prune(encoded, samples)
         prefilled = {}
-        if self.tower.device.type == "cuda" if reads_ahead is None else reads_ahead:
+        if reads_ahead:
             prefilled = self._prefill_ahead(encoded, pruned, samples, watch, memory)
         compensations = self.compensate(encoded, pruned, samples, watch)
         with watch.stage("splice"):
@@ -259,12 +260,7 @@ class LlavaAccm(nn.Module):
 
     def budget(self, sample: Sample) -> Budget:
         """Returns K and T of a sample, checked."""
-        wanted = sample.visual_token_num
-        if sample.pruner == ALL.name:
-            wanted = self.tower.num_patches if wanted is None else wanted
-        elif wanted is None:
-            wanted = clip_encoder.VISUAL_TOKEN_NUM
-        return resolve_budget(wanted, sample.text_token_num, self.tower.num_patches)
+        return budget_of(sample, self.tower.num_patches)
 
     def _pruning(self, sample: Sample) -> Pruning:
         """Returns how a sample that is pruned is to be pruned."""
@@ -273,8 +269,7 @@ class LlavaAccm(nn.Module):
             "text_token_num": sample.text_token_num,
             "nearest": self.text_selection == "nearest",
         }
-        names = {field.name for field in fields(pruner.options)}
-        options = pruner.options(**{name: known[name] for name in names})
+        options = pruner.options(**{name: known[name] for name in pruner.option_names})
         return Pruning(pruner, self.budget(sample).visual_token_num, options)
 
     def is_pruned(self, sample: Sample) -> bool:

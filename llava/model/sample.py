@@ -14,7 +14,6 @@ from llava.model.language_model.decoding import GREEDY, Decoding
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.token_pruning.accm import Selection
 from llava.model.token_pruning.pruner import Pruned
-from llava.model.token_pruning.registry import NO_IMAGE
 
 
 @dataclass(frozen=True)
@@ -62,11 +61,6 @@ class Sample(AnswerSettings, Method, Asked):
     image: Image.Image | VisualTokens
     history: tuple[tuple[str, str], ...] = ()
     text_embed: Tensor | None = None
-
-    @property
-    def sees_nothing(self) -> bool:
-        """Whether the LLM reads no visual token of the image."""
-        return self.no_image or self.pruner == NO_IMAGE.name
 
     @property
     def decoding(self) -> Decoding:

@@ -136,3 +136,9 @@ def test_questions_are_in_the_settings(tiny_settings, tmp_path):
         for asked in ([one], [two], [one, two], [])
     ]
     assert len({found["questions"] for found in settings}) == 4
+
+
+def test_without_an_image_no_token_is_counted(settings_of):
+    blind, zero = settings_of(no_image=True), settings_of(pruner="zero")
+    for settings in (blind, zero):
+        assert (settings["method"], settings["visual_token_num"]) == ("no image", 0)

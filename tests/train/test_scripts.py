@@ -32,8 +32,7 @@ def arguments_of(module):
     (found,) = (
         value
         for name, value in vars(module).items()
-        if name.endswith("Arguments")
-        and value.__module__ in (module.__name__, *_ROOMS_OF_FLAGS)
+        if name.endswith("Arguments") and value.__module__ in (module.__name__, *_ROOMS_OF_FLAGS)
     )
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Flag, auto
 
 import torch
@@ -84,6 +84,11 @@ class Pruner:
     options: type = NoOptions
     paper: str = ""
 
+    @property
+    def option_names(self) -> set[str]:
+        """The names of its settings."""
+        return {field.name for field in fields(self.options)}
+
 
 @dataclass(frozen=True)
 class Pruning:
@@ -107,17 +112,12 @@ def prune(
     generators: Sequence[torch.Generator],
 ) -> list[Pruned]:
     """Prunes B images, each pruner's in one batch: the entry point for model and training."""
+    budgets = [pruning.num_tokens for pruning in prunings]
+    columns = (images, texts, budgets, [pruning.options for pruning in prunings], generators)
     found: dict[int, Pruned] = {}
     for name in dict.fromkeys(pruning.pruner.name for pruning in prunings):
         places = [b for b, pruning in enumerate(prunings) if pruning.pruner.name == name]
         select = prunings[places[0]].pruner.select
-        columns = (
-            images,
-            texts,
-            [pruning.num_tokens for pruning in prunings],
-            [pruning.options for pruning in prunings],
-            generators,
-        )
         pruned = select(*([column[b] for b in places] for column in columns))
         found |= dict(zip(places, pruned))
     return [found[b] for b in range(len(images))]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from llava.errors import UserError, did_you_mean, quoted
+from llava.method import ALL_TOKENS, NO_TOKENS, Method
+from llava.model.multimodal_encoder import clip_encoder
 from llava.model.token_pruning.accm import AccmOptions, select_accm
+from llava.model.token_pruning.budget import Budget, resolve_budget
 from llava.model.token_pruning.controls import (
     all_tokens,
     each,
@@ -21,15 +24,14 @@ ACCM = Pruner(
     AccmOptions,
     "arXiv 2508.01236",
 )
-ALL = Pruner("none", each(all_tokens))  # every token: plain LLaVA-1.5
-NO_IMAGE = Pruner("zero", each(no_tokens))  # no token at all: the floor
+ALL = Pruner(ALL_TOKENS, each(all_tokens))  # every token: plain LLaVA-1.5
 
 PRUNERS = {
     pruner.name: pruner
     for pruner in (
         ACCM,
         ALL,
-        NO_IMAGE,
+        Pruner(NO_TOKENS, each(no_tokens)),  # the floor
         Pruner("random", each(random_tokens)),
         Pruner("uniform", each(uniform_tokens)),
         Pruner("pool", each(pooled_tokens)),
@@ -47,3 +49,16 @@ def find_pruner(name: object) -> Pruner:
         near = did_you_mean(name, PRUNERS) if isinstance(name, str) else ""
         raise UserError(f"there is no pruner {quoted(name)}{near}: use {', '.join(PRUNERS)}")
     return PRUNERS[name]
+
+
+def budget_of(method: Method, num_patches: int) -> Budget:
+    """Returns K and T of a method for an image of num_patches patches.
+
+    Raises:
+        UserError: there is no such pruner, or the budget is invalid.
+    """
+    wanted = method.visual_token_num
+    if wanted is None:
+        is_all = find_pruner(method.pruner) is ALL
+        wanted = num_patches if is_all else clip_encoder.VISUAL_TOKEN_NUM
+    return resolve_budget(wanted, method.text_token_num, num_patches)
