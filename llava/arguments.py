@@ -108,9 +108,12 @@ class ModelArguments:
     )
     load_4bit: bool = flag("The same to 4 bits (nf4).", False)
     compile: bool = flag(
-        "Compile the LLM for prompts and answers of a few fixed lengths, on a GPU into graphs: "
-        "the first answers take minutes, the others less time.",
+        "Compile the LLM for prompts and answers of a few fixed lengths: the first answers take "
+        "minutes, the others less time.",
         False,
+    )
+    cuda_graphs: bool = flag(
+        "On a GPU, record the passes of all parts and start their kernels at once.", True
     )
     cpu_products: str = flag(
         "How matrix products read their weights on a CPU: auto (what was found the fastest on its "

@@ -12,13 +12,13 @@ from llava.errors import UserError, quoted
 from llava.model.about import read_about
 from llava.model.compensation.builder import load_compensator
 from llava.model.language_model.builder import load_llama_tokenizer, load_llm
-from llava.model.language_model.graphs import check_compiler
+from llava.model.language_model.compiled import check_compiler
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.llava_arch import LlavaAccm
 from llava.model.loading.llava_config import split_llava
 from llava.model.loading.parts import read_model
-from llava.model.loading.placement import placement
+from llava.model.loading.placement import placement, uses_cuda_graphs
 from llava.model.loading.weights import has_weights, read_checkpoint
 from llava.model.multimodal_encoder.builder import Vision, load_tower
 from llava.model.multimodal_projector.builder import build_projector
@@ -84,6 +84,7 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
     parts, config = read_model(args)
     place = placement(args)
     choose_forms(args.cpu_products, place.device, place.dtype, args.compile)  # or refuses it
+    has_graphs = uses_cuda_graphs(args, place)
     folder = parts["model"]
     source = str(folder)
     llava = split_llava(read_checkpoint(folder), source)
@@ -107,7 +108,8 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
         about=read_about(folder, Path(args.model_path).resolve().name),
     )
     model = model.eval().requires_grad_(False)
-    return optimize_for_inference(model, args.cpu_products, args.compile)
+    model = optimize_for_inference(model, args.cpu_products, args.compile)
+    return model.use_cuda_graphs() if has_graphs else model
 
 
 def load_vision(args: ModelArguments) -> Vision:

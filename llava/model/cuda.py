@@ -1,13 +1,86 @@
-"""Work on a GPU beside the CPU: an asynchronous stop flag, and a second stream."""
+"""Work on a GPU beside the CPU: CUDA graphs, an asynchronous stop flag, and a second stream."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Union
 
 import torch
+from cachetools import LRUCache
 from torch import Tensor
+
+MAX_GRAPHS = 32  # of one function, the latest used; a graph takes a few MB
+
+Tensors = Union[Tensor, tuple[Tensor, ...]]
+
+
+class CudaGraph:
+    """A call of a function as a CUDA graph.
+
+    Args:
+        function: see CudaGraphs.
+        inputs: inputs of the kinds that it will have; the function is not run on them.
+        pool: of the memory that its graphs share, which run one at a time.
+    """
+
+    def __init__(
+        self, function: Callable[..., Tensors], inputs: Sequence[Tensor], pool: object
+    ) -> None:
+        self._inputs = [tensor.clone() for tensor in inputs]
+        self._graph = torch.cuda.CUDAGraph()
+        # Other threads, which read images meanwhile, may use the GPU.
+        how = {"pool": pool, "capture_error_mode": "thread_local"}
+        with torch.cuda.graph(self._graph, **how):
+            self._outputs = function(*self._inputs)
+
+    def replay(self, inputs: Sequence[Tensor]) -> Tensors:
+        """Returns new tensors with the function's outputs for inputs like the recorded ones."""
+        for own, given in zip(self._inputs, inputs):
+            own.copy_(given)
+        self._graph.replay()
+        if isinstance(self._outputs, Tensor):
+            return self._outputs.clone()
+        return tuple(tensor.clone() for tensor in self._outputs)
+
+
+RECORDERS = {"cuda": CudaGraph}  # by the type of the device
+
+
+class CudaGraphs:
+    """A function of tensors that becomes CUDA graphs on a GPU, one for each kind of input.
+
+    Python starts some hundred kernels in the time that the GPU needs for thousands of small ones. A
+    graph starts all of them at once, the same kernels with the same results. The first call with
+    inputs of certain shapes runs the function as it is, the second records it, others replay that.
+    Outside of inference, and on a CPU, the function is called as it is.
+
+    Args:
+        function: takes tensors on one device and returns one or a tuple of them. It must not wait
+            for the device, and depend on nothing else but tensors that stay where they are, which
+            it may change.
+    """
+
+    def __init__(self, function: Callable[..., Tensors]) -> None:
+        self._function = function
+        self._graphs: LRUCache[Hashable, CudaGraph | None] = LRUCache(MAX_GRAPHS)
+        self._pool: object = None
+
+    def __call__(self, *inputs: Tensor) -> Tensors:
+        """Returns the function's outputs."""
+        record = RECORDERS.get(inputs[0].device.type)
+        if record is None or not torch.is_inference_mode_enabled():
+            return self._function(*inputs)
+        kind = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in inputs)
+        if kind not in self._graphs:
+            self._graphs[kind] = None
+            return self._function(*inputs)
+        graph = self._graphs[kind]
+        if graph is None:
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            graph = self._graphs[kind] = record(self._function, inputs, self._pool)
+        return graph.replay(inputs)
 
 
 class AsyncStopFlag:

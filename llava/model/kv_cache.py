@@ -6,13 +6,13 @@ keys and values are kept as a KVPrefix.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import Cache, PreTrainedConfig, StaticCache
+from transformers import Cache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
 
 from llava.mm_utils import send
@@ -93,12 +93,10 @@ class DecodeSession:
         filled: number of its columns in use.
 
     Args:
-        forward: transformers' causal LM, or what it was compiled to.
+        forward: transformers' causal LM.
         config: of the LM.
         prefixes: B of them, one for the beginning of each sequence.
         device: of the embeddings.
-        cache: an empty one of fixed size, for graphs, whose tensors never change their shapes. None
-            takes one that grows.
     """
 
     def __init__(
@@ -107,13 +105,12 @@ class DecodeSession:
         config: PreTrainedConfig,
         prefixes: Sequence[KVPrefix],
         device: torch.device,
-        cache: StaticCache | None = None,
     ) -> None:
         self._forward = forward
-        self._is_static = cache is not None
-        layers = [_SelectableLayer() for _ in range(config.num_hidden_layers)]
-        self.cache = cache if cache is not None else Cache(layers=layers)
-        self.filled = _put(self.cache, prefixes)
+        self.cache = Cache(layers=[_SelectableLayer() for _ in range(config.num_hidden_layers)])
+        for index, states in enumerate(stacked_prefixes(prefixes)):
+            self.cache.update(*states, index)
+        self.filled = max(prefix.length for prefix in prefixes)
         self._lengths = send([prefix.length for prefix in prefixes], device)
         columns = torch.arange(self.filled, device=device)
         self._valid = columns >= self.filled - self._lengths[:, None]  # (B, filled)
@@ -134,8 +131,7 @@ class DecodeSession:
             mask: (B, L), 1 where there is input, 0 for padding.
 
         Returns:
-            (B, V) float32, the logits of the next token; a graph's output is overwritten by the
-            next piece.
+            (B, V) float32, the logits of the next token.
         """
         mask = mask.bool()
         positions = (self._lengths[:, None] + mask.cumsum(dim=1) - 1).clamp(min=0)
@@ -167,42 +163,39 @@ class DecodeSession:
             columns: of the cache, none of them padding.
             before: the row's own prefix; stands before them.
         """
-        if not self._is_static:
-            for each in self.cache.layers:
-                each.settle()
-        own = [
-            (each.keys[row, :, columns], each.values[row, :, columns]) for each in self.cache.layers
-        ]
-        if not before.layers:
-            return KVPrefix(tuple((keys.clone(), values.clone()) for keys, values in own))
-        pairs = [zip(old, new) for old, new in zip(before.layers, own)]
-        return KVPrefix(tuple(tuple(torch.cat(pair, dim=1) for pair in each) for each in pairs))
+        for each in self.cache.layers:
+            each.settle()
+        layers = [(each.keys, each.values) for each in self.cache.layers]
+        return cut_prefix(layers, row, columns, before)
 
     def _attention_mask(self, num_new: int) -> Tensor:
         """Returns the mask (B, 1, num_new, columns of the cache) bool: causal, padding excluded."""
         place = torch.arange(self._valid.shape[1], device=self._valid.device)
         new = place[-num_new:, None]
         # Padding attends to itself: a row of the mask that is all False would give NaN.
-        mask = (self._valid[:, None, None] & (new >= place)) | (new == place)
-        return F.pad(mask, (0, self._free)) if self._is_static else mask
-
-    @property
-    def _free(self) -> int:
-        """The number of columns of a fixed-size cache that this step leaves free."""
-        return self.cache.layers[0].max_cache_len - self._valid.shape[1]
+        return (self._valid[:, None, None] & (new >= place)) | (new == place)
 
 
-def _put(cache: Cache, prefixes: Sequence[KVPrefix]) -> int:
-    """Puts prefixes into an empty cache, their ends aligned; returns the number of columns."""
+def cut_prefix(
+    layers: Sequence[LayerStates], row: int, columns: slice, before: KVPrefix
+) -> KVPrefix:
+    """Returns some columns of a row of keys and values (B, H, L, d), behind another prefix."""
+    own = [(keys[row, :, columns], values[row, :, columns]) for keys, values in layers]
+    if not before.layers:
+        return KVPrefix(tuple((keys.clone(), values.clone()) for keys, values in own))
+    pairs = [zip(old, new) for old, new in zip(before.layers, own)]
+    return KVPrefix(tuple(tuple(torch.cat(pair, dim=1) for pair in each) for each in pairs))
+
+
+def stacked_prefixes(prefixes: Sequence[KVPrefix]) -> Iterator[LayerStates]:
+    """Yields keys and values (B, H, L, d) of each layer, the prefixes' ends aligned."""
     first, longest = prefixes[0], max(prefix.length for prefix in prefixes)
     for index, states in enumerate(first.layers):
         if all(prefix is first for prefix in prefixes):
-            batch = [state.expand(len(prefixes), -1, -1, -1) for state in states]
-        else:
-            rows = [
-                [F.pad(state, (0, 0, longest - prefix.length, 0)) for state in prefix.layers[index]]
-                for prefix in prefixes
-            ]
-            batch = [torch.stack(column) for column in zip(*rows)]
-        cache.update(*batch, index)
-    return longest
+            yield tuple(state.expand(len(prefixes), -1, -1, -1) for state in states)
+            continue
+        rows = [
+            [F.pad(state, (0, 0, longest - prefix.length, 0)) for state in prefix.layers[index]]
+            for prefix in prefixes
+        ]
+        yield tuple(torch.stack(column) for column in zip(*rows))

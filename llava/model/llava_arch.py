@@ -54,7 +54,8 @@ class LlavaAccm(nn.Module):
         image_aspect_ratio: "pad", or None; see process_images.
         text_selection: "farthest" (ACCM) or "nearest": which patches the question picks.
         reads_ahead: whether the LLM reads what precedes the caption while the caption is written;
-            None does so on a GPU. On a CPU it gains nothing and costs one more pass.
+            None does so on a GPU without CUDA graphs. On a CPU it gains nothing and costs one more
+            pass.
         about: the model in words.
     """
 
@@ -81,6 +82,7 @@ class LlavaAccm(nn.Module):
         self.reads_ahead = reads_ahead
         self.about = about
         self._side = SideStream()
+        self._has_graphs = False
 
     def without_captions(self) -> LlavaAccm:
         """Returns a model that shares all parts with this one but has no compensator."""
@@ -94,8 +96,17 @@ class LlavaAccm(nn.Module):
             self.text_selection,
             about=self.about,
         )
-        other.training = self.training
+        other.training, other._has_graphs = self.training, self._has_graphs
         return other
+
+    def use_cuda_graphs(self) -> LlavaAccm:
+        """Makes the passes of all parts CUDA graphs on a GPU; returns the model."""
+        self.tower.use_cuda_graphs()
+        self.language_model.use_cuda_graphs()
+        if self.compensator is not None:
+            self.compensator.use_cuda_graphs()
+        self._has_graphs = True
+        return self
 
     @torch.inference_mode()
     def answer(
@@ -120,8 +131,8 @@ class LlavaAccm(nn.Module):
             return []
         watch = watch or Stopwatch(self.tower.device)
         memory = Memory() if memory is None else memory
-        on_gpu = self.tower.device.type == "cuda"
-        reads_ahead = on_gpu if self.reads_ahead is None else self.reads_ahead
+        starts_slowly = self.tower.device.type == "cuda" and not self._has_graphs
+        reads_ahead = starts_slowly if self.reads_ahead is None else self.reads_ahead
         stages = self._stages(samples, watch, memory, reads_ahead)
         generated = self.generate(stages[-1], samples, watch, on_token, memory)
         seconds = watch.seconds()

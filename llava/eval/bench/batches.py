@@ -28,7 +28,7 @@ def compare(args: BatchesArguments) -> int:
     from llava.eval.bench.methods import with_fixed_lengths
     from llava.eval.bench.random_model import random_model
     from llava.model.builder import load_from_arguments
-    from llava.model.loading.placement import placement
+    from llava.model.loading.placement import placement, uses_cuda_graphs
     from llava.model.products import optimize_for_inference
 
     _check(args)
@@ -39,7 +39,8 @@ def compare(args: BatchesArguments) -> int:
         shape = SHAPES[args.shape]
         model = random_model(shape, args.llm_layers, placement(args), args.seed)
         model = optimize_for_inference(model, args.cpu_products)
-        model = with_fixed_lengths(model, caption=15, graphs=False)
+        has_graphs = uses_cuda_graphs(args, placement(args))
+        model = with_fixed_lengths(model, 15, compiled=False, cuda_graphs=has_graphs)
         samples = _noise_samples(model, args.questions, args.seed)
     dtype = str(next(model.language_model.llm.parameters()).dtype).removeprefix("torch.")
     print("| dtype | K | batch | questions | " + " | ".join(PARTS) + " |")

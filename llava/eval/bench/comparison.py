@@ -40,7 +40,7 @@ from llava.eval.machine import processor_name
 from llava.files import write_json, write_text
 from llava.model.builder import load_from_arguments
 from llava.model.llava_arch import LlavaAccm
-from llava.model.loading.placement import Placement, placement
+from llava.model.loading.placement import Placement, placement, uses_cuda_graphs
 from llava.model.products.forms import PLAIN, Form, choose_forms, described
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.budget import resolve_budget
@@ -55,7 +55,21 @@ def measure_methods(args: BenchArguments) -> int:
         print(measure_products(_load(args), forms, args.rounds))
         return 0
     _make_folder(args.output)
-    model = with_fixed_lengths(_load(args), args.caption_length, args.compile)
+    report, found = compare(args, _load(args))
+    _write(Path(args.output), report, found)
+    return 0
+
+
+def compare(args: BenchArguments, model: LlavaAccm) -> tuple[dict, list[Measured]]:
+    """Measures the methods of the flags on a loaded model.
+
+    Returns:
+        The report for bench.json, and what was measured.
+    """
+    place = placement(args)
+    forms = choose_forms(args.cpu_products, place.device, place.dtype, args.compile)
+    has_graphs = uses_cuda_graphs(args, place)
+    model = with_fixed_lengths(model, args.caption_length, args.compile, has_graphs)
     for budget in args.budgets:
         resolve_budget(budget, None, model.tower.num_patches)
     lengths = Lengths(args.caption_length, args.answer_length, args.questions_per_image)
@@ -64,19 +78,19 @@ def measure_methods(args: BenchArguments) -> int:
     with torch.inference_mode():
         packs = any(form.is_packed for form in forms.values())
         machine = measure_machine(place.device, place.dtype, packs)
-        found = [inspect(runner, case, place.device, counts=not args.compile) for case in todo]
+        # A replayed graph hides its operations.
+        counts = not (args.compile or has_graphs)
+        found = [inspect(runner, case, place.device, counts) for case in todo]
         costs = _cost_model(runner, found, args.budgets[0], lengths)
         measure(runner, found, args.rounds, args.warm_up, place.device)
-    rows = records(found, costs, machine)
     report = {
         "settings": asdict(args),
         "machine": _describe(place) | asdict(machine),
         "cpu_products": described(forms, args.cpu_products),
         "versions": {name: version(name) for name in ("torch", "transformers")},
-        "cases": rows,
+        "cases": records(found, costs, machine),
     }
-    _write(Path(args.output), report, found)
-    return 0
+    return report, found
 
 
 def _check(args: BenchArguments, forms: Mapping[str, Form]) -> None:

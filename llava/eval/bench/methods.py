@@ -60,15 +60,24 @@ class Lengths:
     questions_per_image: int
 
 
-def with_fixed_lengths(model: LlavaAccm, caption: int, graphs: bool) -> LlavaAccm:
-    """Returns the model, sharing every part, with captions and answers that reach their limits."""
+def with_fixed_lengths(
+    model: LlavaAccm, caption: int, compiled: bool, cuda_graphs: bool = False
+) -> LlavaAccm:
+    """Returns the model, sharing every part, with captions and answers that reach their limits.
+
+    Args:
+        model: the model.
+        caption: tokens of each candidate.
+        compiled: whether its LLM is compiled.
+        cuda_graphs: whether its passes become CUDA graphs.
+    """
     language_model, compensator = model.language_model, model.compensator
-    return LlavaAccm(
+    fixed = LlavaAccm(
         model.tower,
         model.clip_tokenizer,
         model.image_processor,
         LanguageModel(
-            language_model.llm, language_model.projector, language_model.tokenizer, _NEVER, graphs
+            language_model.llm, language_model.projector, language_model.tokenizer, _NEVER, compiled
         ),
         Compensator(
             compensator.caption_model,
@@ -81,6 +90,7 @@ def with_fixed_lengths(model: LlavaAccm, caption: int, graphs: bool) -> LlavaAcc
         model.image_aspect_ratio,
         model.text_selection,
     ).eval()
+    return fixed.use_cuda_graphs() if cuda_graphs else fixed
 
 
 class Bench:

@@ -7,17 +7,20 @@ place among the beams, and beams are ranked at every step by their mean log-prob
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import GPT2LMHeadModel
 
-from llava.mm_utils import rounds_by_rows
+from llava.mm_utils import round_up, rounds_by_rows
 from llava.model.cuda import AsyncStopFlag
 from llava.model.kv_cache import DecodeSession, KVPrefix
+from llava.model.static_cache import StaticSession, StaticSessions
 
 PADDING_ID = 0  # what a stopped beam is padded with, at no cost; cut off in the end
+PROMPT_STEP = 8  # in a static cache prompts have a multiple of so many positions
 
 
 @dataclass(frozen=True)
@@ -35,43 +38,38 @@ class BeamCandidates:
     stopped: list[bool]
 
 
-@dataclass
-class _Beams:
-    """The state of B samples with W beams each.
+class _Beams(NamedTuple):
+    """The state of B samples with W beams each after a step.
 
     Attributes:
-        tokens: (B, W, t) int64.
+        last: (B, W) int64, the last token of each.
+        source: (B, W) int64, the beam of its sample that each one continues.
         sums: (B, W) float32, summed log-probabilities.
         lengths: (B, W) float32, tokens up to the stop token.
         stopped: (B, W) bool.
     """
 
-    tokens: Tensor
+    last: Tensor
+    source: Tensor
     sums: Tensor
     lengths: Tensor
     stopped: Tensor
 
-    def advanced(self, following: _Beams) -> _Beams:
-        """Returns the beams of the next step.
+    def extended(self, tokens: Tensor) -> Tensor:
+        """Returns the texts (B, W, t + 1) from those (B, W, t) of the step before."""
+        history = tokens.gather(1, self.source.unsqueeze(-1).expand_as(tokens))
+        return torch.cat([history, self.last.unsqueeze(-1)], dim=-1)
 
-        A sample whose beams have all stopped stays as it is, but for padding behind its texts.
+    def candidates(self, tokens: Tensor) -> list[BeamCandidates]:
+        """Returns each sample's candidates by falling mean log-probability, cut at their ends.
+
+        Args:
+            tokens: (B, W, t), the texts.
         """
-        done = self.stopped.all(dim=-1, keepdim=True)
-        padded = F.pad(self.tokens, (0, 1), value=PADDING_ID)
-        return _Beams(
-            tokens=torch.where(done.unsqueeze(-1), padded, following.tokens),
-            sums=torch.where(done, self.sums, following.sums),
-            lengths=torch.where(done, self.lengths, following.lengths),
-            stopped=following.stopped | done,
-        )
-
-    def candidates(self) -> list[BeamCandidates]:
-        """Returns each sample's candidates by falling mean log-probability, cut at their ends."""
         means = self.sums / self.lengths
         order = means.argsort(dim=-1, descending=True, stable=True)
         ranked = [t.gather(1, order).tolist() for t in (means, self.lengths, self.stopped)]
-        place = order.unsqueeze(-1).expand_as(self.tokens)
-        texts = self.tokens.gather(1, place).tolist()
+        texts = tokens.gather(1, order.unsqueeze(-1).expand_as(tokens)).tolist()
         return [
             BeamCandidates(
                 ids=[row[: int(length)] for row, length in zip(rows, lengths)],
@@ -92,6 +90,7 @@ def beam_search(
     temperature: float = 1.0,
     group_size: int = 1,
     diversity_penalty: float = 0.0,
+    static: StaticSessions | None = None,
 ) -> list[BeamCandidates]:
     """Writes beam_size candidates for each sample.
 
@@ -107,28 +106,35 @@ def beam_search(
         diversity_penalty: taken off the log-probability of a token, from the second step on, for
             every time it occurs in the history of any beam of the same group (ClipCap's "diverse"
             beams; groups are not compared with each other). 0 is plain beam search.
+        static: sessions of GPT-2 for CUDA graphs of the steps; None takes a cache that grows.
 
     Returns:
         One BeamCandidates a sample; in float32 a sample's result does not depend on the others.
     """
-    session, logits = _read_prompts(gpt, embeds, mask)
-    sums, tokens = _log_probs(logits, temperature).topk(beam_size, dim=-1)
-    beams = _Beams(tokens.unsqueeze(-1), sums, torch.ones_like(sums), tokens == stop_id)
-    source = torch.arange(beam_size, device=embeds.device).expand_as(tokens)
-    rows = _Rows(gpt, session, beam_size)
+    search = None
+    if static is not None and not diversity_penalty:
+        search = _static_search(gpt, static, embeds, mask, beam_size, max_length)
+    if search is None:
+        session, logits = _read_prompts(gpt, embeds, mask)
+        search = _Rows(gpt, session, beam_size), logits
+    rows, logits = search
+    sums, last = _log_probs(logits, temperature).topk(beam_size, dim=-1)
+    source = torch.arange(beam_size, device=embeds.device).expand_as(last)
+    beams = _Beams(last, source, sums, torch.ones_like(sums), last == stop_id)
+    tokens = last.unsqueeze(-1)
     finished = AsyncStopFlag(embeds.device)
     for _ in range(1, max_length):
         finished.push(beams.stopped.all())
         if finished.is_set():
             break
-        log_probs = _log_probs(rows.step(beams, source), temperature)  # (B, W, V)
         if diversity_penalty:
-            log_probs = log_probs - diversity_penalty * _group_counts(
-                beams.tokens, group_size, log_probs.shape[-1]
-            )
-        following, source = _advance(beams, log_probs, stop_id)
-        beams = beams.advanced(following)
-    return beams.candidates()
+            log_probs = _log_probs(rows.logits(beams), temperature)
+            counts = _group_counts(tokens, group_size, log_probs.shape[-1])
+            beams = _advance(beams, log_probs - diversity_penalty * counts, stop_id)
+        else:
+            beams = rows.step(beams, temperature, stop_id)
+        tokens = beams.extended(tokens)
+    return beams.candidates(tokens)
 
 
 def _read_prompts(
@@ -172,19 +178,18 @@ class _Rows:
             beam_size
         )
 
-    def step(self, beams: _Beams, source: Tensor) -> Tensor:
-        """Reads the last token of each beam.
+    def step(self, beams: _Beams, temperature: float, stop_id: int) -> _Beams:
+        """Returns the beams after one more token."""
+        return _advance(beams, _log_probs(self.logits(beams), temperature), stop_id)
 
-        Args:
-            beams: the beams.
-            source: (B, W), the beam of its sample that each one continues.
+    def logits(self, beams: _Beams) -> Tensor:
+        """Reads the last token of each beam.
 
         Returns:
             (B, W, V) float32 logits; those of a stopped beam mean nothing.
         """
-        num_samples, beam_size = source.shape
-        first = torch.arange(num_samples, device=source.device).unsqueeze(-1) * beam_size
-        rows = self._row_of[(first + source).flatten()]
+        num_samples, beam_size = beams.source.shape
+        rows = self._row_of[_flat_rows(beams.source)]
         running = self._running(beams.stopped.flatten())
         all_run = len(running) == len(rows)
         if self._keeps_two and len(running) == 1:
@@ -192,7 +197,7 @@ class _Rows:
         self._session.select(rows[running])
         self._row_of = torch.zeros_like(rows)
         self._row_of[running] = torch.arange(len(running), device=rows.device)
-        tokens = beams.tokens[..., -1].flatten()[running].unsqueeze(-1)
+        tokens = beams.last.flatten()[running].unsqueeze(-1)
         logits = self._session.forward(self._embed(tokens), torch.ones_like(tokens))
         if all_run:
             return logits[: len(rows)].unflatten(0, (num_samples, beam_size))
@@ -208,24 +213,90 @@ class _Rows:
         return (~stopped).nonzero().squeeze(-1)
 
 
-def _advance(beams: _Beams, log_probs: Tensor, stop_id: int) -> tuple[_Beams, Tensor]:
-    """Returns the W best continuations by mean log-probability, and the beams they continue."""
+class _StaticRows:
+    """GPT-2's forward pass over the beams of B samples in a static cache, each step a CUDA graph.
+
+    Args:
+        gpt: GPT-2 in eval mode.
+        session: has read the prompts, W rows for each sample.
+    """
+
+    def __init__(self, gpt: GPT2LMHeadModel, session: StaticSession) -> None:
+        self._embed = gpt.get_input_embeddings()
+        self._session = session
+
+    def step(self, beams: _Beams, temperature: float, stop_id: int) -> _Beams:
+        """Returns the beams after one more token."""
+
+        def advance(*state: Tensor) -> _Beams:
+            before = _Beams(*state)
+            ones = torch.ones_like(before.last, dtype=torch.bool).view(-1, 1)
+            embeds = self._embed(before.last).flatten(0, 1).unsqueeze(1)
+            logits = self._session.read(embeds, ones, _flat_rows(before.source))
+            log_probs = _log_probs(logits.unflatten(0, before.last.shape), temperature)
+            return _advance(before, log_probs, stop_id)
+
+        kind = (beams.last.shape, temperature, stop_id)
+        return _Beams(*self._session.graphs(kind, advance)(*beams))
+
+
+def _static_search(
+    gpt: GPT2LMHeadModel,
+    static: StaticSessions,
+    embeds: Tensor,
+    mask: Tensor,
+    beam_size: int,
+    max_length: int,
+) -> tuple[_StaticRows, Tensor] | None:
+    """Prefills the prompts of B samples for each of their beams, in a static cache.
+
+    Returns:
+        The rows, and the logits (B, V) float32; None where the cache would be too large.
+    """
+    more = round_up(embeds.shape[1], PROMPT_STEP) - embeds.shape[1]
+    embeds, mask = F.pad(embeds, (0, 0, more, 0)), F.pad(mask, (more, 0))
+    prefixes = [KVPrefix()] * (beam_size * len(embeds))
+    session = static.begin(prefixes, embeds.shape[1] + max_length, embeds.device)
+    if session is None:
+        return None
+    rows = [each.repeat_interleave(beam_size, dim=0) for each in (embeds, mask)]
+    return _StaticRows(gpt, session), session.forward(*rows)[::beam_size]
+
+
+def _flat_rows(source: Tensor) -> Tensor:
+    """Returns the rows (B * W,) of a batch's beams that beams (B, W) of each sample stand for."""
+    num_samples, beam_size = source.shape
+    first = torch.arange(num_samples, device=source.device).unsqueeze(-1) * beam_size
+    return (first + source).flatten()
+
+
+def _advance(beams: _Beams, log_probs: Tensor, stop_id: int) -> _Beams:
+    """Returns the W best continuations by mean log-probability.
+
+    A sample whose beams have all stopped stays as it is, with padding behind its texts.
+
+    Args:
+        beams: the beams.
+        log_probs: (B, W, V) float32, of the next token.
+        stop_id: a beam ends with this token.
+    """
     log_probs = log_probs.masked_fill(beams.stopped.unsqueeze(-1), -torch.inf)
     log_probs[..., PADDING_ID].masked_fill_(beams.stopped, 0)
     lengths = beams.lengths + (~beams.stopped)
     means = (beams.sums.unsqueeze(-1) + log_probs) / lengths.unsqueeze(-1)
-    best, flat = means.flatten(1).topk(beams.tokens.shape[1], dim=-1)
+    best, flat = means.flatten(1).topk(beams.last.shape[1], dim=-1)
     vocabulary = log_probs.shape[-1]
     source, token = flat // vocabulary, flat % vocabulary
     lengths = lengths.gather(1, source)
-    history = beams.tokens.gather(1, source.unsqueeze(-1).expand(-1, -1, beams.tokens.shape[-1]))
-    advanced = _Beams(
-        tokens=torch.cat([history, token.unsqueeze(-1)], dim=-1),
-        sums=best * lengths,
-        lengths=lengths,
-        stopped=beams.stopped.gather(1, source) | (token == stop_id),
+    done = beams.stopped.all(dim=-1, keepdim=True)
+    same = torch.arange(source.shape[1], device=source.device).expand_as(source)
+    return _Beams(
+        last=token.masked_fill(done, PADDING_ID),
+        source=torch.where(done, same, source),
+        sums=torch.where(done, beams.sums, best * lengths),
+        lengths=torch.where(done, beams.lengths, lengths),
+        stopped=beams.stopped.gather(1, source) | (token == stop_id) | done,
     )
-    return advanced, source
 
 
 def _group_counts(tokens: Tensor, group_size: int, vocabulary: int) -> Tensor:

@@ -14,6 +14,8 @@ from llava.model.compensation.beam_search import BeamCandidates, beam_search
 from llava.model.compensation.caption_model import CaptionModel, quicken
 from llava.model.compensation.long_clip import LongClipText
 from llava.model.compensation.selector import Selector, selector_text
+from llava.model.cuda import CudaGraphs
+from llava.model.static_cache import StaticSessions
 from llava.model.stopwatch import Stopwatch
 
 NUM_CANDIDATES = 3
@@ -109,6 +111,16 @@ class Compensator(nn.Module):
         self.selector = selector
         self.tokenizer = gpt_tokenizer
         self._stop_id = gpt_tokenizer.encode(STOP_TEXT)[0] if stop_id is None else stop_id
+        self._static: StaticSessions | None = None
+        self._prefix: CudaGraphs | None = None
+        self._logits: CudaGraphs | None = None
+
+    def use_cuda_graphs(self) -> None:
+        """Makes the passes of all parts CUDA graphs on a GPU."""
+        self._static = StaticSessions(self.caption_model.gpt)
+        self._prefix = CudaGraphs(self.caption_model.prefix)
+        self._logits = CudaGraphs(self.selector.forward)
+        self.long_clip.use_cuda_graphs()
 
     def check_question(self, question: str) -> None:
         """Refuses a question that GPT-2 cannot read with prefix and caption after it.
@@ -169,6 +181,7 @@ class Compensator(nn.Module):
             stop_id=self._stop_id,
             beam_size=NUM_CANDIDATES,
             max_length=self.max_length,
+            static=self._static,
         )
         captions = [[self.decode(ids) for ids in found.ids] for found in beams]
         return list(zip(prefixes, prompts, question_ids, beams, captions))
@@ -185,8 +198,11 @@ class Compensator(nn.Module):
         """
         texts = [[selector_text(q, text) for text in row] for q, row in zip(questions, captions)]
         features = self.long_clip.candidate_features(texts)
-        shares = None if kept_shares is None else send(kept_shares, features.device)
-        return features, self.selector(features, shares).float().softmax(dim=-1)
+        # Without silence the shares have no effect.
+        has_shares = kept_shares is not None and self.selector.silence is not None
+        shares = [send(kept_shares, features.device)] if has_shares else []
+        logits = self._logits or self.selector
+        return features, logits(features, *shares).float().softmax(dim=-1)
 
     def decode(self, ids: list[int]) -> str:
         """Decodes a caption; a leading space stays."""
@@ -201,7 +217,8 @@ class Compensator(nn.Module):
             return torch.cat([self.caption_model.prefix(rows[None]) for rows in dropped])
         tokens, mask = pad_left(dropped)
         alike = len({len(rows) for rows in dropped}) == 1
-        return self.caption_model.prefix(tokens, None if alike else mask)
+        prefix = self._prefix or self.caption_model.prefix
+        return prefix(tokens, *([] if alike else [mask]))
 
 
 def decode_caption(tokenizer: GPT2Tokenizer, ids: list[int]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from llava.mm_utils import send
+from llava.mm_utils import round_up, send
+from llava.model.cuda import CudaGraphs
 
 HEAD_WIDTH = 64  # width of a head in OpenAI's CLIP text towers
 MLP_RATIO = 4
@@ -18,6 +19,7 @@ KEPT_POSITIONS = 20
 SAMPLES_PER_ROW = 8  # whose candidates are read in one row; attention grows with the square of this
 # In half precision a row has one sample: rounding in a kernel depends on the length of the row.
 SAMPLES_PER_HALF_ROW = 1
+ROW_STEP = 16  # on a GPU rows have a multiple of so many positions
 
 
 def build_text_tower(
@@ -54,6 +56,11 @@ class LongClipText(nn.Module):
 
         self.tower = tower
         self._tokenizer = SimpleTokenizer(context_length=context_length)
+        self._read: Callable[..., Tensor] = self._read_texts
+
+    def use_cuda_graphs(self) -> None:
+        """Makes the passes over candidates CUDA graphs on a GPU."""
+        self._read = CudaGraphs(self._read_texts)
 
     @property
     def embed_dim(self) -> int:
@@ -93,27 +100,64 @@ class LongClipText(nn.Module):
         single row (in half precision one row per sample), each attending only to its own: torch's
         MultiheadAttention copies its weights for every position where there are several rows.
         """
-        size = self.samples_per_row
-        starts = range(0, len(texts), size)
-        return torch.cat([self._read_row(texts[i : i + size]) for i in starts])
+        device = self.tower.positional_embedding.device
+        size = 1 if device.type == "cuda" else self.samples_per_row
+        rows = [self.pack(texts[i : i + size]) for i in range(0, len(texts), size)]
+        if device.type == "cuda":  # few large kernels, of few shapes
+            return self._read_rows(rows, ROW_STEP)
+        return torch.cat([self._read_rows([row], 1) for row in rows])
 
     def pack(self, texts: Sequence[Sequence[str]]) -> PackedTexts:
         """Packs texts as candidate_features reads them."""
         return pack([[self._cut(ids) for ids in self.tokenize(row).tolist()] for row in texts])
 
-    def _read_row(self, texts: Sequence[Sequence[str]]) -> Tensor:
-        tower, device = self.tower, self.tower.positional_embedding.device
-        packed = self.pack(texts)
-        ids, positions, sample, text = send(
-            [packed.ids, packed.positions, packed.samples, packed.texts], device
-        )
-        place = torch.arange(len(ids), device=device)
-        sees = (sample == sample[:, None]) & ((text < 0) | (text == text[:, None]))
-        mask = torch.zeros(sees.shape, device=device, dtype=tower.text_projection.dtype)
-        mask = mask.masked_fill(~sees | (place > place[:, None]), -torch.inf)
-        x = (tower.token_embedding(ids) + tower.positional_embedding[positions])[None]
-        x = tower.ln_final(tower.transformer(x, attn_mask=mask))[0]
-        return x[send(packed.ends, device)] @ tower.text_projection
+    def _read_rows(self, rows: Sequence[PackedTexts], multiple: int) -> Tensor:
+        """Returns the features (B, W, embed_dim) of the texts of R rows, with as many in each.
+
+        Args:
+            rows: R packed rows.
+            multiple: their length is rounded up to one of this number.
+        """
+        length = round_up(max(len(row.ids) for row in rows), multiple)
+        padding = [length - len(row.ids) for row in rows]
+        columns = [  # ids, positions, samples, texts; padding is a sample of its own
+            [[*values, *[fill] * more] for values, more in zip(each, padding)]
+            for each, fill in zip(
+                zip(*((row.ids, row.positions, row.samples, row.texts) for row in rows)),
+                (0, 0, -1, -1),
+            )
+        ]
+        ends = [[r * length + end for end in of_one] for r, row in enumerate(rows) for of_one in row.ends]
+        device = self.tower.positional_embedding.device
+        return self._read(*send(columns, device), send(ends, device))
+
+    def _read_texts(
+        self, ids: Tensor, positions: Tensor, sample: Tensor, text: Tensor, ends: Tensor
+    ) -> Tensor:
+        """Reads packed texts.
+
+        Args:
+            ids, positions, sample, text: (R, L) int64; see PackedTexts.
+            ends: (B, W) int64, indices of the texts' ends in the R * L positions.
+
+        Returns:
+            (B, W, embed_dim).
+        """
+        tower = self.tower
+        place = torch.arange(ids.shape[1], device=ids.device)
+        alike = text[:, None, :]
+        sees = (sample[:, None, :] == sample[..., None]) & ((alike < 0) | (alike == text[..., None]))
+        sees &= place <= place[:, None]
+        mask = torch.zeros(sees.shape, device=ids.device, dtype=tower.text_projection.dtype)
+        mask = mask.masked_fill(~sees, -torch.inf)
+        if len(ids) == 1:
+            mask = mask[0]
+        else:  # of each head
+            heads = tower.transformer.width // HEAD_WIDTH
+            mask = mask.repeat_interleave(heads, dim=0)
+        x = tower.token_embedding(ids) + tower.positional_embedding[positions]
+        x = tower.ln_final(tower.transformer(x, attn_mask=mask)).flatten(0, 1)
+        return x[ends] @ tower.text_projection
 
     def _cut(self, ids: list[int]) -> list[int]:
         """Cuts ids after the end of the text, which is the highest id in the vocabulary."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from typing import Union
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +16,11 @@ from llava.model.cuda import AsyncStopFlag
 from llava.model.kv_cache import DecodeSession, KVPrefix
 from llava.model.language_model.beams import search_beams
 from llava.model.language_model.decoding import GREEDY, Decoding
-from llava.model.language_model.graphs import Graphs
+from llava.model.language_model.compiled import LENGTH_STEP, compiled, fill_up
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.language_model.sampling import TokenChooser
 from llava.model.memory import Memory
+from llava.model.static_cache import StaticSession, StaticSessions
 from llava.model.stopwatch import Stopwatch
 
 # Prompts whose lengths differ by more are read in separate passes: that much padding costs as much
@@ -28,6 +30,7 @@ MAX_PADDING = 64
 # longer than 608 (bfloat16, AVX-512), and tensor cores want multiples of 8.
 TILE = 8
 
+Session = Union[DecodeSession, StaticSession]
 OnToken = Callable[[int, int], None]  # the index of a prompt, and the id of its next token
 
 
@@ -102,12 +105,15 @@ class LanguageModel(nn.Module):
         self.projector = projector
         self.tokenizer = tokenizer
         self.end_id = tokenizer.eos_token_id if end_id is None else end_id
-        self._graphs = Graphs(llm) if graphs else None
+        self.is_compiled = graphs
+        self._static = StaticSessions(llm, compiled(llm)) if graphs else None
 
-    @property
-    def is_compiled(self) -> bool:
-        """Whether the LLM is compiled for prompts of a few fixed lengths."""
-        return self._graphs is not None
+    def use_cuda_graphs(self) -> None:
+        """Makes the LLM's passes CUDA graphs on a GPU, unless it is quantised or on several."""
+        devices = set(getattr(self.llm, "hf_device_map", {}).values())
+        if len(devices) > 1 or getattr(self.llm, "is_quantized", False) or self._static is not None:
+            return
+        self._static = StaticSessions(self.llm)
 
     @property
     def context_length(self) -> int:
@@ -236,16 +242,15 @@ class LanguageModel(nn.Module):
     ) -> list[Generated]:
         """Generates the answers to prompts of similar length, each with its prefix."""
         wanted = len(prompts)
-        if self._graphs is not None:
-            prompts = self._graphs.fill_up(prompts)
+        if self.is_compiled:
+            prompts = fill_up(prompts)
             limits = [*limits, *[1] * (len(prompts) - len(limits))]
         with watch.stage("prefill"):
             rest = [prompt.embeds[prompt.prefix.length :] for prompt in prompts]
-            embeds, mask = pad_left(rest, TILE)
-            session, embeds, mask = self._session(prompts, embeds, mask, max(limits))
-            logits = session.forward(
-                embeds, mask
-            ).clone()  # the next step of a graph overwrites them
+            embeds, mask = pad_left(rest, LENGTH_STEP if self.is_compiled else TILE)
+            num_new = embeds.shape[1] + max(limits)
+            session = self._session([prompt.prefix for prompt in prompts], num_new, embeds.device)
+            logits = session.forward(embeds, mask)
             _remember_images(prompts, session, memory)
         with watch.stage("decode"):
             tell = _told(on_token, wanted)
@@ -273,19 +278,18 @@ class LanguageModel(nn.Module):
         return Generated(*found)
 
     def _session(
-        self, prompts: Sequence[Prompt], embeds: Tensor, mask: Tensor, longest_answer: int
-    ) -> tuple[DecodeSession, Tensor, Tensor]:
-        """Returns a session after the prompts' prefixes, and the embeds and mask for it."""
-        prefixes = [prompt.prefix for prompt in prompts]
-        if self._graphs is None:
-            return DecodeSession(self.llm, self.llm.config, prefixes, embeds.device), embeds, mask
-        embeds, mask = self._graphs.pad(embeds, mask)
-        num_new = embeds.shape[1] + longest_answer
-        return self._graphs.session(prefixes, num_new, embeds.device), embeds, mask
+        self, prefixes: Sequence[KVPrefix], num_new: int, device: torch.device
+    ) -> Session:
+        """Returns a session after prefixes, with room for so many positions."""
+        if self._static is not None:
+            session = self._static.begin(prefixes, num_new, device)
+            if session is not None:
+                return session
+        return DecodeSession(self.llm, self.llm.config, prefixes, device)
 
     def _decode(
         self,
-        session: DecodeSession,
+        session: Session,
         tokens: Tensor,
         limits: Sequence[int],
         choose: TokenChooser,
@@ -315,7 +319,7 @@ class LanguageModel(nn.Module):
         return torch.stack(written, dim=1)
 
 
-def _remember_images(prompts: Sequence[Prompt], session: DecodeSession, memory: Memory) -> None:
+def _remember_images(prompts: Sequence[Prompt], session: Session, memory: Memory) -> None:
     """Keeps images that were read just now and may be asked about again, the last of them."""
     room = memory.limit
     for row, prompt in reversed(list(enumerate(prompts))):

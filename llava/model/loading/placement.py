@@ -54,3 +54,16 @@ def placement(args: ModelArguments) -> Placement:
     if args.bits is not None:
         check_bits(args.load_4bit, args.load_8bit, device, args.compile, args.device_map)
     return Placement(device, _DTYPES[dtype])
+
+
+def uses_cuda_graphs(args: ModelArguments, place: Placement) -> bool:
+    """Returns whether the passes of the parts become CUDA graphs.
+
+    Raises:
+        UserError: they are refused on a CPU, which has none.
+    """
+    if place.device.type == "cuda":
+        return args.cuda_graphs
+    if not args.cuda_graphs:
+        raise UserError(f"--no-cuda-graphs has no effect on {place.device.type}: leave it out")
+    return False

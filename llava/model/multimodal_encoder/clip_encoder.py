@@ -6,17 +6,21 @@ layers from outside.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPModel
 
-from llava.mm_utils import rounds_by_rows, send
+from llava.mm_utils import round_up, rounds_by_rows, send
+from llava.model.cuda import CudaGraphs
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 
 # How many visual tokens of an image the LLM reads, unless a command or a sample says otherwise. Any
 # number from 1 to the number of patches; all patches means no pruning. It is set only here.
 VISUAL_TOKEN_NUM = 36
+TEXT_STEP = 11  # on a GPU questions have a multiple of so many ids: 77 is the most that CLIP reads
 
 
 class ClipTower(nn.Module):
@@ -36,6 +40,13 @@ class ClipTower(nn.Module):
         self.clip = clip
         self.select_layer = select_layer
         self.patch_post_layernorm = patch_post_layernorm
+        self._read_images: Callable[..., tuple[Tensor, ...]] = self._vision_pass
+        self._read_texts: Callable[..., Tensor] = self._text_pass
+
+    def use_cuda_graphs(self) -> None:
+        """Makes the passes of both towers CUDA graphs on a GPU."""
+        self._read_images = CudaGraphs(self._vision_pass)
+        self._read_texts = CudaGraphs(self._text_pass)
 
     @property
     def device(self) -> torch.device:
@@ -71,16 +82,22 @@ class ClipTower(nn.Module):
 
     def _encode(self, pixel_values: Tensor) -> list[VisualTokens]:
         """Encodes images in one pass."""
-        vision = self.clip.vision_model
         kind = self.clip.logit_scale  # has the device and dtype of all weights
-        out = vision(pixel_values.to(kind.device, kind.dtype), output_hidden_states=True)
+        outputs = self._read_images(send(pixel_values, kind.device).to(kind.dtype))
+        return [VisualTokens(*image) for image in zip(*outputs)]
+
+    def _vision_pass(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Returns the fields of VisualTokens for (B, 3, S, S), each with B in front."""
+        vision = self.clip.vision_model
+        # A GPU would round the convolution of float32 to TF32; float32 is asked for to be exact.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            out = vision(pixels, output_hidden_states=True)
         before_last, last = out.hidden_states[-2], out.last_hidden_state[:, 1:]
         if self.patch_post_layernorm:
             last = vision.post_layernorm(last)
         features = out.hidden_states[self.select_layer][:, 1:]
-        patch_embeds = self.clip.visual_projection(last)
         attention = class_attention(vision.encoder.layers[-1], before_last)
-        return [VisualTokens(*image) for image in zip(features, patch_embeds, attention)]
+        return features, self.clip.visual_projection(last), attention
 
     def embed_text(self, token_ids: list[list[int]]) -> Tensor:
         """Encodes questions.
@@ -97,10 +114,15 @@ class ClipTower(nn.Module):
 
     def _embed(self, token_ids: list[list[int]]) -> Tensor:
         """Encodes questions in one pass."""
-        length = max(len(ids) for ids in token_ids)
+        step = TEXT_STEP if self.device.type == "cuda" else 1
+        length = round_up(max(len(ids) for ids in token_ids), step)
         # Attention is causal and the first end-of-text is read, so what follows it changes nothing.
         rows = [ids + [ids[-1]] * (length - len(ids)) for ids in token_ids]
-        pooled = self.clip.text_model(send(rows, self.device)).pooler_output
+        return self._read_texts(send(rows, self.device))
+
+    def _text_pass(self, ids: Tensor) -> Tensor:
+        """Encodes questions (B, L) as (B, P) float32 of unit length."""
+        pooled = self.clip.text_model(ids).pooler_output
         return F.normalize(self.clip.text_projection(pooled).float(), dim=-1)
 
 

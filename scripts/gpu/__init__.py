@@ -1,0 +1,1 @@
+"""The check of a GPU: ``bash scripts/gpu_check.sh``."""

@@ -1,0 +1,157 @@
+"""The parts of the check, by name, in the order in which they are run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from llava.eval.bench.arguments import SHAPES, BenchArguments
+from llava.eval.bench.comparison import compare
+from llava.eval.bench.methods import Bench, Case, Lengths, with_fixed_lengths
+from llava.eval.bench.random_model import random_model
+from llava.eval.bench.table import markdown
+from llava.model.llava_arch import LlavaAccm
+from llava.model.loading.placement import Placement, placement
+from llava.model.stopwatch import Stopwatch
+from scripts.gpu.throughput import measure_throughput
+from scripts.gpu.training import measure_training
+
+PROFILED = 12  # kernels in the table of a profile
+
+
+class Check:
+    """A run of the check.
+
+    Args:
+        output: folder for its files.
+        rehearse: whether small shapes on a CPU stand for the real ones.
+    """
+
+    def __init__(self, output: Path, rehearse: bool) -> None:
+        self.output = output
+        self.rehearse = rehearse
+        self._shape = ""
+        self._model: LlavaAccm | None = None
+
+    @property
+    def place(self) -> Placement:
+        """The device and dtype of the models."""
+        return placement(self.arguments())
+
+    def arguments(self, **flags: object) -> BenchArguments:
+        """Returns flags of the bench: 3 rounds of LLaVA-1.5-7B, unless others are given."""
+        small = {"device": "cpu", "shape": "mini", "answer_length": 2, "rounds": 1, "warm_up": 0}
+        small = small if self.rehearse else {}
+        usual = {"device": "cuda", "shape": "llava-1.5-7b", "rounds": 3, "picture": False}
+        return BenchArguments(**usual | flags | small)
+
+    def model(self, shape: str) -> LlavaAccm:
+        """Returns the model with random weights of a shape; only the last one stays in memory."""
+        if shape != self._shape:
+            self._model = None
+            self._model = random_model(SHAPES[shape], None, self.place, seed=0)
+            self._shape = shape
+        return self._model
+
+    def bench(self, **flags: object) -> dict:
+        """Measures methods side by side."""
+        args = self.arguments(**flags)
+        report, _ = compare(args, self.model(args.shape))
+        print(markdown(report["cases"]), flush=True)
+        if not self.rehearse:
+            torch.cuda.empty_cache()
+        return report
+
+
+def run_tests(check: Check) -> dict:
+    """Runs the tests that need a GPU; a rehearsal only collects them."""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/gpu", "-p", "no:cacheprovider"]
+    command += ["--collect-only"] if check.rehearse else ["--tb=short"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    text = done.stdout + done.stderr
+    print(text[-6000:], flush=True)
+    (check.output / "tests.txt").write_text(text, "utf-8")
+    summary = done.stdout.strip().splitlines()[-1:]
+    return {"status": done.returncode, "summary": summary} | (
+        {"error": text[-4000:]} if done.returncode else {}
+    )
+
+
+def run_bench(check: Check) -> dict:
+    """Measures K = 36, answers of 4 tokens, batches of 1 and 16."""
+    return check.bench(batch_sizes=[1, 16])
+
+
+def run_answers(check: Check) -> dict:
+    """Measures answers of 128 tokens."""
+    return check.bench(answer_length=128, methods=["hf", "prune", "accm"])
+
+
+def run_shared(check: Check) -> dict:
+    """Measures 8 questions about an image."""
+    return check.bench(questions_per_image=8, batch_sizes=[8])
+
+
+def run_budgets(check: Check) -> dict:
+    """Measures K = 144."""
+    budget = 36 if check.rehearse else 144
+    return check.bench(budgets=[budget], batch_sizes=[1, 16], methods=["hf", "prune", "accm"])
+
+
+def run_compiled(check: Check) -> dict:
+    """Measures the LLM compiled too."""
+    return check.bench(compile=not check.rehearse, methods=["prune", "accm"], warm_up=2)
+
+
+def run_13b(check: Check) -> dict:
+    """Measures LLaVA-1.5-13B."""
+    return check.bench(shape="llava-1.5-13b", methods=["hf", "prune", "accm"])
+
+
+def run_profile(check: Check) -> dict:
+    """Profiles the kernels of accm and prune, with and without CUDA graphs."""
+    tables = {}
+    for batch_size in (1, 16):
+        for graphs in (False,) if check.rehearse else (True, False):
+            args = check.arguments()
+            model = with_fixed_lengths(check.model(args.shape), 15, False, graphs)
+            bench = Bench(model, Lengths(15, 4, 1), graphs=False)
+            case = Case("accm", 36, batch_size)
+            name = f"{case}, {'graphs' if graphs else 'no graphs'}"
+            tables[name] = _profile(bench, case, check.place.device)
+            print(name, tables[name], sep="\n", flush=True)
+    return {"tables": tables}
+
+
+def _profile(bench: Bench, case: Case, device: torch.device) -> str:
+    """Returns the kernels that take most time, and the stages' times."""
+    bench.prepare(case)
+    bench.forget()
+    with torch.inference_mode():
+        for seed in range(3):
+            bench.run(case, bench.pixels(case, seed), Stopwatch(device))
+        with torch.profiler.profile() as profile:
+            watch = Stopwatch(device)
+            bench.run(case, bench.pixels(case, 3), watch)
+            stages = {name: f"{1000 * s:.2f}" for name, s in watch.seconds().items()}
+    key = "cpu_time_total" if device.type == "cpu" else "device_time_total"
+    found = profile.key_averages().table(sort_by=key, row_limit=PROFILED, max_name_column_width=60)
+    return f"ms by stage: {stages}\n{found}"
+
+
+PARTS: dict[str, Callable[[Check], dict]] = {
+    "tests": run_tests,
+    "bench": run_bench,
+    "profile": run_profile,
+    "answers": run_answers,
+    "shared": run_shared,
+    "budgets": run_budgets,
+    "train": measure_training,
+    "throughput": measure_throughput,
+    "compiled": run_compiled,
+    "llava-13b": run_13b,
+}

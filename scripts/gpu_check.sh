@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Checks and measures this project on a GPU, in some 8 minutes and without network:
+#   bash scripts/gpu_check.sh                 all parts; those that are done are left out
+#   PARTS="tests bench" bash scripts/gpu_check.sh
+#   bash scripts/gpu_check.sh --rehearse      small shapes on a CPU: whether the parts run
+# Settings, from the environment:
+#   PARTS     some of: tests bench answers shared budgets compiled llava-13b profile train throughput
+#   OUT       folder for gpu_check.json and gpu_check.md (outputs/gpu_check)
+#   SECONDS_LEFT  no part is started after so many seconds (480)
+#   WHEELS    folder with wheels of packages that are missing (.whl); they are installed beside it
+#   PYTHON    the interpreter (.venv/bin/python where it is there, else python3)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+OUT=${OUT:-outputs/gpu_check}
+WHEELS=${WHEELS:-.whl}
+if [ -z "${PYTHON:-}" ]; then
+    PYTHON=python3
+    [ ! -x .venv/bin/python ] || PYTHON=.venv/bin/python
+fi
+if [ -d "$WHEELS" ] && ! "$PYTHON" -c 'import open_clip, ftfy, cachetools, shortuuid' 2>/dev/null; then
+    "$PYTHON" -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir --upgrade \
+        --target "$OUT/packages" "$WHEELS"/*.whl
+    export PYTHONPATH=$PWD/$OUT/packages${PYTHONPATH:+:$PYTHONPATH}
+fi
+PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} exec "$PYTHON" -m scripts.gpu --output "$OUT" \
+    --parts ${PARTS:-all} --seconds "${SECONDS_LEFT:-480}" "$@"
