@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from llava.mm_utils import load_image
 from llava.model.llava_arch import LlavaAccm
 
-READERS = 2  # threads
+READERS = min(8, max(2, (os.cpu_count() or 2) // 2))  # threads
 IMAGES_KEPT = 64  # the last ones read, for later questions: 1.4 MB each at 336 pixels
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -78,9 +79,19 @@ class CudaGraphs:
             return self._function(*inputs)
         graph = self._graphs[kind]
         if graph is None:
-            self._pool = self._pool or torch.cuda.graph_pool_handle()
-            graph = self._graphs[kind] = record(self._function, inputs, self._pool)
-        return graph.replay(inputs)
+            graph = self._graphs[kind] = self._recorded(record, inputs)
+        return graph.replay(inputs) if graph else self._function(*inputs)
+
+    def _recorded(self, record: type[CudaGraph], inputs: Sequence[Tensor]) -> CudaGraph | None:
+        """Returns a graph for inputs like these; None, and warns, if there cannot be one."""
+        self._pool = self._pool or torch.cuda.graph_pool_handle()
+        try:
+            return record(self._function, inputs, self._pool)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            name = getattr(self._function, "__qualname__", "a function")
+            warnings.warn(f"{name} runs without CUDA graphs: {reason}", stacklevel=3)
+            return None
 
 
 class AsyncStopFlag:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 
 import torch
@@ -41,17 +42,25 @@ class StaticSessions:
         It is valid until the next one begins; None where it would take too much memory.
         """
         columns = max(prefix.length for prefix in prefixes) + num_new
+        shape = cache_shape(self._lm.config, len(prefixes), round_up(columns, COLUMN_STEP))
         table = self._lm.get_input_embeddings().weight
+        if math.prod(shape) * table.itemsize > MAX_BYTES:
+            return None
         # Graphs read the weights where they were when they were recorded.
-        kind = (len(prefixes), round_up(columns, COLUMN_STEP), device, table.dtype, table.data_ptr())
-        session = self._sessions.get(kind)
-        if session is None:
-            session = StaticSession(self._forward, self._lm.config, *kind[:4])
-            if session.nbytes > MAX_BYTES:
-                return None
-            self._sessions[kind] = session
+        kind = (shape, device, table.dtype, table.data_ptr())
+        if kind not in self._sessions:
+            states = torch.zeros(shape, dtype=table.dtype, device=device)
+            self._sessions[kind] = StaticSession(self._forward, states)
+        session = self._sessions[kind]
         session.begin(prefixes)
         return session
+
+
+def cache_shape(config: PreTrainedConfig, num_rows: int, num_columns: int) -> tuple[int, ...]:
+    """Returns the shape (layers, 2, B, H, L, d) of all keys and values of a decoder."""
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return config.num_hidden_layers, 2, num_rows, heads, num_columns, width
 
 
 class StaticSession:
@@ -64,37 +73,29 @@ class StaticSession:
 
     Args:
         forward: transformers' causal LM, or what it was compiled to.
-        config: of the LM.
-        num_rows: B.
-        room: columns of the cache.
-        device: of the embeddings.
-        dtype: of keys and values.
+        states: (layers, 2, B, H, room, d), memory for keys and values.
     """
 
-    def __init__(
-        self,
-        forward: Callable,
-        config: PreTrainedConfig,
-        num_rows: int,
-        room: int,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> None:
+    def __init__(self, forward: Callable, states: Tensor) -> None:
         self._forward = forward
-        self._layers = [_Layer(room) for _ in range(config.num_hidden_layers)]
+        self._states = states
+        self._layers = [_Layer(*each) for each in states]
         self._cache = Cache(layers=self._layers)
-        self._valid = torch.zeros(num_rows, room, dtype=torch.bool, device=device)
-        self._lengths = torch.zeros(num_rows, dtype=torch.long, device=device)
-        self._column = torch.zeros((), dtype=torch.long, device=device)
+        _, _, num_rows, _, room, _ = states.shape
+        self._valid = torch.zeros(num_rows, room, dtype=torch.bool, device=states.device)
+        self._lengths = torch.zeros(num_rows, dtype=torch.long, device=states.device)
+        self._column = torch.zeros((), dtype=torch.long, device=states.device)
         self._common: KVPrefix | None = None  # what the first columns of all rows hold
         self._graphs: dict[Hashable, CudaGraphs] = {}
         self.filled = 0
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self.nbytes = 2 * len(self._layers) * num_rows * room * heads * width * dtype.itemsize
 
     def __len__(self) -> int:
         return len(self._lengths)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its keys and values."""
+        return self._states.nbytes
 
     @property
     def device(self) -> torch.device:
@@ -106,11 +107,11 @@ class StaticSession:
         longest = max(prefix.length for prefix in prefixes)
         common = prefixes[0] if all(one is prefixes[0] for one in prefixes) else None
         if common is None or common is not self._common:
-            for layer, states in zip(self._layers, stacked_prefixes(prefixes)):
-                layer.put(*states)
+            for own, states in zip(self._states, stacked_prefixes(prefixes)):
+                for part, prefix in zip(own, states):
+                    part[:, :, :longest] = prefix
         self._common = common
-        for layer in self._layers:
-            layer.clear(longest)
+        self._states[..., longest:, :].zero_()  # a masked NaN would still give NaN
         self._lengths.copy_(send([prefix.length for prefix in prefixes], self.device))
         place = torch.arange(self._valid.shape[1], device=self.device)
         self._valid.copy_((place >= longest - self._lengths[:, None]) & (place < longest))
@@ -140,11 +141,12 @@ class StaticSession:
         if rows is not None:
             self._valid.copy_(self._valid[rows])
             self._lengths.copy_(self._lengths[rows])
+            self._states.copy_(self._states[:, :, rows])
         columns = self._column + torch.arange(embeds.shape[1], device=self.device)
         positions = (self._lengths[:, None] + mask.cumsum(dim=1) - 1).clamp(min=0)
         self._valid.index_copy_(1, columns, mask)
         for layer in self._layers:
-            layer.columns, layer.rows = columns, rows
+            layer.columns = columns
         out = self._forward(
             inputs_embeds=embeds,
             attention_mask=self._attention_mask(columns),
@@ -159,51 +161,43 @@ class StaticSession:
 
     def prefix(self, row: int, columns: slice, before: KVPrefix) -> KVPrefix:
         """Returns what was read in some columns of a row; see DecodeSession.prefix."""
-        return cut_prefix([(each.keys, each.values) for each in self._layers], row, columns, before)
+        return cut_prefix(list(self._states), row, columns, before)
 
     def _attention_mask(self, columns: Tensor) -> Tensor:
-        """Returns the mask (B, 1, L, room) bool: causal, padding excluded."""
+        """Returns what is added to the attention (B, 1, L, room): causal, padding excluded.
+
+        It has the dtype of the attention: from bool, each layer would make it anew.
+        """
         place = torch.arange(self._valid.shape[1], device=self.device)
         new = columns[:, None]
-        # Padding attends to itself: a row of the mask that is all False would give NaN.
-        return (self._valid[:, None, None] & (new >= place)) | (new == place)
+        # Padding attends to itself: a row of the mask that is all -inf would give NaN.
+        seen = (self._valid[:, None, None] & (new >= place)) | (new == place)
+        zeros = torch.zeros(seen.shape, dtype=self._states.dtype, device=self.device)
+        return zeros.masked_fill(~seen, -torch.inf)
 
 
 class _Layer(StaticLayer):
-    """Keys and values (B, H, room, d) of one layer, written where tensors say.
+    """Keys and values (B, H, room, d) of one layer, written where a tensor says.
 
     Attributes:
         columns: (L,) int64, of the next piece.
-        rows: (B,) int64, the rows that are continued; None continues each.
     """
 
     columns: Tensor
-    rows: Tensor | None = None
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__(max_cache_len=keys.shape[2])
+        self.keys, self.values = keys, values
+        self.dtype, self.device = keys.dtype, keys.device
+        self.is_initialized = True
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> LayerStates:
         """Writes a piece (B, H, L, d); returns all keys and values."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        for states, piece in ((self.keys, key_states), (self.values, value_states)):
-            if self.rows is not None:
-                states.copy_(states[self.rows])
-            states.index_copy_(2, self.columns, piece)
+        self.keys.index_copy_(2, self.columns, key_states)
+        self.values.index_copy_(2, self.columns, value_states)
         return self.keys, self.values
-
-    def put(self, keys: Tensor, values: Tensor) -> None:
-        """Writes a prefix (B, H, L, d) to the first columns."""
-        if not self.is_initialized:
-            self.lazy_initialization(keys, values)
-        self.keys[:, :, : keys.shape[2]] = keys
-        self.values[:, :, : values.shape[2]] = values
-
-    def clear(self, start: int) -> None:
-        """Sets everything from a column on to zero: a masked NaN would still give NaN."""
-        if self.is_initialized:
-            self.keys[:, :, start:].zero_()
-            self.values[:, :, start:].zero_()
 
     def get_seq_length(self) -> int:
         """Returns 0: positions and masks are given with each piece."""

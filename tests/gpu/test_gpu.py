@@ -9,7 +9,7 @@ from llava.model.cuda import AsyncStopFlag
 from llava.model.language_model import builder
 from tests.model.test_llava_arch import is_default, same_as_recorded
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("error:.*without CUDA graphs")]
 CUDA = torch.device("cuda:0")
 
 

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from llava.eval.bench.stock import StockLlava
 from llava.model import cuda
 from llava.model.cuda import CudaGraphs
 from llava.model.kv_cache import DecodeSession, KVPrefix
+from llava.model.language_model.fused import FusedAttention, fuse_llama
 from llava.model.static_cache import MAX_BYTES, StaticSessions
 from tests.model.test_llava_arch import is_default, same_as_recorded
 
@@ -101,3 +103,53 @@ def test_a_cache_that_is_too_large_is_left_to_the_one_that_grows(model):
     static = StaticSessions(llm)
     per_column = static.begin([KVPrefix()], 64, torch.device("cpu")).nbytes // 64
     assert static.begin([KVPrefix()], 2 * MAX_BYTES // per_column, torch.device("cpu")) is None
+
+
+def test_recorded_cases_come_out_the_same_from_fused_layers(golden, load_tiny, recorded):
+    model = load_tiny().use_cuda_graphs()
+    names = list(model.state_dict())
+    fuse_llama(model.language_model.llm)
+    assert sum(isinstance(m, FusedAttention) for m in model.modules()) > 1
+    assert list(model.state_dict()) == names
+    cases = golden.json("accm_cases.json")
+    asked = [(c, s) for c, s in zip(cases, golden.samples(cases)) if is_default(c)]
+    for case, sample in asked:
+        same_as_recorded(model.answer([sample])[0], case)
+
+
+def test_a_fused_llama_reads_as_transformers_does(load_tiny):
+    llm, fused = (load_tiny().language_model.llm for _ in range(2))
+    fuse_llama(fused)
+    ids = torch.randint(3, 30, (2, 9), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for mask in (None, torch.tensor([[0, 0] + [1] * 7, [1] * 9])):
+            expected = llm(ids, attention_mask=mask).logits
+            found = fused(ids, attention_mask=mask).logits
+            assert torch.allclose(found[:, 2:], expected[:, 2:], atol=1e-5)
+
+
+def test_transformers_llava_keeps_its_own_layers(load_tiny):
+    """The stock model of the bench shares weights with a fused one, and none of its shortcuts."""
+    model = load_tiny()
+    plain = StockLlava(model, graphs=False).llava.model.language_model
+    ids = torch.randint(3, 30, (1, 9), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = plain(ids).last_hidden_state
+        fuse_llama(model.language_model.llm)
+        stock = StockLlava(model, graphs=False).llava.model.language_model
+        assert not any(type(m).__name__.startswith("Fused") for m in stock.modules())
+        assert torch.equal(stock(ids).last_hidden_state, expected)
+
+
+def test_what_cannot_be_recorded_is_run_as_it_is(monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setitem(cuda.RECORDERS, "cpu", refuse)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
+    graphs = CudaGraphs(torch.neg)
+    with torch.inference_mode():
+        graphs(torch.ones(1))
+        with pytest.warns(UserWarning, match="without CUDA graphs: operation not permitted"):
+            found = [graphs(torch.ones(1)) for _ in range(3)]
+    assert found == [torch.tensor([-1.0])] * 3

@@ -51,6 +51,7 @@ def random_model(
     llm_sizes = shape.llm | ({} if llm_layers is None else dict(num_hidden_layers=llm_layers))
     llm = empty_llm(LlamaConfig(**llm_sizes), SOURCE)
     fill_llm(llm, noise.like(llm), SOURCE, place.dtype, place.device_of)
+    llm.to(place.device)  # the buffers too
     with init_empty_weights():
         projector = build_vision_projector(
             "mlp2x_gelu", shape.vision["hidden_size"], llm.config.hidden_size

@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from llava.constants import IMAGE_TOKEN_INDEX
+from llava.model.language_model.fused import unfused
 from llava.model.llava_arch import LlavaAccm
 from llava.model.prompt import prompt_ids
 from llava.model.stopwatch import Stopwatch
@@ -123,7 +124,7 @@ def _share_layers(stock: nn.Module, own: nn.Module) -> None:
     """
     for name, module in own.named_modules():
         if not list(module.children()):
-            stock.set_submodule(name, module)
+            stock.set_submodule(name, unfused(stock.get_submodule(name), module))
             continue
         for key, parameter in module.named_parameters(recurse=False):
             setattr(stock.get_submodule(name), key, parameter)

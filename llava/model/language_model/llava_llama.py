@@ -18,6 +18,7 @@ from llava.model.language_model.beams import search_beams
 from llava.model.language_model.decoding import GREEDY, Decoding
 from llava.model.language_model.compiled import LENGTH_STEP, compiled, fill_up
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+from llava.model.language_model.fused import fuse_llama
 from llava.model.language_model.sampling import TokenChooser
 from llava.model.memory import Memory
 from llava.model.static_cache import StaticSession, StaticSessions
@@ -111,9 +112,11 @@ class LanguageModel(nn.Module):
     def use_cuda_graphs(self) -> None:
         """Makes the LLM's passes CUDA graphs on a GPU, unless it is quantised or on several."""
         devices = set(getattr(self.llm, "hf_device_map", {}).values())
-        if len(devices) > 1 or getattr(self.llm, "is_quantized", False) or self._static is not None:
+        if len(devices) > 1 or getattr(self.llm, "is_quantized", False):
             return
-        self._static = StaticSessions(self.llm)
+        if self.llm.device.type == "cuda":
+            fuse_llama(self.llm)
+        self._static = self._static or StaticSessions(self.llm)
 
     @property
     def context_length(self) -> int:

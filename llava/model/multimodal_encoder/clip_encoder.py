@@ -122,8 +122,21 @@ class ClipTower(nn.Module):
 
     def _text_pass(self, ids: Tensor) -> Tensor:
         """Encodes questions (B, L) as (B, P) float32 of unit length."""
-        pooled = self.clip.text_model(ids).pooler_output
+        pooled = self.clip.text_model(ids, attention_mask=self._causal_mask(ids)).pooler_output
         return F.normalize(self.clip.text_projection(pooled).float(), dim=-1)
+
+
+    def _causal_mask(self, ids: Tensor) -> Tensor | None:
+        """Returns transformers' mask for (B, L) where its attention is plain, else None.
+
+        It makes the same one from a number on the CPU, which a CUDA graph must not read.
+        """
+        if self.clip.text_model.config._attn_implementation != "eager":
+            return None
+        kind = self.clip.logit_scale
+        lowest = torch.finfo(kind.dtype).min
+        mask = torch.full((ids.shape[1], ids.shape[1]), lowest, dtype=kind.dtype, device=kind.device)
+        return mask.triu(1).expand(len(ids), 1, -1, -1)
 
 
 def class_attention(layer: nn.Module, hidden: Tensor) -> Tensor:
