@@ -13,6 +13,9 @@ from cachetools import LRUCache
 from torch import Tensor
 
 MAX_GRAPHS = 32  # of one function, the latest used; a graph takes a few MB
+# Numbers in the first input. The kernels of more take a GPU longer than Python takes to start them:
+# 6 images for CLIP, 512 positions for LLaVA-1.5-7B.
+LARGEST_INPUT = 1 << 21
 
 Tensors = Union[Tensor, tuple[Tensor, ...]]
 
@@ -55,7 +58,7 @@ class CudaGraphs:
     Python starts some hundred kernels in the time that the GPU needs for thousands of small ones. A
     graph starts all of them at once, the same kernels with the same results. The first call with
     inputs of certain shapes runs the function as it is, the second records it, others replay that.
-    Outside of inference, and on a CPU, the function is called as it is.
+    Outside of inference, on a CPU and for large inputs, the function is called as it is.
 
     Args:
         function: takes tensors on one device and returns one or a tuple of them. It must not wait
@@ -71,7 +74,8 @@ class CudaGraphs:
     def __call__(self, *inputs: Tensor) -> Tensors:
         """Returns the function's outputs."""
         record = RECORDERS.get(inputs[0].device.type)
-        if record is None or not torch.is_inference_mode_enabled():
+        is_large = inputs[0].numel() > LARGEST_INPUT
+        if record is None or is_large or not torch.is_inference_mode_enabled():
             return self._function(*inputs)
         kind = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in inputs)
         if kind not in self._graphs:

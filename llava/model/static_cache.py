@@ -39,7 +39,7 @@ class StaticSessions:
     ) -> StaticSession | None:
         """Returns a session after prefixes, with room for so many positions.
 
-        It is valid until the next one begins; None where it would take too much memory.
+        It is valid until one of its kind begins; None where it would take too much memory.
         """
         columns = max(prefix.length for prefix in prefixes) + num_new
         shape = cache_shape(self._lm.config, len(prefixes), round_up(columns, COLUMN_STEP))
@@ -117,6 +117,20 @@ class StaticSession:
         self._valid.copy_((place >= longest - self._lengths[:, None]) & (place < longest))
         self._column.fill_(longest)
         self.filled = longest
+
+    def repeat(self, other: StaticSession, times: int) -> None:
+        """Continues after what another session has read, each of its sequences several times.
+
+        Args:
+            other: of B / times sequences.
+            times: copies of each, side by side.
+        """
+        n = other.filled
+        self._states[..., :n, :] = other._states[..., :n, :].repeat_interleave(times, dim=2)
+        self._valid[:, :n] = other._valid[:, :n].repeat_interleave(times, dim=0)
+        self._lengths.copy_(other._lengths.repeat_interleave(times))
+        self._column.fill_(n)
+        self.filled = n
 
     def forward(self, embeds: Tensor, mask: Tensor) -> Tensor:
         """Reads the next piece (B, L, D) with its mask (B, L); returns logits (B, V) float32."""

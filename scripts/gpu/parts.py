@@ -99,13 +99,14 @@ def run_answers(check: Check) -> dict:
 
 def run_shared(check: Check) -> dict:
     """Measures 8 questions about an image."""
-    return check.bench(questions_per_image=8, batch_sizes=[8])
+    return check.bench(questions_per_image=8, batch_sizes=[8], rounds=3, warm_up=3)
 
 
 def run_budgets(check: Check) -> dict:
-    """Measures K = 144."""
+    """Measures K = 144, without hf, which has no K."""
     budget = 36 if check.rehearse else 144
-    return check.bench(budgets=[budget], batch_sizes=[1, 16], methods=["hf", "prune", "accm"])
+    how = {"methods": ["prune", "accm"], "rounds": 3, "warm_up": 3}
+    return check.bench(budgets=[budget], batch_sizes=[1, 16], **how)
 
 
 def run_compiled(check: Check) -> dict:
@@ -115,7 +116,8 @@ def run_compiled(check: Check) -> dict:
 
 def run_13b(check: Check) -> dict:
     """Measures LLaVA-1.5-13B."""
-    return check.bench(shape="llava-1.5-13b", methods=["hf", "prune", "accm"])
+    how = {"methods": ["hf", "prune", "accm"], "rounds": 3, "warm_up": 3}
+    return check.bench(shape="llava-1.5-13b", **how)
 
 
 def run_profile(check: Check) -> dict:

@@ -21,7 +21,7 @@ from llava.eval.engine import Clock, Request, answer_units, units_by_length
 if TYPE_CHECKING:
     from scripts.gpu.parts import Check
 
-IMAGES, SIDES, BATCH_SIZES = 300, (640, 480), (1, 16)  # MMVP has as many images
+IMAGES, SIDES, BATCH_SIZES = 300, (640, 480), (16,)  # MMVP has as many images
 
 
 def measure_throughput(check: Check) -> dict:

@@ -45,6 +45,15 @@ def test_a_kind_of_input_is_recorded_when_it_comes_again(recorded):
     assert calls[2] is calls[3]  # its own input, filled with another value
 
 
+def test_what_keeps_a_gpu_busy_is_not_recorded(recorded, monkeypatch):
+    monkeypatch.setattr(cuda, "LARGEST_INPUT", 3)
+    graphs = CudaGraphs(lambda x: 2 * x)
+    with torch.inference_mode():
+        for _ in range(3):
+            graphs(torch.ones(4))
+        assert recorded.made == 0
+
+
 def test_training_records_nothing(recorded):
     graphs = CudaGraphs(lambda x: 2 * x)
     weight = torch.ones(2, requires_grad=True)

@@ -248,19 +248,22 @@ def _static_search(
     beam_size: int,
     max_length: int,
 ) -> tuple[_StaticRows, Tensor] | None:
-    """Prefills the prompts of B samples for each of their beams, in a static cache.
+    """Prefills the prompts of B samples, and copies them for their beams into a static cache.
 
     Returns:
-        The rows, and the logits (B, V) float32; None where the cache would be too large.
+        The rows, and the logits (B, V) float32; None where the cache would be too large, or for one
+        beam.
     """
     more = round_up(embeds.shape[1], PROMPT_STEP) - embeds.shape[1]
     embeds, mask = F.pad(embeds, (0, 0, more, 0)), F.pad(mask, (more, 0))
-    prefixes = [KVPrefix()] * (beam_size * len(embeds))
-    session = static.begin(prefixes, embeds.shape[1] + max_length, embeds.device)
-    if session is None:
+    nothing, length = [KVPrefix()] * len(embeds), embeds.shape[1]
+    prompts = static.begin(nothing, length, embeds.device)
+    session = static.begin(nothing * beam_size, length + max_length, embeds.device)
+    if session is None or session is prompts:
         return None
-    rows = [each.repeat_interleave(beam_size, dim=0) for each in (embeds, mask)]
-    return _StaticRows(gpt, session), session.forward(*rows)[::beam_size]
+    logits = prompts.forward(embeds, mask)
+    session.repeat(prompts, beam_size)
+    return _StaticRows(gpt, session), logits
 
 
 def _flat_rows(source: Tensor) -> Tensor:
@@ -341,7 +344,7 @@ def sample_search(
     embed = gpt.get_input_embeddings()
     texts: list[list[int]] = [[] for _ in generators]
     for _ in range(max_length):
-        probs = _truncate(log_probs.cpu(), top_k, top_p).softmax(dim=-1)
+        probs = _truncate(log_probs, top_k, top_p).softmax(dim=-1).cpu()
         tokens = [torch.multinomial(p, 1, generator=g) for p, g in zip(probs, generators)]
         for text, token in zip(texts, tokens):
             if not text or text[-1] != stop_id:

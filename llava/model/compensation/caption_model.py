@@ -6,6 +6,8 @@ the modules are the keys of the published file.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -144,8 +146,16 @@ class CaptionModel(nn.Module):
         Returns:
             (Q + prefix_length, D).
         """
-        ids = send(torch.tensor(question_ids, dtype=torch.long), prefix.device)
-        return torch.cat([self.gpt.transformer.wte(ids), prefix])
+        return self.embed_prompts([question_ids], [prefix])[0]
+
+    def embed_prompts(
+        self, question_ids: Sequence[list[int]], prefixes: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """Embeds the prompts of B samples; see embed_prompt."""
+        joined = torch.tensor([i for ids in question_ids for i in ids], dtype=torch.long)
+        words = self.gpt.transformer.wte(send(joined, prefixes[0].device))
+        pieces = words.split([len(ids) for ids in question_ids])
+        return [torch.cat(both) for both in zip(pieces, prefixes)]
 
 
 def quicken(gpt: GPT2LMHeadModel) -> None:

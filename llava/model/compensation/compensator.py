@@ -173,8 +173,7 @@ class Compensator(nn.Module):
         """Returns the first fields of each sample's Compensation, up to its captions."""
         prefixes = self._prefixes(dropped)
         question_ids = [self._question_ids(question) for question in questions]
-        embed = self.caption_model.embed_prompt
-        prompts = [embed(ids, prefix) for ids, prefix in zip(question_ids, prefixes)]
+        prompts = self.caption_model.embed_prompts(question_ids, prefixes)
         beams = beam_search(
             self.caption_model.gpt,
             *pad_left(prompts),

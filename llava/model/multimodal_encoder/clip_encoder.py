@@ -31,6 +31,10 @@ class ClipTower(nn.Module):
         patch_post_layernorm: whether the patches pass the final layer norm before they are
             projected, as the CLS does in CLIP.
         select_layer: the hidden state that becomes the features, counted from the end.
+
+    Attributes:
+        image_size: the side of the tower's input in pixels.
+        num_patches: the number of patches N.
     """
 
     def __init__(
@@ -40,6 +44,9 @@ class ClipTower(nn.Module):
         self.clip = clip
         self.select_layer = select_layer
         self.patch_post_layernorm = patch_post_layernorm
+        sizes = clip.config.vision_config
+        self.image_size = sizes.image_size
+        self.num_patches = (sizes.image_size // sizes.patch_size) ** 2
         self._read_images: Callable[..., tuple[Tensor, ...]] = self._vision_pass
         self._read_texts: Callable[..., Tensor] = self._text_pass
 
@@ -52,16 +59,6 @@ class ClipTower(nn.Module):
     def device(self) -> torch.device:
         """The device of the weights."""
         return self.clip.logit_scale.device
-
-    @property
-    def num_patches(self) -> int:
-        """The number of patches N, from the tower's own sizes."""
-        return (self.image_size // self.clip.config.vision_config.patch_size) ** 2
-
-    @property
-    def image_size(self) -> int:
-        """The side of the tower's input in pixels."""
-        return self.clip.config.vision_config.image_size
 
     @property
     def max_text_length(self) -> int:
