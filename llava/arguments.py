@@ -113,7 +113,9 @@ class ModelArguments:
         False,
     )
     cuda_graphs: bool = flag(
-        "On a GPU, record the passes of all parts and start their kernels at once.", True
+        "On a GPU, start the kernels of a pass at once, as a CUDA graph, and fewer of them for the "
+        "LLM.",
+        True,
     )
     cpu_products: str = flag(
         "How matrix products read their weights on a CPU: auto (what was found the fastest on its "

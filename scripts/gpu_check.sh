@@ -20,7 +20,7 @@ fi
 if [ -d "$WHEELS" ] && ! "$PYTHON" -c 'import open_clip, ftfy, cachetools, shortuuid' 2>/dev/null; then
     "$PYTHON" -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir --upgrade \
         --target "$OUT/packages" "$WHEELS"/*.whl
-    export PYTHONPATH=$PWD/$OUT/packages${PYTHONPATH:+:$PYTHONPATH}
+    PYTHONPATH=$(realpath "$OUT/packages")${PYTHONPATH:+:$PYTHONPATH}
 fi
 PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} exec "$PYTHON" -m scripts.gpu --output "$OUT" \
     --parts ${PARTS:-all} --seconds "${SECONDS_LEFT:-480}" "$@"

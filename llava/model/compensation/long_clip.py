@@ -19,7 +19,7 @@ KEPT_POSITIONS = 20
 SAMPLES_PER_ROW = 8  # whose candidates are read in one row; attention grows with the square of this
 # In half precision a row has one sample: rounding in a kernel depends on the length of the row.
 SAMPLES_PER_HALF_ROW = 1
-ROW_STEP = 16  # on a GPU rows have a multiple of so many positions
+ROW_STEP = 32  # on a GPU rows have a multiple of so many positions: few graphs
 
 
 def build_text_tower(

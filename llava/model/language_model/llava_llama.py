@@ -30,6 +30,9 @@ MAX_PADDING = 64
 # Prompts are padded to a multiple of this number. Matrix products go by tiles: 601 rows take 4%
 # longer than 608 (bfloat16, AVX-512), and tensor cores want multiples of 8.
 TILE = 8
+# On a GPU few positions take as long as reading the weights, whatever their number. So they are
+# padded to one of few lengths, each of which is recorded as a CUDA graph.
+GRAPH_TILE, MAX_GRAPH_POSITIONS = 32, 512
 
 Session = Union[DecodeSession, StaticSession]
 OnToken = Callable[[int, int], None]  # the index of a prompt, and the id of its next token
@@ -250,7 +253,7 @@ class LanguageModel(nn.Module):
             limits = [*limits, *[1] * (len(prompts) - len(limits))]
         with watch.stage("prefill"):
             rest = [prompt.embeds[prompt.prefix.length :] for prompt in prompts]
-            embeds, mask = pad_left(rest, LENGTH_STEP if self.is_compiled else TILE)
+            embeds, mask = pad_left(rest, self._length_step(rest))
             num_new = embeds.shape[1] + max(limits)
             session = self._session([prompt.prefix for prompt in prompts], num_new, embeds.device)
             logits = session.forward(embeds, mask)
@@ -279,6 +282,14 @@ class LanguageModel(nn.Module):
         for token in found[0] if on_token is not None else ():
             on_token(token)
         return Generated(*found)
+
+    def _length_step(self, rows: Sequence[Tensor]) -> int:
+        """Returns the number of positions of which a piece (L, D) of each prompt takes a multiple."""
+        if self.is_compiled:
+            return LENGTH_STEP
+        is_small = len(rows) * max(map(len, rows)) <= MAX_GRAPH_POSITIONS
+        on_gpu = self._static is not None and rows[0].device.type == "cuda"
+        return GRAPH_TILE if on_gpu and is_small else TILE
 
     def _session(
         self, prefixes: Sequence[KVPrefix], num_new: int, device: torch.device
