@@ -28,8 +28,7 @@ from llava.train.features import (
     vision_settings,
 )
 from llava.train.pruning import Pruner, check_budgets, draw_budget
-
-SHORT = 3  # words of a short answer, at most
+from llava.train.stages.arguments import SHORT
 
 
 @dataclass(frozen=True)
@@ -51,17 +50,23 @@ class ShortQuestion:
     answer: str
 
 
-def read_short_questions(path: Path, count: int, seed: int) -> list[ShortQuestion]:
+def read_short_questions(
+    path: Path, count: int, seed: int, words: int = SHORT
+) -> list[ShortQuestion]:
     """Draws questions with short answers from instruction data, each asked on its own.
 
     Args:
         path: LLaVA's format.
         count: number of questions; all, if there are fewer.
         seed: decides which ones, and which part of a question with options ACCM reads.
+        words: what a short answer has at most.
 
     Raises:
-        UserError: the file has another format or no short answers; or the count is 0.
+        UserError: the file has another format or no short answers; or the count or the number of
+            words is 0.
     """
+    if words < 1:
+        raise UserError(f"--answer-words is {words}: it must be at least 1")
     if count < 1:
         raise UserError(f"--samples is {count}: it must be at least 1")
     found = [
@@ -69,7 +74,7 @@ def read_short_questions(path: Path, count: int, seed: int) -> list[ShortQuestio
         for entry in read_conversations(path)
         if entry.image is not None
         for question, answer in entry.pairs
-        if len(answer.split()) <= SHORT
+        if len(answer.split()) <= words
     ]
     if not found:
         raise UserError(f"{path} has no question about an image with a short answer")

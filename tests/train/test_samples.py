@@ -120,3 +120,10 @@ def test_images_that_are_not_there_are_named(tiny_settings, world, tmp_path):
 def test_budgets_that_drop_nothing_are_refused(tiny_settings, world, tmp_path, budget):
     with pytest.raises(UserError, match=f"--budget has {budget}: of 576 tokens 1 to 575"):
         load(tiny_settings, world, world / "images", tmp_path, budget)
+
+
+def test_answers_may_be_as_long_as_is_said(data):
+    samples = read_short_questions(data, 10, seed=0, words=5)
+    assert "A very long answer here." in {sample.answer for sample in samples}
+    with pytest.raises(UserError, match="--answer-words is 0"):
+        read_short_questions(data, 10, seed=0, words=0)

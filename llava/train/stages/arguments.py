@@ -16,6 +16,7 @@ from llava.train.arguments import (
 # nucleus, top-k and greedy, which differ more from each other.
 KINDS = ("beam", "sampled")
 MARGINS = ("batch", "sample")
+SHORT = 3  # words of a short answer, at most
 
 
 @dataclass
@@ -64,6 +65,11 @@ class CompensationArguments(AskingArguments):
         "Questions in LLaVA's instruction format; answers are not looked at."
     )
     samples: int = flag("Questions to learn from.", 100_000)
+    answer_words: int = flag(
+        "Only questions whose answer in the data has at most so many words are learnt from. The "
+        "selector knows no others: where it may choose silence, it does so for them.",
+        SHORT,
+    )
     answer_batch_size: int = flag("Questions that the LLM answers, or reads, at once.", 16)
     candidates: str = flag(
         "beam (the method), or sampled, whose captions differ more.", "beam", KINDS

@@ -81,7 +81,7 @@ stage selector train_selector --model-path "$OUT" "${QUESTIONS[@]}" "${FEATURES[
 stage compensation train_compensation --model-path "$OUT" "${QUESTIONS[@]}" "${FEATURES[@]}" \
     --caption-model "$WORK/accm/coco_prefix-009.pt" \
     --selector "$WORK/accm/llava-RL_prefix-019.pt" --samples 24000 --budgets "${BUDGETS[@]}" \
-    --answer-batch-size 64 --candidates sampled --margins sample \
+    --answer-words 20 --answer-batch-size 64 --candidates sampled --margins sample \
     --batch-size 16 --micro-batch-size 8 --warmup-steps 50 --max-steps 1500 \
     --learning-rate 1e-4 --selector-learning-rate 3e-4 \
     --caption-output "$OUT/accm/coco_prefix-009.pt" \
