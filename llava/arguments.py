@@ -18,7 +18,10 @@ from llava.method import ALL_TOKENS, DEFAULT_PRUNER, DEFAULT_SEED, NO_TOKENS
 PROJECT = Path(__file__).parents[1]  # the folder of this package's source
 DTYPES = ("float32", "float16", "bfloat16")
 CPU_PRODUCTS = ("auto", "plain", "packed")
-CAPTIONS, NOTHING = "caption+selector", "none"  # the compensations for dropped tokens
+CAPTIONS, NOTHING = "caption+selector", "none"
+# The compensations for dropped tokens, and the flags of the files that each reads. What loads them
+# is in llava.model.compensation.registry.
+COMPENSATIONS = {CAPTIONS: ("gpt2", "caption_model", "longclip", "selector"), NOTHING: ()}
 # --compensation once was yes or no.
 _YES_OR_NO = {"true": CAPTIONS, "yes": CAPTIONS, "false": NOTHING, "no": NOTHING}
 
@@ -127,7 +130,7 @@ class ModelArguments:
         "What is given back for the dropped tokens: a caption that the selector chooses, or nothing: "
         "then caption model, selector, LongCLIP and GPT-2 are not loaded.",
         CAPTIONS,
-        choices=(NOTHING, CAPTIONS),
+        choices=tuple(reversed(COMPENSATIONS)),
         off=NOTHING,
     )
     silence: Optional[bool] = flag(
@@ -144,27 +147,34 @@ class ModelArguments:
         choices=("farthest", "nearest"),
     )
 
+    @property
+    def compensation_parts(self) -> tuple[str, ...]:
+        """The flags of the files that the compensation reads; see check_compensation."""
+        self.check_compensation()
+        return COMPENSATIONS[self.compensation_name]
+
     def check_compensation(self) -> None:
         """Refuses an unknown compensation.
 
         Raises:
             UserError: it is unknown; the message lists the known ones.
         """
-        if self._compensation not in (CAPTIONS, NOTHING):
-            near = did_you_mean(str(self.compensation), (CAPTIONS, NOTHING))
+        if self.compensation_name not in COMPENSATIONS:
+            near = did_you_mean(str(self.compensation), COMPENSATIONS)
             raise UserError(
-                f"there is no compensation {quoted(self.compensation)}{near}: use {CAPTIONS} or "
-                f"{NOTHING}"
+                f"there is no compensation {quoted(self.compensation)}{near}: use "
+                f"{' or '.join(COMPENSATIONS)}"
             )
 
     @property
     def has_captions(self) -> bool:
         """Whether dropped tokens are compensated; see check_compensation."""
         self.check_compensation()
-        return self._compensation == CAPTIONS
+        return self.compensation_name != NOTHING
 
     @property
-    def _compensation(self) -> object:
+    def compensation_name(self) -> object:
+        """The name of the compensation; True and False, and their words, stand for names too."""
         return _YES_OR_NO.get(str(self.compensation).lower(), self.compensation)
 
     @property

@@ -29,11 +29,15 @@ class UnitMemory:
     order, so that dropping the oldest would drop each just before it is needed. Only whole units
     are kept: an image is always encoded in the same batch.
 
+    Attributes:
+        keeps: whether it has any room.
+
     Args:
         limit: size in bytes.
     """
 
     def __init__(self, limit: int = MEMORY_LIMIT) -> None:
+        self.keeps = limit > 0
         self._room = limit
         self._units: dict[tuple[Path | bytes, ...], Images] = {}
 

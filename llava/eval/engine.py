@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from llava.eval.pixels import PixelReader
 from llava.method import Method
 from llava.model.llava_arch import LlavaAccm
 from llava.model.memory import Memory
-from llava.model.multimodal_encoder.visual_tokens import VisualTokens
+from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens
 from llava.model.sample import Answer, AnswerSettings, Asked, Sample
 
 UNITS_AHEAD = 2  # units whose images are read ahead of the model
@@ -192,12 +193,24 @@ def _answer_unit(
     names = _image_names(unit)
     images = run.units.find(names)
     if images is None:
-        encoded = run.model.encode_images(torch.cat(list(pixels.values()))) if pixels else []
+        needs = OF_IMAGE if run.units.keeps else _needs(run.model, unit)
+        joined = torch.cat(list(pixels.values())) if pixels else None
+        encoded = [] if joined is None else run.model.encode_images(joined, needs)
         images = dict(zip(pixels, encoded))
         run.units.keep(names, images)
     run.clock.model += time.perf_counter() - start
     for batch in unit:
         yield from _answer_batch(run, batch, images, errors)
+
+
+def _needs(model: LlavaAccm, unit: Unit) -> Needs:
+    """Returns what the tower has to compute for a unit; a faulty request needs nothing."""
+    needs = Needs.NOTHING
+    for batch in unit:
+        for request in batch:
+            with suppress(UserError):
+                needs |= model.needs([request])
+    return needs
 
 
 def _answer_batch(

@@ -158,11 +158,11 @@ def _draw_budget(panel: Panel, answer: Answer, num_patches: int, reasons: dict[i
 
 def _draw_candidates(panel: Panel, answer: Answer) -> None:
     """Draws the candidate captions with the selector's scores, the chosen one marked."""
-    compensation = answer.compensation
-    if compensation is None:
+    supplement = answer.supplement
+    if supplement is None or not supplement.candidates:
         return
     panel.heading("What the dropped tokens said")
-    for caption, score, chosen in compensation.shown:
+    for caption, score, chosen in supplement.shown:
         colour = CHOSEN if chosen else FAINT
         panel.bar(score, colour, f"{score:.3f}" + ("  chosen" if chosen else ""))
         panel.text(caption, colour=colour if chosen else INK)

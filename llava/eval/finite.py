@@ -16,8 +16,8 @@ _WAY_OUT = (
 
 def why_not_finite(answer: Answer) -> str | None:
     """Returns why an answer cannot be used: NaN or infinite scores; None if all are finite."""
-    compensation = answer.compensation
-    if compensation is not None and not all(map(math.isfinite, compensation.scores)):
+    supplement = answer.supplement
+    if supplement is not None and not all(map(math.isfinite, supplement.scores)):
         return f"the selector's scores are not finite: {_WAY_OUT}"
     if not torch.isfinite(answer.first_logits).all():
         return f"the LLM's scores of words are not finite: {_WAY_OUT}"

@@ -241,12 +241,12 @@ def _line(run: Run, question: Question, outcome: Outcome, batch_size: int) -> di
 
 def _trace(answer: Answer) -> dict:
     """Returns the parts of an answer that a report shows beside its text."""
-    compensation = answer.compensation
+    supplement = answer.supplement
     return {
         "kept_idx": answer.kept_idx,
-        "captions": compensation and compensation.captions,
-        "selector_scores": compensation and compensation.scores,
-        "chosen_index": compensation and compensation.chosen_index,
+        "captions": supplement and list(supplement.candidates),
+        "selector_scores": supplement and list(supplement.scores),
+        "chosen_index": supplement and supplement.chosen,
     }
 
 

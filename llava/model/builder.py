@@ -10,7 +10,7 @@ from transformers import CLIPImageProcessorPil
 from llava.arguments import NOTHING, ModelArguments
 from llava.errors import UserError, quoted
 from llava.model.about import read_about
-from llava.model.compensation.builder import load_compensator
+from llava.model.compensation.registry import load_compensation
 from llava.model.language_model.builder import load_llama_tokenizer, load_llm
 from llava.model.language_model.compiled import check_compiler
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
@@ -90,10 +90,10 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
     llava = split_llava(read_checkpoint(folder), source)
     seen = load_tower(args, config, parts["vision_tower"], llava["tower"], place)
     tokenizer = load_llama_tokenizer(folder, config)
-    compensator = None
-    if args.has_captions:
-        embed_dim = seen.tower.clip.config.projection_dim
-        compensator = load_compensator(parts, embed_dim, place, args.silence)
+    embed_dim = seen.tower.clip.config.projection_dim
+    compensator = load_compensation(
+        args.compensation_name, parts, embed_dim, place, args.silence
+    )
     width = seen.tower.clip.config.vision_config.hidden_size
     projector = build_projector(config, width, llava["projector"], source, place)
     llm = load_llm(args, config, llava["llm"], source, place)

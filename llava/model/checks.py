@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from llava.conversation import check_text
 from llava.errors import TooLong, UserError
+from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.sample import Sample, check_limits
 from llava.model.token_pruning.registry import ALL, find_pruner
 
@@ -27,6 +28,11 @@ def check_sample(model: LlavaAccm, sample: Sample) -> None:
     check_text("tower question (by default the first line)", sample.question_of_the_method)
     check_limits(sample)
     sample.decoding.check(model.language_model.is_compiled)
+    if isinstance(sample.image, VisualTokens) and not sample.image.has(model.needs([sample])):
+        raise UserError(
+            "the image was encoded for another way to prune: encode it again with "
+            "encode_images(pixels, model.needs([sample]))"
+        )
     if model.compensator is not None and model.is_pruned(sample):
         model.compensator.check_question(sample.question_of_the_method)
     _check_length(model, sample)

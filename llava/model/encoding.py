@@ -11,14 +11,17 @@ from PIL import Image
 from torch import Tensor
 
 from llava.model.memory import Memory
-from llava.model.multimodal_encoder.visual_tokens import VisualTokens
+from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens
 
 if TYPE_CHECKING:
     from llava.model.llava_arch import LlavaAccm
 
 
 def encode_distinct(
-    model: LlavaAccm, images: Sequence[Image.Image | VisualTokens], memory: Memory
+    model: LlavaAccm,
+    images: Sequence[Image.Image | VisualTokens],
+    memory: Memory,
+    needs: Needs = OF_IMAGE,
 ) -> dict[int, VisualTokens]:
     """Encodes images; those of the same pixels share one encoding, in this call and in a run.
 
@@ -26,6 +29,7 @@ def encode_distinct(
         model: encodes them.
         images: any of them may be encoded already.
         memory: the run's.
+        needs: what the tower computes beside the features.
 
     Returns:
         The encodings by the id() of the images.
@@ -36,10 +40,11 @@ def encode_distinct(
         return found
     pixels = dict(zip(new, model.preprocess(list(new.values()))))
     names = {key: _digest(of_image) for key, of_image in pixels.items()}
-    known = {name: memory.find(name) for name in names.values()}
+    kept = {name: memory.find(name) for name in names.values()}
+    known = {name: e if e is None or e.has(needs) else None for name, e in kept.items()}
     missing = {names[key]: p for key, p in pixels.items() if known[names[key]] is None}
     if missing:
-        encoded = model.encode_images(torch.stack(list(missing.values())))
+        encoded = model.encode_images(torch.stack(list(missing.values())), needs)
         for name, image in zip(missing, encoded):
             known[name] = image.clone()
             memory.keep(name, known[name])

@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil
 
+from llava.method import Method
 from llava.mm_utils import process_images, send
 from llava.model.about import About
 from llava.model.checks import check_sample
@@ -33,12 +34,12 @@ from llava.model.language_model.llava_llama import Generated, LanguageModel, OnT
 from llava.model.memory import Memory
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
-from llava.model.multimodal_encoder.visual_tokens import VisualTokens
+from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens
 from llava.model.prompt import caption_room, prompt_ids
 from llava.model.sample import Answer, Encoded, Sample
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.budget import Budget
-from llava.model.token_pruning.pruner import Needs, Pruned, Pruning, prune
+from llava.model.token_pruning.pruner import Pruned, Pruning, prune
 from llava.model.token_pruning.registry import budget_of, find_pruner
 
 
@@ -177,7 +178,8 @@ class LlavaAccm(nn.Module):
     def encode(self, samples: list[Sample], memory: Memory | None = None) -> list[Encoded]:
         """Encodes (stage 1): every image and every question passes through its tower once."""
         memory = Memory() if memory is None else memory
-        images = encode_distinct(self, [sample.image for sample in samples], memory)
+        needs = self.needs(samples)
+        images = encode_distinct(self, [sample.image for sample in samples], memory, needs)
         texts = self._encoded_questions(samples)
         return [Encoded(images[id(sample.image)], text) for sample, text in zip(samples, texts)]
 
@@ -248,9 +250,14 @@ class LlavaAccm(nn.Module):
         return process_images(images, self.image_processor, self.image_aspect_ratio)
 
     @torch.inference_mode()
-    def encode_images(self, pixels: Tensor) -> list[VisualTokens]:
-        """Encodes preprocessed images; samples accept the results in place of images."""
-        return self.tower(pixels)
+    def encode_images(self, pixels: Tensor, needs: Needs = OF_IMAGE) -> list[VisualTokens]:
+        """Encodes preprocessed images; samples accept the results in place of images.
+
+        Args:
+            pixels: (B, 3, S, S).
+            needs: what is computed beside the features; see needs.
+        """
+        return self.tower(pixels) if OF_IMAGE in needs else self.tower(pixels, needs)
 
     @torch.inference_mode()
     def encode_questions(self, questions: Sequence[str]) -> list[Tensor]:
@@ -269,7 +276,7 @@ class LlavaAccm(nn.Module):
 
     # What the stages ask ------------------------------------------------------------------------
 
-    def budget(self, sample: Sample) -> Budget:
+    def budget(self, sample: Method) -> Budget:
         """Returns K and T of a sample, checked."""
         return budget_of(sample, self.tower.num_patches)
 
@@ -283,9 +290,18 @@ class LlavaAccm(nn.Module):
         options = pruner.options(**{name: known[name] for name in pruner.option_names})
         return Pruning(pruner, self.budget(sample).visual_token_num, options)
 
-    def is_pruned(self, sample: Sample) -> bool:
+    def is_pruned(self, sample: Method) -> bool:
         """Returns whether the LLM reads some of the image's tokens, and not all."""
         return 0 < self._num_seen(sample) < self.tower.num_patches
+
+    def needs(self, asked: Sequence[Method]) -> Needs:
+        """Returns what the towers have to compute for samples, or requests of valid budgets."""
+        needs = Needs.NOTHING
+        for method in asked:
+            if self.is_pruned(method):
+                needs |= find_pruner(method.pruner).needs
+                needs |= Needs.NOTHING if self.compensator is None else self.compensator.needs
+        return needs
 
     def reads_question(self, sample: Sample) -> bool:
         """Returns whether the choice of the LLM's visual tokens depends on the question."""
@@ -336,7 +352,7 @@ class LlavaAccm(nn.Module):
             for sample, question, is_new in zip(samples, asked, new)
         ]
 
-    def _num_seen(self, sample: Sample) -> int:
+    def _num_seen(self, sample: Method) -> int:
         """Returns the number of visual tokens that the LLM reads."""
         return 0 if sample.sees_nothing else self.budget(sample).visual_token_num
 

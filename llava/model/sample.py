@@ -10,6 +10,7 @@ from torch import Tensor
 from llava.errors import UserError, quoted
 from llava.method import DEFAULT_MAX_NEW_TOKENS, Method
 from llava.model.compensation.compensator import Compensation
+from llava.model.compensation.supplement import Supplement
 from llava.model.language_model.decoding import GREEDY, Decoding
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.token_pruning.accm import Selection
@@ -99,7 +100,8 @@ class Answer:
         first_logits: (V,) float32, of its first token.
         kept_idx: the patches that the LLM saw, in order.
         pruned: the kept patches, and why; None where nothing was pruned.
-        compensation: the captions; None where there are none.
+        compensation: the compensation's own record (ACCM's: the captions); None where there is
+            none.
         input_ids: the LLM's input, IMAGE_TOKEN_INDEX for the image.
         input_length: positions of the LLM's input, visual tokens included.
         seconds: time of each stage, for the whole batch that the sample was answered in.
@@ -124,6 +126,11 @@ class Answer:
         if self.pruned is None:
             return {}
         return dict(zip(self.kept_idx, self.pruned.reasons))
+
+    @property
+    def supplement(self) -> Supplement | None:
+        """What the LLM was given for the dropped tokens; None where there was no compensation."""
+        return None if self.compensation is None else self.compensation.supplement
 
     @property
     def selection(self) -> Selection | None:

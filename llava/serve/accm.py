@@ -188,12 +188,12 @@ class Accm:
         return results if _is_list(image) or _is_list(question) else results[0]
 
     def _result(self, sample: Sample, answer: Answer) -> Result:
-        compensation = answer.compensation
+        supplement = answer.supplement
         if not answer.text:
             warnings.warn(f"{sample.question[:60]!r}: {NO_WORDS}", stacklevel=3)
         return Result(
             text=answer.text,
-            caption=compensation and compensation.chosen_caption.strip(),
+            caption=supplement and supplement.text.strip(),
             kept_idx=answer.kept_idx,
             seconds=answer.seconds,
             answer=answer,

@@ -118,9 +118,9 @@ def why(answer: Answer, num_patches: int) -> str:
     if answer.pruned is not None:
         counts = Counter(answer.pruned.reasons)
         lines[0] += ": " + ", ".join(f"{reason} {n}" for reason, n in counts.most_common())
-    if answer.compensation is not None:
+    if answer.supplement is not None and answer.supplement.candidates:
         lines.append("candidates (score, * chosen):")
-        for caption, score, chosen in answer.compensation.shown:
+        for caption, score, chosen in answer.supplement.shown:
             lines.append(f"  {'*' if chosen else ' '} {score:.3f}  {caption}")
     times = [f"{stage} {1000 * seconds:.0f}" for stage, seconds in answer.seconds.items()]
     total = 1000 * sum(answer.seconds.values())

@@ -1,11 +1,16 @@
 """The pruners by name, the door to them, and the model with each."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
 
+from llava.arguments import COMPENSATIONS
 from llava.errors import UserError
-from llava.model.multimodal_encoder.visual_tokens import View, VisualTokens
+from llava.model.compensation.registry import LOADERS
+from llava.model.memory import Memory
+from llava.model.multimodal_encoder.visual_tokens import Needs, View, VisualTokens
 from llava.model.sample import Sample
 from llava.model.token_pruning.controls import pool_weights
 from llava.model.token_pruning.pruner import Pruning, prune
@@ -13,6 +18,12 @@ from llava.model.token_pruning.registry import PRUNERS, find_pruner
 
 SIDE = 6
 ANY_BUDGET = [name for name in PRUNERS if name not in ("none", "zero")]
+
+
+@pytest.fixture(scope="module")
+def samples():
+    pictures = [Image.new("RGB", (40, 30), colour) for colour in ("red", "navy")]
+    return [Sample(p, "What is it?", visual_token_num=9, max_new_tokens=2) for p in pictures]
 
 
 def images(count, seed=0):
@@ -166,3 +177,36 @@ def test_none_is_the_whole_image_and_zero_is_no_image(model, picture):
 def test_what_a_pruner_cannot_use_is_refused(model, picture, how, said):
     with pytest.raises(UserError, match=said):
         model.check(Sample(picture, "What?", **how))
+
+
+def test_the_tower_computes_what_is_asked_for(model, prune_only, samples):
+    uniform = [replace(sample, pruner="uniform") for sample in samples]
+    encoded = {id(e.image): e.image for e in prune_only.encode(uniform)}.values()
+    assert all(e.patch_embeds is None and e.cls_attention is None for e in encoded)
+    # Captions describe the dropped patches.
+    encoded = {id(e.image): e.image for e in model.encode(uniform)}.values()
+    assert all(e.patch_embeds is not None and e.cls_attention is None for e in encoded)
+    whole = [replace(sample, pruner="none", visual_token_num=None) for sample in samples]
+    assert prune_only.needs(whole) == Needs.NOTHING
+    assert model.needs(samples) == Needs.PATCH_EMBEDS | Needs.CLS_ATTENTION | Needs.QUESTION
+
+
+def test_one_run_may_need_more_of_an_image_than_the_run_before(prune_only, samples):
+    memory = Memory()
+    prune_only.answer([replace(samples[0], pruner="uniform")], memory=memory)
+    (after,) = prune_only.answer([samples[0]], memory=memory)
+    (fresh,) = prune_only.answer([samples[0]])
+    assert after.kept_idx == fresh.kept_idx
+    assert torch.equal(after.first_logits, fresh.first_logits)
+
+
+def test_an_image_that_was_encoded_with_too_little_is_refused(prune_only, samples):
+    pixels = prune_only.preprocess([samples[0].image])
+    (bare,) = prune_only.encode_images(pixels, Needs.NOTHING)
+    prune_only.answer([replace(samples[0], image=bare, pruner="uniform")])
+    with pytest.raises(UserError, match="encoded for another way to prune"):
+        prune_only.answer([replace(samples[0], image=bare)])
+
+
+def test_each_compensation_that_a_flag_names_can_be_loaded():
+    assert list(LOADERS) == list(COMPENSATIONS)

@@ -74,8 +74,8 @@ def _answers(model: LlavaAccm, samples: Sequence[Sample], batch_size: int) -> li
 
 
 def _parts(answer: Answer) -> tuple[list[int], str | None, list[int]]:
-    caption = answer.compensation and answer.compensation.chosen_caption
-    return answer.kept_idx, caption, answer.out_ids
+    text = answer.supplement and answer.supplement.text
+    return answer.kept_idx, text, answer.out_ids
 
 
 def _benchmark_samples(data_root: str, number: int) -> list[Sample]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from llava.eval.bench.arguments import ACCM, HF, HF_PACKED, PRUNE
 from llava.eval.bench.stock import StockLlava
+from llava.method import Method
 from llava.model.compensation.compensator import Compensator
 from llava.model.language_model.llava_llama import LanguageModel, Prompt
 from llava.model.llava_arch import LlavaAccm
@@ -149,7 +150,8 @@ class Bench:
         model = self.model if case.method == ACCM else self._pruner
         shared = self._shared(case)
         with watch.stage("encode"):
-            images = model.encode_images(pixels)
+            asked = Method(visual_token_num=case.visual_token_num)
+            images = model.encode_images(pixels, model.needs([asked]))
         samples = [
             Sample(
                 images[place // shared],

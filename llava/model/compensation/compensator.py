@@ -14,9 +14,11 @@ from llava.model.compensation.beam_search import BeamCandidates, beam_search
 from llava.model.compensation.caption_model import CaptionModel, quicken
 from llava.model.compensation.long_clip import LongClipText
 from llava.model.compensation.selector import Selector, selector_text
+from llava.model.compensation.supplement import Supplement
 from llava.model.cuda import CudaGraphs
 from llava.model.static_cache import StaticSessions
 from llava.model.stopwatch import Stopwatch
+from llava.model.token_pruning.pruner import Needs
 
 NUM_CANDIDATES = 3
 MAX_CAPTION_LENGTH = 67  # tokens
@@ -69,12 +71,17 @@ class Compensation:
         return self.captions[self.chosen_index]
 
     @property
+    def supplement(self) -> Supplement:
+        """What the LLM is given: the chosen caption."""
+        chosen = self.chosen_index
+        return Supplement(
+            self.captions[chosen], tuple(self.captions), tuple(self.scores), chosen
+        )
+
+    @property
     def shown(self) -> list[tuple[str, float, bool]]:
         """The captions to show: each with its score, and whether it was chosen."""
-        return [
-            (caption.strip() or "(no caption)", score, place == self.chosen_index)
-            for place, (caption, score) in enumerate(zip(self.captions, self.scores))
-        ]
+        return self.supplement.shown
 
     @property
     def is_silent(self) -> bool:
@@ -83,7 +90,11 @@ class Compensation:
 
 
 class Compensator(nn.Module):
-    """Caption model, LongCLIP and selector (arXiv 2508.01236).
+    """Caption model, LongCLIP and selector (arXiv 2508.01236); a CompensationModule.
+
+    Attributes:
+        needs: what the tower has to compute for it.
+        max_length: tokens of a caption, at most.
 
     Args:
         caption_model: GPT-2 and its mapper; GPT-2 is changed to decode faster, see quicken.
@@ -93,6 +104,8 @@ class Compensator(nn.Module):
         stop_id: ends a caption; None takes the id of ".", -1 lets every caption run to its limit.
         max_length: the limit, in tokens.
     """
+
+    needs = Needs.PATCH_EMBEDS
 
     def __init__(
         self,

@@ -39,9 +39,7 @@ def read_model(args: ModelArguments) -> tuple[dict[str, Path], LlavaConfig]:
         "model": model,
         "vision_tower": _find(args, model, "vision_tower", config.vision_tower),
     }
-    if args.has_captions:
-        for part in ("gpt2", "caption_model", "longclip", "selector"):
-            parts[part] = _find(args, model, part)
+    parts |= {part: _find(args, model, part) for part in args.compensation_parts}
     return parts, config
 
 

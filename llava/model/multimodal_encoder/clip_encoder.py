@@ -7,6 +7,7 @@ layers from outside.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +16,14 @@ from transformers import CLIPModel
 
 from llava.mm_utils import round_up, rounds_by_rows, send
 from llava.model.cuda import CudaGraphs
-from llava.model.multimodal_encoder.visual_tokens import VisualTokens
+from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens
 
 # How many visual tokens of an image the LLM reads, unless a command or a sample says otherwise. Any
 # number from 1 to the number of patches; all patches means no pruning. It is set only here.
 VISUAL_TOKEN_NUM = 36
 TEXT_STEP = 11  # on a GPU questions have a multiple of so many ids: 77 is the most that CLIP reads
+# The order in which a pass returns what is needed, and the fields of VisualTokens.
+_FIELDS = {Needs.PATCH_EMBEDS: "patch_embeds", Needs.CLS_ATTENTION: "cls_attention"}
 
 
 class ClipTower(nn.Module):
@@ -47,12 +50,13 @@ class ClipTower(nn.Module):
         sizes = clip.config.vision_config
         self.image_size = sizes.image_size
         self.num_patches = (sizes.image_size // sizes.patch_size) ** 2
-        self._read_images: Callable[..., tuple[Tensor, ...]] = self._vision_pass
+        self._graphs: dict[Needs, CudaGraphs] = {}
+        self._has_graphs = False
         self._read_texts: Callable[..., Tensor] = self._text_pass
 
     def use_cuda_graphs(self) -> None:
         """Makes the passes of both towers CUDA graphs on a GPU."""
-        self._read_images = CudaGraphs(self._vision_pass)
+        self._has_graphs = True
         self._read_texts = CudaGraphs(self._text_pass)
 
     @property
@@ -65,36 +69,48 @@ class ClipTower(nn.Module):
         """The number of token ids that the text tower reads at most."""
         return self.clip.config.text_config.max_position_embeddings
 
-    def forward(self, pixel_values: Tensor) -> list[VisualTokens]:
+    def forward(self, pixel_values: Tensor, needs: Needs = OF_IMAGE) -> list[VisualTokens]:
         """Encodes images.
 
         Args:
             pixel_values: (B, 3, S, S), preprocessed; moved to the tower's device and dtype.
+            needs: what is computed beside the features.
 
         Returns:
             The visual tokens of B images.
         """
         size = 1 if rounds_by_rows(self.clip) else len(pixel_values)
-        return [image for part in pixel_values.split(size) for image in self._encode(part)]
+        parts = pixel_values.split(size)
+        return [image for part in parts for image in self._encode(part, needs & OF_IMAGE)]
 
-    def _encode(self, pixel_values: Tensor) -> list[VisualTokens]:
+    def _encode(self, pixel_values: Tensor, needs: Needs) -> list[VisualTokens]:
         """Encodes images in one pass."""
         kind = self.clip.logit_scale  # has the device and dtype of all weights
-        outputs = self._read_images(send(pixel_values, kind.device).to(kind.dtype))
-        return [VisualTokens(*image) for image in zip(*outputs)]
+        pixels = send(pixel_values, kind.device).to(kind.dtype)
+        run: Callable[..., tuple[Tensor, ...]] = partial(self._vision_pass, needs)
+        if self._has_graphs:
+            run = self._graphs.setdefault(needs, CudaGraphs(run))
+        features, *others = run(pixels)
+        names = [name for need, name in _FIELDS.items() if need in needs]
+        return [
+            VisualTokens(image, **dict(zip(names, more)))
+            for image, *more in zip(features, *others)
+        ]
 
-    def _vision_pass(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """Returns the fields of VisualTokens for (B, 3, S, S), each with B in front."""
+    def _vision_pass(self, needs: Needs, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Returns the features and what is needed beside them for (B, 3, S, S), B in front."""
         vision = self.clip.vision_model
         # A GPU would round the convolution of float32 to TF32; float32 is asked for to be exact.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             out = vision(pixels, output_hidden_states=True)
-        before_last, last = out.hidden_states[-2], out.last_hidden_state[:, 1:]
-        if self.patch_post_layernorm:
-            last = vision.post_layernorm(last)
-        features = out.hidden_states[self.select_layer][:, 1:]
-        attention = class_attention(vision.encoder.layers[-1], before_last)
-        return features, self.clip.visual_projection(last), attention
+        found = [out.hidden_states[self.select_layer][:, 1:]]
+        if Needs.PATCH_EMBEDS in needs:
+            last = out.last_hidden_state[:, 1:]
+            normed = vision.post_layernorm(last) if self.patch_post_layernorm else last
+            found.append(self.clip.visual_projection(normed))
+        if Needs.CLS_ATTENTION in needs:
+            found.append(class_attention(vision.encoder.layers[-1], out.hidden_states[-2]))
+        return tuple(found)
 
     def embed_text(self, token_ids: list[list[int]]) -> Tensor:
         """Encodes questions.

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from enum import Flag, auto
 
 from torch import Tensor
+
+
+class Needs(Flag):
+    """The inputs that a pruner or a compensation reads beside the grid of the tokens."""
+
+    NOTHING = 0
+    PATCH_EMBEDS = auto()
+    CLS_ATTENTION = auto()
+    QUESTION = auto()
+
+
+# What the vision tower computes beside the features, if nobody says what is needed.
+OF_IMAGE = Needs.PATCH_EMBEDS | Needs.CLS_ATTENTION
 
 
 @dataclass(frozen=True)
@@ -31,14 +45,20 @@ class VisualTokens:
     Attributes:
         features: (N, C), a hidden layer (LLaVA-1.5: the one before the last) without the CLS,
             the projector's input.
-        patch_embeds: (N, P), every patch in the space shared by image and text, not normalised.
+        patch_embeds: (N, P), every patch in the space shared by image and text, not normalised;
+            None where it was not needed.
         cls_attention: (N,) float32, attention of the CLS to each patch; with its attention to
-            itself the values sum to 1.
+            itself the values sum to 1. None where it was not needed.
     """
 
     features: Tensor
-    patch_embeds: Tensor
-    cls_attention: Tensor
+    patch_embeds: Tensor | None = None
+    cls_attention: Tensor | None = None
+
+    def has(self, needs: Needs) -> bool:
+        """Returns whether all is there that is needed of an image."""
+        has_embeds = self.patch_embeds is not None or Needs.PATCH_EMBEDS not in needs
+        return has_embeds and (self.cls_attention is not None or Needs.CLS_ATTENTION not in needs)
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -49,9 +69,11 @@ class VisualTokens:
     @property
     def nbytes(self) -> int:
         """The bytes of memory that it takes."""
-        return self.features.nbytes + self.patch_embeds.nbytes + self.cls_attention.nbytes
+        return sum(part.nbytes for part in self._parts() if part is not None)
 
     def clone(self) -> VisualTokens:
         """Returns a copy with memory of its own, free of the batch in which it was encoded."""
-        parts = (self.features, self.patch_embeds, self.cls_attention)
-        return VisualTokens(*(part.clone() for part in parts))
+        return VisualTokens(*(part if part is None else part.clone() for part in self._parts()))
+
+    def _parts(self) -> list[Tensor | None]:
+        return [getattr(self, field.name) for field in fields(self)]

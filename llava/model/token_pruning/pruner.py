@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from enum import Flag, auto
 
 import torch
 from torch import Tensor
 
 from llava.mm_utils import send
-from llava.model.multimodal_encoder.visual_tokens import VisualTokens
-
-
-class Needs(Flag):
-    """The inputs that a pruner reads beside the grid of the tokens."""
-
-    NOTHING = 0
-    PATCH_EMBEDS = auto()
-    CLS_ATTENTION = auto()
-    QUESTION = auto()
+from llava.model.multimodal_encoder.visual_tokens import Needs, VisualTokens
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,13 @@ class Timed:
 
     def record(self) -> dict:
         """Returns details for JSON: total and stage seconds, scores in order of the captions."""
-        compensation = self.answer.compensation
+        supplement = self.answer.supplement
         return {
             "text": self.answer.text,
             "kept_idx": self.answer.kept_idx,
-            "caption": compensation and compensation.chosen_caption.strip(),
-            "candidates": [text.strip() for text in compensation.captions] if compensation else [],
-            "scores": compensation.scores if compensation else [],
+            "caption": supplement and supplement.text.strip(),
+            "candidates": [text.strip() for text in supplement.candidates] if supplement else [],
+            "scores": list(supplement.scores) if supplement else [],
             "seconds": self.seconds,
             "stages": self.answer.seconds,
         }

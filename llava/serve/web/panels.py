@@ -101,11 +101,11 @@ def overlay(model: LlavaAccm, image: Image.Image, answer: Answer | None) -> str:
 
 def candidates(answer: Answer) -> str:
     """Returns the captions of the dropped tokens with the selector's scores."""
-    compensation = answer.compensation
-    if compensation is None:
+    supplement = answer.supplement
+    if supplement is None or not supplement.candidates:
         return ""
     rows = []
-    for text, score, is_chosen in compensation.shown:
+    for text, score, is_chosen in supplement.shown:
         rows.append(
             f'<li class="{"chosen" if is_chosen else ""}"><span class="meter">'
             f'<i style="width:{100 * score:.1f}%"></i></span><b>{score:.3f}</b>'
