@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ KEPT_POSITIONS = 20
 SAMPLES_PER_ROW = 8  # whose candidates are read in one row; attention grows with the square of this
 # In half precision a row has one sample: rounding in a kernel depends on the length of the row.
 SAMPLES_PER_HALF_ROW = 1
+WORDS_KEPT = 1 << 14
 ROW_STEP = 32  # on a GPU rows have a multiple of so many positions: few graphs
 
 
@@ -56,6 +58,7 @@ class LongClipText(nn.Module):
 
         self.tower = tower
         self._tokenizer = SimpleTokenizer(context_length=context_length)
+        self._word_ids = lru_cache(WORDS_KEPT)(self._tokenizer.encode)
         self._read: Callable[..., Tensor] = self._read_texts
 
     def use_cuda_graphs(self) -> None:
@@ -78,10 +81,22 @@ class LongClipText(nn.Module):
 
         A text longer than the tower's context is cut; its last id is then the end-of-text id.
         """
-        ids = self._tokenizer(texts)
         # Only the first end-of-text is read and attention is causal: what follows it costs only
         # time.
-        return ids[:, : int(ids.argmax(dim=-1).max()) + 1]
+        rows = [self._cut(self._ids(text)) for text in texts]
+        longest = max(map(len, rows))
+        return torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+
+    def _ids(self, text: str) -> list[int]:
+        """Returns a text's ids between begin- and end-of-text, cut to the tower's context."""
+        tokenizer = self._tokenizer
+        # No id spans a blank, and of such a text nothing is mended: so words are encoded once.
+        if text.isascii() and text.isprintable() and "&" not in text:
+            ids = [i for word in text.split() for i in self._word_ids(word)]
+        else:
+            ids = tokenizer.encode(text)
+        room = tokenizer.context_length - 2
+        return [tokenizer.sot_token_id, *ids[:room], tokenizer.eot_token_id]
 
     def forward(self, texts: list[str]) -> Tensor:
         """Encodes texts as features (B, embed_dim)."""
