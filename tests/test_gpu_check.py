@@ -16,7 +16,12 @@ def rehearse(tmp_path_factory):
     out = tmp_path_factory.mktemp("gpu_check")
 
     def run(parts):
-        settings = {"OUT": str(out), "PARTS": parts, "OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
+        settings = {
+            "OUT": str(out),
+            "PARTS": parts,
+            "OMP_NUM_THREADS": "1",
+            "PYTHON": sys.executable,
+        }
         return subprocess.run(
             ["bash", "scripts/gpu_check.sh", "--rehearse"],
             cwd=ROOT,

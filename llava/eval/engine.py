@@ -23,7 +23,7 @@ from llava.eval.pixels import PixelReader
 from llava.method import Method
 from llava.model.llava_arch import LlavaAccm
 from llava.model.memory import Memory
-from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens
+from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens, if_fewer
 from llava.model.sample import Answer, AnswerSettings, Asked, Sample
 
 UNITS_AHEAD = 2  # units whose images are read ahead of the model
@@ -195,7 +195,7 @@ def _answer_unit(
     if images is None:
         needs = OF_IMAGE if run.units.keeps else _needs(run.model, unit)
         joined = torch.cat(list(pixels.values())) if pixels else None
-        encoded = [] if joined is None else run.model.encode_images(joined, needs)
+        encoded = [] if joined is None else run.model.encode_images(joined, **if_fewer(needs))
         images = dict(zip(pixels, encoded))
         run.units.keep(names, images)
     run.clock.model += time.perf_counter() - start

@@ -93,7 +93,7 @@ def trace_picture(
     panel = Panel(PANEL_WIDTH, IMAGE_SIDE)
     panel.paragraph("Question", question)
     panel.paragraph("Answer", answer.text or "(nothing)")
-    _draw_budget(panel, answer, model.tower.num_patches, reasons)
+    _draw_budget(panel, answer, model.count_tokens(), reasons)
     _draw_candidates(panel, answer)
     height = max(IMAGE_SIDE, panel.height) + 2 * MARGIN
     sheet = Image.new("RGB", (IMAGE_SIDE + PANEL_WIDTH + 3 * MARGIN, height), PAPER)
@@ -106,7 +106,7 @@ def draw_patches(
     model: LlavaAccm, image: Image.Image, kept: list[int], reasons: dict[int, str]
 ) -> Image.Image:
     """Returns the image that the tower saw, dropped patches dimmed, kept ones framed by reason."""
-    num_patches = model.tower.num_patches
+    num_patches = model.count_tokens()
     view = square_view(image, model.image_processor, model.image_aspect_ratio, IMAGE_SIDE)
     picture = dim_patches(view, kept, num_patches, IMAGE_SIDE)
     draw = ImageDraw.Draw(picture)

@@ -63,7 +63,7 @@ def measure(args: MeasureArguments) -> int:
         for benchmark in dict.fromkeys(args.benchmarks)
         for result in _results(model, args, [one for one in asked if one.benchmark == benchmark])
     ]
-    found = figures(results, model.tower.num_patches)
+    found = figures(results, model.count_tokens())
     if args.questions_file is not None:
         lines = [json.dumps(_line(result), ensure_ascii=False) for result in results]
         write_text(Path(args.questions_file), "\n".join(lines) + "\n")
@@ -72,7 +72,7 @@ def measure(args: MeasureArguments) -> int:
             "model_path": args.model_path,
             "data_root": args.data_root,
             "budget": args.budget,
-            "num_patches": model.tower.num_patches,
+            "num_patches": model.count_tokens(),
             "text_selection": model.text_selection,
             "seed": args.seed,
             "limit": args.limit,

@@ -41,7 +41,7 @@ def check_sample(model: LlavaAccm, sample: Sample) -> None:
 def _check_method(model: LlavaAccm, sample: Sample) -> None:
     """Refuses an invalid budget, and options that the sample's pruner does not know."""
     pruner = find_pruner(sample.pruner)
-    budget, num_patches = model.budget(sample), model.tower.num_patches
+    budget, num_patches = model.budget(sample), model.count_tokens(sample.image)
     if pruner is ALL and budget.visual_token_num != num_patches:
         raise UserError(
             f"the pruner {ALL.name} keeps all {num_patches} visual tokens, and "

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from llava.model.memory import Memory
-from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens
+from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens, if_fewer
 
 if TYPE_CHECKING:
     from llava.model.llava_arch import LlavaAccm
@@ -44,7 +44,7 @@ def encode_distinct(
     known = {name: e if e is None or e.has(needs) else None for name, e in kept.items()}
     missing = {names[key]: p for key, p in pixels.items() if known[names[key]] is None}
     if missing:
-        encoded = model.encode_images(torch.stack(list(missing.values())), needs)
+        encoded = model.encode_images(torch.stack(list(missing.values())), **if_fewer(needs))
         for name, image in zip(missing, encoded):
             known[name] = image.clone()
             memory.keep(name, known[name])

@@ -34,7 +34,7 @@ from llava.model.language_model.llava_llama import Generated, LanguageModel, OnT
 from llava.model.memory import Memory
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
-from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens
+from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens, if_fewer
 from llava.model.prompt import caption_room, prompt_ids
 from llava.model.sample import Answer, Encoded, Sample
 from llava.model.stopwatch import Stopwatch
@@ -257,7 +257,7 @@ class LlavaAccm(nn.Module):
             pixels: (B, 3, S, S).
             needs: what is computed beside the features; see needs.
         """
-        return self.tower(pixels) if OF_IMAGE in needs else self.tower(pixels, needs)
+        return self.tower(pixels, **if_fewer(needs))
 
     @torch.inference_mode()
     def encode_questions(self, questions: Sequence[str]) -> list[Tensor]:
@@ -276,9 +276,16 @@ class LlavaAccm(nn.Module):
 
     # What the stages ask ------------------------------------------------------------------------
 
+    def count_tokens(self, image: object = None) -> int:
+        """Returns the number N of visual tokens of an image before pruning; None is any image.
+
+        In LLaVA-1.5 all images have as many.
+        """
+        return self.tower.num_patches
+
     def budget(self, sample: Method) -> Budget:
         """Returns K and T of a sample, checked."""
-        return budget_of(sample, self.tower.num_patches)
+        return budget_of(sample, self.count_tokens(getattr(sample, "image", None)))
 
     def _pruning(self, sample: Sample) -> Pruning:
         """Returns how a sample that is pruned is to be pruned."""
@@ -292,7 +299,7 @@ class LlavaAccm(nn.Module):
 
     def is_pruned(self, sample: Method) -> bool:
         """Returns whether the LLM reads some of the image's tokens, and not all."""
-        return 0 < self._num_seen(sample) < self.tower.num_patches
+        return 0 < self._num_seen(sample) < self.count_tokens(getattr(sample, "image", None))
 
     def needs(self, asked: Sequence[Method]) -> Needs:
         """Returns what the towers have to compute for samples, or requests of valid budgets."""
@@ -374,7 +381,7 @@ class LlavaAccm(nn.Module):
         seconds: dict[str, float],
     ) -> Answer:
         text = self.language_model.tokenizer.decode(generated.out_ids)
-        kept = range(0 if sample.sees_nothing else self.tower.num_patches)
+        kept = range(0 if sample.sees_nothing else self.count_tokens(sample.image))
         return Answer(
             text=text.strip(),
             raw_text=text,

@@ -59,7 +59,7 @@ class Result:
 
     def __repr__(self) -> str:
         caption = "no caption" if self.caption is None else f"caption {self.caption!r}"
-        kept = f"{len(self.kept_idx)} of {self._model.tower.num_patches} visual tokens"
+        kept = f"{len(self.kept_idx)} of {self._model.count_tokens()} visual tokens"
         return f"Result({self.text!r}, {kept}, {caption}, {sum(self.seconds.values()):.2f} s)"
 
     def figure(self, path: str | PathLike | None = None) -> Image.Image:
@@ -99,7 +99,7 @@ class Accm:
         kept = clip_encoder.VISUAL_TOKEN_NUM if kept is None else kept
         parts = [
             model.about.line or model.about.name,
-            f"{kept} of {model.tower.num_patches} visual tokens",
+            f"{kept} of {model.count_tokens()} visual tokens",
             "no captions" if model.compensator is None else "captions",
             f"{str(place.dtype).removeprefix('torch.')} on {place.device}",
         ]

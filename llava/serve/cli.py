@@ -41,7 +41,7 @@ def chat(args: CliArguments) -> int:
     image = open_image(args.image_file, upright=True)
     model = load_from_arguments(args)
     if args.visual_token_num is not None:
-        resolve_budget(args.visual_token_num, None, model.tower.num_patches)
+        resolve_budget(args.visual_token_num, None, model.count_tokens())
     talk = Chat(
         model,
         image,
@@ -101,7 +101,7 @@ def _turn(talk: Chat, terminal: Terminal, line: str) -> None:
     elif command == "/why":
         if talk.last is None:
             raise UserError("nothing was asked yet")
-        terminal.write(why(talk.last, talk.model.tower.num_patches), "aside")
+        terminal.write(why(talk.last, talk.model.count_tokens()), "aside")
     elif command == "/clear":
         talk.clear()
         terminal.write("the conversation is forgotten; the next question is its first", "aside")
@@ -140,7 +140,7 @@ def _tokens(talk: Chat, terminal: Terminal, words: str) -> None:
     """
     from llava.model.multimodal_encoder import clip_encoder
 
-    patches = talk.model.tower.num_patches
+    patches = talk.model.count_tokens()
     if words:
         talk.visual_token_num = read_tokens(words, patches)
     kept = talk.visual_token_num

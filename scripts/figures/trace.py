@@ -30,7 +30,7 @@ def draw_trace_at_budgets(model: LlavaAccm, scene: Image.Image) -> Page:
 def _draw_column(page: Page, model: LlavaAccm, scene: Image.Image, x: float, tokens: int) -> None:
     asked = ask(model, scene, tokens)
     reasons = kept_reasons(asked.answer.selection)
-    page.text(x, TOP - 14, f"{tokens} of {model.tower.num_patches} visual tokens", 9, INK, "lm")
+    page.text(x, TOP - 14, f"{tokens} of {model.count_tokens()} visual tokens", 9, INK, "lm")
     page.picture(x, TOP, draw_patches(model, scene, asked.answer.kept_idx, reasons), SIDE)
     counts = Counter(reasons.values())
     y = TOP + SIDE + 18

@@ -8,7 +8,20 @@ from llava.model.compensation.long_clip import LongClipText, build_text_tower
 
 CONTEXT = 40
 WORDS = st.sampled_from(
-    ["a", "Red", "don't", "it's", "12.5%", "(left)", "x--y", "<end_of_text>", "&amp;", "naïve", "Σ", "…"]
+    [
+        "a",
+        "Red",
+        "don't",
+        "it's",
+        "12.5%",
+        "(left)",
+        "x--y",
+        "<end_of_text>",
+        "&amp;",
+        "naïve",
+        "Σ",
+        "…",
+    ]
 )
 
 

@@ -71,10 +71,10 @@ def compare(args: BenchArguments, model: LlavaAccm) -> tuple[dict, list[Measured
     has_graphs = uses_cuda_graphs(args, place)
     model = with_fixed_lengths(model, args.caption_length, args.compile, has_graphs)
     for budget in args.budgets:
-        resolve_budget(budget, None, model.tower.num_patches)
+        resolve_budget(budget, None, model.count_tokens())
     lengths = Lengths(args.caption_length, args.answer_length, args.questions_per_image)
     runner = Bench(model, lengths, args.compile, args.cpu_products)
-    todo = cases(args.methods, args.budgets, args.batch_sizes, model.tower.num_patches)
+    todo = cases(args.methods, args.budgets, args.batch_sizes, model.count_tokens())
     with torch.inference_mode():
         packs = any(form.is_packed for form in forms.values())
         machine = measure_machine(place.device, place.dtype, packs)

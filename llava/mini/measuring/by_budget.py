@@ -35,7 +35,7 @@ def measure_by_budget(args: ByBudgetArguments) -> int:
     args.check()
     asked = read_asked(Path(args.data_root), args.benchmarks, args.limit)
     model = load_from_arguments(args)
-    check_budgets(args.budgets, model.tower.num_patches)
+    check_budgets(args.budgets, model.count_tokens())
     groups = [
         [one for one in asked if one.benchmark == name] for name in dict.fromkeys(args.benchmarks)
     ]

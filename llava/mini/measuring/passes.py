@@ -83,7 +83,7 @@ def ask_all(
     Raises:
         UserError: the budget prunes nothing, or a question cannot be asked.
     """
-    patches = model.tower.num_patches
+    patches = model.count_tokens()
     if not 1 <= budget < patches:
         raise UserError(f"--budget {budget}: say 1 to {patches - 1}, this model has {patches}")
     by_key = {one.question.key: one for one in asked}
@@ -141,7 +141,7 @@ def _inputs(
 ) -> dict[str, Callable[[], list[Prompt]]]:
     """Returns functions that make the LLM's prompts, one for each condition."""
     none = [None] * len(samples)
-    whole = [replace(s, visual_token_num=model.tower.num_patches) for s in samples]
+    whole = [replace(s, visual_token_num=model.count_tokens()) for s in samples]
     blind = [replace(s, no_image=True) for s in whole]
     for sample in whole:
         model.check(sample)

@@ -74,9 +74,7 @@ class Compensation:
     def supplement(self) -> Supplement:
         """What the LLM is given: the chosen caption."""
         chosen = self.chosen_index
-        return Supplement(
-            self.captions[chosen], tuple(self.captions), tuple(self.scores), chosen
-        )
+        return Supplement(self.captions[chosen], tuple(self.captions), tuple(self.scores), chosen)
 
     @property
     def shown(self) -> list[tuple[str, float, bool]]:

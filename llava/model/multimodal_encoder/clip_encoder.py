@@ -93,8 +93,7 @@ class ClipTower(nn.Module):
         features, *others = run(pixels)
         names = [name for need, name in _FIELDS.items() if need in needs]
         return [
-            VisualTokens(image, **dict(zip(names, more)))
-            for image, *more in zip(features, *others)
+            VisualTokens(image, **dict(zip(names, more))) for image, *more in zip(features, *others)
         ]
 
     def _vision_pass(self, needs: Needs, pixels: Tensor) -> tuple[Tensor, ...]:
@@ -138,7 +137,6 @@ class ClipTower(nn.Module):
         pooled = self.clip.text_model(ids, attention_mask=self._causal_mask(ids)).pooler_output
         return F.normalize(self.clip.text_projection(pooled).float(), dim=-1)
 
-
     def _causal_mask(self, ids: Tensor) -> Tensor | None:
         """Returns transformers' mask for (B, L) where its attention is plain, else None.
 
@@ -148,7 +146,9 @@ class ClipTower(nn.Module):
             return None
         kind = self.clip.logit_scale
         lowest = torch.finfo(kind.dtype).min
-        mask = torch.full((ids.shape[1], ids.shape[1]), lowest, dtype=kind.dtype, device=kind.device)
+        mask = torch.full(
+            (ids.shape[1], ids.shape[1]), lowest, dtype=kind.dtype, device=kind.device
+        )
         return mask.triu(1).expand(len(ids), 1, -1, -1)
 
 

@@ -22,6 +22,11 @@ class Needs(Flag):
 OF_IMAGE = Needs.PATCH_EMBEDS | Needs.CLS_ATTENTION
 
 
+def if_fewer(needs: Needs) -> dict[str, Needs]:
+    """Returns the argument for an encoder of images: none where all is needed, as it does by itself."""
+    return {} if OF_IMAGE in needs else {"needs": needs}
+
+
 @dataclass(frozen=True)
 class View:
     """A grid of patches among the tokens of an image.

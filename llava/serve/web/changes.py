@@ -23,7 +23,7 @@ class Changes:
     def __init__(self, parts: Parts, model: LlavaAccm) -> None:
         self._parts = parts
         self._model = model
-        self._patches = model.tower.num_patches
+        self._patches = model.count_tokens()
 
     def notes(self, entered: Entered) -> dict:
         """Returns the notes on each field."""

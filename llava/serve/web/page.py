@@ -49,7 +49,7 @@ class Page:
     ) -> None:
         model = answerer.model
         self._examples = examples
-        self._patches = model.tower.num_patches
+        self._patches = model.count_tokens()
         self._reader = Reader(answerer, uploads, limits)
         with gr.Blocks(title="ACCM", analytics_enabled=False) as self.blocks:
             self._parts = lay_out(

@@ -81,7 +81,7 @@ def answer_card(name: str, text: str, timed: Timed | None = None, is_waiting: bo
 
 def overlay(model: LlavaAccm, image: Image.Image, answer: Answer | None) -> str:
     """Returns the kept patches over an RGB image, coloured by reason, with a legend."""
-    patches = model.tower.num_patches
+    patches = model.count_tokens()
     kept = list(range(patches)) if answer is None else answer.kept_idx
     reasons = {} if answer is None else answer.reasons
     picture = draw_patches(model, image, kept, reasons)
@@ -168,7 +168,7 @@ def costs_elsewhere(model: LlavaAccm, budget: int) -> str:
     """
     if costs.is_of_these_shapes(model):
         return ""
-    patches, has_caption = model.tower.num_patches, model.compensator is not None
+    patches, has_caption = model.count_tokens(), model.compensator is not None
     few = costs.WITH_CAPTION if has_caption else costs.PRUNED
     rows = "".join(
         _bar(

@@ -57,7 +57,7 @@ class Reader:
         self._answerer = answerer
         self._uploads = uploads
         self._limits = limits
-        self._patches = answerer.model.tower.num_patches
+        self._patches = answerer.model.count_tokens()
 
     def read(self, upload: object, question: object, kept: object) -> Entered:
         """Reads all three, which are unchecked JSON values."""

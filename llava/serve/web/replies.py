@@ -50,7 +50,7 @@ class Replies:
         self._parts = parts
         self._changes = changes
         self._limits = limits
-        self._patches = answerer.model.tower.num_patches
+        self._patches = answerer.model.count_tokens()
 
     def ask(self, entered: Entered) -> Iterator[dict]:
         """Answers the entered question from some tokens and from all."""

@@ -71,7 +71,7 @@ def _answerer(model: LlavaAccm, args: WebArguments) -> Answerer:
 def _first_budget(model: LlavaAccm, args: WebArguments) -> int:
     if args.visual_token_num is not None:
         return args.visual_token_num
-    return min(clip_encoder.VISUAL_TOKEN_NUM, model.tower.num_patches)
+    return min(clip_encoder.VISUAL_TOKEN_NUM, model.count_tokens())
 
 
 @contextmanager
