@@ -95,7 +95,9 @@ def _draw_panel(axis: Axes, benchmark: str, points: Sequence[Point], size: float
         axis.errorbar(
             places, values, spread, color=colour, marker=mark, ms=size / 2, lw=1.6, elinewidth=1
         )
-    axis.set_xticks(range(len(budgets)), [str(tokens) for tokens in budgets])
+    fits = len(budgets) <= (6 if size < 8 else 12)  # a small panel has no room for all
+    named = budgets if fits else budgets[::2]
+    axis.set_xticks([budgets.index(tokens) for tokens in named], [str(tokens) for tokens in named])
     axis.set(xlim=(-0.35, len(budgets) - 0.65), ylim=(0, 112), yticks=range(0, 101, 25))
     axis.tick_params(labelsize=size, colors=FAINT, length=0)
     axis.grid(axis="y", color="#eceef0", lw=0.8)
@@ -106,8 +108,11 @@ def _draw_panel(axis: Axes, benchmark: str, points: Sequence[Point], size: float
 def _name_values(axis: Axes, points: Sequence[Point]) -> None:
     """The numbers of the large panel."""
     budgets = sorted({p.tokens for p in points if p.method in _LINES})
+    upper = {p.tokens: f"{p.value:.0f}" for p in points if p.method == ACCM}
     for point in points:
-        if point.method not in _LINES or (point.method == PRUNE and point.tokens == budgets[-1]):
+        if point.method not in _LINES:
+            continue
+        if point.method == PRUNE and upper.get(point.tokens) == f"{point.value:.0f}":
             continue  # where the lines meet, one number is enough
         above = point.method == ACCM
         axis.text(
