@@ -78,12 +78,13 @@ def _selector(model: LlavaAccm, check: Check) -> dict:
 def _tried(model: LlavaAccm, check: Check) -> dict:
     compensator, device = model.compensator, check.place.device
     n, width = model.tower.num_patches, model.tower.clip.config.projection_dim
-    dropped = [torch.randn(n - KEPT, width).to(device, check.place.dtype) for _ in range(TRIED)]
-    asked = [question.split("\n")[0] for question in questions(TRIED)]
+    number = 2 if check.rehearse else TRIED
+    dropped = [torch.randn(n - KEPT, width).to(device, check.place.dtype) for _ in range(number)]
+    asked = [question.split("\n")[0] for question in questions(number)]
     parts = (compensator.caption_model, compensator.tokenizer)
     with PeakMemory(device) as peak:
         start = time.perf_counter()
-        write_candidates(*parts, dropped, asked, "sampled", range(TRIED))
+        write_candidates(*parts, dropped, asked, "sampled", range(number))
         synchronise(device)
     return {"seconds": time.perf_counter() - start, "peak_bytes": peak.bytes}
 
@@ -136,7 +137,7 @@ def _steps(objective: nn.Module, batch: object, args: TrainArguments, check: Che
     with PeakMemory(device) as peak:
         learner = Learner(objective, None, args, plan, [], Team(args.device))
         times = []
-        for number in range(STEPS):
+        for number in range(2 if check.rehearse else STEPS):
             synchronise(device)
             start = time.perf_counter()
             learner.step(number, [MicroBatch([0], number, batch)])
