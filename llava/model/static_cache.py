@@ -16,9 +16,10 @@ from llava.model.cuda import CudaGraphs, Tensors
 from llava.model.kv_cache import KVPrefix, LayerStates, cut_prefix, stacked_prefixes
 
 COLUMN_STEP = 64  # caches have a multiple of so many columns: fewer kinds of graphs
-# Bytes of all caches of a decoder. A batch that needs more is read with a cache that grows: its
-# kernels are so large that starting them takes no time. LLaVA-1.5-7B takes 0.5 MB for each position.
-MAX_BYTES = 4 << 30
+# Bytes of all caches of a decoder, and the share of a GPU's memory that they may take. A batch that
+# needs more is read with a cache that grows: its kernels are so large that starting them takes no
+# time. LLaVA-1.5-7B takes 0.5 MB for each position.
+MAX_BYTES, MAX_SHARE = 4 << 30, 1 / 16
 
 
 class StaticSessions:
@@ -32,7 +33,8 @@ class StaticSessions:
     def __init__(self, lm: PreTrainedModel, forward: Callable | None = None) -> None:
         self._lm = lm
         self._forward = lm if forward is None else forward
-        self._sessions: LRUCache = LRUCache(MAX_BYTES, getsizeof=lambda session: session.nbytes)
+        limit = _room(lm.get_input_embeddings().weight.device)
+        self._sessions: LRUCache = LRUCache(limit, getsizeof=lambda session: session.nbytes)
 
     def begin(
         self, prefixes: Sequence[KVPrefix], num_new: int, device: torch.device
@@ -44,7 +46,7 @@ class StaticSessions:
         columns = max(prefix.length for prefix in prefixes) + num_new
         shape = cache_shape(self._lm.config, len(prefixes), round_up(columns, COLUMN_STEP))
         table = self._lm.get_input_embeddings().weight
-        if math.prod(shape) * table.itemsize > MAX_BYTES:
+        if math.prod(shape) * table.itemsize > self._sessions.maxsize:
             return None
         # Graphs read the weights where they were when they were recorded.
         kind = (shape, device, table.dtype, table.data_ptr())
@@ -54,6 +56,14 @@ class StaticSessions:
         session = self._sessions[kind]
         session.begin(prefixes)
         return session
+
+
+def _room(device: torch.device) -> int:
+    """Returns the bytes that the caches of a decoder on a device may take."""
+    if device.type != "cuda":
+        return MAX_BYTES
+    whole = torch.cuda.get_device_properties(device).total_memory
+    return min(MAX_BYTES, int(whole * MAX_SHARE))
 
 
 def cache_shape(config: PreTrainedConfig, num_rows: int, num_columns: int) -> tuple[int, ...]:
