@@ -25,6 +25,7 @@ from llava.mini.training_set import TrainingSet, read_training_set
 from llava.mm_utils import load_image, process_images
 from llava.model.multimodal_encoder.builder import load_processor
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
+from llava.train.batches import TensorBatch
 from llava.train.closing import command_line, say_done
 from llava.train.provenance import hashes_of, save_weights, write_record
 from llava.train.pruning import draw
@@ -92,7 +93,7 @@ def patch_labels(things: Sequence[Thing], patch_size: int) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
-class ClipBatch:
+class ClipBatch(TensorBatch):
     """B images with their labels and texts.
 
     Attributes:
@@ -111,12 +112,6 @@ class ClipBatch:
     def weight(self) -> float:
         """The number of images."""
         return len(self.pixels)
-
-    def to(self, device: torch.device) -> ClipBatch:
-        labels = {name: label.to(device) for name, label in self.labels.items()}
-        rest = (t.to(device) for t in (self.pixels, self.text_ids, self.phrase_ids))
-        pixels, text_ids, phrase_ids = rest
-        return ClipBatch(pixels, labels, text_ids, phrase_ids)
 
 
 class ClipObjective(nn.Module):

@@ -25,6 +25,7 @@ from llava.mini.training_set import TrainingSet, read_training_set
 from llava.model.compensation.long_clip import LongClipText, build_text_tower
 from llava.model.compensation.selector import selector_text
 from llava.model.shapes import MINI
+from llava.train.batches import TensorBatch
 from llava.train.captions import tower_questions
 from llava.train.closing import command_line, say_done
 from llava.train.provenance import hashes_of, save_weights, write_record
@@ -39,7 +40,7 @@ INITIAL_STD = 0.02
 
 
 @dataclass(frozen=True)
-class TextBatch:
+class TextBatch(TensorBatch):
     """B questions with captions.
 
     Attributes:
@@ -58,10 +59,6 @@ class TextBatch:
     def weight(self) -> float:
         """The number of texts."""
         return len(self.texts)
-
-    def to(self, device: torch.device) -> TextBatch:
-        rest = (t.to(device) for t in (self.asked, self.told, self.related))
-        return TextBatch(self.texts, *rest)
 
 
 def named_words(question: str) -> list[str]:

@@ -24,6 +24,7 @@ from llava.mini.training_set import TrainingSet, read_training_set
 from llava.model.builder import load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.train.arguments import model_arguments
+from llava.train.batches import TensorBatch
 from llava.train.closing import command_line, say_done
 from llava.train.features import ImageFeatures, vision_settings
 from llava.train.provenance import hashes_of, write_record
@@ -38,7 +39,7 @@ _KINDS = {"color": COLORS, "shape": SHAPES, "size": SIZES, "place": PLACES}
 
 
 @dataclass(frozen=True)
-class PatchBatch:
+class PatchBatch(TensorBatch):
     """B images with the words for their patches.
 
     Attributes:
@@ -55,10 +56,6 @@ class PatchBatch:
     def weight(self) -> float:
         """The number of images."""
         return len(self.features)
-
-    def to(self, device: torch.device) -> PatchBatch:
-        fields = (self.features, self.words, self.clear)
-        return PatchBatch(*(field.to(device) for field in fields))
 
 
 class ProjectorObjective(nn.Module):

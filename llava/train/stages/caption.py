@@ -29,6 +29,7 @@ from llava.model.loading.bpe import check_vocabulary, read_bpe
 from llava.model.loading.parts import locate_part
 from llava.model.loading.weights import has_weights
 from llava.train.arguments import model_arguments
+from llava.train.batches import TensorBatch
 from llava.train.captions import CaptionPairs, read_caption_pairs, read_questions
 from llava.train.closing import command_line, say_done
 from llava.train.features import (
@@ -52,7 +53,7 @@ IGNORED = -100  # label of a position that is not to be predicted
 
 
 @dataclass(frozen=True)
-class CaptionBatch:
+class CaptionBatch(TensorBatch):
     """B captions, padded on the left.
 
     Attributes:
@@ -75,10 +76,6 @@ class CaptionBatch:
     def weight(self) -> float:
         """The number of tokens to be predicted."""
         return int((self.labels != IGNORED).sum())
-
-    def to(self, device: torch.device) -> CaptionBatch:
-        fields = (self.dropped, self.dropped_mask, self.ids, self.mask, self.prefix, self.labels)
-        return CaptionBatch(*(field.to(device) for field in fields))
 
 
 def caption_batch(

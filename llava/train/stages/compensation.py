@@ -17,7 +17,7 @@ nothing to learn.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -37,6 +37,7 @@ from llava.model.loading.placement import Placement, placement
 from llava.model.sample import Sample
 from llava.train.answer_logprobs import Reading, answer_log_probs
 from llava.train.arguments import model_arguments
+from llava.train.batches import TensorBatch
 from llava.train.candidates import Candidates, write_candidates
 from llava.train.closing import command_line, say_done
 from llava.train.packing import Packer
@@ -62,7 +63,7 @@ LONGEST_ANSWER = 16  # tokens of the LLM's own answers
 
 
 @dataclass(frozen=True)
-class CompensationBatch:
+class CompensationBatch(TensorBatch):
     """B questions.
 
     Attributes:
@@ -81,13 +82,6 @@ class CompensationBatch:
     def weight(self) -> float:
         """The number of questions."""
         return len(self.samples)
-
-    def to(self, device: torch.device) -> CompensationBatch:
-        looks = [
-            Look(look.all.to(device), look.kept.to(device), look.dropped.to(device))
-            for look in self.looks
-        ]
-        return replace(self, looks=looks)
 
 
 class CompensationObjective(nn.Module):

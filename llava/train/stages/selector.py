@@ -24,6 +24,7 @@ from llava.model.loading.parts import locate_part
 from llava.model.loading.placement import placement
 from llava.train.answer_logprobs import Reading, answer_log_probs, is_likeliest
 from llava.train.arguments import model_arguments
+from llava.train.batches import TensorBatch
 from llava.train.candidates import write_candidates
 from llava.train.closing import command_line, say_done
 from llava.train.packing import Packer
@@ -91,7 +92,7 @@ def is_mixed(tried: dict) -> bool:
 
 
 @dataclass(frozen=True)
-class ChoiceBatch:
+class ChoiceBatch(TensorBatch):
     """B questions with candidates.
 
     Attributes:
@@ -108,10 +109,6 @@ class ChoiceBatch:
     def weight(self) -> float:
         """The number of questions."""
         return len(self.features)
-
-    def to(self, device: torch.device) -> ChoiceBatch:
-        fields = (self.features, self.right, self.kept_shares)
-        return ChoiceBatch(*(field if field is None else field.to(device) for field in fields))
 
 
 class SelectorObjective(nn.Module):
