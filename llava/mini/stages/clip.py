@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,10 +27,9 @@ from llava.mm_utils import load_image, process_images
 from llava.model.multimodal_encoder.builder import load_processor
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.train.batches import TensorBatch
-from llava.train.closing import command_line, say_done
-from llava.train.provenance import hashes_of, save_weights, write_record
+from llava.train.closing import command_line, finish, write_weights
+from llava.train.provenance import hashes_of
 from llava.train.pruning import draw
-from llava.train.settings import settings_of
 from llava.train.stage import Stage, open_stage
 from llava.train.trainer import train
 
@@ -265,11 +265,6 @@ def _train(stage: Stage, args: ClipArguments) -> int:
     inputs = {"data": data_folder / "texts.jsonl", "config": folder / "config.json"}
     chosen = {"images": args.images, "inputs": {k: hashes_of(p) for k, p in inputs.items()}}
     train(stage, ClipObjective(clip), data, chosen)
-    if not stage.team.is_first:
-        return 0
-    output = folder / "model.safetensors"
-    save_weights(output, clip.state_dict())
-    settings = settings_of(args) | chosen
-    write_record(folder, stage.name, settings, [output], inputs, Path(args.output_dir))
-    say_done(stage, [output], command_line("llava.train.train_projector", vision_tower=folder))
-    return 0
+    use = command_line("llava.train.train_projector", vision_tower=folder)
+    weights = {folder / "model.safetensors": clip.state_dict()}
+    return finish(stage, chosen, inputs, use, partial(write_weights, weights))

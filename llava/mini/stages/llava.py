@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Optional
 
@@ -37,13 +38,12 @@ from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.multimodal_encoder.builder import Vision
 from llava.train.arguments import model_arguments
 from llava.train.captions import tower_questions
-from llava.train.closing import command_line, say_done
+from llava.train.closing import command_line, finish
 from llava.train.conversations import Conversation
 from llava.train.features import ImageFeatures, encode_questions, vision_settings
 from llava.train.packing import PackedBatch, Packer, collate, predict, run_llm
-from llava.train.provenance import hashes_of, write_record
+from llava.train.provenance import hashes_of
 from llava.train.pruning import Pruner, draw
-from llava.train.settings import settings_of
 from llava.train.stage import Stage, open_stage
 from llava.train.trainer import train
 
@@ -291,13 +291,8 @@ def _train(stage: Stage, args: LlavaArguments) -> int:
     chosen |= dict(inputs={name: hashes_of(path) for name, path in inputs.items()})
     objective = LlavaObjective(llm, projector, args.question_share)
     train(stage, objective, data, chosen)
-    if not stage.team.is_first:
-        return 0
-    output = Path(args.output)
-    files = save_llava(llm, projector, source, output)
-    write_record(output, stage.name, settings_of(args) | chosen, files, inputs, run)
-    say_done(stage, files, _use(args))
-    return 0
+    write = partial(save_llava, llm, projector, source, Path(args.output))
+    return finish(stage, chosen, inputs, _use(args), write)
 
 
 def _use(args: LlavaArguments) -> str:

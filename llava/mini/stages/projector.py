@@ -9,6 +9,7 @@ gets its projector ready-made.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,10 +26,9 @@ from llava.model.builder import load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.train.arguments import model_arguments
 from llava.train.batches import TensorBatch
-from llava.train.closing import command_line, say_done
+from llava.train.closing import command_line, finish
 from llava.train.features import ImageFeatures, vision_settings
-from llava.train.provenance import hashes_of, write_record
-from llava.train.settings import settings_of
+from llava.train.provenance import hashes_of
 from llava.train.stage import Stage, open_stage
 from llava.train.trainer import train
 
@@ -158,11 +158,8 @@ def _train(stage: Stage, args: ProjectorArguments) -> int:
     chosen = vision_settings(seen)
     chosen |= dict(inputs={name: hashes_of(path) for name, path in inputs.items()})
     train(stage, objective, data, chosen)
-    if not stage.team.is_first:
-        return 0
     output = Path(args.output)
-    files = save_llava(llm, projector, source, output)
-    write_record(output, stage.name, settings_of(args) | chosen, files, inputs, run)
-    parts = dict(model_path=output, vision_tower=args.vision_tower)
-    say_done(stage, files, command_line("llava.train.train_llava", **parts))
-    return 0
+    parts = {"model_path": output, "vision_tower": args.vision_tower}
+    use = command_line("llava.train.train_llava", **parts)
+    write = partial(save_llava, llm, projector, source, output)
+    return finish(stage, chosen, inputs, use, write)

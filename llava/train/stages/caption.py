@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,16 +32,15 @@ from llava.model.loading.weights import has_weights
 from llava.train.arguments import model_arguments
 from llava.train.batches import TensorBatch
 from llava.train.captions import CaptionPairs, read_caption_pairs, read_questions
-from llava.train.closing import command_line, say_done
+from llava.train.closing import command_line, finish, write_weights
 from llava.train.features import (
     ImageFeatures,
     encode_questions,
     image_features,
     vision_settings,
 )
-from llava.train.provenance import hashes_of, save_weights, write_record
+from llava.train.provenance import hashes_of
 from llava.train.pruning import Pruner, check_budgets, draw
-from llava.train.settings import settings_of
 from llava.train.stage import Stage, open_stage
 from llava.train.stages.arguments import CaptionArguments
 from llava.train.trainer import train
@@ -293,15 +293,7 @@ def _train(stage: Stage, args: CaptionArguments) -> int:
     hashes = {"questions": None} | {name: hashes_of(path) for name, path in inputs.items()}
     chosen = vision_settings(seen) | {"text_selection": seen.text_selection, "inputs": hashes}
     train(stage, CaptionObjective(model), data, chosen)
-    if not stage.team.is_first:
-        return 0
-    output = Path(args.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    save_weights(output, model.state_dict())
-    settings = settings_of(args) | chosen
-    write_record(output.parent, stage.name, settings, [output], inputs, run)
-    use = command_line(
-        "llava.train.train_selector", model_path=args.model_path, caption_model=output
-    )
-    say_done(stage, [output], use)
-    return 0
+    parts = {"model_path": args.model_path, "caption_model": Path(args.output)}
+    use = command_line("llava.train.train_selector", **parts)
+    weights = {Path(args.output): model.state_dict()}
+    return finish(stage, chosen, inputs, use, partial(write_weights, weights))
