@@ -22,17 +22,7 @@ PANEL_WIDTH = 720
 MARGIN = 24
 DIMMED = 0.22  # brightness of a dropped patch
 
-# Ending of a file -> its format.
-_FORMATS = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-    ".gif": "GIF",
-}
+_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")  # of a file
 
 FAINT = (120, 126, 135)
 CHOSEN = (18, 118, 72)
@@ -76,12 +66,12 @@ def picture_format(path: Path) -> str:
     Raises:
         UserError: the ending stands for none.
     """
-    if path.suffix.lower() not in _FORMATS:
+    if path.suffix.lower() not in _ENDINGS:
         raise UserError(
             f"{shown(path.name)} does not end as a picture does: give it one of the endings "
-            f"{', '.join(_FORMATS)}"
+            f"{', '.join(_ENDINGS)}"
         )
-    return _FORMATS[path.suffix.lower()]
+    return Image.registered_extensions()[path.suffix.lower()]
 
 
 def trace_picture(
