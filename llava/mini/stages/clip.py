@@ -179,43 +179,37 @@ class ClipObjective(nn.Module):
         return F.cross_entropy(logits.float(), target), (logits.argmax(-1) == target).float().mean()
 
 
+@dataclass(eq=False)
 class ClipData:
     """Images with one caption each, and labels for each patch.
 
-    Args:
+    Attributes:
         texts: the training set.
         folder: of its images.
-        count: number of images.
+        count: number of images; all, if there are fewer.
         tokenizer: CLIP's.
         processor: turns images into pixels.
         patch_size: side of a patch, pixels.
     """
 
-    def __init__(
-        self,
-        texts: TrainingSet,
-        folder: Path,
-        count: int,
-        tokenizer: ClipTokenizer,
-        processor: CLIPImageProcessorPil,
-        patch_size: int,
-    ) -> None:
-        self._texts = texts
-        self._count = min(count, len(texts.images))
-        self._folder = folder
-        self._tokenizer = tokenizer
-        self._processor = processor
-        self._patch_size = patch_size
+    texts: TrainingSet
+    folder: Path
+    count: int
+    tokenizer: ClipTokenizer
+    processor: CLIPImageProcessorPil
+    patch_size: int
+
+    def __post_init__(self) -> None:
         self._pixels: dict[int, Tensor] = {}
         self._phrase_ids = self._pad([f"a {color} {shape}" for color in COLORS for shape in SHAPES])
 
     def __len__(self) -> int:
-        return self._count
+        return min(self.count, len(self.texts.images))
 
     def collate(self, indices: list[int], generator: torch.Generator) -> ClipBatch:
         """Returns a batch of images."""
-        labels = [patch_labels(self._texts.scenes[i], self._patch_size) for i in indices]
-        captions = [draw(self._texts.captions[i], generator) for i in indices]
+        labels = [patch_labels(self.texts.scenes[i], self.patch_size) for i in indices]
+        captions = [draw(self.texts.captions[i], generator) for i in indices]
         return ClipBatch(
             pixels=torch.stack([self._image(i) for i in indices]).float(),
             labels={name: torch.stack([label[name] for label in labels]) for name in labels[0]},
@@ -225,17 +219,17 @@ class ClipData:
 
     def describe(self, indices: list[int]) -> str:
         """Returns the names of a batch's images."""
-        return ", ".join(self._texts.images[i] for i in indices)
+        return ", ".join(self.texts.images[i] for i in indices)
 
     def _image(self, index: int) -> Tensor:
         """Returns pixels (3, S, S) of an image, read once and kept in half precision."""
         if index not in self._pixels:
-            image = load_image(self._folder / self._texts.images[index])
-            self._pixels[index] = process_images([image], self._processor, "pad")[0].half()
+            image = load_image(self.folder / self.texts.images[index])
+            self._pixels[index] = process_images([image], self.processor, "pad")[0].half()
         return self._pixels[index]
 
     def _pad(self, texts: Sequence[str]) -> Tensor:
-        ids = [self._tokenizer.encode(text, 77) for text in texts]
+        ids = [self.tokenizer.encode(text, 77) for text in texts]
         length = max(map(len, ids))
         return torch.tensor([row + [row[-1]] * (length - len(row)) for row in ids])
 

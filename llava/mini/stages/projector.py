@@ -91,35 +91,35 @@ class ProjectorObjective(nn.Module):
         return {"loss": loss * batch.weight, "accuracy": right * batch.weight}
 
 
+@dataclass(eq=False)
 class ProjectorData:
     """Images with the words for their patches.
 
-    Args:
+    Attributes:
         texts: the training set.
         features: of its images.
         patch_size: side of a patch, pixels.
     """
 
-    def __init__(self, texts: TrainingSet, features: ImageFeatures, patch_size: int) -> None:
-        self._texts = texts
-        self._features = features
-        self._patch_size = patch_size
+    texts: TrainingSet
+    features: ImageFeatures
+    patch_size: int
 
     def __len__(self) -> int:
-        return len(self._features)
+        return len(self.features)
 
     def collate(self, indices: list[int], generator: torch.Generator) -> PatchBatch:
         """Returns a batch of images."""
-        rows = [patch_words(self._texts.scenes[i], self._patch_size) for i in indices]
+        rows = [patch_words(self.texts.scenes[i], self.patch_size) for i in indices]
         return PatchBatch(
-            features=torch.stack([self._features.image(i).features for i in indices]),
+            features=torch.stack([self.features.image(i).features for i in indices]),
             words=torch.stack([words for words, _ in rows]),
             clear=torch.stack([clear for _, clear in rows]),
         )
 
     def describe(self, indices: list[int]) -> str:
         """Returns the names of a batch's images."""
-        return ", ".join(self._texts.images[index] for index in indices)
+        return ", ".join(self.texts.images[index] for index in indices)
 
 
 def patch_words(things: list[Thing], patch_size: int) -> tuple[Tensor, Tensor]:

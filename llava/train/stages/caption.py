@@ -159,10 +159,11 @@ class CaptionObjective(nn.Module):
         return {"loss": losses.sum(), "accuracy": right.sum().float()}
 
 
+@dataclass(eq=False)
 class CaptionData:
     """Captions with the tokens that pruning drops.
 
-    Args:
+    Attributes:
         pairs: images and captions.
         features: of the images, in the same order.
         questions: drawn for each caption.
@@ -172,26 +173,19 @@ class CaptionData:
         prefix_length: positions of the visual prefix.
     """
 
-    def __init__(
-        self,
-        pairs: CaptionPairs,
-        features: ImageFeatures,
-        questions: Sequence[str],
-        pruner: Pruner,
-        budgets: Sequence[int],
-        tokenizer: GPT2Tokenizer,
-        prefix_length: int,
-    ) -> None:
-        self._pairs = pairs
-        self._features = features
-        self._questions = questions
-        self._pruner = pruner
-        self._budgets = budgets
-        self._prefix_length = prefix_length
-        counts = [len(captions) for captions in pairs.captions]
+    pairs: CaptionPairs
+    features: ImageFeatures
+    questions: Sequence[str]
+    pruner: Pruner
+    budgets: Sequence[int]
+    tokenizer: GPT2Tokenizer
+    prefix_length: int
+
+    def __post_init__(self) -> None:
+        counts = [len(captions) for captions in self.pairs.captions]
         self._places = [(i, j) for i, count in enumerate(counts) for j in range(count)]
-        self._question_ids = {q: tokenizer.encode(q, add_special_tokens=False) for q in questions}
-        self._tokenizer = tokenizer
+        encode = partial(self.tokenizer.encode, add_special_tokens=False)
+        self._question_ids = {question: encode(question) for question in self.questions}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -201,18 +195,18 @@ class CaptionData:
         dropped, questions, captions = [], [], []
         for index in indices:
             number, which = self._places[index]
-            question = draw(self._questions, generator)
-            budget = draw(self._budgets, generator)
-            image = self._features.image(number)
-            pruned = self._pruner.select(image, question, budget, generator)
+            question = draw(self.questions, generator)
+            budget = draw(self.budgets, generator)
+            image = self.features.image(number)
+            pruned = self.pruner.select(image, question, budget, generator)
             dropped.append(image.patch_embeds[pruned.dropped_idx])
             questions.append(self._question_ids[question])
-            captions.append(caption_ids(self._pairs.captions[number][which], self._tokenizer))
-        return caption_batch(dropped, questions, captions, self._prefix_length)
+            captions.append(caption_ids(self.pairs.captions[number][which], self.tokenizer))
+        return caption_batch(dropped, questions, captions, self.prefix_length)
 
     def describe(self, indices: list[int]) -> str:
         """Returns the names of a batch's images."""
-        return ", ".join(self._pairs.images[self._places[index][0]].name for index in indices)
+        return ", ".join(self.pairs.images[self._places[index][0]].name for index in indices)
 
 
 def caption_ids(text: str, tokenizer: GPT2Tokenizer) -> list[int]:
