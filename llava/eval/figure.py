@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 from collections.abc import Collection
 from pathlib import Path
@@ -58,6 +60,13 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     # Lines and letters keep their colours.
     settings = {"JPEG": {"quality": 92, "subsampling": 0}, "WEBP": {"lossless": True}}
     write_whole(path, lambda file: picture.save(file, format=kind, **settings.get(kind, {})))
+
+
+def data_uri(picture: Image.Image, quality: int, **settings: int) -> str:
+    """Returns a picture as a data: URI, a JPEG of this quality and with these settings."""
+    data = io.BytesIO()
+    picture.save(data, format="JPEG", quality=quality, **settings)
+    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
 
 
 def picture_format(path: Path) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from llava.eval.figure import REASON_COLOURS, draw_patches
+from llava.eval.figure import REASON_COLOURS, data_uri, draw_patches
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Answer
 from llava.serve.web import costs
@@ -80,10 +78,11 @@ def overlay(model: LlavaAccm, image: Image.Image, answer: Answer | None) -> str:
     patches = model.tower.num_patches
     kept = list(range(patches)) if answer is None else answer.kept_idx
     reasons = {} if answer is None else answer.reasons
-    picture = _data_uri(draw_patches(model, image, kept, reasons))
+    picture = draw_patches(model, image, kept, reasons)
+    uri = data_uri(picture, quality=90, subsampling=0)  # frames keep their colours
     counts = Counter(reasons.values())
     legend = [(why, colour, counts[why]) for why, colour in REASON_COLOURS.items() if counts[why]]
-    return _fill("overlay", picture, len(kept), patches, legend)
+    return _fill("overlay", uri, len(kept), patches, legend)
 
 
 def candidates(answer: Answer) -> str:
@@ -152,13 +151,6 @@ def _correspondence(budget: int, patches: int, measured: int) -> str:
 
 def _duration(seconds: float) -> str:
     return f"{1000 * seconds:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
-
-
-def _data_uri(picture: Image.Image) -> str:
-    """Returns a picture as a data: URI."""
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=90, subsampling=0)  # frames keep their colours
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def _escaped(value: object) -> Markup:
