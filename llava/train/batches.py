@@ -31,6 +31,11 @@ class Batch(Protocol):
 class TensorBatch:
     """A base of batches whose fields are tensors, or hold some, or go to no device."""
 
+    @property
+    def weight(self) -> float:
+        """The number of samples: of the items of the first field."""
+        return len(getattr(self, fields(self)[0].name))
+
     def to(self: Tensors, device: torch.device) -> Tensors:
         """Returns the batch on a device."""
         moved = {f.name: send_to_device(getattr(self, f.name), device) for f in fields(self)}

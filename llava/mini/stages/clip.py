@@ -108,11 +108,6 @@ class ClipBatch(TensorBatch):
     text_ids: Tensor
     phrase_ids: Tensor
 
-    @property
-    def weight(self) -> float:
-        """The number of images."""
-        return len(self.pixels)
-
 
 class ClipObjective(nn.Module):
     """The objective of the stage: CLIP with the linear heads that teach it.

@@ -55,11 +55,6 @@ class TextBatch(TensorBatch):
     told: Tensor
     related: Tensor
 
-    @property
-    def weight(self) -> float:
-        """The number of texts."""
-        return len(self.texts)
-
 
 def named_words(question: str) -> list[str]:
     """Returns the colours and shapes that the first line of a question names."""

@@ -52,11 +52,6 @@ class PatchBatch(TensorBatch):
     words: Tensor
     clear: Tensor
 
-    @property
-    def weight(self) -> float:
-        """The number of images."""
-        return len(self.features)
-
 
 class ProjectorObjective(nn.Module):
     """The objective of the stage: visual tokens that stand for the words for what they show.

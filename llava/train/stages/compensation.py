@@ -78,11 +78,6 @@ class CompensationBatch(TensorBatch):
     answers: list[str]
     seeds: list[int]
 
-    @property
-    def weight(self) -> float:
-        """The number of questions."""
-        return len(self.samples)
-
 
 class CompensationObjective(nn.Module):
     """The objective of the stage: caption model and selector, judged by the frozen parts.

@@ -105,11 +105,6 @@ class ChoiceBatch(TensorBatch):
     right: Tensor
     kept_shares: Tensor | None = None
 
-    @property
-    def weight(self) -> float:
-        """The number of questions."""
-        return len(self.features)
-
 
 class SelectorObjective(nn.Module):
     """The objective of the stage: the selector chooses a caption that helps.
