@@ -10,7 +10,8 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -214,14 +215,26 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """
     check_target(path)
     path = path.resolve()
-    partial = path.with_name(path.name + ".partial")
     try:
-        with partial.open("wb") as file:
+        with replacing(path) as partial, partial.open("wb") as file:
             write(file)
-        os.replace(partial, path)
     except OSError as error:
         raise UserError(
             f"cannot write {path} ({error.strerror}): make room or write elsewhere"
         ) from error
+
+
+@contextmanager
+def replacing(path: Path, partial: Path | None = None) -> Iterator[Path]:
+    """Yields the path to write a file at, which takes its name at the end, or is removed.
+
+    Args:
+        path: the file.
+        partial: the path to write at, on the same disk; None takes FILE.partial.
+    """
+    partial = path.with_name(path.name + ".partial") if partial is None else partial
+    try:
+        yield partial
+        os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from llava.errors import UserError
-from llava.files import write_json
+from llava.files import replacing, write_json
 from llava.model.loading.weights import cast, read_tensors, weight_files
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -107,12 +106,8 @@ def _convert_file(shard: Path, path: Path, dtype: str | None, origin: str) -> No
         key: _converted(tensor, f"{shard}: {key}", dtype).contiguous().clone()
         for key, tensor in read_tensors(shard)
     }
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with replacing(path) as partial:
         save_file(tensors, partial, metadata={"format": "pt", _ORIGIN: origin})
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _converted(tensor: Tensor, source: str, dtype: str | None) -> Tensor:

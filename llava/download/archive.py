@@ -17,6 +17,7 @@ from llava.download.line import Address
 from llava.download.members import Member, archive_errors, archive_members, zip_members
 from llava.download.stream import PARTIAL, RemoteFile
 from llava.errors import UserError, quoted
+from llava.files import replacing
 
 _CHUNK = 2**20
 # The members of an archive, and a function to declare the parts (start, stop) that will be read.
@@ -96,12 +97,9 @@ def _write(member: Member, path: Path, what: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The name is this process's alone: another may be unpacking the same.
     partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
-    try:
-        with archive_errors(f"{quoted(member.name)} in {what}"):
-            with member.open() as source, partial.open("wb") as target:
-                shutil.copyfileobj(source, target, _CHUNK)
-            if partial.stat().st_size != member.size:
-                raise EOFError(f"{partial.stat().st_size:,} bytes instead of {member.size:,}")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)  # a part of a member cannot be continued
+    # A part of a member cannot be continued.
+    with replacing(path, partial), archive_errors(f"{quoted(member.name)} in {what}"):
+        with member.open() as source, partial.open("wb") as target:
+            shutil.copyfileobj(source, target, _CHUNK)
+        if partial.stat().st_size != member.size:
+            raise EOFError(f"{partial.stat().st_size:,} bytes instead of {member.size:,}")

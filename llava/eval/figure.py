@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 from collections.abc import Collection
 from pathlib import Path
@@ -22,17 +24,7 @@ PANEL_WIDTH = 720
 MARGIN = 24
 DIMMED = 0.22  # brightness of a dropped patch
 
-# Ending of a file -> its format.
-_FORMATS = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-    ".gif": "GIF",
-}
+_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")  # of a file
 
 FAINT = (120, 126, 135)
 CHOSEN = (18, 118, 72)
@@ -70,18 +62,25 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     write_whole(path, lambda file: picture.save(file, format=kind, **settings.get(kind, {})))
 
 
+def data_uri(picture: Image.Image, quality: int, **settings: int) -> str:
+    """Returns a picture as a data: URI, a JPEG of this quality and with these settings."""
+    data = io.BytesIO()
+    picture.save(data, format="JPEG", quality=quality, **settings)
+    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
+
+
 def picture_format(path: Path) -> str:
     """Returns Pillow's name of the format that a file's ending stands for.
 
     Raises:
         UserError: the ending stands for none.
     """
-    if path.suffix.lower() not in _FORMATS:
+    if path.suffix.lower() not in _ENDINGS:
         raise UserError(
             f"{shown(path.name)} does not end as a picture does: give it one of the endings "
-            f"{', '.join(_FORMATS)}"
+            f"{', '.join(_ENDINGS)}"
         )
-    return _FORMATS[path.suffix.lower()]
+    return Image.registered_extensions()[path.suffix.lower()]
 
 
 def trace_picture(

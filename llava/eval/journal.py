@@ -23,7 +23,7 @@ from typing import BinaryIO
 
 from llava.errors import UserError
 from llava.eval.outcomes import merge_outcomes, read_outcomes, seal
-from llava.files import check_target, dump_json, read_json, take_lock
+from llava.files import check_target, dump_json, read_json, replacing, take_lock
 
 PRODUCTS = "cpu_products"
 _OLDER = {PRODUCTS: "plain", "pruner": "accm"}  # values of runs from before they were recorded
@@ -157,9 +157,8 @@ class Journal:
                     f"{self._elsewhere}, or move it away"
                 )
             # Processes that share a disk write the same, each under its own temporary name.
-            partial = self._folder / f"settings-{rank}.partial"
-            partial.write_text(dump_json(settings, indent=2) + "\n", encoding="utf-8")
-            os.replace(partial, path)
+            with replacing(path, self._folder / f"settings-{rank}.partial") as partial:
+                partial.write_text(dump_json(settings, indent=2) + "\n", encoding="utf-8")
             return
         again = f"{self._elsewhere}, or delete {self._folder} and the file to begin again"
         if not path.is_file():

@@ -10,7 +10,7 @@ from llava.eval.benchmarks import llava_files
 from llava.eval.benchmarks.question import Question
 from llava.eval.llava_commands import answer_as_llava
 from llava.eval.model_vqa_loader import LoaderArguments, read_questions
-from llava.utils.cli import run_command
+from llava.utils.cli import command
 
 
 def answer(args: LoaderArguments) -> int:
@@ -23,12 +23,7 @@ def answer(args: LoaderArguments) -> int:
     return answer_as_llava(args, "model_vqa_caption", read, llava_files.answer_record)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command."""
-    return run_command(
-        LoaderArguments, answer, "llava.eval.model_vqa_caption", __doc__.splitlines()[0], argv
-    )
-
+main = command(LoaderArguments, answer, "llava.eval.model_vqa_caption", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,7 +11,7 @@ from llava.arguments import flag
 from llava.eval.benchmarks import llava_files
 from llava.eval.benchmarks.question import Question
 from llava.eval.llava_commands import LlavaCommandArguments, answer_as_llava
-from llava.utils.cli import run_command
+from llava.utils.cli import command
 
 
 @dataclass
@@ -43,12 +43,7 @@ def answer(args: LoaderArguments) -> int:
     )
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command."""
-    return run_command(
-        LoaderArguments, answer, "llava.eval.model_vqa_loader", __doc__.splitlines()[0], argv
-    )
-
+main = command(LoaderArguments, answer, "llava.eval.model_vqa_loader", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,7 +9,7 @@ from llava.arguments import flag
 from llava.errors import UserError
 from llava.eval.benchmarks import mmbench
 from llava.eval.llava_commands import LlavaCommandArguments, answer_as_llava
-from llava.utils.cli import run_command
+from llava.utils.cli import command
 
 
 @dataclass
@@ -36,12 +36,7 @@ def answer(args: MmbenchArguments) -> int:
     )
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command."""
-    return run_command(
-        MmbenchArguments, answer, "llava.eval.model_vqa_mmbench", __doc__.splitlines()[0], argv
-    )
-
+main = command(MmbenchArguments, answer, "llava.eval.model_vqa_mmbench", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

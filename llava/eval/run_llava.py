@@ -15,7 +15,7 @@ from llava.errors import UserError, shown
 from llava.eval.llava_commands import OneValueArguments, check_one_value
 from llava.image_url import open_image
 from llava.method import DEFAULT_SEED
-from llava.utils.cli import run_command
+from llava.utils.cli import command
 
 _PLACEHOLDER = "<image-placeholder>"  # in a query of LLaVA, the place of the image
 
@@ -83,12 +83,7 @@ def run(args: RunLlavaArguments) -> int:
     return 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command."""
-    return run_command(
-        RunLlavaArguments, run, "llava.eval.run_llava", __doc__.splitlines()[0], argv
-    )
-
+main = command(RunLlavaArguments, run, "llava.eval.run_llava", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

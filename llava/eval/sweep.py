@@ -27,7 +27,7 @@ from llava.eval.report.write import DISAGREEMENTS, write_report
 from llava.eval.score import ScoreArguments, score
 from llava.files import printable, read_json
 from llava.method import DEFAULT_PRUNER
-from llava.utils.cli import SOME_FAILED, run_command
+from llava.utils.cli import SOME_FAILED, command
 
 if TYPE_CHECKING:
     from llava.eval.run import Run
@@ -266,10 +266,7 @@ def _compare(results: Sequence[Path], args: SweepArguments) -> str:
     return write_report(results, Path(args.report), DISAGREEMENTS)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command."""
-    return run_command(SweepArguments, sweep, "llava.eval.sweep", __doc__.splitlines()[0], argv)
-
+main = command(SweepArguments, sweep, "llava.eval.sweep", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

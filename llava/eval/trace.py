@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from llava.errors import UserError
 from llava.eval.arguments import TraceArguments, check_method
 from llava.moved import names_of
-from llava.utils.cli import run_command
+from llava.utils.cli import command
 
 __getattr__ = names_of(__name__, ("llava.eval.tracing",))  # where the work is now
 
@@ -43,10 +43,7 @@ def _refuse(args: TraceArguments, names: Sequence[str], why: str) -> None:
             raise UserError(f"{why} --{name.replace('_', '-')}: leave it out")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command."""
-    return run_command(TraceArguments, trace, "llava.eval.trace", __doc__.splitlines()[0], argv)
-
+main = command(TraceArguments, trace, "llava.eval.trace", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 
 from llava.mini.measuring.arguments import ByBudgetArguments
-from llava.utils.cli import run_command
+from llava.utils.cli import command
 
 
 def by_budget(args: ByBudgetArguments) -> int:
@@ -21,12 +21,7 @@ def by_budget(args: ByBudgetArguments) -> int:
     return measure_by_budget(args)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command."""
-    return run_command(
-        ByBudgetArguments, by_budget, "llava.mini.by_budget", __doc__.splitlines()[0], argv
-    )
-
+main = command(ByBudgetArguments, by_budget, "llava.mini.by_budget", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -21,7 +21,7 @@ from llava.errors import UserError
 from llava.files import read_json, write_json
 from llava.mini.benchmarks import SIZES, write_benchmarks
 from llava.mini.training_set import write_training_set
-from llava.utils.cli import run_command
+from llava.utils.cli import command
 
 PARTS = ("train", "eval")
 _EVAL_SPLITS = ("validation", "test")
@@ -129,12 +129,7 @@ def _make(folder: Path, settings: dict, write: Callable[[Path], None]) -> None:
         raise UserError(f"cannot write {folder} ({error.strerror}): write elsewhere") from error
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command."""
-    return run_command(
-        MakeDataArguments, make_data, "llava.mini.make_data", __doc__.splitlines()[0], argv
-    )
-
+main = command(MakeDataArguments, make_data, "llava.mini.make_data", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,7 +13,7 @@ from typing import Optional
 
 from llava.arguments import flag
 from llava.errors import UserError
-from llava.utils.cli import run_command
+from llava.utils.cli import command
 
 
 @dataclass
@@ -38,11 +38,7 @@ def make_model(args: MakeModelArguments) -> int:
     return 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command."""
-    description = __doc__.splitlines()[0]
-    return run_command(MakeModelArguments, make_model, "llava.mini.make_model", description, argv)
-
+main = command(MakeModelArguments, make_model, "llava.mini.make_model", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

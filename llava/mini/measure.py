@@ -21,7 +21,7 @@ from llava.arguments import flag
 from llava.files import check_target, write_json, write_text
 from llava.mini.measuring.arguments import MeasuringArguments
 from llava.mini.measuring.questions import Asked, read_asked
-from llava.utils.cli import run_command
+from llava.utils.cli import command
 
 if TYPE_CHECKING:
     from llava.mini.measuring.metrics import Result
@@ -114,12 +114,7 @@ def _line(result: Result) -> dict:
     }
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command."""
-    return run_command(
-        MeasureArguments, measure, "llava.mini.measure", __doc__.splitlines()[0], argv
-    )
-
+main = command(MeasureArguments, measure, "llava.mini.measure", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -24,7 +24,7 @@ from llava.eval.report.methods import result_rows, result_sentence
 from llava.eval.report.runs import ACCM, FULL, PRUNE, Run, read_runs
 from llava.files import check_target, read_text
 from llava.model.about import read_about
-from llava.utils.cli import run_command
+from llava.utils.cli import command
 
 if TYPE_CHECKING:
     from llava.mini.pair import Example
@@ -141,10 +141,7 @@ def _truths(run: Run) -> dict[str, tuple[Question, str]]:
     return {one.question.key: (one.question, one.answer) for one in labelled}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command."""
-    return run_command(ResultArguments, result, "llava.mini.result", __doc__.splitlines()[0], argv)
-
+main = command(ResultArguments, result, "llava.mini.result", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

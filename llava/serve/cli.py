@@ -15,7 +15,7 @@ from llava.serve.chat import NO_WORDS, Chat, why
 from llava.serve.commands import HELP, image_name, read_tokens, split_command
 from llava.serve.likeness import warning_of
 from llava.serve.terminal import Terminal, ctrl_c, interrupt_once, open_terminal
-from llava.utils.cli import run_command
+from llava.utils.cli import command
 
 
 @dataclass
@@ -148,10 +148,7 @@ def _tokens(talk: Chat, terminal: Terminal, words: str) -> None:
     terminal.write(f"{kept} of {patches} visual tokens" + " from now on" * bool(words))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command."""
-    return run_command(CliArguments, chat, "llava.serve.cli", __doc__.splitlines()[0], argv)
-
+main = command(CliArguments, chat, "llava.serve.cli", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

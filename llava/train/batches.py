@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Protocol, TypeVar
 
 import torch
+from accelerate.utils import send_to_device
 
 from llava.train.arguments import Plan
 from llava.train.sampler import sample_indices, stream_seed
 
 Key = TypeVar("Key")
 Made = TypeVar("Made")
+Tensors = TypeVar("Tensors", bound="TensorBatch")
 
 
 class Batch(Protocol):
@@ -23,6 +25,21 @@ class Batch(Protocol):
 
     def to(self, device: torch.device) -> Batch:
         """Returns the batch on a device."""
+
+
+@dataclass(frozen=True)
+class TensorBatch:
+    """A base of batches whose fields are tensors, or hold some, or go to no device."""
+
+    @property
+    def weight(self) -> float:
+        """The number of samples: of the items of the first field."""
+        return len(getattr(self, fields(self)[0].name))
+
+    def to(self: Tensors, device: torch.device) -> Tensors:
+        """Returns the batch on a device."""
+        moved = {f.name: send_to_device(getattr(self, f.name), device) for f in fields(self)}
+        return replace(self, **moved)
 
 
 class Data(Protocol):

@@ -1,18 +1,59 @@
-"""The last lines of a stage: the steps done, the files written, and their use."""
+"""The end of a stage: its weights, their record, and lines on what was done."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
+from torch import Tensor
 from tqdm import tqdm
 
 from llava.command import called
 from llava.train.checkpoints import list_checkpoints, read_state
 from llava.train.progress import describe_loss, read_losses
+from llava.train.provenance import save_weights, write_record
+from llava.train.settings import settings_of
 from llava.train.stage import Stage
+
+
+def finish(
+    stage: Stage,
+    settings: dict,
+    inputs: Mapping[str, Path],
+    use: str,
+    write: Callable[[], Sequence[Path]],
+) -> int:
+    """Writes the weights of a trained stage and their record; only the first process does.
+
+    Args:
+        stage: the stage.
+        settings: all that the result depends on besides the flags, JSON.
+        inputs: files or folders that it read, by their role.
+        use: a command that uses the weights.
+        write: writes the weights into one folder, and returns their files.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        UserError: a file cannot be read or written.
+    """
+    if stage.team.is_first:
+        files, run = write(), Path(stage.args.output_dir)
+        settings = settings_of(stage.args) | settings
+        write_record(files[0].parent, stage.name, settings, files, inputs, run)
+        say_done(stage, files, use)
+    return 0
+
+
+def write_weights(weights: Mapping[Path, Mapping[str, Tensor]]) -> list[Path]:
+    """Writes the tensors of each file, whose folder is made; see save_weights."""
+    for path, tensors in weights.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_weights(path, tensors)
+    return list(weights)
 
 
 def say_done(stage: Stage, written: Sequence[Path], use: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from importlib import import_module
 
+from llava.moved import names_of
 from llava.train.arguments import TrainArguments
-from llava.utils.cli import run_command
+from llava.utils.cli import Main, command
 
 # The way to continue a run that stopped for lack of memory.
 _LESS_MEMORY = (
@@ -14,26 +16,28 @@ _LESS_MEMORY = (
 )
 
 
-def run_stage(
-    arguments: type[TrainArguments],
-    work: Callable[[TrainArguments], int],
-    name: str,
-    description: str,
-    argv: Sequence[str] | None = None,
-    free_batches: str = "",
-) -> int:
-    """Runs a stage of training as run_command runs a command.
+def stage_command(
+    arguments: type[TrainArguments], name: str, module: str, about: str, free_batches: str = ""
+) -> tuple[Callable[[TrainArguments], int], Main, Callable[[str], object]]:
+    """Returns what the module ``llava.train.NAME`` of a stage has, without importing torch.
 
     Args:
         arguments: each field is a flag.
-        work: receives the filled dataclass and returns the exit status.
         name: of the stage.
-        description: first line of the help.
-        argv: the command line; None takes the process's.
+        module: the module that does its work, in a function of that name.
+        about: documentation of the command's module.
         free_batches: flag for the batch size of the work before the stage learns.
+
+    Returns:
+        The stage's function, the main function of the command, and ``__getattr__`` for the other
+        names, which were in the command's module once.
     """
+
+    def work(args: TrainArguments) -> int:
+        return getattr(import_module(module), name)(args)
+
     advice = _LESS_MEMORY.format(batches="--micro-batch-size")
     if free_batches:
         advice = f"a smaller {free_batches}, or {advice}"
     program = f"llava.train.{name}"
-    return run_command(arguments, work, program, description, argv, less_memory=advice)
+    return work, command(arguments, work, program, about, advice), names_of(program, (module,))

@@ -20,6 +20,7 @@ from transformers import LlamaForCausalLM
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.prompt import CAPTION_OFFSET, caption_ids, prompt_ids
+from llava.train.batches import TensorBatch
 
 IGNORED = -100  # label of a token that is not to be predicted
 
@@ -44,7 +45,7 @@ class Packed:
 
 
 @dataclass(frozen=True)
-class PackedBatch:
+class PackedBatch(TensorBatch):
     """B sequences, padded on the right.
 
     Attributes:
@@ -67,10 +68,6 @@ class PackedBatch:
     def weight(self) -> float:
         """The number of answer tokens."""
         return int((self.labels != IGNORED).sum())
-
-    def to(self, device: torch.device) -> PackedBatch:
-        fields = (self.ids, self.positions, self.mask, self.labels, self.asked, self.features)
-        return PackedBatch(*(field.to(device) for field in fields))
 
 
 class Packer:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from llava.errors import UserError
 from llava.extras import missing_package
-from llava.files import parse_json, read_text
+from llava.files import parse_json, read_text, replacing
 from llava.train.checkpoints import disk_errors, flush_to_disk
 
 WINDOW = 100  # steps whose mean loss is shown; the files have the loss of each step
@@ -133,9 +133,8 @@ def draw_losses(log: Path, picture: Path, title: str) -> None:
     axes.set(title=title, xlabel="step", ylabel="loss")
     axes.grid(alpha=0.3)
     axes.legend()
-    partial = picture.with_name("loss.partial.png")
-    figure.savefig(partial, dpi=120)
-    os.replace(partial, picture)
+    with replacing(picture) as partial:
+        figure.savefig(partial, format="png", dpi=120)
 
 
 def _cut_after(log: Path, step: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Optional
 import torch
 
 from llava.errors import UserError
-from llava.files import check_target, read_json, write_json
+from llava.files import check_target, read_json, replacing, write_json
 from llava.train.checkpoints import (
     disk_errors,
     flush_to_disk,
@@ -45,17 +44,12 @@ def save_weights(
         for name, tensor in tensors.items()
     }
     kept = {name: tensor.contiguous() for name, tensor in kept.items()}
-    partial = path.with_name(path.name + ".partial")
-    with disk_errors(path.parent):
-        try:
-            if path.suffix == ".safetensors":
-                write_safetensors(partial, kept)
-            else:
-                torch.save(kept, partial)
-            flush_to_disk(partial)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+    with disk_errors(path.parent), replacing(path) as partial:
+        if path.suffix == ".safetensors":
+            write_safetensors(partial, kept)
+        else:
+            torch.save(kept, partial)
+        flush_to_disk(partial)
 
 
 def write_record(

@@ -10,9 +10,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from llava.errors import UserError
-from llava.files import parse_json
 from llava.train.arguments import TrainArguments
 from llava.train.settings import keep_settings
+from llava.utils.jsonl import read_lines
 from llava.utils.stopping import noting_what_is_kept
 
 Work = Callable[[list[int]], list[dict]]
@@ -89,19 +89,11 @@ def _complete_lines(path: Path) -> list[dict]:
         with path.open("r+b") as file:
             file.truncate(len(whole))
     results = []
-    for number, line in enumerate(whole.splitlines(), start=1):
-        try:
-            results.append(_record(line))
-        except ValueError as error:
+    for number, value in read_lines(path):
+        line = len(results) + 1
+        if isinstance(value, str) or number != line:  # another number: there is an empty line
             raise UserError(
-                f"{path}, line {number} is damaged: delete this line and all behind it, or the file"
-            ) from error
+                f"{path}, line {line} is damaged: delete this line and all behind it, or the file"
+            )
+        results.append(value)
     return results
-
-
-def _record(line: bytes) -> dict:
-    """Returns the object on a line; raises a ValueError where there is none."""
-    value = parse_json(line.decode("utf-8"))
-    if not isinstance(value, dict):
-        raise ValueError(f"a {type(value).__name__}, not an object")
-    return value

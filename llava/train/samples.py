@@ -18,6 +18,7 @@ from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.loading.fingerprint import fingerprint
 from llava.model.loading.locate import locate
 from llava.model.loading.weights import weight_files
+from llava.train.batches import TensorBatch
 from llava.train.captions import check_image_file, tower_questions
 from llava.train.conversations import read_conversations
 from llava.train.distributed import Team
@@ -90,7 +91,7 @@ def read_short_questions(
 
 
 @dataclass(frozen=True)
-class Look:
+class Look(TensorBatch):
     """An image as pruned for a question, float32 on the CPU.
 
     Attributes:

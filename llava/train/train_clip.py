@@ -8,24 +8,11 @@ from __future__ import annotations
 import sys
 
 from llava.mini.stages.arguments import ClipArguments
-from llava.moved import names_of
-from llava.train.command import run_stage
+from llava.train.command import stage_command
 
-__getattr__ = names_of(__name__, ("llava.mini.stages.clip",))  # where the work of the stage is now
-
-
-def train_clip(args: ClipArguments) -> int:
-    """Runs the stage."""
-    from llava.mini.stages.clip import train_clip
-
-    return train_clip(args)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command."""
-    description = __doc__.split("\n")[0]
-    return run_stage(ClipArguments, train_clip, "train_clip", description, argv)
-
+train_clip, main, __getattr__ = stage_command(
+    ClipArguments, "train_clip", "llava.mini.stages.clip", __doc__
+)
 
 if __name__ == "__main__":
     sys.exit(main())

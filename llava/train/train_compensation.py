@@ -9,28 +9,16 @@ from __future__ import annotations
 
 import sys
 
-from llava.moved import names_of
-from llava.train.command import run_stage
+from llava.train.command import stage_command
 from llava.train.stages.arguments import CompensationArguments
 
-__getattr__ = names_of(
-    __name__, ("llava.train.stages.compensation",)
-)  # where the work of the stage is now
-
-
-def train_compensation(args: CompensationArguments) -> int:
-    """Runs the stage."""
-    from llava.train.stages.compensation import train_compensation
-
-    return train_compensation(args)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command."""
-    name, description = "train_compensation", __doc__.split("\n")[0]
-    batches = "--answer-batch-size"
-    return run_stage(CompensationArguments, train_compensation, name, description, argv, batches)
-
+train_compensation, main, __getattr__ = stage_command(
+    CompensationArguments,
+    "train_compensation",
+    "llava.train.stages.compensation",
+    __doc__,
+    "--answer-batch-size",
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from llava.command import called, example
 from llava.errors import UserError, did_you_mean
@@ -72,6 +72,33 @@ def run_command(
 
     words = sys.argv[1:] if argv is None else argv
     return guard(check_and_work, _as_typed(parser.prog, words))
+
+
+class Main(Protocol):
+    """The main function of a command."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Runs the command on a command line (None takes the process's); returns the status."""
+
+
+def command(
+    arguments: type[Arguments],
+    work: Callable[[Arguments], int],
+    program: str,
+    about: str,
+    less_memory: str | None = None,
+) -> Main:
+    """Returns the main function of a command, which runs run_command.
+
+    Args:
+        arguments, work, program, less_memory: see run_command.
+        about: documentation of the command's module, whose first line describes it.
+    """
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        return run_command(arguments, work, program, about.split("\n")[0], argv, less_memory)
+
+    return main
 
 
 def _quieten_transformers() -> None:

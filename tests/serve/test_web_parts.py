@@ -79,6 +79,17 @@ def test_texts_are_no_markup():
         assert "&lt;script&gt;&#123;&#123;value&#125;&#125; &#36;&#123;1&#125; &amp;" in shown
 
 
+def test_the_templates_come_with_an_installed_package():
+    folder = "llava/serve/web/templates"
+    said = (ROOT / "MANIFEST.in").read_text("utf-8").splitlines()
+    assert f"recursive-include {folder} *" in said and len(list((ROOT / folder).iterdir())) > 3
+
+
+def test_an_answer_keeps_its_blanks_and_lines():
+    shown = panels.answer_card("few", "a\n  b ")
+    assert '<p class="answer">a\n  b </p>' in shown
+
+
 def test_bars_share_a_scale():
     shown = panels.stage_bars(
         [("few", {"encode": 0.1, "decode": 0.1}), ("all", {"encode": 0.1, "prefill": 0.3})]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from llava.eval.bench.arguments import BenchArguments
-from llava.utils.cli import run_command
+from llava.utils.cli import command
 
 
 def bench(args: BenchArguments) -> int:
@@ -19,11 +19,7 @@ def bench(args: BenchArguments) -> int:
     return measure_methods(args)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command."""
-    description = __doc__.splitlines()[0]
-    return run_command(BenchArguments, bench, "llava.eval.bench", description, argv)
-
+main = command(BenchArguments, bench, "llava.eval.bench", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from llava.errors import UserError
 from llava.eval.bench.arguments import SHAPES, BatchesArguments, check_positive, check_source
 from llava.eval.benchmarks.registry import BENCHMARKS, data_folder, reader
-from llava.utils.cli import run_command
+from llava.utils.cli import command
 
 if TYPE_CHECKING:
     from llava.model.llava_arch import LlavaAccm
@@ -142,11 +142,7 @@ def _check(args: BatchesArguments) -> None:
     )
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command."""
-    description = __doc__.splitlines()[0]
-    return run_command(BatchesArguments, compare, "llava.eval.bench.batches", description, argv)
-
+main = command(BatchesArguments, compare, "llava.eval.bench.batches", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

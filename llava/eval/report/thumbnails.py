@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from PIL import Image
 
 SIDE = 240  # pixels; ten for each patch of the 24 in a row
 _QUALITY = 80
@@ -37,7 +33,7 @@ def thumbnails(
         UserError: the image cannot be read.
     """
     # Imported here because it takes seconds, and a report without images does not need it.
-    from llava.eval.figure import dim_patches
+    from llava.eval.figure import data_uri, dim_patches
     from llava.mm_utils import CLIP_BACKGROUND, expand2square, load_image
 
     picture = expand2square(load_image(image), CLIP_BACKGROUND, SIDE)
@@ -46,13 +42,11 @@ def thumbnails(
         num_patches = num_patches or _DEFAULT_PATCHES
         if kept and _is_pruned(kept, num_patches):
             groups.setdefault((tuple(sorted(kept)), num_patches), []).append(name)
-    drawn = [
-        Thumbnail("kept by " + " and ".join(names), _uri(dim_patches(picture, kept, total, SIDE)))
-        for (kept, total), names in groups.items()
-    ]
-    whole = range(_DEFAULT_PATCHES)
-    return tuple(drawn) or (
-        Thumbnail("the image", _uri(dim_patches(picture, whole, len(whole), SIDE))),
+    named = {key: "kept by " + " and ".join(names) for key, names in groups.items()}
+    named = named or {(tuple(range(_DEFAULT_PATCHES)), _DEFAULT_PATCHES): "the image"}
+    return tuple(
+        Thumbnail(caption, data_uri(dim_patches(picture, kept, total, SIDE), _QUALITY))
+        for (kept, total), caption in named.items()
     )
 
 
@@ -60,9 +54,3 @@ def _is_pruned(kept: Sequence[int], num_patches: int) -> bool:
     """Returns whether some patches, and not all, of a square grid were kept."""
     square = math.isqrt(num_patches) ** 2 == num_patches
     return square and 0 <= min(kept) and max(kept) < num_patches and len(set(kept)) < num_patches
-
-
-def _uri(picture: Image.Image) -> str:
-    data = io.BytesIO()
-    picture.save(data, format="JPEG", quality=_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")

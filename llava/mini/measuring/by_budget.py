@@ -11,12 +11,13 @@ from llava.errors import UserError
 from llava.eval.benchmarks.registry import BENCHMARKS
 from llava.eval.report.statistics import SEED, Sampled, average, difference, ratio
 from llava.files import write_json
+from llava.markdown import markdown_table
 from llava.mini.measuring.arguments import ByBudgetArguments
 from llava.mini.measuring.metrics import sampled_by_image, to_json
 from llava.mini.measuring.passes import CANDIDATES, FALSE, FULL, PRUNED, TRUE, ask_all
 from llava.mini.measuring.questions import Asked, read_asked
 from llava.mini.measuring.scores import ACCM, BEST, FIRST, score_answers
-from llava.mini.measuring.table import cell, markdown_table
+from llava.mini.measuring.table import cell
 from llava.model.builder import load_from_arguments
 from llava.model.llava_arch import LlavaAccm
 from llava.train.pruning import check_budgets
@@ -144,6 +145,6 @@ def _table(shares: Mapping[tuple[int, str], Sampled], budgets: Sequence[int]) ->
         differences += [step[read][place] for read in (PRUNED, ACCM)]
         row = [str(budget), *(cell(shares[budget, read]) for read in reads)]
         rows.append([*row, *(cell(d) + (" **costs**" if d.high < 0 else "") for d in differences)])
-    lines = markdown_table(headings, rows)
+    lines = markdown_table(headings, rows, texts=1)
     note = "Means over benchmarks of the share of the score with all tokens; 95% paired bootstrap."
     return "\n".join([note, "", *lines])

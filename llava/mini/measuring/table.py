@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 from llava.eval.report.runs import BENCHMARKS
 from llava.eval.report.statistics import DRAWS, Sampled
+from llava.markdown import markdown_table
 from llava.mini.measuring.metrics import ANSWERED, CHOSEN, FIRST, WRITERS, Figures, Group
 from llava.mini.measuring.passes import FULL, NOTHING, PRUNED, RULES
 from llava.mini.measuring.patches import GROUPS
@@ -53,12 +54,6 @@ def _digits(value: float) -> str:
     return f"{round(value, 3) + 0.0:.3f}" if math.isfinite(value) else "none"
 
 
-def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Returns the lines of a table in Markdown, numbers aligned right."""
-    aligned = ["---", *["---:"] * (len(headings) - 1)]
-    return [f"| {' | '.join(cells)} |" for cells in (headings, aligned, *rows)]
-
-
 def _scores(heading: str, groups: Mapping[str, Group]) -> list[str]:
     shown = (FULL, NOTHING, PRUNED, ACCM)
     rows = [
@@ -71,7 +66,7 @@ def _scores(heading: str, groups: Mapping[str, Group]) -> list[str]:
         ]
         for name, group in groups.items()
     ]
-    return markdown_table((heading, "Questions", *shown, _GAIN, "recovery"), rows)
+    return markdown_table((heading, "Questions", *shown, _GAIN, "recovery"), rows, texts=1)
 
 
 def _by_benchmark(found: Figures) -> list[str]:
@@ -95,7 +90,7 @@ def _means(found: Figures) -> dict[str, Group]:
 def _choices(found: Figures) -> list[str]:
     groups = _means(found)
     rows = [[row, *(cell(group.scores[row]) for group in groups.values())] for row in ROWS]
-    return markdown_table(("Read by the LLM", *groups), rows)
+    return markdown_table(("Read by the LLM", *groups), rows, texts=1)
 
 
 def _differences(found: Figures) -> list[str]:
@@ -104,7 +99,7 @@ def _differences(found: Figures) -> list[str]:
         [pair, *(cell(group.differences[pair]) for group in groups.values())]
         for pair in found.mean.differences
     ]
-    return markdown_table(("Difference", *groups), rows)
+    return markdown_table(("Difference", *groups), rows, texts=1)
 
 
 def _captions(found: Figures) -> list[str]:
@@ -122,7 +117,7 @@ def _captions(found: Figures) -> list[str]:
         ]
         for kind, said in groups.items()
     ]
-    return markdown_table(headings, rows)
+    return markdown_table(headings, rows, texts=1)
 
 
 def _patches(found: Figures) -> list[str]:
@@ -137,7 +132,7 @@ def _patches(found: Figures) -> list[str]:
         for group in GROUPS
     ]
     lines = markdown_table(
-        ("Patches", "An image", "on any object", "on the object asked for"), rows
+        ("Patches", "An image", "on any object", "on the object asked for"), rows, texts=1
     )
     seen = [f"{rule} {cell(found.patches[rule].seen)}" for rule in RULES]
     return [*lines, "", f"At least one kept patch on the object asked for: {', '.join(seen)}."]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,10 +26,10 @@ from llava.mini.training_set import TrainingSet, read_training_set
 from llava.mm_utils import load_image, process_images
 from llava.model.multimodal_encoder.builder import load_processor
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
-from llava.train.closing import command_line, say_done
-from llava.train.provenance import hashes_of, save_weights, write_record
+from llava.train.batches import TensorBatch
+from llava.train.closing import command_line, finish, write_weights
+from llava.train.provenance import hashes_of
 from llava.train.pruning import draw
-from llava.train.settings import settings_of
 from llava.train.stage import Stage, open_stage
 from llava.train.trainer import train
 
@@ -92,7 +93,7 @@ def patch_labels(things: Sequence[Thing], patch_size: int) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
-class ClipBatch:
+class ClipBatch(TensorBatch):
     """B images with their labels and texts.
 
     Attributes:
@@ -106,17 +107,6 @@ class ClipBatch:
     labels: dict[str, Tensor]
     text_ids: Tensor
     phrase_ids: Tensor
-
-    @property
-    def weight(self) -> float:
-        """The number of images."""
-        return len(self.pixels)
-
-    def to(self, device: torch.device) -> ClipBatch:
-        labels = {name: label.to(device) for name, label in self.labels.items()}
-        rest = (t.to(device) for t in (self.pixels, self.text_ids, self.phrase_ids))
-        pixels, text_ids, phrase_ids = rest
-        return ClipBatch(pixels, labels, text_ids, phrase_ids)
 
 
 class ClipObjective(nn.Module):
@@ -184,43 +174,37 @@ class ClipObjective(nn.Module):
         return F.cross_entropy(logits.float(), target), (logits.argmax(-1) == target).float().mean()
 
 
+@dataclass(eq=False)
 class ClipData:
     """Images with one caption each, and labels for each patch.
 
-    Args:
+    Attributes:
         texts: the training set.
         folder: of its images.
-        count: number of images.
+        count: number of images; all, if there are fewer.
         tokenizer: CLIP's.
         processor: turns images into pixels.
         patch_size: side of a patch, pixels.
     """
 
-    def __init__(
-        self,
-        texts: TrainingSet,
-        folder: Path,
-        count: int,
-        tokenizer: ClipTokenizer,
-        processor: CLIPImageProcessorPil,
-        patch_size: int,
-    ) -> None:
-        self._texts = texts
-        self._count = min(count, len(texts.images))
-        self._folder = folder
-        self._tokenizer = tokenizer
-        self._processor = processor
-        self._patch_size = patch_size
+    texts: TrainingSet
+    folder: Path
+    count: int
+    tokenizer: ClipTokenizer
+    processor: CLIPImageProcessorPil
+    patch_size: int
+
+    def __post_init__(self) -> None:
         self._pixels: dict[int, Tensor] = {}
         self._phrase_ids = self._pad([f"a {color} {shape}" for color in COLORS for shape in SHAPES])
 
     def __len__(self) -> int:
-        return self._count
+        return min(self.count, len(self.texts.images))
 
     def collate(self, indices: list[int], generator: torch.Generator) -> ClipBatch:
         """Returns a batch of images."""
-        labels = [patch_labels(self._texts.scenes[i], self._patch_size) for i in indices]
-        captions = [draw(self._texts.captions[i], generator) for i in indices]
+        labels = [patch_labels(self.texts.scenes[i], self.patch_size) for i in indices]
+        captions = [draw(self.texts.captions[i], generator) for i in indices]
         return ClipBatch(
             pixels=torch.stack([self._image(i) for i in indices]).float(),
             labels={name: torch.stack([label[name] for label in labels]) for name in labels[0]},
@@ -230,17 +214,17 @@ class ClipData:
 
     def describe(self, indices: list[int]) -> str:
         """Returns the names of a batch's images."""
-        return ", ".join(self._texts.images[i] for i in indices)
+        return ", ".join(self.texts.images[i] for i in indices)
 
     def _image(self, index: int) -> Tensor:
         """Returns pixels (3, S, S) of an image, read once and kept in half precision."""
         if index not in self._pixels:
-            image = load_image(self._folder / self._texts.images[index])
-            self._pixels[index] = process_images([image], self._processor, "pad")[0].half()
+            image = load_image(self.folder / self.texts.images[index])
+            self._pixels[index] = process_images([image], self.processor, "pad")[0].half()
         return self._pixels[index]
 
     def _pad(self, texts: Sequence[str]) -> Tensor:
-        ids = [self._tokenizer.encode(text, 77) for text in texts]
+        ids = [self.tokenizer.encode(text, 77) for text in texts]
         length = max(map(len, ids))
         return torch.tensor([row + [row[-1]] * (length - len(row)) for row in ids])
 
@@ -270,11 +254,6 @@ def _train(stage: Stage, args: ClipArguments) -> int:
     inputs = {"data": data_folder / "texts.jsonl", "config": folder / "config.json"}
     chosen = {"images": args.images, "inputs": {k: hashes_of(p) for k, p in inputs.items()}}
     train(stage, ClipObjective(clip), data, chosen)
-    if not stage.team.is_first:
-        return 0
-    output = folder / "model.safetensors"
-    save_weights(output, clip.state_dict())
-    settings = settings_of(args) | chosen
-    write_record(folder, stage.name, settings, [output], inputs, Path(args.output_dir))
-    say_done(stage, [output], command_line("llava.train.train_projector", vision_tower=folder))
-    return 0
+    use = command_line("llava.train.train_projector", vision_tower=folder)
+    weights = {folder / "model.safetensors": clip.state_dict()}
+    return finish(stage, chosen, inputs, use, partial(write_weights, weights))

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 import torch
@@ -37,13 +38,12 @@ from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.multimodal_encoder.builder import Vision
 from llava.train.arguments import model_arguments
 from llava.train.captions import tower_questions
-from llava.train.closing import command_line, say_done
+from llava.train.closing import command_line, finish
 from llava.train.conversations import Conversation
 from llava.train.features import ImageFeatures, encode_questions, vision_settings
 from llava.train.packing import PackedBatch, Packer, collate, predict, run_llm
-from llava.train.provenance import hashes_of, write_record
+from llava.train.provenance import hashes_of
 from llava.train.pruning import Pruner, draw
-from llava.train.settings import settings_of
 from llava.train.stage import Stage, open_stage
 from llava.train.trainer import train
 
@@ -78,10 +78,11 @@ class LlavaObjective(nn.Module):
         return {"loss": answers + self.question_share * words, "answers": answers, "right": right}
 
 
+@dataclass(eq=False)
 class LlavaData:
     """Images with questions, captions and descriptions, packed.
 
-    Args:
+    Attributes:
         conversations: one per image.
         captions: of each image.
         scenes: the objects of each image.
@@ -96,44 +97,32 @@ class LlavaData:
         one_in: a pruned image keeps 1/one_in of its tokens; the values are drawn uniformly.
     """
 
-    def __init__(
-        self,
-        conversations: Sequence[Conversation],
-        captions: Sequence[list[str]],
-        scenes: Sequence[list[Thing]],
-        features: Optional[ImageFeatures],
-        pruner: Optional[Pruner],
-        packer: Packer,
-        questions_per_image: int,
-        shares: Sequence[float],
-        focus: int | None,
-        exercises: int,
-        false_phrases: float = 0.0,
-        one_in: Sequence[int] = ONE_IN,
-    ) -> None:
-        self._conversations = conversations
+    conversations: Sequence[Conversation]
+    captions: Sequence[list[str]]
+    scenes: Sequence[list[Thing]]
+    features: ImageFeatures | None
+    pruner: Pruner | None
+    packer: Packer
+    questions_per_image: int
+    shares: Sequence[float]
+    focus: int | None
+    exercises: int
+    false_phrases: float = 0.0
+    one_in: Sequence[int] = ONE_IN
+
+    def __post_init__(self) -> None:
+        self._shares = torch.tensor(self.shares)
         # All captions of an image are answers to the request for one; statements teach through
         # their words, which are predicted too.
         self._pairs = [
             [pair for pair in conversation.pairs if pair[0] != CAPTION_PROMPT]
             + [(CAPTION_PROMPT, text) for text in texts]
             + statements(things)
-            for conversation, texts, things in zip(conversations, captions, scenes)
+            for conversation, texts, things in zip(self.conversations, self.captions, self.scenes)
         ]
-        self._exercises = exercises
-        self._false_phrases = false_phrases
-        self._one_in = one_in
-        self._captions = captions
-        self._scenes = scenes
-        self._features = features
-        self._pruner = pruner
-        self._shares = torch.tensor(shares)
-        self._focus = focus
-        self._packer = packer
-        self._count = questions_per_image
 
     def __len__(self) -> int:
-        return len(self._conversations)
+        return len(self.conversations)
 
     def collate(self, indices: list[int], generator: torch.Generator) -> PackedBatch:
         """Returns a batch of sequences."""
@@ -141,49 +130,49 @@ class LlavaData:
         for index in indices:
             sight = SIGHTS[int(torch.multinomial(self._shares, 1, generator=generator))]
             pairs = self._pairs[index]
-            order = torch.randperm(len(pairs), generator=generator)[: self._count]
+            order = torch.randperm(len(pairs), generator=generator)[: self.questions_per_image]
             chosen = [pairs[i] for i in order.tolist()]
             seen = self._look(index, sight, chosen[0][0], generator)
             hint = self._hint(index, sight, generator)
-            chosen += [self._letter_exercise(generator) for _ in range(self._exercises)]
-            sequences.append(self._packer.pack(chosen, len(seen), hint))
+            chosen += [self._letter_exercise(generator) for _ in range(self.exercises)]
+            sequences.append(self.packer.pack(chosen, len(seen), hint))
             features.append(seen)
         return collate(sequences, features)
 
     def describe(self, indices: list[int]) -> str:
         """Returns the names of a batch's entries."""
-        return ", ".join(self._conversations[index].id for index in indices)
+        return ", ".join(self.conversations[index].id for index in indices)
 
     def _letter_exercise(self, generator: torch.Generator) -> tuple[str, str]:
         return letter_exercise(_numpy_generator(generator))
 
     def _falsified(self, caption: str, generator: torch.Generator) -> str:
-        return falsify(caption, self._false_phrases, _numpy_generator(generator))
+        return falsify(caption, self.false_phrases, _numpy_generator(generator))
 
     def _look(self, index: int, sight: str, question: str, generator: torch.Generator) -> Tensor:
         """Returns the visual tokens (K, C) that are shown."""
-        if self._features is None:
+        if self.features is None:
             return torch.empty(0, 0)
-        image = self._features.image(index)
+        image = self.features.image(index)
         features = image.features
         if sight == "full":
-            if self._focus is None:
+            if self.focus is None:
                 return features
-            return features[image.cls_attention.topk(self._focus).indices.sort().values]
+            return features[image.cls_attention.topk(self.focus).indices.sort().values]
         if sight in WITHOUT_IMAGE:
             return features[:0]
-        budget = len(features) // draw(self._one_in, generator)
+        budget = len(features) // draw(self.one_in, generator)
         budget = max(1, min(budget, len(features) - 1))
         topic = tower_questions(question)[0]
-        return features[self._pruner.select(image, topic, budget, generator).kept_idx]
+        return features[self.pruner.select(image, topic, budget, generator).kept_idx]
 
     def _hint(self, index: int, sight: str, generator: torch.Generator) -> str | None:
         if sight == "compensated":
-            caption = draw(self._captions[index], generator)
-            return self._falsified(caption, generator) if self._false_phrases else caption
+            caption = draw(self.captions[index], generator)
+            return self._falsified(caption, generator) if self.false_phrases else caption
         if sight != "described":
             return None
-        phrases = [describe(thing) for thing in self._scenes[index]]
+        phrases = [describe(thing) for thing in self.scenes[index]]
         order = torch.randperm(len(phrases), generator=generator).tolist()
         return " and ".join(phrases[i] for i in order) + "."
 
@@ -291,13 +280,8 @@ def _train(stage: Stage, args: LlavaArguments) -> int:
     chosen |= dict(inputs={name: hashes_of(path) for name, path in inputs.items()})
     objective = LlavaObjective(llm, projector, args.question_share)
     train(stage, objective, data, chosen)
-    if not stage.team.is_first:
-        return 0
-    output = Path(args.output)
-    files = save_llava(llm, projector, source, output)
-    write_record(output, stage.name, settings_of(args) | chosen, files, inputs, run)
-    say_done(stage, files, _use(args))
-    return 0
+    write = partial(save_llava, llm, projector, source, Path(args.output))
+    return finish(stage, chosen, inputs, _use(args), write)
 
 
 def _use(args: LlavaArguments) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,11 +26,11 @@ from llava.mini.training_set import TrainingSet, read_training_set
 from llava.model.compensation.long_clip import LongClipText, build_text_tower
 from llava.model.compensation.selector import selector_text
 from llava.model.shapes import MINI
+from llava.train.batches import TensorBatch
 from llava.train.captions import tower_questions
-from llava.train.closing import command_line, say_done
-from llava.train.provenance import hashes_of, save_weights, write_record
+from llava.train.closing import command_line, finish, write_weights
+from llava.train.provenance import hashes_of
 from llava.train.pruning import draw
-from llava.train.settings import settings_of
 from llava.train.stage import Stage, open_stage
 from llava.train.trainer import train
 
@@ -39,7 +40,7 @@ INITIAL_STD = 0.02
 
 
 @dataclass(frozen=True)
-class TextBatch:
+class TextBatch(TensorBatch):
     """B questions with captions.
 
     Attributes:
@@ -53,15 +54,6 @@ class TextBatch:
     asked: Tensor
     told: Tensor
     related: Tensor
-
-    @property
-    def weight(self) -> float:
-        """The number of texts."""
-        return len(self.texts)
-
-    def to(self, device: torch.device) -> TextBatch:
-        rest = (t.to(device) for t in (self.asked, self.told, self.related))
-        return TextBatch(self.texts, *rest)
 
 
 def named_words(question: str) -> list[str]:
@@ -173,17 +165,12 @@ def train_long_clip(args: LongClipArguments) -> int:
 
 
 def _train(stage: Stage, args: LongClipArguments) -> int:
-    folder, output = Path(args.data), Path(args.output)
+    folder = Path(args.data)
     text = new_long_clip(args.seed)
     inputs = {"data": folder / "conversations.json"}
     chosen = {"shape": MINI.long_clip, "inputs": {k: hashes_of(p) for k, p in inputs.items()}}
     objective = LongClipObjective(text, MINI.long_clip["embed_dim"])
     train(stage, objective, LongClipData(read_training_set(folder)), chosen)
-    if not stage.team.is_first:
-        return 0
-    output.parent.mkdir(parents=True, exist_ok=True)
-    save_weights(output, long_clip_tensors(text))
-    settings = settings_of(args) | chosen
-    write_record(output.parent, stage.name, settings, [output], inputs, Path(args.output_dir))
-    say_done(stage, [output], command_line("llava.train.train_selector", longclip=output))
-    return 0
+    use = command_line("llava.train.train_selector", longclip=Path(args.output))
+    weights = {Path(args.output): long_clip_tensors(text)}
+    return finish(stage, chosen, inputs, use, partial(write_weights, weights))

@@ -9,6 +9,7 @@ gets its projector ready-made.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,10 +25,10 @@ from llava.mini.training_set import TrainingSet, read_training_set
 from llava.model.builder import load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.train.arguments import model_arguments
-from llava.train.closing import command_line, say_done
+from llava.train.batches import TensorBatch
+from llava.train.closing import command_line, finish
 from llava.train.features import ImageFeatures, vision_settings
-from llava.train.provenance import hashes_of, write_record
-from llava.train.settings import settings_of
+from llava.train.provenance import hashes_of
 from llava.train.stage import Stage, open_stage
 from llava.train.trainer import train
 
@@ -38,7 +39,7 @@ _KINDS = {"color": COLORS, "shape": SHAPES, "size": SIZES, "place": PLACES}
 
 
 @dataclass(frozen=True)
-class PatchBatch:
+class PatchBatch(TensorBatch):
     """B images with the words for their patches.
 
     Attributes:
@@ -50,15 +51,6 @@ class PatchBatch:
     features: Tensor
     words: Tensor
     clear: Tensor
-
-    @property
-    def weight(self) -> float:
-        """The number of images."""
-        return len(self.features)
-
-    def to(self, device: torch.device) -> PatchBatch:
-        fields = (self.features, self.words, self.clear)
-        return PatchBatch(*(field.to(device) for field in fields))
 
 
 class ProjectorObjective(nn.Module):
@@ -94,35 +86,35 @@ class ProjectorObjective(nn.Module):
         return {"loss": loss * batch.weight, "accuracy": right * batch.weight}
 
 
+@dataclass(eq=False)
 class ProjectorData:
     """Images with the words for their patches.
 
-    Args:
+    Attributes:
         texts: the training set.
         features: of its images.
         patch_size: side of a patch, pixels.
     """
 
-    def __init__(self, texts: TrainingSet, features: ImageFeatures, patch_size: int) -> None:
-        self._texts = texts
-        self._features = features
-        self._patch_size = patch_size
+    texts: TrainingSet
+    features: ImageFeatures
+    patch_size: int
 
     def __len__(self) -> int:
-        return len(self._features)
+        return len(self.features)
 
     def collate(self, indices: list[int], generator: torch.Generator) -> PatchBatch:
         """Returns a batch of images."""
-        rows = [patch_words(self._texts.scenes[i], self._patch_size) for i in indices]
+        rows = [patch_words(self.texts.scenes[i], self.patch_size) for i in indices]
         return PatchBatch(
-            features=torch.stack([self._features.image(i).features for i in indices]),
+            features=torch.stack([self.features.image(i).features for i in indices]),
             words=torch.stack([words for words, _ in rows]),
             clear=torch.stack([clear for _, clear in rows]),
         )
 
     def describe(self, indices: list[int]) -> str:
         """Returns the names of a batch's images."""
-        return ", ".join(self._texts.images[index] for index in indices)
+        return ", ".join(self.texts.images[index] for index in indices)
 
 
 def patch_words(things: list[Thing], patch_size: int) -> tuple[Tensor, Tensor]:
@@ -161,11 +153,8 @@ def _train(stage: Stage, args: ProjectorArguments) -> int:
     chosen = vision_settings(seen)
     chosen |= dict(inputs={name: hashes_of(path) for name, path in inputs.items()})
     train(stage, objective, data, chosen)
-    if not stage.team.is_first:
-        return 0
     output = Path(args.output)
-    files = save_llava(llm, projector, source, output)
-    write_record(output, stage.name, settings_of(args) | chosen, files, inputs, run)
-    parts = dict(model_path=output, vision_tower=args.vision_tower)
-    say_done(stage, files, command_line("llava.train.train_llava", **parts))
-    return 0
+    parts = {"model_path": output, "vision_tower": args.vision_tower}
+    use = command_line("llava.train.train_llava", **parts)
+    write = partial(save_llava, llm, projector, source, output)
+    return finish(stage, chosen, inputs, use, write)

@@ -14,7 +14,7 @@ from llava.extras import missing_package
 from llava.files import read_text
 from llava.serve.web.address import check_public_url, listen
 from llava.serve.web.arguments import WebArguments
-from llava.utils.cli import run_command
+from llava.utils.cli import command
 
 _PASSWORDS = ("password_file", "password_variable", "password")
 
@@ -95,10 +95,7 @@ def read_password(args: WebArguments, environment: Mapping[str, str]) -> str | N
     return password
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command."""
-    return run_command(WebArguments, serve, "llava.serve.web", __doc__.splitlines()[0], argv)
-
+main = command(WebArguments, serve, "llava.serve.web", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

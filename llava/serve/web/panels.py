@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from PIL import Image
 
-from llava.eval.figure import REASON_COLOURS, draw_patches
+from llava.eval.figure import REASON_COLOURS, data_uri, draw_patches
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Answer
 from llava.serve.web import costs
@@ -48,17 +48,17 @@ def safe(text: str) -> str:
 
 def warning(text: str | None) -> str:
     """Returns a warning above the answers; empty for None."""
-    return f'<p class="warning" role="alert">Warning: {safe(text)}.</p>' if text else ""
+    return _fill("warning", text)
 
 
 def problem(text: str) -> str:
     """Returns the problem shown beside a field."""
-    return f'<p class="note problem" role="alert">{safe(text)}</p>'
+    return _fill("problem", text)
 
 
 def advice(text: str | None) -> str:
     """Returns the advice shown beside a field; empty for None."""
-    return f'<p class="note" role="status">{safe(text)}</p>' if text else ""
+    return _fill("advice", text)
 
 
 def answer_card(name: str, text: str, timed: Timed | None = None, is_waiting: bool = False) -> str:
@@ -70,13 +70,7 @@ def answer_card(name: str, text: str, timed: Timed | None = None, is_waiting: bo
         timed: the complete answer.
         is_waiting: whether more will follow.
     """
-    time = f"{timed.seconds:.2f} s" if timed else "&hellip;" if is_waiting else ""
-    shown = safe(text) or ("&hellip;" if is_waiting else "(nothing)" if timed else "&ndash;")
-    state = "whole" if timed else "waiting" if is_waiting else "idle"
-    return (
-        f'<section class="card {state}"><header><span>{safe(name)}</span>'
-        f'<span class="time">{time}</span></header><p class="answer">{shown}</p></section>'
-    )
+    return _fill("answer_card", name, text, timed, is_waiting)
 
 
 def overlay(model: LlavaAccm, image: Image.Image, answer: Answer | None) -> str:
@@ -85,36 +79,17 @@ def overlay(model: LlavaAccm, image: Image.Image, answer: Answer | None) -> str:
     kept = list(range(patches)) if answer is None else answer.kept_idx
     reasons = {} if answer is None else answer.reasons
     picture = draw_patches(model, image, kept, reasons)
+    uri = data_uri(picture, quality=90, subsampling=0)  # frames keep their colours
     counts = Counter(reasons.values())
-    legend = "".join(
-        f'<li><i style="border-color:rgb{colour}"></i>{reason} <b>{counts[reason]}</b></li>'
-        for reason, colour in REASON_COLOURS.items()
-        if counts[reason]
-    )
-    legend = legend or "<li>all are kept: nothing is pruned</li>"
-    return (
-        f'<figure class="overlay"><h3>{len(kept)} of {patches} patches kept, and why</h3>'
-        f'<img src="{_data_uri(picture)}" alt="the image, {len(kept)} of {patches} patches bright">'
-        f'<figcaption><ul class="legend">{legend}</ul></figcaption></figure>'
-    )
+    legend = [(why, colour, counts[why]) for why, colour in REASON_COLOURS.items() if counts[why]]
+    return _fill("overlay", uri, len(kept), patches, legend)
 
 
 def candidates(answer: Answer) -> str:
     """Returns the captions of the dropped tokens with the selector's scores."""
     supplement = answer.supplement
-    if supplement is None or not supplement.candidates:
-        return ""
-    rows = []
-    for text, score, is_chosen in supplement.shown:
-        rows.append(
-            f'<li class="{"chosen" if is_chosen else ""}"><span class="meter">'
-            f'<i style="width:{100 * score:.1f}%"></i></span><b>{score:.3f}</b>'
-            f"<p>{safe(text)}{' <em>chosen</em>' if is_chosen else ''}</p></li>"
-        )
-    return (
-        '<section class="candidates"><h3>What the dropped tokens said, and the '
-        f"selector&rsquo;s scores</h3><ol>{''.join(rows)}</ol></section>"
-    )
+    has_choice = supplement is not None and supplement.candidates
+    return _fill("candidates", supplement.shown) if has_choice else ""
 
 
 def stage_bars(answers: Sequence[tuple[str, Mapping[str, float]]]) -> str:
@@ -125,19 +100,7 @@ def stage_bars(answers: Sequence[tuple[str, Mapping[str, float]]]) -> str:
     """
     longest = max(sum(stages.values()) for _, stages in answers)
     seen = {stage for _, stages in answers for stage in stages}
-    rows = "".join(
-        _bar(name, stages, longest, f"{1000 * sum(stages.values()):.0f} ms")
-        for name, stages in answers
-    )
-    legend = "".join(
-        f'<li><i style="background:{colour};border-color:{colour}"></i>{stage}</li>'
-        for stage, colour in STAGE_COLOURS.items()
-        if stage in seen
-    )
-    return (
-        f'<section class="stages"><h3>Where the time goes</h3>{rows}'
-        f'<ul class="legend">{legend}</ul></section>'
-    )
+    return _fill("stage_bars", answers, longest, seen)
 
 
 def why_slower(pruned: Mapping[str, float], full: Mapping[str, float]) -> str:
@@ -148,13 +111,8 @@ def why_slower(pruned: Mapping[str, float], full: Mapping[str, float]) -> str:
     """
     if "caption" not in pruned or sum(pruned.values()) <= sum(full.values()):
         return ""
-    caption = pruned["caption"] + pruned["select"]
     saved = sum(full[stage] - pruned[stage] for stage in ("prefill", "decode"))
-    gain = f"saved the LLM {_duration(saved)}" if saved > 0 else "saved the LLM nothing"
-    return (
-        f'<section class="stages"><p>The caption took {_duration(caption)}, and fewer tokens '
-        f"{gain}: one as small as here has less to save than a caption costs.</p></section>"
-    )
+    return _fill("why_slower", pruned["caption"] + pruned["select"], saved)
 
 
 def costs_elsewhere(model: LlavaAccm, budget: int) -> str:
@@ -170,21 +128,8 @@ def costs_elsewhere(model: LlavaAccm, budget: int) -> str:
         return ""
     patches, has_caption = model.count_tokens(), model.compensator is not None
     few = costs.WITH_CAPTION if has_caption else costs.PRUNED
-    rows = "".join(
-        _bar(
-            name_of(cost.tokens, costs.PATCHES, has_caption),
-            cost.stages,
-            costs.FULL.seconds,
-            f"{cost.seconds:.1f} s",
-        )
-        for cost in (few, costs.FULL)
-    )
-    return (
-        '<section class="stages elsewhere"><h3>At LLaVA-1.5-7B&rsquo;s shapes</h3>'
-        f"{rows}<p>Measured once, and not here: {safe(costs.CONDITIONS)}; with transformers&rsquo; "
-        f"own LLaVA all tokens took {costs.TRANSFORMERS_SECONDS:.1f} s.</p>"
-        f"{_correspondence(budget, patches, few.tokens)}</section>"
-    )
+    shown = [(name_of(c.tokens, costs.PATCHES, has_caption), c) for c in (few, costs.FULL)]
+    return _fill("costs_elsewhere", costs, shown, _correspondence(budget, patches, few.tokens))
 
 
 def name_of(budget: int | None, patches: int, has_caption: bool) -> str:
@@ -202,29 +147,29 @@ def _correspondence(budget: int, patches: int, measured: int) -> str:
     of_all = budget * costs.PATCHES / patches
     are = "are" if of_all == measured else "would be, which was not measured"
     share = f"{budget} of {patches} tokens are {100 * budget / patches:.3g}%"
-    return f"<p>{share}, as {of_all:.0f} of {costs.PATCHES} {are}.</p>"
-
-
-def _bar(name: str, stages: Mapping[str, float], longest: float, total: str) -> str:
-    """Returns stages side by side; ``longest`` seconds fill the line."""
-    pieces = "".join(
-        f'<i style="width:{100 * seconds / longest:.2f}%;background:{STAGE_COLOURS[stage]}" '
-        f'title="{stage}: {_duration(seconds)}"></i>'
-        for stage, seconds in stages.items()
-    )
-    said = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in stages.items())
-    return (
-        f'<div class="row"><span>{safe(name)}</span><span class="bar" role="img" '
-        f'aria-label="{said}">{pieces}</span><b>{total}</b></div>'
-    )
+    return f"{share}, as {of_all:.0f} of {costs.PATCHES} {are}."
 
 
 def _duration(seconds: float) -> str:
     return f"{1000 * seconds:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
-def _data_uri(picture: Image.Image) -> str:
-    """Returns a picture as a data: URI."""
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=90, subsampling=0)  # frames keep their colours
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+def _escaped(value: object) -> Markup:
+    return value if isinstance(value, Markup) else Markup(safe(str(value)))
+
+
+_ENVIRONMENT = Environment(
+    loader=PackageLoader(__package__),
+    autoescape=True,
+    trim_blocks=True,
+    undefined=StrictUndefined,
+    finalize=_escaped,
+)
+_ENVIRONMENT.filters["duration"] = _duration
+_ENVIRONMENT.globals["STAGE_COLOURS"] = STAGE_COLOURS
+_PANELS = _ENVIRONMENT.get_template("panels.html").module
+
+
+def _fill(name: str, *values: object) -> str:
+    """Returns a filled-in part of templates/panels.html."""
+    return str(getattr(_PANELS, name)(*values)).strip()

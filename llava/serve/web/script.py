@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from llava.mm_utils import IMAGE_FORMATS
 from llava.serve.web.panels import problem
 
+
+def _read(name: str) -> str:
+    return (Path(__file__).with_name("templates") / name).read_text("utf-8").strip()
+
+
 # For screen readers: the answers have a name, and the pictures of examples are silent, since the
 # questions beside them say the same.
-LOAD = """() => {
-  const answers = document.querySelector(".answers");
-  Object.assign(answers, {tabIndex: -1, role: "region", ariaLabel: "Answers"});
-  document.querySelectorAll("button.example img").forEach((image) => { image.alt = ""; });
-}"""
+LOAD = _read("load.js")
 
 # A question starts: the button says so, and a small screen scrolls to the answers. The function
 # passes the question on.
-BEGIN = """(...inputs) => {
-  const answers = document.querySelector(".answers");
-  document.querySelector("button.ask").setAttribute("aria-busy", "true");
-  delete answers.dataset.old;
-  const top = answers.getBoundingClientRect().top;
-  if (top < 0 || top > 0.7 * window.innerHeight) {
-    const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-    answers.focus({preventScroll: true});
-    answers.scrollIntoView({behavior: still ? "instant" : "smooth", block: "start"});
-  }
-  return inputs;
-}"""
+BEGIN = _read("begin.js")
 
 # The question was answered.
 ANSWERED = """() => {
@@ -37,43 +28,14 @@ ANSWERED = """() => {
 
 # The question failed: answers that the server has not removed belong to an older question, and the
 # page scrolls to a field with a problem.
-FAILED = """() => {
-  document.querySelector("button.ask").removeAttribute("aria-busy");
-  document.querySelector(".answers").dataset.old = "";
-  const look = (times) => {  // a busy browser may show the note later
-    const field = document.querySelector(".problem")?.closest(".field");
-    if (!field) return times && setTimeout(look, 100, times - 1);
-    window.scrollTo({top: window.scrollY, behavior: "instant"});  // no further to the answers
-    const box = field.getBoundingClientRect();
-    if (box.top < 0 || box.bottom > window.innerHeight)
-      field.scrollIntoView({behavior: "instant", block: "center"});
-    field.querySelector("textarea, input, button")?.focus({preventScroll: true});
-  };
-  setTimeout(look, 100, 20);
-}"""
+FAILED = _read("failed.js")
 
 # An uploaded file was checked: shows the note on it, unless another file has replaced it. A bad
 # file is removed.
 LOOKED = """(image, looked) =>
   image?.path === looked.path ? [looked.is_good ? undefined : null, looked.note] : undefined"""
 
-_REFUSE = """
-const field = element.closest(".field");
-const look = (event, files) => {
-  if (!files?.length) return;
-  const {type, size} = files[0];
-  const kind = !size || !type.startsWith("image/") ? "kind" : size > MOST ? "size" : "";
-  if (!kind) return;
-  event.preventDefault();
-  event.stopImmediatePropagation();
-  props.value = SAID[kind] + (field.querySelector(".seen")?.outerHTML ?? "");  // it stays
-};
-field.addEventListener("change", (event) => look(event, event.target.files), true);
-field.addEventListener("drop", (event) => {
-  look(event, event.dataTransfer?.files);
-  if (event.defaultPrevented) event.target.dispatchEvent(new DragEvent("dragleave", {bubbles: true}));
-}, true);
-"""
+_REFUSE = _read("refuse.js")
 
 
 def refuse_files(upload_bytes: int) -> str:

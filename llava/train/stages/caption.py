@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,17 +30,17 @@ from llava.model.loading.bpe import check_vocabulary, read_bpe
 from llava.model.loading.parts import locate_part
 from llava.model.loading.weights import has_weights
 from llava.train.arguments import model_arguments
+from llava.train.batches import TensorBatch
 from llava.train.captions import CaptionPairs, read_caption_pairs, read_questions
-from llava.train.closing import command_line, say_done
+from llava.train.closing import command_line, finish, write_weights
 from llava.train.features import (
     ImageFeatures,
     encode_questions,
     image_features,
     vision_settings,
 )
-from llava.train.provenance import hashes_of, save_weights, write_record
+from llava.train.provenance import hashes_of
 from llava.train.pruning import Pruner, check_budgets, draw
-from llava.train.settings import settings_of
 from llava.train.stage import Stage, open_stage
 from llava.train.stages.arguments import CaptionArguments
 from llava.train.trainer import train
@@ -52,7 +53,7 @@ IGNORED = -100  # label of a position that is not to be predicted
 
 
 @dataclass(frozen=True)
-class CaptionBatch:
+class CaptionBatch(TensorBatch):
     """B captions, padded on the left.
 
     Attributes:
@@ -75,10 +76,6 @@ class CaptionBatch:
     def weight(self) -> float:
         """The number of tokens to be predicted."""
         return int((self.labels != IGNORED).sum())
-
-    def to(self, device: torch.device) -> CaptionBatch:
-        fields = (self.dropped, self.dropped_mask, self.ids, self.mask, self.prefix, self.labels)
-        return CaptionBatch(*(field.to(device) for field in fields))
 
 
 def caption_batch(
@@ -162,10 +159,11 @@ class CaptionObjective(nn.Module):
         return {"loss": losses.sum(), "accuracy": right.sum().float()}
 
 
+@dataclass(eq=False)
 class CaptionData:
     """Captions with the tokens that pruning drops.
 
-    Args:
+    Attributes:
         pairs: images and captions.
         features: of the images, in the same order.
         questions: drawn for each caption.
@@ -175,26 +173,19 @@ class CaptionData:
         prefix_length: positions of the visual prefix.
     """
 
-    def __init__(
-        self,
-        pairs: CaptionPairs,
-        features: ImageFeatures,
-        questions: Sequence[str],
-        pruner: Pruner,
-        budgets: Sequence[int],
-        tokenizer: GPT2Tokenizer,
-        prefix_length: int,
-    ) -> None:
-        self._pairs = pairs
-        self._features = features
-        self._questions = questions
-        self._pruner = pruner
-        self._budgets = budgets
-        self._prefix_length = prefix_length
-        counts = [len(captions) for captions in pairs.captions]
+    pairs: CaptionPairs
+    features: ImageFeatures
+    questions: Sequence[str]
+    pruner: Pruner
+    budgets: Sequence[int]
+    tokenizer: GPT2Tokenizer
+    prefix_length: int
+
+    def __post_init__(self) -> None:
+        counts = [len(captions) for captions in self.pairs.captions]
         self._places = [(i, j) for i, count in enumerate(counts) for j in range(count)]
-        self._question_ids = {q: tokenizer.encode(q, add_special_tokens=False) for q in questions}
-        self._tokenizer = tokenizer
+        encode = partial(self.tokenizer.encode, add_special_tokens=False)
+        self._question_ids = {question: encode(question) for question in self.questions}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -204,18 +195,18 @@ class CaptionData:
         dropped, questions, captions = [], [], []
         for index in indices:
             number, which = self._places[index]
-            question = draw(self._questions, generator)
-            budget = draw(self._budgets, generator)
-            image = self._features.image(number)
-            pruned = self._pruner.select(image, question, budget, generator)
+            question = draw(self.questions, generator)
+            budget = draw(self.budgets, generator)
+            image = self.features.image(number)
+            pruned = self.pruner.select(image, question, budget, generator)
             dropped.append(image.patch_embeds[pruned.dropped_idx])
             questions.append(self._question_ids[question])
-            captions.append(caption_ids(self._pairs.captions[number][which], self._tokenizer))
-        return caption_batch(dropped, questions, captions, self._prefix_length)
+            captions.append(caption_ids(self.pairs.captions[number][which], self.tokenizer))
+        return caption_batch(dropped, questions, captions, self.prefix_length)
 
     def describe(self, indices: list[int]) -> str:
         """Returns the names of a batch's images."""
-        return ", ".join(self._pairs.images[self._places[index][0]].name for index in indices)
+        return ", ".join(self.pairs.images[self._places[index][0]].name for index in indices)
 
 
 def caption_ids(text: str, tokenizer: GPT2Tokenizer) -> list[int]:
@@ -296,15 +287,7 @@ def _train(stage: Stage, args: CaptionArguments) -> int:
     hashes = {"questions": None} | {name: hashes_of(path) for name, path in inputs.items()}
     chosen = vision_settings(seen) | {"text_selection": seen.text_selection, "inputs": hashes}
     train(stage, CaptionObjective(model), data, chosen)
-    if not stage.team.is_first:
-        return 0
-    output = Path(args.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    save_weights(output, model.state_dict())
-    settings = settings_of(args) | chosen
-    write_record(output.parent, stage.name, settings, [output], inputs, run)
-    use = command_line(
-        "llava.train.train_selector", model_path=args.model_path, caption_model=output
-    )
-    say_done(stage, [output], use)
-    return 0
+    parts = {"model_path": args.model_path, "caption_model": Path(args.output)}
+    use = command_line("llava.train.train_selector", **parts)
+    weights = {Path(args.output): model.state_dict()}
+    return finish(stage, chosen, inputs, use, partial(write_weights, weights))

@@ -17,7 +17,8 @@ nothing to learn.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -37,10 +38,11 @@ from llava.model.loading.placement import Placement, placement
 from llava.model.sample import Sample
 from llava.train.answer_logprobs import Reading, answer_log_probs
 from llava.train.arguments import model_arguments
+from llava.train.batches import TensorBatch
 from llava.train.candidates import Candidates, write_candidates
-from llava.train.closing import command_line, say_done
+from llava.train.closing import command_line, finish, write_weights
 from llava.train.packing import Packer
-from llava.train.provenance import hashes_of, save_weights, write_record
+from llava.train.provenance import hashes_of
 from llava.train.resumable import Work, resumable
 from llava.train.samples import (
     AskedImages,
@@ -51,7 +53,6 @@ from llava.train.samples import (
     load_frozen_llm,
     read_short_questions,
 )
-from llava.train.settings import settings_of
 from llava.train.stage import Stage, open_stage
 from llava.train.stages.arguments import KINDS, MARGINS, CompensationArguments
 from llava.train.stages.caption import caption_batch, caption_loss
@@ -62,7 +63,7 @@ LONGEST_ANSWER = 16  # tokens of the LLM's own answers
 
 
 @dataclass(frozen=True)
-class CompensationBatch:
+class CompensationBatch(TensorBatch):
     """B questions.
 
     Attributes:
@@ -76,18 +77,6 @@ class CompensationBatch:
     looks: list[Look]
     answers: list[str]
     seeds: list[int]
-
-    @property
-    def weight(self) -> float:
-        """The number of questions."""
-        return len(self.samples)
-
-    def to(self, device: torch.device) -> CompensationBatch:
-        looks = [
-            Look(look.all.to(device), look.kept.to(device), look.dropped.to(device))
-            for look in self.looks
-        ]
-        return replace(self, looks=looks)
 
 
 class CompensationObjective(nn.Module):
@@ -334,22 +323,13 @@ def _train(stage: Stage, args: CompensationArguments) -> int:
     chosen = asked.settings | dict(inputs=hashes, weights=weights, samples_drawn=len(samples))
     groups = [("selector.", args.selector_learning_rate)]
     train(stage, objective, data, chosen, groups)
-    if not team.is_first:
-        return 0
-    outputs = {
+    weights = {
         Path(args.caption_output): objective.caption_model.state_dict(),
         Path(args.selector_output): objective.selector.state_dict(),
     }
-    for path, tensors in outputs.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_weights(path, tensors)
-    folder = Path(args.caption_output).parent
-    write_record(folder, stage.name, settings_of(args) | chosen, list(outputs), inputs, run)
-    parts = dict(caption_model=args.caption_output, selector=args.selector_output)
-    say_done(
-        stage, list(outputs), command_line("llava.serve.cli", model_path=args.model_path, **parts)
-    )
-    return 0
+    parts = {"caption_model": args.caption_output, "selector": args.selector_output}
+    use = command_line("llava.serve.cli", model_path=args.model_path, **parts)
+    return finish(stage, chosen, inputs, use, partial(write_weights, weights))
 
 
 def _check(args: CompensationArguments) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,10 +25,11 @@ from llava.model.loading.parts import locate_part
 from llava.model.loading.placement import placement
 from llava.train.answer_logprobs import Reading, answer_log_probs, is_likeliest
 from llava.train.arguments import model_arguments
+from llava.train.batches import TensorBatch
 from llava.train.candidates import write_candidates
-from llava.train.closing import command_line, say_done
+from llava.train.closing import command_line, finish, write_weights
 from llava.train.packing import Packer
-from llava.train.provenance import hashes_of, save_weights, write_record
+from llava.train.provenance import hashes_of
 from llava.train.resumable import Work, resumable
 from llava.train.sampler import stream_seed
 from llava.train.samples import (
@@ -37,7 +39,6 @@ from llava.train.samples import (
     load_frozen_llm,
     read_short_questions,
 )
-from llava.train.settings import settings_of
 from llava.train.stage import Stage, open_stage
 from llava.train.stages.arguments import SelectorArguments
 from llava.train.trainer import train
@@ -91,7 +92,7 @@ def is_mixed(tried: dict) -> bool:
 
 
 @dataclass(frozen=True)
-class ChoiceBatch:
+class ChoiceBatch(TensorBatch):
     """B questions with candidates.
 
     Attributes:
@@ -103,15 +104,6 @@ class ChoiceBatch:
     features: Tensor
     right: Tensor
     kept_shares: Tensor | None = None
-
-    @property
-    def weight(self) -> float:
-        """The number of questions."""
-        return len(self.features)
-
-    def to(self, device: torch.device) -> ChoiceBatch:
-        fields = (self.features, self.right, self.kept_shares)
-        return ChoiceBatch(*(field if field is None else field.to(device) for field in fields))
 
 
 class SelectorObjective(nn.Module):
@@ -192,8 +184,7 @@ def train_selector(args: SelectorArguments) -> int:
 
 
 def _train(stage: Stage, args: SelectorArguments) -> int:
-    run, output = Path(args.output_dir), Path(args.output)
-    team, which = stage.team, model_arguments(args)
+    run, team, which = Path(args.output_dir), stage.team, model_arguments(args)
     samples = read_short_questions(Path(args.data), args.samples, args.seed)
     cache = Path(args.features or run / "features")
     asked = load_asked_images(which, team, samples, Path(args.images), cache, args.kept)
@@ -227,12 +218,7 @@ def _train(stage: Stage, args: SelectorArguments) -> int:
     data = SelectorData(mined, long_clip)
     chosen |= dict(tried=len(samples))
     train(stage, SelectorObjective(selector), data, chosen)
-    if not team.is_first:
-        return 0
-    output.parent.mkdir(parents=True, exist_ok=True)
-    save_weights(output, selector.state_dict())
-    settings = settings_of(args) | chosen
-    write_record(output.parent, stage.name, settings, [output], inputs, run)
-    parts = dict(model_path=args.model_path, caption_model=args.caption_model, selector=output)
-    say_done(stage, [output], command_line("llava.serve.cli", **parts))
-    return 0
+    parts = {name: getattr(args, name) for name in ("model_path", "caption_model")}
+    use = command_line("llava.serve.cli", **parts, selector=Path(args.output))
+    weights = {Path(args.output): selector.state_dict()}
+    return finish(stage, chosen, inputs, use, partial(write_weights, weights))
