@@ -224,6 +224,6 @@ class DecodingArguments(ModelArguments):
 
         Decoding(**self.decoding()).check(self.compile)
 
-    def decoding(self) -> dict[str, object]:
+    def decoding(self) -> dict[str, Any]:
         """Returns the settings by their names in Sample, Request, Chat and Decoding."""
         return {name: getattr(self, name) for name in ("temperature", "top_p", "num_beams")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import Optional
+from typing import Any, Optional
 
 from llava.arguments import ModelArguments, flag, list_flag
 from llava.errors import UserError
@@ -47,7 +47,7 @@ class TrainArguments:
     log_every: int = flag("Steps between TensorBoard points; loss.jsonl has every step.", 10)
 
 
-def model_flag(name: str) -> object:
+def model_flag(name: str) -> Any:
     """Returns a dataclass field for one of ModelArguments; a stage has those that it respects."""
     known = ModelArguments.__dataclass_fields__[name]
     return field(

@@ -71,7 +71,7 @@ def noting_what_is_kept(how_far: Callable[[], str | None]) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Stopped) as stop:
-        stop.kept = how_far()
+        setattr(stop, "kept", how_far())  # a field that Python's own exception does not declare
         raise
 
 

@@ -48,7 +48,7 @@ def tokenize(java: Sequence[str], captions: Sequence[str]) -> list[str]:
         captions: any texts.
     """
     library = _library("tokenizer.ptbtokenizer")
-    jar = Path(library.__file__).with_name(library.STANFORD_CORENLP_3_4_1_JAR)
+    jar = Path(str(library.__file__)).with_name(library.STANFORD_CORENLP_3_4_1_JAR)
     program = "edu.stanford.nlp.process.PTBTokenizer"
     done = subprocess.run(
         [*java, "-cp", str(jar), program, "-preserveLines", "-lowerCase"],
@@ -101,7 +101,7 @@ def meteor(
         UserError: the program ends before it has answered.
     """
     library = _library("meteor.meteor")
-    jar = Path(library.__file__).with_name(library.METEOR_JAR)
+    jar = Path(str(library.__file__)).with_name(library.METEOR_JAR)
     command = [*java, "-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
     pipe = subprocess.PIPE
     try:
