@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from llava.train.arguments import TrainArguments
 from llava.utils.cli import run_command
+
+Arguments = TypeVar("Arguments")
 
 # The way to continue a run that stopped for lack of memory.
 _LESS_MEMORY = (
@@ -15,8 +17,8 @@ _LESS_MEMORY = (
 
 
 def run_stage(
-    arguments: type[TrainArguments],
-    work: Callable[[TrainArguments], int],
+    arguments: type[Arguments],
+    work: Callable[[Arguments], int],
     name: str,
     description: str,
     argv: Sequence[str] | None = None,

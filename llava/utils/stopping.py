@@ -20,7 +20,8 @@ class Stopped(SystemExit):
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(128 + number)  # a shell's exit status of a process that the signal ended
+        self.status = 128 + number  # a shell's exit status of a process that the signal ended
+        super().__init__(self.status)
         self.reason = f"stopped by {signal.Signals(number).name}"
 
 

@@ -74,7 +74,7 @@ def _answers(model: LlavaAccm, samples: Sequence[Sample], batch_size: int) -> li
 
 
 def _parts(answer: Answer) -> tuple[list[int], str | None, list[int]]:
-    caption = answer.compensation and answer.compensation.chosen_caption
+    caption = None if answer.compensation is None else answer.compensation.chosen_caption
     return answer.kept_idx, caption, answer.out_ids
 
 

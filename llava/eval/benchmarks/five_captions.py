@@ -55,7 +55,7 @@ class References:
         Raises:
             UserError: an image does not have five.
         """
-        names = [question.image.name for question in questions]
+        names = [question.image_name for question in questions]
         lacking = [name for name in names if not self._has_five(name)]
         if lacking:
             raise UserError(

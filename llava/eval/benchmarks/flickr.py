@@ -81,7 +81,7 @@ def read_annotations(data_dir: Path, questions: Sequence[Question]) -> tuple[lis
         return None
     records = list(_annotations(path, "text"))
     texts = [record["text"] for record in records]
-    images = [question.image.name for question in questions]
+    images = [question.image_name for question in questions]
     named: list[Any] = [record.get("image") for record in records]
     if all("question_id" in record for record in records):
         ids = [str(record["question_id"]) for record in records]

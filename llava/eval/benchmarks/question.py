@@ -29,3 +29,8 @@ class Question:
     tower_question: str
     max_new_tokens: int
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def image_name(self) -> str:
+        """The name of the image's file; empty for an encoded picture."""
+        return "" if isinstance(self.image, bytes) else self.image.name

@@ -117,10 +117,14 @@ def meteor(
 def _ask_meteor(
     process: subprocess.Popen, captions: Sequence[str], references: Sequence[Sequence[str]]
 ) -> float:
+    to_java, from_java = process.stdin, process.stdout
+    if to_java is None or from_java is None:
+        raise ValueError("it has no pipes")
+
     def ask(*parts: str) -> str:
-        process.stdin.write(" ||| ".join(parts) + "\n")
-        process.stdin.flush()
-        return process.stdout.readline().strip()
+        to_java.write(" ||| ".join(parts) + "\n")
+        to_java.flush()
+        return from_java.readline().strip()
 
     # The separator must not occur within a caption; pycocoevalcap removes it like this.
     statistics = [
@@ -128,7 +132,7 @@ def _ask_meteor(
         for caption, texts in zip(captions, references, strict=True)
     ]
     # METEOR returns one line for each caption, and then one for all.
-    lines = [ask("EVAL", *statistics), *(process.stdout.readline() for _ in captions)]
+    lines = [ask("EVAL", *statistics), *(from_java.readline() for _ in captions)]
     return float(lines[-1])
 
 

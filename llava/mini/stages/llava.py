@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 import torch
@@ -126,7 +126,7 @@ class LlavaData:
         self._captions = captions
         self._scenes = scenes
         self._features = features
-        self._pruner = pruner
+        self._pruner: Any = pruner  # there is one wherever there are features
         self._shares = torch.tensor(shares)
         self._focus = focus
         self._packer = packer

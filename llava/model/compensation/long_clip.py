@@ -73,7 +73,7 @@ class LongClipText(nn.Module):
         is_half = self.tower.text_projection.dtype != torch.float32
         return SAMPLES_PER_HALF_ROW if is_half else SAMPLES_PER_ROW
 
-    def tokenize(self, texts: list[str]) -> Tensor:
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Returns ids (B, L) int64, with L as long as the longest text needs.
 
         A text longer than the tower's context is cut; its last id is then the end-of-text id.
@@ -127,7 +127,11 @@ class LongClipText(nn.Module):
                 (0, 0, -1, -1),
             )
         ]
-        ends = [[r * length + end for end in of_one] for r, row in enumerate(rows) for of_one in row.ends]
+        ends = [
+            [r * length + end for end in of_one]
+            for r, row in enumerate(rows)
+            for of_one in row.ends
+        ]
         device = self.tower.positional_embedding.device
         return self._read(*send(columns, device), send(ends, device))
 
@@ -146,7 +150,9 @@ class LongClipText(nn.Module):
         tower = self.tower
         place = torch.arange(ids.shape[1], device=ids.device)
         alike = text[:, None, :]
-        sees = (sample[:, None, :] == sample[..., None]) & ((alike < 0) | (alike == text[..., None]))
+        sees = (sample[:, None, :] == sample[..., None]) & (
+            (alike < 0) | (alike == text[..., None])
+        )
         sees &= place <= place[:, None]
         mask = torch.zeros(sees.shape, device=ids.device, dtype=tower.text_projection.dtype)
         mask = mask.masked_fill(~sees, -torch.inf)

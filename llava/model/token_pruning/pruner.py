@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from enum import Flag, auto
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,7 +43,7 @@ class Pruned:
     reasons: tuple[str, ...]
     weights: Tensor | None = None
     reads_question: bool = False
-    details: object | None = None
+    details: Any = None
 
     @property
     def dropped_idx(self) -> Tensor:
