@@ -29,7 +29,11 @@ Asking = TypeVar("Asking", bound="AskArguments")
 
 
 def flag(help: str, default: object = None, choices: Sequence[str] = (), off: object = None) -> Any:
-    """Returns a dataclass field with its documentation; see llava.utils.flags."""
+    """Returns a dataclass field with its documentation; see llava.utils.flags.
+
+    Where a flag has to be given, its default is None, and its type is that of the value: the
+    command refuses to start without it.
+    """
     return field(default=default, metadata={"help": help, "choices": choices, "off": off})
 
 
@@ -75,7 +79,7 @@ class ModelArguments:
     Every field is an argument of load_pretrained_model and a flag of every command that loads it.
     """
 
-    model_path: Optional[str] = flag("LLaVA-1.5: a folder, or a name on the Hugging Face hub.")
+    model_path: str = flag("LLaVA-1.5: a folder, or a name on the Hugging Face hub.")
     vision_tower: Optional[str] = flag(
         "CLIP, vision and text: a folder or hub name. Default: the name in the model's "
         "config.json, else clip-vit-large-patch14-336; looked for in the model's folder, beside "
@@ -234,6 +238,6 @@ class DecodingArguments(ModelArguments):
 
         Decoding(**self.decoding()).check(self.compile)
 
-    def decoding(self) -> dict[str, object]:
+    def decoding(self) -> dict[str, Any]:
         """Returns the settings by their names in Sample, Request, Chat and Decoding."""
         return {name: getattr(self, name) for name in ("temperature", "top_p", "num_beams")}

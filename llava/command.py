@@ -188,9 +188,10 @@ def called(program: str) -> str:
     """
     module, *words = program.split(" ", 1)
     name = _NAMES.get(module)
-    if name is None or _started_as() is None:
+    started_as = _started_as()
+    if name is None or started_as is None:
         return f"python -m {program}"
-    return " ".join([_started_as(), name, *words])
+    return " ".join([started_as, name, *words])
 
 
 def example(program: str) -> str:

@@ -26,7 +26,7 @@ def look_up(host: str, port: int) -> list[str]:
         OSError, ValueError: there is no such name.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(address[0] for *_, address in found))
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 def is_public(address: str) -> bool:
@@ -76,7 +76,7 @@ class Connection(HTTPConnection):
     """
 
     def __init__(self, parts: SplitResult, guard: Guard) -> None:
-        super().__init__(parts.hostname, parts.port or PORTS[parts.scheme], guard.seconds)
+        super().__init__(parts.hostname or "", parts.port or PORTS[parts.scheme], guard.seconds)
         self.default_port = PORTS[parts.scheme]  # not repeated in the request
         self._is_encrypted = parts.scheme == "https"
         self._guard = guard
@@ -109,7 +109,9 @@ class Connection(HTTPConnection):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)  # below the encryption
 
 
-def _first_that_answers(addresses: Sequence[str], port: int, seconds: float) -> socket.socket:
+def _first_that_answers(
+    addresses: Sequence[str], port: int, seconds: float | None
+) -> socket.socket:
     """Returns a connection to one of the addresses.
 
     Raises:

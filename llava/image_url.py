@@ -17,6 +17,7 @@ from concurrent.futures import TimeoutError as NotInTime
 from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
 from os import PathLike
+from typing import TypeGuard
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from PIL import Image
@@ -32,7 +33,7 @@ _MOVED = (301, 302, 303, 307, 308)
 _CHUNK = 1 << 16  # bytes
 
 
-def is_url(source: object) -> bool:
+def is_url(source: object) -> TypeGuard[str]:
     """Returns whether an image is named by a URL instead of a path."""
     return isinstance(source, str) and _URL.match(source) is not None
 
@@ -56,7 +57,8 @@ def fetch(url: str, guard: Guard = USUAL) -> bytes:
     Raises:
         UserError: it cannot be fetched, or the guard refuses it.
     """
-    visit, outcome = _Visit(guard), Future()
+    visit = _Visit(guard)
+    outcome: Future[bytes] = Future()
     # In a thread, since nothing else limits the time that the system takes to look a name up.
     threading.Thread(target=_settle, args=(outcome, visit, url), daemon=True).start()
     try:
@@ -100,11 +102,11 @@ class _Visit:
         for _ in range(self._guard.redirects + 1):
             parts = _split(where)
             with _told(where):
-                self._connection = Connection(parts, self._guard)
+                connection = self._connection = Connection(parts, self._guard)
                 if self._is_stopped:
                     raise ConnectionError("nobody waits for it any more")
                 try:
-                    response = self._ask(parts)
+                    response = self._ask(connection, parts)
                     if response.status not in _MOVED:
                         return self._body(response, where)
                     where = urljoin(where, response.headers.get("Location") or "")
@@ -115,12 +117,12 @@ class _Visit:
             f"the other: {WAY_OUT}"
         )
 
-    def _ask(self, parts: SplitResult) -> HTTPResponse:
+    def _ask(self, connection: Connection, parts: SplitResult) -> HTTPResponse:
         path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
         query = quote(parts.query, safe="/%:@!$&'()*+,;=~?")
         headers = {"User-Agent": f"llava-accm/{find_version()}", "Accept": _KINDS}
-        self._connection.request("GET", f"{path}?{query}" if query else path, headers=headers)
-        return self._connection.getresponse()
+        connection.request("GET", f"{path}?{query}" if query else path, headers=headers)
+        return connection.getresponse()
 
     def _body(self, response: HTTPResponse, where: str) -> bytes:
         """Returns the body of a response.

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -94,7 +95,7 @@ def to_rgb(image: Image.Image, upright: bool = False, name: str = "the image") -
     return image
 
 
-def _orientation(image: Image.Image) -> object:
+def _orientation(image: Image.Image) -> Any:
     """Returns an image's EXIF orientation; None if EXIF is damaged."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 DEFAULT_SEED = 42
 DEFAULT_PRUNER = "accm"
@@ -37,6 +38,6 @@ class Method:
         return self.no_image or self.pruner == NO_TOKENS
 
 
-def method_of(asked: object) -> dict[str, object]:
+def method_of(asked: object) -> dict[str, Any]:
     """Returns the fields of Method from flags, a request or a sample, as keyword arguments."""
     return {field.name: getattr(asked, field.name) for field in fields(Method)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from PIL import Image, ImageOps
@@ -113,7 +114,7 @@ def _middle(image: Image.Image) -> Image.Image:
 
 def tokenizer_image_token(
     prompt: str,
-    tokenizer: Callable[[str], list[int]] | object,
+    tokenizer: Any,
     image_token_index: int = IMAGE_TOKEN_INDEX,
     return_tensors: str | None = None,
 ) -> list[int] | Tensor:
@@ -133,7 +134,7 @@ def tokenizer_image_token(
     """
     if return_tensors not in (None, "pt"):
         raise UserError(f"return_tensors is {quoted(return_tensors)}: pt, or leave it out")
-    encode = getattr(tokenizer, "encode", tokenizer)
+    encode: Callable[[str], list[int]] = getattr(tokenizer, "encode", tokenizer)
     first, *rest = [encode(piece) for piece in prompt.split(DEFAULT_IMAGE_TOKEN)]
     ids = list(first)
     for piece in rest:

@@ -106,7 +106,7 @@ class _OldName(Loader):
         modules = MOVED[spec.name]
         if len(modules) > 1 or spec.name in RENAMED:
             module = ModuleType(spec.name)
-            module.__getattr__ = names_of(spec.name, modules)
+            vars(module)["__getattr__"] = names_of(spec.name, modules)
             return module
         warnings.warn(f"{spec.name} is {modules[0]} now", FutureWarning, stacklevel=2)
         module = import_module(modules[0])

@@ -17,8 +17,9 @@ def find_version(project_file: Path = _PROJECT_FILE) -> str:
     """
     if project_file.is_file():
         text = project_file.read_text("utf-8")
-        if f'\nname = "{NAME}"\n' in text:
-            return re.search(r'^version = "(.+)"$', text, re.M)[1]
+        found = re.search(r'^version = "(.+)"$', text, re.M)
+        if found is not None and f'\nname = "{NAME}"\n' in text:
+            return found[1]
     try:
         return version(NAME)
     except PackageNotFoundError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None, network: Network = USUAL) -> int:
         argv: the command line; None takes the process's.
         network: as of download.
     """
-    commands = {
+    commands: dict[str, tuple[type, Callable]] = {
         "download": (DownloadArguments, partial(_download, network)),
         "verify": (ModelArguments, _verify),
         "convert": (ConvertArguments, _convert),

@@ -7,8 +7,9 @@ is found here too, and each weight is read once and looked at.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -81,7 +82,7 @@ class _Seen:
     args: ModelArguments
     place: Placement
     places: dict[str, Path] = field(default_factory=dict)
-    llava: dict[str, Tensors] | None = None
+    llava: Mapping[str, Tensors] | None = None
     long_clip_width: int | None = None
 
     def llava_config(self) -> LlavaConfig:
@@ -133,10 +134,10 @@ def _finders(args: ModelArguments) -> dict[str, Callable[[], Path]]:
     def vision_tower() -> Path:
         return locate_parts(replace(args, compensation=NOTHING))["vision_tower"]
 
-    finders = {"model": model, "vision_tower": vision_tower}
+    finders: dict[str, Callable[[], Path]] = {"model": model, "vision_tower": vision_tower}
     if args.has_captions:
         for name in ("gpt2", "caption_model", "longclip", "selector"):
-            finders[name] = lambda name=name: locate_part(args, name)
+            finders[name] = partial(locate_part, args, name)
     return finders
 
 
@@ -163,8 +164,8 @@ def _way_to_fetch(part: str, args: ModelArguments, error: UserError) -> str:
 
 
 def _download(names: str, root: str | None = None) -> str:
-    is_usual = root in (None, ModelArguments().checkpoints_root)
-    where = "" if is_usual else f" --checkpoints-root {shlex.quote(root)}"
+    is_usual = root is None or root == ModelArguments().checkpoints_root
+    where = "" if root is None or is_usual else f" --checkpoints-root {shlex.quote(root)}"
     return f"{called('llava.checkpoints download')} {names}{where}"
 
 

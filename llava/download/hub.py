@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import constants, hf_hub_url
 from huggingface_hub.utils import build_hf_headers
@@ -113,7 +114,7 @@ def hub_file(repository: Repository, name: str, revision: str = "main") -> Addre
     return Address(url, build_hf_headers(), repository.network)
 
 
-def read_listing(content: bytes, name: str) -> tuple[str, dict[str, dict[str, object]]]:
+def read_listing(content: bytes, name: str) -> tuple[str, dict[str, dict[str, Any]]]:
     """Reads the JSON with which a hub answers about a repository.
 
     Args:

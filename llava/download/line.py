@@ -241,10 +241,13 @@ def _asked_wait(text: str) -> float | None:
 def _answer(response, network: Network) -> Answer:
     headers, status = response.headers, response.status_code
     length = _LENGTH.fullmatch(headers.get("Content-Length", ""))
-    start, size = 0, length and int(length[0])
+    start: int | None = 0
+    size = None if length is None else int(length[0])
     if status != 200:
         part = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
-        start, size = ((n and int(n)) for n in part.groups()) if part else (None, None)
+        start, size = (
+            (None if n is None else int(n) for n in part.groups()) if part else (None, None)
+        )
     is_chunked = "chunked" in headers.get("Transfer-Encoding", "").lower()
     return Answer(
         status,

@@ -19,8 +19,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from io import RawIOBase
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from tqdm import tqdm
 
@@ -75,7 +77,7 @@ class Member:
     start: int
     stop: int
     is_file: bool
-    open: Callable[[], BinaryIO]
+    open: Callable[[], IO[bytes]]
 
 
 @contextmanager
@@ -113,7 +115,7 @@ def archive_members(file: BinaryIO, what: str) -> list[Member]:
         return _tar_members(archive, what, os.fstat(file.fileno()).st_size)
 
 
-def zip_members(file: BinaryIO, what: str) -> list[Member]:
+def zip_members(file: BinaryIO | RawIOBase, what: str) -> list[Member]:
     """Returns the members of a zip; see archive_members."""
     with archive_errors(what):
         archive = zipfile.ZipFile(file)
@@ -130,7 +132,7 @@ def zip_members(file: BinaryIO, what: str) -> list[Member]:
             stop,
             is_file=not info.is_dir()
             and stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG),
-            open=lambda info=info: archive.open(info),
+            open=partial(archive.open, info),
         )
         for info, stop in zip(infos, stops)
     ]
@@ -151,7 +153,8 @@ def _tar_members(archive: tarfile.TarFile, what: str, packed: int) -> list[Membe
             info.offset,
             info.offset_data + info.size,
             is_file=info.isreg() and not info.issparse(),
-            open=lambda info=info: archive.extractfile(info),
+            # None only for a member that is no file.
+            open=partial(archive.extractfile, info),  # type: ignore[arg-type]
         )
         members.append(member)
         _refuse_bomb(what, archive.offset, len(members), packed)
@@ -167,7 +170,7 @@ class _StrictInfo(tarfile.TarInfo):
     """A header of a tar, checked."""
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> _StrictInfo:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _StrictInfo:
         info = super().frombuf(buf, encoding, errors)
         is_long = info.type in _HEADERS and info.size > _LONGEST_HEADER
         return _believed(info, is_long)
@@ -177,7 +180,7 @@ class _StrictInfo(tarfile.TarInfo):
         before = archive.offset
         try:
             info = super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed lacks it
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from error

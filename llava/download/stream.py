@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
@@ -44,16 +44,17 @@ def append(address: Address, path: Path, size: int | None, is_hashed: bool = Fal
         UserError: the disk has no room for it.
     """
 
+    note = None if is_hashed else path.with_name(path.name + EDITION)
+    if size is not None and size_of(path) > size:
+        path.unlink()  # it is the beginning of another file
+    answers = int(size_of(path) > 0)
+
     def once() -> None:
         nonlocal answers
         answers += 1
         if size is None or size_of(path) < size or not size_of(path):
             _append_once(address, path, size, note, bar)
 
-    note = None if is_hashed else path.with_name(path.name + EDITION)
-    if size is not None and size_of(path) > size:
-        path.unlink()  # it is the beginning of another file
-    answers = bool(size_of(path))
     # Small files are done before a bar would show.
     name = path.name.removesuffix(PARTIAL)
     with tqdm(desc=name, unit="B", unit_scale=True, delay=1, leave=False) as bar:
@@ -168,7 +169,7 @@ class RemoteFile(io.RawIOBase):
             raise ValueError(f"it says that {size:,} bytes of it belong together")
         return super().read(size)
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: Any) -> int:
         """Fills a buffer from what was fetched, or from the network; returns the count."""
         wanted = max(0, min(len(buffer), self._size - self._at))
         if wanted and not self._start <= self._at <= self._start + len(self._held) - wanted:
@@ -197,8 +198,12 @@ def _append_once(
         with request(address, start or None) as answer:
             _check_answer(answer, address.url, size)
             # A part without a note is taken for one of this edition.
-            is_other = start and note is not None and note.is_file()
-            is_other = is_other and note.read_text("utf-8", errors="replace") != answer.edition
+            is_other = (
+                start
+                and note is not None
+                and note.is_file()
+                and note.read_text("utf-8", errors="replace") != answer.edition
+            )
             if answer.status == 416 and answer.size == start and not is_other:
                 return  # all of it is here
             if start and answer.status == 200:  # the server sends the whole again

@@ -58,7 +58,10 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     """
     kind = picture_format(path)
     # Lines and letters keep their colours.
-    settings = {"JPEG": {"quality": 92, "subsampling": 0}, "WEBP": {"lossless": True}}
+    settings: dict[str, dict] = {
+        "JPEG": {"quality": 92, "subsampling": 0},
+        "WEBP": {"lossless": True},
+    }
     write_whole(path, lambda file: picture.save(file, format=kind, **settings.get(kind, {})))
 
 

@@ -66,8 +66,8 @@ class LlavaCommandArguments(GreedyArguments, AskArguments):
     """LLaVA's flags, beside those of every command here."""
 
     image_folder: Optional[str] = flag("What the question file's image paths are relative to.", "")
-    question_file: Optional[str] = flag("The questions.")
-    answers_file: Optional[str] = flag("Where the answers go, JSON lines.")
+    question_file: str = flag("The questions.")
+    answers_file: str = flag("Where the answers go, JSON lines.")
     num_chunks: int = flag("Cut the questions into so many blocks ...", 1)
     chunk_idx: int = flag("... and answer this one, counted from 0.", 0)
 

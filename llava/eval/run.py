@@ -167,7 +167,7 @@ def _answer_share(
         for outcome in outcomes:
             if outcome.request.id in done:
                 continue
-            line = _line(run, questions[outcome.request.id], outcome, args.batch_size)
+            line = _line(run, questions[str(outcome.request.id)], outcome, args.batch_size)
             if "error" in line:
                 tqdm.write(f"error: question {line['key']}: {line['error']}", file=sys.stderr)
             journal.append(line)
@@ -221,8 +221,8 @@ def _line(run: Run, question: Question, outcome: Outcome, batch_size: int) -> di
     """
     key, answer = printable(question.key), outcome.answer
     error = outcome.error if answer is None else why_not_finite(answer)
-    if error is not None:
-        return {"key": key, "error": printable(error)}
+    if answer is None or error is not None:
+        return {"key": key, "error": printable(str(error))}
     # Derived, not random: the same run gives the same file.
     answer_id = shortuuid.uuid(name=f"{printable(run.model_id)} {run.benchmark} {key}")
     record = run.answer_record(question, answer.text, answer_id, run.model_id)
@@ -263,7 +263,7 @@ def _open_journal(run: Run, args: AskArguments, processes: Processes, shared: Sh
     except UserError as problem:
         error = str(problem)
     errors = [problem for problem in processes.gather(error) if problem]
-    if not errors:
+    if journal is not None and not errors:
         return journal
     if journal is not None:
         journal.close()

@@ -24,8 +24,8 @@ _PLACEHOLDER = "<image-placeholder>"  # in a query of LLaVA, the place of the im
 class RunLlavaArguments(OneValueArguments, DecodingArguments):
     """Flags of the command."""
 
-    image_file: Optional[str] = flag("The image: a file, or a URL.")
-    query: Optional[str] = flag("What is asked about it.")
+    image_file: str = flag("The image: a file, or a URL.")
+    query: str = flag("What is asked about it.")
     sep: str = flag("What would stand between several images; one is supported.", ",")
     max_new_tokens: int = flag("Longest answer in tokens.", 512)
     visual_token_num: Optional[int] = budget_flag("Visual tokens to keep.")

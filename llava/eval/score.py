@@ -31,7 +31,7 @@ class ScoreArguments:
 
     data_dir: Optional[str] = flag("The benchmark's data. Default: its folder under --data-root.")
     data_root: str = flag("Folder with the data of all benchmarks.", DATA_ROOT)
-    answers_file: Optional[str] = flag("The answers, JSON lines.")
+    answers_file: str = flag("The answers, JSON lines.")
     json: Optional[str] = flag("Where the scores go as JSON.")
     allow_missing: bool = flag("Count questions without an answer as wrong.", False)
     upload: Optional[str] = flag(

@@ -187,7 +187,7 @@ def score_run(run: Run, args: SweepArguments) -> Path:
 
 def _is_scored(flags: ScoreArguments) -> bool:
     """Returns whether the result file is whole, of the present answers and of these flags."""
-    answers_file, result = Path(flags.answers_file), Path(flags.json)
+    answers_file, result = Path(flags.answers_file), Path(str(flags.json))
     if not result.is_file() or result.stat().st_mtime_ns < answers_file.stat().st_mtime_ns:
         return False
     try:

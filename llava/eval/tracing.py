@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
@@ -60,10 +61,11 @@ def answer_record(answer: Answer) -> dict:
 
 def outcome_record(outcome: Outcome) -> dict:
     """Returns a line of the output: id and answer, or id and error."""
-    name, answer = {"id": outcome.request.id}, outcome.answer
+    name: dict = {"id": outcome.request.id}
+    answer = outcome.answer
     error = outcome.error if answer is None else why_not_finite(answer)
-    if error is not None:
-        return name | {"error": printable(error)}
+    if answer is None or error is not None:
+        return name | {"error": printable(str(error))}
     record = name | answer_record(answer)
     try:
         dump_json(record)
@@ -74,7 +76,7 @@ def outcome_record(outcome: Outcome) -> dict:
 
 def read_requests(args: TraceArguments) -> list[Request | dict]:
     """Reads the lines of a file in order: each a request, or the record of its error."""
-    path = Path(args.requests)
+    path = Path(str(args.requests))
     lines: list[Request | dict] = []
     for number, value in read_lines(path):
         try:
@@ -121,13 +123,14 @@ def _defaults(args: TraceArguments) -> dict:
 
 def trace_one(args: TraceArguments) -> int:
     """Answers the question of the flags; writes its record and its figure."""
-    source = fetch(args.image) if is_url(args.image) else Path(args.image)
+    place = str(args.image)
+    source = fetch(place) if is_url(place) else Path(place)
     # Fails before the model is loaded, like the checks below.
-    image = load_image(source, name=f"the image {shown(args.image)}")
+    image = load_image(source, name=f"the image {shown(place)}")
     request = Request(
-        id=printable(Path(args.image).name),
+        id=printable(Path(place).name),
         image=source,
-        question=args.question,
+        question=str(args.question),
         tower_question=args.tower_question,
         **_defaults(args),
     )
@@ -138,7 +141,7 @@ def trace_one(args: TraceArguments) -> int:
     model = load_from_arguments(args.without_unused_parts())
     (outcome,) = answer_units(model, [[[request]]], Clock())
     record = outcome_record(outcome)
-    if "error" in record:
+    if outcome.answer is None or "error" in record:
         raise UserError(record["error"])
     if args.output is None:
         print(dump_json(record))
@@ -160,8 +163,8 @@ def trace_many(args: TraceArguments) -> int:
     # A line may set no_image itself, whatever the flag says.
     args = dataclasses.replace(args, no_image=all(request.no_image for request in requests))
     failed = 0
-    with LineWriter(Path(args.output)) as writer:
-        outcomes = iter(())
+    with LineWriter(Path(str(args.output))) as writer:
+        outcomes: Iterator[Outcome] = iter(())
         if units:
             model = load_from_arguments(args.without_unused_parts())
             outcomes = answer_units(model, units, Clock())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from llava.arguments import AskArguments, flag
 from llava.errors import UserError
@@ -50,7 +50,7 @@ def read_arguments(given: Mapping[str, object]) -> LmmsArguments:
     return args
 
 
-def _typed(name: str, value: object, kind: type) -> str | int | bool:
+def _typed(name: str, value: object, kind: type) -> Any:
     """Converts a value to the type of its argument, Optional or not.
 
     Raises:

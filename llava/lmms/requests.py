@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from PIL import Image
 
@@ -32,8 +33,15 @@ _GREEDY = {
 
 # Pillow's errors for a file that is damaged or not an image. Any other error is a mistake in the
 # task and ends the run: it would affect all questions.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
-_BROKEN += (Image.DecompressionBombError,)
+_BROKEN: tuple[type[Exception], ...] = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,7 @@ def read_image(read: Callable[[], object]) -> Image.Image | None:
         raise UserError(f"the image cannot be read ({error})") from error
 
 
-def _only_image(shown: object) -> Image.Image | None:
+def _only_image(shown: Any) -> Image.Image | None:
     shown = shown if isinstance(shown, (list, tuple)) else [shown]
     shown = [each for each in shown if each is not None]
     if len(shown) > 1:

@@ -145,7 +145,10 @@ def existence(scene: Scene, generator: np.random.Generator, answer: str, how: st
 def attribute(scene: Scene, generator: np.random.Generator, kind: str) -> Fact | None:
     """Asks for an object's colour, shape, place or size; None where no object has a unique name."""
     named = named_without(scene, kind)
-    return None if not named else attribute_of(*_pick(generator, named), kind)
+    if not named:
+        return None
+    thing, name = _pick(generator, named)
+    return attribute_of(thing, name, kind)
 
 
 def attribute_of(thing: Thing, name: str, kind: str) -> Fact:
@@ -269,8 +272,8 @@ def choice(fact: Fact, generator: np.random.Generator, size: int = 4) -> Choice:
     wrong = min(size - 1, len(fact.others))
     options = [fact.answer, *generator.choice(fact.others, wrong, replace=False).tolist()]
     order = generator.permutation(len(options))
-    options = tuple(options[i] for i in order)
-    return Choice(fact, options, LETTERS[options.index(fact.answer)])
+    shown = tuple(options[i] for i in order)
+    return Choice(fact, shown, LETTERS[shown.index(fact.answer)])
 
 
 # Everything about one scene, for training --------------------------------------------------------

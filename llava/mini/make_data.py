@@ -59,7 +59,7 @@ def make_data(args: MakeDataArguments) -> int:
             write_benchmarks, seed=args.seed, split=args.split, sizes=_sizes(args.share)
         ),
     }
-    settings = {
+    settings: dict[str, dict] = {
         "train": {"seed": args.seed, "train_images": args.train_images},
         "eval": {"seed": args.seed, "split": args.split, "share": args.share},
     }

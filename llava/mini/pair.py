@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -28,7 +30,7 @@ class Example:
         sides: the runs, with their answers.
     """
 
-    image: object
+    image: Path | bytes
     question: str
     truth: str
     sides: Sequence[Side]
@@ -63,9 +65,10 @@ def pair_picture(example: Example) -> Image.Image:
 
 def _column(side: Side, square: Image.Image, truth: str) -> tuple[Image.Image, Panel]:
     """Returns the image with its kept patches, and the text below."""
-    run, entry = side.run, side.entry
-    kept = range(run.num_patches) if entry.kept is None else entry.kept
-    picture = dim_patches(square, kept, run.num_patches, SIDE)
+    run, num_patches = side.run, side.run.num_patches or 0
+    entry: Any = side.entry  # there is one of each side that is shown
+    kept = range(num_patches) if entry.kept is None else entry.kept
+    picture = dim_patches(square, kept, num_patches, SIDE)
     panel = Panel(SIDE, 100)
     colour = RIGHT if side.score == 1 else WRONG
     panel.heading(f"{entry.text or '(nothing)'}: {verdict(side, truth)}", colour)

@@ -61,7 +61,8 @@ def result(args: ResultArguments) -> int:
         print(f"picture: {args.figure}")
         print(f"  {example.question} Truth: {example.truth}.")
         for side in example.sides:
-            print(f"  {side.run.label}: {side.entry.text}, {verdict(side, example.truth)}")
+            answer = "" if side.entry is None else side.entry.text
+            print(f"  {side.run.label}: {answer}, {verdict(side, example.truth)}")
     model = Path(args.model_path)
     if (about := read_about(model, model.resolve().name).line) is not None:
         print(f"{about}.")
@@ -88,7 +89,7 @@ def _choose_example(runs: Sequence[Run], rows: Sequence[Row | None]) -> Example 
         runs: all of them.
         rows: from result_rows; they give the model and budget.
     """
-    if None in rows:
+    if rows[0] is None or None in rows:
         return None
     wanted = rows[0].model, rows[0].tokens
     for benchmark in BENCHMARKS:
@@ -98,7 +99,7 @@ def _choose_example(runs: Sequence[Run], rows: Sequence[Row | None]) -> Example 
             next((r for r in members if (r.method, r.tokens) == (method, wanted[1])), None)
             for method in (PRUNE, ACCM)
         )
-        if None not in (full, prune, accm):
+        if full is not None and prune is not None and accm is not None:
             return _example(full, prune, accm)
     return None
 
@@ -135,9 +136,10 @@ def _entry(run: Run, key: str):
 
 def _truths(run: Run) -> dict[str, tuple[Question, str]]:
     """Returns the questions of a run's data and their right answers, by key."""
+    data_dir = run.data_dir or Path()
     if run.benchmark == "gqa":
-        return {one.id: (one.question, one.answer) for one in gqa.read_annotations(run.data_dir)}
-    labelled = pope.read_labelled_questions(run.data_dir).questions
+        return {one.id: (one.question, one.answer) for one in gqa.read_annotations(data_dir)}
+    labelled = pope.read_labelled_questions(data_dir).questions
     return {one.question.key: (one.question, one.answer) for one in labelled}
 
 

@@ -135,7 +135,7 @@ def change_one(generator: np.random.Generator, scene: Scene) -> tuple[Scene, int
     else:
         used = {other.cell for other in scene.things}
         there = [make_thing(generator, thing.shape, thing.color, c, thing.size) for c in range(16)]
-        free = [t for t in there if t.cell not in used and t.place != thing.place]
-        changed = free[generator.integers(len(free))]
+        elsewhere = [t for t in there if t.cell not in used and t.place != thing.place]
+        changed = elsewhere[generator.integers(len(elsewhere))]
     things = scene.things[:which] + (changed,) + scene.things[which + 1 :]
     return Scene(things, scene.background), which, attribute

@@ -122,7 +122,7 @@ def _coco_captions(samples: list[Sample]) -> dict:
 
 
 def _llava_record(sample: Sample) -> dict:
-    turns = []
+    turns: list[dict] = []
     for question, answer in sample.turns:
         # As in LLaVA's data, the image stands only before the first question.
         question = question if turns else f"{DEFAULT_IMAGE_TOKEN}\n{question}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from transformers import CLIPImageProcessorPil
 
@@ -42,7 +43,7 @@ def load_pretrained_model(
     model_path: str,
     model_base: None = None,
     model_name: str | None = None,
-    **settings: object,
+    **settings: Any,
 ) -> tuple[LlamaTokenizer, LlavaAccm, CLIPImageProcessorPil, int]:
     """Loads LLaVA-1.5 with all parts of ACCM.
 

@@ -6,7 +6,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Union
+from typing import Any, Union
 
 import torch
 from cachetools import LRUCache
@@ -30,7 +30,7 @@ class CudaGraph:
     """
 
     def __init__(
-        self, function: Callable[..., Tensors], inputs: Sequence[Tensor], pool: object
+        self, function: Callable[..., Tensors], inputs: Sequence[Tensor], pool: Any
     ) -> None:
         self._inputs = [tensor.clone() for tensor in inputs]
         self._graph = torch.cuda.CUDAGraph()
@@ -69,9 +69,9 @@ class CudaGraphs:
     def __init__(self, function: Callable[..., Tensors]) -> None:
         self._function = function
         self._graphs: LRUCache[Hashable, CudaGraph | None] = LRUCache(MAX_GRAPHS)
-        self._pool: object = None
+        self._pool: Any = None
 
-    def __call__(self, *inputs: Tensor) -> Tensors:
+    def __call__(self, *inputs: Tensor) -> Any:
         """Returns the function's outputs."""
         record = RECORDERS.get(inputs[0].device.type)
         is_large = inputs[0].numel() > LARGEST_INPUT

@@ -35,7 +35,7 @@ def encode_distinct(
         The encodings by the id() of the images.
     """
     found = {id(image): image for image in images if isinstance(image, VisualTokens)}
-    new = {id(image): image for image in images if id(image) not in found}
+    new = {id(image): image for image in images if not isinstance(image, VisualTokens)}
     if not new:
         return found
     pixels = dict(zip(new, model.preprocess(list(new.values()))))

@@ -48,6 +48,8 @@ class _SelectableLayer(DynamicLayer):
     growing would copy everything twice.
     """
 
+    keys: Tensor
+    values: Tensor
     _rows: Tensor | None = None
 
     def batch_select_indices(self, indices: Tensor) -> None:

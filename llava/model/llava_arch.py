@@ -209,19 +209,22 @@ class LlavaAccm(nn.Module):
         places = [b for b, one in enumerate(pruned) if one is not None]
         if self.compensator is None or not places:
             return results
-        dropped = [_pick(encoded[b].image.patch_embeds, pruned[b].dropped_idx) for b in places]
+        some = [one for one in pruned if one is not None]
+        dropped = [
+            _pick(encoded[b].image.patch_embeds, one.dropped_idx) for b, one in zip(places, some)
+        ]
         questions = [samples[b].question_of_the_method for b in places]
-        shares = [len(pruned[b].kept_idx) / pruned[b].num_tokens for b in places]
+        shares = [len(one.kept_idx) / one.num_tokens for one in some]
         for b, compensation in zip(places, self.compensator(dropped, questions, watch, shares)):
             results[b] = compensation
         return results
 
     def splice(
         self,
-        encoded: list[Encoded],
-        pruned: list[Pruned | None],
-        compensations: list[Compensation | None],
-        samples: list[Sample],
+        encoded: Sequence[Encoded],
+        pruned: Sequence[Pruned | None],
+        compensations: Sequence[Compensation | None],
+        samples: Sequence[Sample],
     ) -> list[Prompt]:
         """Splices the LLM's input (stage 4); a caption that the LLM has no room for is cut."""
         ids = [self._prompt_ids(*both) for both in zip(samples, compensations)]
@@ -341,8 +344,12 @@ class LlavaAccm(nn.Module):
         waiting = [b for b, one in enumerate(pruned) if one is not None]
         if self.compensator is None or not waiting:
             return {}
-        parts = [[stage[b] for b in waiting] for stage in (encoded, pruned, samples)]
-        prompts = self.splice(*parts[:2], [None] * len(waiting), parts[2])
+        prompts = self.splice(
+            [encoded[b] for b in waiting],
+            [pruned[b] for b in waiting],
+            [None] * len(waiting),
+            [samples[b] for b in waiting],
+        )
         for prompt in prompts:  # what stays in memory is read on the main stream
             self.language_model.prefill_system(prompt, memory)
         with self._side.beside(*[p.embeds for p in prompts]), watch.stage("prefill"):
@@ -364,8 +371,9 @@ class LlavaAccm(nn.Module):
         return 0 if sample.sees_nothing else self.budget(sample).visual_token_num
 
     def _prompt_ids(self, sample: Sample, compensation: Compensation | None = None) -> list[int]:
-        is_told = compensation is not None and not compensation.is_silent
-        caption = compensation.chosen_caption if is_told else None
+        caption = None
+        if compensation is not None and not compensation.is_silent:
+            caption = compensation.chosen_caption
         most = self.language_model.context_length - sample.max_new_tokens
         most = most + 1 - self._num_seen(sample)  # one id stands for the visual tokens
         tokenizer = self.language_model.tokenizer

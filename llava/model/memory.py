@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Protocol
+from typing import Any, Protocol
 
 from cachetools import LRUCache
 
@@ -35,7 +35,7 @@ class Memory:
         self.limit = limit
         self._values: LRUCache = LRUCache(limit, getsizeof=lambda value: value.nbytes)
 
-    def find(self, key: Hashable) -> Kept | None:
+    def find(self, key: Hashable) -> Any:
         """Returns the value under a key, or None."""
         return self._values.get(key)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -20,8 +21,8 @@ class Stopwatch:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._spans: list[tuple[str, object, object]] = []
-        self._last: object = None
+        self._spans: list[tuple[str, Any, Any]] = []
+        self._last: Any = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -46,14 +47,14 @@ class Stopwatch:
             totals[name] = totals.get(name, 0.0) + self._between(start, end)
         return totals
 
-    def _mark(self) -> object:
+    def _mark(self) -> Any:
         if self._device.type != "cuda":
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
         event.record(torch.cuda.current_stream(self._device))
         return event
 
-    def _between(self, start: object, end: object) -> float:
+    def _between(self, start: Any, end: Any) -> float:
         if self._device.type != "cuda":
             return end - start
         end.synchronize()

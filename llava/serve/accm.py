@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -107,7 +108,7 @@ class Accm:
 
     @classmethod
     def from_pretrained(
-        cls, model_path: str | PathLike, visual_token_num: int | None = None, **settings: object
+        cls, model_path: str | PathLike, visual_token_num: int | None = None, **settings: Any
     ) -> Accm:
         """Loads a model.
 
@@ -181,7 +182,8 @@ class Accm:
         for picture in opened.values():
             if unlike := warning_of(self.model.about, picture):
                 warnings.warn(unlike, stacklevel=2)
-        memory, results = Memory(), []
+        memory = Memory()
+        results: list[Result] = []
         for start in range(0, len(samples), batch_size):
             batch = samples[start : start + batch_size]
             results += map(self._result, batch, self.model.answer(batch, memory=memory))
@@ -191,14 +193,15 @@ class Accm:
         supplement = answer.supplement
         if not answer.text:
             warnings.warn(f"{sample.question[:60]!r}: {NO_WORDS}", stacklevel=3)
+        picture: Any = sample.image  # images that are encoded already are none of its inputs
         return Result(
             text=answer.text,
-            caption=supplement and supplement.text.strip(),
+            caption=None if supplement is None else supplement.text.strip(),
             kept_idx=answer.kept_idx,
             seconds=answer.seconds,
             answer=answer,
             _model=self.model,
-            _image=sample.image,
+            _image=picture,
             _question=sample.question,
         )
 
@@ -207,7 +210,7 @@ def _is_list(value: object) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
-def _pairs(image: object, question: object) -> list[tuple[ImageSource, str]]:
+def _pairs(image: Any, question: Any) -> list[tuple[ImageSource, str]]:
     """Pairs images and questions.
 
     Raises:

@@ -71,7 +71,7 @@ class Chat:
         from llava.model.sample import Sample  # torch comes with it
 
         sample = Sample(
-            self.image,
+            self.image,  # type: ignore[arg-type]  # callers have shown one
             question,
             visual_token_num=self.visual_token_num,
             seed=self.seed,
@@ -81,7 +81,9 @@ class Chat:
             top_p=self.top_p,
             num_beams=self.num_beams,
         )
-        pieces = TextPieces(self.model.language_model.tokenizer.decode, on_text)
+        pieces = TextPieces(
+            self.model.language_model.tokenizer.decode, on_text or (lambda text: None)
+        )
         (answer,) = self.model.answer([sample], on_token=on_text and pieces.add)
         if answer.text:  # an empty text is no turn
             self.turns.append((question, answer.text))

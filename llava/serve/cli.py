@@ -128,7 +128,7 @@ def _ask(talk: Chat, terminal: Terminal, question: str) -> None:
 
 def _warn(talk: Chat, terminal: Terminal) -> None:
     """Warns if the picture is far from the kind that the model knows."""
-    if unlike := warning_of(talk.model.about, talk.image):
+    if talk.image is not None and (unlike := warning_of(talk.model.about, talk.image)):
         terminal.complain(f"warning: {unlike}")
 
 

@@ -49,7 +49,7 @@ def split_command(line: str) -> tuple[str, str]:
     Raises:
         UserError: there is no such command, or it takes no arguments.
     """
-    command, rest = re.fullmatch(r"(\S+)\s*(.*)", line, re.DOTALL).groups()
+    command, rest = re.findall(r"(\S+)\s*(.*)", line, re.DOTALL)[0]
     if command not in COMMANDS:
         guess = did_you_mean(command, COMMANDS)
         raise UserError(f"there is no command {shown(command)}{guess}; /help lists them")
@@ -99,7 +99,9 @@ def read_tokens(words: str, num_patches: int) -> int:
         share = Fraction(int(text), num_patches)
     else:
         match = _SHARE.fullmatch(text) if is_short else None
-        share = match and (Fraction(match[1]) if match[1] else Fraction(match[2]) / 100)
+        share = Fraction(0)
+        if match is not None:
+            share = Fraction(match[1]) if match[1] else Fraction(match[2]) / 100
     if not share or share > 1:
         raise UserError(
             f"/tokens wants a whole number from 1 to {num_patches}, or a share such as 1/4, 0.25 "

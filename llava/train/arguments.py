@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import Optional
+from typing import Any, Optional
 
 from llava.arguments import ModelArguments, flag, list_flag
 from llava.errors import UserError
@@ -19,7 +19,7 @@ _DEVICES = ("auto", "cpu", "cuda")
 class TrainArguments:
     """How to train. Every field is a flag; a stage subclasses it and sets its own defaults."""
 
-    output_dir: Optional[str] = flag(
+    output_dir: str = flag(
         "Folder for checkpoints, loss log, loss curve, TensorBoard events and the settings. The "
         "same command goes on from the newest checkpoint in it."
     )
@@ -47,7 +47,7 @@ class TrainArguments:
     log_every: int = flag("Steps between TensorBoard points; loss.jsonl has every step.", 10)
 
 
-def model_flag(name: str) -> object:
+def model_flag(name: str) -> Any:
     """Returns a dataclass field for one of ModelArguments; a stage has those that it respects."""
     known = ModelArguments.__dataclass_fields__[name]
     return field(
@@ -59,7 +59,7 @@ def model_flag(name: str) -> object:
 class SeeingArguments(TrainArguments):
     """Flags of a stage that looks at images."""
 
-    model_path: Optional[str] = model_flag("model_path")
+    model_path: str = model_flag("model_path")
     vision_tower: Optional[str] = model_flag("vision_tower")
     checkpoints_root: str = model_flag("checkpoints_root")
     dtype: str = model_flag("dtype")
@@ -79,8 +79,8 @@ class AskingArguments(SeeingArguments):
     caption_model: Optional[str] = model_flag("caption_model")
     longclip: Optional[str] = model_flag("longclip")
     device_map: Optional[str] = model_flag("device_map")
-    data: Optional[str] = flag("Questions with answers in LLaVA's instruction format.")
-    images: Optional[str] = flag("Folder of their images.")
+    data: str = flag("Questions with answers in LLaVA's instruction format.")
+    images: str = flag("Folder of their images.")
     budget: int = flag("Visual tokens that the LLM reads.", 36)
     budgets: list[int] = list_flag(
         "Several such numbers in the place of --budget, drawn evenly for the questions.", ()
@@ -175,7 +175,7 @@ def make_plan(args: TrainArguments, samples: int, processes: int) -> Plan:
         )
     steps = args.max_steps
     if steps is None:
-        steps = math.ceil(args.epochs * samples / args.batch_size)
+        steps = math.ceil((args.epochs or 0) * samples / args.batch_size)
     return Plan(steps, args.batch_size, micro, processes)
 
 

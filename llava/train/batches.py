@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import Protocol, TypeVar
@@ -21,7 +21,9 @@ Tensors = TypeVar("Tensors", bound="TensorBatch")
 class Batch(Protocol):
     """Samples as tensors."""
 
-    weight: float  # how much the batch counts: its number of tokens, or of samples
+    @property
+    def weight(self) -> float:
+        """How much the batch counts: its number of tokens, or of samples."""
 
     def to(self, device: torch.device) -> Batch:
         """Returns the batch on a device."""
@@ -70,7 +72,7 @@ class MicroBatch:
 
 def micro_batches(
     data: Data, plan: Plan, seed: int, first_step: int, rank: int
-) -> Iterator[MicroBatch]:
+) -> Generator[MicroBatch, None, None]:
     """Yields the micro batches of one process, step after step, each made ahead of its use.
 
     Args:
@@ -97,7 +99,7 @@ def micro_batches(
     return prefetch(make, keys)
 
 
-def prefetch(make: Callable[[Key], Made], keys: Iterable[Key]) -> Iterator[Made]:
+def prefetch(make: Callable[[Key], Made], keys: Iterable[Key]) -> Generator[Made, None, None]:
     """Yields make(key) for each key, in order; a thread makes the next one while one is in use.
 
     Exceptions of make are raised in place of its result.

@@ -80,9 +80,10 @@ def _sampled(inputs: tuple, seeds: Sequence[int]) -> list[list[list[int]]]:
     def generators(name: str) -> list[torch.Generator]:
         return [torch.Generator().manual_seed(stream_seed(seed, name)) for seed in seeds]
 
-    length = MAX_CAPTION_LENGTH
+    gpt, embeds, mask, stop_id = inputs
+    length, nucleus, top_k = MAX_CAPTION_LENGTH, generators("nucleus"), generators("top-k")
     return [
-        sample_search(*inputs, generators("nucleus"), max_length=length, top_p=NUCLEUS),
-        sample_search(*inputs, generators("top-k"), max_length=length, top_k=TOP_K),
-        greedy_search(*inputs, max_length=length),
+        sample_search(gpt, embeds, mask, stop_id, nucleus, max_length=length, top_p=NUCLEUS),
+        sample_search(gpt, embeds, mask, stop_id, top_k, max_length=length, top_k=TOP_K),
+        greedy_search(gpt, embeds, mask, stop_id, max_length=length),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.errors import UserError
@@ -43,7 +44,7 @@ def read_conversations(path: Path) -> list[Conversation]:
     return [_conversation(entry, f"{path}, entry {i + 1}") for i, entry in enumerate(content)]
 
 
-def _conversation(entry: object, where: str) -> Conversation:
+def _conversation(entry: Any, where: str) -> Conversation:
     turns = entry.get("conversations") if isinstance(entry, dict) else None
     if not isinstance(turns, list) or not turns:
         raise UserError(f"{where} has no conversations: take it out, or see {_HOME}")

@@ -145,7 +145,7 @@ def learn_captions(card: Card) -> Work:
     batch = CAPTION_BATCH * (COLLATE_SECONDS + feature_bytes() / DISK)
     activations = activation_bytes(MAPPER, read) + activation_bytes(GPT2, written, GPT2_GELU)
     logits = CAPTION * GPT2.vocabulary * (BF16 + 3 * FLOAT32)
-    memory = (TRAINED + BF16) * (GPT2.parameters + MAPPER.parameters) + CLIP_BYTES
+    memory: float = (TRAINED + BF16) * (GPT2.parameters + MAPPER.parameters) + CLIP_BYTES
     memory += CAPTION_BATCH * (activations + logits) + RESERVE
     longer = max((gpu, "GPU"), (batch, "making batches (1 thread)"))
     parts = {longer[1]: steps * longer[0]}
@@ -160,7 +160,7 @@ def try_captions(card: Card) -> Work:
     drawn = 2 * MAX_CAPTION * rows * (SORT_SECONDS / CORES + DRAW_SECONDS)
     short = KEPT + PROMPT + HINT + ANSWER
     reading = card.pass_seconds(rows * LLAMA.operations(short, ANSWER), LLAMA.layers)
-    memory = LLM_BYTES + BF16 * (GPT2.parameters + MAPPER.parameters)
+    memory: float = LLM_BYTES + BF16 * (GPT2.parameters + MAPPER.parameters)
     memory += rows * (GPT2.cache_bytes(context) + pass_bytes(short)) + RESERVE
     parts = {
         "GPT-2's steps": batches * 3 * search,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from typing import Optional, Protocol, TypeVar
+from typing import Any, Optional, Protocol, TypeVar
 
 import torch
 from torch import distributed
@@ -106,10 +106,10 @@ class Team(Processes):
             UserError: the work failed.
         """
         result = self.first_does(work)
-        return result if self.is_first else work()
+        return result if self.is_first else work()  # type: ignore[return-value]  # not None there
 
     @contextmanager
-    def first_opens(self, work: Callable[[], Closable]) -> Iterator[Optional[Closable]]:
+    def first_opens(self, work: Callable[[], Closable]) -> Iterator[Any]:
         """Opens something on the first process and closes it at the end; None on the others.
 
         Raises:

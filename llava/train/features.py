@@ -168,7 +168,7 @@ def _compute(
     seen: Vision,
     batch_size: int,
 ) -> None:
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.memmap] = {}
     starts = range(0, len(images), batch_size)
     with ThreadPoolExecutor(_READERS) as readers:
         for start in tqdm(starts, "tower", unit="batch"):

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from itertools import accumulate
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from tqdm import tqdm
 
@@ -153,7 +154,7 @@ def _cut_after(log: Path, step: int) -> None:
 def _parse(line: str | bytes, log: Path, number: int) -> dict:
     """Returns the record of a step."""
     try:
-        record = parse_json(line if isinstance(line, str) else line.decode("utf-8"))
+        record: Any = parse_json(line if isinstance(line, str) else line.decode("utf-8"))
         if type(record["step"]) is not int or type(record["loss"]) not in (int, float):
             raise ValueError("no step with its loss")
     except (ValueError, TypeError, KeyError) as error:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llava.arguments import ModelArguments
+from llava.arguments import NOTHING, ModelArguments
 from llava.errors import UserError
 from llava.model.builder import load_from_arguments, load_vision
 from llava.model.language_model.llava_llama import LanguageModel
@@ -166,8 +166,7 @@ def load_asked_images(
         UserError: an image is missing, or a budget does not fit.
     """
     seen = load_vision(args)
-    one = isinstance(budget, int)
-    flag, budgets = ("--budget", [budget]) if one else ("--budgets", budget)
+    flag, budgets = ("--budget", [budget]) if isinstance(budget, int) else ("--budgets", budget)
     check_budgets(budgets, seen.tower.num_patches, flag)
     names = sorted({sample.image for sample in samples})
     files = [folder / name for name in names]
@@ -184,7 +183,7 @@ def load_asked_images(
 
 def load_frozen_llm(args: ModelArguments) -> LanguageModel:
     """Loads the LLM with its projector, frozen."""
-    return load_from_arguments(dataclasses.replace(args, compensation=False)).language_model
+    return load_from_arguments(dataclasses.replace(args, compensation=NOTHING)).language_model
 
 
 def llm_fingerprints(args: ModelArguments) -> list[str]:

@@ -74,7 +74,8 @@ def keep_settings(
     before = read_json(path) if path.is_file() else {}
     unsaid = dict(_UNSAID)
     if "dtype" in settings:
-        unsaid["dtype"] = _dtype(replace(args, dtype="auto"))
+        # A stage whose settings have a dtype has the flag.
+        unsaid["dtype"] = _dtype(replace(args, dtype="auto"))  # type: ignore[call-arg]
     compared = {name: value for name, value in settings.items() if name not in replaced}
     changed = changes(before, compared, unsaid) if before else []
     if changed:

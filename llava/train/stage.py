@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Any
 
 from llava.errors import UserError
 from llava.train.arguments import TrainArguments, check_arguments
@@ -28,7 +28,7 @@ class Stage:
     name: str
     args: TrainArguments
     team: Team
-    folder: Optional[RunFolder]
+    folder: Any  # a RunFolder; None on all processes but the first
 
 
 @contextmanager

@@ -140,7 +140,7 @@ def guard(work: Callable[[], int], command: str = "") -> int:
         return 130
     except Stopped as stop:
         print(_last_line(stop.reason, stop, command), file=sys.stderr)
-        return stop.code
+        return stop.status
 
 
 def _drop_output() -> None:

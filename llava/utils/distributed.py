@@ -27,8 +27,10 @@ _GONE = (
     "roken pipe",
     "imed out",
     "wait timeout",
+    "remote process",
+    "ncclRemoteError",
+    "communicator was aborted",
 )
-_GONE += ("remote process", "ncclRemoteError", "communicator was aborted")
 
 
 class Processes:

@@ -11,10 +11,10 @@ import argparse
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from types import NoneType
-from typing import Generic, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Generic, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from llava.errors import did_you_mean, quoted, shown
 
@@ -46,7 +46,7 @@ class Flag:
     name: str
     kind: type
     is_list: bool
-    default: object
+    default: Any
     is_required: bool
     help: str
     choices: tuple[str, ...]
@@ -92,17 +92,20 @@ def flags_of(arguments: type) -> list[Flag]:
     return [flag for _, flag in sorted(flags, key=lambda pair: pair[0])]
 
 
-def _flag(of: Field, hint: object, home: type) -> Flag:
+def _flag(of: Field, hint: Any, home: type) -> Flag:
     if get_origin(hint) is Union:
         (hint,) = (kind for kind in get_args(hint) if kind is not NoneType)
     is_list = get_origin(hint) is list
     is_required = of.default is MISSING and of.default_factory is MISSING
-    default = None if is_required else of.default
+    if of.default_factory is not MISSING:
+        default = of.default_factory()
+    else:
+        default = None if is_required else of.default
     return Flag(
         name=of.name.replace("_", "-"),
         kind=get_args(hint)[0] if is_list else hint,
         is_list=is_list,
-        default=of.default_factory() if default is MISSING else default,
+        default=default,
         is_required=is_required,
         help=of.metadata["help"],
         choices=tuple(of.metadata.get("choices", ())),
@@ -125,14 +128,12 @@ class LineParser(argparse.ArgumentParser):
         epilog = f"For example: {example}" if example else None
         super().__init__(prog=program, description=description, epilog=epilog, allow_abbrev=False)
 
-    def add_argument(self, *names: str, **settings: object) -> argparse.Action:
+    def add_argument(self, *names: str, **settings: Any) -> argparse.Action:
         """Adds a flag or a word as argparse does, and remembers its names."""
         self.known += [name for name in names if name.startswith("--")]
         return super().add_argument(*names, **settings)
 
-    def parse_args(
-        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
-    ) -> argparse.Namespace:
+    def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
         """Parses as argparse does, and exits if a flag is unknown."""
         words = sys.argv[1:] if args is None else args
         found, unknown = self.parse_known_args([self._dashed(word) for word in words], namespace)
@@ -148,7 +149,7 @@ class LineParser(argparse.ArgumentParser):
         dashed = name.replace("_", "-")
         return dashed + equals + value if dashed in self.known else word
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         """Exits with one line and argparse's status."""
         self.exit(2, f"error: {message}; {self.prog} --help lists the flags\n")
 
@@ -193,7 +194,7 @@ class FlagParser(LineParser, Generic[Arguments]):
     def format_help(self) -> str:
         """Returns the help: the command's purpose, each flag once, an example."""
         width = min(shutil.get_terminal_size().columns, _WIDEST)
-        lines = [f"usage: {self.prog} [flags]", "", *textwrap.wrap(self.description, width)]
+        lines = [f"usage: {self.prog} [flags]", "", *textwrap.wrap(self.description or "", width)]
         for group in dict.fromkeys(flag.group for flag in self._flags):
             lines += ["", f"{group}:"]
             for flag in self._flags:

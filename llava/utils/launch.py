@@ -68,6 +68,7 @@ def read_launch(environment: Mapping[str, str]) -> Launch | None:
     missing = [name for name in _ALL if name not in found]
     if missing:
         _refuse(found, f"a launcher sets {', '.join(missing)} too")
+    rank, count, local_rank = (numbers[name] for name in _NUMBERS)
     if not max(rank, local_rank) < count:
         _refuse(found, "a process has a number below WORLD_SIZE")
     port = _number(found["MASTER_PORT"], "MASTER_PORT")

@@ -20,7 +20,8 @@ class Stopped(SystemExit):
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(128 + number)  # a shell's exit status of a process that the signal ended
+        self.status = 128 + number  # a shell's exit status of a process that the signal ended
+        super().__init__(self.status)
         self.reason = f"stopped by {signal.Signals(number).name}"
 
 
@@ -71,7 +72,7 @@ def noting_what_is_kept(how_far: Callable[[], str | None]) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Stopped) as stop:
-        stop.kept = how_far()
+        setattr(stop, "kept", how_far())  # a field that Python's own exception does not declare
         raise
 
 

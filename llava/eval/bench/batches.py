@@ -74,7 +74,7 @@ def _answers(model: LlavaAccm, samples: Sequence[Sample], batch_size: int) -> li
 
 
 def _parts(answer: Answer) -> tuple[list[int], str | None, list[int]]:
-    text = answer.supplement and answer.supplement.text
+    text = None if answer.supplement is None else answer.supplement.text
     return answer.kept_idx, text, answer.out_ids
 
 

@@ -52,7 +52,7 @@ class Measured:
 
     case: Case
     answers: list[Answer]
-    operations: dict[str, int]
+    operations: dict[str, float]
     weight_bytes: int
     peak_bytes: int | None
     totals: list[float] = field(default_factory=list)

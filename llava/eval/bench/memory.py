@@ -76,4 +76,4 @@ def _reset_peak() -> bool:
 
 def _status(name: str) -> int:
     """Returns a line of the process's status, in bytes."""
-    return 1024 * int(re.search(rf"{name}:\s+(\d+) kB", _STATUS.read_text())[1])
+    return 1024 * int(re.findall(rf"{name}:\s+(\d+) kB", _STATUS.read_text())[0])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from llava.eval.bench.arguments import ACCM, HF, HF_PACKED, PRUNE
+from llava.eval.bench.parts import compensator_of
 from llava.eval.bench.stock import StockLlava
 from llava.method import Method
 from llava.model.compensation.compensator import Compensator
@@ -72,7 +74,7 @@ def with_fixed_lengths(
         compiled: whether its LLM is compiled.
         cuda_graphs: whether its passes become CUDA graphs.
     """
-    language_model, compensator = model.language_model, model.compensator
+    language_model, compensator = model.language_model, compensator_of(model)
     fixed = LlavaAccm(
         model.tower,
         model.clip_tokenizer,
@@ -121,7 +123,7 @@ class Bench:
         self._pruner = model.without_captions()
         self._memory = Memory()
         self._now: str | None = None
-        self._stock: StockLlava | None = None
+        self._stock: Any = None  # a StockLlava, from its first case on
 
     def prepare(self, case: Case) -> None:
         """Converts the weights to a case's form; two forms of a large model exceed the memory."""

@@ -21,6 +21,7 @@ from llava.constants import IMAGE_TOKEN_INDEX
 from llava.eval.bench.arguments import ACCM, FULL
 from llava.eval.bench.memory import parameter_bytes
 from llava.eval.bench.methods import STOCK, Case, Lengths
+from llava.eval.bench.parts import compensator_of
 from llava.mm_utils import round_up
 from llava.model.compensation.compensator import NUM_CANDIDATES
 from llava.model.compensation.selector import selector_text
@@ -84,7 +85,7 @@ def count_tokens(model: LlavaAccm, question: str, plain: Answer, hinted: Answer)
         hint=len(hinted.input_ids) - len(plain.input_ids) if written else 0,
         question=len(clip_ids),
         gpt=len(written.question_ids) if written else 0,
-        candidates=len(model.compensator.long_clip.pack([texts]).ids) if written else 0,
+        candidates=len(compensator_of(model).long_clip.pack([texts]).ids) if written else 0,
     )
 
 
@@ -103,8 +104,9 @@ class CostModel:
         self._lengths = lengths
         vision, text = model.tower.clip.config.vision_config, model.tower.clip.config.text_config
         llm = model.language_model.llm.config
-        gpt, mapper = model.compensator.caption_model.gpt.config, model.compensator.caption_model
-        tower, selector = model.compensator.long_clip.tower, model.compensator.selector
+        compensator = compensator_of(model)
+        mapper, selector = compensator.caption_model, compensator.selector
+        gpt, tower = mapper.gpt.config, compensator.long_clip.tower
         layers = selector.transformer_encoder.layers
         self.vision = Shape(vision.hidden_size, vision.num_hidden_layers, vision.intermediate_size)
         self.text = Shape(text.hidden_size, text.num_hidden_layers, text.intermediate_size)
@@ -187,7 +189,7 @@ class CostModel:
         return Pass(case.batch_size * 2 * n * width, case.batch_size * n * width * 4)
 
     def _caption(self, case: Case) -> Iterator[Pass]:
-        model, rows = self._model.compensator.caption_model, NUM_CANDIDATES * case.batch_size
+        model, rows = compensator_of(self._model).caption_model, NUM_CANDIDATES * case.batch_size
         width = self._model.tower.clip.config.projection_dim
         dropped = self._model.tower.num_patches - case.visual_token_num
         prefix = len(model.clip_project.prefix_const)
@@ -208,7 +210,7 @@ class CostModel:
             )
 
     def _select(self, case: Case) -> Iterator[Pass]:
-        compensator = self._model.compensator
+        compensator = compensator_of(self._model)
         features = 2 * NUM_CANDIDATES * self.long_clip.width * compensator.long_clip.embed_dim
         most = compensator.long_clip.samples_per_row
         for start in range(0, case.batch_size, most):

@@ -16,6 +16,7 @@ from torch import nn
 from tqdm import tqdm
 from transformers.pytorch_utils import Conv1D
 
+from llava.eval.bench.parts import compensator_of
 from llava.model.llava_arch import LlavaAccm
 from llava.model.products.forms import PACKED, PLAIN, Form, can_pack, processor
 from llava.model.products.optimize import optimize_for_inference, set_form
@@ -47,7 +48,7 @@ class Work:
 
 def _works(model: LlavaAccm) -> list[Work]:
     """Returns the works for one question, with the rows of LLaVA-1.5."""
-    llm, compensator = model.language_model.llm, model.compensator
+    llm, compensator = model.language_model.llm, compensator_of(model)
     gpt, mapper = compensator.caption_model.gpt, compensator.caption_model.clip_project
     return [
         Work("tower", "patches", model.tower.clip.vision_model, 577),
@@ -77,9 +78,9 @@ def measure_products(model: LlavaAccm, chosen: Mapping[str, Form], rounds: int) 
     forms = {"plain": PLAIN, "turned": _TURNED} | ({"packed": PACKED} if can_pack(dtype) else {})
     lines, advice = [], []
     for work in tqdm(_works(model), "products", unit="row"):
-        times = _times(work, forms.values(), dtype, rounds)
+        times = _times(work, list(forms.values()), dtype, rounds)
         found = dict(zip(forms, times))
-        now, best = _name(chosen[work.part], work.rows), min(found, key=found.get)
+        now, best = _name(chosen[work.part], work.rows), min(found, key=found.__getitem__)
         cells = [f"{1000 * seconds:,.2f}" for seconds in times]
         lines.append(f"| {work.part}, {work.what} | {work.rows} | {' | '.join(cells)} | {now} |")
         if found[now] > _WORTH_A_CHANGE * found[best]:

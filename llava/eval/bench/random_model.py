@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
@@ -57,14 +59,17 @@ def random_model(
             "mlp2x_gelu", shape.vision["hidden_size"], llm.config.hidden_size
         )
     fill(projector, noise.like(projector), SOURCE, place.dtype, place.device_of)
+    # They stand in for the tokenizers, of which a random model has none.
+    clip_words: Any = ClipWords(tower.clip.config.text_config.vocab_size)
+    llama_words: Any = LlamaWords(llm.config.vocab_size)
     side = dict(height=tower.image_size, width=tower.image_size)
     model = LlavaAccm(
         tower=tower,
-        clip_tokenizer=ClipWords(tower.clip.config.text_config.vocab_size),
+        clip_tokenizer=clip_words,
         image_processor=CLIPImageProcessorPil(
             size={"shortest_edge": tower.image_size}, crop_size=side
         ),
-        language_model=LanguageModel(llm, projector, LlamaWords(llm.config.vocab_size)),
+        language_model=LanguageModel(llm, projector, llama_words),
         compensator=_random_compensator(shape, noise),
     )
     return model.eval().requires_grad_(False)

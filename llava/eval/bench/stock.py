@@ -75,9 +75,9 @@ class StockLlava:
         image = [self.llava.config.image_token_id] * self._model.tower.num_patches
         rows = []
         for question in questions:
-            ids = prompt_ids(question, self._model.language_model.tokenizer)
-            place = ids.index(IMAGE_TOKEN_INDEX)
-            rows.append(ids[:place] + image + ids[place + 1 :])
+            prompt = prompt_ids(question, self._model.language_model.tokenizer)
+            place = prompt.index(IMAGE_TOKEN_INDEX)
+            rows.append(prompt[:place] + image + prompt[place + 1 :])
         length = max(map(len, rows))
         padding = [length - len(row) for row in rows]
         ids = torch.tensor([[0] * more + row for more, row in zip(padding, rows)])
@@ -85,10 +85,11 @@ class StockLlava:
         return ids.to(self.llava.device), mask.to(self.llava.device)
 
     def _after_encode(self, *_: object) -> None:
-        self._watch.lap("encode")
+        if self._watch is not None:
+            self._watch.lap("encode")
 
     def _after_step(self, *_: object) -> None:
-        if self._reading:
+        if self._reading and self._watch is not None:
             self._watch.lap("prefill")
         self._reading = False
 

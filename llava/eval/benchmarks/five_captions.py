@@ -55,7 +55,7 @@ class References:
         Raises:
             UserError: an image does not have five.
         """
-        names = [question.image.name for question in questions]
+        names = [question.image_name for question in questions]
         lacking = [name for name in names if not self._has_five(name)]
         if lacking:
             raise UserError(
@@ -84,7 +84,9 @@ def read_karpathy(path: Path) -> References:
     images = read_json(path).get("images")
     if not isinstance(images, list):
         raise UserError(f"{path} is not Karpathy's dataset: it has no list of images; get it again")
-    captions, test, bad = defaultdict(list), {}, []
+    captions: dict[str, list[str]] = defaultdict(list)
+    test: dict[str, bool] = {}
+    bad: list[str] = []
     for place, image in enumerate(images, start=1):
         try:
             name, split, texts = _image(image, f"image {place} of {path}")

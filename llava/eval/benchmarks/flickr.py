@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from llava.errors import UserError, quoted
 from llava.eval.benchmarks import llava_files
@@ -80,8 +81,8 @@ def read_annotations(data_dir: Path, questions: Sequence[Question]) -> tuple[lis
         return None
     records = list(_annotations(path, "text"))
     texts = [record["text"] for record in records]
-    images = [question.image.name for question in questions]
-    named = [record.get("image") for record in records]
+    images = [question.image_name for question in questions]
+    named: list[Any] = [record.get("image") for record in records]
     if all("question_id" in record for record in records):
         ids = [str(record["question_id"]) for record in records]
         return _join(path, [question.key for question in questions], ids, texts, "question_id")
@@ -122,8 +123,8 @@ def read_references(data_dir: Path) -> References | None:
     path = data_dir / "dataset_flickr30k.json"
     if os.path.isfile(path):
         return read_karpathy(path)
-    path = _the_one(data_dir, "results*.token")
-    return None if path is None else read_token_file(path)
+    token_file = _the_one(data_dir, "results*.token")
+    return None if token_file is None else read_token_file(token_file)
 
 
 def _annotations(path: Path, field: str) -> list[dict]:

@@ -115,8 +115,12 @@ def _annotation(question_id: str, record: object, images: Path, where: str) -> A
     types = need_texts(record.get("types"), ("detailed", "semantic", "structural"), where)
     steps, entailed = record.get("semantic"), record.get("entailed")
     groups, balanced = record.get("groups"), record.get("isBalanced")
-    lists = isinstance(steps, list) and isinstance(entailed, list)
-    if not (lists and isinstance(groups, dict) and isinstance(balanced, bool)):
+    if not (
+        isinstance(steps, list)
+        and isinstance(entailed, list)
+        and isinstance(groups, dict)
+        and isinstance(balanced, bool)
+    ):
         raise UserError(f"{where}: semantic, entailed, groups or isBalanced is not as GQA has it")
     if groups.get("global") is not None:
         need_texts(groups, ("global",), where)

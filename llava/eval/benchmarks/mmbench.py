@@ -88,7 +88,7 @@ def read_rows(data_dir: Path, table: Path | None = None) -> list[Row]:
 
 def scored_together(question: Question) -> int:
     """Returns the index of the rotated question, of which all rotations must be right."""
-    return question.question_id % _ROTATION
+    return int(question.question_id) % _ROTATION
 
 
 def find_table(data_dir: Path) -> Path:

@@ -54,7 +54,7 @@ class LabelledQuestion:
     @property
     def subject(self) -> tuple[str, str]:
         """The image and the object that the question is about."""
-        return self.question.image.name, object_of(self.question.tower_question)
+        return self.question.image_name, object_of(self.question.tower_question)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def read_labelled_questions(data_dir: Path) -> LabelledQuestions:
         if answer is None:
             raise UserError(
                 f"question {quoted(question.question_id)} of {path} "
-                f"({quoted(question.tower_question)} about {quoted(question.image.name)}, category "
+                f"({quoted(question.tower_question)} about {quoted(question.image_name)}, category "
                 f"{quoted(category)}) has no label in {data_dir / 'coco'}: get the labels from "
                 f"{HOME}"
             )
@@ -166,7 +166,7 @@ def _is_reordered(
     labelled: Sequence[LabelledQuestion], category: str, labels: Sequence[Label]
 ) -> bool:
     asked = [item.question for item in labelled if item.category == category]
-    names = [(question.image.name, question.tower_question) for question in asked]
+    names = [(question.image_name, question.tower_question) for question in asked]
     return names != [(label.image, label.question) for label in labels[: len(names)]]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -27,4 +28,9 @@ class Question:
     prompt: str
     tower_question: str
     max_new_tokens: int
-    extra: Mapping[str, object] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def image_name(self) -> str:
+        """The name of the image's file; empty for an encoded picture."""
+        return "" if isinstance(self.image, bytes) else self.image.name

@@ -6,10 +6,14 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llava.errors import UserError, quoted
 from llava.eval.benchmarks.names import as_number
 from llava.files import read_text
+
+if TYPE_CHECKING:
+    from _csv import Reader  # the csv module does not export the type of its readers
 
 _DELIMITERS = ("\t", ",", ";")  # written by pandas and spreadsheets
 
@@ -66,7 +70,7 @@ def _header(lines: Iterator[list[str]]) -> list[str]:
 
 
 def _rows(
-    lines: Iterator[list[str]], header: Sequence[str | None], path: Path
+    lines: Reader, header: Sequence[str | None], path: Path
 ) -> Iterator[tuple[str, dict[str, str]]]:
     twice = [name for name in header if name is not None and header.count(name) > 1]
     if twice:

@@ -54,6 +54,11 @@ class Row:
     run: Run | None
 
     @property
+    def main_value(self) -> float | None:
+        """The main number of the run; None for a mean."""
+        return None if self.run is None else self.run.main_value
+
+    @property
     def title(self) -> str:
         """The benchmark's name."""
         return "Mean of all" if self.benchmark is None else BENCHMARKS[self.benchmark]
@@ -139,7 +144,9 @@ def _row(run: Run, mean: Sampled, full: _Member | None, floor: _Member | None) -
     recovered = None
     if full is not None and floor is not None:
         recovered = ratio(difference(mean, floor[1]), difference(full[1], floor[1]))
-    has_base = full is not None and full[0].main_value > 0
+    of_full_main = None
+    if full is not None and full[0].main_value > 0:
+        of_full_main = run.main_value / full[0].main_value
     return Row(
         benchmark=run.benchmark,
         model=run.model,
@@ -150,7 +157,7 @@ def _row(run: Run, mean: Sampled, full: _Member | None, floor: _Member | None) -
         unanswered=run.unanswered,
         is_limited=run.limit is not None,
         mean=mean,
-        of_full_main=run.main_value / full[0].main_value if has_base else None,
+        of_full_main=of_full_main,
         of_full=None if full is None else ratio(mean, full[1]),
         recovered=recovered,
         seconds=run.made.seconds,
@@ -181,7 +188,7 @@ def _missing_notes(where: str, full: _Member | None, floor: _Member | None) -> l
 
 def _mean_rows(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     """Returns rows of models, methods and budgets with all benchmarks, and notes on the others."""
-    benchmarks = list(dict.fromkeys(row.benchmark for row in rows))
+    benchmarks = list(dict.fromkeys(row.benchmark for row in rows if row.benchmark))
     if len(benchmarks) < 2:
         return [], []
     cells: dict[tuple, list[Row]] = {}
@@ -219,9 +226,10 @@ def _mean_row(members: Sequence[Row]) -> Row:
 
 def _seconds_of_all(rows: Sequence[Row]) -> float | None:
     """Returns the time per question over all benchmarks."""
-    if any(row.seconds is None for row in rows):
+    seconds = [row.seconds * row.questions for row in rows if row.seconds is not None]
+    if len(seconds) < len(rows):
         return None
-    return sum(row.seconds * row.questions for row in rows) / sum(row.questions for row in rows)
+    return sum(seconds) / sum(row.questions for row in rows)
 
 
 def _average_of_all(parts: Sequence[Sampled | None]) -> Sampled | None:

@@ -134,17 +134,24 @@ class _Details:
     def case(self, key: str, first: Run, second: Run) -> Case:
         """Returns one question of a pair."""
         question = self._questions.get(key)
-        sides = tuple(
+        one, other = (
             Side(run, run.scores[key], self._entries[run.path].get(key)) for run in (first, second)
         )
         pictures: tuple[Thumbnail, ...] = ()
         if question is not None:
-            kept = [(s.run.label, s.entry and s.entry.kept, s.run.num_patches) for s in sides]
+            kept = [
+                (
+                    side.run.label,
+                    None if side.entry is None else side.entry.kept,
+                    side.run.num_patches,
+                )
+                for side in (one, other)
+            ]
             try:
                 pictures = thumbnails(question.image, kept)
             except UserError as error:
                 self.notes.append(f"A picture is left out: {error}.")
-        return Case(key, question, sides, pictures)
+        return Case(key, question, (one, other), pictures)
 
     def _read_entries(self, run: Run, keys: set[str]) -> dict[str, Entry]:
         if run.answers_file is None:

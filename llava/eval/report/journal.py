@@ -51,7 +51,9 @@ def read_entries(answers_file: Path, keys: Collection[str]) -> dict[str, Entry]:
     entries = {}
     for journal in journals:
         for outcome in read_outcomes(journal):
-            text = None if isinstance(outcome, str) else answer_text(outcome)
+            if isinstance(outcome, str):
+                continue
+            text = answer_text(outcome)
             if text is not None and outcome["key"] in keys:
                 entries[outcome["key"]] = _entry(text, outcome.get("trace"))
     return entries

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from llava.eval.report.comparison import Comparison, Row
@@ -44,7 +45,7 @@ def result_rows(comparison: Comparison) -> tuple[Row | None, Row | None]:
     for method in (ACCM, PRUNE):
         of_method = [row for row in rows if row.method == method]
         if of_method:
-            first = min(of_method, key=lambda row: row.tokens)
+            first = min(of_method, key=lambda row: row.tokens or 0)
             break
     else:
         return None, None
@@ -76,4 +77,5 @@ def result_sentence(comparison: Comparison) -> str:
 
 
 def _share(row: Row) -> str:
-    return f"{100 * row.of_full.value:.0f}%"
+    share = math.nan if row.of_full is None else row.of_full.value
+    return f"{100 * share:.0f}%"

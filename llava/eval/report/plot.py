@@ -67,7 +67,7 @@ def _measure(rows: Sequence[Row]) -> tuple[str, Callable[[Row], Sampled]]:
     """Returns the title and the getter of a chart's values: shares of full, else mean scores."""
     if all(map(_has_share, rows)):
         return "% of the score with all tokens", lambda row: row.of_full
-    heading = score_heading(rows[0].benchmark)
+    heading = score_heading(rows[0].benchmark or "")
     return heading[0].lower() + heading[1:], lambda row: row.mean
 
 
@@ -110,7 +110,7 @@ class _Chart:
             for method, style in styles.items()
             if any(row.method == method for row in self._points)
         }
-        self._budgets = sorted({row.tokens for row in self._points})
+        self._budgets = sorted({row.tokens for row in self._points if row.tokens is not None})
         low, high = (self._budgets[0], self._budgets[-1]) if self._budgets else (1, 1)
         margin = 1.25 if low < high else 2
         self._from, self._to = math.log(low / margin), math.log(high * margin)
@@ -148,8 +148,8 @@ class _Chart:
         lines = []
         for place, (method, style) in enumerate(self._methods.items()):
             shift = _DODGE * (place - (len(self._methods) - 1) / 2)
-            rows = sorted(self._of_method(method), key=lambda row: row.tokens)
-            lines.append((style, [(self.x(row.tokens) + shift, row) for row in rows]))
+            rows = sorted(self._of_method(method), key=lambda row: row.tokens or 0)
+            lines.append((style, [(self.x(row.tokens or 0) + shift, row) for row in rows]))
         return lines
 
     def labels(self) -> list[tuple[float, int, str]]:
@@ -162,7 +162,7 @@ class _Chart:
             budget = f" ({row.tokens})" if row.tokens else ""
             wanted.append((self.y(self.of(row).value), _LEVEL, method_title(row.method) + budget))
         for method, style in self._methods.items():
-            last = max(self._of_method(method), key=lambda row: row.tokens)
+            last = max(self._of_method(method), key=lambda row: row.tokens or 0)
             wanted.append((self.y(self.of(last).value), style, method_title(method)))
         labels, free = [], -math.inf
         for y, style, name in sorted(wanted) if self.frame.named else ():

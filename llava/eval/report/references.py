@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llava.errors import UserError
 from llava.eval.report.runs import BENCHMARKS, Run
@@ -118,7 +119,7 @@ def _reference(record: object, where: str) -> Reference:
 
 def _number(path: Path, name: str) -> float | None:
     """Returns a number of a result file by its path; None if it does not exist."""
-    value: object = json.loads(read_text(path))
+    value: Any = json.loads(read_text(path))
     for part in name.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return float(value) if type(value) in (int, float) and math.isfinite(value) else None

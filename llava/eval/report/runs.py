@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from llava.errors import UserError
 from llava.eval.report.circumstances import Circumstances, one_line, read_circumstances
@@ -140,7 +141,7 @@ def read_run(path: Path) -> Run:
 def _main_number(value: object, path: Path) -> tuple[str, float]:
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         raise UserError(f"{path}: main_number is not an object with name and value: {_RESCORE}")
-    number = value.get("value")
+    number: Any = value.get("value")
     if not _is_number(number) or not -_LARGEST < number < _LARGEST:
         raise UserError(
             f"{path}: the value of main_number is {reprlib.repr(number)}, not a number: {_RESCORE}"
@@ -168,7 +169,7 @@ def _is_number(value: object) -> bool:
 def _optional(values: dict, name: str, kind: type, meaning: str, path: Path, place: str = ""):
     """Returns an optional value; a number must be whole and above zero."""
     value = values.get(name)
-    if value is not None and (type(value) is not kind or (kind is int and value < 1)):
+    if value is not None and (type(value) is not kind or (kind is int and values[name] < 1)):
         raise UserError(
             f"{path}: {name}{place} is {reprlib.repr(value)}, not {meaning}: {_RESCORE}"
         )

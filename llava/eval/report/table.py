@@ -52,7 +52,7 @@ def overview(comparison: Comparison) -> list[list[str]]:
     It has the shares of full (the mean over all benchmarks, if there are several) and each
     benchmark's own number.
     """
-    benchmarks = list(dict.fromkeys(row.benchmark for row in comparison.rows))
+    benchmarks = list(dict.fromkeys(row.benchmark for row in comparison.rows if row.benchmark))
     cells: dict[tuple, dict[str | None, Row]] = {}
     for row in comparison.rows + comparison.mean_rows:
         cells.setdefault((row.model, row.method, row.tokens), {})[row.benchmark] = row
@@ -70,15 +70,14 @@ def _overview_row(
     marked = max((row.marked_method for row in members.values()), key=len)
     mean = members.get(shared)
     own = [
-        OWN[name].text(members[name].run.main_value if name in members else None)
-        for name in benchmarks
+        OWN[name].text(members[name].main_value if name in members else None) for name in benchmarks
     ]
     return [
         first.model,
         marked,
         tokens_text(first),
-        percent(mean and mean.of_full),
-        percent(mean and mean.recovered),
+        percent(None if mean is None else mean.of_full),
+        percent(None if mean is None else mean.recovered),
         *own,
     ]
 
@@ -106,7 +105,7 @@ def markdown_report(comparison: Comparison, runs: Sequence[Run]) -> str:
     lines += [f"- {escape(name)}: {line}" for name, line in methods]
     for rows in by_benchmark(comparison.rows):
         title = f"{rows[0].title}: {rows[0].model}, {rows[0].questions:,} questions"
-        lines += ["", f"## {escape(title)}", "", *_benchmark_table(rows[0].benchmark, rows)]
+        lines += ["", f"## {escape(title)}", "", *_benchmark_table(rows[0].benchmark or "", rows)]
     notes = [f"- {escape(note)}" for note in comparison.notes]
     made = [escape(line) for line in markdown_section(runs)]
     lines += ["", *made, *notes, "", EXPLANATION]
@@ -121,7 +120,7 @@ def _benchmark_table(benchmark: str, rows: Sequence[Row]) -> list[str]:
         [
             row.marked_method,
             tokens_text(row),
-            own.text(row.run.main_value),
+            own.text(row.main_value),
             percent(row.mean),
             percent(row.of_full),
             percent(row.recovered),

@@ -48,7 +48,7 @@ def tokenize(java: Sequence[str], captions: Sequence[str]) -> list[str]:
         captions: any texts.
     """
     library = _library("tokenizer.ptbtokenizer")
-    jar = Path(library.__file__).with_name(library.STANFORD_CORENLP_3_4_1_JAR)
+    jar = Path(str(library.__file__)).with_name(library.STANFORD_CORENLP_3_4_1_JAR)
     program = "edu.stanford.nlp.process.PTBTokenizer"
     done = subprocess.run(
         [*java, "-cp", str(jar), program, "-preserveLines", "-lowerCase"],
@@ -101,7 +101,7 @@ def meteor(
         UserError: the program ends before it has answered.
     """
     library = _library("meteor.meteor")
-    jar = Path(library.__file__).with_name(library.METEOR_JAR)
+    jar = Path(str(library.__file__)).with_name(library.METEOR_JAR)
     command = [*java, "-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
     pipe = subprocess.PIPE
     try:
@@ -117,10 +117,14 @@ def meteor(
 def _ask_meteor(
     process: subprocess.Popen, captions: Sequence[str], references: Sequence[Sequence[str]]
 ) -> float:
+    to_java, from_java = process.stdin, process.stdout
+    if to_java is None or from_java is None:
+        raise ValueError("it has no pipes")
+
     def ask(*parts: str) -> str:
-        process.stdin.write(" ||| ".join(parts) + "\n")
-        process.stdin.flush()
-        return process.stdout.readline().strip()
+        to_java.write(" ||| ".join(parts) + "\n")
+        to_java.flush()
+        return from_java.readline().strip()
 
     # The separator must not occur within a caption; pycocoevalcap removes it like this.
     statistics = [
@@ -128,7 +132,7 @@ def _ask_meteor(
         for caption, texts in zip(captions, references, strict=True)
     ]
     # METEOR returns one line for each caption, and then one for all.
-    lines = [ask("EVAL", *statistics), *(process.stdout.readline() for _ in captions)]
+    lines = [ask("EVAL", *statistics), *(from_java.readline() for _ in captions)]
     return float(lines[-1])
 
 

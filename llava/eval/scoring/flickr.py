@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llava.errors import UserError
 from llava.eval.benchmarks.five_captions import CAPTIONS_PER_IMAGE
@@ -49,13 +50,13 @@ def score(
     """
     data = match_answers(data_dir, answers, allow_missing, asked)
     tokens = _tokenize(data)
-    scores = {}
-    each = None
+    scores: dict[str, Any] = {}
+    each: list[float] = []
     if tokens.annotations is not None:
         scores["CIDEr"], each = metrics.cider(tokens.captions, tokens.annotations)
     if tokens.references is not None:
         cider, each_of_five = metrics.cider(tokens.captions, tokens.references)
-        scores["five_references"] = {"CIDEr": cider, **_other_metrics(tokens)}
+        scores["five_references"] = {"CIDEr": cider, **_other_metrics(tokens, tokens.references)}
         each = each or each_of_five
     questions = dict(zip(data.ids, each, strict=True))
     return {
@@ -72,7 +73,7 @@ def score_questions(
     """Returns only ``questions`` of score, which is faster: METEOR's program is slow."""
     data = match_answers(data_dir, answers, allow_missing)
     tokens = _tokenize(data)
-    _, each = metrics.cider(tokens.captions, tokens.annotations or tokens.references)
+    _, each = metrics.cider(tokens.captions, tokens.annotations or tokens.references or [])
     return dict(zip(data.ids, each, strict=True))
 
 
@@ -120,13 +121,15 @@ def match_answers(
             f"there are no captions to compare with in {data_dir}: {LAYOUT}; see {HOME}"
         )
     annotations, unasked = annotated or (None, 0)
-    kept = keep_asked(zip(questions, annotations or questions), asked, lambda pair: pair[0].key)
+    texts = annotations or [""] * len(questions)
+    kept = keep_asked(zip(questions, texts), asked, lambda pair: pair[0].key)
     questions = [question for question, _ in kept]
     annotations = annotations and [text for _, text in kept]
     ids = {question.key: question.question_id for question in questions}
     find = find_by_id(questions, lambda question, prompt: say_the_same(prompt, question.prompt))
     matched = match(ids, need_fields(answers), find, allow_missing)
-    return Data(ids, matched, annotations, references and references.of(questions), unasked)
+    fives = None if references is None else references.of(questions)
+    return Data(ids, matched, annotations, fives, unasked)
 
 
 @dataclass(frozen=True)
@@ -149,9 +152,9 @@ class _Tokens:
 def _tokenize(data: Data) -> _Tokens:
     java = metrics.java_command()
     captions = metrics.tokenize(java, [data.matched.texts.get(key, "") for key in data.ids])
-    annotations = data.annotations and [[t] for t in metrics.tokenize(java, data.annotations)]
+    annotations = [[t] for t in metrics.tokenize(java, data.annotations or [])]
     references = data.references and _tokenize_fives(java, data.references)
-    return _Tokens(java, captions, annotations, references)
+    return _Tokens(java, captions, annotations if data.annotations else None, references)
 
 
 def _tokenize_fives(java: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[str]]:
@@ -161,11 +164,11 @@ def _tokenize_fives(java: Sequence[str], references: Sequence[Sequence[str]]) ->
     return [tokenized[i : i + size] for i in range(0, len(tokenized), size)]
 
 
-def _other_metrics(tokens: _Tokens) -> dict[str, float]:
+def _other_metrics(tokens: _Tokens, references: list[list[str]]) -> dict[str, float]:
     """Returns the metrics of five references other than CIDEr."""
-    bleu = metrics.bleu(tokens.captions, tokens.references)
+    bleu = metrics.bleu(tokens.captions, references)
     return {
         **{f"BLEU-{n}": value for n, value in enumerate(bleu, start=1)},
-        "METEOR": metrics.meteor(tokens.java, tokens.captions, tokens.references),
-        "ROUGE-L": metrics.rouge_l(tokens.captions, tokens.references),
+        "METEOR": metrics.meteor(tokens.java, tokens.captions, references),
+        "ROUGE-L": metrics.rouge_l(tokens.captions, references),
     }

@@ -214,7 +214,8 @@ def _distribution(balanced: Sequence[Annotation], given: Mapping[str, str]) -> f
 
     Answers that are right for no question of their group are ignored, as in the official script.
     """
-    gold, predicted = defaultdict(Counter), defaultdict(Counter)
+    gold: dict[str, Counter] = defaultdict(Counter)
+    predicted: dict[str, Counter] = defaultdict(Counter)
     for item in balanced:
         if item.group is not None:
             gold[item.group][item.answer] += 1

@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from llava.errors import UserError, quoted
 from llava.eval.benchmarks.names import as_id, say_the_same
 from llava.eval.benchmarks.question import Question
 
+
+class Annotated(Protocol):
+    """A label with its question."""
+
+    @property
+    def question(self) -> Question:
+        """The question that it answers."""
+
+
 Item = TypeVar("Item")
+Annotation = TypeVar("Annotation", bound=Annotated)
 
 
 class NoLabels(UserError):
@@ -56,8 +66,8 @@ def keep_asked(
 
 
 def choose_scored(
-    questions: Sequence[Question], annotations: Sequence[Item], asked: Collection[str] | None
-) -> tuple[list[Question], list[Item], int]:
+    questions: Sequence[Question], annotations: Sequence[Annotation], asked: Collection[str] | None
+) -> tuple[list[Question], list[Annotation], int]:
     """Returns the questions and annotations that a run is scored by.
 
     Args:

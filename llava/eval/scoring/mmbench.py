@@ -178,7 +178,11 @@ def write_upload(
     sheet.title = "Sheet1"  # pandas' name
     sheet.append(columns)
     for line, row in enumerate(rows, start=2):
-        values = {**row.cells, "index": row.index, "prediction": texts.get(str(row.index), "")}
+        values: dict[str, int | str] = {
+            **row.cells,
+            "index": row.index,
+            "prediction": texts.get(str(row.index), ""),
+        }
         for place, name in enumerate(columns, start=1):
             _fill(sheet.cell(line, place), values[name])
     write_whole(path, book.save)

@@ -171,8 +171,8 @@ def _count(of_all: bool, answer: str, scene: Scene, generator: np.random.Generat
 
 
 def _relations(scene: Scene, generator: np.random.Generator) -> tuple[Fact, Fact] | None:
-    facts = [language.relation(scene, generator, answer) for answer in ("yes", "no")]
-    return None if None in facts else tuple(facts)
+    yes, no = [language.relation(scene, generator, answer) for answer in ("yes", "no")]
+    return None if yes is None or no is None else (yes, no)
 
 
 def _wrong_answers(found: Found[Fact]) -> list[str]:

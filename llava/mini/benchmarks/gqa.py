@@ -6,6 +6,7 @@ from pathlib import Path
 
 from llava.files import write_json
 from llava.mini.benchmarks.drawing import (
+    Found,
     Note,
     SceneSource,
     note,
@@ -47,12 +48,13 @@ def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
     """
     kinds = [*(("query", *item) for item in _OPEN.items())]
     kinds += [("verify", *item) for item in _YES_NO.items()]
-    records, notes = {}, {}
+    records: dict[str, dict] = {}
+    notes: dict[str, Note] = {}
     for turn in range(size):
         for structural, kind, (detailed, semantic) in kinds:
             key, image = str(_FIRST_ID + len(records)), f"n{len(records) + 1}"
             if structural == "query":
-                found = open_question(source, kind, turn)
+                found: Found = open_question(source, kind, turn)
                 fact = found.value
             else:
                 found = yes_and_no(source, kind, turn // 2)

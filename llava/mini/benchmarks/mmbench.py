@@ -35,7 +35,7 @@ def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
     Returns:
         The record of each question, by its key.
     """
-    notes = {}
+    notes: dict[str, Note] = {}
     with (folder / FILE).open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, _COLUMNS, restval="", delimiter="\t", lineterminator="\n")
         table.writeheader()

@@ -41,7 +41,7 @@ def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
         The record of each question, by its key.
     """
     release = folder / "MME_Benchmark_release_version"
-    notes = {}
+    notes: dict[str, Note] = {}
     for task, kinds in (_TASKS | _STAND_INS).items():
         for turn in range(size if task in _TASKS else max(1, size // 2)):
             kind = kinds[turn % len(kinds)]

@@ -41,7 +41,7 @@ def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
     Returns:
         The record of each question, by its key.
     """
-    notes = {}
+    notes: dict[str, Note] = {}
     kinds = tuple(ATTRIBUTES)
     with (folder / "Questions.csv").open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
@@ -80,7 +80,8 @@ def draw_pair(kind: str, scene: Scene, generator: np.random.Generator) -> Pair |
     if attribute != kind or not common:
         return None
     name = common[generator.integers(len(common))]
-    return Pair(scenes, tuple(attribute_of(s.things[which], name, kind) for s in scenes))
+    first, second = (attribute_of(s.things[which], name, kind) for s in scenes)
+    return Pair(scenes, (first, second))
 
 
 def _names(scene: Scene, thing: Thing, kind: str) -> list[str]:

@@ -33,9 +33,9 @@ def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
     names = [f"COCO_val2014_{number:012}.jpg" for number in range(1, size + 1)]
     for name, image in zip(names, found):
         write_image(image.scene, folder / "val2014" / name)
-    notes = {}
+    notes: dict[str, Note] = {}
     for category in CATEGORIES:
-        lines = []
+        lines: list[dict] = []
         for name, image in zip(names, found):
             for fact in image.value[category]:
                 lines.append({"question_id": len(lines) + 1, "image": name, **_label(fact)})

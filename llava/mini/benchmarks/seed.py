@@ -42,7 +42,8 @@ def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
     Returns:
         The record of each question, by its key.
     """
-    records, notes = [], {}
+    records: list[dict] = []
+    notes: dict[str, Note] = {}
     for turn in range(size):
         for kind, dimension in _KINDS.items():
             found = choice(source, kind, turn)

@@ -19,7 +19,7 @@ BUDGETS = (9, 12, 18, 24, 36, 48, 72, 108, 143)
 class MeasuringArguments(ModelArguments):
     """Flags of what is asked."""
 
-    data_root: Optional[str] = flag("Folder of the benchmarks, as llava.mini.make_data writes it.")
+    data_root: str = flag("Folder of the benchmarks, as llava.mini.make_data writes it.")
     benchmarks: list[str] = field(
         default_factory=lambda: list(BENCHMARKS), metadata={"help": "Which. Default: all."}
     )

@@ -57,7 +57,8 @@ def measure_by_budget(args: ByBudgetArguments) -> int:
 
 def _scores(model: LlavaAccm, args: ByBudgetArguments, asked: Sequence[Asked]) -> list[Scores]:
     """Returns the scores of one benchmark's questions, in the order of the questions."""
-    name, rows = asked[0].benchmark, {one.question.key: {} for one in asked}
+    name = asked[0].benchmark
+    rows: dict[str, Scores] = {one.question.key: {} for one in asked}
     conditions = [PRUNED, *CANDIDATES, *((TRUE, FALSE) if args.true_and_false else ())]
     for budget in sorted(set(args.budgets)):
         wanted = [FULL, *conditions] if budget == min(args.budgets) else conditions
@@ -88,7 +89,11 @@ def average_shares(
         full = next(mean for (_, read), mean in means.items() if read == FULL)
         of_benchmarks.append({key: ratio(mean, full) for key, mean in means.items()})
     # A benchmark of which nothing is answered with all tokens has no shares.
-    able = [shares for shares in of_benchmarks if None not in shares.values()]
+    able = [
+        {key: share for key, share in shares.items() if share is not None}
+        for shares in of_benchmarks
+        if None not in shares.values()
+    ]
     if not able:
         raise UserError("the model answers nothing with all tokens: there is no share of that")
     return {key: average([shares[key] for shares in able]) for key in able[0]}

@@ -40,7 +40,7 @@ def false_caption(asked: Asked) -> str:
     are false.
     """
     if asked.kind == "existence" and asked.subject is None:
-        absent = _NAME.search(asked.question.prompt).group()
+        absent = _NAME.findall(asked.question.prompt)[0]
         return f"a {SIZES[0]} {absent} {PLACES[0]} and {asked.caption}"
     attribute = "place" if asked.kind == "relation" else asked.kind
     if attribute not in ATTRIBUTES:

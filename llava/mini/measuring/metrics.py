@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,6 +30,8 @@ from llava.mini.measuring.passes import FULL, PRUNED, RULES, TRUE, Measured
 from llava.mini.measuring.patches import GROUPS, KEPT, count_kept, patches_on
 from llava.mini.measuring.scores import ACCM, BEST, FIRST, RANDOM, ROWS
 from llava.model.compensation.compensator import NUM_CANDIDATES
+
+Column = TypeVar("Column", bound=Hashable)
 
 ANSWERED = 0.8  # from this score on, a kind of question counts as answered by the full model
 # The first minus the second.
@@ -163,7 +166,7 @@ def figures(results: Sequence[Result], num_patches: int) -> Figures:
     )
 
 
-def to_json(value: object) -> object:
+def to_json(value: Any) -> Any:
     """Converts figures to JSON; missing numbers and infinite interval ends become null."""
     if isinstance(value, Sampled):
         ends = {"value": value.value, "low": value.low, "high": value.high}
@@ -214,9 +217,9 @@ def _means(
 
 def sampled_by_image(
     images: Sequence[Path | bytes],
-    rows: Sequence[Mapping[Hashable, float]],
+    rows: Sequence[Mapping[Column, float]],
     seed: int | Sequence[int],
-) -> dict[Hashable, Sampled]:
+) -> dict[Column, Sampled]:
     """Returns the mean of each column of a table, over all questions and over drawn images.
 
     Args:
@@ -232,7 +235,8 @@ def sampled_by_image(
     for of_images, column in zip(sums[1:], columns):
         np.add.at(of_images, places, [row[column] for row in rows])
     questions, *totals = sampled_means(sums, seed)
-    return {column: ratio(total, questions) for column, total in zip(columns, totals)}
+    means = {column: ratio(total, questions) for column, total in zip(columns, totals)}
+    return {column: mean for column, mean in means.items() if mean is not None}
 
 
 # Captions and patches ----------------------------------------------------------------------------
@@ -265,7 +269,7 @@ def _by_writer(measured: Measured, says: Callable[..., bool]) -> dict[str, float
 
 
 def _phrases(measured: Measured) -> dict[str, float]:
-    counts = {}
+    counts: dict[str, float] = {}
     for writer, place in ((CHOSEN, measured.chosen), (FIRST, 0)):
         described, true = count_phrases(measured.captions[place], measured.asked)
         counts |= {writer: described, f"{writer}, true": true}
@@ -286,7 +290,8 @@ def _patches(results: Sequence[Result], rule: str, num_patches: int) -> Patches:
 def _count_patches(measured: Measured, rule: str, num_patches: int) -> dict[str, float]:
     asked, kept = measured.asked, measured.kept[rule]
     on_any = patches_on(asked.things, num_patches)
-    on_subject = patches_on([asked.subject_thing], num_patches)
+    subject = [] if asked.subject_thing is None else [asked.subject_thing]
+    on_subject = patches_on(subject, num_patches)
     row: dict[str, float] = {}
     counts = (count_kept(kept, on, num_patches) for on in (on_any, on_subject))
     for name, by_group in zip(("any", "subject"), counts):

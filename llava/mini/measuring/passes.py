@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -102,7 +103,7 @@ def ask_all(
     ]
     for unit in units_by_length(requests, batch_size):
         for batch in unit:
-            asked_now = [by_key[request.id] for request in batch]
+            asked_now = [by_key[str(request.id)] for request in batch]
             yield from _ask_batch(model, batch, asked_now, conditions)
 
 
@@ -121,7 +122,8 @@ def _ask_batch(
         model.check(sample)
     encoded = model.encode(samples)
     pruned = model.prune(encoded, samples)
-    written = model.compensate(encoded, pruned, samples)
+    # Every sample drops tokens, so that each gets captions.
+    written = [one for one in model.compensate(encoded, pruned, samples) if one is not None]
     reads = _inputs(model, encoded, pruned, written, samples, asked)
     texts = {condition: _answers(model, reads[condition](), samples) for condition in conditions}
     kept = [_kept(model, *both) for both in zip(encoded, samples)]
@@ -134,13 +136,13 @@ def _ask_batch(
 def _inputs(
     model: LlavaAccm,
     encoded: list[Encoded],
-    pruned: list[Pruned],
+    pruned: Sequence[Pruned | None],
     written: list[Compensation],
     samples: list[Sample],
     asked: Sequence[Asked],
 ) -> dict[str, Callable[[], list[Prompt]]]:
     """Returns functions that make the LLM's prompts, one for each condition."""
-    none = [None] * len(samples)
+    none: list[None] = [None] * len(samples)
     whole = [replace(s, visual_token_num=model.count_tokens()) for s in samples]
     blind = [replace(s, no_image=True) for s in whole]
     for sample in whole:
@@ -150,14 +152,14 @@ def _inputs(
         read = [replace(one, captions=[c], chosen_index=0) for one, c in zip(written, captions)]
         return model.splice(encoded, pruned, read, samples)
 
+    def candidate(place: int) -> list[Prompt]:
+        return told([one.captions[place] for one in written])
+
     return {
         FULL: lambda: model.splice(encoded, none, none, whole),
         NOTHING: lambda: model.splice(encoded, none, none, blind),
         PRUNED: lambda: model.splice(encoded, pruned, none, samples),
-        **{
-            condition: lambda place=place: told([one.captions[place] for one in written])
-            for place, condition in enumerate(CANDIDATES)
-        },
+        **{condition: partial(candidate, place) for place, condition in enumerate(CANDIDATES)},
         TRUE: lambda: told([about.caption for about in asked]),
         FALSE: lambda: told([false_caption(about) for about in asked]),
     }

@@ -116,6 +116,7 @@ def _captions(found: Figures) -> list[str]:
             *(cell(said.phrases_true[writer]) for writer in (CHOSEN, FIRST)),
         ]
         for kind, said in groups.items()
+        if said is not None
     ]
     return markdown_table(headings, rows, texts=1)
 

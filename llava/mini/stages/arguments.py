@@ -24,8 +24,8 @@ ONE_IN = (16, 16, 8, 4)
 class ClipArguments(TrainArguments):
     """Flags of the stage; the defaults are for the mini model."""
 
-    vision_tower: Optional[str] = flag("CLIP folder: config.json and tokenizer; gets the weights.")
-    data: Optional[str] = flag("Training data of the mini world: llava.mini.make_data's train.")
+    vision_tower: str = flag("CLIP folder: config.json and tokenizer; gets the weights.")
+    data: str = flag("Training data of the mini world: llava.mini.make_data's train.")
     images: int = flag("How many of its images are looked at.", 16000)
     batch_size: int = flag("Images of one optimiser step.", 40)
     learning_rate: float = flag("Highest learning rate.", 1.2e-3)
@@ -40,8 +40,8 @@ class ClipArguments(TrainArguments):
 class ProjectorArguments(SeeingArguments):
     """Flags of the stage; the defaults are for the mini model."""
 
-    data: Optional[str] = flag("Training data of the mini world: llava.mini.make_data's train.")
-    output: Optional[str] = flag("LLaVA folder that is written: a copy of --model-path, trained.")
+    data: str = flag("Training data of the mini world: llava.mini.make_data's train.")
+    output: str = flag("LLaVA folder that is written: a copy of --model-path, trained.")
     batch_size: int = flag("Images of one optimiser step.", 32)
     learning_rate: float = flag("Highest learning rate.", 3e-3)
     warmup_steps: int = flag("Steps in which the learning rate rises from 0.", 20)
@@ -53,8 +53,8 @@ class LlavaArguments(SeeingArguments):
     """Flags of the stage; the defaults are for the mini model."""
 
     text_selection: Optional[str] = model_flag("text_selection")
-    data: Optional[str] = flag("Training data of the mini world: llava.mini.make_data's train.")
-    output: Optional[str] = flag("LLaVA folder that is written: a copy of --model-path, trained.")
+    data: str = flag("Training data of the mini world: llava.mini.make_data's train.")
+    output: str = flag("LLaVA folder that is written: a copy of --model-path, trained.")
     questions_per_image: int = flag("Questions of one sequence.", 12)
     question_share: float = flag("How much a question's token counts beside an answer's.", 0.5)
     shares: list[float] = list_flag(
@@ -88,8 +88,8 @@ class LlavaArguments(SeeingArguments):
 class LongClipArguments(TrainArguments):
     """Flags of the stage; the defaults are for the mini model."""
 
-    data: Optional[str] = flag("Training data of the mini world: llava.mini.make_data's train.")
-    output: Optional[str] = flag("Where the text tower goes: a .pt file.")
+    data: str = flag("Training data of the mini world: llava.mini.make_data's train.")
+    output: str = flag("Where the text tower goes: a .pt file.")
     batch_size: int = flag("Texts of one optimiser step.", 96)
     learning_rate: float = flag("Highest learning rate.", 1e-3)
     warmup_steps: int = flag("Steps in which the learning rate rises from 0.", 50)

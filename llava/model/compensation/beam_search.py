@@ -7,7 +7,7 @@ place among the beams, and beams are ranked at every step by their mean log-prob
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -111,7 +111,7 @@ def beam_search(
     Returns:
         One BeamCandidates a sample; in float32 a sample's result does not depend on the others.
     """
-    search = None
+    search: tuple[Any, Tensor] | None = None  # _StaticRows or _Rows, and logits
     if static is not None and not diversity_penalty:
         search = _static_search(gpt, static, embeds, mask, beam_size, max_length)
     if search is None:
@@ -259,7 +259,7 @@ def _static_search(
     nothing, length = [KVPrefix()] * len(embeds), embeds.shape[1]
     prompts = static.begin(nothing, length, embeds.device)
     session = static.begin(nothing * beam_size, length + max_length, embeds.device)
-    if session is None or session is prompts:
+    if prompts is None or session is None or session is prompts:
         return None
     logits = prompts.forward(embeds, mask)
     session.repeat(prompts, beam_size)

@@ -172,11 +172,11 @@ class Compensator(nn.Module):
         with watch.stage("select"):
             captions = [captions for *_, captions in written]
             features, scores = self.score(questions, captions, kept_shares)
-            scores = scores.tolist()
+            rows = scores.tolist()
             if self.selector.silence is not None:
                 written = [(*sample, [*captions, SILENCE]) for *sample, captions in written]
         return [
-            Compensation(*sample, features[b], scores[b], scores[b].index(max(scores[b])))
+            Compensation(*(*sample, features[b], rows[b], rows[b].index(max(rows[b]))))
             for b, sample in enumerate(written)
         ]
 
@@ -209,8 +209,8 @@ class Compensator(nn.Module):
         texts = [[selector_text(q, text) for text in row] for q, row in zip(questions, captions)]
         features = self.long_clip.candidate_features(texts)
         # Without silence the shares have no effect.
-        has_shares = kept_shares is not None and self.selector.silence is not None
-        shares = [send(kept_shares, features.device)] if has_shares else []
+        has_none = kept_shares is None or self.selector.silence is None
+        shares = [] if has_none else [send(kept_shares, features.device)]
         logits = self._logits or self.selector
         return features, logits(features, *shares).float().softmax(dim=-1)
 

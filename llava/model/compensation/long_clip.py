@@ -76,7 +76,7 @@ class LongClipText(nn.Module):
         is_half = self.tower.text_projection.dtype != torch.float32
         return SAMPLES_PER_HALF_ROW if is_half else SAMPLES_PER_ROW
 
-    def tokenize(self, texts: list[str]) -> Tensor:
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Returns ids (B, L) int64, with L as long as the longest text needs.
 
         A text longer than the tower's context is cut; its last id is then the end-of-text id.

@@ -56,7 +56,8 @@ class Selector(nn.Module):
             score.
         """
         if self.silence is not None:
-            shares = kept_shares.to(features)[:, None]
+            # Given wherever silence is a candidate.
+            shares = kept_shares.to(features)[:, None]  # type: ignore[union-attr]
             silent = self.silence[0] + shares * self.silence[1]
             features = torch.cat([features, silent[:, None].to(features.dtype)], dim=1)
         return self.head(self.transformer_encoder(features)).squeeze(-1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Union
+from functools import partial
+from typing import Any, Union
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +54,7 @@ class Prompt:
     input_ids: list[int]
     embeds: Tensor
     shared_image: Hashable | None = None
-    prefix: KVPrefix | None = None
+    prefix: Any = None  # a KVPrefix, or None
 
     @property
     def system_length(self) -> int:
@@ -182,12 +183,12 @@ class LanguageModel(nn.Module):
             rows = [singles[place] for place in places]
             limits = [max_new_tokens[row] for row in rows]
             choose = TokenChooser([how[row] for row in rows])
-            tell = on_token and (lambda place, token, rows=rows: on_token(rows[place], token))
+            tell = None if on_token is None else partial(_tell_row, on_token, rows)
             batch = [begun[place] for place in places]
             answers.update(zip(rows, self._answer(batch, limits, choose, watch, tell, memory)))
         for row in sorted(set(range(len(prompts))).difference(singles)):
-            tell = on_token and (lambda token, row=row: on_token(row, token))
-            answers[row] = self._search(prompts[row], how[row], max_new_tokens[row], watch, tell)
+            of_row = None if on_token is None else partial(on_token, row)
+            answers[row] = self._search(prompts[row], how[row], max_new_tokens[row], watch, of_row)
         return [answers[row] for row in range(len(prompts))]
 
     @torch.inference_mode()
@@ -279,8 +280,9 @@ class LanguageModel(nn.Module):
         """Generates the answer to one prompt by beam search."""
         with watch.stage("decode"):
             found = search_beams(self.llm, prompt.embeds, decoding.num_beams, limit, self.end_id)
-        for token in found[0] if on_token is not None else ():
-            on_token(token)
+        if on_token is not None:
+            for token in found[0]:
+                on_token(token)
         return Generated(*found)
 
     def _length_step(self, rows: Sequence[Tensor]) -> int:
@@ -345,15 +347,21 @@ def _remember_images(prompts: Sequence[Prompt], session: Session, memory: Memory
         memory.keep((prompt.system, prompt.shared_image), session.prefix(row, image, prompt.prefix))
 
 
+def _tell_row(on_token: OnToken, rows: Sequence[int], place: int, token: int) -> None:
+    on_token(rows[place], token)
+
+
 def _told(on_token: OnToken | None, wanted: int) -> Callable[[Tensor, Tensor], None]:
     """Returns a callback that reports the tokens of that many answers; a no-op if unused."""
+    if on_token is None:
+        return lambda tokens, done: None
 
     def tell(tokens: Tensor, done: Tensor) -> None:
         for place, (token, is_done) in enumerate(zip(tokens.tolist(), done.tolist())):
             if place < wanted and not is_done:
                 on_token(place, token)
 
-    return tell if on_token is not None else lambda tokens, done: None
+    return tell
 
 
 def _length_buckets(lengths: Sequence[int]) -> list[list[int]]:

@@ -46,9 +46,10 @@ def locate(name: str, weights: bool = True) -> Path:
     Raises:
         UserError: it is not here and cannot be fetched.
     """
-    if not is_hub_name(name):
+    match = _HUB_NAME.fullmatch(name)
+    if match is None or not is_hub_name(name):
         return _here(name)
-    repository, file = _HUB_NAME.fullmatch(name).groups()
+    repository, file = match.groups()
     try:
         return Path(hf_hub_download(repository, file)) if file else _fetch(repository, weights)
     except Exception as error:  # every failure of the hub, or of the connection, ends here

@@ -6,6 +6,8 @@ A packed matrix is no parameter: nothing can train, move, copy or change it unno
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -40,7 +42,7 @@ class Formed(nn.Module):
         super().__init__()
         self.train(layer.training)
         self.form = form
-        self.packed: Tensor | None = None
+        self.packed: Any = None  # a tensor, or None
         self._layer = (layer,)  # a tuple keeps it from becoming a submodule
         weight = getattr(layer, self.matrix)
         self.smaller_side = min(weight.shape)
@@ -94,7 +96,7 @@ class Formed(nn.Module):
         if self.packed is not None:
             raise UserError(f"{_PACKED} {what}")
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(self, name: str) -> Any:
         if name == type(self).matrix and self.__dict__.get("packed") is not None:
             raise AttributeError(f"{_PACKED} reading them")
         return super().__getattr__(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ class Pruned:
     reasons: tuple[str, ...]
     weights: Tensor | None = None
     reads_question: bool = False
-    details: object | None = None
+    details: Any = None
 
     @property
     def dropped_idx(self) -> Tensor:

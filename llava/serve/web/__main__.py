@@ -81,6 +81,7 @@ def read_password(args: WebArguments, environment: Mapping[str, str]) -> str | N
     """
     if args.user is None:
         return None
+    password: str | None
     if args.password_file is not None:
         password = read_text(Path(args.password_file)).rstrip("\n")
     elif args.password_variable is not None:

@@ -73,7 +73,7 @@ def check_public_url(url: str) -> None:
         parts = urlsplit(url)
         is_good = parts.port != 0 and parts.scheme in ("http", "https")
     except ValueError:  # an invalid port, an unclosed bracket
-        parts, is_good = None, False
+        parts, is_good = urlsplit(""), False
     if not is_good or not _HOST.fullmatch(parts.netloc.lower()) or parts.query or parts.fragment:
         raise UserError(
             f"--public-url is {url!r}: write it like https://demo.example.org or "
@@ -105,8 +105,9 @@ class Names:
         known = {*_OF_THIS_MACHINE, bracketed(plain((scope["server"] or ("",))[0]))}
         if not _is_any(self.host):
             known.add(bracketed(self.host).lower())
-        if self.public_url:
-            known.add(_HOST.fullmatch(urlsplit(self.public_url).netloc.lower())[1])
+        public = _HOST.fullmatch(urlsplit(self.public_url or "").netloc.lower())
+        if public is not None:
+            known.add(public[1])
         return match[1] in known
 
     def sent_it(self, scope: Scope) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -80,7 +80,7 @@ class Answerer:
         """Checks a question before there is an image; see lengths.check_question."""
         return check_question(self.model, question, visual_token_num, self._max_new_tokens)
 
-    def stream(self, sample: Sample) -> Iterator[str | Timed]:
+    def stream(self, sample: Sample) -> Generator[str | Timed, None, None]:
         """Answers a question; closing the iterator early ends the work.
 
         Yields:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llava.errors import UserError
 from llava.files import parse_json
@@ -60,7 +61,8 @@ class Calls:
             UserError: It is not such a call.
         """
         value = read_object(body)
-        function, called = self.ask, {}
+        function: Any = self.ask
+        called: dict[str, object] = {}
         if not by_program:
             function, session = value.get("fn_index"), value.get("session_hash")
             if type(function) is not int or function not in self.inputs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -24,7 +25,7 @@ class Connection(H11Protocol):
         heard: Arrival of its last byte, by time.monotonic.
     """
 
-    def __init__(self, *args: object, patience: Patience, **kwargs: object) -> None:
+    def __init__(self, *args: Any, patience: Patience, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._patience = patience
         self.heard = self._began = time.monotonic()

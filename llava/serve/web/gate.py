@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -80,7 +81,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         reply = Reply(scope, send)
-        task = asyncio.current_task()
+        task: Any = asyncio.current_task()  # in a coroutine there is always one
         self._replies[task] = reply
         try:
             await self._answer(scope, receive, reply)

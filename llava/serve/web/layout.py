@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
@@ -108,7 +109,7 @@ def lay_out(
 
 def _lay_out_question(
     examples: list[tuple[str, str]], budget: int, patches: int, limits: Limits
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Lays out the inputs; returns them by their names in Parts."""
     with gr.Column(elem_classes="field", min_width=0):
         image = gr.Image(

@@ -78,8 +78,9 @@ class Body:
                 raise Gone
             pieces.append(message.get("body", b""))
             is_whole = not message.get("more_body", False)
-        self.replace(b"".join(pieces))
-        return self._again
+        body = b"".join(pieces)
+        self.replace(body)
+        return body
 
     def replace(self, body: bytes) -> None:
         """Replaces the body."""

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -171,7 +172,7 @@ class Page:
         """Returns notes on the question being written and on the number."""
         return self._changes.text_notes(self._reader.read_text(question, kept), question)
 
-    def check_image(self, upload: object) -> dict:
+    def check_image(self, upload: Any) -> dict:
         """Returns the note on a new image; see script.LOOKED.
 
         It removes the answers only together with the image: a quick visitor may already be asking

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -55,9 +56,11 @@ class Replies:
     def ask(self, entered: Entered) -> Iterator[dict]:
         """Answers the entered question from some tokens and from all."""
         parts, patches, image = self._parts, self._patches, entered.image
+        question, budget = entered.question, entered.budget
+        if entered.image_file is None or image is None or question is None or budget is None:
+            return  # the page asks only where no field has a problem
         some, whole = (
-            self._answerer.sample(image, entered.question, tokens)
-            for tokens in (entered.budget, patches)
+            self._answerer.sample(image, question, tokens) for tokens in (budget, patches)
         )
         unlike = warning_of(self._answerer.model.about, image)
         yield {
@@ -67,11 +70,12 @@ class Replies:
         pruned = yield from self._pruned_answer(some)
         full = yield from self._answer(parts.full, whole)
         stages = full.answer.seconds
-        yield self._changes.times(entered.budget, pruned and pruned.answer.seconds, stages)
+        of_pruned = None if pruned is None else pruned.answer.seconds
+        yield self._changes.times(budget, of_pruned, stages)
         pruned = pruned or full
         yield {
             parts.record: {"warning": unlike, "pruned": pruned.record(), "full": full.record()},
-            parts.shown: Shown(entered.image_file, entered.question, stages),
+            parts.shown: Shown(entered.image_file, question, stages),
         }
 
     def move(self, shown: Shown, budget: int) -> Iterator[dict]:
@@ -79,22 +83,23 @@ class Replies:
         image = open_upload(read_file(shown.image_file, self._limits), self._limits)
         sample = self._answerer.sample(image, shown.question, budget)
         pruned = yield from self._pruned_answer(sample)
-        stages = pruned and pruned.answer.seconds
+        stages = None if pruned is None else pruned.answer.seconds
         yield self._changes.times(budget, stages, shown.full_stages)
 
     def _pruned_answer(self, sample: Sample) -> Generator[dict, None, Timed | None]:
         """Shows a pruned answer with its patches and captions; with all tokens there is none."""
         parts, model = self._parts, self._answerer.model
+        picture: Any = sample.image  # no encoding: visitors send files
         if sample.visual_token_num == self._patches:
             yield {
                 parts.pruned: "",
-                parts.overlay: panels.overlay(model, sample.image, None),
+                parts.overlay: panels.overlay(model, picture, None),
                 parts.candidates: "",
             }
             return None
         pruned = yield from self._answer(parts.pruned, sample)
         yield {
-            parts.overlay: panels.overlay(model, sample.image, pruned.answer),
+            parts.overlay: panels.overlay(model, picture, pruned.answer),
             parts.candidates: panels.candidates(pruned.answer),
         }
         return pruned
@@ -106,8 +111,9 @@ class Replies:
         with closing(self._answerer.stream(sample)) as pieces:
             for piece in pieces:
                 if isinstance(piece, Timed):
+                    timed = piece
                     break
                 text += piece
                 yield {card: panels.answer_card(name, text, is_waiting=True)}
-        yield {card: panels.answer_card(name, piece.answer.text, piece)}
-        return piece
+        yield {card: panels.answer_card(name, timed.answer.text, timed)}
+        return timed

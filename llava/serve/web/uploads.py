@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
@@ -80,7 +80,7 @@ class Uploads:
             UserError: The form is invalid, does not have exactly one file, or has an empty one.
             TooLarge: The file is too large.
         """
-        task = asyncio.current_task()
+        task: Any = asyncio.current_task()  # in a coroutine there is always one
         if len(self._heard) >= AT_ONCE:
             min(self._heard, key=self._heard.__getitem__).cancel()
         self._heard[task] = time.monotonic()
@@ -143,7 +143,7 @@ class Uploads:
         return sorted(found)
 
 
-def find_upload(path: object, folder: Path) -> Path | None:
+def find_upload(path: Any, folder: Path) -> Path | None:
     """Returns the upload that an untrusted path names, links followed; None if there is none."""
     try:
         real = Path(path).resolve(strict=True)

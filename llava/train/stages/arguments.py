@@ -25,12 +25,12 @@ class CaptionArguments(SeeingArguments):
 
     text_selection: Optional[str] = model_flag("text_selection")
     gpt2: Optional[str] = model_flag("gpt2")
-    captions: Optional[str] = flag("Captions in COCO's format, such as captions_train2017.json.")
-    images: Optional[str] = flag("Folder of the images that the captions name.")
+    captions: str = flag("Captions in COCO's format, such as captions_train2017.json.")
+    images: str = flag("Folder of the images that the captions name.")
     questions: Optional[str] = flag(
         "LLaVA's instructions, from which questions are drawn. Default: one general question."
     )
-    output: Optional[str] = flag("Where the caption model goes: a .pt file.")
+    output: str = flag("Where the caption model goes: a .pt file.")
     budgets: list[int] = list_flag("Numbers of kept tokens, drawn evenly.", (18, 36, 72, 144, 288))
     prefix_length: int = flag("Positions of the visual prefix.", 20)
     mapper_layers: int = flag("Transformer layers of the mapper.", 4)
@@ -49,7 +49,7 @@ class SelectorArguments(AskingArguments):
         False,
     )
     mining_batch_size: int = flag("Questions that are tried at once.", 32)
-    output: Optional[str] = flag("Where the selector goes: a .pt file.")
+    output: str = flag("Where the selector goes: a .pt file.")
     batch_size: int = flag("Questions of one optimiser step.", 32)
     learning_rate: float = flag("Highest learning rate.", 2e-5)
     warmup_steps: int = flag("Steps in which the learning rate rises from 0.", 1000)
@@ -61,9 +61,7 @@ class CompensationArguments(AskingArguments):
 
     selector: Optional[str] = model_flag("selector")
     compile: bool = model_flag("compile")
-    data: Optional[str] = flag(
-        "Questions in LLaVA's instruction format; answers are not looked at."
-    )
+    data: str = flag("Questions in LLaVA's instruction format; answers are not looked at.")
     samples: int = flag("Questions to learn from.", 100_000)
     answer_words: int = flag(
         "Only questions whose answer in the data has at most so many words are learnt from. The "
@@ -79,8 +77,8 @@ class CompensationArguments(AskingArguments):
         "batch",
         MARGINS,
     )
-    caption_output: Optional[str] = flag("Where the caption model goes: a .pt file.")
-    selector_output: Optional[str] = flag("Where the selector goes: a .pt file.")
+    caption_output: str = flag("Where the caption model goes: a .pt file.")
+    selector_output: str = flag("Where the selector goes: a .pt file.")
     batch_size: int = flag("Questions of one optimiser step.", 4)
     learning_rate: float = flag("Highest learning rate of GPT-2.", 1e-6)
     selector_learning_rate: float = flag("Highest learning rate of the selector.", 2e-5)

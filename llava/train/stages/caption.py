@@ -267,7 +267,7 @@ def train_caption(args: CaptionArguments) -> int:
 def _train(stage: Stage, args: CaptionArguments) -> int:
     run, which = Path(args.output_dir), model_arguments(args)
     pairs = read_caption_pairs(Path(args.captions), Path(args.images))
-    questions = read_questions(args.questions and Path(args.questions))
+    questions = read_questions(Path(args.questions) if args.questions else None)
     seen = load_vision(which)
     check_budgets(args.budgets, seen.tower.num_patches)
     gpt2 = locate_part(which, "gpt2", weights=True)
