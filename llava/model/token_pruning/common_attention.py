@@ -5,6 +5,8 @@ Shapes are (B, ...) for B images; nothing of an image depends on another of its 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -47,3 +49,15 @@ def cosines(values: Tensor) -> Tensor:
     """Returns the cosine (B, N, N) of each two of values (B, N, C)."""
     unit = F.normalize(values, dim=-1)
     return unit @ unit.mT
+
+
+def columns_of(num_patches: int) -> int:
+    """Returns the side of a square grid of N patches.
+
+    Raises:
+        UserError: N is no square.
+    """
+    side = math.isqrt(num_patches)
+    if side * side != num_patches:
+        raise UserError(f"{num_patches} patches are no square grid, which the method needs")
+    return side

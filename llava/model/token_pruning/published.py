@@ -11,6 +11,14 @@ from torch import Tensor
 from llava.errors import UserError, did_you_mean, quoted, shown
 from llava.model.token_pruning.choice import Choice
 from llava.model.token_pruning.fastervlm import FasterVlmOptions, fastervlm
+from llava.model.token_pruning.hiprune import HiPruneOptions, hiprune
+from llava.model.token_pruning.mustdrop import MustDropOptions, mustdrop
+from llava.model.token_pruning.prumerge import PruMergeOptions, prumerge
+from llava.model.token_pruning.prumergeplus import prumergeplus
+from llava.model.token_pruning.prunesid import PruneSidOptions, prunesid
+from llava.model.token_pruning.visionzip import VisionZipOptions, visionzip
+from llava.model.token_pruning.vispruner import VisPrunerOptions, vispruner
+from llava.model.token_pruning.vscan import VScanOptions, vscan
 
 Choose = Callable[[Mapping[str, Tensor], "int | None", Any], list[Choice]]
 
@@ -47,6 +55,75 @@ _ALL = (
         ("attn_cls",),
         "arXiv 2412.01818v1",
         "Apache-2.0",
+    ),
+    PublishedPruner(
+        "hiprune",
+        hiprune,
+        HiPruneOptions,
+        ("attn_mean_mid", "attn_mean_deep"),
+        "arXiv 2508.00553",
+        "MIT",
+    ),
+    PublishedPruner(
+        "mustdrop",
+        mustdrop,
+        MustDropOptions,
+        ("hidden",),
+        "arXiv 2411.10803",
+        "Apache-2.0 (LightCompress)",
+        ("", "adaptive"),
+    ),
+    PublishedPruner(
+        "prumerge",
+        prumerge,
+        PruMergeOptions,
+        ("hidden", "keys", "query_cls"),
+        "arXiv 2403.15388",
+        "Apache-2.0",
+        ("adaptive", "fixed"),
+    ),
+    PublishedPruner(
+        "prumergeplus",
+        prumergeplus,
+        PruMergeOptions,
+        ("hidden", "keys", "query_cls"),
+        "arXiv 2403.15388",
+        "Apache-2.0",
+        ("adaptive", "fixed"),
+    ),
+    PublishedPruner(
+        "prunesid",
+        prunesid,
+        PruneSidOptions,
+        ("attn_cls", "hidden"),
+        "arXiv 2603.09480",
+        "Apache-2.0 by its README",
+        ("", "exactpca"),
+    ),
+    PublishedPruner(
+        "visionzip",
+        visionzip,
+        VisionZipOptions,
+        ("attn_cls", "hidden", "keys"),
+        "arXiv 2412.04467",
+        "Apache-2.0",
+    ),
+    PublishedPruner(
+        "vispruner",
+        vispruner,
+        VisPrunerOptions,
+        ("attn_cls", "hidden"),
+        "arXiv 2412.01818v2",
+        "Apache-2.0",
+        ("", "r75"),
+    ),
+    PublishedPruner(
+        "vscan",
+        vscan,
+        VScanOptions,
+        ("attn_cls_mid", "attn_cls", "projected"),
+        "arXiv 2505.22654",
+        "MIT",
     ),
 )
 PUBLISHED = {pruner.name: pruner for pruner in _ALL}
