@@ -88,6 +88,11 @@ COMMANDS = {
         "--model-path checkpoints/accm-mini --image images/scene.png "
         '--question "What color is the star?" --figure trace.png',
     ),
+    "replay": Command(
+        "llava.eval.replay",
+        "run published pruners on recorded cases",
+        "--cases cases.json --inputs inputs.npz --output out.jsonl",
+    ),
     "benchmarks": Command(
         "llava.benchmarks.__main__",
         "download the benchmarks' data, and verify them",

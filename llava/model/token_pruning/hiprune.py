@@ -1,0 +1,54 @@
+"""HiPrune: anchors of a middle layer, their neighbours, and registers (arXiv 2508.00553, section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from llava.model.token_pruning.choice import Choice
+from llava.model.token_pruning.common_attention import check_budget, columns_of, falling, members
+
+
+@dataclass(frozen=True)
+class HiPruneOptions:
+    """The settings of HiPrune.
+
+    Attributes:
+        alpha: share of K for anchors with their four neighbours.
+        object_layer: the middle layer, from 1, that ``attn_mean_mid`` is of.
+    """
+
+    alpha: float = 0.1
+    object_layer: int = 9
+
+
+def hiprune(x: Mapping[str, Tensor], budget: int | None, settings: HiPruneOptions) -> list[Choice]:
+    """Keeps anchors with their neighbours, then the patches that a deep layer attends to most.
+
+    As in the authors' code, left of a row's first patch is the last of the row above, and beyond
+    the first and last patch are these themselves; K is filled up by the deep layer.
+
+    Args:
+        x: ``attn_mean_mid`` and ``attn_mean_deep`` (B, N+1), attention that each token receives,
+            averaged over heads and queries, of the middle layer and of the last but one. N is a
+            square.
+        budget: K, from 1 to N.
+        settings: see HiPruneOptions.
+
+    Raises:
+        UserError: the budget cannot be met, or the grid is not square.
+    """
+    middle, deep = x["attn_mean_mid"][:, 1:], x["attn_mean_deep"][:, 1:]
+    num_patches = middle.shape[1]
+    columns = columns_of(num_patches)
+    wanted = round(check_budget(budget, num_patches) * settings.alpha / 5)
+    anchors = falling(middle)[:, : max(0, min(wanted, budget // 5))]
+    offsets = torch.tensor([0, -1, 1, -columns, columns], device=anchors.device)
+    around = (anchors[..., None] + offsets).clamp(0, num_patches - 1).flatten(1)
+    taken = members(around, num_patches)
+    # Taken ones come first in this order, so that its first K are they and the registers.
+    order = falling(torch.where(taken, torch.inf, deep))[:, :budget]
+    return [Choice(one.sort().values) for one in order]

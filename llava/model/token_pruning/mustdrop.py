@@ -1,0 +1,113 @@
+"""MustDrop, its stage in the tower: windows of like patches are merged (arXiv 2411.10803, 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from llava.errors import UserError
+from llava.model.token_pruning.choice import Choice
+from llava.model.token_pruning.common_attention import check_budget, columns_of, falling
+
+
+@dataclass(frozen=True)
+class MustDropOptions:
+    """The settings of MustDrop's stage in the tower.
+
+    Attributes:
+        threshold: without a budget, windows of at least this mean cosine are merged.
+        window: side of a window in patches.
+        published: as many tokens as the code of LightCompress gives, the CLS token among them.
+    """
+
+    threshold: float = 0.6
+    window: int = 3
+    published: bool = False
+
+
+def mustdrop(
+    x: Mapping[str, Tensor], budget: int | None, settings: MustDropOptions
+) -> list[Choice]:
+    """Merges the windows of the grid whose patches are most alike, each into its mean.
+
+    A merged window stands at the place of its last patch. With a budget as many windows are merged
+    as it takes, and of the next one only so many patches, those that are most like the window,
+    that K are left. Where K is smaller than the number of windows they are as much larger as it
+    takes. In the published code (N+1-K)/8, rounded down, are merged, and the tokens of merged
+    windows come first, by falling likeness.
+
+    Args:
+        x: ``hidden`` (B, N+1, C). N is a square.
+        budget: K, from 1 to N; None: as many as the threshold leaves.
+        settings: see MustDropOptions.
+
+    Raises:
+        UserError: the budget cannot be met, or the grid cannot be cut into windows.
+    """
+    hidden = x["hidden"]
+    num_patches = hidden.shape[1] - 1
+    is_exact = budget is not None and not settings.published
+    side = _window_side(num_patches, budget if is_exact else None, settings.window)
+    windows = _windows(num_patches, side).to(hidden.device)
+    unit = F.normalize(hidden[:, 1:], dim=-1)[:, windows]  # (B, windows, patches of one, C)
+    likeness = (unit @ unit.sum(dim=2)[..., None]).squeeze(-1) - 1
+    size = windows.shape[1]
+    scores = likeness.sum(dim=2) / max(1, size * (size - 1))
+    choices = []
+    for b, order in enumerate(falling(scores)):
+        partial = 0
+        if budget is None:
+            full = int((scores[b] >= settings.threshold).sum())
+        elif settings.published:
+            full = (num_patches + 1 - check_budget(budget, num_patches)) // (size - 1)
+        else:
+            full, partial = divmod(num_patches - budget, max(1, size - 1))
+        groups = list(windows[order[:full]])
+        if partial:
+            alike = falling(likeness[b, order[full]])[: partial + 1]
+            groups.append(windows[order[full]][alike].sort().values)
+        choices.append(_merged(hidden[b], groups, is_exact))
+    return choices
+
+
+def _window_side(num_patches: int, budget: int | None, side: int) -> int:
+    """Returns the smallest divisor of the grid's side, from side on, that leaves K windows or fewer.
+
+    Raises:
+        UserError: the grid cannot be cut into windows.
+    """
+    columns = columns_of(num_patches)
+    most = num_patches if budget is None else check_budget(budget, num_patches)
+    sides = range(side, side + 1) if budget is None else range(side, columns + 1)
+    fitting = [s for s in sides if 1 < s and columns % s == 0 and (columns // s) ** 2 <= most]
+    if not fitting:
+        raise UserError(f"a grid of {columns} x {columns} cannot be cut into windows of {side}")
+    return fitting[0]
+
+
+def _windows(num_patches: int, side: int) -> Tensor:
+    """Returns the patches (windows, side x side) int64 of each window of a square grid."""
+    across = columns_of(num_patches) // side
+    grid = torch.arange(num_patches).view(across, side, across, side)
+    return grid.transpose(1, 2).reshape(across * across, side * side)
+
+
+def _merged(hidden: Tensor, groups: list[Tensor], is_exact: bool) -> Choice:
+    """Returns the choice for an image's hidden (N+1, C) in which each group becomes its mean."""
+    num_patches = len(hidden) - 1
+    place = torch.arange(num_patches)
+    for group in groups:
+        place[group] = group[-1]
+    kept, row, size = place.unique(return_inverse=True, return_counts=True)
+    sums = hidden.new_zeros(len(kept), hidden.shape[1]).index_add(0, row, hidden[1:])
+    tokens = sums / size[:, None]
+    if is_exact:
+        return Choice(kept, arrays={"merged": tokens})
+    first = row[torch.tensor([int(group[-1]) for group in groups], dtype=torch.int64)]
+    order = torch.cat([first, (size == 1).nonzero().squeeze(-1)])
+    tokens = torch.cat([hidden[:1], tokens[order]])
+    return Choice(kept, None, len(tokens), {"merged": tokens})

@@ -1,0 +1,118 @@
+"""PruMerge: outliers of the attention as centres, others merged by keys (arXiv 2403.15388).
+
+Section 3.2 has the choice of centres, section 3.3 the merging.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from llava.model.token_pruning.choice import Choice
+from llava.model.token_pruning.common_attention import check_budget, falling
+
+
+@dataclass(frozen=True)
+class PruMergeOptions:
+    """The settings of PruMerge and PruMerge+.
+
+    Attributes:
+        adaptive: for a number of the method's own: the outliers, not reduction_ratio x N patches.
+        reduction_ratio: share of the patches that become centres if not adaptive.
+        neighbours: tokens that are merged into each centre.
+        published: as many tokens as the authors' code gives, whatever the budget.
+    """
+
+    adaptive: bool = True
+    reduction_ratio: float = 0.125
+    neighbours: int = 32
+    published: bool = False
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """What is known of the N patches of an image.
+
+    Attributes:
+        features: (N, C).
+        keys: (N, C) of unit length.
+        attention: (N,) of the CLS token, over one head of the keys' full width.
+        order: (N,) int64, by falling attention.
+        outliers: number of patches above the third quartile by over 1.5 times their distance.
+    """
+
+    features: Tensor
+    keys: Tensor
+    attention: Tensor
+    order: Tensor
+    outliers: int
+
+
+def prumerge(
+    x: Mapping[str, Tensor], budget: int | None, settings: PruMergeOptions
+) -> list[Choice]:
+    """Keeps centres and merges into each its most similar tokens; one more token has the rest.
+
+    Args:
+        x: ``query_cls`` (B, C) and ``keys`` (B, N+1, C) of the last layer, ``hidden`` (B, N+1, C).
+        budget: K, from 1 to N: the K - 1 most attended patches and a token for the others. None:
+            the authors' number.
+        settings: see PruMergeOptions.
+
+    Raises:
+        UserError: the budget cannot be met.
+    """
+    choices = []
+    for image in keyed_images(x):
+        if budget is None or settings.published:
+            count = int(len(image.order) * centre_ratio(image, settings))
+        else:
+            count = check_budget(budget, len(image.order)) - 1
+        choices.append(merged(image, image.order[:count], settings.neighbours))
+    return choices
+
+
+def keyed_images(x: Mapping[str, Tensor]) -> Iterator[Keyed]:
+    """Yields what is known of each of B images."""
+    keys, query = x["keys"], x["query_cls"]
+    scores = (keys @ query[..., None]).squeeze(-1) * keys.shape[-1] ** -0.5
+    attention = scores.softmax(dim=-1)[:, 1:]
+    q1, q3 = attention.double().quantile(torch.tensor([0.25, 0.75], dtype=torch.float64), dim=1)
+    outliers = (attention > (q3 + 1.5 * (q3 - q1))[:, None]).sum(dim=1).tolist()
+    unit = F.normalize(keys[:, 1:], dim=-1)
+    columns = (x["hidden"][:, 1:], unit, attention, falling(attention), outliers)
+    return (Keyed(*image) for image in zip(*columns))
+
+
+def centre_ratio(image: Keyed, settings: PruMergeOptions) -> float:
+    """Returns the share of the patches that the authors' code makes centres."""
+    return image.outliers / len(image.order) if settings.adaptive else settings.reduction_ratio
+
+
+def other_patches(centres: Tensor, num_patches: int) -> Tensor:
+    """Returns the last N - len(centres) patches that are no centres, rising."""
+    is_other = torch.ones(num_patches, dtype=torch.bool)
+    is_other[centres] = False
+    others = is_other.nonzero().squeeze(-1)
+    return others[len(others) + len(centres) - num_patches :]
+
+
+def merged(image: Keyed, centres: Tensor, neighbours: int) -> Choice:
+    """Returns the choice of centres (K,), to each of which its neighbours' features are added.
+
+    Neighbours are weighted by their attention, which is not normalised; other centres may be among
+    them. The last token is such a sum over all patches that are no centres.
+    """
+    num, others = len(centres), other_patches(centres, len(image.order))
+    place = torch.cat([centres, others])
+    similar = image.keys[centres] @ image.keys[place].mT
+    similar[range(num), range(num)] = -torch.inf
+    nearest = place[falling(similar)[:, : min(neighbours, len(place) - 1)]]
+    weighted = image.attention[:, None] * image.features
+    tokens = image.features[centres] + weighted[nearest].sum(dim=1)
+    tokens = torch.cat([tokens, weighted[others].sum(dim=0, keepdim=True)])
+    return Choice(centres, centres, num + 1, {"merged": tokens})

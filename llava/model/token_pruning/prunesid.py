@@ -1,0 +1,134 @@
+"""PruneSID: groups by principal components, then what is not redundant (arXiv 2603.09480).
+
+Section 3.2 has the groups, section 3.3 the suppression inside them and the quotas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from llava.errors import UserError
+from llava.model.token_pruning.choice import Choice
+from llava.model.token_pruning.common_attention import check_budget, cosines, falling
+
+
+@dataclass(frozen=True)
+class PruneSidOptions:
+    """The settings of PruneSID.
+
+    Attributes:
+        pca: exact, or lowrank as in the authors' code: a random method, whose draws depend on the
+            version of torch too.
+        seed: of lowrank's draws, for each image anew.
+    """
+
+    pca: str = "exact"
+    seed: int = 0
+
+
+def prunesid(
+    x: Mapping[str, Tensor], budget: int | None, settings: PruneSidOptions
+) -> list[Choice]:
+    """Keeps the CLS token, and of every group the patches that are not like more attended ones.
+
+    K tokens are handed on, the CLS token among them: first it, then group after group.
+
+    Args:
+        x: ``attn_cls`` (B, H, N+1), ``hidden`` (B, N+1, C).
+        budget: K, from 1 to N.
+        settings: see PruneSidOptions.
+
+    Raises:
+        UserError: the budget cannot be met, or there is no such pca.
+    """
+    patches = x["hidden"][:, 1:]
+    check_budget(budget, patches.shape[1])
+    group = _groups(patches.sigmoid().mT, max(1, budget // 4), settings)
+    similarity = cosines(patches.float())
+    threshold = budget / 32 * similarity.mean(dim=(1, 2))
+    order = falling(x["attn_cls"][..., 1:].sum(dim=1))
+    survives = _survivors(similarity > threshold[:, None, None], group, order)
+    choices = []
+    for b, ranked in enumerate(order):
+        groups = [ranked[group[b, ranked] == g] for g in range(max(1, budget // 4))]
+        alive = [survives[b, members] for members in groups]
+        quotas = _quotas(
+            torch.tensor([len(members) for members in groups]),
+            torch.tensor([int(one.sum()) for one in alive]),
+            budget,
+        )
+        sorted_groups = [torch.cat([m[a], m[~a]]) for m, a in zip(groups, alive)]
+        cls = torch.full((1,), -1, device=ranked.device)
+        kept = torch.cat([cls, *(m[:quota] for m, quota in zip(sorted_groups, quotas.tolist()))])
+        choices.append(Choice(kept, kept))
+    return choices
+
+
+def _groups(samples: Tensor, count: int, settings: PruneSidOptions) -> Tensor:
+    """Returns each patch's component (B, N) of largest absolute loading.
+
+    Args:
+        samples: (B, C, N); patches are the variables, channels the samples.
+        count: number of components.
+        settings: the kind of PCA.
+    """
+    if settings.pca == "lowrank":
+        with torch.random.fork_rng(devices=[]):
+            loadings = [_drawn_loadings(one, count, settings.seed) for one in samples]
+        return torch.stack(loadings).abs().argmax(dim=2)
+    if settings.pca != "exact":
+        raise UserError(f"there is no pca {settings.pca!r}: use exact, lowrank")
+    centred = samples.double()
+    centred = centred - centred.mean(dim=1, keepdim=True)
+    # Eigenvectors of the smaller one of the two products, which give the same loadings.
+    if centred.shape[1] < centred.shape[2]:
+        _, vectors = torch.linalg.eigh(centred @ centred.mT)
+        loadings = centred.mT @ vectors[..., -count:].flip(-1)
+        loadings = loadings / loadings.norm(dim=1, keepdim=True)
+    else:
+        _, vectors = torch.linalg.eigh(centred.mT @ centred)
+        loadings = vectors[..., -count:].flip(-1)
+    return loadings.abs().argmax(dim=2)
+
+
+def _drawn_loadings(samples: Tensor, count: int, seed: int) -> Tensor:
+    torch.manual_seed(seed)
+    return torch.pca_lowrank(samples[None], q=count)[2][0]
+
+
+def _survivors(is_like: Tensor, group: Tensor, order: Tensor) -> Tensor:
+    """Returns (B, N) bool: not like a more attended survivor of the same group.
+
+    Computed for all patches at once: who survives if the others are as they were found so far,
+    until nothing changes, which takes as many rounds as the longest chain of likes.
+    """
+    rank = order.argsort(dim=1)
+    before = rank[:, None, :] < rank[:, :, None]
+    suppresses = is_like & before & (group[:, None, :] == group[:, :, None])
+    survives = torch.ones_like(group, dtype=torch.bool)
+    while True:
+        now = ~(suppresses & survives[:, None, :]).any(dim=2)
+        if torch.equal(now, survives):
+            return now
+        survives = now
+
+
+def _quotas(sizes: Tensor, survivors: Tensor, budget: int) -> Tensor:
+    """Returns how many patches (groups,) int64 each group keeps: K - 1 in all."""
+    wanted = budget - 1
+    low = sizes.clamp(max=1)
+    most = torch.minimum(torch.minimum(sizes, survivors), torch.tensor(5 * -(-budget // 64)))
+    while most.sum() < budget and (most < sizes).any():
+        most = torch.minimum(most + 1, sizes)
+    others = max(0, budget - int(low.sum()) - 1)
+    ends = (survivors.cumsum(0) / survivors.sum() * others).round().long()
+    quotas = torch.minimum(low + ends.diff(prepend=ends.new_zeros(1)), most)
+    by_survivors = falling(survivors)
+    room = (most - quotas)[by_survivors]
+    missing = wanted - int(quotas.sum())
+    filled = torch.minimum(room, (missing - (room.cumsum(0) - room)).clamp(min=0))
+    return quotas.index_add(0, by_survivors, filled)

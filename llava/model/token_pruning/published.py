@@ -1,0 +1,173 @@
+"""Published pruners by the names of their recorded cases: a line here for each method's file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, get_args, get_origin, get_type_hints
+
+from torch import Tensor
+
+from llava.errors import UserError, did_you_mean, quoted, shown
+from llava.model.token_pruning.choice import Choice
+from llava.model.token_pruning.fastervlm import FasterVlmOptions, fastervlm
+from llava.model.token_pruning.hiprune import HiPruneOptions, hiprune
+from llava.model.token_pruning.mustdrop import MustDropOptions, mustdrop
+from llava.model.token_pruning.prumerge import PruMergeOptions, prumerge
+from llava.model.token_pruning.prumergeplus import prumergeplus
+from llava.model.token_pruning.prunesid import PruneSidOptions, prunesid
+from llava.model.token_pruning.visionzip import VisionZipOptions, visionzip
+from llava.model.token_pruning.vispruner import VisPrunerOptions, vispruner
+from llava.model.token_pruning.vscan import VScanOptions, vscan
+
+Choose = Callable[[Mapping[str, Tensor], "int | None", Any], list[Choice]]
+
+
+@dataclass(frozen=True)
+class PublishedPruner:
+    """A method of other authors.
+
+    Attributes:
+        name: as in the recorded cases.
+        choose: choose(x, budget, settings) gives a Choice for each of B images. x has arrays
+            (B, ...) float32 or float64 by name; a budget of None leaves the number to the method.
+        options: the frozen dataclass of its settings, published defaults included.
+        reads: the arrays of x that it reads.
+        paper: where it is published.
+        licence: of the authors' code. None of it is in ours.
+        variants: names of the recorded variants; what they differ in is in their settings.
+    """
+
+    name: str
+    choose: Choose
+    options: type
+    reads: tuple[str, ...]
+    paper: str
+    licence: str
+    variants: tuple[str, ...] = ("",)
+
+
+_ALL = (
+    PublishedPruner(
+        "fastervlm",
+        fastervlm,
+        FasterVlmOptions,
+        ("attn_cls",),
+        "arXiv 2412.01818v1",
+        "Apache-2.0",
+    ),
+    PublishedPruner(
+        "hiprune",
+        hiprune,
+        HiPruneOptions,
+        ("attn_mean_mid", "attn_mean_deep"),
+        "arXiv 2508.00553",
+        "MIT",
+    ),
+    PublishedPruner(
+        "mustdrop",
+        mustdrop,
+        MustDropOptions,
+        ("hidden",),
+        "arXiv 2411.10803",
+        "Apache-2.0 (LightCompress)",
+        ("", "adaptive"),
+    ),
+    PublishedPruner(
+        "prumerge",
+        prumerge,
+        PruMergeOptions,
+        ("hidden", "keys", "query_cls"),
+        "arXiv 2403.15388",
+        "Apache-2.0",
+        ("adaptive", "fixed"),
+    ),
+    PublishedPruner(
+        "prumergeplus",
+        prumergeplus,
+        PruMergeOptions,
+        ("hidden", "keys", "query_cls"),
+        "arXiv 2403.15388",
+        "Apache-2.0",
+        ("adaptive", "fixed"),
+    ),
+    PublishedPruner(
+        "prunesid",
+        prunesid,
+        PruneSidOptions,
+        ("attn_cls", "hidden"),
+        "arXiv 2603.09480",
+        "Apache-2.0 by its README",
+        ("", "exactpca"),
+    ),
+    PublishedPruner(
+        "visionzip",
+        visionzip,
+        VisionZipOptions,
+        ("attn_cls", "hidden", "keys"),
+        "arXiv 2412.04467",
+        "Apache-2.0",
+    ),
+    PublishedPruner(
+        "vispruner",
+        vispruner,
+        VisPrunerOptions,
+        ("attn_cls", "hidden"),
+        "arXiv 2412.01818v2",
+        "Apache-2.0",
+        ("", "r75"),
+    ),
+    PublishedPruner(
+        "vscan",
+        vscan,
+        VScanOptions,
+        ("attn_cls_mid", "attn_cls", "projected"),
+        "arXiv 2505.22654",
+        "MIT",
+    ),
+)
+PUBLISHED = {pruner.name: pruner for pruner in _ALL}
+
+
+def find_published(name: object) -> PublishedPruner:
+    """Returns a published pruner by its name.
+
+    Raises:
+        UserError: there is none of that name; lists them.
+    """
+    if not isinstance(name, str) or name not in PUBLISHED:
+        near = did_you_mean(name, PUBLISHED) if isinstance(name, str) else ""
+        known = ", ".join(PUBLISHED)
+        raise UserError(f"there is no published pruner {quoted(name)}{near}: use {known}")
+    return PUBLISHED[name]
+
+
+def settings_of(options: type, given: Mapping[str, object]) -> Any:
+    """Returns the settings of a method, with its defaults for those that are not given.
+
+    Args:
+        options: the dataclass of its settings.
+        given: values by name; a list stands for a tuple.
+
+    Raises:
+        UserError: a name is not known, or a value is not of the kind that the setting has.
+    """
+    kinds = {field.name: field.type for field in fields(options)}
+    hints = get_type_hints(options)
+    for name, value in given.items():
+        if name not in kinds:
+            known = f"use {', '.join(kinds)}" if kinds else "there are none"
+            near = did_you_mean(name, kinds)
+            raise UserError(f"there is no setting {shown(name)}{near}: {known}")
+        if not _is_of(value, hints[name]):
+            raise UserError(f"setting {name} is {quoted(value)}; it must be of type {kinds[name]}")
+    tuples = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+    return options(**{**given, **tuples})
+
+
+def _is_of(value: object, kind: Any) -> bool:
+    if get_origin(kind) is tuple:
+        return isinstance(value, list) and all(_is_of(one, get_args(kind)[0]) for one in value)
+    if get_args(kind):  # one of several
+        return any(_is_of(value, one) for one in get_args(kind))
+    return type(value) in ((float, int) if kind is float else (kind,))

@@ -1,0 +1,100 @@
+"""VisionZip: dominant tokens by attention, contextual ones by merging (arXiv 2412.04467).
+
+Section 3.2 has the dominant tokens, section 3.3 and equation 4 the contextual ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from llava.errors import UserError
+from llava.model.token_pruning.choice import Choice
+from llava.model.token_pruning.common_attention import check_budget, falling, members, rows
+
+# K -> dominant tokens, the CLS token among them, and contextual ones.
+PUBLISHED_SPLITS = {192: (162, 30), 128: (108, 20), 64: (54, 10), 32: (27, 5)}
+
+
+@dataclass(frozen=True)
+class VisionZipOptions:
+    """The settings of VisionZip.
+
+    Attributes:
+        dominant: dominant tokens, the CLS token among them; None: the rest of K.
+        contextual: contextual tokens; None: the published number, or 10/64 of K, rounded.
+    """
+
+    dominant: int | None = None
+    contextual: int | None = None
+
+
+def visionzip(
+    x: Mapping[str, Tensor], budget: int | None, settings: VisionZipOptions
+) -> list[Choice]:
+    """Keeps the CLS token and the most attended patches, and merges the rest into a few tokens.
+
+    Of the patches that are not dominant, every n-th is a target. Each other one goes to the target
+    of the most similar key; a contextual token is its target plus the mean of what went there.
+    K tokens are handed on, the CLS token among them, which comes first.
+
+    Args:
+        x: ``attn_cls`` (B, H, N+1), ``keys`` (B, N+1, C) of the same layer and ``hidden``
+            (B, N+1, C) after it.
+        budget: K, from 1 to N.
+        settings: how K is split.
+
+    Raises:
+        UserError: the split does not fit K, or the keys the heads.
+    """
+    attention, keys = x["attn_cls"], x["keys"]
+    num_images, num_heads, num_tokens = attention.shape
+    if keys.shape[-1] % num_heads:
+        raise UserError(f"keys of width {keys.shape[-1]} cannot be cut into {num_heads} heads")
+    dominant, contextual = _split(check_budget(budget, num_tokens - 1), settings)
+    order = falling(attention[..., 1:].sum(dim=1))[:, : max(0, dominant - 1)]
+    rest = (~members(order, num_tokens - 1)).nonzero()[:, 1].view(num_images, -1)
+    step = max(1, rest.shape[1] // max(1, contextual))
+    is_target = torch.zeros(rest.shape[1], dtype=torch.bool, device=rest.device)
+    is_target[::step][:contextual] = True
+    targets, merged = rest[:, is_target], rest[:, ~is_target]
+    metric = keys.view(num_images, num_tokens, num_heads, -1).mean(dim=2)[:, 1:]
+    tokens = _contextual_tokens(F.normalize(metric, dim=-1), x["hidden"][:, 1:], targets, merged)
+    cls = torch.full((num_images, min(1, dominant)), -1, device=order.device)
+    kept = torch.cat([cls, order.sort().values], dim=1)
+    picked = torch.cat([cls, order], dim=1)
+    return [
+        Choice(kept[b], picked[b], kept.shape[1] + contextual, {"contextual": tokens[b]})
+        for b in range(num_images)
+    ]
+
+
+def _split(budget: int, settings: VisionZipOptions) -> tuple[int, int]:
+    """Returns the numbers of dominant and contextual tokens, which sum to K."""
+    dominant, contextual = settings.dominant, settings.contextual
+    if contextual is None and dominant is None:
+        _, contextual = PUBLISHED_SPLITS.get(budget, (0, round(10 * budget / 64)))
+    elif contextual is None:
+        contextual = budget - dominant
+    dominant = budget - contextual if dominant is None else dominant
+    if min(dominant, contextual) < 0 or dominant + contextual != budget:
+        raise UserError(
+            f"{dominant} dominant and {contextual} contextual tokens are not the {budget} of the "
+            "budget: leave the settings dominant and contextual out"
+        )
+    return dominant, contextual
+
+
+def _contextual_tokens(metric: Tensor, hidden: Tensor, targets: Tensor, merged: Tensor) -> Tensor:
+    """Returns the targets (B, T) of hidden (B, N, C) plus the mean of what is merged into each."""
+    sums = rows(hidden, targets)
+    if 0 in (targets.shape[1], merged.shape[1]):
+        return sums
+    nearest = (rows(metric, merged) @ rows(metric, targets).mT).argmax(dim=2)
+    share = F.one_hot(nearest, targets.shape[1]).to(hidden.dtype).mT
+    counts = share.sum(dim=2, keepdim=True).clamp(min=1)
+    return sums + share @ rows(hidden, merged) / counts

@@ -1,0 +1,70 @@
+"""VisPruner: important patches by attention, others by removing like ones (arXiv 2412.01818v2).
+
+Section 3.2 has the important tokens, section 3.3 the removal of duplicates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from llava.model.token_pruning.choice import Choice
+from llava.model.token_pruning.common_attention import check_budget, cosines, falling
+
+
+@dataclass(frozen=True)
+class VisPrunerOptions:
+    """The settings of VisPruner.
+
+    Attributes:
+        important_ratio: share of K that is chosen by attention.
+        r: most patches that a round removes.
+    """
+
+    important_ratio: float = 0.5
+    r: int = 8
+
+
+def vispruner(
+    x: Mapping[str, Tensor], budget: int | None, settings: VisPrunerOptions
+) -> list[Choice]:
+    """Keeps the most attended patches, and of the rest those that are left when like ones go.
+
+    In each round the rest in its current order is split into even and odd places. The even ones
+    that are most like an odd one go, up to r; the others follow each other by falling likeness,
+    and then come the odd ones. An odd number has one more even place; the authors' code fails on
+    it.
+
+    Args:
+        x: ``attn_cls`` (B, H, N+1), ``hidden`` (B, N+1, C).
+        budget: K, from 1 to N.
+        settings: see VisPrunerOptions.
+
+    Raises:
+        UserError: the budget cannot be met.
+    """
+    attention = x["attn_cls"][..., 1:].mean(dim=1)
+    num_important = int(check_budget(budget, attention.shape[1]) * settings.important_ratio)
+    order = falling(attention)
+    important, rest = order[:, :num_important], order[:, num_important:]
+    if num_important < budget:
+        rest = _diverse(cosines(x["hidden"][:, 1:]), rest, budget - num_important, settings.r)
+        picked = torch.cat([important, rest], dim=1)
+    else:
+        picked = important
+    return [Choice(one.sort().values, one) for one in picked]
+
+
+def _diverse(similarity: Tensor, rest: Tensor, count: int, most: int) -> Tensor:
+    """Returns count of the patches (B, M) of rest, by their similarity (B, N, N)."""
+    images = torch.arange(len(rest), device=rest.device)[:, None, None]
+    while rest.shape[1] > count:
+        even, odd = rest[:, ::2], rest[:, 1::2]
+        best = similarity[images, even[:, :, None], odd[:, None, :]].amax(dim=2)
+        removed = min(most, rest.shape[1] - count, even.shape[1])
+        stay = even.gather(1, falling(best)[:, removed:])
+        rest = torch.cat([stay, odd], dim=1)
+    return rest

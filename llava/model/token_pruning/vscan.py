@@ -1,0 +1,89 @@
+"""VScan, first stage: a global and a local scan, and merging (arXiv 2505.22654, section 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from llava.model.token_pruning.choice import Choice
+from llava.model.token_pruning.common_attention import (
+    check_budget,
+    columns_of,
+    falling,
+    members,
+    rows,
+)
+
+
+@dataclass(frozen=True)
+class VScanOptions:
+    """The settings of VScan's first stage.
+
+    Attributes:
+        global_ratio: share of K for the global scan.
+        window: side of a window of the local scan in patches; None: a quarter of the grid's.
+        published: as many tokens as the authors' code gives: fewer than K where the local share
+            is no multiple of the number of windows.
+    """
+
+    global_ratio: float = 0.5
+    window: int | None = None
+    published: bool = False
+
+
+def vscan(x: Mapping[str, Tensor], budget: int | None, settings: VScanOptions) -> list[Choice]:
+    """Keeps the most attended patches of every window and of the image, and merges the others.
+
+    The local scan takes equally many patches from each window, by a middle layer; the global scan
+    the rest of K from those that are left, by the last layer but one. Every dropped patch goes to
+    the kept one of the most similar projected features; a token is the mean of its patches.
+
+    Args:
+        x: ``attn_cls_mid`` and ``attn_cls`` (B, H, N+1), ``projected`` (B, N, D). N is a square.
+        budget: K, from 1 to N.
+        settings: see VScanOptions.
+
+    Raises:
+        UserError: the budget cannot be met, or the grid is not square.
+    """
+    middle, deep = (x[name][..., 1:].mean(dim=1) for name in ("attn_cls_mid", "attn_cls"))
+    num_patches = middle.shape[1]
+    share = int(check_budget(budget, num_patches) * (1 - settings.global_ratio))
+    local = _local_scan(middle, share, settings.window)
+    num_global = budget - (share if settings.published else local.shape[1])
+    left = deep.masked_fill(members(local, num_patches), -torch.inf)
+    kept = torch.cat([local, falling(left)[:, :num_global]], dim=1).sort(dim=1).values
+    tokens = _merged(x["projected"], kept)
+    return [Choice(one, arrays={"merged": merged}) for one, merged in zip(kept, tokens)]
+
+
+def _local_scan(attention: Tensor, share: int, side: int | None) -> Tensor:
+    """Returns the most attended patches of every window, equally many and at most share in all."""
+    num_patches = attention.shape[1]
+    columns = columns_of(num_patches)
+    side = max(1, round(columns / 4)) if side is None else side
+    across = -(-columns // side)  # windows at the edges may be smaller
+    place = torch.arange(num_patches, device=attention.device)
+    window = place // columns // side * across + place % columns // side
+    order = falling(attention)
+    by_window = order.gather(1, window[order].argsort(dim=1, stable=True))
+    starts = window.bincount().cumsum(0).roll(1)
+    starts[0] = 0
+    rank = place - starts[window[by_window[0]]]
+    return by_window[:, rank < share // across**2]
+
+
+def _merged(features: Tensor, kept: Tensor) -> Tensor:
+    """Returns the means (B, K, D) of the kept of features (B, N, D) and what goes to each."""
+    num_patches = features.shape[1]
+    unit = F.normalize(features, dim=-1)
+    nearest = (unit @ rows(unit, kept).mT).argmax(dim=2)
+    is_dropped = ~members(kept, num_patches)
+    share = F.one_hot(nearest, kept.shape[1]) * is_dropped[..., None]
+    share = share.to(features.dtype).mT
+    counts = 1 + share.sum(dim=2, keepdim=True)
+    return (rows(features, kept) + share @ features) / counts
