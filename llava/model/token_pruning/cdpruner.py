@@ -1,8 +1,8 @@
 """CDPruner: tokens that differ, given the question (arXiv 2506.10967, NeurIPS 2025).
 
-A determinantal point process whose kernel is conditioned on the relevance of each token: section
-3.2 (kernel), section 3.3 (relevance, conditional kernel, theta), greedy MAP inference with a
-Cholesky factor that grows by a row at each pick (Chen et al., arXiv 1709.05135, algorithm 1).
+A determinantal point process whose kernel is conditioned on the relevance of each token to the
+question, with greedy MAP inference by a Cholesky factor that grows at each pick (Chen et al.,
+arXiv 1709.05135, algorithm 1).
 """
 
 from __future__ import annotations

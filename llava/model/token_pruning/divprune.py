@@ -1,7 +1,7 @@
 """DivPrune: the tokens that differ most from each other (arXiv 2503.02175, CVPR 2025).
 
-Written from the paper: max-min diversity (section 3.2, equation 3) with the cosine distance
-(equation 4), solved greedily (algorithm 1). The authors' code is CC BY-NC and none of it is here.
+Written from the paper: the max-min diversity problem, with the distance 1 - cosine, solved greedily.
+The authors' code is CC BY-NC and none of it is here.
 """
 
 from __future__ import annotations

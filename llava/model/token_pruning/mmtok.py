@@ -1,8 +1,7 @@
 """MMTok: tokens that cover the question's words and the image (arXiv 2508.18264, ICLR 2026).
 
-Maximum coverage over two kinds of rows: text-vision (section 3.2, equation 4) and vision-vision
-(section 3.3, equation 6), joined with weight alpha (section 3.4, equation 7), solved greedily
-(algorithm 1).
+Maximum coverage over two kinds of rows, text-vision and vision-vision, joined with a weight alpha
+and solved greedily.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """SCOPE: tokens that the CLS attends to and that cover the others (arXiv 2510.24214, NeurIPS 2025).
 
-The gain in coverage (section 3.2, set coverage) is weighted by saliency, the attention of the CLS
-to the power of alpha (section 3.3, the SCOPE score).
+The gain in coverage of the set is weighted by saliency, the attention of the CLS to the power of
+alpha.
 """
 
 from __future__ import annotations
