@@ -53,6 +53,11 @@ def rows_of(table: Tensor, index: Tensor) -> Tensor:
     return table[torch.arange(len(table), device=table.device), index]
 
 
+def rows(values: Tensor, index: Tensor) -> Tensor:
+    """Returns the rows (B, K, C) of values (B, N, C) at the indices (B, K) int64."""
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
+
+
 def cover(
     rows: Tensor, count: int, score: Callable[[Tensor], Tensor] = lambda gains: gains
 ) -> Tensor:
