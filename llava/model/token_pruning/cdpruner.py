@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from llava.errors import UserError
 from llava.model.token_pruning.choice import Choice
 from llava.model.token_pruning.common_greedy import (
     INF,
@@ -57,7 +58,12 @@ def cdpruner(
         x: ``projected`` (B, N, D), ``image_embeds`` (B, N, P) and ``text_embeds`` (B, M, P).
         budget: K; None keeps 64.
         settings: see CDPrunerOptions.
+
+    Raises:
+        UserError: theta is not from 0 to below 1.
     """
+    if settings.theta is not None and not 0 <= settings.theta < 1:
+        raise UserError(f"theta is {settings.theta}; it must be from 0 to below 1")
     cosine = cosines(x["projected"]).double()
     b, n = cosine.shape[:2]
     count = tokens_to_keep(budget, 64, n)

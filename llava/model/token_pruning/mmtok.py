@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from llava.errors import UserError
 from llava.model.token_pruning.choice import Choice
 from llava.model.token_pruning.common_greedy import (
     choices,
@@ -49,7 +50,12 @@ def mmtok(x: Mapping[str, Tensor], budget: int | None, settings: MMTokOptions) -
             embeddings of the question's words without stop words.
         budget: K; None keeps 64.
         settings: see MMTokOptions.
+
+    Raises:
+        UserError: a temperature is not above 0.
     """
+    if not (settings.tv_temp > 0 and settings.vv_temp > 0):
+        raise UserError("tv_temp and vv_temp must be above 0")
     patches = F.normalize(x["projected"], dim=-1)
     words = F.normalize(x["llm_text"], dim=-1)
     text_rows = (dots(words, patches) / settings.tv_temp).softmax(-1) / words.shape[1]

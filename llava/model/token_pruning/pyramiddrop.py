@@ -81,7 +81,13 @@ def survivors(
 
 
 def _schedule(ratios: Sequence[float], budget: int | None, num_patches: int) -> tuple[int, ...]:
-    """Returns how many image tokens each stage keeps."""
+    """Returns how many image tokens each stage keeps.
+
+    Raises:
+        UserError: there is no ratio, or one is not above 0.
+    """
+    if not ratios or min(ratios) <= 0:
+        raise UserError("the ratios must be one or more numbers above 0")
     if budget is None:
         return tuple(int(num_patches * ratio) for ratio in ratios)
     return tuple(min(num_patches, round(budget * ratio / ratios[-1])) for ratio in ratios)
