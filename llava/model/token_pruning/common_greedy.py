@@ -1,0 +1,105 @@
+"""What published pruners that pick tokens one after another have in common.
+
+All of it is batched over B images; nothing of one image depends on its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from llava.model.token_pruning.budget import resolve_budget
+from llava.model.token_pruning.choice import Choice
+
+INF = float("inf")
+
+
+def tokens_to_keep(budget: int | None, own: int, num_patches: int) -> int:
+    """Returns K: the budget, or the method's own number where there is none.
+
+    Raises:
+        UserError: K is not a whole number from 1 to N.
+    """
+    return resolve_budget(own if budget is None else budget, 0, num_patches).visual_token_num
+
+
+def dots(left: Tensor, right: Tensor) -> Tensor:
+    """Returns the dot products (B, N, M) of vectors (B, N, C) and (B, M, C).
+
+    One product an image, so that rounding does not depend on how many images there are.
+    """
+    return torch.stack([one @ other.T for one, other in zip(left, right)])
+
+
+def cosines(vectors: Tensor) -> Tensor:
+    """Returns the cosines (B, N, N) of vectors (B, N, C) with each other."""
+    unit = F.normalize(vectors, dim=-1)
+    return dots(unit, unit)
+
+
+def largest(scores: Tensor, count: int) -> Tensor:
+    """Returns the indices (B, count) int64 of the largest scores (B, N), largest first.
+
+    Among equal scores the first index comes first.
+    """
+    return scores.argsort(dim=-1, descending=True, stable=True)[..., :count]
+
+
+def rows_of(table: Tensor, index: Tensor) -> Tensor:
+    """Returns one row (B, N) of each table (B, R, N), by its index (B,) int64."""
+    return table[torch.arange(len(table), device=table.device), index]
+
+
+def rows(values: Tensor, index: Tensor) -> Tensor:
+    """Returns the rows (B, K, C) of values (B, N, C) at the indices (B, K) int64."""
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
+
+
+def cover(
+    rows: Tensor, count: int, score: Callable[[Tensor], Tensor] = lambda gains: gains
+) -> Tensor:
+    """Picks columns one after another that together cover all rows best (facility location).
+
+    What a set S covers of a row is its largest value in the columns of S, at least 0. A pick
+    changes the gains only by the rows in which it exceeds what was covered, and only these are
+    visited: about N log K of the N K rows in all.
+
+    Args:
+        rows: (B, R, N), how well column n covers row r.
+        count: how many columns are picked, at most N.
+        score: turns the gains (B, N) float64 of all columns into what the pick goes by.
+
+    Returns:
+        The columns (B, count) int64 in the order of choice; among equals the first index.
+    """
+    rows = rows.double()
+    gains = rows.clamp(min=0).sum(1)
+    nothing = 1e-12 * gains.amax(-1, keepdim=True)  # rounding leaves as much of a gain of 0
+    covered = rows.new_zeros(rows.shape[:2])
+    taken = torch.zeros_like(gains, dtype=torch.bool)
+    picked = []
+    for _ in range(count):
+        gains = gains.where(gains > nothing, 0)
+        pick = score(gains).masked_fill(taken, -INF).argmax(-1)
+        picked.append(pick)
+        taken.scatter_(1, pick[:, None], True)
+        column = rows.gather(2, pick[:, None, None].expand(-1, rows.shape[1], 1)).squeeze(-1)
+        image, row = (column > covered).nonzero(as_tuple=True)
+        old, new = covered[image, row][:, None], column[image, row][:, None]
+        gains = gains.index_add(0, image, rows[image, row].clamp(old, new) - old, alpha=-1)
+        covered = torch.maximum(covered, column)
+    return torch.stack(picked, dim=1)
+
+
+def choices(picked: Tensor) -> list[Choice]:
+    """Returns Choices of picked patches (B, K), handed on in rising order."""
+    picked = picked.cpu()
+    return [Choice(one.unique(), one) for one in picked]
+
+
+def choices_of_sets(kept: Sequence[Tensor] | Tensor) -> list[Choice]:
+    """Returns Choices of sets of patches, B of (K,) int64, handed on in rising order."""
+    return [Choice(one.cpu().sort().values) for one in kept]

@@ -1,0 +1,117 @@
+"""SparseVLM: image tokens that the question's raters attend to, and clusters of others.
+
+arXiv 2410.04417, ICML 2025, version 1 of the method. After layers 2, 6 and 15 (counted from 0) of
+32. Raters are the text tokens most related to the image; of the tokens that they attend to least,
+some are recycled as clusters. This is the choice of one layer, from recorded values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from llava.errors import UserError
+from llava.model.token_pruning.choice import Choice
+from llava.model.token_pruning.common_greedy import dots, largest, rows, tokens_to_keep
+from llava.model.token_pruning.density_peaks import density_peaks
+
+# Tokens after each of the three layers, by the tokens on average that the authors name them after.
+SCHEDULES = {192: (300, 200, 110), 128: (303, 110, 36), 96: (238, 48, 26), 64: (66, 30, 17)}
+
+
+@dataclass(frozen=True)
+class SparseVlmOptions:
+    """The settings of SparseVLM.
+
+    Attributes:
+        layers: the layers of 32, counted from 0, after which tokens are dropped.
+        merge_share: int(share n) + 1 of the n dropped tokens are recycled, the most attended.
+        cluster_div: m recycled tokens make int(m / div) + 1 clusters.
+        seed: of the noise up to 1e-6 that decides between equal densities.
+        published: as the authors' code counts: K patches (at most N - 1), and the clusters on top.
+            With False K tokens in all: as many clusters, but at most K - 1, and K less these
+            patches.
+        system_tokens: tokens before the image: 7 in the recorded cases, 35 in LLaVA-1.5's prompt.
+    """
+
+    layers: tuple[int, ...] = (2, 6, 15)
+    merge_share: float = 0.3
+    cluster_div: int = 10
+    seed: int = 0
+    published: bool = False
+    system_tokens: int = 7
+
+
+def sparsevlm(
+    x: Mapping[str, Tensor], budget: int | None, settings: SparseVlmOptions
+) -> list[Choice]:
+    """Keeps the patches most attended by the raters, rising, and then clusters of dropped ones.
+
+    Of the arrays, ``raters`` are places in the text, ``recycled`` patches, most attended first, and
+    ``clusters`` (G, D) the merged states.
+
+    Args:
+        x: ``projected`` (B, N, D), ``llm_text`` (B, T, D), ``llm_attn`` (B, H, T, S) and
+            ``llm_hidden`` (B, S, D), the states that are merged; S = system + N + T.
+        budget: K; there is none of the method's own.
+        settings: see SparseVlmOptions.
+
+    Raises:
+        UserError: there is no budget, or a setting is out of its range.
+    """
+    if budget is None:
+        lists = ", ".join(f"{'/'.join(map(str, SCHEDULES[k]))} for {k}" for k in SCHEDULES)
+        raise UserError(f"sparsevlm needs a budget; the authors' for its three layers: {lists}")
+    if not 0 <= settings.merge_share <= 1 or settings.cluster_div < 1:
+        raise UserError("merge_share must be from 0 to 1, and cluster_div at least 1")
+    n = x["projected"].shape[1]
+    patches, recycled, clusters = _counts(tokens_to_keep(budget, n, n), n, settings)
+    image = slice(settings.system_tokens, settings.system_tokens + n)
+    raters = _raters(x["projected"], x["llm_text"])
+    rated = x["llm_attn"].mean(1)[:, :, image] * raters[..., None]
+    order = largest(rated.sum(1) / raters.sum(1, keepdim=True), n)
+    kept = order[:, :patches].sort().values.cpu()
+    again = order[:, patches : patches + recycled]
+    merged = density_peaks(rows(x["llm_hidden"][:, image], again), clusters, settings.seed)
+    return [
+        Choice(
+            kept[b],
+            None,
+            patches + clusters,
+            {
+                "raters": raters[b].nonzero().squeeze(-1),
+                "recycled": again[b],
+                "clusters": merged[b],
+            },
+        )
+        for b in range(len(kept))
+    ]
+
+
+def _counts(budget: int, num_patches: int, settings: SparseVlmOptions) -> tuple[int, int, int]:
+    """Returns how many patches are kept, how many recycled, and into how many clusters."""
+    kept = min(budget, num_patches - 1) if settings.published else budget
+    recycled = _recycled(num_patches - kept, settings)
+    clusters = min(recycled, int(recycled / settings.cluster_div) + 1)
+    if not settings.published:
+        clusters = min(clusters, budget - 1)
+        kept = budget - clusters
+    dropped = num_patches - kept
+    return kept, min(dropped, _recycled(dropped, settings)) if clusters else 0, clusters
+
+
+def _recycled(dropped: int, settings: SparseVlmOptions) -> int:
+    """Returns how many of the dropped are recycled, by the authors' count."""
+    return int(dropped * settings.merge_share) + 1
+
+
+def _raters(image: Tensor, text: Tensor) -> Tensor:
+    """Returns which text tokens (B, T) bool take more than the average share of the patches.
+
+    Where all shares are equal, as that of a single token is, all of them rate.
+    """
+    shares = dots(image, text).softmax(-1).mean(1)
+    raters = shares > shares.mean(-1, keepdim=True)
+    return raters | ~raters.any(-1, keepdim=True)
