@@ -155,7 +155,7 @@ class ModelArguments:
     def compensation_parts(self) -> tuple[str, ...]:
         """The flags of the files that the compensation reads; see check_compensation."""
         self.check_compensation()
-        return COMPENSATIONS[self.compensation_name]
+        return COMPENSATIONS[str(self.compensation_name)]
 
     def check_compensation(self) -> None:
         """Refuses an unknown compensation.

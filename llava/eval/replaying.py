@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -65,7 +66,7 @@ class Recorded:
             raise UserError(f"the inputs have no array {quoted(name)}")
         try:
             values = self._file[name]
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"the array {name} of the inputs is damaged") from error
         if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
             raise UserError(f"the array {name} of the inputs is not of finite numbers")
@@ -81,11 +82,13 @@ def replay_cases(args: ReplayArguments) -> int:
     Raises:
         UserError: a file cannot be read or written.
     """
-    cases = read_json(Path(args.cases)).get("cases")
+    cases_file, inputs, output = (Path(str(p)) for p in (args.cases, args.inputs, args.output))
+    cases = read_json(cases_file).get("cases")
     if not isinstance(cases, list):
         raise UserError(f"{args.cases} has no list under cases: name a file of recorded cases")
-    recorded = Recorded(Path(args.inputs))
-    lines, arrays = [], {}
+    recorded = Recorded(inputs)
+    lines: list[dict] = []
+    arrays: dict[str, Any] = {}
     for case in tqdm(cases, "cases", unit="case", smoothing=0):
         name = case.get("id") if isinstance(case, dict) else None
         try:
@@ -97,7 +100,7 @@ def replay_cases(args: ReplayArguments) -> int:
         arrays |= {f"{name}/{key}": value.float().numpy() for key, value in choice.arrays.items()}
     if args.arrays is not None:
         write_whole(Path(args.arrays), lambda file: np.savez(file, **arrays))
-    write_text(Path(args.output), "".join(dump_json(line) + "\n" for line in lines))
+    write_text(output, "".join(dump_json(line) + "\n" for line in lines))
     failed = sum("error" in line for line in lines)
     print(f"{len(lines)} cases, {failed} of them errors: {args.output}", file=sys.stderr)
     return SOME_FAILED if failed else 0

@@ -41,8 +41,8 @@ def encode_distinct(
     pixels = dict(zip(new, model.preprocess(list(new.values()))))
     names = {key: _digest(of_image) for key, of_image in pixels.items()}
     kept = {name: memory.find(name) for name in names.values()}
-    known = {name: e if e is None or e.has(needs) else None for name, e in kept.items()}
-    missing = {names[key]: p for key, p in pixels.items() if known[names[key]] is None}
+    known = {name: image for name, image in kept.items() if image and image.has(needs)}
+    missing = {names[key]: p for key, p in pixels.items() if names[key] not in known}
     if missing:
         encoded = model.encode_images(torch.stack(list(missing.values())), **if_fewer(needs))
         for name, image in zip(missing, encoded):

@@ -88,7 +88,7 @@ def _complete_lines(path: Path) -> list[dict]:
     if len(whole) < len(content):
         with path.open("r+b") as file:
             file.truncate(len(whole))
-    results = []
+    results: list[dict] = []
     for number, value in read_lines(path):
         line = len(results) + 1
         if isinstance(value, str) or number != line:  # another number: there is an empty line

@@ -18,6 +18,7 @@ from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.loading.fingerprint import fingerprint
 from llava.model.loading.locate import locate
 from llava.model.loading.weights import weight_files
+from llava.model.multimodal_encoder.visual_tokens import needed
 from llava.train.batches import TensorBatch
 from llava.train.captions import check_image_file, tower_questions
 from llava.train.conversations import read_conversations
@@ -140,7 +141,7 @@ class AskedImages:
         return Look(
             all=image.features,
             kept=image.features[pruned.kept_idx],
-            dropped=image.patch_embeds[pruned.dropped_idx],
+            dropped=needed(image.patch_embeds)[pruned.dropped_idx],
         )
 
 

@@ -36,6 +36,7 @@ from llava.mini.training_set import TrainingSet, read_training_set
 from llava.model.builder import load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.multimodal_encoder.builder import Vision
+from llava.model.multimodal_encoder.visual_tokens import needed
 from llava.train.arguments import model_arguments
 from llava.train.captions import tower_questions
 from llava.train.closing import command_line, finish
@@ -151,14 +152,14 @@ class LlavaData:
 
     def _look(self, index: int, sight: str, question: str, generator: torch.Generator) -> Tensor:
         """Returns the visual tokens (K, C) that are shown."""
-        if self.features is None:
+        if self.features is None or self.pruner is None:
             return torch.empty(0, 0)
         image = self.features.image(index)
         features = image.features
         if sight == "full":
             if self.focus is None:
                 return features
-            return features[image.cls_attention.topk(self.focus).indices.sort().values]
+            return features[needed(image.cls_attention).topk(self.focus).indices.sort().values]
         if sight in WITHOUT_IMAGE:
             return features[:0]
         budget = len(features) // draw(self.one_in, generator)

@@ -5,15 +5,15 @@ Its name, and the flags of the files that it reads, stand in llava.arguments, wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from llava.arguments import CAPTIONS, NOTHING
 from llava.model.compensation.builder import load_compensator
-from llava.model.compensation.supplement import CompensationModule
 from llava.model.loading.placement import Placement
 
-LOADERS = {
+LOADERS: dict[str, Callable[..., Any]] = {
     CAPTIONS: load_compensator,  # arXiv 2508.01236
     NOTHING: lambda paths, embed_dim, place, silence: None,
 }
@@ -21,8 +21,8 @@ LOADERS = {
 
 def load_compensation(
     name: str, paths: Mapping[str, Path], embed_dim: int, place: Placement, silence: bool | None
-) -> CompensationModule | None:
-    """Loads a compensation.
+) -> Any:
+    """Returns a compensation, a CompensationModule; None where nothing is given back.
 
     Args:
         name: of llava.arguments.COMPENSATIONS.

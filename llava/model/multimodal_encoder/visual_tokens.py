@@ -27,6 +27,17 @@ def if_fewer(needs: Needs) -> dict[str, Needs]:
     return {} if OF_IMAGE in needs else {"needs": needs}
 
 
+def needed(value: Tensor | None) -> Tensor:
+    """Returns a field of VisualTokens.
+
+    Raises:
+        ValueError: the image was encoded without it.
+    """
+    if value is None:
+        raise ValueError("the image was encoded without what is needed of it now")
+    return value
+
+
 @dataclass(frozen=True)
 class View:
     """A grid of patches among the tokens of an image.

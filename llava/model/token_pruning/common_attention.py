@@ -20,13 +20,12 @@ def check_budget(budget: int | None, num_patches: int, low: int = 1) -> int:
     Raises:
         UserError: K is no whole number from low to N.
     """
-    is_whole = isinstance(budget, int) and not isinstance(budget, bool)
-    if not is_whole or not low <= budget <= num_patches:
-        raise UserError(
-            f"the budget is {budget}; it must be a whole number from {low} to {num_patches}, the "
-            "number of patches of an image"
-        )
-    return budget
+    if isinstance(budget, int) and not isinstance(budget, bool) and low <= budget <= num_patches:
+        return budget
+    raise UserError(
+        f"the budget is {budget}; it must be a whole number from {low} to {num_patches}, the "
+        "number of patches of an image"
+    )
 
 
 def falling(scores: Tensor) -> Tensor:

@@ -44,7 +44,8 @@ def hiprune(x: Mapping[str, Tensor], budget: int | None, settings: HiPruneOption
     middle, deep = x["attn_mean_mid"][:, 1:], x["attn_mean_deep"][:, 1:]
     num_patches = middle.shape[1]
     columns = columns_of(num_patches)
-    wanted = round(check_budget(budget, num_patches) * settings.alpha / 5)
+    budget = check_budget(budget, num_patches)
+    wanted = round(budget * settings.alpha / 5)
     anchors = falling(middle)[:, : max(0, min(wanted, budget // 5))]
     offsets = torch.tensor([0, -1, 1, -columns, columns], device=anchors.device)
     around = (anchors[..., None] + offsets).clamp(0, num_patches - 1).flatten(1)

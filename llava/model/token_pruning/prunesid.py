@@ -46,7 +46,7 @@ def prunesid(
         UserError: the budget cannot be met, or there is no such pca.
     """
     patches = x["hidden"][:, 1:]
-    check_budget(budget, patches.shape[1])
+    budget = check_budget(budget, patches.shape[1])
     group = _groups(patches.sigmoid().mT, max(1, budget // 4), settings)
     similarity = cosines(patches.float())
     threshold = budget / 32 * similarity.mean(dim=(1, 2))

@@ -76,10 +76,9 @@ def visionzip(
 def _split(budget: int, settings: VisionZipOptions) -> tuple[int, int]:
     """Returns the numbers of dominant and contextual tokens, which sum to K."""
     dominant, contextual = settings.dominant, settings.contextual
-    if contextual is None and dominant is None:
-        _, contextual = PUBLISHED_SPLITS.get(budget, (0, round(10 * budget / 64)))
-    elif contextual is None:
-        contextual = budget - dominant
+    if contextual is None:
+        usual = PUBLISHED_SPLITS.get(budget, (0, round(10 * budget / 64)))[1]
+        contextual = usual if dominant is None else budget - dominant
     dominant = budget - contextual if dominant is None else dominant
     if min(dominant, contextual) < 0 or dominant + contextual != budget:
         raise UserError(

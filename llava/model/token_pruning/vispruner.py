@@ -47,7 +47,8 @@ def vispruner(
         UserError: the budget cannot be met.
     """
     attention = x["attn_cls"][..., 1:].mean(dim=1)
-    num_important = int(check_budget(budget, attention.shape[1]) * settings.important_ratio)
+    budget = check_budget(budget, attention.shape[1])
+    num_important = int(budget * settings.important_ratio)
     order = falling(attention)
     important, rest = order[:, :num_important], order[:, num_important:]
     if num_important < budget:

@@ -52,7 +52,8 @@ def vscan(x: Mapping[str, Tensor], budget: int | None, settings: VScanOptions) -
     """
     middle, deep = (x[name][..., 1:].mean(dim=1) for name in ("attn_cls_mid", "attn_cls"))
     num_patches = middle.shape[1]
-    share = int(check_budget(budget, num_patches) * (1 - settings.global_ratio))
+    budget = check_budget(budget, num_patches)
+    share = int(budget * (1 - settings.global_ratio))
     local = _local_scan(middle, share, settings.window)
     num_global = budget - (share if settings.published else local.shape[1])
     left = deep.masked_fill(members(local, num_patches), -torch.inf)

@@ -88,8 +88,9 @@ def overlay(model: LlavaAccm, image: Image.Image, answer: Answer | None) -> str:
 def candidates(answer: Answer) -> str:
     """Returns the captions of the dropped tokens with the selector's scores."""
     supplement = answer.supplement
-    has_choice = supplement is not None and supplement.candidates
-    return _fill("candidates", supplement.shown) if has_choice else ""
+    if supplement is None or not supplement.candidates:
+        return ""
+    return _fill("candidates", supplement.shown)
 
 
 def stage_bars(answers: Sequence[tuple[str, Mapping[str, float]]]) -> str:

@@ -29,6 +29,7 @@ from llava.model.compensation.compensator import MAX_CAPTION_LENGTH, STOP_TEXT
 from llava.model.loading.bpe import check_vocabulary, read_bpe
 from llava.model.loading.parts import locate_part
 from llava.model.loading.weights import has_weights
+from llava.model.multimodal_encoder.visual_tokens import needed
 from llava.train.arguments import model_arguments
 from llava.train.batches import TensorBatch
 from llava.train.captions import CaptionPairs, read_caption_pairs, read_questions
@@ -199,7 +200,7 @@ class CaptionData:
             budget = draw(self.budgets, generator)
             image = self.features.image(number)
             pruned = self.pruner.select(image, question, budget, generator)
-            dropped.append(image.patch_embeds[pruned.dropped_idx])
+            dropped.append(needed(image.patch_embeds)[pruned.dropped_idx])
             questions.append(self._question_ids[question])
             captions.append(caption_ids(self.pairs.captions[number][which], self.tokenizer))
         return caption_batch(dropped, questions, captions, self.prefix_length)

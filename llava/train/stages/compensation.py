@@ -289,9 +289,7 @@ def train_compensation(args: CompensationArguments) -> int:
 
 def _train(stage: Stage, args: CompensationArguments) -> int:
     run, team, which = Path(args.output_dir), stage.team, model_arguments(args)
-    samples = read_short_questions(
-        Path(args.data), args.samples, args.seed, args.answer_words
-    )
+    samples = read_short_questions(Path(args.data), args.samples, args.seed, args.answer_words)
     cache = Path(args.features or run / "features")
     asked = load_asked_images(which, team, samples, Path(args.images), cache, args.kept)
     inputs = {p: locate_part(which, p) for p in ("gpt2", "caption_model", "longclip", "selector")}
@@ -323,13 +321,13 @@ def _train(stage: Stage, args: CompensationArguments) -> int:
     chosen = asked.settings | dict(inputs=hashes, weights=weights, samples_drawn=len(samples))
     groups = [("selector.", args.selector_learning_rate)]
     train(stage, objective, data, chosen, groups)
-    weights = {
+    trained = {
         Path(args.caption_output): objective.caption_model.state_dict(),
         Path(args.selector_output): objective.selector.state_dict(),
     }
     parts = {"caption_model": args.caption_output, "selector": args.selector_output}
     use = command_line("llava.serve.cli", model_path=args.model_path, **parts)
-    return finish(stage, chosen, inputs, use, partial(write_weights, weights))
+    return finish(stage, chosen, inputs, use, partial(write_weights, trained))
 
 
 def _check(args: CompensationArguments) -> None:
