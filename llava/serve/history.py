@@ -62,7 +62,7 @@ class KeptHistory(FileHistory):
     def _give_up(self, error: OSError) -> None:
         self._is_kept = False
         warnings.warn(
-            f"what is typed is not kept for later chats: {os.fsdecode(self.filename)} cannot be written "
-            f"({error.strerror}); --no-history keeps nothing, without this warning",
+            f"what is typed is not kept for later chats: {os.fsdecode(self.filename)} cannot be "
+            f"written ({error.strerror}); --no-history keeps nothing, without this warning",
             stacklevel=2,
         )

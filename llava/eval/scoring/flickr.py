@@ -152,9 +152,11 @@ class _Tokens:
 def _tokenize(data: Data) -> _Tokens:
     java = metrics.java_command()
     captions = metrics.tokenize(java, [data.matched.texts.get(key, "") for key in data.ids])
-    annotations = [[t] for t in metrics.tokenize(java, data.annotations or [])]
+    annotations: list[list[str]] | None = None if data.annotations is None else []
+    if data.annotations:
+        annotations = [[t] for t in metrics.tokenize(java, data.annotations)]
     references = data.references and _tokenize_fives(java, data.references)
-    return _Tokens(java, captions, annotations if data.annotations else None, references)
+    return _Tokens(java, captions, annotations, references)
 
 
 def _tokenize_fives(java: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[str]]:

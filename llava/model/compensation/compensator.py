@@ -209,8 +209,8 @@ class Compensator(nn.Module):
         texts = [[selector_text(q, text) for text in row] for q, row in zip(questions, captions)]
         features = self.long_clip.candidate_features(texts)
         # Without silence the shares have no effect.
-        has_none = kept_shares is None or self.selector.silence is None
-        shares = [] if has_none else [send(kept_shares, features.device)]
+        has_shares = kept_shares is not None and self.selector.silence is not None
+        shares = [send(kept_shares, features.device)] if has_shares else []
         logits = self._logits or self.selector
         return features, logits(features, *shares).float().softmax(dim=-1)
 

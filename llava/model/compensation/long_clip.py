@@ -142,11 +142,7 @@ class LongClipText(nn.Module):
                 (0, 0, -1, -1),
             )
         ]
-        ends = [
-            [r * length + end for end in of_one]
-            for r, row in enumerate(rows)
-            for of_one in row.ends
-        ]
+        ends = [[r * length + end for end in of_one] for r, row in enumerate(rows) for of_one in row.ends]
         device = self.tower.positional_embedding.device
         return self._read(*send(columns, device), send(ends, device))
 
@@ -165,9 +161,7 @@ class LongClipText(nn.Module):
         tower = self.tower
         place = torch.arange(ids.shape[1], device=ids.device)
         alike = text[:, None, :]
-        sees = (sample[:, None, :] == sample[..., None]) & (
-            (alike < 0) | (alike == text[..., None])
-        )
+        sees = (sample[:, None, :] == sample[..., None]) & ((alike < 0) | (alike == text[..., None]))
         sees &= place <= place[:, None]
         mask = torch.zeros(sees.shape, device=ids.device, dtype=tower.text_projection.dtype)
         mask = mask.masked_fill(~sees, -torch.inf)

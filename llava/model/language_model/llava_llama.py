@@ -293,7 +293,9 @@ class LanguageModel(nn.Module):
         on_gpu = self._static is not None and rows[0].device.type == "cuda"
         return GRAPH_TILE if on_gpu and is_small else TILE
 
-    def _session(self, prefixes: Sequence[KVPrefix], num_new: int, device: torch.device) -> Session:
+    def _session(
+        self, prefixes: Sequence[KVPrefix], num_new: int, device: torch.device
+    ) -> Session:
         """Returns a session after prefixes, with room for so many positions."""
         if self._static is not None:
             session = self._static.begin(prefixes, num_new, device)
