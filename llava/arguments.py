@@ -102,8 +102,8 @@ class ModelArguments:
         choices=("auto",),
     )
     load_8bit: bool = flag(
-        "Quantise the LLM's matrices to 8 bits as they are loaded: on a GPU, with bitsandbytes (the "
-        "extra 'quantized').",
+        "Quantise the LLM's matrices to 8 bits as they are loaded: on a GPU, with bitsandbytes (the"
+        " extra 'quantized').",
         False,
     )
     load_4bit: bool = flag("The same to 4 bits (nf4).", False)
@@ -124,8 +124,8 @@ class ModelArguments:
         choices=CPU_PRODUCTS,
     )
     compensation: str = flag(
-        "What is given back for the dropped tokens: a caption that the selector chooses, or nothing: "
-        "then caption model, selector, LongCLIP and GPT-2 are not loaded.",
+        "What is given back for the dropped tokens: a caption that the selector chooses, or"
+        " nothing: then caption model, selector, LongCLIP and GPT-2 are not loaded.",
         CAPTIONS,
         choices=(NOTHING, CAPTIONS),
         off=NOTHING,

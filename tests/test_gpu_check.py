@@ -1,4 +1,4 @@
-"""The check of a GPU, rehearsed with small shapes on a CPU; what it measures there means nothing."""
+"""The check of a GPU, rehearsed with small shapes on a CPU, where its times mean nothing."""
 
 import json
 import os
@@ -16,7 +16,12 @@ def rehearse(tmp_path_factory):
     out = tmp_path_factory.mktemp("gpu_check")
 
     def run(parts):
-        settings = {"OUT": str(out), "PARTS": parts, "OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
+        settings = {
+            "OUT": str(out),
+            "PARTS": parts,
+            "OMP_NUM_THREADS": "1",
+            "PYTHON": sys.executable,
+        }
         return subprocess.run(
             ["bash", "scripts/gpu_check.sh", "--rehearse"],
             cwd=ROOT,

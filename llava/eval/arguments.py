@@ -78,8 +78,8 @@ def check_method(args: AskArguments) -> None:
     kept = kept_by.get(pruner.name)
     if kept is not None and args.visual_token_num is not None:
         raise UserError(
-            f"--visual-token-num has no effect with --pruner {pruner.name}, which {kept}: leave one "
-            "of the two out"
+            f"--visual-token-num has no effect with --pruner {pruner.name}, which {kept}: leave one"
+            " of the two out"
         )
     if args.text_token_num is not None and "text_token_num" not in pruner.option_names:
         raise UserError(

@@ -197,8 +197,8 @@ def _check_images(run: Run, outcomes: Mapping[str, dict]) -> None:
         if None not in (before, now) and before != now:
             raise UserError(
                 f"{run.answers_file} was begun with other images: that of question "
-                f"{quoted(question.key)} had {before} bytes and has {now}. Give the folder of then, "
-                f"or {run.elsewhere}"
+                f"{quoted(question.key)} had {before} bytes and has {now}. Give the folder of then,"
+                f" or {run.elsewhere}"
             )
 
 

@@ -69,6 +69,7 @@ class PackedBatch:
         return int((self.labels != IGNORED).sum())
 
     def to(self, device: torch.device) -> PackedBatch:
+        """Returns the batch on a device."""
         fields = (self.ids, self.positions, self.mask, self.labels, self.asked, self.features)
         return PackedBatch(*(field.to(device) for field in fields))
 

@@ -74,7 +74,17 @@ class Check:
 
 def run_tests(check: Check) -> dict:
     """Runs the tests that need a GPU; a rehearsal only collects them."""
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/gpu", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-m",
+        "gpu",
+        "tests/gpu",
+        "-p",
+        "no:cacheprovider",
+    ]
     command += ["--collect-only"] if check.rehearse else ["--tb=short"]
     done = subprocess.run(command, capture_output=True, text=True)
     text = done.stdout + done.stderr

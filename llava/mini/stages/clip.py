@@ -113,6 +113,7 @@ class ClipBatch:
         return len(self.pixels)
 
     def to(self, device: torch.device) -> ClipBatch:
+        """Returns the batch on a device."""
         labels = {name: label.to(device) for name, label in self.labels.items()}
         rest = (t.to(device) for t in (self.pixels, self.text_ids, self.phrase_ids))
         pixels, text_ids, phrase_ids = rest

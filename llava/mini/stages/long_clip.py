@@ -60,6 +60,7 @@ class TextBatch:
         return len(self.texts)
 
     def to(self, device: torch.device) -> TextBatch:
+        """Returns the batch on a device."""
         rest = (t.to(device) for t in (self.asked, self.told, self.related))
         return TextBatch(self.texts, *rest)
 

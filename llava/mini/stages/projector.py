@@ -57,6 +57,7 @@ class PatchBatch:
         return len(self.features)
 
     def to(self, device: torch.device) -> PatchBatch:
+        """Returns the batch on a device."""
         fields = (self.features, self.words, self.clear)
         return PatchBatch(*(field.to(device) for field in fields))
 

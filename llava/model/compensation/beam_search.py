@@ -20,7 +20,7 @@ from llava.model.kv_cache import DecodeSession, KVPrefix
 from llava.model.static_cache import StaticSession, StaticSessions
 
 PADDING_ID = 0  # what a stopped beam is padded with, at no cost; cut off in the end
-PROMPT_STEP = 8  # in a static cache prompts have a multiple of so many positions
+PROMPT_STEP = 8  # the lengths of prompts in a static cache are multiples of it
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from llava.mm_utils import pad_left, send
 from llava.model.cuda import AsyncStopFlag
 from llava.model.kv_cache import DecodeSession, KVPrefix
 from llava.model.language_model.beams import search_beams
-from llava.model.language_model.decoding import GREEDY, Decoding
 from llava.model.language_model.compiled import LENGTH_STEP, compiled, fill_up
-from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+from llava.model.language_model.decoding import GREEDY, Decoding
 from llava.model.language_model.fused import fuse_llama
+from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.language_model.sampling import TokenChooser
 from llava.model.memory import Memory
 from llava.model.static_cache import StaticSession, StaticSessions
@@ -284,17 +284,15 @@ class LanguageModel(nn.Module):
         return Generated(*found)
 
     def _length_step(self, rows: Sequence[Tensor]) -> int:
-        """Returns the number of positions of which a piece (L, D) of each prompt takes a multiple."""
+        """Returns the number of positions of which pieces (L, D) of prompts take a multiple."""
         if self.is_compiled:
             return LENGTH_STEP
         is_small = len(rows) * max(map(len, rows)) <= MAX_GRAPH_POSITIONS
         on_gpu = self._static is not None and rows[0].device.type == "cuda"
         return GRAPH_TILE if on_gpu and is_small else TILE
 
-    def _session(
-        self, prefixes: Sequence[KVPrefix], num_new: int, device: torch.device
-    ) -> Session:
-        """Returns a session after prefixes, with room for so many positions."""
+    def _session(self, prefixes: Sequence[KVPrefix], num_new: int, device: torch.device) -> Session:
+        """Returns a session after prefixes, with room for num_new positions."""
         if self._static is not None:
             session = self._static.begin(prefixes, num_new, device)
             if session is not None:

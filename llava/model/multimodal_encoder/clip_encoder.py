@@ -20,7 +20,7 @@ from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 # How many visual tokens of an image the LLM reads, unless a command or a sample says otherwise. Any
 # number from 1 to the number of patches; all patches means no pruning. It is set only here.
 VISUAL_TOKEN_NUM = 36
-TEXT_STEP = 11  # on a GPU questions have a multiple of so many ids: 77 is the most that CLIP reads
+TEXT_STEP = 11  # on a GPU the lengths of questions are multiples of it; CLIP reads at most 77
 
 
 class ClipTower(nn.Module):
@@ -122,7 +122,6 @@ class ClipTower(nn.Module):
         pooled = self.clip.text_model(ids, attention_mask=self._causal_mask(ids)).pooler_output
         return F.normalize(self.clip.text_projection(pooled).float(), dim=-1)
 
-
     def _causal_mask(self, ids: Tensor) -> Tensor | None:
         """Returns transformers' mask for (B, L) where its attention is plain, else None.
 
@@ -132,7 +131,9 @@ class ClipTower(nn.Module):
             return None
         kind = self.clip.logit_scale
         lowest = torch.finfo(kind.dtype).min
-        mask = torch.full((ids.shape[1], ids.shape[1]), lowest, dtype=kind.dtype, device=kind.device)
+        mask = torch.full(
+            (ids.shape[1], ids.shape[1]), lowest, dtype=kind.dtype, device=kind.device
+        )
         return mask.triu(1).expand(len(ids), 1, -1, -1)
 
 

@@ -71,7 +71,8 @@ const look = (event, files) => {
 field.addEventListener("change", (event) => look(event, event.target.files), true);
 field.addEventListener("drop", (event) => {
   look(event, event.dataTransfer?.files);
-  if (event.defaultPrevented) event.target.dispatchEvent(new DragEvent("dragleave", {bubbles: true}));
+  const leave = new DragEvent("dragleave", {bubbles: true});
+  if (event.defaultPrevented) event.target.dispatchEvent(leave);
 }, true);
 """
 
@@ -87,7 +88,8 @@ def refuse_files(upload_bytes: int) -> str:
             f"the file is no image, or empty: choose one of {', '.join(IMAGE_FORMATS)}"
         ),
         "size": problem(
-            f"the file has more than {upload_bytes:,} bytes, the limit of this page: save it smaller"
+            f"the file has more than {upload_bytes:,} bytes, the limit of this page: save it"
+            " smaller"
         ),
     }
     return f"const MOST = {upload_bytes}, SAID = {json.dumps(said)};{_REFUSE}"

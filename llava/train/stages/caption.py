@@ -77,6 +77,7 @@ class CaptionBatch:
         return int((self.labels != IGNORED).sum())
 
     def to(self, device: torch.device) -> CaptionBatch:
+        """Returns the batch on a device."""
         fields = (self.dropped, self.dropped_mask, self.ids, self.mask, self.prefix, self.labels)
         return CaptionBatch(*(field.to(device) for field in fields))
 

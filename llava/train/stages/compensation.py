@@ -83,6 +83,7 @@ class CompensationBatch:
         return len(self.samples)
 
     def to(self, device: torch.device) -> CompensationBatch:
+        """Returns the batch on a device."""
         looks = [
             Look(look.all.to(device), look.kept.to(device), look.dropped.to(device))
             for look in self.looks
@@ -300,9 +301,7 @@ def train_compensation(args: CompensationArguments) -> int:
 
 def _train(stage: Stage, args: CompensationArguments) -> int:
     run, team, which = Path(args.output_dir), stage.team, model_arguments(args)
-    samples = read_short_questions(
-        Path(args.data), args.samples, args.seed, args.answer_words
-    )
+    samples = read_short_questions(Path(args.data), args.samples, args.seed, args.answer_words)
     cache = Path(args.features or run / "features")
     asked = load_asked_images(which, team, samples, Path(args.images), cache, args.kept)
     inputs = {p: locate_part(which, p) for p in ("gpt2", "caption_model", "longclip", "selector")}

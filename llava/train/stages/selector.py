@@ -110,6 +110,7 @@ class ChoiceBatch:
         return len(self.features)
 
     def to(self, device: torch.device) -> ChoiceBatch:
+        """Returns the batch on a device."""
         fields = (self.features, self.right, self.kept_shares)
         return ChoiceBatch(*(field if field is None else field.to(device) for field in fields))
 
