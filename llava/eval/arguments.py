@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from llava.arguments import AskArguments, DecodingArguments, ModelArguments, flag
+from llava.arguments import AskArguments, DecodingArguments, flag
 from llava.errors import UserError
 from llava.method import (
     ALL_TOKENS,
@@ -38,21 +38,6 @@ class TraceArguments(DecodingArguments, AskArguments):
     )
     max_new_tokens: int = flag("Longest answer in tokens.", DEFAULT_MAX_NEW_TOKENS)
     seed: int = flag("Seed of the random draws of each question.", DEFAULT_SEED)
-
-
-def check_device_map(args: ModelArguments) -> None:
-    """Refuses --device-map on a CPU: there are no GPUs to spread the LLM over.
-
-    Raises:
-        UserError: --device-map is given, and the device is the CPU.
-    """
-    from llava.model.loading.placement import placement  # torch comes with it
-
-    if args.device_map is not None and placement(args).device.type == "cpu":
-        raise UserError(
-            f"--device-map {args.device_map} spreads the LLM over GPUs, and --device {args.device} "
-            "is the CPU: leave one of the two out"
-        )
 
 
 def check_method(args: AskArguments) -> None:

@@ -18,6 +18,7 @@ from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.loading.fingerprint import fingerprint
 from llava.model.loading.locate import locate
 from llava.model.loading.weights import weight_files
+from llava.train.arguments import SHORT
 from llava.train.captions import check_image_file, tower_questions
 from llava.train.conversations import read_conversations
 from llava.train.distributed import Team
@@ -28,7 +29,6 @@ from llava.train.features import (
     vision_settings,
 )
 from llava.train.pruning import Pruner, check_budgets, draw_budget
-from llava.train.stages.arguments import SHORT
 
 
 @dataclass(frozen=True)

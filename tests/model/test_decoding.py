@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from llava.decoding import GREEDY, Decoding
 from llava.errors import UserError
 from llava.eval import model_vqa_loader, run_llava, trace
 from llava.eval.arguments import AskArguments
 from llava.lmms.arguments import LmmsArguments
 from llava.model.language_model.beams import search_beams
-from llava.model.language_model.decoding import GREEDY, Decoding
 from llava.model.language_model.sampling import TokenChooser, warpers
 from llava.model.memory import Memory
 from llava.model.sample import Sample

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from llava.constants import IMAGE_TOKEN_INDEX
+from llava.decoding import GREEDY, Decoding
 from llava.mm_utils import pad_left, send
 from llava.model.cuda import AsyncStopFlag
 from llava.model.kv_cache import DecodeSession, KVPrefix
 from llava.model.language_model.beams import search_beams
 from llava.model.language_model.compiled import LENGTH_STEP, compiled, fill_up
-from llava.model.language_model.decoding import GREEDY, Decoding
 from llava.model.language_model.fused import fuse_llama
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.language_model.sampling import TokenChooser

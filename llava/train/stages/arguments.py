@@ -7,6 +7,7 @@ from typing import Optional
 
 from llava.arguments import flag, list_flag
 from llava.train.arguments import (
+    SHORT,
     AskingArguments,
     SeeingArguments,
     model_flag,
@@ -16,7 +17,6 @@ from llava.train.arguments import (
 # sampled: nucleus, top-k and greedy, which differ more from each other.
 KINDS = ("beam", "sampled")
 MARGINS = ("batch", "sample")
-SHORT = 3  # words of a short answer, at most
 
 
 @dataclass
