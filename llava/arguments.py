@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional, TypeVar
 
+from llava.decoding import Decoding
 from llava.errors import UserError, did_you_mean, quoted
 from llava.files import is_there
 from llava.method import ALL_TOKENS, DEFAULT_PRUNER, DEFAULT_SEED, NO_TOKENS
@@ -109,8 +110,8 @@ class ModelArguments:
         choices=("auto",),
     )
     load_8bit: bool = flag(
-        "Quantise the LLM's matrices to 8 bits as they are loaded: on a GPU, with bitsandbytes (the "
-        "extra 'quantized').",
+        "Quantise the LLM's matrices to 8 bits as they are loaded: on a GPU, with bitsandbytes (the"
+        " extra 'quantized').",
         False,
     )
     load_4bit: bool = flag("The same to 4 bits (nf4).", False)
@@ -131,8 +132,8 @@ class ModelArguments:
         choices=CPU_PRODUCTS,
     )
     compensation: str = flag(
-        "What is given back for the dropped tokens: a caption that the selector chooses, or nothing: "
-        "then caption model, selector, LongCLIP and GPT-2 are not loaded.",
+        "What is given back for the dropped tokens: a caption that the selector chooses, or"
+        " nothing: then caption model, selector, LongCLIP and GPT-2 are not loaded.",
         CAPTIONS,
         choices=tuple(reversed(COMPENSATIONS)),
         off=NOTHING,
@@ -186,6 +187,31 @@ class ModelArguments:
         """The quantisation of the LLM's matrices: "4bit", "8bit", or None."""
         return "4bit" if self.load_4bit else "8bit" if self.load_8bit else None
 
+    @property
+    def device_name(self) -> str:
+        """The device that --device means on this machine, by torch's name for it."""
+        if self.device != "auto":
+            return self.device
+        import torch  # takes seconds
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    def check_device_map(self) -> None:
+        """Refuses --device-map on a CPU: there are no GPUs to spread the LLM over.
+
+        Quantised weights are refused there in any case, with another message.
+
+        Raises:
+            UserError: --device-map is given, and the device is the CPU.
+        """
+        if self.device_map is None or self.bits is not None:
+            return
+        if self.device_name.split(":")[0] == "cpu":
+            raise UserError(
+                f"--device-map {self.device_map} spreads the LLM over GPUs, and --device "
+                f"{self.device} is the CPU: leave one of the two out"
+            )
+
 
 @dataclass
 class AskArguments(ModelArguments):
@@ -234,8 +260,6 @@ class DecodingArguments(ModelArguments):
         Raises:
             UserError: a setting is wrong; the message names it and its possible values.
         """
-        from llava.model.language_model.decoding import Decoding  # imports torch
-
         Decoding(**self.decoding()).check(self.compile)
 
     def decoding(self) -> dict[str, Any]:

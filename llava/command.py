@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from llava.constants import BENCHMARKS
 from llava.errors import did_you_mean, shown
-from llava.eval.benchmarks.registry import BENCHMARKS
 from llava.version import find_version
 
 USER_MISTAKE = 2  # exit status, as argparse's own

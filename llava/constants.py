@@ -1,4 +1,4 @@
-"""Constants of LLaVA-1.5's prompt format."""
+"""Constants of LLaVA-1.5's prompt format, and the names of the benchmarks."""
 
 IMAGE_TOKEN_INDEX = -200  # stands for the image in a list of token ids; never an id of a vocabulary
 DEFAULT_IMAGE_TOKEN = "<image>"
@@ -11,3 +11,5 @@ OPTIONS_HEADING = "Options:"
 YES_OR_NO = "Please answer yes or no."
 # Heading of the caption for the LLM.
 CAPTION_HEADING = "additional information:"
+
+BENCHMARKS = ("mme", "mmbench", "pope", "mmvp", "seed", "gqa", "flickr")

@@ -41,3 +41,21 @@ class Method:
 def method_of(asked: object) -> dict[str, Any]:
     """Returns the fields of Method from flags, a request or a sample, as keyword arguments."""
     return {field.name: getattr(asked, field.name) for field in fields(Method)}
+
+
+def label_of(method: Method, has_captions: bool, budget: int, num_patches: int) -> str:
+    """Returns the name of a method in a report.
+
+    Args:
+        method: how a run asks.
+        has_captions: whether dropped tokens are compensated.
+        budget: the number of kept visual tokens.
+        num_patches: the number of all.
+    """
+    if method.sees_nothing:
+        return "no image"
+    if budget == num_patches:
+        return "full"
+    if method.pruner == DEFAULT_PRUNER:
+        return "accm" if has_captions else "prune"
+    return f"{method.pruner} with captions" if has_captions else method.pruner

@@ -35,6 +35,7 @@ MOVED = {
     "llava.model.fingerprint": (f"{_LOADING}.fingerprint",),
     "llava.model.foreign": (f"{_LOADING}.foreign",),
     "llava.model.lagging": ("llava.model.cuda",),
+    "llava.model.language_model.decoding": ("llava.decoding",),
     "llava.model.language_model.graphs": ("llava.model.language_model.compiled",),
     "llava.model.locate": (f"{_LOADING}.locate",),
     "llava.model.parts": (

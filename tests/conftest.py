@@ -152,7 +152,7 @@ def untrained(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def web(monkeypatch):
-    """A web server on loopback, see tests/helpers/standin.py, which no setting of this machine hides."""
+    """A web server on loopback (tests/helpers/standin.py) that no setting of this machine hides."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     close_session()

@@ -1,4 +1,4 @@
-"""The check of a GPU, rehearsed with small shapes on a CPU; what it measures there means nothing."""
+"""The check of a GPU, rehearsed with small shapes on a CPU, where its times mean nothing."""
 
 import json
 import os

@@ -364,7 +364,7 @@ def test_what_is_an_address(source, expected):
     assert is_url(source) is expected
 
 
-# Every door for images goes through the guard ------------------------------------------------------
+# Every door for images goes through the guard ----------------------------------------------------
 
 PRIVATE = "127.0.0.1 is no address of the public internet"
 

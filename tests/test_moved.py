@@ -45,7 +45,8 @@ def test_a_class_is_found_under_its_old_name():
 
 
 def test_the_new_name_is_said_once_and_a_name_of_nowhere_is_not_found():
-    code = "from llava.model.parts import Placement, build_clip; from llava.model.parts import fill_llm"
+    parts = "from llava.model.parts import"
+    code = f"{parts} Placement, build_clip; {parts} fill_llm"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stderr.count("FutureWarning") == 1
     with pytest.raises(ModuleNotFoundError):

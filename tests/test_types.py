@@ -1,6 +1,6 @@
 """The annotations of llava/ fit each other: mypy with its settings in pyproject.toml.
 
-Third-party packages of a thousand modules are not read (pyproject.toml), so that this takes some ten
+Third-party packages are not read (pyproject.toml), so that this takes some ten
 seconds of one core.
 """
 

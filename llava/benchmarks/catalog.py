@@ -27,7 +27,7 @@ class Benchmark:
         sources: in the order in which they are needed: questions before the images they ask about.
         questions: how many, by the folder of their images below the benchmark's; "" means all.
         images: how many files of images they are about; 0 where the images are in the table.
-        asked: about so many questions in all, for estimates.
+        asked: about that many questions in all, for estimates.
         terms: what has to be agreed to before it is fetched; None where nothing has to be.
         note: what else a reader should know; may be empty.
     """

@@ -43,7 +43,6 @@ def append(address: Address, path: Path, size: int | None, is_hashed: bool = Fal
             answer.
         UserError: the disk has no room for it.
     """
-
     note = None if is_hashed else path.with_name(path.name + EDITION)
     if size is not None and size_of(path) > size:
         path.unlink()  # it is the beginning of another file

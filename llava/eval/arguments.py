@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from llava.arguments import AskArguments, DecodingArguments, ModelArguments, flag
+from llava.arguments import AskArguments, DecodingArguments, flag
 from llava.errors import UserError
 from llava.method import (
     ALL_TOKENS,
@@ -40,21 +40,6 @@ class TraceArguments(DecodingArguments, AskArguments):
     seed: int = flag("Seed of the random draws of each question.", DEFAULT_SEED)
 
 
-def check_device_map(args: ModelArguments) -> None:
-    """Refuses --device-map on a CPU: there are no GPUs to spread the LLM over.
-
-    Raises:
-        UserError: --device-map is given, and the device is the CPU.
-    """
-    from llava.model.loading.placement import placement  # torch comes with it
-
-    if args.device_map is not None and placement(args).device.type == "cpu":
-        raise UserError(
-            f"--device-map {args.device_map} spreads the LLM over GPUs, and --device {args.device} "
-            "is the CPU: leave one of the two out"
-        )
-
-
 def check_method(args: AskArguments) -> None:
     """Refuses an unknown pruner, and flags for choosing visual tokens that it does not use.
 
@@ -78,8 +63,8 @@ def check_method(args: AskArguments) -> None:
     kept = kept_by.get(pruner.name)
     if kept is not None and args.visual_token_num is not None:
         raise UserError(
-            f"--visual-token-num has no effect with --pruner {pruner.name}, which {kept}: leave one "
-            "of the two out"
+            f"--visual-token-num has no effect with --pruner {pruner.name}, which {kept}: leave one"
+            " of the two out"
         )
     if args.text_token_num is not None and "text_token_num" not in pruner.option_names:
         raise UserError(

@@ -56,8 +56,8 @@ def _check(args: OneValueArguments, name: str, values: tuple, why: str) -> None:
     if getattr(args, name) not in values:
         only = "leave it out" if values[0] is None else f"only {values[0]} is"
         raise UserError(
-            f"--{name.replace('_', '-')} {shown(str(getattr(args, name)))} is not supported, {only}: "
-            f"{why}"
+            f"--{name.replace('_', '-')} {shown(str(getattr(args, name)))} is not supported,"
+            f" {only}: {why}"
         )
 
 

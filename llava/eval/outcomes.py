@@ -1,7 +1,7 @@
 """Lines of a journal: the outcome of a question, with a checksum that reveals damage.
 
-    {"key": ..., "record": {...}, "trace": {...}, "asked": {...}, "checksum": ...}   an answer
-    {"key": ..., "error": "...", "checksum": ...}                                    why there is none
+    {"key": ..., "record": {...}, "trace": {...}, "asked": {...}, "checksum": ...}  an answer
+    {"key": ..., "error": "...", "checksum": ...}                                   why it lacks
 
 The checksum is that of the values: a line with a changed value counts as damaged. Lines of older
 versions have no checksum; they are read as they are.

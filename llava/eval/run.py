@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,16 +23,16 @@ from llava.eval.finite import why_not_finite
 from llava.eval.journal import Journal
 from llava.eval.outcomes import merge_outcomes
 from llava.eval.progress import show_progress
+from llava.eval.run_messages import answered_keys, how_far, report_run, say_what_was_before
 from llava.eval.sessions import noting_session
 from llava.files import dump_json, printable
-from llava.method import DEFAULT_PRUNER, Method, method_of
+from llava.method import Method, label_of, method_of
 from llava.model.loading.parts import locate_parts
 from llava.model.loading.placement import Placement, placement
 from llava.model.multimodal_encoder.builder import count_patches
 from llava.model.products.forms import PRUNING_PARTS, choose_forms, described
 from llava.model.sample import Answer
 from llava.model.token_pruning.registry import budget_of
-from llava.utils.cli import SOME_FAILED
 from llava.utils.distributed import Processes
 from llava.utils.stopping import noting_what_is_kept
 
@@ -90,18 +89,18 @@ def answer_questions(run: Run, args: AskArguments, shared: Shared | None = None)
     clock = Clock()
     with (
         _open_journal(run, args, processes, shared) as journal,
-        noting_what_is_kept(lambda: _how_far(run, processes, journal)),
+        noting_what_is_kept(lambda: how_far(run, processes, journal)),
     ):
         found = _gather_outcomes(processes, journal)
         _check_images(run, found)
-        done = _answered(found)
+        done = answered_keys(found)
         # Machines that share a disk find the same damage.
         damage = sorted(set().union(*processes.gather(journal.damage)))
         # Whole units are answered again, even if some of their questions are done, so that each
         # answer is computed in the same batch as in an uninterrupted run.
         todo = [unit for unit in units if any(r.id not in done for batch in unit for r in batch)]
         if todo and processes.is_first:
-            _say_what_was_before(run, done, damage)
+            say_what_was_before(run, done, damage)
         with noting_session(run.answers_file, processes.rank, placement(args).device.type, clock):
             _answer_share(run, args, processes, processes.share(todo), done, journal, clock, shared)
         processes.wait()  # all journals are complete now
@@ -109,37 +108,13 @@ def answer_questions(run: Run, args: AskArguments, shared: Shared | None = None)
         if processes.is_first:
             _publish(run, journal, outcomes)
         processes.wait()  # a launcher ends all processes as soon as one fails
-    return _report(run, outcomes, clock) if processes.is_first else 0
+    return report_run(run, outcomes, clock) if processes.is_first else 0
 
 
 def _gather_outcomes(processes: Processes, journal: Journal) -> dict[str, dict]:
     """Returns the outcomes in the journals of all machines; one process per machine reads them."""
     found = processes.gather(journal.outcomes() if processes.is_first_here else {})
     return merge_outcomes(outcome for outcomes in found for outcome in outcomes.values())
-
-
-def _say_what_was_before(run: Run, done: set[str], damage: Sequence[str]) -> None:
-    """Prints that a run continues, and what it found damaged."""
-    if damage:
-        more = f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""
-        print(
-            f"warning: {damage[0]}{more}: what no other line answers is asked again",
-            file=sys.stderr,
-        )
-    if done:
-        print(
-            f"{run.answers_file}: {len(done)} of {len(run.questions)} questions answered before; "
-            "going on",
-            file=sys.stderr,
-        )
-
-
-def _how_far(run: Run, processes: Processes, journal: Journal) -> str | None:
-    """Returns how much of a stopped run is kept; None if another process says it."""
-    if not processes.is_first:
-        return None
-    answered = len(_answered(journal.outcomes()))
-    return f"{answered} of {len(run.questions)} questions of {run.answers_file} are answered"
 
 
 def _answer_share(
@@ -197,8 +172,8 @@ def _check_images(run: Run, outcomes: Mapping[str, dict]) -> None:
         if None not in (before, now) and before != now:
             raise UserError(
                 f"{run.answers_file} was begun with other images: that of question "
-                f"{quoted(question.key)} had {before} bytes and has {now}. Give the folder of then, "
-                f"or {run.elsewhere}"
+                f"{quoted(question.key)} had {before} bytes and has {now}. Give the folder of then,"
+                f" or {run.elsewhere}"
             )
 
 
@@ -286,7 +261,7 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
         "benchmark": run.benchmark,
         "model_id": run.model_id,
         "pruner": args.pruner,
-        "method": _label(method, args.has_captions, budget.visual_token_num, num_patches),
+        "method": label_of(method, args.has_captions, budget.visual_token_num, num_patches),
         "visual_token_num": 0 if method.sees_nothing else budget.visual_token_num,
         "text_token_num": budget.text_token_num,
         "num_patches": num_patches,
@@ -315,47 +290,7 @@ def _products(args: AskArguments, place: Placement) -> str:
     return described(forms, args.cpu_products)
 
 
-def _label(method: Method, has_captions: bool, budget: int, num_patches: int) -> str:
-    """Returns the name of a run's method in a report."""
-    if method.sees_nothing:
-        return "no image"
-    if budget == num_patches:
-        return "full"
-    if method.pruner == DEFAULT_PRUNER:
-        return "accm" if has_captions else "prune"
-    return f"{method.pruner} with captions" if has_captions else method.pruner
-
-
-def _answered(outcomes: dict[str, dict]) -> set[str]:
-    return {key for key, outcome in outcomes.items() if "record" in outcome}
-
-
 def _publish(run: Run, journal: Journal, outcomes: dict[str, dict]) -> None:
     """Writes the answers file, in the order of the questions."""
     found = [outcomes.get(question.key, {}) for question in run.questions]
     journal.publish(outcome["record"] for outcome in found if "record" in outcome)
-
-
-def _report(run: Run, outcomes: dict[str, dict], clock: Clock) -> int:
-    """Prints the result of the run; returns the exit status."""
-    answered = _answered(outcomes)
-    failed = [question for question in run.questions if question.key not in answered]
-    print(
-        f"{len(run.questions) - len(failed)} of {len(run.questions)} questions answered: "
-        f"{run.answers_file}"
-    )
-    if clock.model:
-        print(
-            f"{clock.wall:.1f} s after loading: {clock.model:.1f} s in the model, "
-            f"{clock.wall - clock.model:.1f} s of engine overhead (reading images, writing "
-            f"answers); peak memory {peak_memory():.2f} GiB"
-        )
-    if failed:
-        print(f"{len(failed)} questions failed; the same command tries them again", file=sys.stderr)
-    return SOME_FAILED if failed else 0
-
-
-def peak_memory() -> float:
-    """Returns the peak memory of this process so far, GiB."""
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1024**3

@@ -56,8 +56,9 @@ def _answer(args: RunLlavaArguments) -> str:
             raise UserError(f"give --{name.replace('_', '-')}")
     if args.sep and args.sep in str(args.image_file):
         raise UserError(
-            f"--image-file is {shown(str(args.image_file))}, several images by --sep {args.sep!r}: a "
-            "question is about one here; name one, or another --sep where the name has this in it"
+            f"--image-file is {shown(str(args.image_file))}, several images by --sep {args.sep!r}:"
+            " a question is about one here; name one, or another --sep where the name has this"
+            " in it"
         )
     if _PLACEHOLDER in args.query:
         raise UserError(f"--query holds {_PLACEHOLDER}: the image stands before it; take it out")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,9 +14,9 @@ from llava.constants import (
     SHORT_ANSWER_SUFFIX,
     YES_OR_NO,
 )
+from llava.mini.facts import LETTERS, Choice, Fact
 from llava.mini.scene import COLORS, PLACES, SHAPES, SIZES, Scene, Thing
 
-LETTERS = "ABCD"
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 CAPTION_PROMPT = "Provide a one-sentence caption for the provided image."
 # Attribute -> the word that asks for it, and its values.
@@ -35,46 +34,6 @@ PHRASE = re.compile(
     rf"(?P<size>{'|'.join(SIZES)}) (?P<color>{'|'.join(COLORS)}) "
     rf"(?P<shape>{'|'.join(SHAPES)}) (?P<place>{'|'.join(PLACES)})"
 )
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A question with its answer.
-
-    Attributes:
-        kind: existence, color, shape, place, size, count or relation.
-        text: the question, without options and answer format.
-        answer: a word, "yes" and "no" included.
-        subject: the object that it is about; None where there is none or no single one.
-        others: wrong answers of the same sort; empty for yes and no.
-    """
-
-    kind: str
-    text: str
-    answer: str
-    subject: Thing | None = None
-    others: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A fact as multiple choice.
-
-    Attributes:
-        fact: what is asked.
-        options: two to four answers, one of them right.
-        letter: of the right one.
-    """
-
-    fact: Fact
-    options: tuple[str, ...]
-    letter: str
-
-    @property
-    def text(self) -> str:
-        """Question and options, without the answer format."""
-        lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, self.options)]
-        return "\n".join([self.fact.text, *lines])
 
 
 def caption(scene: Scene, generator: np.random.Generator) -> str:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from PIL import Image
 from torch import Tensor
 
+from llava.decoding import GREEDY, Decoding
 from llava.errors import UserError, quoted
 from llava.method import DEFAULT_MAX_NEW_TOKENS, Method
 from llava.model.compensation.compensator import Compensation
 from llava.model.compensation.supplement import Supplement
-from llava.model.language_model.decoding import GREEDY, Decoding
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.token_pruning.accm import Selection
 from llava.model.token_pruning.pruner import Pruned

@@ -15,10 +15,10 @@ from llava.mm_utils import round_up, send
 from llava.model.cuda import CudaGraphs, Tensors
 from llava.model.kv_cache import KVPrefix, LayerStates, cut_prefix, stacked_prefixes
 
-COLUMN_STEP = 64  # caches have a multiple of so many columns: fewer kinds of graphs
+COLUMN_STEP = 64  # the columns of caches are multiples of it: fewer kinds of graphs
 # Bytes of all caches of a decoder, and the share of a GPU's memory that they may take. A batch that
 # needs more is read with a cache that grows: its kernels are so large that starting them takes no
-# time. LLaVA-1.5-7B takes 0.5 MB for each position.
+# time. A position of LLaVA-1.5-7B takes 0.5 MB.
 MAX_BYTES, MAX_SHARE = 4 << 30, 1 / 16
 
 
@@ -39,7 +39,7 @@ class StaticSessions:
     def begin(
         self, prefixes: Sequence[KVPrefix], num_new: int, device: torch.device
     ) -> StaticSession | None:
-        """Returns a session after prefixes, with room for so many positions.
+        """Returns a session after prefixes, with room for num_new positions.
 
         It is valid until one of its kind begins; None where it would take too much memory.
         """
@@ -190,7 +190,7 @@ class StaticSession:
     def _attention_mask(self, columns: Tensor) -> Tensor:
         """Returns what is added to the attention (B, 1, L, room): causal, padding excluded.
 
-        It has the dtype of the attention: from bool, each layer would make it anew.
+        It has the dtype of the attention: from bool, each layer would make it again.
         """
         place = torch.arange(self._valid.shape[1], device=self.device)
         new = columns[:, None]

@@ -13,8 +13,9 @@ from llava.method import DEFAULT_SEED
 from llava.serve.arguments import TryArguments
 from llava.serve.chat import NO_WORDS, Chat, why
 from llava.serve.commands import HELP, image_name, read_tokens, split_command
+from llava.serve.interrupts import ctrl_c, interrupt_once
 from llava.serve.likeness import warning_of
-from llava.serve.terminal import Terminal, ctrl_c, interrupt_once, open_terminal
+from llava.serve.terminal import Terminal, open_terminal
 from llava.utils.cli import command
 
 

@@ -13,6 +13,8 @@ from llava.errors import UserError, did_you_mean, quoted, shown
 from llava.files import is_there
 from llava.image_url import is_url
 
+PROMPT = "USER: "
+
 
 @dataclass(frozen=True)
 class Command:

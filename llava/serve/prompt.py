@@ -21,8 +21,8 @@ from prompt_toolkit.shortcuts import CompleteStyle
 from prompt_toolkit.styles import Style
 
 from llava.mm_utils import IMAGE_FORMATS
-from llava.serve.commands import COMMANDS
-from llava.serve.terminal import PROMPT, ctrl_c
+from llava.serve.commands import COMMANDS, PROMPT
+from llava.serve.interrupts import ctrl_c
 
 _STYLE = {
     "prompt": "bold ansigreen",

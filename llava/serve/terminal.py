@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Protocol, TextIO
 
 from llava.errors import UserError
 from llava.extras import missing_package
-
-PROMPT = "USER: "
+from llava.serve.commands import PROMPT
 
 
 class Terminal(Protocol):
@@ -121,26 +116,3 @@ def open_terminal(history: bool) -> Terminal:
 def is_terminal(stream: TextIO | None) -> bool:
     """Returns whether a standard stream, which may be closed, is a terminal."""
     return stream is not None and stream.isatty()
-
-
-@contextmanager
-def ctrl_c(handler: Callable[[int, object], object] | signal.Handlers) -> Iterator[None]:
-    """Replaces the effect of Ctrl-C, KeyboardInterrupt at any place, in a context.
-
-    Nothing changes if the process does not handle it in the usual way (nohup, a thread).
-    """
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    signal.signal(signal.SIGINT, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def interrupt_once(number: int, frame: object) -> None:
-    """Raises KeyboardInterrupt, and ignores a second Ctrl-C, which would disturb the ending."""
-    signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt

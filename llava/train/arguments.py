@@ -12,6 +12,7 @@ from llava.errors import UserError
 SCHEDULES = ("linear", "cosine", "constant")
 _PRECISIONS = ("no", "bf16", "fp16")
 _DEVICES = ("auto", "cpu", "cuda")
+SHORT = 3  # words of a short answer, at most
 
 
 # llava.utils.flags turns each field into a flag; it knows Optional[int], not int | None.

@@ -152,7 +152,8 @@ def _alone_in(folder: Path) -> Iterator[None]:
             if not take_lock(lock):
                 raise UserError(
                     f"another process is computing the features in {folder}: wait for it, or name "
-                    "another folder with --features; machines of one run need a disk that they share"
+                    "another folder with --features; machines of one run need a disk that they"
+                    " share"
                 )
             yield
     except OSError as error:

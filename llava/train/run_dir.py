@@ -95,11 +95,12 @@ class RunFolder:
             return None
         if begun > steps:
             return (
-                f"{begun} steps are done, and none can be taken back: give --max-steps {begun} or more, or "
-                "name another --output-dir"
+                f"{begun} steps are done, and none can be taken back: give --max-steps {begun} or"
+                " more, or name another --output-dir"
             )
         return (
             f"With --schedule {args.schedule} the learning rate falls to 0 at the last step, so "
-            f"the {begun} steps that are done are not those of a run of {steps}: give --max-steps {before}, "
-            "or name another --output-dir (a run with --schedule constant can be made longer)"
+            f"the {begun} steps that are done are not those of a run of {steps}: give"
+            f" --max-steps {before}, or name another --output-dir (a run with --schedule constant"
+            " can be made longer)"
         )

@@ -19,6 +19,7 @@ from llava.model.loading.fingerprint import fingerprint
 from llava.model.loading.locate import locate
 from llava.model.loading.weights import weight_files
 from llava.model.multimodal_encoder.visual_tokens import needed
+from llava.train.arguments import SHORT
 from llava.train.batches import TensorBatch
 from llava.train.captions import check_image_file, tower_questions
 from llava.train.conversations import read_conversations
@@ -30,7 +31,6 @@ from llava.train.features import (
     vision_settings,
 )
 from llava.train.pruning import Pruner, check_budgets, draw_budget
-from llava.train.stages.arguments import SHORT
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import Protocol, TypeVar
 
+from llava.arguments import ModelArguments
 from llava.command import called, example
 from llava.errors import UserError, did_you_mean
 from llava.namesakes import warn_of_namesakes
@@ -65,8 +66,8 @@ def run_command(
     filled = parser.read(argv)
 
     def check_and_work() -> int:
-        if getattr(filled, "device_map", None) is not None:
-            _check_device_map(filled)
+        if isinstance(filled, ModelArguments):
+            filled.check_device_map()
         with out_of_memory(_saving(arguments) if less_memory is None else less_memory):
             return work(filled)
 
@@ -167,18 +168,6 @@ def _last_line(reason: str, stop: BaseException, command: str) -> str:
     # If a launcher started this process, the launcher's command is not known here.
     known = command and read_launch(os.environ) is None
     return f"{reason}: {kept}; the same command goes on" + (f": {command}" if known else "")
-
-
-def _check_device_map(filled: object) -> None:
-    """Refuses --device-map on a CPU, for a command that loads a model to ask it.
-
-    Models are imported only here: that takes seconds, and a report does not need them.
-    """
-    from llava.arguments import ModelArguments
-    from llava.eval.arguments import check_device_map
-
-    if isinstance(filled, ModelArguments):
-        check_device_map(filled)
 
 
 def _saving(arguments: type) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PIL import Image, ImageDraw
 
-_FINER = 3  # drawn so many times larger, then scaled down
+_FINER = 3  # drawn this many times larger, then scaled down
 
 
 def draw_example() -> Image.Image:

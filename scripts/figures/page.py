@@ -33,7 +33,7 @@ class Page:
     def text(
         self, x: float, y: float, text: str, size: float = 8, colour=INK, at: str = "mm", **style
     ) -> None:
-        """A text; ``at`` says what of it lies at x and y: l, m or r, then t, m or b."""
+        """Draws a text; ``at`` says what of it lies at x and y: l, m or r, then t, m or b."""
         places = {"l": "left", "m": "center", "r": "right"}
         heights = {"t": "top", "m": "center_baseline", "b": "bottom"}
         settings = dict(ha=places[at[0]], va=heights[at[1]], color=colour, linespacing=1.35)
@@ -42,21 +42,24 @@ class Page:
     def box(
         self, x: float, y: float, width: float, height: float, fill: str, edge: str = LINE
     ) -> None:
+        """Draws a box with round corners."""
         style = "round,pad=0,rounding_size=7"
         self._axes.add_patch(
             FancyBboxPatch((x, y), width, height, style, facecolor=fill, edgecolor=edge, lw=0.8)
         )
 
     def bar(self, x: float, y: float, width: float, height: float, colour) -> None:
+        """Draws a filled rectangle without an edge."""
         self._axes.add_patch(Rectangle((x, y), width, height, facecolor=colour, lw=0))
 
     def frame(self, x: float, y: float, side: float, colour, width: float = 1.2) -> None:
+        """Draws the edges of a square."""
         self._axes.add_patch(
             Rectangle((x, y), side, side, facecolor="none", edgecolor=colour, lw=width)
         )
 
     def picture(self, x: float, y: float, picture: Image.Image, side: float) -> None:
-        """A square picture."""
+        """Draws a square picture."""
         self._axes.imshow(
             np.asarray(picture),
             extent=(x, x + side, y + side, y),
@@ -66,7 +69,7 @@ class Page:
         )
 
     def arrow(self, *points: Sequence[float], colour: str = FAINT) -> None:
-        """Lines from point to point, along the axes, a head at the end."""
+        """Draws lines from point to point, along the axes, with a head at the end."""
         (x0, y0), (x, y) = points[-2:]
         dx, dy = np.sign(x - x0), np.sign(y - y0)
         back, side = 8, 3.6
@@ -77,6 +80,7 @@ class Page:
         self._axes.add_patch(Polygon([(x, y), left, right], facecolor=colour, lw=0, zorder=2))
 
     def save(self, path: Path) -> None:
+        """Writes the sheet to a PNG file."""
         write_whole(
             path, lambda file: self.figure.savefig(file, format="png", dpi=DPI, facecolor=PAPER)
         )

@@ -11,7 +11,7 @@ from torch import nn
 
 from llava.eval.bench.memory import PeakMemory
 from llava.eval.bench.methods import questions
-from llava.eval.bench.prediction import synchronise
+from llava.eval.bench.speed import synchronise
 from llava.model.compensation.selector import Selector
 from llava.model.llava_arch import LlavaAccm
 from llava.train.arguments import TrainArguments, make_plan

@@ -39,7 +39,7 @@ CONTENT = table()  # some 16 kB
 
 @pytest.fixture
 def doors(web):
-    """By the name of a door: the path that it asks for, the command, and the file that it brings."""
+    """By the name of a door: the path that it asks for, the command, and the file it fetches."""
     files = {"config.json": b"{}", "vocab.json": CONTENT, "merges.txt": b"#version"}
     # The list of files is longer than what the behaviours cut off.
     hub = web.add_repository(GPT2, files | {f"README-{n}": b"" for n in range(100)})

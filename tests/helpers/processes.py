@@ -1,4 +1,4 @@
-"""Processes for tests, forked from one that has imported torch, which takes seconds, once for all."""
+"""Processes for tests, forked from one that has imported torch, which takes seconds, once."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def start(
 
 
 def run_together(count: int, module: str, words: Sequence[str], log: Path) -> list[int | None]:
-    """Runs a command in processes that find each other as torchrun's do, and returns their statuses.
+    """Runs a command in processes that find each other as torchrun's do; returns their statuses.
 
     Args:
         count: number of processes, each with one thread.

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from llava.decoding import GREEDY, Decoding
 from llava.errors import UserError
 from llava.eval import model_vqa_loader, run_llava, trace
 from llava.eval.arguments import AskArguments
 from llava.lmms.arguments import LmmsArguments
 from llava.model.language_model.beams import search_beams
-from llava.model.language_model.decoding import GREEDY, Decoding
 from llava.model.language_model.sampling import TokenChooser, warpers
 from llava.model.memory import Memory
 from llava.model.sample import Sample
@@ -53,7 +53,7 @@ def by_transformers(model, sample, **settings):
     return ids[: ids.index(end) + 1] if end in ids else ids
 
 
-# Drawing ---------------------------------------------------------------------------------------------
+# Drawing -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("temperature, top_p", [(1, None), (0.2, None), (0.7, 0.5), (5.0, 0.9)])
@@ -138,7 +138,7 @@ def test_an_answer_depends_on_its_sample_and_seed_only(model):
     assert model.answer([sample_of(0, seed=99)])[0].out_ids != alone[0]
 
 
-# Beams -----------------------------------------------------------------------------------------------
+# Beams -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("num_beams", [2, 5])
@@ -195,7 +195,7 @@ def test_an_answer_of_beams_comes_at_its_end(model):
     assert "".join(pieces).strip() == answer.text
 
 
-# What is refused -------------------------------------------------------------------------------------
+# What is refused ---------------------------------------------------------------------------------
 
 REFUSED = [
     ({"temperature": -0.1}, "temperature is -0.1; it must be 0"),
@@ -263,7 +263,7 @@ def test_benchmarks_are_greedy(capsys):
     assert "benchmarks are answered greedily" in capsys.readouterr().err
 
 
-# What goes through -----------------------------------------------------------------------------------
+# What goes through -------------------------------------------------------------------------------
 
 
 def test_python_and_chat_hand_it_on(model):

@@ -1,4 +1,4 @@
-"""The LLM layer by layer: with nothing dropped, transformers' own; dropped is as never looked at."""
+"""The LLM layer by layer: with nothing dropped, transformers' own; dropped is as never seen."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What launchers leave in the environment: a run alone, a meeting, or one line; never a long wait."""
+"""What launchers leave in the environment: a run alone, a meeting, or one line; no long wait."""
 
 import itertools
 import os

@@ -32,9 +32,10 @@ from llava.eval.bench.methods import (
     questions,
     with_fixed_lengths,
 )
-from llava.eval.bench.prediction import CostModel, count_tokens, measure_machine
+from llava.eval.bench.prediction import CostModel, count_tokens
 from llava.eval.bench.products import measure_products
 from llava.eval.bench.random_model import random_model
+from llava.eval.bench.speed import measure_machine
 from llava.eval.bench.table import markdown, records
 from llava.eval.machine import processor_name
 from llava.files import write_json, write_text

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from llava.eval.bench.memory import PeakMemory, parameter_bytes
 from llava.eval.bench.methods import Bench, Case
-from llava.eval.bench.prediction import synchronise
+from llava.eval.bench.speed import synchronise
 from llava.model.sample import Answer
 from llava.model.stopwatch import Stopwatch
 

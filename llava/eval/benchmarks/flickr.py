@@ -108,8 +108,8 @@ def _join(
     if lacking or len(captions) < len(known):
         raise UserError(
             f"{path} does not hold one annotation for each question: {by} "
-            f"{quoted(lacking[0]) + ' is not there' if lacking else 'twice'}; mend it, or leave out "
-            "question_ids and images to match by line"
+            f"{quoted(lacking[0]) + ' is not there' if lacking else 'twice'}; mend it, or leave out"
+            " question_ids and images to match by line"
         )
     return [captions[key] for key in keys], len(captions) - len(keys)
 

@@ -66,8 +66,8 @@ def read_question_records(path: Path) -> list[dict]:
             )
         if not is_name(record.get("image")):
             raise UserError(
-                f"line {number} of {path} has the image {quoted(record.get('image'))}, which cannot "
-                "be the name of a file: mend it"
+                f"line {number} of {path} has the image {quoted(record.get('image'))}, which cannot"
+                " be the name of a file: mend it"
             )
         records.append(record | {"question_id": question_id})
     if not records:

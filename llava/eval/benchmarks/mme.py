@@ -176,8 +176,8 @@ def read_labels(data_dir: Path) -> list[Label]:
 def _read_file(file: Path, task: str) -> list[Label]:
     if not is_name(file.name):
         raise UserError(
-            f"{file.parent}/{quoted(file.name)}: its name is not Unicode in one line: rename it and "
-            "its image, or unpack the archive again with the right character set"
+            f"{file.parent}/{quoted(file.name)}: its name is not Unicode in one line: rename it and"
+            " its image, or unpack the archive again with the right character set"
         )
     lines = [line.strip() for line in read_text(file).split("\n") if line.strip()]
     if len(lines) != 2:

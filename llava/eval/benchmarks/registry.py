@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+from llava.constants import BENCHMARKS
 from llava.errors import UserError
 
 # Benchmark -> the names of its folder, LLaVA's (or ACCM's) name first.
@@ -18,7 +19,6 @@ FOLDERS = {
     "gqa": ("gqa",),
     "flickr": ("Flickr", "flickr30k", "flickr"),
 }
-BENCHMARKS = tuple(FOLDERS)
 DATA_ROOT = "playground/data/eval"
 
 # The number that a benchmark is quoted with, as a path in its scores; the first that exists.

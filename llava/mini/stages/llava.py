@@ -9,7 +9,6 @@ ready-made.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +31,13 @@ from llava.mini.language import (
 from llava.mini.scene import Thing
 from llava.mini.stages.arguments import ONE_IN, SIGHTS, LlavaArguments
 from llava.mini.stages.mini_llava import load_llava, mini_features, model_files, save_llava
+from llava.mini.stages.sights import (
+    WITHOUT_IMAGE,
+    check_pruned,
+    check_shares,
+    check_sight,
+    shows_images,
+)
 from llava.mini.training_set import TrainingSet, read_training_set
 from llava.model.builder import load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
@@ -47,8 +53,6 @@ from llava.train.provenance import hashes_of
 from llava.train.pruning import Pruner, draw
 from llava.train.stage import Stage, open_stage
 from llava.train.trainer import train
-
-WITHOUT_IMAGE = ("described", "nothing")
 
 
 class LlavaObjective(nn.Module):
@@ -180,56 +184,6 @@ class LlavaData:
 
 def _numpy_generator(generator: torch.Generator) -> np.random.Generator:
     return np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
-
-
-def check_shares(shares: Sequence[float]) -> None:
-    """Refuses shares that cannot be drawn from.
-
-    Raises:
-        UserError: says what is wrong.
-    """
-    if len(shares) != len(SIGHTS) or min(shares) < 0 or not 0 < sum(shares) < math.inf:
-        raise UserError(
-            f"--shares is {' '.join(map(str, shares))}: give {len(SIGHTS)} numbers for "
-            f"{', '.join(SIGHTS)}: none below 0, and not all of them 0"
-        )
-
-
-def shows_images(shares: Sequence[float]) -> bool:
-    """Returns whether any of SIGHTS with a share above 0 has visual tokens."""
-    return any(share and sight not in WITHOUT_IMAGE for share, sight in zip(shares, SIGHTS))
-
-
-def check_pruned(args: LlavaArguments) -> None:
-    """Refuses invalid numbers of tokens, and shares of false captions where none are shown.
-
-    Raises:
-        UserError: says which.
-    """
-    if not args.one_in or min(args.one_in) < 1:
-        numbers = " ".join(map(str, args.one_in))
-        raise UserError(f"--one-in is {numbers or 'empty'}: say numbers from 1 on")
-    if not 0 <= args.false_phrases <= 1:
-        raise UserError(f"--false-phrases is {args.false_phrases}: say a share from 0 to 1")
-    if args.false_phrases and not args.shares[SIGHTS.index("compensated")]:
-        raise UserError("--false-phrases would do nothing: these --shares show no captions")
-
-
-def check_sight(args: LlavaArguments) -> None:
-    """Refuses flags about pictures where none are shown.
-
-    Raises:
-        UserError: names them.
-    """
-    about = "vision_tower features dtype patch_post_layernorm text_selection checkpoints_root"
-    unseen = [] if shows_images(args.shares) else [*about.split(), "focus"]
-    if not args.shares[SIGHTS.index("full")]:
-        unseen.append("focus")
-    defaults = LlavaArguments()
-    given = [name for name in unseen if getattr(args, name) != getattr(defaults, name)]
-    if given:
-        flags = " and ".join(f"--{name.replace('_', '-')}" for name in dict.fromkeys(given))
-        raise UserError(f"{flags} would do nothing with these --shares: leave them out")
 
 
 def encode_topics(seen: Vision, texts: TrainingSet) -> dict[str, Tensor]:

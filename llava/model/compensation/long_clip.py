@@ -21,7 +21,7 @@ SAMPLES_PER_ROW = 8  # whose candidates are read in one row; attention grows wit
 # In half precision a row has one sample: rounding in a kernel depends on the length of the row.
 SAMPLES_PER_HALF_ROW = 1
 WORDS_KEPT = 1 << 14
-ROW_STEP = 32  # on a GPU rows have a multiple of so many positions: few graphs
+ROW_STEP = 32  # on a GPU the lengths of rows are multiples of it: few graphs
 
 
 def build_text_tower(
@@ -142,7 +142,11 @@ class LongClipText(nn.Module):
                 (0, 0, -1, -1),
             )
         ]
-        ends = [[r * length + end for end in of_one] for r, row in enumerate(rows) for of_one in row.ends]
+        ends = [
+            [r * length + end for end in of_one]
+            for r, row in enumerate(rows)
+            for of_one in row.ends
+        ]
         device = self.tower.positional_embedding.device
         return self._read(*send(columns, device), send(ends, device))
 
@@ -161,7 +165,9 @@ class LongClipText(nn.Module):
         tower = self.tower
         place = torch.arange(ids.shape[1], device=ids.device)
         alike = text[:, None, :]
-        sees = (sample[:, None, :] == sample[..., None]) & ((alike < 0) | (alike == text[..., None]))
+        sees = (sample[:, None, :] == sample[..., None]) & (
+            (alike < 0) | (alike == text[..., None])
+        )
         sees &= place <= place[:, None]
         mask = torch.zeros(sees.shape, device=ids.device, dtype=tower.text_projection.dtype)
         mask = mask.masked_fill(~sees, -torch.inf)

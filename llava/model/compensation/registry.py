@@ -1,6 +1,6 @@
 """The compensations by name. To add one, write a file beside this one, and a line here.
 
-Its name, and the flags of the files that it reads, stand in llava.arguments, which imports no torch.
+Names, and the flags of the files that each reads, stand in llava.arguments, which needs no torch.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from llava.errors import UserError
 
-LENGTH_STEP = 64  # prompts take so many positions, twice as many, ...
+LENGTH_STEP = 64  # prompts take 64 positions, 128, ...
 # The number of shapes that are compiled (two for each kind of batch: its prompts, and its steps)
 # before torch would warn and continue uncompiled.
 MAX_SHAPES = 64

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, Union
 
 import torch
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from llava.constants import IMAGE_TOKEN_INDEX
+from llava.decoding import GREEDY, Decoding
 from llava.mm_utils import pad_left, send
 from llava.model.cuda import AsyncStopFlag
 from llava.model.kv_cache import DecodeSession, KVPrefix
 from llava.model.language_model.beams import search_beams
-from llava.model.language_model.decoding import GREEDY, Decoding
 from llava.model.language_model.compiled import LENGTH_STEP, compiled, fill_up
-from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.language_model.fused import fuse_llama
+from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+from llava.model.language_model.prompts import (
+    Generated,
+    Prompt,
+    Session,
+    length_buckets,
+    remember_images,
+)
 from llava.model.language_model.sampling import TokenChooser
 from llava.model.memory import Memory
-from llava.model.static_cache import StaticSession, StaticSessions
+from llava.model.static_cache import StaticSessions
 from llava.model.stopwatch import Stopwatch
 
-# Prompts whose lengths differ by more are read in separate passes: that much padding costs as much
-# as a pass.
-MAX_PADDING = 64
 # Prompts are padded to a multiple of this number. Matrix products go by tiles: 601 rows take 4%
 # longer than 608 (bfloat16, AVX-512), and tensor cores want multiples of 8.
 TILE = 8
@@ -35,54 +38,7 @@ TILE = 8
 # padded to one of few lengths, each of which is recorded as a CUDA graph.
 GRAPH_TILE, MAX_GRAPH_POSITIONS = 32, 512
 
-Session = Union[DecodeSession, StaticSession]
 OnToken = Callable[[int, int], None]  # the index of a prompt, and the id of its next token
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """The LLM's input for one sample.
-
-    Attributes:
-        input_ids: the prompt's ids with the caption's; IMAGE_TOKEN_INDEX stands for the image.
-        embeds: (L, D), L = len(input_ids) - 1 + K.
-        shared_image: a key of the K visual tokens where other prompts may have the same, without
-            keeping them alive; None where they depend on the question.
-        prefix: keys and values of the part that was read already; None where there is none.
-    """
-
-    input_ids: list[int]
-    embeds: Tensor
-    shared_image: Hashable | None = None
-    prefix: Any = None  # a KVPrefix, or None
-
-    @property
-    def system_length(self) -> int:
-        """The number of positions before the image."""
-        return self.input_ids.index(IMAGE_TOKEN_INDEX)
-
-    @property
-    def image_end(self) -> int:
-        """The number of positions up to the image's last."""
-        return self.system_length + len(self.embeds) - len(self.input_ids) + 1
-
-    @property
-    def system(self) -> Hashable:
-        """A key of the part before the image."""
-        return tuple(self.input_ids[: self.system_length])
-
-
-@dataclass(frozen=True)
-class Generated:
-    """One answer.
-
-    Attributes:
-        out_ids: new token ids, the end-of-text id included if generated.
-        first_logits: (V,) float32 on the CPU, the logits of the first token.
-    """
-
-    out_ids: list[int]
-    first_logits: Tensor
 
 
 class LanguageModel(nn.Module):
@@ -179,7 +135,7 @@ class LanguageModel(nn.Module):
         with watch.stage("prefill"):
             begun = self._begin([prompts[row] for row in singles], memory)
         answers: dict[int, Generated] = {}
-        for places in _length_buckets([len(p.embeds) - p.prefix.length for p in begun]):
+        for places in length_buckets([len(p.embeds) - p.prefix.length for p in begun]):
             rows = [singles[place] for place in places]
             limits = [max_new_tokens[row] for row in rows]
             choose = TokenChooser([how[row] for row in rows])
@@ -258,7 +214,7 @@ class LanguageModel(nn.Module):
             num_new = embeds.shape[1] + max(limits)
             session = self._session([prompt.prefix for prompt in prompts], num_new, embeds.device)
             logits = session.forward(embeds, mask)
-            _remember_images(prompts, session, memory)
+            remember_images(prompts, session, memory)
         with watch.stage("decode"):
             tell = _told(on_token, wanted)
             tokens = self._decode(session, choose(logits), limits, choose, tell)
@@ -286,17 +242,15 @@ class LanguageModel(nn.Module):
         return Generated(*found)
 
     def _length_step(self, rows: Sequence[Tensor]) -> int:
-        """Returns the number of positions of which a piece (L, D) of each prompt takes a multiple."""
+        """Returns the number of positions of which pieces (L, D) of prompts take a multiple."""
         if self.is_compiled:
             return LENGTH_STEP
         is_small = len(rows) * max(map(len, rows)) <= MAX_GRAPH_POSITIONS
         on_gpu = self._static is not None and rows[0].device.type == "cuda"
         return GRAPH_TILE if on_gpu and is_small else TILE
 
-    def _session(
-        self, prefixes: Sequence[KVPrefix], num_new: int, device: torch.device
-    ) -> Session:
-        """Returns a session after prefixes, with room for so many positions."""
+    def _session(self, prefixes: Sequence[KVPrefix], num_new: int, device: torch.device) -> Session:
+        """Returns a session after prefixes, with room for num_new positions."""
         if self._static is not None:
             session = self._static.begin(prefixes, num_new, device)
             if session is not None:
@@ -335,20 +289,6 @@ class LanguageModel(nn.Module):
         return torch.stack(written, dim=1)
 
 
-def _remember_images(prompts: Sequence[Prompt], session: Session, memory: Memory) -> None:
-    """Keeps images that were read just now and may be asked about again, the last of them."""
-    room = memory.limit
-    for row, prompt in reversed(list(enumerate(prompts))):
-        if prompt.shared_image is None or prompt.prefix.length != prompt.system_length:
-            continue
-        start = session.filled - len(prompt.embeds) + prompt.prefix.length
-        image = slice(start, start + prompt.image_end - prompt.system_length)
-        room -= prompt.prefix.nbytes * prompt.image_end // prompt.system_length
-        if room < 0:
-            break
-        memory.keep((prompt.system, prompt.shared_image), session.prefix(row, image, prompt.prefix))
-
-
 def _tell_row(on_token: OnToken, rows: Sequence[int], place: int, token: int) -> None:
     on_token(rows[place], token)
 
@@ -364,13 +304,3 @@ def _told(on_token: OnToken | None, wanted: int) -> Callable[[Tensor, Tensor], N
                 on_token(place, token)
 
     return tell
-
-
-def _length_buckets(lengths: Sequence[int]) -> list[list[int]]:
-    """Returns the indices of a batch in groups of similar length, the shortest first."""
-    buckets: list[list[int]] = []
-    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if not buckets or lengths[place] - lengths[buckets[-1][0]] > MAX_PADDING:
-            buckets.append([])
-        buckets[-1].append(place)
-    return buckets

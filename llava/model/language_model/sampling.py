@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
+from llava.decoding import Decoding
 from llava.mm_utils import send
-from llava.model.language_model.decoding import Decoding
 
 
 class TokenChooser:

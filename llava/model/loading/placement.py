@@ -36,11 +36,8 @@ def placement(args: ModelArguments) -> Placement:
     Raises:
         UserError: there is no such device or dtype, or it does not support quantised weights.
     """
-    name = args.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
+        device = torch.device(args.device_name)
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]

@@ -21,7 +21,7 @@ from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, Visual
 # How many visual tokens of an image the LLM reads, unless a command or a sample says otherwise. Any
 # number from 1 to the number of patches; all patches means no pruning. It is set only here.
 VISUAL_TOKEN_NUM = 36
-TEXT_STEP = 11  # on a GPU questions have a multiple of so many ids: 77 is the most that CLIP reads
+TEXT_STEP = 11  # on a GPU the lengths of questions are multiples of it; CLIP reads at most 77
 # The order in which a pass returns what is needed, and the fields of VisualTokens.
 _FIELDS = {Needs.PATCH_EMBEDS: "patch_embeds", Needs.CLS_ATTENTION: "cls_attention"}
 

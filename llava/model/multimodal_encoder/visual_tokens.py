@@ -23,7 +23,7 @@ OF_IMAGE = Needs.PATCH_EMBEDS | Needs.CLS_ATTENTION
 
 
 def if_fewer(needs: Needs) -> dict[str, Needs]:
-    """Returns the argument for an encoder of images: none where all is needed, as it does by itself."""
+    """Returns the argument for an encoder of images: none where all is needed, its default."""
     return {} if OF_IMAGE in needs else {"needs": needs}
 
 

@@ -12,7 +12,7 @@ from llava.model.token_pruning.common_greedy import largest, rows
 def density_peaks(states: Tensor, count: int, seed: int) -> Tensor:
     """Merges tokens into clusters around density peaks.
 
-    With d the distance / sqrt(D), the density of a token is exp(-mean of its G smallest d^2), itself
+    With d the distance / sqrt(D), a token's density is exp(-mean of its G smallest d^2), itself
     among them, its separation the smallest d to a denser token (of the densest the largest d of
     all). Centres are the tokens of the largest density x separation; each token joins the nearest.
 

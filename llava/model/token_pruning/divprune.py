@@ -1,6 +1,6 @@
 """DivPrune: the tokens that differ most from each other (arXiv 2503.02175, CVPR 2025).
 
-Written from the paper: the max-min diversity problem, with the distance 1 - cosine, solved greedily.
+Written from the paper: the max-min diversity problem, distances 1 - cosine, solved greedily.
 The authors' code is CC BY-NC and none of it is here.
 """
 
@@ -36,8 +36,7 @@ class DivPruneOptions:
 def divprune(
     x: Mapping[str, Tensor], budget: int | None, settings: DivPruneOptions
 ) -> list[Choice]:
-    """Picks the token farthest from its nearest neighbour, then again and again the one farthest
-    from all picked ones.
+    """Picks the token farthest from its nearest neighbour, then those farthest from all picked.
 
     O(N^2 D + N K): the distance to the nearest picked token is brought up to date at each pick.
     The authors' code may pick one of two equal patches twice; here no patch is picked twice.

@@ -1,4 +1,4 @@
-"""HiPrune: anchors of a middle layer, their neighbours, and registers (arXiv 2508.00553, section 4)."""
+"""HiPrune: a middle layer's anchors, their neighbours, registers (arXiv 2508.00553, section 4)."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def mustdrop(
 
 
 def _window_side(num_patches: int, budget: int | None, side: int) -> int:
-    """Returns the smallest divisor of the grid's side, from side on, that leaves K windows or fewer.
+    """Returns the smallest divisor of the grid's side, from side on, with K windows or fewer.
 
     Raises:
         UserError: the grid cannot be cut into windows.

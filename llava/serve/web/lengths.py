@@ -51,7 +51,8 @@ def _unread(model: LlavaAccm, question: str) -> str | None:
     return (
         "the question is long: CLIP's text tower, by which patches are kept, reads about the "
         f"first {first:,} of its {len(question):,} characters"
-        f"{crowded if _is_crowded(model, question) else ''}; shorten it, or begin with what is asked"
+        f"{crowded if _is_crowded(model, question) else ''}; shorten it, or begin with what is"
+        " asked"
     )
 
 

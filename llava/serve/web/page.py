@@ -23,6 +23,8 @@ from llava.serve.web.reading import Reader
 from llava.serve.web.replies import Replies, Shown
 
 _log = logging.getLogger(__name__)
+# Events that no program may call, with the values as the browser sends them.
+_QUIET = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
 
 
 class Page:
@@ -63,7 +65,8 @@ class Page:
             )
             self._changes = Changes(self._parts, model)
             self._replies = Replies(answerer, self._parts, self._changes, limits)
-            self._wire(self._parts)
+            self._connect_answers(self._parts)
+            self._connect_entries(self._parts)
         functions = {n: each for n, each in self.blocks.fns.items() if each.fn is not None}
         self.calls = Calls(
             inputs={number: len(each.inputs) for number, each in functions.items()},
@@ -76,10 +79,11 @@ class Page:
             folder=uploads,
         )
 
-    def _wire(self, parts: Parts) -> None:
-        """Connects events and functions; the functions check what a browser sends themselves."""
+    # Events and functions; the functions check what a browser sends themselves --------------------
+
+    def _connect_answers(self, parts: Parts) -> None:
+        """Connects the events after which the model answers."""
         one_at_a_time = {"concurrency_limit": 1, "concurrency_id": "model"}
-        quiet = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
         asking = gr.on(
             [parts.button.click, parts.question.submit],
             self.ask,
@@ -100,9 +104,12 @@ class Page:
             [parts.shown, parts.budget],
             parts.outputs,
             trigger_mode="always_last",
-            **quiet,
+            **_QUIET,
             **one_at_a_time,
         )
+
+    def _connect_entries(self, parts: Parts) -> None:
+        """Connects the events of what a visitor enters: it is checked, or an example is taken."""
         gr.on(
             [parts.question.change, parts.budget.change],
             self.check_text,
@@ -110,31 +117,31 @@ class Page:
             [parts.question_note, parts.budget_note],
             trigger_mode="always_last",
             concurrency_id="checks",
-            **quiet,
+            **_QUIET,
         )
-        parts.image.clear(None, None, parts.image_note, js='() => ""', **quiet)
+        parts.image.clear(None, None, parts.image_note, js='() => ""', **_QUIET)
         looking = parts.image.upload(
             self.check_image,
             parts.image,
             [parts.looked, *parts.outputs],
             trigger_mode="always_last",
             concurrency_id="checks",
-            **quiet,
+            **_QUIET,
         )
         looking.success(
             None,
             [parts.image, parts.looked],
             [parts.image, parts.image_note],
             js=script.LOOKED,
-            **quiet,
+            **_QUIET,
         )
-        looking.failure(None, None, parts.image_note, js=f"() => '{panels.SEEN}'", **quiet)
+        looking.failure(None, None, parts.image_note, js=f"() => '{panels.SEEN}'", **_QUIET)
         for number, button in enumerate(parts.examples):
             button.click(
                 partial(self.pick, number),
                 None,
                 [parts.image, parts.question, parts.image_note],
-                **quiet,
+                **_QUIET,
             )
 
     # What a browser calls -----------------------------------------------------------------------

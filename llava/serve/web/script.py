@@ -49,7 +49,8 @@ def refuse_files(upload_bytes: int) -> str:
             f"the file is no image, or empty: choose one of {', '.join(IMAGE_FORMATS)}"
         ),
         "size": problem(
-            f"the file has more than {upload_bytes:,} bytes, the limit of this page: save it smaller"
+            f"the file has more than {upload_bytes:,} bytes, the limit of this page: save it"
+            " smaller"
         ),
     }
     return f"const MOST = {upload_bytes}, SAID = {json.dumps(said)};{_REFUSE}"

@@ -7,16 +7,16 @@ from typing import Optional
 
 from llava.arguments import flag, list_flag
 from llava.train.arguments import (
+    SHORT,
     AskingArguments,
     SeeingArguments,
     model_flag,
 )
 
-# The candidate captions of train_compensation. beam: ACCM's own candidates when it answers; sampled:
-# nucleus, top-k and greedy, which differ more from each other.
+# The candidate captions of train_compensation. beam: ACCM's own candidates when it answers;
+# sampled: nucleus, top-k and greedy, which differ more from each other.
 KINDS = ("beam", "sampled")
 MARGINS = ("batch", "sample")
-SHORT = 3  # words of a short answer, at most
 
 
 @dataclass

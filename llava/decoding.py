@@ -46,10 +46,11 @@ class Decoding:
             UserError: names the setting, and what may be given.
         """
         heat, top_p, beams = self.temperature, self.top_p, self.num_beams
-        if not _is_number(heat) or not (heat == 0 or LEAST_TEMPERATURE <= heat <= MOST_TEMPERATURE):
+        is_known = _is_number(heat)
+        if not is_known or not (heat == 0 or LEAST_TEMPERATURE <= heat <= MOST_TEMPERATURE):
             raise UserError(
-                f"temperature is {quoted(heat)}; it must be 0 (the likeliest token each time), or a "
-                f"number from {LEAST_TEMPERATURE} to {MOST_TEMPERATURE}"
+                f"temperature is {quoted(heat)}; it must be 0 (the likeliest token each time), or a"
+                f" number from {LEAST_TEMPERATURE} to {MOST_TEMPERATURE}"
             )
         if top_p is not None and not (_is_number(top_p) and 0 < top_p <= 1):
             raise UserError(f"top_p is {quoted(top_p)}; it must be above 0, and 1 at most")
@@ -59,13 +60,13 @@ class Decoding:
             )
         if top_p is not None and not self.is_drawn:
             raise UserError(
-                "top_p has no effect at temperature 0, where nothing is drawn: leave it out, or give "
-                "a temperature above 0"
+                "top_p has no effect at temperature 0, where nothing is drawn: leave it out, or"
+                " give a temperature above 0"
             )
         if beams > 1 and self.is_drawn:
             raise UserError(
-                f"num_beams {beams} searches for the likeliest answer, and temperature {heat} draws "
-                "one: leave out one of the two"
+                f"num_beams {beams} searches for the likeliest answer, and temperature {heat} draws"
+                " one: leave out one of the two"
             )
         if beams > 1 and compiled:
             raise UserError(

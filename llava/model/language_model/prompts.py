@@ -1,0 +1,90 @@
+"""The input and output of the LLM: Prompt and Generated."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Union
+
+from torch import Tensor
+
+from llava.constants import IMAGE_TOKEN_INDEX
+from llava.model.kv_cache import DecodeSession
+from llava.model.memory import Memory
+from llava.model.static_cache import StaticSession
+
+# Prompts whose lengths differ by more are read in separate passes: that much padding costs as much
+# as a pass.
+MAX_PADDING = 64
+
+Session = Union[DecodeSession, StaticSession]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The LLM's input for one sample.
+
+    Attributes:
+        input_ids: the prompt's ids with the caption's; IMAGE_TOKEN_INDEX stands for the image.
+        embeds: (L, D), L = len(input_ids) - 1 + K.
+        shared_image: a key of the K visual tokens where other prompts may have the same, without
+            keeping them alive; None where they depend on the question.
+        prefix: keys and values of the part that was read already; None where there is none.
+    """
+
+    input_ids: list[int]
+    embeds: Tensor
+    shared_image: Hashable | None = None
+    prefix: Any = None  # a KVPrefix, or None
+
+    @property
+    def system_length(self) -> int:
+        """The number of positions before the image."""
+        return self.input_ids.index(IMAGE_TOKEN_INDEX)
+
+    @property
+    def image_end(self) -> int:
+        """The number of positions up to the image's last."""
+        return self.system_length + len(self.embeds) - len(self.input_ids) + 1
+
+    @property
+    def system(self) -> Hashable:
+        """A key of the part before the image."""
+        return tuple(self.input_ids[: self.system_length])
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One answer.
+
+    Attributes:
+        out_ids: new token ids, the end-of-text id included if generated.
+        first_logits: (V,) float32 on the CPU, the logits of the first token.
+    """
+
+    out_ids: list[int]
+    first_logits: Tensor
+
+
+def remember_images(prompts: Sequence[Prompt], session: Session, memory: Memory) -> None:
+    """Keeps images that were read just now and may be asked about again, the last of them."""
+    room = memory.limit
+    for row, prompt in reversed(list(enumerate(prompts))):
+        if prompt.shared_image is None or prompt.prefix.length != prompt.system_length:
+            continue
+        start = session.filled - len(prompt.embeds) + prompt.prefix.length
+        image = slice(start, start + prompt.image_end - prompt.system_length)
+        room -= prompt.prefix.nbytes * prompt.image_end // prompt.system_length
+        if room < 0:
+            break
+        memory.keep((prompt.system, prompt.shared_image), session.prefix(row, image, prompt.prefix))
+
+
+def length_buckets(lengths: Sequence[int]) -> list[list[int]]:
+    """Returns the indices of a batch in groups of similar length, the shortest first."""
+    buckets: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if not buckets or lengths[place] - lengths[buckets[-1][0]] > MAX_PADDING:
+            buckets.append([])
+        buckets[-1].append(place)
+    return buckets
