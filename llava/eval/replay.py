@@ -42,7 +42,9 @@ def replay(args: ReplayArguments) -> int:
         raise UserError("--output and --arrays are one file: name two")
     from llava.eval.replaying import replay_cases  # torch comes with it
 
-    return replay_cases(args)
+    cases, inputs, output = (Path(str(path)) for path in (args.cases, args.inputs, args.output))
+    arrays = None if args.arrays is None else Path(args.arrays)
+    return replay_cases(cases, inputs, output, arrays, args.float64)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +20,6 @@ from llava.files import dump_json, printable, read_json, write_text, write_whole
 from llava.model.token_pruning.choice import Choice
 from llava.model.token_pruning.published import PublishedPruner, find_published, settings_of
 from llava.utils.cli import SOME_FAILED
-
-if TYPE_CHECKING:
-    from llava.eval.replay import ReplayArguments
 
 # The axes of each array of an image: N patches, S = N + 1 with the CLS token, others as they come.
 AXES = {
@@ -72,8 +69,16 @@ class Recorded:
         return values
 
 
-def replay_cases(args: ReplayArguments) -> int:
+def replay_cases(
+    cases_file: Path, inputs: Path, output: Path, arrays_file: Path | None, is_float64: bool
+) -> int:
     """Replays all cases and writes what their methods choose.
+
+    Args:
+        cases_file, inputs: the recorded cases, and their arrays.
+        output: for a line of JSON for each case.
+        arrays_file: for merged tokens; None writes none.
+        is_float64: whether to compute in float64.
 
     Returns:
         The exit status: 0, or SOME_FAILED if a line is an error.
@@ -81,27 +86,26 @@ def replay_cases(args: ReplayArguments) -> int:
     Raises:
         UserError: a file cannot be read or written.
     """
-    cases_file, inputs, output = (Path(str(p)) for p in (args.cases, args.inputs, args.output))
     cases = read_json(cases_file).get("cases")
     if not isinstance(cases, list):
-        raise UserError(f"{args.cases} has no list under cases: name a file of recorded cases")
+        raise UserError(f"{cases_file} has no list under cases: name a file of recorded cases")
     recorded = Recorded(inputs)
     lines: list[dict] = []
     arrays: dict[str, Any] = {}
     for case in tqdm(cases, "cases", unit="case", smoothing=0):
         name = case.get("id") if isinstance(case, dict) else None
         try:
-            choice = replay_case(case, recorded, torch.float64 if args.float64 else torch.float32)
+            choice = replay_case(case, recorded, torch.float64 if is_float64 else torch.float32)
         except UserError as error:
             lines.append({"id": name, "error": printable(error)})
             continue
         lines.append({"id": name} | as_record(choice))
         arrays |= {f"{name}/{key}": value.float().numpy() for key, value in choice.arrays.items()}
-    if args.arrays is not None:
-        write_whole(Path(args.arrays), lambda file: np.savez(file, **arrays))
+    if arrays_file is not None:
+        write_whole(arrays_file, lambda file: np.savez(file, **arrays))
     write_text(output, "".join(dump_json(line) + "\n" for line in lines))
     failed = sum("error" in line for line in lines)
-    print(f"{len(lines)} cases, {failed} of them errors: {args.output}", file=sys.stderr)
+    print(f"{len(lines)} cases, {failed} of them errors: {output}", file=sys.stderr)
     return SOME_FAILED if failed else 0
 
 

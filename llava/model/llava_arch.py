@@ -12,8 +12,7 @@ to compensate.
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil
 
 from llava.method import Method
-from llava.mm_utils import process_images, send
+from llava.mm_utils import process_images
 from llava.model.about import About
 from llava.model.checks import check_sample
 from llava.model.compensation.compensator import Compensation, Compensator
@@ -39,8 +38,9 @@ from llava.model.prompt import caption_room, prompt_ids
 from llava.model.sample import Answer, Encoded, Sample
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.budget import Budget
-from llava.model.token_pruning.pruner import Pruned, Pruning, prune
-from llava.model.token_pruning.registry import budget_of, find_pruner
+from llava.model.token_pruning.pruner import Pruned, prune
+from llava.model.token_pruning.registry import budget_of, find_pruner, pruning_of
+from llava.model.visible_tokens import pick, shared_name, visible_tokens
 
 
 class LlavaAccm(nn.Module):
@@ -187,10 +187,11 @@ class LlavaAccm(nn.Module):
         """Prunes (stage 2); None for a sample of which the LLM reads all tokens, or none."""
         results: list[Pruned | None] = [None] * len(samples)
         places = [b for b, sample in enumerate(samples) if self.is_pruned(sample)]
+        nearest = self.text_selection == "nearest"
         found = prune(
             [encoded[b].image for b in places],
             [encoded[b].text_embed for b in places],
-            [self._pruning(samples[b]) for b in places],
+            [pruning_of(samples[b], self.count_tokens(samples[b].image), nearest) for b in places],
             [torch.Generator().manual_seed(samples[b].seed) for b in places],
         )
         for b, pruned in zip(places, found):
@@ -211,7 +212,7 @@ class LlavaAccm(nn.Module):
             return results
         some = [one for one in pruned if one is not None]
         dropped = [
-            _pick(encoded[b].image.patch_embeds, one.dropped_idx) for b, one in zip(places, some)
+            pick(encoded[b].image.patch_embeds, one.dropped_idx) for b, one in zip(places, some)
         ]
         questions = [samples[b].question_of_the_method for b in places]
         shares = [len(one.kept_idx) / one.num_tokens for one in some]
@@ -228,9 +229,9 @@ class LlavaAccm(nn.Module):
     ) -> list[Prompt]:
         """Splices the LLM's input (stage 4); a caption that the LLM has no room for is cut."""
         ids = [self._prompt_ids(*both) for both in zip(samples, compensations)]
-        seen = [_seen(*stages) for stages in zip(encoded, pruned, samples)]
+        seen = [visible_tokens(*stages) for stages in zip(encoded, pruned, samples)]
         embeds = self.language_model.embed(ids, seen)
-        names = [_shared_name(*stages) for stages in zip(encoded, pruned, samples)]
+        names = [shared_name(*stages) for stages in zip(encoded, pruned, samples)]
         return [Prompt(*prompt) for prompt in zip(ids, embeds, names)]
 
     def generate(
@@ -289,16 +290,6 @@ class LlavaAccm(nn.Module):
     def budget(self, sample: Method) -> Budget:
         """Returns K and T of a sample, checked."""
         return budget_of(sample, self.count_tokens(getattr(sample, "image", None)))
-
-    def _pruning(self, sample: Sample) -> Pruning:
-        """Returns how a sample that is pruned is to be pruned."""
-        pruner = find_pruner(sample.pruner)
-        known = {
-            "text_token_num": sample.text_token_num,
-            "nearest": self.text_selection == "nearest",
-        }
-        options = pruner.options(**{name: known[name] for name in pruner.option_names})
-        return Pruning(pruner, self.budget(sample).visual_token_num, options)
 
     def is_pruned(self, sample: Method) -> bool:
         """Returns whether the LLM reads some of the image's tokens, and not all."""
@@ -403,28 +394,3 @@ class LlavaAccm(nn.Module):
             seconds=seconds,
             decoding=sample.decoding,
         )
-
-
-def _seen(encoded: Encoded, pruned: Pruned | None, sample: Sample) -> Tensor:
-    """Returns the features (K, C) that the LLM reads."""
-    features = encoded.image.features
-    if pruned is not None:
-        return pruned.apply(features)
-    return features[:0] if sample.sees_nothing else features
-
-
-def _pick(tokens: Tensor, idx: Tensor) -> Tensor:
-    """Returns some of the tokens (N, C) of an image, by indices on the CPU."""
-    return tokens[send(idx, tokens.device)]
-
-
-def _shared_name(encoded: Encoded, pruned: Pruned | None, sample: Sample) -> Hashable | None:
-    """Returns a key of a sample's visual tokens where they do not depend on the question."""
-    if sample.sees_nothing:
-        return None
-    image = weakref.ref(encoded.image)  # the key shall not keep the image in memory
-    if pruned is None:
-        return image
-    if pruned.reads_question or pruned.weights is not None:
-        return None
-    return image, tuple(pruned.kept_idx.tolist())

@@ -21,10 +21,13 @@ from llava.model.language_model.fused import fuse_llama
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.language_model.prompts import (
     Generated,
+    OnToken,
     Prompt,
     Session,
     length_buckets,
     remember_images,
+    tell_row,
+    told,
 )
 from llava.model.language_model.sampling import TokenChooser
 from llava.model.memory import Memory
@@ -37,8 +40,6 @@ TILE = 8
 # On a GPU few positions take as long as reading the weights, whatever their number. So they are
 # padded to one of few lengths, each of which is recorded as a CUDA graph.
 GRAPH_TILE, MAX_GRAPH_POSITIONS = 32, 512
-
-OnToken = Callable[[int, int], None]  # the index of a prompt, and the id of its next token
 
 
 class LanguageModel(nn.Module):
@@ -139,7 +140,7 @@ class LanguageModel(nn.Module):
             rows = [singles[place] for place in places]
             limits = [max_new_tokens[row] for row in rows]
             choose = TokenChooser([how[row] for row in rows])
-            tell = None if on_token is None else partial(_tell_row, on_token, rows)
+            tell = None if on_token is None else partial(tell_row, on_token, rows)
             batch = [begun[place] for place in places]
             answers.update(zip(rows, self._answer(batch, limits, choose, watch, tell, memory)))
         for row in sorted(set(range(len(prompts))).difference(singles)):
@@ -216,7 +217,7 @@ class LanguageModel(nn.Module):
             logits = session.forward(embeds, mask)
             remember_images(prompts, session, memory)
         with watch.stage("decode"):
-            tell = _told(on_token, wanted)
+            tell = told(on_token, wanted)
             tokens = self._decode(session, choose(logits), limits, choose, tell)
             rows = [ids[:limit] for ids, limit in zip(tokens.tolist(), limits)]
             end = self.end_id
@@ -287,20 +288,3 @@ class LanguageModel(nn.Module):
             written.append(choose(logits))
             tell(written[-1], done)
         return torch.stack(written, dim=1)
-
-
-def _tell_row(on_token: OnToken, rows: Sequence[int], place: int, token: int) -> None:
-    on_token(rows[place], token)
-
-
-def _told(on_token: OnToken | None, wanted: int) -> Callable[[Tensor, Tensor], None]:
-    """Returns a callback that reports the tokens of that many answers; a no-op if unused."""
-    if on_token is None:
-        return lambda tokens, done: None
-
-    def tell(tokens: Tensor, done: Tensor) -> None:
-        for place, (token, is_done) in enumerate(zip(tokens.tolist(), done.tolist())):
-            if place < wanted and not is_done:
-                on_token(place, token)
-
-    return tell

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Union
 
@@ -17,6 +17,7 @@ from llava.model.static_cache import StaticSession
 # as a pass.
 MAX_PADDING = 64
 
+OnToken = Callable[[int, int], None]  # the index of a prompt, and the id of its next token
 Session = Union[DecodeSession, StaticSession]
 
 
@@ -88,3 +89,21 @@ def length_buckets(lengths: Sequence[int]) -> list[list[int]]:
             buckets.append([])
         buckets[-1].append(place)
     return buckets
+
+
+def tell_row(on_token: OnToken, rows: Sequence[int], place: int, token: int) -> None:
+    """Tells the token of an answer that is at that place in some of the rows."""
+    on_token(rows[place], token)
+
+
+def told(on_token: OnToken | None, wanted: int) -> Callable[[Tensor, Tensor], None]:
+    """Returns a callback that reports the tokens of that many answers; a no-op if unused."""
+    if on_token is None:
+        return lambda tokens, done: None
+
+    def tell(tokens: Tensor, done: Tensor) -> None:
+        for place, (token, is_done) in enumerate(zip(tokens.tolist(), done.tolist())):
+            if place < wanted and not is_done:
+                on_token(place, token)
+
+    return tell

@@ -34,11 +34,10 @@ def mustdrop(
 ) -> list[Choice]:
     """Merges the windows of the grid whose patches are most alike, each into its mean.
 
-    A merged window stands at the place of its last patch. With a budget as many windows are merged
-    as it takes, and of the next one only so many patches, those that are most like the window,
-    that K are left. Where K is smaller than the number of windows they are as much larger as it
-    takes. In the published code (N+1-K)/8, rounded down, are merged, and the tokens of merged
-    windows come first, by falling likeness.
+    A merged window stands at the place of its last patch. With a budget the windows that it takes
+    are merged, and of the next one the patches most like it, until K are left. Where K is smaller
+    than the number of windows they are as much larger as it takes. In the published code
+    (N+1-K)/8, rounded down, are merged, and merged tokens come first, by falling likeness.
 
     Args:
         x: ``hidden`` (B, N+1, C). N is a square.

@@ -23,7 +23,7 @@ class PruneSidOptions:
     Attributes:
         pca: exact, or lowrank as in the authors' code: a random method, whose draws depend on the
             version of torch too.
-        seed: of lowrank's draws, for each image anew.
+        seed: of lowrank's draws, the same for each image.
     """
 
     pca: str = "exact"

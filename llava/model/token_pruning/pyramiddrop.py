@@ -2,7 +2,7 @@
 
 At each stage the surviving image tokens are ranked by the attention of the last prompt token, with
 the query and keys of the layer after, and a share of the original number stays. Position ids are
-counted anew. This is the choice alone, from recorded queries and keys.
+counted again from 0. This is the choice alone, from recorded queries and keys.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from llava.model.token_pruning.controls import (
     random_tokens,
     uniform_tokens,
 )
-from llava.model.token_pruning.pruner import Needs, Pruner
+from llava.model.token_pruning.pruner import Needs, Pruner, Pruning
 
 ACCM = Pruner(
     "accm",
@@ -62,3 +62,17 @@ def budget_of(method: Method, num_patches: int) -> Budget:
         is_all = find_pruner(method.pruner) is ALL
         wanted = num_patches if is_all else clip_encoder.VISUAL_TOKEN_NUM
     return resolve_budget(wanted, method.text_token_num, num_patches)
+
+
+def pruning_of(method: Method, num_patches: int, nearest: bool) -> Pruning:
+    """Returns how an image of num_patches patches is to be pruned.
+
+    Args:
+        method: a valid one.
+        num_patches: N.
+        nearest: whether the question picks the patches nearest to it; see select_tokens.
+    """
+    pruner = find_pruner(method.pruner)
+    known = {"text_token_num": method.text_token_num, "nearest": nearest}
+    options = pruner.options(**{name: known[name] for name in pruner.option_names})
+    return Pruning(pruner, budget_of(method, num_patches).visual_token_num, options)
