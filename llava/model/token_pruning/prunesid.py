@@ -49,7 +49,9 @@ def prunesid(
     check_budget(budget, patches.shape[1])
     group = _groups(patches.sigmoid().mT, max(1, budget // 4), settings)
     similarity = cosines(patches.float())
-    threshold = budget / 32 * similarity.mean(dim=(1, 2))
+    num_patches = patches.shape[1]
+    pairs = max(1, num_patches * (num_patches - 1))
+    threshold = budget / 32 * (similarity.sum(dim=(1, 2)) - num_patches) / pairs
     order = falling(x["attn_cls"][..., 1:].sum(dim=1))
     survives = _survivors(similarity > threshold[:, None, None], group, order)
     choices = []
@@ -125,7 +127,7 @@ def _quotas(sizes: Tensor, survivors: Tensor, budget: int) -> Tensor:
     while most.sum() < budget and (most < sizes).any():
         most = torch.minimum(most + 1, sizes)
     others = max(0, budget - int(low.sum()) - 1)
-    ends = (survivors.cumsum(0) / survivors.sum() * others).round().long()
+    ends = ((survivors / survivors.sum()).cumsum(0) * others).round().long()
     quotas = torch.minimum(low + ends.diff(prepend=ends.new_zeros(1)), most)
     by_survivors = falling(survivors)
     room = (most - quotas)[by_survivors]
