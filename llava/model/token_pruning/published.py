@@ -12,6 +12,7 @@ from llava.errors import UserError, did_you_mean, quoted, shown
 from llava.model.token_pruning.choice import Choice
 from llava.model.token_pruning.fastervlm import FasterVlmOptions, fastervlm
 from llava.model.token_pruning.hiprune import HiPruneOptions, hiprune
+from llava.model.token_pruning.holov import HoloVOptions, holov
 from llava.model.token_pruning.mustdrop import MustDropOptions, mustdrop
 from llava.model.token_pruning.prumerge import PruMergeOptions, prumerge
 from llava.model.token_pruning.prumergeplus import prumergeplus
@@ -63,6 +64,14 @@ _ALL = (
         ("attn_mean_mid", "attn_mean_deep"),
         "arXiv 2508.00553",
         "MIT",
+    ),
+    PublishedPruner(
+        "holov",
+        holov,
+        HoloVOptions,
+        ("attn_cls",),
+        "NeurIPS 2025",
+        "Apache-2.0",
     ),
     PublishedPruner(
         "mustdrop",
