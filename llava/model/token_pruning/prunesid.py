@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from llava.errors import UserError
 from llava.model.token_pruning.choice import Choice
 from llava.model.token_pruning.common_attention import check_budget, cosines, falling
+from llava.model.token_pruning.components import largest_loading
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,17 @@ def prunesid(
     """
     patches = x["hidden"][:, 1:]
     budget = check_budget(budget, patches.shape[1])
-    group = _groups(patches.sigmoid().mT, max(1, budget // 4), settings)
+    num_groups = max(1, budget // 4)
+    group = largest_loading(patches.sigmoid().mT, num_groups, settings.pca, settings.seed)
     similarity = cosines(patches.float())
-    threshold = budget / 32 * similarity.mean(dim=(1, 2))
+    num_patches = patches.shape[1]
+    pairs = max(1, num_patches * (num_patches - 1))
+    threshold = budget / 32 * (similarity.sum(dim=(1, 2)) - num_patches) / pairs
     order = falling(x["attn_cls"][..., 1:].sum(dim=1))
     survives = _survivors(similarity > threshold[:, None, None], group, order)
     choices = []
     for b, ranked in enumerate(order):
-        groups = [ranked[group[b, ranked] == g] for g in range(max(1, budget // 4))]
+        groups = [ranked[group[b, ranked] == g] for g in range(num_groups)]
         alive = [survives[b, members] for members in groups]
         quotas = _quotas(
             torch.tensor([len(members) for members in groups]),
@@ -66,38 +69,6 @@ def prunesid(
         kept = torch.cat([cls, *(m[:quota] for m, quota in zip(sorted_groups, quotas.tolist()))])
         choices.append(Choice(kept, kept))
     return choices
-
-
-def _groups(samples: Tensor, count: int, settings: PruneSidOptions) -> Tensor:
-    """Returns each patch's component (B, N) of largest absolute loading.
-
-    Args:
-        samples: (B, C, N); patches are the variables, channels the samples.
-        count: number of components.
-        settings: the kind of PCA.
-    """
-    if settings.pca == "lowrank":
-        with torch.random.fork_rng(devices=[]):
-            loadings = [_drawn_loadings(one, count, settings.seed) for one in samples]
-        return torch.stack(loadings).abs().argmax(dim=2)
-    if settings.pca != "exact":
-        raise UserError(f"there is no pca {settings.pca!r}: use exact, lowrank")
-    centred = samples.double()
-    centred = centred - centred.mean(dim=1, keepdim=True)
-    # Eigenvectors of the smaller one of the two products, which give the same loadings.
-    if centred.shape[1] < centred.shape[2]:
-        _, vectors = torch.linalg.eigh(centred @ centred.mT)
-        loadings = centred.mT @ vectors[..., -count:].flip(-1)
-        loadings = loadings / loadings.norm(dim=1, keepdim=True)
-    else:
-        _, vectors = torch.linalg.eigh(centred.mT @ centred)
-        loadings = vectors[..., -count:].flip(-1)
-    return loadings.abs().argmax(dim=2)
-
-
-def _drawn_loadings(samples: Tensor, count: int, seed: int) -> Tensor:
-    torch.manual_seed(seed)
-    return torch.pca_lowrank(samples[None], q=count)[2][0]
 
 
 def _survivors(is_like: Tensor, group: Tensor, order: Tensor) -> Tensor:
@@ -125,7 +96,7 @@ def _quotas(sizes: Tensor, survivors: Tensor, budget: int) -> Tensor:
     while most.sum() < budget and (most < sizes).any():
         most = torch.minimum(most + 1, sizes)
     others = max(0, budget - int(low.sum()) - 1)
-    ends = (survivors.cumsum(0) / survivors.sum() * others).round().long()
+    ends = ((survivors / survivors.sum()).cumsum(0) * others).round().long()
     quotas = torch.minimum(low + ends.diff(prepend=ends.new_zeros(1)), most)
     by_survivors = falling(survivors)
     room = (most - quotas)[by_survivors]

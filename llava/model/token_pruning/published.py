@@ -12,10 +12,12 @@ from llava.errors import UserError, did_you_mean, quoted, shown
 from llava.model.token_pruning.choice import Choice
 from llava.model.token_pruning.fastervlm import FasterVlmOptions, fastervlm
 from llava.model.token_pruning.hiprune import HiPruneOptions, hiprune
+from llava.model.token_pruning.holov import HoloVOptions, holov
 from llava.model.token_pruning.mustdrop import MustDropOptions, mustdrop
 from llava.model.token_pruning.prumerge import PruMergeOptions, prumerge
 from llava.model.token_pruning.prumergeplus import prumergeplus
 from llava.model.token_pruning.prunesid import PruneSidOptions, prunesid
+from llava.model.token_pruning.published_text import PUBLISHED_BY_TEXT, READS, VARIANTS
 from llava.model.token_pruning.visionzip import VisionZipOptions, visionzip
 from llava.model.token_pruning.vispruner import VisPrunerOptions, vispruner
 from llava.model.token_pruning.vscan import VScanOptions, vscan
@@ -63,6 +65,14 @@ _ALL = (
         ("attn_mean_mid", "attn_mean_deep"),
         "arXiv 2508.00553",
         "MIT",
+    ),
+    PublishedPruner(
+        "holov",
+        holov,
+        HoloVOptions,
+        ("attn_cls",),
+        "NeurIPS 2025",
+        "Apache-2.0",
     ),
     PublishedPruner(
         "mustdrop",
@@ -126,7 +136,11 @@ _ALL = (
         "MIT",
     ),
 )
-PUBLISHED = {pruner.name: pruner for pruner in _ALL}
+_BY_TEXT = tuple(
+    PublishedPruner(name, choose, options, READS[name], paper, licence, VARIANTS.get(name, ("",)))
+    for name, (choose, options, paper, licence) in PUBLISHED_BY_TEXT.items()
+)
+PUBLISHED = {pruner.name: pruner for pruner in (*_ALL, *_BY_TEXT)}
 
 
 def find_published(name: object) -> PublishedPruner:
