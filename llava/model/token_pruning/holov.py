@@ -52,7 +52,7 @@ def holov(x: Mapping[str, Tensor], budget: int | None, settings: HoloVOptions) -
     """
     attention = x["attn_cls"][..., 1:].float().mean(dim=1)
     num_patches = attention.shape[1]
-    check_budget(budget, num_patches)
+    budget = check_budget(budget, num_patches)
     num_crops = max(1, min(settings.num_patches, num_patches))
     crop = torch.arange(num_patches, device=attention.device) * num_crops // num_patches
     shares = _shares(attention, crop.expand_as(attention), num_crops, budget)
