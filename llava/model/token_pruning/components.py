@@ -15,7 +15,7 @@ def largest_loading(samples: Tensor, count: int, pca: str = "exact", seed: int =
         samples: (B, C, N).
         count: number of components.
         pca: exact, computed in float64; or lowrank, torch's random one.
-        seed: of lowrank's draws, for each image anew.
+        seed: of lowrank's draws, the same for each image.
 
     Raises:
         UserError: there is no such pca.
