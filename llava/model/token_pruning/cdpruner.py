@@ -69,7 +69,7 @@ def cdpruner(
     count = tokens_to_keep(budget, 64, n)
     weight = _relevance(x["image_embeds"], x["text_embeds"], settings.theta).double().square()
     floor = -INF if settings.published else _SMALLEST_VARIANCE
-    variance = cosine.diagonal(dim1=1, dim2=2).clone()
+    variance = cosine.new_ones(b, n)
     factor = cosine.new_zeros(b, n, count)
     taken = torch.zeros(b, n, dtype=torch.bool, device=cosine.device)
     picked, pivots = [], []

@@ -15,6 +15,7 @@ from torch import Tensor
 from llava.errors import UserError
 from llava.model.token_pruning.choice import Choice
 from llava.model.token_pruning.common_greedy import dots, largest, rows, tokens_to_keep
+from llava.model.token_pruning.common_llm import places_of_image
 from llava.model.token_pruning.density_peaks import density_peaks
 
 # Tokens after each of the three layers, by the tokens on average that the authors name them after.
@@ -59,7 +60,7 @@ def sparsevlm(
         settings: see SparseVlmOptions.
 
     Raises:
-        UserError: there is no budget, or a setting is out of its range.
+        UserError: there is no budget, a setting is out of its range, or the image does not fit.
     """
     if budget is None:
         lists = ", ".join(f"{'/'.join(map(str, SCHEDULES[k]))} for {k}" for k in SCHEDULES)
@@ -68,7 +69,7 @@ def sparsevlm(
         raise UserError("merge_share must be from 0 to 1, and cluster_div at least 1")
     n = x["projected"].shape[1]
     patches, recycled, clusters = _counts(tokens_to_keep(budget, n, n), n, settings)
-    image = slice(settings.system_tokens, settings.system_tokens + n)
+    image = places_of_image(x["llm_attn"].shape[-1], settings.system_tokens, n)
     raters = _raters(x["projected"], x["llm_text"])
     rated = x["llm_attn"].mean(1)[:, :, image] * raters[..., None]
     order = largest(rated.sum(1) / raters.sum(1, keepdim=True), n)
