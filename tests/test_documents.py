@@ -48,6 +48,8 @@ SCRIPT = re.compile(r"\bscripts/[\w./]+\.(?:sh|py)\b")
 # What runs each program of the documents: a test of this file, another file of tests, or a script
 # that is run itself.
 RUN_BY = {
+    "scripts/gpu_check.sh": "tests/test_gpu_check.py",
+    "scripts.gpu": "scripts/gpu_check.sh",
     "llava": "tests/test_command.py",
     "llava.benchmarks download": "tests/benchmarks/test_download.py",
     "llava.benchmarks verify": "tests/benchmarks/test_download.py",

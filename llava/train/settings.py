@@ -10,7 +10,7 @@ from pathlib import Path
 from llava.errors import UserError
 from llava.files import read_json, write_json
 from llava.model.loading.placement import placement
-from llava.train.arguments import TrainArguments, model_arguments
+from llava.train.arguments import SHORT, TrainArguments, model_arguments
 
 # Flags that affect only rounding, or where files are; epochs and samples count through the
 # resulting numbers of steps and of samples.
@@ -35,6 +35,7 @@ _UNSAID = {
     "silence": False,
     "one_in": [16, 16, 8, 4],
     "false_phrases": 0.0,
+    "answer_words": SHORT,
 }
 _LONGEST = 60  # characters of a value in a message
 

@@ -39,6 +39,7 @@ DECIDES = {
     *("patch_post_layernorm", "text_selection", "budget", "budgets", "prefix_length"),
     *("mapper_layers", "candidates", "margins", "selector_learning_rate", "questions_per_image"),
     *("question_share", "shares", "exercises", "focus", "one_in", "false_phrases", "silence"),
+    "answer_words",
 }
 
 

@@ -30,7 +30,7 @@ from llava.model.loading.locate import locate
 from llava.model.loading.parts import locate_part
 from llava.model.loading.placement import Placement, placement
 from llava.model.sample import Sample
-from llava.train.arguments import model_arguments
+from llava.train.arguments import SHORT, model_arguments
 from llava.train.batches import TensorBatch
 from llava.train.closing import command_line, finish, write_weights
 from llava.train.provenance import hashes_of
@@ -156,6 +156,9 @@ def _train(stage: Stage, args: CompensationArguments) -> int:
     # With all tokens nothing is selected.
     seen = {name: value for name, value in asked.settings.items() if name != "text_selection"}
     read = {name: hashes[name] for name in ("vision_tower", "model")}
+    asks = dict(seed=args.seed, data=hashes["data"], weights=weights, inputs=read)
+    if args.answer_words != SHORT:  # as in folders that are older than this flag
+        asks |= dict(answer_words=args.answer_words)
     answers = team.first_then_all(
         lambda: resumable(
             run / "answers.jsonl",
@@ -163,7 +166,7 @@ def _train(stage: Stage, args: CompensationArguments) -> int:
             args.answer_batch_size,
             lambda: begin_answering(args, asked),
             "full-token answers",
-            seen | dict(seed=args.seed, data=hashes["data"], weights=weights, inputs=read),
+            seen | asks,
             args,
         )
     )
