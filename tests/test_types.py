@@ -1,7 +1,7 @@
 """The annotations of llava/ fit each other: mypy with its settings in pyproject.toml.
 
-Large third-party packages are not read, so that this takes 13 seconds of processor time with an empty
-cache.
+Third-party packages are not read (pyproject.toml), so that this takes some ten
+seconds of one core.
 """
 
 import re

@@ -110,8 +110,8 @@ class ChoiceBatch:
         return len(self.features)
 
     def to(self, device: torch.device) -> ChoiceBatch:
-        shares = None if self.kept_shares is None else self.kept_shares.to(device)
-        return ChoiceBatch(self.features.to(device), self.right.to(device), shares)
+        fields = (self.features, self.right, self.kept_shares)
+        return ChoiceBatch(*(field if field is None else field.to(device) for field in fields))
 
 
 class SelectorObjective(nn.Module):
