@@ -34,7 +34,7 @@ def test_no_annotation_is_wrong(check):
     assert status == 0, output
 
 
-def test_a_wrong_use_of_llava_is_found(check):
+def test_a_wrong_use_of_llava_is_found(check, tmp_path):
     """The settings leave no such error out, and the types of llava/ are known."""
     wrong = {
         "AskArguments().seed.upper()": "attr-defined",
@@ -45,9 +45,11 @@ def test_a_wrong_use_of_llava_is_found(check):
         "AskArguments().text_selection.upper()": "union-attr",
         "AskArguments()['seed']": "index",
     }
-    status, output = check("-c", "\n".join(["from llava.arguments import AskArguments", *wrong]))
-    assert status == 1
-    found = dict(re.findall(r"^<string>:(\d+): error: .*\[([a-z-]+)\]$", output, re.M))
+    file = tmp_path / "wrong.py"
+    file.write_text("\n".join(["from llava.arguments import AskArguments", *wrong, ""]))
+    status, output = check(file)
+    assert status == 1, output
+    found = dict(re.findall(r"wrong\.py:(\d+): error: .*\[([a-z-]+)\]$", output, re.M))
     assert [found.get(str(line)) for line in range(2, 2 + len(wrong))] == list(wrong.values()), (
         output
     )

@@ -185,19 +185,26 @@ def cut_prefix(
     own = [(keys[row, :, columns], values[row, :, columns]) for keys, values in layers]
     if not before.layers:
         return KVPrefix(tuple((keys.clone(), values.clone()) for keys, values in own))
-    pairs = [zip(old, new) for old, new in zip(before.layers, own)]
-    return KVPrefix(tuple(tuple(torch.cat(pair, dim=1) for pair in each) for each in pairs))
+    pairs = zip(before.layers, own)
+    return KVPrefix(
+        tuple(
+            (torch.cat([keys, new_keys], dim=1), torch.cat([values, new_values], dim=1))
+            for (keys, values), (new_keys, new_values) in pairs
+        )
+    )
 
 
 def stacked_prefixes(prefixes: Sequence[KVPrefix]) -> Iterator[LayerStates]:
     """Yields keys and values (B, H, L, d) of each layer, the prefixes' ends aligned."""
     first, longest = prefixes[0], max(prefix.length for prefix in prefixes)
-    for index, states in enumerate(first.layers):
+    for index, (keys, values) in enumerate(first.layers):
         if all(prefix is first for prefix in prefixes):
-            yield tuple(state.expand(len(prefixes), -1, -1, -1) for state in states)
+            size = (len(prefixes), -1, -1, -1)
+            yield keys.expand(size), values.expand(size)
             continue
         rows = [
             [F.pad(state, (0, 0, longest - prefix.length, 0)) for state in prefix.layers[index]]
             for prefix in prefixes
         ]
-        yield tuple(torch.stack(column) for column in zip(*rows))
+        stacked_keys, stacked_values = (torch.stack(column) for column in zip(*rows))
+        yield stacked_keys, stacked_values

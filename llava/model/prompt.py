@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from llava.constants import CAPTION_HEADING, DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
 from llava.conversation import question_prompt
@@ -40,7 +41,9 @@ def prompt_ids(
         Ids with one IMAGE_TOKEN_INDEX.
     """
     if caption is None:
-        return tokenizer_image_token(question_prompt(question, history=history), tokenizer.encode)
+        text = question_prompt(question, history=history)
+        plain: Any = tokenizer_image_token(text, tokenizer.encode)
+        return plain
     if history:  # a second placeholder, which no question may have, marks the caption's place
         ids = prompt_ids(f"{DEFAULT_IMAGE_TOKEN}\n{question}", tokenizer, history)
         end = len(ids) - 1 - ids[::-1].index(IMAGE_TOKEN_INDEX)

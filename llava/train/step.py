@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -136,7 +136,8 @@ class Learner:
     def _means(self, parts: list[dict[str, torch.Tensor]]) -> tuple[dict[str, float], float]:
         """Returns means per weight over the micro batches of all processes, and their weight."""
         names = list(parts[0])
-        total = torch.stack([sum(part[name] for part in parts) for name in names])
+        totals: list[Any] = [sum(part[name] for part in parts) for name in names]
+        total = torch.stack(totals)
         self._team.sum_([total])
         sums = dict(zip(names, total.tolist()))
         weight = sums.pop("weight")

@@ -123,7 +123,7 @@ class _Noise:
         return {name: self._tensor(name, p.shape) for name, p in module.named_parameters()}
 
     def _tensor(self, name: str, shape: torch.Size) -> Tensor:
-        options = dict(device=self.place.device, dtype=self.place.dtype)
+        options: dict[str, Any] = dict(device=self.place.device, dtype=self.place.dtype)
         if len(shape) == 1 and ("norm" in name or "ln_" in name):
             return (torch.ones if name.endswith("weight") else torch.zeros)(shape, **options)
         tensor = torch.empty(shape, **options)

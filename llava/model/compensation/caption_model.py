@@ -149,7 +149,7 @@ class CaptionModel(nn.Module):
         return self.embed_prompts([question_ids], [prefix])[0]
 
     def embed_prompts(
-        self, question_ids: Sequence[list[int]], prefixes: Sequence[Tensor]
+        self, question_ids: Sequence[list[int]], prefixes: Sequence[Tensor] | Tensor
     ) -> list[Tensor]:
         """Embeds the prompts of B samples; see embed_prompt."""
         joined = torch.tensor([i for ids in question_ids for i in ids], dtype=torch.long)

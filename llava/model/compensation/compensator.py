@@ -208,9 +208,10 @@ class Compensator(nn.Module):
         """
         texts = [[selector_text(q, text) for text in row] for q, row in zip(questions, captions)]
         features = self.long_clip.candidate_features(texts)
+        shares = []
         # Without silence the shares have no effect.
-        has_shares = kept_shares is not None and self.selector.silence is not None
-        shares = [send(kept_shares, features.device)] if has_shares else []
+        if kept_shares is not None and self.selector.silence is not None:
+            shares = [send(kept_shares, features.device)]
         logits = self._logits or self.selector
         return features, logits(features, *shares).float().softmax(dim=-1)
 

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,7 +93,7 @@ def _load(path: Path) -> object:
     """
     storages: list[UntypedStorage] = []
 
-    def keep(storage: UntypedStorage, location: str) -> UntypedStorage:
+    def keep(storage: Any, location: str) -> Any:
         storages.append(storage)
         return storage  # on the CPU, wherever it was saved
 
