@@ -42,6 +42,7 @@ DECIDING = {
 
 
 ON_A_GPU = {"load_8bit": "8bit", "load_4bit": "4bit"}  # they decide as well; refused elsewhere
+ONLY_ON_A_GPU = {"cuda_graphs"}  # decides there, and is not in the settings elsewhere
 
 
 FREE = {
@@ -81,7 +82,7 @@ OF_A_SWEEP = {  # its runs' flags are made of these; the others are where things
 )
 def test_every_flag_is_in_the_settings_or_free(arguments, more):
     names = {field.name for field in dataclasses.fields(arguments)}
-    assert names <= {*DECIDING, *ON_A_GPU, *FREE, *ASKED, *more}
+    assert names <= {*DECIDING, *ON_A_GPU, *ONLY_ON_A_GPU, *FREE, *ASKED, *more}
 
 
 @pytest.fixture
@@ -125,6 +126,13 @@ def test_quantised_weights_are_in_the_settings(settings_of, name, monkeypatch):
     settings = settings_of(**{name: True})
     assert settings["quantized"] == ON_A_GPU[name]
     assert settings["versions"]["bitsandbytes"] == "version of bitsandbytes"
+
+
+def test_cuda_graphs_are_in_the_settings_of_a_gpu(settings_of, monkeypatch):
+    assert "cuda_graphs" not in settings_of()
+    place = Placement(torch.device("cuda"), torch.bfloat16)
+    monkeypatch.setattr("llava.eval.run.placement", lambda args: place)
+    assert [settings_of(cuda_graphs=on)["cuda_graphs"] for on in (True, False)] == [True, False]
 
 
 def test_questions_are_in_the_settings(tiny_settings, tmp_path):
