@@ -113,7 +113,7 @@ def replay_case(case: object, recorded: Recorded, dtype: torch.dtype) -> Choice:
     """Returns what the method of a case chooses.
 
     Raises:
-        UserError: the case names what is not known, or its method cannot meet its budget.
+        UserError: the case names what is not known, or its method cannot do it.
     """
     if not isinstance(case, dict) or not isinstance(case.get("id"), str):
         raise UserError("a case must be an object with an id")
@@ -130,7 +130,13 @@ def replay_case(case: object, recorded: Recorded, dtype: torch.dtype) -> Choice:
     arrays = dict(_arrays_of(case, pruner, recorded))
     _check_axes(arrays, case.get("n"))
     x = {name: torch.from_numpy(values).to(dtype)[None] for name, values in arrays.items()}
-    return pruner.choose(x, budget, options)[0]
+    try:
+        return pruner.choose(x, budget, options)[0]
+    except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
+        # Another's method may fail on an input as recorded public code does, with its own error.
+        raise UserError(
+            f"{pruner.name} fails: {type(error).__name__}: {quoted(str(error))}"
+        ) from error
 
 
 def as_record(choice: Choice) -> dict:

@@ -28,6 +28,13 @@ def check_budget(budget: int | None, num_patches: int, low: int = 1) -> int:
     )
 
 
+def check_setting(name: str, value: float, low: float, high: float = math.inf) -> None:
+    """Raises a UserError if a setting is not from low to high."""
+    if not low <= value <= high:
+        most = "" if high == math.inf else f" and at most {high}"
+        raise UserError(f"setting {name} is {value}; it must be at least {low}{most}")
+
+
 def falling(scores: Tensor) -> Tensor:
     """Returns the order (B, N) int64 of scores (B, N), largest first; of equals the first first."""
     return scores.argsort(dim=-1, descending=True, stable=True)

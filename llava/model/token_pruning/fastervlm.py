@@ -1,4 +1,4 @@
-"""FasterVLM: the patches that the CLS token attends to most (arXiv 2412.01818v1, section 3.2)."""
+"""FasterVLM: the patches that the CLS token attends to most (arXiv 2412.01818v1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HiPrune: a middle layer's anchors, their neighbours, registers (arXiv 2508.00553, section 4)."""
+"""HiPrune: anchors of a middle layer, their neighbours, and registers (arXiv 2508.00553)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common_attention import check_budget, columns_of, falling, members
+from llava.model.token_pruning.common_attention import (
+    check_budget,
+    check_setting,
+    columns_of,
+    falling,
+    members,
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,9 @@ class HiPruneOptions:
 
     alpha: float = 0.1
     object_layer: int = 9
+
+    def __post_init__(self) -> None:
+        check_setting("alpha", self.alpha, 0, 1)
 
 
 def hiprune(x: Mapping[str, Tensor], budget: int | None, settings: HiPruneOptions) -> list[Choice]:

@@ -1,4 +1,4 @@
-"""HoloV: the budget is spread over crops of the image (NeurIPS 2025, section 3)."""
+"""HoloV: the budget is spread over crops of the image (NeurIPS 2025)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common_attention import check_budget, falling
+from llava.model.token_pruning.common_attention import check_budget, check_setting, falling
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ class HoloVOptions:
     num_patches: int = 16
     alpha: float = 0.09
     published: bool = False
+
+    def __post_init__(self) -> None:
+        check_setting("num_patches", self.num_patches, 1)
 
 
 def holov(x: Mapping[str, Tensor], budget: int | None, settings: HoloVOptions) -> list[Choice]:

@@ -1,4 +1,4 @@
-"""MustDrop, its stage in the tower: windows of like patches are merged (arXiv 2411.10803, 3.2)."""
+"""MustDrop, its stage in the tower: windows of like patches are merged (arXiv 2411.10803)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from torch.nn import functional as F
 
 from llava.errors import UserError
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common_attention import check_budget, columns_of, falling
+from llava.model.token_pruning.common_attention import (
+    check_budget,
+    check_setting,
+    columns_of,
+    falling,
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,9 @@ class MustDropOptions:
     threshold: float = 0.6
     window: int = 3
     published: bool = False
+
+    def __post_init__(self) -> None:
+        check_setting("window", self.window, 2)
 
 
 def mustdrop(
@@ -97,13 +105,12 @@ def _windows(num_patches: int, side: int) -> Tensor:
 
 def _merged(hidden: Tensor, groups: list[Tensor], is_exact: bool) -> Choice:
     """Returns the choice for an image's hidden (N+1, C) in which each group becomes its mean."""
-    num_patches = len(hidden) - 1
-    place = torch.arange(num_patches)
+    place = torch.arange(len(hidden) - 1)
     for group in groups:
         place[group] = group[-1]
     kept, row, size = place.unique(return_inverse=True, return_counts=True)
-    sums = hidden.new_zeros(len(kept), hidden.shape[1]).index_add(0, row, hidden[1:])
-    tokens = sums / size[:, None]
+    tokens = hidden.new_zeros(len(kept), hidden.shape[1]).index_add(0, row, hidden[1:])
+    tokens /= size[:, None]
     if is_exact:
         return Choice(kept, arrays={"merged": tokens})
     first = row[torch.tensor([int(group[-1]) for group in groups], dtype=torch.int64)]

@@ -1,7 +1,4 @@
-"""PruMerge: outliers of the attention as centres, others merged by keys (arXiv 2403.15388).
-
-Section 3.2 has the choice of centres, section 3.3 the merging.
-"""
+"""PruMerge: outliers of the attention as centres, others merged by keys (arXiv 2403.15388)."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common_attention import check_budget, falling
+from llava.model.token_pruning.common_attention import check_budget, check_setting, falling
 
 
 @dataclass(frozen=True)
@@ -31,6 +28,10 @@ class PruMergeOptions:
     reduction_ratio: float = 0.125
     neighbours: int = 32
     published: bool = False
+
+    def __post_init__(self) -> None:
+        check_setting("reduction_ratio", self.reduction_ratio, 0, 1)
+        check_setting("neighbours", self.neighbours, 0)
 
 
 @dataclass(frozen=True)
@@ -95,24 +96,23 @@ def centre_ratio(image: Keyed, settings: PruMergeOptions) -> float:
 
 def other_patches(centres: Tensor, num_patches: int) -> Tensor:
     """Returns the last N - len(centres) patches that are no centres, rising."""
-    is_other = torch.ones(num_patches, dtype=torch.bool)
-    is_other[centres] = False
-    others = is_other.nonzero().squeeze(-1)
+    patches = torch.arange(num_patches)
+    others = patches[~torch.isin(patches, centres)]
     return others[len(others) + len(centres) - num_patches :]
 
 
 def merged(image: Keyed, centres: Tensor, neighbours: int) -> Choice:
     """Returns the choice of centres (K,), to each of which its neighbours' features are added.
 
-    Neighbours are weighted by their attention, which is not normalised; other centres may be among
-    them. The last token is such a sum over all patches that are no centres.
+    Their weight is their attention, not normalised; centres may be neighbours. The last token is
+    such a sum over all patches that are no centres.
     """
-    num, others = len(centres), other_patches(centres, len(image.order))
+    others = other_patches(centres, len(image.order))
     place = torch.cat([centres, others])
     similar = image.keys[centres] @ image.keys[place].mT
-    similar[range(num), range(num)] = -torch.inf
+    similar.diagonal().fill_(-torch.inf)
     nearest = place[falling(similar)[:, : min(neighbours, len(place) - 1)]]
     weighted = image.attention[:, None] * image.features
     tokens = image.features[centres] + weighted[nearest].sum(dim=1)
     tokens = torch.cat([tokens, weighted[others].sum(dim=0, keepdim=True)])
-    return Choice(centres, centres, num + 1, {"merged": tokens})
+    return Choice(centres, centres, len(tokens), {"merged": tokens})

@@ -1,4 +1,4 @@
-"""PruMerge+: PruMerge with an even grid as further centres (arXiv 2403.15388, section 3.4)."""
+"""PruMerge+: PruMerge with an even grid as further centres (arXiv 2403.15388)."""
 
 from __future__ import annotations
 

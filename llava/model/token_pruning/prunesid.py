@@ -1,7 +1,4 @@
-"""PruneSID: groups by principal components, then what is not redundant (arXiv 2603.09480).
-
-Section 3.2 has the groups, section 3.3 the suppression inside them and the quotas.
-"""
+"""PruneSID: groups by principal components, in them what is not redundant (arXiv 2603.09480)."""
 
 from __future__ import annotations
 
@@ -12,7 +9,12 @@ import torch
 from torch import Tensor
 
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common_attention import check_budget, cosines, falling
+from llava.model.token_pruning.common_attention import (
+    check_budget,
+    check_setting,
+    cosines,
+    falling,
+)
 from llava.model.token_pruning.components import largest_loading
 
 
@@ -28,6 +30,9 @@ class PruneSidOptions:
 
     pca: str = "exact"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_setting("seed", self.seed, 0, 2**63 - 1)
 
 
 def prunesid(
@@ -91,7 +96,7 @@ def _survivors(is_like: Tensor, group: Tensor, order: Tensor) -> Tensor:
 def _quotas(sizes: Tensor, survivors: Tensor, budget: int) -> Tensor:
     """Returns how many patches (groups,) int64 each group keeps: K - 1 in all."""
     wanted = budget - 1
-    low = sizes.clamp(max=1)
+    low = sizes.clamp(max=min(1, wanted))
     most = torch.minimum(torch.minimum(sizes, survivors), torch.tensor(5 * -(-budget // 64)))
     while most.sum() < budget and (most < sizes).any():
         most = torch.minimum(most + 1, sizes)

@@ -1,7 +1,4 @@
-"""VisionZip: dominant tokens by attention, contextual ones by merging (arXiv 2412.04467).
-
-Section 3.2 has the dominant tokens, section 3.3 and equation 4 the contextual ones.
-"""
+"""VisionZip: dominant tokens by attention, contextual ones by merging (arXiv 2412.04467)."""
 
 from __future__ import annotations
 

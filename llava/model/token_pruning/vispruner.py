@@ -1,7 +1,4 @@
-"""VisPruner: important patches by attention, others by removing like ones (arXiv 2412.01818v2).
-
-Section 3.2 has the important tokens, section 3.3 the removal of duplicates.
-"""
+"""VisPruner: important patches by attention, others by removing like ones (arXiv 2412.01818v2)."""
 
 from __future__ import annotations
 
@@ -12,7 +9,12 @@ import torch
 from torch import Tensor
 
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common_attention import check_budget, cosines, falling
+from llava.model.token_pruning.common_attention import (
+    check_budget,
+    check_setting,
+    cosines,
+    falling,
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,10 @@ class VisPrunerOptions:
 
     important_ratio: float = 0.5
     r: int = 8
+
+    def __post_init__(self) -> None:
+        check_setting("important_ratio", self.important_ratio, 0, 1)
+        check_setting("r", self.r, 1)
 
 
 def vispruner(

@@ -1,4 +1,4 @@
-"""VScan, first stage: a global and a local scan, and merging (arXiv 2505.22654, section 4.1)."""
+"""VScan, first stage: a global and a local scan, and merging (arXiv 2505.22654)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from llava.model.token_pruning.choice import Choice
 from llava.model.token_pruning.common_attention import (
     check_budget,
+    check_setting,
     columns_of,
     falling,
     members,
@@ -33,6 +34,10 @@ class VScanOptions:
     global_ratio: float = 0.5
     window: int | None = None
     published: bool = False
+
+    def __post_init__(self) -> None:
+        check_setting("global_ratio", self.global_ratio, 0, 1)
+        check_setting("window", 1 if self.window is None else self.window, 1)
 
 
 def vscan(x: Mapping[str, Tensor], budget: int | None, settings: VScanOptions) -> list[Choice]:
@@ -66,7 +71,7 @@ def _local_scan(attention: Tensor, share: int, side: int | None) -> Tensor:
     """Returns the most attended patches of every window, equally many and at most share in all."""
     num_patches = attention.shape[1]
     columns = columns_of(num_patches)
-    side = max(1, round(columns / 4)) if side is None else side
+    side = max(1, round(columns / 4)) if side is None else min(side, columns)
     across = -(-columns // side)  # windows at the edges may be smaller
     place = torch.arange(num_patches, device=attention.device)
     window = place // columns // side * across + place % columns // side
