@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from llava.model.token_pruning.cdpruner import CDPrunerOptions, cdpruner
+from llava.model.token_pruning.choice import Choice
 from llava.model.token_pruning.dart import DartOptions, dart
 from llava.model.token_pruning.divprune import DivPruneOptions, divprune
 from llava.model.token_pruning.fastv import FastVOptions, fastv
@@ -15,7 +18,7 @@ from llava.model.token_pruning.vscan_llm import VScanLlmOptions, vscan_llm
 
 # Of each: the function, its settings, the paper, the licence of the authors' code, of which nothing
 # is here. vscan_llm is VScan's second stage, of which there are no recorded cases.
-PUBLISHED_BY_TEXT = {
+PUBLISHED_BY_TEXT: dict[str, tuple[Callable[..., list[Choice]], type, str, str]] = {
     "cdpruner": (cdpruner, CDPrunerOptions, "arXiv 2506.10967", "Apache-2.0"),
     "divprune": (divprune, DivPruneOptions, "arXiv 2503.02175", "CC BY-NC 4.0"),
     "trim": (trim, TrimOptions, "arXiv 2409.10994", "Apache-2.0"),
