@@ -1,4 +1,4 @@
-"""Encodes each distinct image once."""
+"""Encodes each distinct image and question once."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, Visual
 
 if TYPE_CHECKING:
     from llava.model.llava_arch import LlavaAccm
+    from llava.model.sample import Sample
 
 
 def encode_distinct(
@@ -49,6 +50,18 @@ def encode_distinct(
             known[name] = image.clone()
             memory.keep(name, known[name])
     return found | {key: known[name] for key, name in names.items()}
+
+
+def encode_questions_of(model: LlavaAccm, samples: Sequence[Sample]) -> list[Tensor | None]:
+    """Encodes the different questions of samples; None for those that need none."""
+    new = [model.reads_question(sample) and sample.text_embed is None for sample in samples]
+    asked = [sample.question_of_the_method for sample in samples]
+    questions = list(dict.fromkeys(q for q, is_new in zip(asked, new) if is_new))
+    texts = dict(zip(questions, model.encode_questions(questions))) if questions else {}
+    return [
+        texts[question] if is_new else sample.text_embed
+        for sample, question, is_new in zip(samples, asked, new)
+    ]
 
 
 def _digest(pixels: Tensor) -> bytes:

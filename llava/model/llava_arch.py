@@ -27,13 +27,19 @@ from llava.model.about import About
 from llava.model.checks import check_sample
 from llava.model.compensation.compensator import Compensation, Compensator
 from llava.model.cuda import SideStream
-from llava.model.encoding import encode_distinct
+from llava.model.encoding import encode_distinct, encode_questions_of
 from llava.model.kv_cache import KVPrefix
 from llava.model.language_model.llava_llama import Generated, LanguageModel, OnToken, Prompt
 from llava.model.memory import Memory
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
-from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens, if_fewer
+from llava.model.multimodal_encoder.visual_tokens import (
+    OF_IMAGE,
+    Needs,
+    VisualTokens,
+    if_fewer,
+    needed,
+)
 from llava.model.prompt import caption_room, prompt_ids
 from llava.model.sample import Answer, Encoded, Sample
 from llava.model.stopwatch import Stopwatch
@@ -180,7 +186,7 @@ class LlavaAccm(nn.Module):
         memory = Memory() if memory is None else memory
         needs = self.needs(samples)
         images = encode_distinct(self, [sample.image for sample in samples], memory, needs)
-        texts = self._encoded_questions(samples)
+        texts = encode_questions_of(self, samples)
         return [Encoded(images[id(sample.image)], text) for sample, text in zip(samples, texts)]
 
     def prune(self, encoded: list[Encoded], samples: list[Sample]) -> list[Pruned | None]:
@@ -212,7 +218,8 @@ class LlavaAccm(nn.Module):
             return results
         some = [one for one in pruned if one is not None]
         dropped = [
-            pick(encoded[b].image.patch_embeds, one.dropped_idx) for b, one in zip(places, some)
+            pick(needed(encoded[b].image.patch_embeds), one.dropped_idx)
+            for b, one in zip(places, some)
         ]
         questions = [samples[b].question_of_the_method for b in places]
         shares = [len(one.kept_idx) / one.num_tokens for one in some]
@@ -345,17 +352,6 @@ class LlavaAccm(nn.Module):
             self.language_model.prefill_system(prompt, memory)
         with self._side.beside(*[p.embeds for p in prompts]), watch.stage("prefill"):
             return dict(zip(waiting, self.language_model.prefill_images(prompts, memory)))
-
-    def _encoded_questions(self, samples: Sequence[Sample]) -> list[Tensor | None]:
-        """Returns the text embeddings of samples; None for those that need none."""
-        new = [self.reads_question(sample) and sample.text_embed is None for sample in samples]
-        asked = [sample.question_of_the_method for sample in samples]
-        questions = list(dict.fromkeys(q for q, is_new in zip(asked, new) if is_new))
-        texts = dict(zip(questions, self.encode_questions(questions))) if questions else {}
-        return [
-            texts[question] if is_new else sample.text_embed
-            for sample, question, is_new in zip(samples, asked, new)
-        ]
 
     def _num_seen(self, sample: Method) -> int:
         """Returns the number of visual tokens that the LLM reads."""

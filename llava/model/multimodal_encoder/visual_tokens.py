@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import Flag, auto
 
 from torch import Tensor
@@ -85,11 +85,13 @@ class VisualTokens:
     @property
     def nbytes(self) -> int:
         """The bytes of memory that it takes."""
-        return sum(part.nbytes for part in self._parts() if part is not None)
+        return sum(part.nbytes for part in self._parts().values())
 
     def clone(self) -> VisualTokens:
         """Returns a copy with memory of its own, free of the batch in which it was encoded."""
-        return VisualTokens(*(part if part is None else part.clone() for part in self._parts()))
+        parts = {name: part.clone() for name, part in self._parts().items()}
+        return replace(self, **parts)
 
-    def _parts(self) -> list[Tensor | None]:
-        return [getattr(self, field.name) for field in fields(self)]
+    def _parts(self) -> dict[str, Tensor]:
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: part for name, part in found.items() if part is not None}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llava.model.multimodal_encoder.visual_tokens import VisualTokens
+from llava.model.multimodal_encoder.visual_tokens import VisualTokens, needed
 from llava.model.token_pruning.budget import Budget, resolve_budget
 from llava.model.token_pruning.pruner import Pruned
 
@@ -103,8 +103,8 @@ def select_accm(
     Raises:
         UserError: a budget is not valid; see resolve_budget.
     """
-    patches = torch.stack([image.patch_embeds for image in images])
-    attention = torch.stack([image.cls_attention for image in images])
+    patches = torch.stack([needed(image.patch_embeds) for image in images])
+    attention = torch.stack([needed(image.cls_attention) for image in images])
     # Both are moved to the CPU in one transfer.
     distances = text_distances(patches, torch.stack(list(texts)))
     distances, attention = torch.stack([distances, attention]).cpu()

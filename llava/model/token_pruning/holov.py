@@ -73,7 +73,7 @@ def holov(x: Mapping[str, Tensor], budget: int | None, settings: HoloVOptions) -
     else:  # those of the shares first, and then by attention
         scores = attention.gather(1, order).masked_fill(has_share, torch.inf)
         places = falling(scores)[:, :budget].sort(dim=1).values
-        kept = order.gather(1, places)
+        kept = list(order.gather(1, places))
     return [Choice(one, one, budget) for one in kept]
 
 
