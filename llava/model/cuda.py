@@ -6,7 +6,9 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from types import MethodType
 from typing import Any, Union
+from weakref import WeakMethod
 
 import torch
 from cachetools import LRUCache
@@ -67,9 +69,15 @@ class CudaGraphs:
     """
 
     def __init__(self, function: Callable[..., Tensors]) -> None:
-        self._function = function
+        # The owner of a method has these graphs: a reference back would keep both alive.
+        is_method = isinstance(function, MethodType)
+        self._find = WeakMethod(function) if is_method else lambda: function
         self._graphs: LRUCache[Hashable, CudaGraph | None] = LRUCache(MAX_GRAPHS)
         self._pool: Any = None
+
+    @property
+    def _function(self) -> Any:
+        return self._find()
 
     def __call__(self, *inputs: Tensor) -> Any:
         """Returns the function's outputs."""

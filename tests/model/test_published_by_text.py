@@ -203,7 +203,7 @@ def test_trim_keeps_the_least_similar_and_the_mean_of_the_rest():
     }
     (choice,) = trim(x, 2, TrimOptions())
     assert choice.kept.tolist() == [1] and choice.num_out == 2
-    assert choice.arrays["mean_token"].tolist() == [2, 3]
+    assert choice.arrays["mean_token"].tolist() == [[2, 3]]
     (mean_alone,) = trim(x, 1, TrimOptions())
     assert mean_alone.kept.tolist() == [] and mean_alone.num_out == 1
     (share,) = trim(x, None, TrimOptions(k=0.67))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -59,11 +59,11 @@ class LongClipText(nn.Module):
         self.tower = tower
         self._tokenizer = SimpleTokenizer(context_length=context_length)
         self._word_ids = lru_cache(WORDS_KEPT)(self._tokenizer.encode)
-        self._read: Callable[..., Tensor] = self._read_texts
+        self._graphs: CudaGraphs | None = None
 
     def use_cuda_graphs(self) -> None:
         """Makes the passes over candidates CUDA graphs on a GPU."""
-        self._read = CudaGraphs(self._read_texts)
+        self._graphs = CudaGraphs(self._read_texts)
 
     @property
     def embed_dim(self) -> int:
@@ -148,7 +148,9 @@ class LongClipText(nn.Module):
             for of_one in row.ends
         ]
         device = self.tower.positional_embedding.device
-        return self._read(*send(columns, device), send(ends, device))
+        run = self._graphs or self._read_texts
+        ids, positions, sample, text = send(columns, device)
+        return run(ids, positions, sample, text, send(ends, device))
 
     def _read_texts(
         self, ids: Tensor, positions: Tensor, sample: Tensor, text: Tensor, ends: Tensor

@@ -52,12 +52,12 @@ class ClipTower(nn.Module):
         self.num_patches = (sizes.image_size // sizes.patch_size) ** 2
         self._graphs: dict[Needs, CudaGraphs] = {}
         self._has_graphs = False
-        self._read_texts: Callable[..., Tensor] = self._text_pass
+        self._text_graphs: CudaGraphs | None = None
 
     def use_cuda_graphs(self) -> None:
         """Makes the passes of both towers CUDA graphs on a GPU."""
         self._has_graphs = True
-        self._read_texts = CudaGraphs(self._text_pass)
+        self._text_graphs = CudaGraphs(self._text_pass)
 
     @property
     def device(self) -> torch.device:
@@ -130,7 +130,8 @@ class ClipTower(nn.Module):
         length = round_up(max(len(ids) for ids in token_ids), step)
         # Attention is causal and the first end-of-text is read, so what follows it changes nothing.
         rows = [ids + [ids[-1]] * (length - len(ids)) for ids in token_ids]
-        return self._read_texts(send(rows, self.device))
+        run = self._text_graphs or self._text_pass
+        return run(send(rows, self.device))
 
     def _text_pass(self, ids: Tensor) -> Tensor:
         """Encodes questions (B, L) as (B, P) float32 of unit length."""

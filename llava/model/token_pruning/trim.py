@@ -33,7 +33,7 @@ def trim(x: Mapping[str, Tensor], budget: int | None, settings: TrimOptions) -> 
     """Keeps the patches of the largest softmax of minus their dot product with the question.
 
     A budget of K is K - 1 patches and the mean token: the mean of the features of all dropped ones,
-    ``mean_token`` (C,) of the arrays. Where none is dropped there is no mean token: a budget of N
+    ``mean_token`` (1, C) of the arrays. Where none is dropped there is no mean token: a budget of N
     keeps all N patches.
 
     Args:
@@ -73,4 +73,4 @@ def _choice(features: Tensor, order: Tensor, count: int) -> Choice:
     dropped = order[count:].sort().values
     if not len(dropped):
         return Choice(kept)
-    return Choice(kept, None, count + 1, {"mean_token": features[dropped].mean(0)})
+    return Choice(kept, None, count + 1, {"mean_token": features[dropped].mean(0, keepdim=True)})
