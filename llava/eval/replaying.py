@@ -21,7 +21,8 @@ from llava.model.token_pruning.choice import Choice
 from llava.model.token_pruning.published import PublishedPruner, find_published, settings_of
 from llava.utils.cli import SOME_FAILED
 
-# The axes of each array of an image: N patches, S = N + 1 with the CLS token, others as they come.
+# The axes of each array of an image: N patches, S = N + 1 with the CLS token, others as they come;
+# of the LLM's input L positions.
 AXES = {
     "hidden": "SC",
     "attn_cls": "HS",
@@ -34,6 +35,10 @@ AXES = {
     "image_embeds": "NP",
     "text_embeds": "MP",
     "llm_text": "TD",
+    "llm_attn": "HTL",
+    "llm_hidden": "LE",
+    "llm_keys": "LE",
+    "llm_queries": "GE",
 }
 
 
@@ -126,7 +131,7 @@ def replay_case(case: object, recorded: Recorded, dtype: torch.dtype) -> Choice:
         raise UserError(f"the budget is {quoted(budget)}; it must be a whole number or null")
     if not isinstance(settings, dict):
         raise UserError("the settings must be an object")
-    options = settings_of(pruner.options, _as_published(pruner, settings))
+    options = settings_of(pruner.options, _as_published(pruner, settings, case.get("n")))
     arrays = dict(_arrays_of(case, pruner, recorded))
     _check_axes(arrays, case.get("n"))
     x = {name: torch.from_numpy(values).to(dtype)[None] for name, values in arrays.items()}
@@ -149,13 +154,17 @@ def as_record(choice: Choice) -> dict:
     }
 
 
-def _as_published(pruner: PublishedPruner, settings: Mapping[str, object]) -> dict:
+def _as_published(
+    pruner: PublishedPruner, settings: Mapping[str, object], num_patches: object
+) -> dict:
     """Returns the settings of a case, which is what the authors' own code gave.
 
     What the cases of VisionZip call published is whether its split is, which makes no difference.
     """
     others = {name: value for name, value in settings.items() if name != "published"}
     has_both = "published" in {field.name for field in fields(pruner.options)}
+    if "llm_keys" in pruner.reads and type(num_patches) is int:  # the keys do not say it
+        others = {"num_patches": num_patches} | others
     return others | ({"published": True} if has_both else {})
 
 
