@@ -120,10 +120,10 @@ class ModelArguments:
         "minutes, the others less time.",
         False,
     )
-    cuda_graphs: bool = flag(
-        "On a GPU, start the kernels of a pass at once, as a CUDA graph, and fewer of them for the "
-        "LLM.",
-        True,
+    eager: bool = flag(
+        "On a GPU, start every kernel by itself, as transformers does: no CUDA graphs, and no fused "
+        "layers of the LLM.",
+        False,
     )
     cpu_products: str = flag(
         "How matrix products read their weights on a CPU: auto (what was found the fastest on its "

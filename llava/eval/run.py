@@ -256,7 +256,7 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
     packages = _DECIDING if args.bits is None else (*_DECIDING, "bitsandbytes")
     if args.seed < 0:
         raise UserError(f"--seed is {args.seed}; it must be at least 0")
-    on_gpu = {"cuda_graphs": args.cuda_graphs} if place.device.type == "cuda" else {}
+    on_gpu = {"eager": args.eager} if place.device.type == "cuda" else {}
     return {
         "benchmark": run.benchmark,
         "model_id": run.model_id,

@@ -42,7 +42,7 @@ DECIDING = {
 
 
 ON_A_GPU = {"load_8bit": "8bit", "load_4bit": "4bit"}  # they decide as well; refused elsewhere
-ONLY_ON_A_GPU = {"cuda_graphs"}  # decides there, and is not in the settings elsewhere
+ONLY_ON_A_GPU = {"eager"}  # decides there, and is not in the settings elsewhere
 
 
 FREE = {
@@ -129,10 +129,10 @@ def test_quantised_weights_are_in_the_settings(settings_of, name, monkeypatch):
 
 
 def test_cuda_graphs_are_in_the_settings_of_a_gpu(settings_of, monkeypatch):
-    assert "cuda_graphs" not in settings_of()
+    assert "eager" not in settings_of()
     place = Placement(torch.device("cuda"), torch.bfloat16)
     monkeypatch.setattr("llava.eval.run.placement", lambda args: place)
-    assert [settings_of(cuda_graphs=on)["cuda_graphs"] for on in (True, False)] == [True, False]
+    assert [settings_of(eager=on)["eager"] for on in (True, False)] == [True, False]
 
 
 def test_questions_are_in_the_settings(tiny_settings, tmp_path):

@@ -50,7 +50,7 @@ def test_recorded_cases_in_one_batch(gpu_model, asked):
 
 
 def test_recorded_cases_without_graphs(load_gpu, asked):
-    model = load_gpu(cuda_graphs=False)
+    model = load_gpu(eager=True)
     for case, sample in asked:
         same_as_recorded(model.answer([sample])[0], case)
 
@@ -67,7 +67,7 @@ def test_a_replayed_graph_computes_what_its_kernels_computed(load_gpu, asked, dt
 
 
 def test_reading_ahead_on_a_second_stream_changes_nothing(load_gpu, asked):
-    model = load_gpu(cuda_graphs=False)
+    model = load_gpu(eager=True)
     samples = [sample for _, sample in asked]
     found = []
     for model.reads_ahead in (False, True):

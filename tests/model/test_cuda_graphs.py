@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from llava.errors import UserError
 from llava.eval.bench.stock import StockLlava
 from llava.model import cuda
 from llava.model.cuda import CudaGraphs
@@ -162,3 +163,8 @@ def test_what_cannot_be_recorded_is_run_as_it_is(monkeypatch):
         with pytest.warns(UserWarning, match="without CUDA graphs: operation not permitted"):
             found = [graphs(torch.ones(1)) for _ in range(3)]
     assert found == [torch.tensor([-1.0])] * 3
+
+
+def test_eager_is_refused_where_there_are_no_graphs(load_tiny):
+    with pytest.raises(UserError, match="--eager has no effect on cpu"):
+        load_tiny(eager=True)

@@ -60,7 +60,7 @@ def uses_cuda_graphs(args: ModelArguments, place: Placement) -> bool:
         UserError: they are refused on a CPU, which has none.
     """
     if place.device.type == "cuda":
-        return args.cuda_graphs
-    if not args.cuda_graphs:
-        raise UserError(f"--no-cuda-graphs has no effect on {place.device.type}: leave it out")
+        return not args.eager
+    if args.eager:
+        raise UserError(f"--eager has no effect on {place.device.type}: leave it out")
     return False
