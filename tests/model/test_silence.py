@@ -10,7 +10,7 @@ from llava import Accm
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.errors import UserError
 from llava.eval.tracing import answer_record
-from llava.model.compensation.compensator import SILENCE
+from llava.model.compensation.compensator import CAUTION, SILENCE
 from llava.model.compensation.selector import Selector
 from llava.model.sample import Sample
 from llava.serve.chat import why
@@ -56,6 +56,16 @@ def test_its_features_depend_on_the_share_that_is_seen():
     plain.load_state_dict(selector.state_dict(), strict=False)
     expected = plain(torch.cat([features, silence[:, None]], dim=1))
     assert torch.allclose(scores, expected, atol=1e-6)
+
+
+def test_a_caption_must_be_the_clearer_better_the_more_is_seen(silent):
+    compensator = silent.compensator
+    shares = [0.25, 1.0]
+    with torch.inference_mode():
+        features, scores = compensator.score(["What?"] * 2, [["a", "b"]] * 2, shares)
+        plain = compensator.selector(features, torch.tensor(shares)).log_softmax(dim=-1)
+    gained = (scores.log() - plain)[:, -1] - (scores.log() - plain)[:, 0]
+    assert torch.allclose(gained, CAUTION * torch.tensor(shares), atol=1e-3)
 
 
 def test_without_silence_the_file_is_the_published_one():

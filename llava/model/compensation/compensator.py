@@ -24,6 +24,11 @@ NUM_CANDIDATES = 3
 MAX_CAPTION_LENGTH = 67  # tokens
 STOP_TEXT = "."
 SILENCE = ""  # the caption of a selector that chose none
+# What the logit of silence gains for the share of tokens that the LLM sees: the more it sees, the
+# clearer a caption has to be better than none. By validation scenes of the small model: at half of
+# the tokens 18% of the questions had a caption without it, at a loss, and 2.5% have one with it; at
+# a sixteenth it changes next to nothing.
+CAUTION = 3.0
 
 # The post-processing that transformers 4's decoder applied to GPT-2's texts by default, and version
 # 5 no longer does.
@@ -212,8 +217,11 @@ class Compensator(nn.Module):
         # Without silence the shares have no effect.
         if kept_shares is not None and self.selector.silence is not None:
             shares = [send(kept_shares, features.device)]
-        logits = self._logits or self.selector
-        return features, logits(features, *shares).float().softmax(dim=-1)
+        run = self._logits or self.selector
+        logits = run(features, *shares).float()
+        for share in shares:
+            logits = torch.cat([logits[:, :-1], logits[:, -1:] + CAUTION * share[:, None]], dim=1)
+        return features, logits.softmax(dim=-1)
 
     def decode(self, ids: list[int]) -> str:
         """Decodes a caption; a leading space stays."""
