@@ -121,7 +121,7 @@ class ModelArguments:
         False,
     )
     eager: bool = flag(
-        "On a GPU, start every kernel by itself, as transformers does: no CUDA graphs, and no fused "
+        "On a GPU, start every kernel by itself, as transformers does: no CUDA graphs, no fused "
         "layers of the LLM.",
         False,
     )
