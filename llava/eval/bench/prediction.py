@@ -172,11 +172,12 @@ class CostModel:
             one += self._projector_operations(n)
             yield Pass(self._images(case) * one, _bytes(clip.vision_model))
             return
+        if case.method == FULL:  # nothing is pruned: nothing else is needed
+            yield Pass(self._images(case) * one, _bytes(clip.vision_model))
+            return
         one += 2 * n * width * clip.config.projection_dim
         one += 2 * (n + 2) * width**2 + 2 * (n + 1) * width  # the row of the CLS
         yield Pass(self._images(case) * one, _bytes(clip.vision_model))
-        if case.method == FULL:
-            return  # nothing is pruned: the question is not read
         words = self.text.operations(self._counts.question)
         words += 2 * self.text.width * clip.config.projection_dim
         yield Pass(case.batch_size * words, _bytes(clip.text_model))
