@@ -42,16 +42,22 @@ def resolve_budget(visual_token_num: int, text_token_num: int | None, num_patche
     Raises:
         UserError: K is not a whole number from 1 to N, or T not one from 0 to N.
     """
-    _check("visual_token_num", visual_token_num, 1, num_patches)
+    check_tokens("visual_token_num", visual_token_num, 1, num_patches)
     if text_token_num is None:
         text_token_num = min(default_text_token_num(visual_token_num), num_patches)
-    _check("text_token_num", text_token_num, 0, num_patches)
+    check_tokens("text_token_num", text_token_num, 0, num_patches)
     return Budget(visual_token_num, text_token_num)
 
 
-def _check(name: str, value: object, low: int, high: int) -> None:
+def check_tokens(name: str, value: object, low: int, high: int) -> int:
+    """Returns a number of tokens of an image.
+
+    Raises:
+        UserError: it is not a whole number from low to high; the message begins with the name.
+    """
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise UserError(
             f"{name} is {value!r}; it must be a whole number from {low} to {high}, the number of "
             "patches of an image"
         )
+    return value

@@ -16,14 +16,8 @@ from torch.nn import functional as F
 
 from llava.errors import UserError
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common_greedy import (
-    INF,
-    choices,
-    cosines,
-    dots,
-    rows_of,
-    tokens_to_keep,
-)
+from llava.model.token_pruning.common import INF, cosines, dots, tokens_to_keep
+from llava.model.token_pruning.common_greedy import choices, rows_of
 
 # Of a patch that the picked ones explain wholly, float32 cosines leave about this variance.
 _SMALLEST_VARIANCE = 1e-6

@@ -9,53 +9,14 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from llava.model.token_pruning.budget import resolve_budget
 from llava.model.token_pruning.choice import Choice
-
-INF = float("inf")
-
-
-def tokens_to_keep(budget: int | None, own: int, num_patches: int) -> int:
-    """Returns K: the budget, or the method's own number where there is none.
-
-    Raises:
-        UserError: K is not a whole number from 1 to N.
-    """
-    return resolve_budget(own if budget is None else budget, 0, num_patches).visual_token_num
-
-
-def dots(left: Tensor, right: Tensor) -> Tensor:
-    """Returns the dot products (B, N, M) of vectors (B, N, C) and (B, M, C).
-
-    One product an image, so that rounding does not depend on how many images there are.
-    """
-    return torch.stack([one @ other.T for one, other in zip(left, right)])
-
-
-def cosines(vectors: Tensor) -> Tensor:
-    """Returns the cosines (B, N, N) of vectors (B, N, C) with each other."""
-    unit = F.normalize(vectors, dim=-1)
-    return dots(unit, unit)
-
-
-def largest(scores: Tensor, count: int) -> Tensor:
-    """Returns the indices (B, count) int64 of the largest scores (B, N), largest first.
-
-    Among equal scores the first index comes first.
-    """
-    return scores.argsort(dim=-1, descending=True, stable=True)[..., :count]
+from llava.model.token_pruning.common import INF
 
 
 def rows_of(table: Tensor, index: Tensor) -> Tensor:
     """Returns one row (B, N) of each table (B, R, N), by its index (B,) int64."""
     return table[torch.arange(len(table), device=table.device), index]
-
-
-def rows(values: Tensor, index: Tensor) -> Tensor:
-    """Returns the rows (B, K, C) of values (B, N, C) at the indices (B, K) int64."""
-    return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
 
 
 def cover(

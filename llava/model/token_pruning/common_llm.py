@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from llava.errors import UserError
-from llava.model.token_pruning.common_greedy import INF
+from llava.model.token_pruning.common import INF
 
 
 def places_of_image(length: int, system_tokens: int, num_patches: int | None) -> slice:
@@ -54,9 +53,3 @@ def attention_of(query: Tensor, keys: Tensor, heads: int, alive: Tensor) -> Tens
     parts = keys.reshape(b, length, heads, size) * query.reshape(b, 1, heads, size)
     scores = parts.sum(-1) / size**0.5
     return scores.masked_fill(~alive[..., None], -INF).softmax(1).mean(-1)
-
-
-def members(index: Tensor, num_patches: int) -> Tensor:
-    """Returns (B, N) bool, True at the indices (B, K)."""
-    empty = torch.zeros(len(index), num_patches, dtype=torch.bool, device=index.device)
-    return empty.scatter(1, index, True)

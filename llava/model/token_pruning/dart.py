@@ -15,14 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common_greedy import (
-    INF,
-    choices_of_sets,
-    largest,
-    rows_of,
-    tokens_to_keep,
-)
-from llava.model.token_pruning.common_llm import members, places_of_image
+from llava.model.token_pruning.common import INF, largest, members, tokens_to_keep
+from llava.model.token_pruning.common_greedy import choices_of_sets, rows_of
+from llava.model.token_pruning.common_llm import places_of_image
 
 
 @dataclass(frozen=True)

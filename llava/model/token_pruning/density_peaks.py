@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llava.model.token_pruning.common_greedy import largest, rows
+from llava.model.token_pruning.common import largest, rows
 
 
 def density_peaks(states: Tensor, count: int, seed: int) -> Tensor:

@@ -13,13 +13,8 @@ import torch
 from torch import Tensor
 
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common_greedy import (
-    INF,
-    choices,
-    cosines,
-    rows_of,
-    tokens_to_keep,
-)
+from llava.model.token_pruning.common import INF, cosines, tokens_to_keep
+from llava.model.token_pruning.common_greedy import choices, rows_of
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common_attention import check_budget, falling
+from llava.model.token_pruning.common import check_budget, falling
 
 
 @dataclass(frozen=True)

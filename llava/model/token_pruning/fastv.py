@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common_greedy import choices, largest, tokens_to_keep
+from llava.model.token_pruning.common import largest, tokens_to_keep
+from llava.model.token_pruning.common_greedy import choices
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common_attention import (
+from llava.model.token_pruning.common import (
     check_budget,
     check_setting,
     columns_of,

@@ -15,13 +15,8 @@ from torch.nn import functional as F
 
 from llava.errors import UserError
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common_greedy import (
-    choices,
-    cosines,
-    cover,
-    dots,
-    tokens_to_keep,
-)
+from llava.model.token_pruning.common import cosines, dots, tokens_to_keep
+from llava.model.token_pruning.common_greedy import choices, cover
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from llava.errors import UserError
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common_attention import (
+from llava.model.token_pruning.common import (
     check_budget,
     check_setting,
     columns_of,

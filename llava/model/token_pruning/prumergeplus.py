@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common_attention import check_budget
+from llava.model.token_pruning.common import check_budget
 from llava.model.token_pruning.prumerge import (
     Keyed,
     PruMergeOptions,

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from llava.errors import UserError
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common_greedy import INF, largest, tokens_to_keep
-from llava.model.token_pruning.common_llm import attention_of, members, places_of_image
+from llava.model.token_pruning.common import INF, largest, members, tokens_to_keep
+from llava.model.token_pruning.common_llm import attention_of, places_of_image
 
 
 @dataclass(frozen=True)

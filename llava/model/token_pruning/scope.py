@@ -13,7 +13,8 @@ from torch import Tensor
 
 from llava.errors import UserError, quoted
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common_greedy import choices, cosines, cover, tokens_to_keep
+from llava.model.token_pruning.common import cosines, tokens_to_keep
+from llava.model.token_pruning.common_greedy import choices, cover
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from llava.errors import UserError
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common_greedy import dots, largest, rows, tokens_to_keep
+from llava.model.token_pruning.common import dots, largest, rows, tokens_to_keep
 from llava.model.token_pruning.common_llm import places_of_image
 from llava.model.token_pruning.density_peaks import density_peaks
 

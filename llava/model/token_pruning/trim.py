@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common_greedy import dots, largest, tokens_to_keep
+from llava.model.token_pruning.common import dots, largest, tokens_to_keep
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from llava.errors import UserError
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common_attention import check_budget, falling, members, rows
+from llava.model.token_pruning.common import check_budget, falling, members, rows
 
 # K -> dominant tokens, the CLS token among them, and contextual ones.
 PUBLISHED_SPLITS = {192: (162, 30), 128: (108, 20), 64: (54, 10), 32: (27, 5)}

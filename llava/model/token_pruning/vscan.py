@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common_attention import (
+from llava.model.token_pruning.common import (
     check_budget,
     check_setting,
     columns_of,

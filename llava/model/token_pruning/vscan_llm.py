@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common_greedy import tokens_to_keep
+from llava.model.token_pruning.common import tokens_to_keep
 from llava.model.token_pruning.common_llm import places_of_image
 from llava.model.token_pruning.pyramiddrop import survivors
 

@@ -1,4 +1,4 @@
-"""Small functions that pruners which read the attention of the tower share.
+"""Small functions that published pruners share.
 
 Shapes are (B, ...) for B images; nothing of an image depends on another of its batch.
 """
@@ -12,6 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llava.errors import UserError
+from llava.model.token_pruning.budget import check_tokens
+
+INF = math.inf
 
 
 def check_budget(budget: int | None, num_patches: int, low: int = 1) -> int:
@@ -20,24 +23,33 @@ def check_budget(budget: int | None, num_patches: int, low: int = 1) -> int:
     Raises:
         UserError: K is no whole number from low to N.
     """
-    if isinstance(budget, int) and not isinstance(budget, bool) and low <= budget <= num_patches:
-        return budget
-    raise UserError(
-        f"the budget is {budget}; it must be a whole number from {low} to {num_patches}, the "
-        "number of patches of an image"
-    )
+    return check_tokens("the budget", budget, low, num_patches)
 
 
-def check_setting(name: str, value: float, low: float, high: float = math.inf) -> None:
+def tokens_to_keep(budget: int | None, own: int, num_patches: int) -> int:
+    """Returns K: the budget, or the method's own number where there is none.
+
+    Raises:
+        UserError: K is not a whole number from 1 to N.
+    """
+    return check_budget(own if budget is None else budget, num_patches)
+
+
+def check_setting(name: str, value: float, low: float, high: float = INF) -> None:
     """Raises a UserError if a setting is not from low to high."""
     if not low <= value <= high:
-        most = "" if high == math.inf else f" and at most {high}"
+        most = "" if high == INF else f" and at most {high}"
         raise UserError(f"setting {name} is {value}; it must be at least {low}{most}")
 
 
 def falling(scores: Tensor) -> Tensor:
     """Returns the order (B, N) int64 of scores (B, N), largest first; of equals the first first."""
     return scores.argsort(dim=-1, descending=True, stable=True)
+
+
+def largest(scores: Tensor, count: int) -> Tensor:
+    """Returns the indices (B, count) int64 of the largest scores (B, N); see falling."""
+    return falling(scores)[..., :count]
 
 
 def members(idx: Tensor, num_patches: int) -> Tensor:
@@ -51,10 +63,18 @@ def rows(values: Tensor, idx: Tensor) -> Tensor:
     return values.gather(1, idx[..., None].expand(-1, -1, values.shape[-1]))
 
 
-def cosines(values: Tensor) -> Tensor:
-    """Returns the cosine (B, N, N) of each two of values (B, N, C)."""
-    unit = F.normalize(values, dim=-1)
-    return unit @ unit.mT
+def dots(left: Tensor, right: Tensor) -> Tensor:
+    """Returns the dot products (B, N, M) of vectors (B, N, C) and (B, M, C).
+
+    One product an image, so that rounding does not depend on how many images there are.
+    """
+    return torch.stack([one @ other.T for one, other in zip(left, right)])
+
+
+def cosines(vectors: Tensor) -> Tensor:
+    """Returns the cosines (B, N, N) of vectors (B, N, C) with each other."""
+    unit = F.normalize(vectors, dim=-1)
+    return dots(unit, unit)
 
 
 def columns_of(num_patches: int) -> int:
