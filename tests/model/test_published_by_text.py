@@ -20,7 +20,7 @@ from llava.model.token_pruning.density_peaks import density_peaks
 from llava.model.token_pruning.divprune import DivPruneOptions, divprune
 from llava.model.token_pruning.fastv import FastVOptions, fastv
 from llava.model.token_pruning.mmtok import MMTokOptions, mmtok
-from llava.model.token_pruning.published_text import PUBLISHED_BY_TEXT
+from llava.model.token_pruning.published_text import BY_TEXT
 from llava.model.token_pruning.pyramiddrop import PyramidDropOptions, pyramiddrop
 from llava.model.token_pruning.scope import ScopeOptions, scope
 from llava.model.token_pruning.sparsevlm import SparseVlmOptions, sparsevlm
@@ -29,7 +29,8 @@ from llava.model.token_pruning.vscan_llm import VScanLlmOptions, vscan_llm
 
 RECORDED = Path(__file__).parents[3] / "shared" / "golden" / "pruners"
 N, SYSTEM, TEXT = 16, 7, 5
-NAMES = sorted(PUBLISHED_BY_TEXT)
+PRUNERS = {pruner.name: pruner for pruner in BY_TEXT}
+NAMES = sorted(PRUNERS)
 
 
 def drawn(count, seed=0):
@@ -55,8 +56,7 @@ def drawn(count, seed=0):
 
 
 def chosen(name, x, budget, **settings):
-    function, options, *_ = PUBLISHED_BY_TEXT[name]
-    return function(x, budget, options(**settings))
+    return PRUNERS[name].choose(x, budget, PRUNERS[name].options(**settings))
 
 
 def one(*rows):
@@ -297,7 +297,7 @@ def recorded():
 
 
 def replayed(case, arrays, dtype):
-    _, options, *_ = PUBLISHED_BY_TEXT[case["method"]]
+    options = PRUNERS[case["method"]].options
     settings = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in case["settings"].items()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, get_args, get_origin, get_type_hints
 
-from torch import Tensor
-
 from llava.errors import UserError, did_you_mean, quoted, shown
-from llava.model.token_pruning.choice import Choice
+from llava.model.token_pruning.choice import PublishedPruner
 from llava.model.token_pruning.fastervlm import FasterVlmOptions, fastervlm
 from llava.model.token_pruning.hiprune import HiPruneOptions, hiprune
 from llava.model.token_pruning.holov import HoloVOptions, holov
@@ -17,39 +15,12 @@ from llava.model.token_pruning.mustdrop import MustDropOptions, mustdrop
 from llava.model.token_pruning.prumerge import PruMergeOptions, prumerge
 from llava.model.token_pruning.prumergeplus import prumergeplus
 from llava.model.token_pruning.prunesid import PruneSidOptions, prunesid
-from llava.model.token_pruning.published_text import PUBLISHED_BY_TEXT, READS, VARIANTS
+from llava.model.token_pruning.published_text import BY_TEXT
 from llava.model.token_pruning.visionzip import VisionZipOptions, visionzip
 from llava.model.token_pruning.vispruner import VisPrunerOptions, vispruner
 from llava.model.token_pruning.vscan import VScanOptions, vscan
 
-Choose = Callable[[Mapping[str, Tensor], "int | None", Any], list[Choice]]
-
-
-@dataclass(frozen=True)
-class PublishedPruner:
-    """A method of other authors.
-
-    Attributes:
-        name: as in the recorded cases.
-        choose: choose(x, budget, settings) gives a Choice for each of B images. x has arrays
-            (B, ...) float32 or float64 by name; a budget of None leaves the number to the method.
-        options: the frozen dataclass of its settings, published defaults included.
-        reads: the arrays of x that it reads.
-        paper: where it is published.
-        licence: of the authors' code. None of it is in ours.
-        variants: names of the recorded variants; what they differ in is in their settings.
-    """
-
-    name: str
-    choose: Choose
-    options: type
-    reads: tuple[str, ...]
-    paper: str
-    licence: str
-    variants: tuple[str, ...] = ("",)
-
-
-_ALL = (
+_BY_TOWER = (
     PublishedPruner(
         "fastervlm",
         fastervlm,
@@ -136,11 +107,7 @@ _ALL = (
         "MIT",
     ),
 )
-_BY_TEXT = tuple(
-    PublishedPruner(name, choose, options, READS[name], paper, licence, VARIANTS.get(name, ("",)))
-    for name, (choose, options, paper, licence) in PUBLISHED_BY_TEXT.items()
-)
-PUBLISHED = {pruner.name: pruner for pruner in (*_ALL, *_BY_TEXT)}
+PUBLISHED = {pruner.name: pruner for pruner in (*_BY_TOWER, *BY_TEXT)}
 
 
 def find_published(name: object) -> PublishedPruner:
