@@ -156,7 +156,7 @@ class ModelArguments:
     def compensation_parts(self) -> tuple[str, ...]:
         """The flags of the files that the compensation reads; see check_compensation."""
         self.check_compensation()
-        return COMPENSATIONS[str(self.compensation_name)]
+        return COMPENSATIONS[self.compensation_name]
 
     def check_compensation(self) -> None:
         """Refuses an unknown compensation.
@@ -178,9 +178,9 @@ class ModelArguments:
         return self.compensation_name != NOTHING
 
     @property
-    def compensation_name(self) -> object:
+    def compensation_name(self) -> str:
         """The name of the compensation; True and False, and their words, stand for names too."""
-        return _YES_OR_NO.get(str(self.compensation).lower(), self.compensation)
+        return _YES_OR_NO.get(str(self.compensation).lower(), str(self.compensation))
 
     @property
     def bits(self) -> Optional[str]:

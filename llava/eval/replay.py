@@ -14,7 +14,7 @@ from typing import Optional
 from llava.arguments import flag
 from llava.errors import UserError
 from llava.files import check_target
-from llava.utils.cli import run_command
+from llava.utils.cli import command
 
 
 @dataclass
@@ -47,11 +47,7 @@ def replay(args: ReplayArguments) -> int:
     return replay_cases(cases, inputs, output, arrays, args.float64)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command."""
-    description = __doc__.splitlines()[0]
-    return run_command(ReplayArguments, replay, "llava.eval.replay", description, argv)
-
+main = command(ReplayArguments, replay, "llava.eval.replay", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

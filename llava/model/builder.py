@@ -92,9 +92,7 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
     seen = load_tower(args, config, parts["vision_tower"], llava["tower"], place)
     tokenizer = load_llama_tokenizer(folder, config)
     embed_dim = seen.tower.clip.config.projection_dim
-    compensator = load_compensation(
-        str(args.compensation_name), parts, embed_dim, place, args.silence
-    )
+    compensator = load_compensation(args.compensation_name, parts, embed_dim, place, args.silence)
     width = seen.tower.clip.config.vision_config.hidden_size
     projector = build_projector(config, width, llava["projector"], source, place)
     llm = load_llm(args, config, llava["llm"], source, place)

@@ -6,6 +6,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import MethodType
 from typing import Any, Union
 from weakref import WeakMethod
@@ -79,26 +80,30 @@ class CudaGraphs:
     def _function(self) -> Any:
         return self._find()
 
-    def __call__(self, *inputs: Tensor) -> Any:
-        """Returns the function's outputs."""
+    def __call__(self, *inputs: Tensor, **settings: Hashable) -> Any:
+        """Returns the function's outputs; its settings are of the kind of the inputs."""
+        run = partial(self._function, **settings)
         record = RECORDERS.get(inputs[0].device.type)
         is_large = inputs[0].numel() > LARGEST_INPUT
         if record is None or is_large or not torch.is_inference_mode_enabled():
-            return self._function(*inputs)
-        kind = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in inputs)
+            return run(*inputs)
+        shapes = ((tensor.shape, tensor.dtype, tensor.device) for tensor in inputs)
+        kind = (*shapes, *settings.items())
         if kind not in self._graphs:
             self._graphs[kind] = None
-            return self._function(*inputs)
+            return run(*inputs)
         graph = self._graphs[kind]
         if graph is None:
-            graph = self._graphs[kind] = self._recorded(record, inputs)
-        return graph.replay(inputs) if graph else self._function(*inputs)
+            graph = self._graphs[kind] = self._recorded(record, run, inputs)
+        return graph.replay(inputs) if graph else run(*inputs)
 
-    def _recorded(self, record: type[CudaGraph], inputs: Sequence[Tensor]) -> CudaGraph | None:
+    def _recorded(
+        self, record: type[CudaGraph], run: Callable[..., Tensors], inputs: Sequence[Tensor]
+    ) -> CudaGraph | None:
         """Returns a graph for inputs like these; None, and warns, if there cannot be one."""
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         try:
-            return record(self._function, inputs, self._pool)
+            return record(run, inputs, self._pool)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             name = getattr(self._function, "__qualname__", "a function")

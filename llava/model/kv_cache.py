@@ -172,10 +172,20 @@ class DecodeSession:
 
     def _attention_mask(self, num_new: int) -> Tensor:
         """Returns the mask (B, 1, num_new, columns of the cache) bool: causal, padding excluded."""
-        place = torch.arange(self._valid.shape[1], device=self._valid.device)
-        new = place[-num_new:, None]
-        # Padding attends to itself: a row of the mask that is all False would give NaN.
-        return (self._valid[:, None, None] & (new >= place)) | (new == place)
+        columns = torch.arange(self.filled, self.filled + num_new, device=self.device)
+        return causal_mask(self._valid, columns)
+
+
+def causal_mask(valid: Tensor, columns: Tensor) -> Tensor:
+    """Returns which columns of a cache a piece attends to, (B, 1, n, M) bool.
+
+    Args:
+        valid: (B, M) bool, the columns that are no padding.
+        columns: (n,) int64, those of the piece.
+    """
+    place, new = torch.arange(valid.shape[1], device=valid.device), columns[:, None]
+    # Padding attends to itself: a row of the mask that is all False would give NaN.
+    return (valid[:, None, None] & (new >= place)) | (new == place)
 
 
 def cut_prefix(

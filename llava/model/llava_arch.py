@@ -358,9 +358,7 @@ class LlavaAccm(nn.Module):
         return 0 if sample.sees_nothing else self.budget(sample).visual_token_num
 
     def _prompt_ids(self, sample: Sample, compensation: Compensation | None = None) -> list[int]:
-        caption = None
-        if compensation is not None and not compensation.is_silent:
-            caption = compensation.chosen_caption
+        caption = None if compensation is None else compensation.supplement.text
         most = self.language_model.context_length - sample.max_new_tokens
         most = most + 1 - self._num_seen(sample)  # one id stands for the visual tokens
         tokenizer = self.language_model.tokenizer

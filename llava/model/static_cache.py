@@ -13,7 +13,7 @@ from transformers.cache_utils import StaticLayer
 
 from llava.mm_utils import round_up, send
 from llava.model.cuda import CudaGraphs, Tensors
-from llava.model.kv_cache import KVPrefix, LayerStates, cut_prefix, stacked_prefixes
+from llava.model.kv_cache import KVPrefix, LayerStates, causal_mask, cut_prefix, stacked_prefixes
 
 COLUMN_STEP = 64  # the columns of caches are multiples of it: fewer kinds of graphs
 # Bytes of all caches of a decoder, and the share of a GPU's memory that they may take. A batch that
@@ -192,10 +192,7 @@ class StaticSession:
 
         It has the dtype of the attention: from bool, each layer would make it again.
         """
-        place = torch.arange(self._valid.shape[1], device=self.device)
-        new = columns[:, None]
-        # Padding attends to itself: a row of the mask that is all -inf would give NaN.
-        seen = (self._valid[:, None, None] & (new >= place)) | (new == place)
+        seen = causal_mask(self._valid, columns)
         zeros = torch.zeros(seen.shape, dtype=self._states.dtype, device=self.device)
         return zeros.masked_fill(~seen, -torch.inf)
 

@@ -196,7 +196,7 @@ class Accm:
         picture: Any = sample.image  # images that are encoded already are none of its inputs
         return Result(
             text=answer.text,
-            caption=None if supplement is None else supplement.text.strip(),
+            caption=None if supplement is None else supplement.told,
             kept_idx=answer.kept_idx,
             seconds=answer.seconds,
             answer=answer,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import GPT2Tokenizer
 
 from llava.errors import TooLong
@@ -78,13 +79,8 @@ class Compensation:
     @property
     def supplement(self) -> Supplement:
         """What the LLM is given: the chosen caption."""
-        chosen = self.chosen_index
-        return Supplement(self.captions[chosen], tuple(self.captions), tuple(self.scores), chosen)
-
-    @property
-    def shown(self) -> list[tuple[str, float, bool]]:
-        """The captions to show: each with its score, and whether it was chosen."""
-        return self.supplement.shown
+        text = None if self.is_silent else self.chosen_caption
+        return Supplement(text, tuple(self.captions), tuple(self.scores), self.chosen_index)
 
     @property
     def is_silent(self) -> bool:
@@ -213,15 +209,13 @@ class Compensator(nn.Module):
         """
         texts = [[selector_text(q, text) for text in row] for q, row in zip(questions, captions)]
         features = self.long_clip.candidate_features(texts)
-        shares = []
-        # Without silence the shares have no effect.
-        if kept_shares is not None and self.selector.silence is not None:
-            shares = [send(kept_shares, features.device)]
         run = self._logits or self.selector
-        logits = run(features, *shares).float()
-        for share in shares:
-            logits = torch.cat([logits[:, :-1], logits[:, -1:] + CAUTION * share[:, None]], dim=1)
-        return features, logits.softmax(dim=-1)
+        if kept_shares is None or self.selector.silence is None:  # shares have no effect
+            return features, run(features).float().softmax(dim=-1)
+        shares = send(kept_shares, features.device)
+        logits = run(features, shares).float()
+        caution = F.pad(CAUTION * shares[:, None], (logits.shape[1] - 1, 0))
+        return features, (logits + caution).softmax(dim=-1)
 
     def decode(self, ids: list[int]) -> str:
         """Decodes a caption; a leading space stays."""

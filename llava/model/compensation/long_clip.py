@@ -83,12 +83,12 @@ class LongClipText(nn.Module):
         """
         # Only the first end-of-text is read and attention is causal: what follows it costs only
         # time.
-        rows = [self._cut(self._ids(text)) for text in texts]
+        rows = [self._ids(text) for text in texts]
         longest = max(map(len, rows))
         return torch.tensor([row + [0] * (longest - len(row)) for row in rows])
 
     def _ids(self, text: str) -> list[int]:
-        """Returns a text's ids between begin- and end-of-text, cut to the tower's context."""
+        """Returns a text's ids from its begin to the first end-of-text, within the context."""
         tokenizer = self._tokenizer
         # No id spans a blank, and of such a text nothing is mended: so words are encoded once.
         if text.isascii() and text.isprintable() and "&" not in text:
@@ -96,7 +96,8 @@ class LongClipText(nn.Module):
         else:
             ids = tokenizer.encode(text)
         room = tokenizer.context_length - 2
-        return [tokenizer.sot_token_id, *ids[:room], tokenizer.eot_token_id]
+        ids = [tokenizer.sot_token_id, *ids[:room], tokenizer.eot_token_id]
+        return ids[: ids.index(max(ids)) + 1]  # the end-of-text has the highest id
 
     def forward(self, texts: list[str]) -> Tensor:
         """Encodes texts as features (B, embed_dim)."""
@@ -124,7 +125,7 @@ class LongClipText(nn.Module):
 
     def pack(self, texts: Sequence[Sequence[str]]) -> PackedTexts:
         """Packs texts as candidate_features reads them."""
-        return pack([[self._cut(ids) for ids in self.tokenize(row).tolist()] for row in texts])
+        return pack([[self._ids(text) for text in row] for row in texts])
 
     def _read_rows(self, rows: Sequence[PackedTexts], multiple: int) -> Tensor:
         """Returns the features (B, W, embed_dim) of the texts of R rows, with as many in each.
@@ -181,10 +182,6 @@ class LongClipText(nn.Module):
         x = tower.token_embedding(ids) + tower.positional_embedding[positions]
         x = tower.ln_final(tower.transformer(x, attn_mask=mask)).flatten(0, 1)
         return x[ends] @ tower.text_projection
-
-    def _cut(self, ids: list[int]) -> list[int]:
-        """Cuts ids after the end of the text, which is the highest id in the vocabulary."""
-        return ids[: ids.index(max(ids)) + 1]
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,21 @@ class Supplement:
     """What the LLM is given for the dropped tokens of one image, and how it was chosen.
 
     Attributes:
-        text: what the LLM reads as additional information; "" is nothing.
+        text: what the LLM reads as additional information; None where it receives nothing.
         candidates: texts among which it was chosen; "" among them stands for nothing.
         scores: one for each candidate.
         chosen: index of the chosen one; None where there was no choice.
     """
 
-    text: str
+    text: str | None
     candidates: tuple[str, ...] = ()
     scores: tuple[float, ...] = ()
     chosen: int | None = None
+
+    @property
+    def told(self) -> str:
+        """The text to show: without blanks around it, "" for nothing."""
+        return (self.text or "").strip()
 
     @property
     def shown(self) -> list[tuple[str, float, bool]]:

@@ -1,4 +1,4 @@
-"""The LLM: transformers' own Llama, composed and never changed."""
+"""The LLM: transformers' own Llama, composed; on a GPU with layers that compute the same faster."""
 
 from __future__ import annotations
 

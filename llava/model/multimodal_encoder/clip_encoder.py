@@ -6,9 +6,6 @@ layers from outside.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,14 +13,12 @@ from transformers import CLIPModel
 
 from llava.mm_utils import round_up, rounds_by_rows, send
 from llava.model.cuda import CudaGraphs
-from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens
+from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens, fields_of
 
 # How many visual tokens of an image the LLM reads, unless a command or a sample says otherwise. Any
 # number from 1 to the number of patches; all patches means no pruning. It is set only here.
 VISUAL_TOKEN_NUM = 36
 TEXT_STEP = 11  # on a GPU the lengths of questions are multiples of it; CLIP reads at most 77
-# The order in which a pass returns what is needed, and the fields of VisualTokens.
-_FIELDS = {Needs.PATCH_EMBEDS: "patch_embeds", Needs.CLS_ATTENTION: "cls_attention"}
 
 
 class ClipTower(nn.Module):
@@ -50,13 +45,12 @@ class ClipTower(nn.Module):
         sizes = clip.config.vision_config
         self.image_size = sizes.image_size
         self.num_patches = (sizes.image_size // sizes.patch_size) ** 2
-        self._graphs: dict[Needs, CudaGraphs] = {}
-        self._has_graphs = False
+        self._vision_graphs: CudaGraphs | None = None
         self._text_graphs: CudaGraphs | None = None
 
     def use_cuda_graphs(self) -> None:
         """Makes the passes of both towers CUDA graphs on a GPU."""
-        self._has_graphs = True
+        self._vision_graphs = CudaGraphs(self._vision_pass)
         self._text_graphs = CudaGraphs(self._text_pass)
 
     @property
@@ -87,17 +81,15 @@ class ClipTower(nn.Module):
         """Encodes images in one pass."""
         kind = self.clip.logit_scale  # has the device and dtype of all weights
         pixels = send(pixel_values, kind.device).to(kind.dtype)
-        run: Callable[..., tuple[Tensor, ...]] = partial(self._vision_pass, needs)
-        if self._has_graphs:
-            run = self._graphs.setdefault(needs, CudaGraphs(run))
-        features, *others = run(pixels)
-        names = [name for need, name in _FIELDS.items() if need in needs]
+        run = self._vision_graphs or self._vision_pass
+        features, *others = run(pixels, needs=needs)
+        names = fields_of(needs)
         return [
             VisualTokens(image, **dict(zip(names, more))) for image, *more in zip(features, *others)
         ]
 
-    def _vision_pass(self, needs: Needs, pixels: Tensor) -> tuple[Tensor, ...]:
-        """Returns the features and what is needed beside them for (B, 3, S, S), B in front."""
+    def _vision_pass(self, pixels: Tensor, needs: Needs) -> tuple[Tensor, ...]:
+        """Returns the features, and beside them fields_of(needs), for (B, 3, S, S), B in front."""
         vision = self.clip.vision_model
         # A GPU would round the convolution of float32 to TF32; float32 is asked for to be exact.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):

@@ -22,6 +22,15 @@ class Needs(Flag):
 OF_IMAGE = Needs.PATCH_EMBEDS | Needs.CLS_ATTENTION
 
 
+# The fields of VisualTokens that are there only where they are needed.
+_FIELDS = {Needs.PATCH_EMBEDS: "patch_embeds", Needs.CLS_ATTENTION: "cls_attention"}
+
+
+def fields_of(needs: Needs) -> list[str]:
+    """Returns the names of the fields of VisualTokens that are needed, in their order."""
+    return [name for need, name in _FIELDS.items() if need in needs]
+
+
 def if_fewer(needs: Needs) -> dict[str, Needs]:
     """Returns the argument for an encoder of images: none where all is needed, its default."""
     return {} if OF_IMAGE in needs else {"needs": needs}
@@ -73,8 +82,7 @@ class VisualTokens:
 
     def has(self, needs: Needs) -> bool:
         """Returns whether all is there that is needed of an image."""
-        has_embeds = self.patch_embeds is not None or Needs.PATCH_EMBEDS not in needs
-        return has_embeds and (self.cls_attention is not None or Needs.CLS_ATTENTION not in needs)
+        return all(getattr(self, name) is not None for name in fields_of(needs))
 
     @property
     def views(self) -> tuple[View, ...]:

@@ -33,7 +33,7 @@ class Timed:
         return {
             "text": self.answer.text,
             "kept_idx": self.answer.kept_idx,
-            "caption": supplement and supplement.text.strip(),
+            "caption": supplement and supplement.told,
             "candidates": [text.strip() for text in supplement.candidates] if supplement else [],
             "scores": list(supplement.scores) if supplement else [],
             "seconds": self.seconds,

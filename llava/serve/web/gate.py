@@ -88,7 +88,7 @@ class Gate:
         except asyncio.CancelledError:
             busy = "too many files are being sent at once: send yours again"
             await reply.end(STOPPED if self._is_stopping else busy, 503)
-        except (Gone, ClientDisconnect):
+        except (Gone, ClientDisconnect):  # nobody is there to read an answer
             pass
         except UserError as error:
             await reply.end(str(error), 400)
