@@ -86,9 +86,12 @@ else
     "$PYTHON" -m venv --clear .venv
     # Both or none: torchvision for GPUs breaks on a torch for CPUs.
     [ "$build" = default ] || .venv/bin/python -m pip install --quiet --no-deps \
-        --only-binary :all: --index-url "$CPU_INDEX" --requirement <(cpu_builds 'torch|torchvision')
+        --no-compile --only-binary :all: --index-url "$CPU_INDEX" \
+        --requirement <(cpu_builds 'torch|torchvision')
 fi
-.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[$extras]"
+# Bytecode of 16,000 files takes a minute; Python writes that of the few thousand it imports itself.
+.venv/bin/python -m pip install --quiet --no-compile --constraint constraints.txt \
+    --editable ".[$extras]"
 mkdir -p "$INSTALLED"
 cp pyproject.toml constraints.txt "$INSTALLED/"
 echo "$extras" >"$INSTALLED/extras"
