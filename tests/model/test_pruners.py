@@ -8,12 +8,13 @@ from PIL import Image
 
 from llava.arguments import COMPENSATIONS
 from llava.errors import UserError
+from llava.eval.figure import REASON_COLOURS
 from llava.model.compensation.registry import LOADERS
 from llava.model.memory import Memory
-from llava.model.multimodal_encoder.visual_tokens import Needs, View, VisualTokens
+from llava.model.multimodal_encoder.visual_tokens import Needs, Projected, View, VisualTokens
 from llava.model.sample import Sample
 from llava.model.token_pruning.controls import pool_weights
-from llava.model.token_pruning.pruner import Pruning, prune
+from llava.model.token_pruning.pruner import CLS, Pruning, Query, prune
 from llava.model.token_pruning.registry import PRUNERS, find_pruner
 
 SIDE = 6
@@ -29,19 +30,36 @@ def samples():
 def images(count, seed=0):
     draw = torch.Generator().manual_seed(seed)
     n = SIDE * SIDE
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=draw)
+
     return [
         VisualTokens(
-            torch.randn(n, 8, generator=draw),
-            torch.randn(n, 4, generator=draw),
-            torch.rand(n, generator=draw).softmax(0),
+            features=normal(n, 8),
+            patch_embeds=normal(n, 4),
+            cls_attention=normal(n).softmax(0),
+            cls_feature=normal(8),
+            head_attention=normal(2, n + 1).softmax(-1),
+            middle_head_attention=normal(2, n + 1).softmax(-1),
+            received=normal(n + 1).softmax(-1),
+            middle_received=normal(n + 1).softmax(-1),
+            keys=normal(n + 1, 8),
+            last_keys=normal(n + 1, 8),
+            last_query=normal(8),
+            projected=normal(n, 24),
         )
         for _ in range(count)
     ]
 
 
-def texts(count):
-    vectors = torch.randn(count, 4, generator=torch.Generator().manual_seed(9))
-    return list(vectors / vectors.norm(dim=1, keepdim=True))
+def queries(count):
+    draw = torch.Generator().manual_seed(9)
+    vectors = torch.randn(count, 4, generator=draw)
+    return [
+        Query(v / v.norm(), v[None], torch.randn(2 + b, 24, generator=draw))
+        for b, v in enumerate(vectors)
+    ]
 
 
 def pruned(names, budgets, of=None, seeds=None):
@@ -51,7 +69,7 @@ def pruned(names, budgets, of=None, seeds=None):
     ]
     seeds = range(len(names)) if seeds is None else seeds
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    return prune(of, texts(len(names)), prunings, generators)
+    return prune(of, queries(len(names)), prunings, generators)
 
 
 @pytest.mark.parametrize("name", ANY_BUDGET)
@@ -60,9 +78,16 @@ def test_every_budget_is_met_and_kept_and_dropped_are_all_tokens(name):
     for k in range(1, n):
         (one,) = pruned([name], [k])
         assert len(one.kept_idx) == len(one.reasons) == k
-        both = torch.cat([one.kept_idx, one.dropped_idx])
+        patches = one.kept_idx[one.kept_idx != CLS]
+        assert len(patches) >= k - 1
+        both = torch.cat([patches, one.dropped_idx])
         assert both.sort().values.tolist() == list(range(n))
-        assert one.apply(images(1)[0].features).shape == (k, 8)
+        visible = one.visible(images(1)[0])
+        if isinstance(visible, Projected):
+            assert visible.tokens.shape == (k, 24)
+        else:
+            assert visible.shape == (k, 8)
+        assert all(reason in REASON_COLOURS for reason in one.reasons)
 
 
 @pytest.mark.parametrize("name", list(PRUNERS))
@@ -71,8 +96,10 @@ def test_an_image_is_pruned_in_a_batch_as_alone(name):
     together = pruned([name] * 3, budgets, of)
     for b, one in enumerate(together):
         prunings = [Pruning(PRUNERS[name], budgets[b], PRUNERS[name].options())]
-        (alone,) = prune([of[b]], [texts(3)[b]], prunings, [torch.Generator().manual_seed(b)])
+        (alone,) = prune([of[b]], [queries(3)[b]], prunings, [torch.Generator().manual_seed(b)])
         assert torch.equal(alone.kept_idx, one.kept_idx) and alone.reasons == one.reasons
+        assert (alone.weights is None) == (one.weights is None)
+        assert alone.weights is None or torch.equal(alone.weights, one.weights)
 
 
 def test_one_batch_may_hold_several_pruners():
@@ -80,7 +107,7 @@ def test_one_batch_may_hold_several_pruners():
     for b, one in enumerate(pruned(names, budgets)):
         (alone,) = prune(
             [images(4)[b]],
-            [texts(4)[b]],
+            [queries(4)[b]],
             [Pruning(PRUNERS[names[b]], budgets[b], PRUNERS[names[b]].options())],
             [torch.Generator().manual_seed(b)],
         )
