@@ -110,8 +110,13 @@ class ClipTower(nn.Module):
             found.append(self.clip.visual_projection(normed))
         if Needs.CLS_ATTENTION in needs:
             found.append(class_attention(vision.encoder.layers[-1], out.hidden_states[-2]))
-        layers = (vision.encoder.layers, out.hidden_states, self.select_layer)
-        return (*found, *(layer_value(need, *layers) for need in each_of(needs & ~OF_IMAGE)))
+        for need in each_of(needs & ~OF_IMAGE):
+            if need is Needs.FEATURE_EMBEDS:
+                found.append(self.clip.visual_projection(vision.post_layernorm(found[0])))
+            else:
+                layers = vision.encoder.layers
+                found.append(layer_value(need, layers, out.hidden_states, self.select_layer))
+        return tuple(found)
 
     def embed_text(self, token_ids: list[list[int]]) -> Tensor:
         """Encodes questions as (B, P) float32 of unit length; see project_text."""

@@ -28,6 +28,7 @@ class Needs(Flag):
     KEYS = auto()
     LAST_KEYS = auto()
     LAST_QUERY = auto()
+    FEATURE_EMBEDS = auto()
     PROJECTED = auto()
     TEXT_EMBEDS = auto()
     WORDS = auto()
@@ -111,6 +112,7 @@ class VisualTokens:
         keys: (N+1, C), the keys inside the features' layer, all heads side by side.
         last_keys: (N+1, C), those inside the tower's last layer.
         last_query: (C,), the query of the CLS inside the last layer.
+        feature_embeds: (N, P), as patch_embeds, but of the features, by the final layer norm.
         projected: (N, D), the features after the projector.
     """
 
@@ -125,6 +127,7 @@ class VisualTokens:
     keys: Tensor | None = None
     last_keys: Tensor | None = None
     last_query: Tensor | None = None
+    feature_embeds: Tensor | None = None
     projected: Tensor | None = None
 
     def has(self, needs: Needs) -> bool:

@@ -34,7 +34,7 @@ _ARRAYS: dict[str, tuple[Needs, Callable[[VisualTokens, Query], Tensor | None]]]
     _LAST_KEYS: (Needs.LAST_KEYS, lambda image, _: image.last_keys),
     "query_cls": (Needs.LAST_QUERY, lambda image, _: image.last_query),
     "projected": (Needs.PROJECTED, lambda image, _: image.projected),
-    "image_embeds": (Needs.PATCH_EMBEDS, lambda image, _: image.patch_embeds),
+    "image_embeds": (Needs.FEATURE_EMBEDS, lambda image, _: image.feature_embeds),
     "text_embeds": (Needs.TEXT_EMBEDS, lambda _, query: query.text_embeds),
     "llm_text": (Needs.WORDS, lambda _, query: query.words),
 }
