@@ -30,8 +30,8 @@ class TraceArguments(DecodingArguments, AskArguments):
     requests: Optional[str] = flag(
         "Many questions: a file of JSON lines with id, image, question and optionally "
         "tower_question, pruner, pruner_options (values by name), visual_token_num, "
-        "text_token_num, seed, max_new_tokens, no_image, temperature, top_p, num_beams. Image paths are absolute, or relative to that file. What "
-        "a line leaves out, the flags say."
+        "text_token_num, seed, max_new_tokens, no_image, temperature, top_p, num_beams. "
+        "Image paths are absolute, or relative to that file. What a line leaves out, the flags say."
     )
     output: Optional[str] = flag("Where the JSON lines go. One question: default standard output.")
     figure: Optional[str] = flag(
