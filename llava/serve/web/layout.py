@@ -136,11 +136,7 @@ def _lay_out_question(
             max_lines=6,
         )
         question_note = gr.HTML(elem_classes="notes")
-    with gr.Column(elem_classes="field", min_width=0):
-        budget, patches = budgets
-        slider = gr.Slider(1, patches, budget, step=1, label=f"Tokens to keep, of {patches}")
-        rule = gr.Dropdown(SOME_TOKENS, value=pruner, label="Chosen by", filterable=False)
-        budget_note = gr.HTML(elem_classes="notes")
+    tokens = _lay_out_tokens(*budgets, pruner)
     with gr.Column(elem_classes="field", min_width=0):
         button = gr.Button("Ask", variant="primary", elem_classes="ask")
         button_note = gr.HTML(elem_classes="notes")
@@ -154,13 +150,20 @@ def _lay_out_question(
         "image_note": image_note,
         "question": question,
         "question_note": question_note,
-        "budget": slider,
-        "pruner": rule,
-        "budget_note": budget_note,
+        **tokens,
         "button": button,
         "button_note": button_note,
         "examples": picks,
     }
+
+
+def _lay_out_tokens(budget: int, patches: int, pruner: str) -> dict[str, Any]:
+    """Lays out how many tokens are kept, and what chooses them; by their names in Parts."""
+    with gr.Column(elem_classes="field", min_width=0):
+        slider = gr.Slider(1, patches, budget, step=1, label=f"Tokens to keep, of {patches}")
+        rule = gr.Dropdown(SOME_TOKENS, value=pruner, label="Chosen by", filterable=False)
+        note = gr.HTML(elem_classes="notes")
+    return {"budget": slider, "pruner": rule, "budget_note": note}
 
 
 def _lay_out_answers(patches: int, has_caption: bool) -> dict[str, gr.HTML]:
