@@ -51,7 +51,6 @@ def check_method(args: AskArguments) -> None:
     from llava.model.token_pruning.registry import find_pruner, resolved  # torch comes with it
 
     pruner = find_pruner(args.pruner)
-    resolved(Method(**method_of(args)))
     given = {
         "--text-token-num": args.text_token_num is not None,
         "--pruner": pruner.name != DEFAULT_PRUNER,
@@ -63,6 +62,7 @@ def check_method(args: AskArguments) -> None:
                 f"{name} has no effect with --no-image, which keeps no visual token: leave one of "
                 "the two out"
             )
+    resolved(Method(**method_of(args)))
     kept_by = {ALL_TOKENS: "keeps all visual tokens", NO_TOKENS: "keeps no visual token"}
     kept = kept_by.get(pruner.name)
     if kept is not None and args.visual_token_num is not None:

@@ -347,7 +347,7 @@ def test_none_is_the_whole_image_and_zero_is_no_image(model, picture):
         ({"pruner": "scope", "pruner_options": ["alpha"]}, "'alpha' is not NAME=VALUE"),
         ({"pruner": "scope", "pruner_options": ["alpha=1", "alpha=2"]}, "given twice"),
         ({"pruner": "scope", "pruner_options": "alpha=1"}, "give texts NAME=VALUE"),
-        ({"pruner_options": ["text_token_num=3"]}, "set by text_token_num"),
+        ({"pruner_options": ["text_token_num=3"]}, "accm takes no options: text_token_num and"),
         ({"pruner": "random", "pruner_options": ["k=3"]}, "there are none"),
         (
             {"pruner": "visionzip", "visual_token_num": 9, "pruner_options": ["dominant=10"]},
