@@ -63,6 +63,7 @@ class LayerwiseLlama:
         past_key_values: Cache | None = None,
         use_cache: bool = False,
         logits_to_keep: int = 1,
+        key_bias: Tensor | None = None,
     ) -> CausalLMOutputWithPast:
         """Reads a piece of B sequences.
 
@@ -73,12 +74,13 @@ class LayerwiseLlama:
             past_key_values: the cache; each layer adds its keys and values.
             use_cache: whether the cache is used.
             logits_to_keep: number of last positions whose logits are returned.
+            key_bias: see LayerInput.
 
         Returns:
             An output with the logits (B, logits_to_keep, V).
         """
         model = self._llm.model
-        state = LayerInput(inputs_embeds, position_ids, attention_mask)
+        state = LayerInput(inputs_embeds, position_ids, attention_mask, key_bias)
         for number, layer in enumerate(model.layers):
             state = self._before_layer(number, state)
             hidden = layer(
