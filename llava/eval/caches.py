@@ -15,7 +15,7 @@ from llava.model.builder import load_from_arguments
 from llava.model.llava_arch import LlavaAccm
 from llava.model.loading.fingerprint import fingerprint
 from llava.model.memory import MEMORY_LIMIT
-from llava.model.multimodal_encoder.visual_tokens import VisualTokens
+from llava.model.multimodal_encoder.visual_tokens import Needs, VisualTokens
 
 QUESTIONS_AT_ONCE = 32  # questions per batch of the text tower
 
@@ -41,16 +41,25 @@ class UnitMemory:
         self._room = limit
         self._units: dict[tuple[Path | bytes, ...], Images] = {}
 
-    def find(self, names: tuple[Path | bytes, ...]) -> Images | None:
-        """Returns the images of a unit; None if they are not kept."""
-        return self._units.get(names)
+    def find(self, names: tuple[Path | bytes, ...], needs: Needs = Needs.NOTHING) -> Images | None:
+        """Returns the images of a unit; None if they are not kept with all that is needed."""
+        images = self._units.get(names)
+        if images is None or not all(image.has(needs) for image in images.values()):
+            return None
+        return images
 
     def keep(self, names: tuple[Path | bytes, ...], images: Images) -> None:
         """Keeps the images of a unit if there is room and none of them is missing."""
-        size = sum(image.nbytes for image in images.values())
-        if len(images) == len(names) and size <= self._room:
-            self._room -= size
+        size = _size(images)
+        room = self._room + _size(self._units.get(names, {}))
+        if len(images) == len(names) and size <= room:
+            self._room = room - size
             self._units[names] = images
+
+
+def _size(images: Images) -> int:
+    """Returns the bytes that the images of a unit take."""
+    return sum(image.nbytes for image in images.values())
 
 
 class QuestionMemory:

@@ -175,7 +175,7 @@ def _image_names(unit: Unit) -> tuple[Path | bytes, ...]:
 def _start_reading(run: _Run, unit: Unit) -> dict[Path | bytes, Future[Tensor]]:
     """Starts to read the images of a unit, unless they are encoded already."""
     images = _image_names(unit)
-    if run.units.find(images) is not None:
+    if run.units.find(images, _needs(run.model, unit)) is not None:
         return {}
     return {image: run.pixels.start(image) for image in images}
 
@@ -192,9 +192,10 @@ def _answer_unit(
             errors[image] = str(error)
     start = time.perf_counter()
     names = _image_names(unit)
-    images = run.units.find(names)
+    needs = _needs(run.model, unit)
+    images = run.units.find(names, needs)
     if images is None:
-        needs = OF_IMAGE if run.units.keeps else _needs(run.model, unit)
+        needs |= OF_IMAGE if run.units.keeps else Needs.NOTHING
         joined = torch.cat(list(pixels.values())) if pixels else None
         encoded = [] if joined is None else run.model.encode_images(joined, **if_fewer(needs))
         images = dict(zip(pixels, encoded))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional
 
-from llava.arguments import CAPTIONS, NOTHING, AskArguments, flag
+from llava.arguments import CAPTIONS, NOTHING, AskArguments, flag, list_flag
 from llava.errors import UserError
 from llava.eval.answer import LIMIT_HELP, read_run
 from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT, data_folder
@@ -54,6 +54,7 @@ class SweepArguments(AskArguments):
     )
     visual_token_num: Optional[int] = flag("A sweep has --budgets instead.")
     pruner: str = flag("A sweep compares ACCM's own.", DEFAULT_PRUNER)
+    pruner_options: List[str] = list_flag("A sweep compares ACCM's own.", [])
     no_image: bool = flag("A sweep has --methods no-image instead.", False)
     compensation: str = flag("A sweep has --methods instead.", CAPTIONS, off=NOTHING)
     data_root: str = flag("Folder with the data of all benchmarks.", DATA_ROOT)
@@ -205,6 +206,7 @@ def _refuse_single_flags(args: SweepArguments) -> None:
     for is_given, name, instead in (
         (args.visual_token_num is not None, "--visual-token-num", "--budgets"),
         (args.pruner != DEFAULT_PRUNER, "--pruner", "llava.eval.answer for each pruner"),
+        (bool(args.pruner_options), "--pruner-options", "llava.eval.answer for each pruner"),
         (not args.has_captions, "--no-compensation", "--methods"),
         (args.no_image, "--no-image", "--methods no-image"),
     ):

@@ -35,7 +35,7 @@ def splice_prompts(
 def input_ids(model: LlavaAccm, sample: Sample, given: Supplement = Supplement()) -> list[int]:
     """Returns the ids that the LLM reads of a sample, one of them for all its visual tokens."""
     language_model = model.language_model
-    most = language_model.context_length - sample.max_new_tokens + 1 - model.num_seen(sample)
+    most = language_model.context_length - sample.max_new_tokens + 1 - model.most_seen(sample)
     return prompt_ids(
         sample.question,
         language_model.tokenizer,
