@@ -357,10 +357,13 @@ class LlavaAccm(nn.Module):
         return 0 if sample.sees_nothing else self.budget(sample).visual_token_num
 
     def most_seen(self, sample: Method) -> int:
-        """Returns the largest number of visual tokens that the LLM may read."""
+        """Returns the largest number of positions that an image may take in the LLM."""
         if not self.is_pruned(sample):
             return self._num_seen(sample)
-        return most_tokens(sample, self.count_tokens(getattr(sample, "image", None)))
+        patches = self.count_tokens(getattr(sample, "image", None))
+        if self.compensator is not None and Gives.POSITION_IDS in self.compensator.gives:
+            return patches
+        return most_tokens(sample, patches)
 
     def _answer(
         self,

@@ -10,12 +10,18 @@ from collections.abc import Callable, Sequence
 
 from llava.compensations import CAPTIONS
 from llava.model.compensation.builder import LoadedFrom, load_compensator, load_first_caption
+from llava.model.compensation.merge import Merge
+from llava.model.compensation.oracle import read_oracle
+from llava.model.compensation.rectify import Rectify
 from llava.model.compensation.sums import Sum
 from llava.model.compensation.supplement import CompensationModule
 
 LOADERS: dict[str, Callable[[LoadedFrom], CompensationModule]] = {
     CAPTIONS: load_compensator,  # arXiv 2508.01236
     "caption": load_first_caption,
+    "oracle": lambda source: read_oracle(source.paths["oracle"]),
+    "merge": lambda source: Merge(),
+    "rectify": lambda source: Rectify(),
 }
 
 

@@ -24,7 +24,8 @@ from llava.model.language_model.prompts import (
     OnToken,
     Prompt,
     Session,
-    length_buckets,
+    alike,
+    rectified,
     remember_images,
     tell_row,
     told,
@@ -146,7 +147,7 @@ class LanguageModel(nn.Module):
         with watch.stage("prefill"):
             begun = self._begin([prompts[row] for row in singles], memory)
         answers: dict[int, Generated] = {}
-        for places in length_buckets([len(p.embeds) - p.prefix.length for p in begun]):
+        for places in alike(begun):
             rows = [singles[place] for place in places]
             limits = [max_new_tokens[row] for row in rows]
             choose = TokenChooser([how[row] for row in rows])
@@ -216,15 +217,21 @@ class LanguageModel(nn.Module):
     ) -> list[Generated]:
         """Generates the answers to prompts of similar length, each with its prefix."""
         wanted = len(prompts)
-        if self.is_compiled:
+        is_plain = prompts[0].is_plain
+        if self.is_compiled and is_plain:
             prompts = fill_up(prompts)
             limits = [*limits, *[1] * (len(prompts) - len(limits))]
         with watch.stage("prefill"):
             rest = [prompt.embeds[prompt.prefix.length :] for prompt in prompts]
             embeds, mask = pad_left(rest, self._length_step(rest))
             num_new = embeds.shape[1] + max(limits)
-            session = self._session([prompt.prefix for prompt in prompts], num_new, embeds.device)
-            logits = session.forward(embeds, mask)
+            prefixes = [prompt.prefix for prompt in prompts]
+            if is_plain:
+                session = self._session(prefixes, num_new, embeds.device)
+                logits = session.forward(embeds, mask)
+            else:
+                session = DecodeSession(self.llm, self.llm.config, prefixes, embeds.device)
+                logits = session.forward(embeds, mask, *rectified(prompts, embeds))
             remember_images(prompts, session, memory)
         with watch.stage("decode"):
             tell = told(on_token, wanted)
