@@ -217,21 +217,15 @@ class LanguageModel(nn.Module):
     ) -> list[Generated]:
         """Generates the answers to prompts of similar length, each with its prefix."""
         wanted = len(prompts)
-        is_plain = prompts[0].is_plain
-        if self.is_compiled and is_plain:
+        if self.is_compiled and prompts[0].is_plain:
             prompts = fill_up(prompts)
             limits = [*limits, *[1] * (len(prompts) - len(limits))]
         with watch.stage("prefill"):
             rest = [prompt.embeds[prompt.prefix.length :] for prompt in prompts]
             embeds, mask = pad_left(rest, self._length_step(rest))
             num_new = embeds.shape[1] + max(limits)
-            prefixes = [prompt.prefix for prompt in prompts]
-            if is_plain:
-                session = self._session(prefixes, num_new, embeds.device)
-                logits = session.forward(embeds, mask)
-            else:
-                session = DecodeSession(self.llm, self.llm.config, prefixes, embeds.device)
-                logits = session.forward(embeds, mask, *rectified(prompts, embeds))
+            session = self._session(prompts, num_new, embeds.device)
+            logits = session.forward(embeds, mask, *rectified(prompts, embeds))
             remember_images(prompts, session, memory)
         with watch.stage("decode"):
             tell = told(on_token, wanted)
@@ -267,9 +261,10 @@ class LanguageModel(nn.Module):
         on_gpu = self._static is not None and rows[0].device.type == "cuda"
         return GRAPH_TILE if on_gpu and is_small else TILE
 
-    def _session(self, prefixes: Sequence[KVPrefix], num_new: int, device: torch.device) -> Session:
-        """Returns a session after prefixes, with room for num_new positions."""
-        if self._static is not None:
+    def _session(self, prompts: Sequence[Prompt], num_new: int, device: torch.device) -> Session:
+        """Returns a session after the prefixes of prompts, with room for num_new positions."""
+        prefixes = [prompt.prefix for prompt in prompts]
+        if self._static is not None and prompts[0].is_plain:
             session = self._static.begin(prefixes, num_new, device)
             if session is not None:
                 return session

@@ -110,13 +110,17 @@ def alike(prompts: Sequence[Prompt]) -> list[list[int]]:
     ]
 
 
-def rectified(prompts: Sequence[Prompt], embeds: Tensor) -> tuple[Tensor, Tensor]:
+def rectified(prompts: Sequence[Prompt], embeds: Tensor) -> tuple[Tensor, ...]:
     """Returns positions (B, L) int64 and key biases (B, L) float32 of what prefixes leave.
+
+    Prompts that are plain have none.
 
     Args:
         prompts: B of them, with prefixes whose positions are numbered one by one.
         embeds: (B, L, D), the rest of each, padded on the left.
     """
+    if prompts[0].is_plain:
+        return ()
     positions, biases = [], []
     for prompt in prompts:
         length, start = len(prompt.embeds), prompt.prefix.length
