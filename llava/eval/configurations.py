@@ -246,9 +246,9 @@ def _possible(
 
 
 def _check_budget(one: Configuration, num_patches: int, args: SweepArguments) -> None:
-    from llava.model.token_pruning.registry import budget_of
+    from llava.model.token_pruning.registry import pruning_of
 
-    budget_of(Method(**method_of(one.arguments(args))), num_patches)
+    pruning_of(Method(**method_of(one.arguments(args))), num_patches, nearest=False)
 
 
 def _named(pruner: str, compensation: str, tokens: int) -> Configuration:
