@@ -64,6 +64,8 @@ def measure_costs(
         shared: the model.
     """
     todo = [one for one in configurations if read_cost(one.of(run).answers_file) is None]
+    if not todo:
+        return
     questions = run.questions[:: max(1, len(run.questions) // QUESTIONS)][:QUESTIONS]
     place = placement(args)
     counts = not (args.compile or uses_cuda_graphs(args, place))

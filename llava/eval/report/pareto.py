@@ -17,8 +17,12 @@ from llava.eval.report.runs import FLOOR, FULL
 from llava.eval.report.statistics import Sampled
 from llava.eval.report.units import operations_text, seconds_text
 
-FRAME = Frame(480, 380, named=False)
+LARGE = Frame(480, 394, named=False, top=60)
+NARROW = Frame(340, 340, named=False, top=60)  # replaces the large one on a phone
 _APART = 11  # pixels between two numbers of the front
+_TICKS_APART = 58  # pixels between two numbers of the scale
+# Round numbers of a scale, coarse ones first.
+_FACTORS = ((1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 1.8, 2, 2.2, 2.5, 3, 3.5, 4, 5, 6, 8))
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def points(rows: Sequence[Row], axis: Axis) -> list[Point]:
 
 
 def pareto_chart(
-    title: str, rows: Sequence[Row], styles: dict[str, int], axis: Axis, frame: Frame = FRAME
+    title: str, rows: Sequence[Row], styles: dict[str, int], axis: Axis, frame: Frame = LARGE
 ) -> Markup:
     """Returns a chart as SVG: a mark for each method and budget, the front joined and numbered.
 
@@ -146,16 +150,19 @@ class _Chart:
         return [self._bottom + number * self._step for number in range(count + 1)]
 
     def costs(self) -> list[float]:
-        """Returns the numbers of the horizontal scale: 1, 2, 5, 10, ... as far as they fit."""
+        """Returns round numbers of the horizontal scale; its ends where there are too few."""
         low, high = math.exp(self._from), math.exp(self._to)
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        round_ones = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
-        inside = [value for value in round_ones if low <= value <= high]
-        if len(inside) < 2:  # all costs are alike
-            inside = [low * 1.08, high / 1.08]
+        for factors in _FACTORS:
+            values = [factor * 10.0**power for power in powers for factor in factors]
+            inside = [value for value in values if low <= value <= high]
+            if len(inside) > 2:
+                break
+        else:
+            inside = [low, high]
         shown: list[float] = []
         for value in inside:
-            if not shown or self.x(value) - self.x(shown[-1]) >= 48:
+            if not shown or self.x(value) - self.x(shown[-1]) >= _TICKS_APART:
                 shown.append(value)
         return shown
 

@@ -33,7 +33,11 @@ def points_text(sampled: Sampled | None) -> tuple[str, str]:
     """Returns a difference of shares in points of per cent, and its interval."""
     if sampled is None:
         return "-", ""
-    ends = [
-        f"{100 * end:+.1f}" if math.isfinite(end) else "none" for end in (sampled.low, sampled.high)
-    ]
-    return f"{100 * sampled.value:+.1f}", f"[{', '.join(ends)}]"
+    ends = [_signed(end) if math.isfinite(end) else "none" for end in (sampled.low, sampled.high)]
+    return _signed(sampled.value), f"[{', '.join(ends)}]"
+
+
+def _signed(share: float) -> str:
+    """Returns a share in points of per cent with its sign; what rounds to zero has none."""
+    points = round(100 * share, 1)
+    return f"{points:+.1f}" if points else "0.0"

@@ -31,6 +31,6 @@ def _cells(line: Line, benchmarks: Sequence[str]) -> list[str]:
     numbers = []
     for name in benchmarks:
         value, here = line.published.get(name), line.measured.get(name)
-        text = "-" if value is None else f"{value:g}"
+        text = "-" if value is None else f"{value:g}" if name == "mme" else f"{value:.1f}"
         numbers.append(text if here is None else f"{text} ({here:.1f})")
     return [line.name, f"{line.source}; {line.note}" if line.note else line.source, *numbers]
