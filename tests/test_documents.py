@@ -429,6 +429,7 @@ def test_a_comparison(tree, working_folder, capsys):
         assert float(row["seconds_alone"]) > 0 and float(row["operations_counted"]) > 0
         assert float(row["tokens_read_by_a_layer"]) == float(row["visual_tokens"])
     operations = {name: float(row["operations_by_formula"]) for name, row in mean.items()}
+    assert float(mean["full"]["operations_counted"]) == pytest.approx(operations["full"], rel=0.05)
     assert operations["random"] == operations["uniform"] < operations["full"]
     for file in ("report.html", "report.md"):
         assert "Methods by budget" in (folder / "report" / file).read_text("utf-8")
