@@ -417,7 +417,7 @@ def test_a_benchmark_in_parts_is_answered_as_at_once(
 @pytest.mark.parametrize(
     "wrong, says",
     [
-        (["--pruners", "rnadom"], "there is no pruner 'rnadom' (did you mean 'random'?)"),
+        (["--pruners", "rnadom"], "there is no pruner 'rnadom' (did you mean random?)"),
         (["--compensations", "none"], "--compensations has no effect without --pruners"),
         (["--pruners", "random", "--compensations", "capton"], "there is no compensation 'capton'"),
         (["--pruners", "none", "zero", "--methods", "full"], "--budgets has no effect with"),
