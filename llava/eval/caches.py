@@ -18,8 +18,9 @@ from llava.model.memory import MEMORY_LIMIT
 from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens
 
 QUESTIONS_AT_ONCE = 32  # questions per batch of the text tower
-# Of a patch of CLIP ViT-L in float32: features, keys, hidden state and embedding, 15 KiB, and more.
-_BYTES_OF_A_PATCH = 1 << 14
+# Of a patch of LLaVA-1.5-7B in float32, if all is needed that any pruner reads: features, keys of
+# two layers, embeddings, and the projected features.
+_BYTES_OF_A_PATCH = 36 << 10
 
 Images = Mapping[Path | bytes, VisualTokens]
 
@@ -52,20 +53,24 @@ class UnitMemory:
         self._units: dict[tuple[Path | bytes, ...], Images] = {}
 
     def find(self, names: tuple[Path | bytes, ...], needs: Needs = Needs.NOTHING) -> Images | None:
-        """Returns the images of a unit; None if they are not kept, or lack something needed."""
+        """Returns the images of a unit; None if they are not kept with all that is needed."""
         images = self._units.get(names)
-        if images is not None and needs and not all(i.has(needs) for i in images.values()):
+        if images is None or not all(image.has(needs) for image in images.values()):
             return None
         return images
 
     def keep(self, names: tuple[Path | bytes, ...], images: Images) -> None:
         """Keeps the images of a unit if there is room and none of them is missing."""
-        if names in self._units:
-            return
-        size = sum(image.nbytes for image in images.values())
-        if len(images) == len(names) and size <= self._room:
-            self._room -= size
+        size = _size(images)
+        room = self._room + _size(self._units.get(names, {}))
+        if len(images) == len(names) and size <= room:
+            self._room = room - size
             self._units[names] = images
+
+
+def _size(images: Images) -> int:
+    """Returns the bytes that the images of a unit take."""
+    return sum(image.nbytes for image in images.values())
 
 
 class QuestionMemory:

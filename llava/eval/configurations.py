@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, List, Optional
 
-from llava.arguments import CAPTIONS, NOTHING, AskArguments, flag
+from llava.arguments import CAPTIONS, NOTHING, AskArguments, flag, list_flag
 from llava.errors import UserError
 from llava.eval.answer import LIMIT_HELP
 from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT
@@ -45,8 +45,9 @@ class SweepArguments(AskArguments):
         choices=METHODS,
     )
     pruners: Optional[List[str]] = flag(
-        f"Pruners to compare beside the methods, by name; {ALL} takes every one. none is full, zero"
-        " is no-image, accm is prune or, with its compensation, accm."
+        f"Pruners to compare beside the methods, by name; {ALL} takes every one. Options follow a "
+        "name as NAME:OPTION=VALUE,OPTION=VALUE. none is full, zero is no-image, accm is prune or, "
+        "with its compensation, accm."
     )
     compensations: Optional[List[str]] = flag(
         f"What each of --pruners gives back for the dropped tokens, in turn. Default: {NOTHING}."
@@ -58,6 +59,7 @@ class SweepArguments(AskArguments):
     )
     visual_token_num: Optional[int] = flag("A sweep has --budgets instead.")
     pruner: str = flag("A sweep has --pruners instead.", DEFAULT_PRUNER)
+    pruner_options: List[str] = list_flag("A sweep has --pruners NAME:OPTION=VALUE instead.", [])
     no_image: bool = flag("A sweep has --methods no-image instead.", False)
     compensation: str = flag("A sweep has --compensations instead.", CAPTIONS, off=NOTHING)
     data_root: str = flag("Folder with the data of all benchmarks.", DATA_ROOT)
@@ -76,12 +78,14 @@ class Configuration:
         tokens: visual tokens of the budget; all of them if nothing is pruned.
         pruner: chooses the tokens.
         compensation: what is given back for the others.
+        options: settings of the pruner, NAME=VALUE.
     """
 
     method: str
     tokens: int
     pruner: str = DEFAULT_PRUNER
     compensation: str = NOTHING
+    options: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -98,6 +102,7 @@ class Configuration:
             args,
             visual_token_num=self.tokens,
             pruner=self.pruner,
+            pruner_options=list(self.options),
             compensation=self.compensation,
             no_image=self.method == "no-image",
             text_token_num=args.text_token_num if "text_token_num" in known else None,
@@ -123,7 +128,7 @@ def choose_configurations(args: SweepArguments) -> list[Configuration]:
     """
     methods = _methods(args)
     pairs = _pairs(args)
-    _refuse_idle_flags(args, methods, [pruner for pruner, _ in pairs])
+    _refuse_idle_flags(args, methods, [pruner for (pruner, _), _ in pairs])
     used = {NOTHING, *(compensation for _, compensation in pairs)}
     used |= {_PARTS[method][1] for method in methods if method in _PARTS}
     for compensation in used:
@@ -198,7 +203,10 @@ def _methods(args: SweepArguments) -> list[str]:
     return choose("method", args.methods, METHODS, default)
 
 
-def _pairs(args: SweepArguments) -> list[tuple[str, str]]:
+_Chosen = tuple[str, tuple[str, ...]]  # a pruner, and its options NAME=VALUE
+
+
+def _pairs(args: SweepArguments) -> list[tuple[_Chosen, str]]:
     """Returns the pruners of the flags, each with its compensations."""
     from llava.model.token_pruning.registry import PRUNERS, find_pruner
 
@@ -207,7 +215,10 @@ def _pairs(args: SweepArguments) -> list[tuple[str, str]]:
             raise UserError("--compensations has no effect without --pruners: give both")
         return []
     words = [name for word in args.pruners for name in (PRUNERS if word == ALL else [word])]
-    pruners = list(dict.fromkeys(find_pruner(word).name for word in words))
+    chosen: list[_Chosen] = []
+    for word in words:
+        name, _, options = word.partition(":")
+        chosen.append((find_pruner(name).name, tuple(filter(None, options.split(",")))))
     given = [NOTHING] if args.compensations is None else args.compensations
     compensations = []
     for word in dict.fromkeys(given):
@@ -215,23 +226,23 @@ def _pairs(args: SweepArguments) -> list[tuple[str, str]]:
         single.check_compensation()
         compensations.append(single.compensation_name)
     return [
-        (pruner, compensation)
-        for pruner in pruners
-        for compensation in ([NOTHING] if pruner in _WITHOUT_BUDGET else compensations)
+        (one, compensation)
+        for one in dict.fromkeys(chosen)
+        for compensation in ([NOTHING] if one[0] in _WITHOUT_BUDGET else compensations)
     ]
 
 
 def _possible(
-    pairs: Sequence[tuple[str, str]],
+    pairs: Sequence[tuple[_Chosen, str]],
     budgets: Sequence[int],
     num_patches: int,
     args: SweepArguments,
 ) -> list[Configuration]:
     """Returns the configurations of pruners, without budgets that a pruner cannot meet."""
     found, left_out = [], []
-    for pruner, compensation in pairs:
-        for tokens in [num_patches] if pruner in _WITHOUT_BUDGET else budgets:
-            one = _named(pruner, compensation, tokens)
+    for chosen, compensation in pairs:
+        for tokens in [num_patches] if chosen[0] in _WITHOUT_BUDGET else budgets:
+            one = _named(chosen, compensation, tokens)
             try:
                 _check_budget(one, num_patches, args)
             except UserError as error:
@@ -251,15 +262,17 @@ def _check_budget(one: Configuration, num_patches: int, args: SweepArguments) ->
     pruning_of(Method(**method_of(one.arguments(args))), num_patches, nearest=False)
 
 
-def _named(pruner: str, compensation: str, tokens: int) -> Configuration:
+def _named(chosen: _Chosen, compensation: str, tokens: int) -> Configuration:
     """Returns the configuration of a pruner and a compensation, under the method's name if any."""
+    pruner, options = chosen
     if pruner in _WITHOUT_BUDGET:
         return Configuration(_WITHOUT_BUDGET[pruner], tokens)
     for method, parts in _PARTS.items():
-        if parts == (pruner, compensation):
+        if parts == (pruner, compensation) and not options:
             return Configuration(method, tokens, *parts)
-    method = pruner if compensation == NOTHING else f"{pruner}+{compensation}"
-    return Configuration(method, tokens, pruner, compensation)
+    method = ",".join((pruner, *options))
+    method = method if compensation == NOTHING else f"{method}+{compensation}"
+    return Configuration(method, tokens, pruner, compensation, options)
 
 
 def _refuse_idle_flags(

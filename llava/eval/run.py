@@ -33,7 +33,7 @@ from llava.model.loading.placement import Placement, placement
 from llava.model.multimodal_encoder.builder import count_patches
 from llava.model.products.forms import PRUNING_PARTS, choose_forms, described
 from llava.model.sample import Answer
-from llava.model.token_pruning.registry import budget_of
+from llava.model.token_pruning.registry import budget_of, resolved
 from llava.utils.distributed import Processes
 from llava.utils.stopping import noting_what_is_kept
 
@@ -235,7 +235,7 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
     parts = locate_parts(args)
     place = placement(args)
     num_patches = count_patches(parts["vision_tower"])
-    method = Method(**method_of(args))
+    method = resolved(Method(**method_of(args)))
     budget = budget_of(method, num_patches)
     packages = _DECIDING if args.bits is None else (*_DECIDING, "bitsandbytes")
     if args.seed < 0:
@@ -244,7 +244,8 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
     return {
         "benchmark": run.benchmark,
         "model_id": run.model_id,
-        "pruner": args.pruner,
+        "pruner": method.pruner,
+        "pruner_options": method.pruner_options,
         "method": label_of(method, args.has_captions, budget.visual_token_num, num_patches),
         "visual_token_num": 0 if method.sees_nothing else budget.visual_token_num,
         "text_token_num": budget.text_token_num,

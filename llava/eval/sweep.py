@@ -144,6 +144,7 @@ def _refuse_single_flags(args: SweepArguments) -> None:
     for is_given, name, instead in (
         (args.visual_token_num is not None, "--visual-token-num", "--budgets"),
         (args.pruner != DEFAULT_PRUNER, "--pruner", "--pruners"),
+        (bool(args.pruner_options), "--pruner-options", "--pruners NAME:OPTION=VALUE"),
         (not args.has_captions, "--no-compensation", "--methods"),
         (args.no_image, "--no-image", "--methods no-image"),
     ):

@@ -8,7 +8,7 @@ from llava.conversation import check_text
 from llava.errors import TooLong, UserError
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.sample import Sample, check_limits
-from llava.model.token_pruning.registry import ALL, find_pruner
+from llava.model.token_pruning.registry import ALL, find_pruner, pruning_of
 
 if TYPE_CHECKING:
     from llava.model.llava_arch import LlavaAccm
@@ -39,7 +39,7 @@ def check_sample(model: LlavaAccm, sample: Sample) -> None:
 
 
 def _check_method(model: LlavaAccm, sample: Sample) -> None:
-    """Refuses an invalid budget, and options that the sample's pruner does not know."""
+    """Refuses an invalid budget, and options that the sample's pruner does not know or meet."""
     pruner = find_pruner(sample.pruner)
     budget, num_patches = model.budget(sample), model.count_tokens(sample.image)
     if pruner is ALL and budget.visual_token_num != num_patches:
@@ -47,6 +47,7 @@ def _check_method(model: LlavaAccm, sample: Sample) -> None:
             f"the pruner {ALL.name} keeps all {num_patches} visual tokens, and "
             f"visual_token_num is {budget.visual_token_num}: leave one of the two out"
         )
+    pruning_of(sample, num_patches, False)
     if sample.text_token_num is not None and "text_token_num" not in pruner.option_names:
         raise UserError(
             f"text_token_num has no effect with the pruner {pruner.name}, in which the question "

@@ -27,7 +27,7 @@ from llava.model.about import About
 from llava.model.checks import check_sample
 from llava.model.compensation.compensator import Compensation, Compensator
 from llava.model.cuda import SideStream
-from llava.model.encoding import encode_distinct, encode_questions_of
+from llava.model.encoding import encode_distinct, encode_queries, with_projected
 from llava.model.kv_cache import KVPrefix
 from llava.model.language_model.llava_llama import Generated, LanguageModel, OnToken, Prompt
 from llava.model.memory import Memory
@@ -45,7 +45,7 @@ from llava.model.sample import Answer, Encoded, Sample
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.budget import Budget
 from llava.model.token_pruning.pruner import Pruned, prune
-from llava.model.token_pruning.registry import budget_of, find_pruner, pruning_of
+from llava.model.token_pruning.registry import budget_of, find_pruner, most_tokens, pruning_of
 from llava.model.visible_tokens import pick, shared_name, visible_tokens
 
 
@@ -186,8 +186,8 @@ class LlavaAccm(nn.Module):
         memory = Memory() if memory is None else memory
         needs = self.needs(samples)
         images = encode_distinct(self, [sample.image for sample in samples], memory, needs)
-        texts = encode_questions_of(self, samples)
-        return [Encoded(images[id(sample.image)], text) for sample, text in zip(samples, texts)]
+        queries = encode_queries(self, samples)
+        return [Encoded(images[id(sample.image)], query) for sample, query in zip(samples, queries)]
 
     def prune(self, encoded: list[Encoded], samples: list[Sample]) -> list[Pruned | None]:
         """Prunes (stage 2); None for a sample of which the LLM reads all tokens, or none."""
@@ -196,7 +196,7 @@ class LlavaAccm(nn.Module):
         nearest = self.text_selection == "nearest"
         found = prune(
             [encoded[b].image for b in places],
-            [encoded[b].text_embed for b in places],
+            [encoded[b].query for b in places],
             [pruning_of(samples[b], self.count_tokens(samples[b].image), nearest) for b in places],
             [torch.Generator().manual_seed(samples[b].seed) for b in places],
         )
@@ -213,10 +213,10 @@ class LlavaAccm(nn.Module):
     ) -> list[Compensation | None]:
         """Compensates (stage 3); None where nothing was pruned, or without a compensator."""
         results: list[Compensation | None] = [None] * len(samples)
-        places = [b for b, one in enumerate(pruned) if one is not None]
+        places = [b for b, one in enumerate(pruned) if one is not None and len(one.dropped_idx)]
         if self.compensator is None or not places:
             return results
-        some = [one for one in pruned if one is not None]
+        some = [one for one in pruned if one is not None and len(one.dropped_idx)]
         dropped = [
             pick(needed(encoded[b].image.patch_embeds), one.dropped_idx)
             for b, one in zip(places, some)
@@ -268,7 +268,7 @@ class LlavaAccm(nn.Module):
             pixels: (B, 3, S, S).
             needs: what is computed beside the features; see needs.
         """
-        return self.tower(pixels, **if_fewer(needs))
+        return with_projected(self, self.tower(pixels, **if_fewer(needs)), needs)
 
     @torch.inference_mode()
     def encode_questions(self, questions: Sequence[str]) -> list[Tensor]:
@@ -313,14 +313,14 @@ class LlavaAccm(nn.Module):
 
     def reads_question(self, sample: Sample) -> bool:
         """Returns whether the choice of the LLM's visual tokens depends on the question."""
-        return self.is_pruned(sample) and Needs.QUESTION in find_pruner(sample.pruner).needs
+        return self.is_pruned(sample) and find_pruner(sample.pruner).reads_question
 
     def prompt_length(self, sample: Sample) -> int:
         """Returns the positions of a sample's prompt in the LLM, with room for a caption if any."""
         room = 0
         if self.compensator is not None and self.is_pruned(sample):
             room = caption_room(self.compensator.max_length, self.language_model.tokenizer)
-        return len(self._prompt_ids(sample)) - 1 + self._num_seen(sample) + room
+        return len(self._prompt_ids(sample)) - 1 + self._most_seen(sample) + room
 
     def check(self, sample: Sample) -> None:
         """Refuses a sample that cannot be answered, before anything is computed.
@@ -339,7 +339,7 @@ class LlavaAccm(nn.Module):
         memory: Memory,
     ) -> dict[int, KVPrefix]:
         """Reads everything before the caption, for the samples that wait for one."""
-        waiting = [b for b, one in enumerate(pruned) if one is not None]
+        waiting = [b for b, one in enumerate(pruned) if one is not None and len(one.dropped_idx)]
         if self.compensator is None or not waiting:
             return {}
         prompts = self.splice(
@@ -357,10 +357,16 @@ class LlavaAccm(nn.Module):
         """Returns the number of visual tokens that the LLM reads."""
         return 0 if sample.sees_nothing else self.budget(sample).visual_token_num
 
+    def _most_seen(self, sample: Method) -> int:
+        """Returns the largest number of visual tokens that the LLM may read."""
+        if not self.is_pruned(sample):
+            return self._num_seen(sample)
+        return most_tokens(sample, self.count_tokens(getattr(sample, "image", None)))
+
     def _prompt_ids(self, sample: Sample, compensation: Compensation | None = None) -> list[int]:
         caption = None if compensation is None else compensation.supplement.text
         most = self.language_model.context_length - sample.max_new_tokens
-        most = most + 1 - self._num_seen(sample)  # one id stands for the visual tokens
+        most = most + 1 - self._most_seen(sample)  # one id stands for the visual tokens
         tokenizer = self.language_model.tokenizer
         return prompt_ids(sample.question, tokenizer, sample.history, caption, most)
 

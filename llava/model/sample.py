@@ -14,7 +14,7 @@ from llava.model.compensation.compensator import Compensation
 from llava.model.compensation.supplement import Supplement
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.token_pruning.accm import Selection
-from llava.model.token_pruning.pruner import Pruned
+from llava.model.token_pruning.pruner import Pruned, Query
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,16 @@ class Encoded:
 
     Attributes:
         image: the tower's outputs; samples of one image share the object.
-        text_embed: (P,) float32 of unit length, the question; None where nothing is to be pruned.
+        query: what the sample's pruner and compensation read of the question.
     """
 
     image: VisualTokens
-    text_embed: Tensor | None
+    query: Query
+
+    @property
+    def text_embed(self) -> Tensor | None:
+        """The question (P,) float32 of unit length; None where it is not needed."""
+        return self.query.text_embed
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ class Answer:
         raw_text: the answer as decoded.
         out_ids: its token ids.
         first_logits: (V,) float32, of its first token.
-        kept_idx: the patches that the LLM saw, in order.
+        kept_idx: the patches that the LLM saw, in order; -1 is the CLS token.
         pruned: the kept patches, and why; None where nothing was pruned.
         compensation: the compensation's own record (ACCM's: the captions); None where there is
             none.

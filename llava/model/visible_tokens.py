@@ -8,15 +8,16 @@ from collections.abc import Hashable
 from torch import Tensor
 
 from llava.mm_utils import send
+from llava.model.multimodal_encoder.visual_tokens import Projected
 from llava.model.sample import Encoded, Sample
 from llava.model.token_pruning.pruner import Pruned
 
 
-def visible_tokens(encoded: Encoded, pruned: Pruned | None, sample: Sample) -> Tensor:
-    """Returns the features (K, C) that the LLM reads."""
+def visible_tokens(encoded: Encoded, pruned: Pruned | None, sample: Sample) -> Tensor | Projected:
+    """Returns the K tokens that the LLM reads: features (K, C), or projected already."""
     features = encoded.image.features
     if pruned is not None:
-        return pruned.apply(features)
+        return pruned.visible(encoded.image)
     return features[:0] if sample.sees_nothing else features
 
 

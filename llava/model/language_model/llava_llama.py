@@ -31,6 +31,8 @@ from llava.model.language_model.prompts import (
 )
 from llava.model.language_model.sampling import TokenChooser
 from llava.model.memory import Memory
+from llava.model.multimodal_encoder.visual_tokens import Projected
+from llava.model.multimodal_projector.images import project_each
 from llava.model.static_cache import StaticSessions
 from llava.model.stopwatch import Stopwatch
 
@@ -84,29 +86,37 @@ class LanguageModel(nn.Module):
         """The number of positions that the LLM was trained for."""
         return self.llm.config.max_position_embeddings
 
-    def embed(self, ids: Sequence[list[int]], image_features: Sequence[Tensor]) -> list[Tensor]:
+    def embed(
+        self, ids: Sequence[list[int]], image_features: Sequence[Tensor | Projected]
+    ) -> list[Tensor]:
         """Embeds prompts, with the images' tokens in the place of their placeholders.
 
         Args:
             ids: B lists of token ids with one IMAGE_TOKEN_INDEX each.
             image_features: B tensors (K, C), from the tower, in the order in which the LLM reads
-                them; prompts that share the tensor share its projection.
+                them, or Projected; prompts that share the tensor share its projection.
 
         Returns:
             B tensors (len(ids) - 1 + K, D).
         """
-        distinct = {id(features): features for features in image_features}
-        joined = torch.cat(list(distinct.values())).to(next(self.projector.parameters()).dtype)
-        table = self.llm.get_input_embeddings()
-        projected = self.projector(joined).to(table.weight.device)
-        images = dict(zip(distinct, projected.split([len(f) for f in distinct.values()])))
+        images = project_each(self.project, image_features)
         places = [row.index(IMAGE_TOKEN_INDEX) for row in ids]
         words = [i for row in ids for i in row if i != IMAGE_TOKEN_INDEX]
-        texts = table(send(words, projected.device)).split([len(r) - 1 for r in ids])
+        texts = self.embed_words(words).split([len(r) - 1 for r in ids])
         return [
             torch.cat([text[:place], images[id(features)], text[place:]])
             for text, place, features in zip(texts, places, image_features)
         ]
+
+    def project(self, features: Tensor) -> Tensor:
+        """Returns the LLM's input embeddings (K, D) of visual features (K, C)."""
+        embeds = self.projector(features.to(next(self.projector.parameters()).dtype))
+        return embeds.to(self.llm.get_input_embeddings().weight.device)
+
+    def embed_words(self, ids: list[int]) -> Tensor:
+        """Returns the LLM's input embeddings (T, D) of token ids, those of the text alone."""
+        table = self.llm.get_input_embeddings()
+        return table(send(ids, table.weight.device))
 
     @torch.inference_mode()
     def generate(
