@@ -22,6 +22,7 @@ class Cost:
     Attributes:
         questions: how many questions were timed.
         seconds: from image and question to answer, loading excluded; the median of some rounds.
+        spread: half the difference of the slowest and the fastest round, as a share of the median.
         stages: seconds by stage, in their order.
         operations: of image tower, projector and LLM, by formula; a multiply-add counts as two.
         counted: all operations of the first question by torch's counter; None where CUDA graphs or
@@ -33,6 +34,7 @@ class Cost:
 
     questions: int
     seconds: float
+    spread: float
     stages: Mapping[str, float]
     operations: float
     counted: float | None
@@ -85,7 +87,7 @@ def _is_sound(made: Mapping[str, object]) -> bool:
     if not isinstance(stages, dict) or not isinstance(layers, list) or not layers:
         return False
     optional = [made[name] for name in ("counted", "peak_bytes") if made[name] is not None]
-    needed = [made["questions"], made["seconds"], made["operations"]]
+    needed = [made[name] for name in ("questions", "seconds", "spread", "operations")]
     numbers = [*needed, *optional, *stages.values(), *layers]
     return isinstance(made["machine"], str) and all(map(_is_amount, numbers))
 

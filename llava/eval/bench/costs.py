@@ -35,7 +35,7 @@ from llava.model.sample import Answer, Sample
 from llava.model.stopwatch import Stopwatch
 
 QUESTIONS = 8  # of a benchmark, evenly spread
-ROUNDS = 3
+ROUNDS = 5
 
 
 @dataclass
@@ -136,7 +136,8 @@ def _cost(one: _Measured, machine: str) -> Cost:
     ]
     return Cost(
         questions=len(one.samples),
-        seconds=statistics.median(one.totals),
+        seconds=(middle := statistics.median(one.totals)),
+        spread=(max(one.totals) - min(one.totals)) / (2 * middle),
         stages={
             stage: statistics.median(times[stage] for times in one.stages)
             for stage in one.stages[0]

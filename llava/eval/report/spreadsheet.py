@@ -70,6 +70,7 @@ def _cost(cost: Cost | None, stages: Sequence[str]) -> dict:
         "operations_by_formula": cost and cost.operations,
         "operations_counted": cost and cost.counted,
         "seconds_alone": cost and cost.seconds,
+        "seconds_spread": cost and cost.spread,
         **{f"seconds_{stage}": cost and cost.stages.get(stage) for stage in stages},
         "peak_bytes": cost and cost.peak_bytes,
     }

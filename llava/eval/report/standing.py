@@ -19,7 +19,8 @@ EXPLANATION = (
 )
 COST = (
     "Costs are of one question asked alone, from pixels to answer, without loading: the mean of a "
-    "few questions of one benchmark, in rounds of all methods in turn. Tokens: visual tokens that "
+    "few questions of one benchmark, the median of rounds in which all methods take turns, and half"
+    " the difference of the slowest and the fastest round. Tokens: visual tokens that "
     "a layer of the LLM reads, on average. Operations: a multiply-add counts as two; by formula "
     "those of image tower, projector and LLM; counted are those of everything, by "
     "torch.utils.flop_counter on one question, its answer included. Peak memory is what comes on "

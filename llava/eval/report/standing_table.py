@@ -9,7 +9,13 @@ from llava.eval.report.runs import BENCHMARKS
 from llava.eval.report.standing import COST, EXPLANATION, TITLE, Budget
 from llava.eval.report.statistics import Sampled
 from llava.eval.report.table import percent
-from llava.eval.report.units import bytes_text, operations_text, points_text, seconds_text
+from llava.eval.report.units import (
+    bytes_text,
+    operations_text,
+    points_text,
+    seconds_text,
+    spread_text,
+)
 from llava.markdown import escape, markdown_table
 
 _SCORES = ("Of full, %", "Floor to full, %", "To ACCM, points", "To the best, points")
@@ -62,7 +68,7 @@ def _costs(budget: Budget) -> list[str]:
             tokens = f"{cost.tokens:.1f}" + (f" ({cost.schedule})" if cost.schedule else "")
             operations = [operations_text(cost.operations), operations_text(cost.counted)]
             stages = [seconds_text(cost.stages.get(stage)) for stage in budget.stages]
-            times = [seconds_text(cost.seconds), *stages]
+            times = [f"{seconds_text(cost.seconds)} {spread_text(cost)}", *stages]
             peak = bytes_text(cost.peak_bytes)
             rows.append([one.row.marked_method, tokens, *operations, *times, peak])
     return _table(heads, rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from llava.eval.cost import Cost
 from llava.eval.report.statistics import Sampled
 
 
@@ -22,6 +23,11 @@ def seconds_text(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+
+
+def spread_text(cost: Cost) -> str:
+    """Returns how far the rounds of a measured time are from each other."""
+    return f"± {100 * cost.spread:.0f}%"
 
 
 def bytes_text(count: int | None) -> str:

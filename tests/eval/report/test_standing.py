@@ -16,6 +16,7 @@ from llava.eval.report.write import write_report
 COST = Cost(
     questions=8,
     seconds=0.5,
+    spread=0.04,
     stages={"encode": 0.25, "decode": 0.125},
     operations=2e9,
     counted=3e9,
@@ -119,7 +120,7 @@ def test_the_report_has_all_of_it(four_runs, workshop, tmp_path):
     text = (tmp_path / "out" / "report.md").read_text("utf-8")
     assert "Score against time and operations" in page and "500 ms" in page and "2 GFLOP" in page
     assert "| **scope** | **87.5 [" in text and "| 96 from layer 0" not in text
-    assert "64.0 (96 from layer 0, 32 from layer 2)" in text and "| 5 MiB |" in text
+    assert "64.0 (96 from layer 0, 32 from layer 2)" in text and "| 500 ms ± 4% |" in text
     assert "Published numbers" not in page + text  # no run is of a published budget
 
 
