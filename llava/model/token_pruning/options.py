@@ -36,7 +36,7 @@ def settings_of(options: type, given: Mapping[str, object]) -> Any:
 
 
 def typed(options: type, given: Mapping[str, object]) -> dict[str, object]:
-    """Returns settings in which texts stand for the values that they spell.
+    """Returns settings with the values that texts spell, and whole numbers for floats as floats.
 
     Args:
         options: the dataclass of the settings.
@@ -45,15 +45,19 @@ def typed(options: type, given: Mapping[str, object]) -> dict[str, object]:
     """
     hints = get_type_hints(options)
     return {
-        name: _spelled(value, hints[name]) if isinstance(value, str) and name in hints else value
+        name: _spelled(value, hints[name]) if name in hints else value
         for name, value in given.items()
     }
 
 
-def _spelled(text: str, kind: Any) -> object:
-    if get_origin(kind) is tuple:
+def _spelled(text: object, kind: Any) -> object:
+    if isinstance(text, str) and get_origin(kind) is tuple:
         return [_spelled(part, get_args(kind)[0]) for part in text.split(",")]
     kinds = get_args(kind) or (kind,)
+    if type(text) is int and int not in kinds and float in kinds:
+        return float(text)
+    if not isinstance(text, str):
+        return text
     if NoneType in kinds and text.lower() == "none":
         return None
     if bool in kinds:
