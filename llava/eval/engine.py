@@ -47,8 +47,9 @@ class Request(AnswerSettings, Method, Asked, _Named):
 
     def sample(self, image: VisualTokens) -> Sample:
         """Returns the request with its image encoded."""
-        asked = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "id"}
-        return Sample(**asked | {"image": image})
+        asked = {f.name: getattr(self, f.name) for f in fields(self)}
+        name = self.image.name if isinstance(self.image, Path) else None
+        return Sample(**asked | {"image": image, "image_name": name})
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from llava.conversation import check_text
 from llava.errors import TooLong, UserError
+from llava.model.compensation.supplement import Gives
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.sample import Sample, check_limits
 from llava.model.token_pruning.registry import ALL, find_pruner, pruning_of
@@ -34,7 +35,12 @@ def check_sample(model: LlavaAccm, sample: Sample) -> None:
             "encode_images(pixels, model.needs([sample]))"
         )
     if model.compensator is not None and model.is_pruned(sample):
-        model.compensator.check_question(sample.question_of_the_method)
+        if sample.num_beams > 1 and model.compensator.gives & (Gives.POSITION_IDS | Gives.KEY_BIAS):
+            raise UserError(
+                "the compensation rectify changes positions and attention, and a beam search has "
+                "its own: ask for one beam, or leave the compensation out"
+            )
+        model.compensator.check(sample.text_query)
     _check_length(model, sample)
 
 

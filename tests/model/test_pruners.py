@@ -228,7 +228,7 @@ def independent_arrays(model, picture, question):
 
 
 def test_the_pipeline_gives_each_what_its_paper_reads(prune_only, picture):
-    """Kept tokens and what the LLM reads are those of the pure function on transformers' outputs."""
+    """Kept tokens and the LLM's input are those of the pure function on transformers' outputs."""
     question = "Is the grey ramp darker on the left?"
     arrays = independent_arrays(prune_only, picture, question)
     names = [name for name, one in PUBLISHED.items() if name in PRUNERS]

@@ -27,7 +27,7 @@ from llava.eval.bench.shapes import (
     vision_shape,
 )
 from llava.mm_utils import round_up
-from llava.model.compensation.compensator import NUM_CANDIDATES
+from llava.model.compensation.caption_writer import NUM_CANDIDATES
 from llava.model.compensation.selector import selector_text
 from llava.model.cost import Shape
 from llava.model.language_model.llava_llama import TILE
@@ -80,7 +80,7 @@ def count_tokens(model: LlavaAccm, question: str, plain: Answer, hinted: Answer)
         hinted: an answer with one, if the budget prunes.
     """
     clip_ids = model.clip_tokenizer.encode(question, model.tower.max_text_length)
-    written = hinted.compensation
+    written = hinted.written
     texts = [selector_text(question, text) for text in written.captions if text] if written else []
     return Counts(
         system=plain.input_ids.index(IMAGE_TOKEN_INDEX),

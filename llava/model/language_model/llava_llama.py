@@ -24,7 +24,8 @@ from llava.model.language_model.prompts import (
     OnToken,
     Prompt,
     Session,
-    length_buckets,
+    alike,
+    rectified,
     remember_images,
     tell_row,
     told,
@@ -146,7 +147,7 @@ class LanguageModel(nn.Module):
         with watch.stage("prefill"):
             begun = self._begin([prompts[row] for row in singles], memory)
         answers: dict[int, Generated] = {}
-        for places in length_buckets([len(p.embeds) - p.prefix.length for p in begun]):
+        for places in alike(begun):
             rows = [singles[place] for place in places]
             limits = [max_new_tokens[row] for row in rows]
             choose = TokenChooser([how[row] for row in rows])
@@ -216,15 +217,14 @@ class LanguageModel(nn.Module):
     ) -> list[Generated]:
         """Generates the answers to prompts of similar length, each with its prefix."""
         wanted = len(prompts)
-        if self.is_compiled:
+        if self.is_compiled and prompts[0].is_plain:
             prompts = fill_up(prompts)
             limits = [*limits, *[1] * (len(prompts) - len(limits))]
         with watch.stage("prefill"):
             rest = [prompt.embeds[prompt.prefix.length :] for prompt in prompts]
             embeds, mask = pad_left(rest, self._length_step(rest))
-            num_new = embeds.shape[1] + max(limits)
-            session = self._session([prompt.prefix for prompt in prompts], num_new, embeds.device)
-            logits = session.forward(embeds, mask)
+            session = self._session(prompts, embeds.shape[1] + max(limits), embeds.device)
+            logits = session.forward(embeds, mask, *rectified(prompts, embeds))
             remember_images(prompts, session, memory)
         with watch.stage("decode"):
             tell = told(on_token, wanted)
@@ -260,9 +260,10 @@ class LanguageModel(nn.Module):
         on_gpu = self._static is not None and rows[0].device.type == "cuda"
         return GRAPH_TILE if on_gpu and is_small else TILE
 
-    def _session(self, prefixes: Sequence[KVPrefix], num_new: int, device: torch.device) -> Session:
-        """Returns a session after prefixes, with room for num_new positions."""
-        if self._static is not None:
+    def _session(self, prompts: Sequence[Prompt], num_new: int, device: torch.device) -> Session:
+        """Returns a session after the prefixes of prompts, with room for num_new positions."""
+        prefixes = [prompt.prefix for prompt in prompts]
+        if self._static is not None and prompts[0].is_plain:
             session = self._static.begin(prefixes, num_new, device)
             if session is not None:
                 return session
@@ -283,14 +284,13 @@ class LanguageModel(nn.Module):
         """
         table = self.llm.get_input_embeddings()
         ones = torch.ones(len(tokens), 1, device=tokens.device)
-        left = send(limits, tokens.device)
+        last = send(limits, tokens.device)
         ended = AsyncStopFlag(tokens.device)
         done = torch.zeros_like(tokens, dtype=torch.bool)
         written = [tokens]
         tell(tokens, done)
-        for _ in range(1, max(limits)):
-            left = left - 1
-            done = done | (written[-1] == self.end_id) | (left == 0)
+        for step in range(1, max(limits)):
+            done = done | (written[-1] == self.end_id) | (last == step)
             ended.push(done.all())
             if ended.is_set():
                 break
