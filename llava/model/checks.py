@@ -36,11 +36,7 @@ def check_sample(model: LlavaAccm, sample: Sample) -> None:
             "encode_images(pixels, model.needs([sample]))"
         )
     if model.compensator is not None and model.is_pruned(sample):
-        if sample.num_beams > 1 and model.compensator.gives & (Gives.POSITION_IDS | Gives.KEY_BIAS):
-            raise UserError(
-                "the compensation rectify changes positions and attention, and a beam search has "
-                "its own: ask for one beam, or leave the compensation out"
-            )
+        _check_layers(model, sample, model.compensator.gives)
         model.compensator.check(sample.text_query)
     _check_length(model, sample)
 
@@ -72,15 +68,33 @@ def _check_method(model: LlavaAccm, sample: Sample) -> None:
         )
 
 
+def _check_layers(model: LlavaAccm, sample: Sample, gives: Gives) -> None:
+    """Refuses what calls all layers of the LLM at once, where a compensation changes each."""
+    if not gives & (Gives.POSITION_IDS | Gives.KEY_BIAS):
+        return
+    rectifies = "the compensation rectify changes the attention in every layer of the LLM"
+    if model.language_model.is_compiled:
+        raise UserError(
+            f"--compile compiles all layers of the LLM as one, and {rectifies}: leave one of the "
+            "two out"
+        )
+    if sample.num_beams > 1:
+        raise UserError(
+            f"{rectifies}, where there is no search with num_beams {sample.num_beams}: use "
+            "num_beams 1, or leave the compensation out"
+        )
+
+
 def check_whole(prompt: Prompt) -> Prompt:
     """Returns a prompt that another engine may read.
 
     Raises:
-        UserError: its pruner works inside the LLM.
+        UserError: its pruner, or its compensation, works inside the LLM.
     """
     if prompt.reading is not None:
+        what = "compensation" if prompt.reading.plan is None else "pruner"
         raise UserError(
-            "the pruner works inside the LLM, which another engine cannot do: use a pruner before "
+            f"the {what} works inside the LLM, which another engine cannot do: use a {what} before "
             "the LLM"
         )
     return prompt

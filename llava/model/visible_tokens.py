@@ -46,8 +46,11 @@ def shared_name(
     return image, tuple(pruned.kept_idx.tolist())
 
 
-def reading_of(pruned: Pruned | None) -> Reading | None:
+def reading_of(pruned: Pruned | None, given: Supplement = Supplement()) -> Reading | None:
     """Returns how the LLM's layers read what was kept; None where as transformers' do."""
-    if pruned is None or pruned.plan is None:
+    changed = (pruned and pruned.plan, given.position_ids, given.key_bias)
+    if pruned is None or all(change is None for change in changed):
         return None
-    return Reading(pruned.kept_idx, pruned.plan)
+    return Reading(
+        pruned.kept_idx, pruned.plan, given.position_ids, pruned.num_tokens, given.key_bias
+    )

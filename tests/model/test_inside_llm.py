@@ -199,16 +199,9 @@ def test_given_positions_and_a_key_bias_are_those_of_a_stock_pass(llm):
     places = torch.randperm(whole, generator=draw)[:kept].sort().values
     bias = torch.rand(kept, generator=draw) * 2
     plain = prompt_of(llm, 6, 3)
-    length = len(plain.embeds)
-    given = torch.cat([torch.arange(SYSTEM), SYSTEM + places])
-    after = torch.arange(length - len(given)) + SYSTEM + whole
-    changed = replace(
-        plain,
-        position_ids=torch.cat([given, after]),
-        key_bias=torch.cat([torch.zeros(SYSTEM), bias, torch.zeros(len(after))]),
-    )
+    reading = replace(plain.reading, position_ids=places, num_positions=whole, key_bias=bias)
     tokens = steps(llm, 2, 2)
-    logits, _ = read(llm, [changed, prompt_of(llm, 9, 4)], tokens)
+    logits, _ = read(llm, [replace(plain, reading=reading), prompt_of(llm, 9, 4)], tokens)
     for count, ours in enumerate(logits):
         embeds = torch.cat([plain.embeds, *(token[:1] for token in tokens[:count])])
         text = torch.arange(SYSTEM + whole, SYSTEM + whole + len(embeds) - SYSTEM - kept)

@@ -82,18 +82,13 @@ class PrunedSample:
 
     @property
     def dropped(self) -> Tensor:
-        """The embeddings (M, P) of the dropped tokens in index order; see described_idx."""
+        """The embeddings (M, P) of the tokens to describe in index order; see described_idx."""
         embeds = needed(self.image.patch_embeds)
-        return embeds[send(self.described_idx, embeds.device)]
-
-    @property
-    def described_idx(self) -> Tensor:
-        """The indices (M,) int64 of the tokens that a text describes; see Pruned.described_idx."""
-        return self.pruned.described_idx
+        return embeds[send(self.pruned.described_idx, embeds.device)]
 
     @property
     def kept_share(self) -> float:
-        """The share K / N of the tokens that the LLM reads."""
+        """The share K / N of the tokens that the LLM reads, in the mean over its layers."""
         return self.pruned.mean_tokens / self.pruned.num_tokens
 
 

@@ -65,10 +65,9 @@ class LayerSession:
         self, llm: LlamaForCausalLM, prompts: Sequence[Prompt], device: torch.device
     ) -> None:
         self._llm = llm
-        self._prompts, readings = prompts, [needed(prompt.reading) for prompt in prompts]
-        self._plans = [reading.plan for reading in readings]
-        self._idx = [reading.kept_idx for reading in readings]
+        self._readings = [needed(prompt.reading) for prompt in prompts]
         self.kept: list[list[LayerKept]] = [[] for _ in prompts]
+        self._idx = [reading.kept_idx for reading in self._readings]
         self._cache = Cache(layers=[DynamicLayer() for _ in llm.model.layers])
         prefixes = [prompt.prefix for prompt in prompts]
         for layer, states in enumerate(stacked_prefixes(prefixes)):
@@ -103,14 +102,17 @@ class LayerSession:
 
     def _first_row(self, b: int, embeds: Tensor) -> LayerRow:
         """Returns the input of the first layer for a sequence: its image and text (L, D)."""
-        prompt, start = self._prompts[b], self._starts[b]
-        positions = torch.arange(start + len(embeds))
-        positions = positions if prompt.position_ids is None else prompt.position_ids
-        bias = prompt.key_bias
-        if bias is None and any(one.key_bias is not None for one in self._prompts):
-            bias = torch.zeros(len(positions))
-        own = None if bias is None else bias[start:].to(embeds.device)
-        return LayerRow(embeds, send(positions[start:], embeds.device), own)
+        reading, visual = self._readings[b], len(self._idx[b])
+        place = torch.arange(len(embeds), device=embeds.device)
+        if reading.position_ids is not None:
+            place = place + reading.num_positions - visual
+            place[:visual] = reading.position_ids.to(place.device)
+        bias = None
+        if any(one.key_bias is not None for one in self._readings):
+            bias = torch.zeros(len(embeds), device=embeds.device)
+            if reading.key_bias is not None:
+                bias[:visual] = reading.key_bias.to(bias)
+        return LayerRow(embeds, self._starts[b] + place, bias)
 
     def _joined(self, rows: Sequence[LayerRow], length: int) -> LayerInput:
         """Returns rows as a batch, padded on the left to a multiple of a length."""
@@ -129,7 +131,7 @@ class LayerSession:
         """Returns a layer's input: of the prompts with fewer visual tokens, or of a later token."""
         if number < len(self._columns):
             return self._columns[number].step(state.hidden)
-        stages = [self._stage(b, number) for b in range(len(self._plans))]
+        stages = [self._stage(b, number) for b in range(len(self._readings))]
         if any(stages):
             rows = [self._row(state, b) for b in range(len(stages))]
             state = self._joined(
@@ -145,7 +147,7 @@ class LayerSession:
 
     def _stage(self, b: int, layer: int) -> Stage | None:
         """Returns the drop of a sequence before a layer; None where nothing is dropped."""
-        plan = self._plans[b]
+        plan = self._readings[b].plan
         stages = () if plan is None else plan.stages
         found = (stage for stage in stages if stage.layer == layer)
         return next((stage for stage in found if stage.asked < len(self._idx[b])), None)
@@ -158,7 +160,7 @@ class LayerSession:
 
     def _pruned(self, b: int, stage: Stage, row: LayerRow) -> LayerRow:
         """Returns a row with fewer visual tokens, as its pruner chooses."""
-        plan, visual, start = needed(self._plans[b]), len(self._idx[b]), self._starts[b]
+        plan, visual, start = needed(self._readings[b].plan), len(self._idx[b]), self._starts[b]
         before, layer = self._cache.layers[stage.layer - 1], self._cache.layers[stage.layer]
         has_read = self._columns[-1].valid[b]
         reader = RowReader(

@@ -25,9 +25,8 @@ from llava.model.language_model.prompts import (
     OnToken,
     Prompt,
     Session,
-    alike,
+    batches_of,
     generated,
-    rectified,
     remember_images,
     tell_row,
     told,
@@ -154,7 +153,7 @@ class LanguageModel(nn.Module):
         with watch.stage("prefill"):
             begun = self._begin([prompts[row] for row in singles], memory)
         answers: dict[int, Generated] = {}
-        for places in alike(begun):
+        for places in batches_of(begun):
             rows = [singles[place] for place in places]
             limits = [max_new_tokens[row] for row in rows]
             choose = TokenChooser([how[row] for row in rows])
@@ -228,17 +227,16 @@ class LanguageModel(nn.Module):
     ) -> list[Generated]:
         """Generates the answers to prompts of similar length, each with its prefix."""
         wanted = len(prompts)
-        if self.is_compiled and prompts[0].is_plain:
+        if self.is_compiled:
             prompts = fill_up(prompts)
             limits = [*limits, *[1] * (len(prompts) - len(limits))]
         with watch.stage("prefill"):
             rest = [prompt.embeds[prompt.prefix.length :] for prompt in prompts]
             embeds, mask = pad_left(rest, self._length_step(rest))
-            session = self._session(prompts, embeds.shape[1] + max(limits), embeds.device)
-            if isinstance(session, LayerSession):
-                logits = session.forward(embeds, mask)
-            else:
-                logits = session.forward(embeds, mask, *rectified(prompts, embeds))
+            num_new = embeds.shape[1] + max(limits)
+            session = self._session(prompts, num_new, embeds.device)
+            logits = session.forward(embeds, mask)
+            if not isinstance(session, LayerSession):
                 remember_images(prompts, session, memory)
         with watch.stage("decode"):
             tell = told(on_token, wanted)
@@ -259,11 +257,11 @@ class LanguageModel(nn.Module):
     def _session(
         self, prompts: Sequence[Prompt], num_new: int, device: torch.device
     ) -> Session | LayerSession:
-        """Returns a session after the prefixes of prompts, with room for num_new positions."""
+        """Returns a session after the prompts' prefixes, with room for num_new positions."""
         if prompts[0].reading is not None:
             return LayerSession(self.llm, prompts, device)
         prefixes = [prompt.prefix for prompt in prompts]
-        if self._static is not None and prompts[0].is_plain:
+        if self._static is not None:
             session = self._static.begin(prefixes, num_new, device)
             if session is not None:
                 return session
@@ -284,13 +282,14 @@ class LanguageModel(nn.Module):
         """
         table = self.llm.get_input_embeddings()
         ones = torch.ones(len(tokens), 1, device=tokens.device)
-        last = send(limits, tokens.device)
+        left = send(limits, tokens.device)
         ended = AsyncStopFlag(tokens.device)
         done = torch.zeros_like(tokens, dtype=torch.bool)
         written = [tokens]
         tell(tokens, done)
-        for step in range(1, max(limits)):
-            done = done | (written[-1] == self.end_id) | (last == step)
+        for _ in range(1, max(limits)):
+            left = left - 1
+            done = done | (written[-1] == self.end_id) | (left == 0)
             ended.push(done.all())
             if ended.is_set():
                 break

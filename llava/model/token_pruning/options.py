@@ -51,7 +51,7 @@ def typed(options: type, given: Mapping[str, object]) -> dict[str, object]:
 
 
 def _spelled(text: object, kind: Any) -> object:
-    if isinstance(text, str) and get_origin(kind) is tuple:
+    if get_origin(kind) is tuple and isinstance(text, str):
         return [_spelled(part, get_args(kind)[0]) for part in text.split(",")]
     kinds = get_args(kind) or (kind,)
     if type(text) is int and int not in kinds and float in kinds:
