@@ -30,7 +30,10 @@ def splice_prompts(
     embeds = model.language_model.embed(ids, [visible_tokens(*one) for one in stages])
     names = [shared_name(*one) for one in stages]
     readings = [reading_of(*one) for one in zip(pruned, given)]
-    return [Prompt(*one, reading=reading) for *one, reading in zip(ids, embeds, names, readings)]
+    return [
+        Prompt(row, embed, name, reading=reading)
+        for row, embed, name, reading in zip(ids, embeds, names, readings)
+    ]
 
 
 def input_ids(model: LlavaAccm, sample: Sample, given: Supplement = Supplement()) -> list[int]:

@@ -1,5 +1,6 @@
 """Pruners inside the LLM: their schedules, their choices, and a session whose layers differ."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from llava.errors import UserError
 from llava.mm_utils import pad_left
 from llava.model.kv_cache import KVPrefix
+from llava.model.language_model.fused import fuse_llama
 from llava.model.language_model.layer_session import LayerSession
 from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.language_model.prompts import Prompt, Reading
@@ -156,6 +158,29 @@ def test_nothing_pruned_is_stock(llm):
         whole = torch.cat([prompt.embeds, *(token[b : b + 1] for token in tokens)])
         stock = llm(inputs_embeds=whole[None]).logits[0, -3:]
         close(torch.stack([one[b] for one in logits]), stock)
+
+
+def test_on_the_layers_for_a_gpu_the_result_is_the_same(llm):
+    fused = copy.deepcopy(llm)
+    fuse_llama(fused)
+    prompts = [prompt_of(llm, 5 + i, i, name) for i, name in enumerate(INSIDE)]
+    (stock, later), session = read(llm, prompts, steps(llm, 1, len(prompts)))
+    (ours, ours_later), other = read(fused, prompts, steps(llm, 1, len(prompts)))
+    assert other.kept == session.kept
+    close(ours, stock)
+    close(ours_later, later)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_in_half_precision_budgets_are_met(llm, dtype):
+    half = copy.deepcopy(llm).to(dtype)
+    prompts = [prompt_of(llm, 5 + i, i, name) for i, name in enumerate(INSIDE)]
+    given = [replace(prompt, embeds=prompt.embeds.to(dtype)) for prompt in prompts]
+    (logits,), session = read(half, given)
+    for prompt, kept in zip(prompts, session.kept):
+        stages = prompt.reading.plan.stages
+        assert [len(one.kept_idx) for one in kept] == [stage.tokens for stage in stages]
+    assert logits.isfinite().all()
 
 
 @pytest.mark.parametrize("name", INSIDE)
