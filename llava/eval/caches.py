@@ -56,7 +56,7 @@ class UnitMemory:
     def find(self, names: tuple[Path | bytes, ...], needs: Needs = Needs.NOTHING) -> Images | None:
         """Returns the images of a unit; None if they are not kept with all that is needed."""
         images = self._units.get(names)
-        if images is None or not all(image.has(needs) for image in images.values()):
+        if images is not None and needs and not all(i.has(needs) for i in images.values()):
             return None
         return images
 
