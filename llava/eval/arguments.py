@@ -31,8 +31,8 @@ class TraceArguments(DecodingArguments, AskArguments):
     requests: Optional[str] = flag(
         "Many questions: a file of JSON lines with id, image, question and optionally "
         "tower_question, pruner, pruner_options (values by name), visual_token_num, "
-        "text_token_num, seed, max_new_tokens, no_image, temperature, top_p, num_beams. Image "
-        "paths are absolute, or relative to that file. What a line leaves out, the flags say."
+        "text_token_num, seed, max_new_tokens, no_image, temperature, top_p, num_beams. "
+        "Image paths are absolute, or relative to that file. What a line leaves out, the flags say."
     )
     output: Optional[str] = flag("Where the JSON lines go. One question: default standard output.")
     figure: Optional[str] = flag(
@@ -52,7 +52,6 @@ def check_method(args: AskArguments) -> None:
     from llava.model.token_pruning.registry import find_pruner, resolved  # torch comes with it
 
     pruner = find_pruner(args.pruner)
-    resolved(Method(**method_of(args)))
     given = {
         "--text-token-num": args.text_token_num is not None,
         "--pruner": pruner.name != DEFAULT_PRUNER,
@@ -64,6 +63,7 @@ def check_method(args: AskArguments) -> None:
                 f"{name} has no effect with --no-image, which keeps no visual token: leave one of "
                 "the two out"
             )
+    resolved(Method(**method_of(args)))
     args.check_compensation()
     kept_by = {ALL_TOKENS: "keeps all visual tokens", NO_TOKENS: "keeps no visual token"}
     kept = kept_by.get(pruner.name)

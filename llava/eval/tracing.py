@@ -58,6 +58,9 @@ def answer_record(answer: Answer) -> dict:
         )
     if answer.supplement is not None and answer.compensation is not written:
         record["supplement"] = answer.supplement.text
+    if answer.layer_kept:
+        record["layer_kept_idx"] = {one.layer: list(one.kept_idx) for one in answer.layer_kept}
+        record["mean_visual_tokens"] = answer.mean_visual_tokens
     return record | {
         "llm_input_ids": answer.input_ids,
         "inputs_embeds_len": answer.input_length,

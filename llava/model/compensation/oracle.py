@@ -115,8 +115,8 @@ def _read_entry(value: object, where: str) -> dict[Key, str]:
     by_image = isinstance(image, str) and isinstance(question, str)
     if not isinstance(text, str) or not (by_id or by_image):
         raise UserError(f"{where} is {quoted(value)}: write {FORMAT}")
-    keys = _keys_of(number if by_id else None, Path(image).name if by_image else None, question)
-    return dict.fromkeys(keys, text)
+    name = Path(str(image)).name if by_image else None
+    return dict.fromkeys(_keys_of(number if by_id else None, name, question), text)
 
 
 def _keys_of(number: object, image: str | None, *questions: object) -> Iterator[Key]:

@@ -36,7 +36,7 @@ def settings_of(options: type, given: Mapping[str, object]) -> Any:
 
 
 def typed(options: type, given: Mapping[str, object]) -> dict[str, object]:
-    """Returns settings in which texts stand for the values that they spell.
+    """Returns settings with the values that texts spell, and whole numbers for floats as floats.
 
     Args:
         options: the dataclass of the settings.
@@ -45,13 +45,19 @@ def typed(options: type, given: Mapping[str, object]) -> dict[str, object]:
     """
     hints = get_type_hints(options)
     return {
-        name: _spelled(value, hints[name]) if isinstance(value, str) and name in hints else value
+        name: _spelled(value, hints[name]) if name in hints else value
         for name, value in given.items()
     }
 
 
-def _spelled(text: str, kind: Any) -> object:
+def _spelled(text: object, kind: Any) -> object:
+    if get_origin(kind) is tuple and isinstance(text, str):
+        return [_spelled(part, get_args(kind)[0]) for part in text.split(",")]
     kinds = get_args(kind) or (kind,)
+    if type(text) is int and int not in kinds and float in kinds:
+        return float(text)
+    if not isinstance(text, str):
+        return text
     if NoneType in kinds and text.lower() == "none":
         return None
     if bool in kinds:
@@ -67,7 +73,9 @@ def _spelled(text: str, kind: Any) -> object:
 
 def _is_of(value: object, kind: Any) -> bool:
     if get_origin(kind) is tuple:
-        return isinstance(value, list) and all(_is_of(one, get_args(kind)[0]) for one in value)
+        return isinstance(value, (list, tuple)) and all(
+            _is_of(one, get_args(kind)[0]) for one in value
+        )
     if get_args(kind):  # one of several
         return any(_is_of(value, one) for one in get_args(kind))
     return type(value) in ((float, int) if kind is float else (kind,))
