@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from llava.conversation import check_text
 from llava.errors import TooLong, UserError
+from llava.model.language_model.prompts import Prompt
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.sample import Sample, check_limits
-from llava.model.token_pruning.registry import ALL, find_pruner, pruning_of
+from llava.model.token_pruning.registry import ALL, find_pruner
 
 if TYPE_CHECKING:
     from llava.model.llava_arch import LlavaAccm
@@ -47,12 +48,36 @@ def _check_method(model: LlavaAccm, sample: Sample) -> None:
             f"the pruner {ALL.name} keeps all {num_patches} visual tokens, and "
             f"visual_token_num is {budget.visual_token_num}: leave one of the two out"
         )
-    pruning_of(sample, num_patches, False)
+    plan = model.pruning(sample).plan
+    if plan is not None and model.language_model.is_compiled:
+        raise UserError(
+            f"--compile compiles all layers of the LLM as one, and the pruner {pruner.name} drops "
+            "tokens between them: leave one of the two out"
+        )
+    if plan is not None and sample.num_beams > 1:
+        raise UserError(
+            f"the pruner {pruner.name} works inside the LLM, where there is no search with "
+            f"num_beams {sample.num_beams}: use num_beams 1, or a pruner before the LLM"
+        )
     if sample.text_token_num is not None and "text_token_num" not in pruner.option_names:
         raise UserError(
             f"text_token_num has no effect with the pruner {pruner.name}, in which the question "
             "picks no tokens: leave one of the two out"
         )
+
+
+def check_whole(prompt: Prompt) -> Prompt:
+    """Returns a prompt that another engine may read.
+
+    Raises:
+        UserError: its pruner works inside the LLM.
+    """
+    if prompt.reading is not None:
+        raise UserError(
+            "the pruner works inside the LLM, which another engine cannot do: use a pruner before "
+            "the LLM"
+        )
+    return prompt
 
 
 def _check_length(model: LlavaAccm, sample: Sample) -> None:

@@ -24,7 +24,7 @@ from transformers import CLIPImageProcessorPil
 from llava.method import Method
 from llava.mm_utils import process_images
 from llava.model.about import About
-from llava.model.checks import check_sample
+from llava.model.checks import check_sample, check_whole
 from llava.model.compensation.compensator import Compensation, Compensator
 from llava.model.cuda import SideStream
 from llava.model.encoding import encode_distinct, encode_queries, with_projected
@@ -44,9 +44,9 @@ from llava.model.prompt import caption_room, prompt_ids
 from llava.model.sample import Answer, Encoded, Sample
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.budget import Budget
-from llava.model.token_pruning.pruner import Pruned, prune
-from llava.model.token_pruning.registry import budget_of, find_pruner, most_tokens, pruning_of
-from llava.model.visible_tokens import pick, shared_name, visible_tokens
+from llava.model.token_pruning.pruner import Pruned, Pruning, prune
+from llava.model.token_pruning.registry import budget_of, find_pruner, pruning_of
+from llava.model.visible_tokens import pick, reading_of, shared_name, visible_tokens
 
 
 class LlavaAccm(nn.Module):
@@ -157,7 +157,7 @@ class LlavaAccm(nn.Module):
         watch = watch or Stopwatch(self.tower.device)
         prompts = self._stages(samples, watch, Memory(), reads_ahead=False)[-1]
         # The key of an image is valid as long as its encoding, which ends here.
-        return [replace(prompt, shared_image=None) for prompt in prompts]
+        return [check_whole(replace(prompt, shared_image=None)) for prompt in prompts]
 
     def _stages(
         self, samples: list[Sample], watch: Stopwatch, memory: Memory, reads_ahead: bool
@@ -197,7 +197,7 @@ class LlavaAccm(nn.Module):
         found = prune(
             [encoded[b].image for b in places],
             [encoded[b].query for b in places],
-            [pruning_of(samples[b], self.count_tokens(samples[b].image), nearest) for b in places],
+            [self.pruning(samples[b], nearest) for b in places],
             [torch.Generator().manual_seed(samples[b].seed) for b in places],
         )
         for b, pruned in zip(places, found):
@@ -213,17 +213,14 @@ class LlavaAccm(nn.Module):
     ) -> list[Compensation | None]:
         """Compensates (stage 3); None where nothing was pruned, or without a compensator."""
         results: list[Compensation | None] = [None] * len(samples)
-        places = [b for b, one in enumerate(pruned) if one is not None and len(one.dropped_idx)]
-        if self.compensator is None or not places:
+        some = {b: p for b, p in enumerate(pruned) if p is not None and len(p.described_idx)}
+        if self.compensator is None or not some:
             return results
-        some = [one for one in pruned if one is not None and len(one.dropped_idx)]
-        dropped = [
-            pick(needed(encoded[b].image.patch_embeds), one.dropped_idx)
-            for b, one in zip(places, some)
-        ]
-        questions = [samples[b].question_of_the_method for b in places]
-        shares = [len(one.kept_idx) / one.num_tokens for one in some]
-        for b, compensation in zip(places, self.compensator(dropped, questions, watch, shares)):
+        embeds = [needed(encoded[b].image.patch_embeds) for b in some]
+        dropped = [pick(one, p.described_idx) for one, p in zip(embeds, some.values())]
+        questions = [samples[b].question_of_the_method for b in some]
+        shares = [one.mean_tokens / one.num_tokens for one in some.values()]
+        for b, compensation in zip(some, self.compensator(dropped, questions, watch, shares)):
             results[b] = compensation
         return results
 
@@ -239,7 +236,8 @@ class LlavaAccm(nn.Module):
         seen = [visible_tokens(*stages) for stages in zip(encoded, pruned, samples)]
         embeds = self.language_model.embed(ids, seen)
         names = [shared_name(*stages) for stages in zip(encoded, pruned, samples)]
-        return [Prompt(*prompt) for prompt in zip(ids, embeds, names)]
+        stages = zip(ids, embeds, names, pruned)
+        return [Prompt(*one, reading=reading_of(kept)) for *one, kept in stages]
 
     def generate(
         self,
@@ -339,7 +337,7 @@ class LlavaAccm(nn.Module):
         memory: Memory,
     ) -> dict[int, KVPrefix]:
         """Reads everything before the caption, for the samples that wait for one."""
-        waiting = [b for b, one in enumerate(pruned) if one is not None and len(one.dropped_idx)]
+        waiting = [b for b, one in enumerate(pruned) if one is not None and one.is_settled]
         if self.compensator is None or not waiting:
             return {}
         prompts = self.splice(
@@ -353,6 +351,11 @@ class LlavaAccm(nn.Module):
         with self._side.beside(*[p.embeds for p in prompts]), watch.stage("prefill"):
             return dict(zip(waiting, self.language_model.prefill_images(prompts, memory)))
 
+    def pruning(self, sample: Method, nearest: bool = False) -> Pruning:
+        """Returns how a sample's image is to be pruned; see pruning_of."""
+        num_patches = self.count_tokens(getattr(sample, "image", None))
+        return pruning_of(sample, num_patches, nearest, self.language_model.num_layers)
+
     def _num_seen(self, sample: Method) -> int:
         """Returns the number of visual tokens that the LLM reads."""
         return 0 if sample.sees_nothing else self.budget(sample).visual_token_num
@@ -361,7 +364,7 @@ class LlavaAccm(nn.Module):
         """Returns the largest number of visual tokens that the LLM may read."""
         if not self.is_pruned(sample):
             return self._num_seen(sample)
-        return most_tokens(sample, self.count_tokens(getattr(sample, "image", None)))
+        return self.pruning(sample).most_tokens(self.count_tokens(getattr(sample, "image", None)))
 
     def _prompt_ids(self, sample: Sample, compensation: Compensation | None = None) -> list[int]:
         caption = None if compensation is None else compensation.supplement.text
@@ -393,4 +396,5 @@ class LlavaAccm(nn.Module):
             input_length=len(prompt.embeds),
             seconds=seconds,
             decoding=sample.decoding,
+            layer_kept=generated.layer_kept,
         )

@@ -8,6 +8,7 @@ from collections.abc import Hashable
 from torch import Tensor
 
 from llava.mm_utils import send
+from llava.model.language_model.prompts import Reading
 from llava.model.multimodal_encoder.visual_tokens import Projected
 from llava.model.sample import Encoded, Sample
 from llava.model.token_pruning.pruner import Pruned
@@ -36,3 +37,10 @@ def shared_name(encoded: Encoded, pruned: Pruned | None, sample: Sample) -> Hash
     if pruned.reads_question or pruned.weights is not None:
         return None
     return image, tuple(pruned.kept_idx.tolist())
+
+
+def reading_of(pruned: Pruned | None) -> Reading | None:
+    """Returns how the LLM's layers read what was kept; None where as transformers' do."""
+    if pruned is None or pruned.plan is None:
+        return None
+    return Reading(pruned.kept_idx, pruned.plan)
