@@ -117,10 +117,11 @@ class Configuration:
         )
 
 
-def choose_configurations(args: SweepArguments) -> list[Configuration]:
+def choose_configurations(args: SweepArguments, says: bool = True) -> list[Configuration]:
     """Returns the configurations of the flags, each once: --methods, then those of --pruners.
 
-    Of --pruners, those whose pruner cannot meet a budget are left out, with a line that says so.
+    Of --pruners, those whose pruner cannot meet a budget are left out; a line each says so if it
+    is to be said here.
 
     Raises:
         UserError: no such method, pruner or compensation, an impossible or unused budget, or a
@@ -140,9 +141,13 @@ def choose_configurations(args: SweepArguments) -> list[Configuration]:
         parts = _PARTS.get(method)
         for tokens in [num_patches] if parts is None else budgets:
             found.append(Configuration(method, tokens, *(parts or ())))
-    return list(
-        dict.fromkeys([*found, *_possible(pairs, budgets, (num_patches, num_layers), args)])
-    )
+    possible, left_out = _possible(pairs, budgets, (num_patches, num_layers), args)
+    configurations = list(dict.fromkeys([*found, *possible]))
+    if not configurations:
+        raise UserError(left_out[0])
+    for line in left_out if says else ():
+        print(line, file=sys.stderr)
+    return configurations
 
 
 def sizes_of(args: AskArguments) -> tuple[int, int]:
@@ -240,8 +245,8 @@ def _possible(
     budgets: Sequence[int],
     sizes: tuple[int, int],
     args: SweepArguments,
-) -> list[Configuration]:
-    """Returns the configurations of pruners, without budgets that a pruner cannot meet."""
+) -> tuple[list[Configuration], list[str]]:
+    """Returns the configurations of pruners, and why others are left out."""
     from llava.model.token_pruning.registry import pruning_of
 
     (num_patches, num_layers), found, left_out = sizes, [], []
@@ -255,11 +260,7 @@ def _possible(
                 left_out.append(f"{one.name} is left out: {error}")
             else:
                 found.append(one)
-    if left_out and not found:
-        raise UserError(left_out[0])
-    for line in left_out:
-        print(line, file=sys.stderr)
-    return found
+    return found, left_out
 
 
 def _named(chosen: _Chosen, compensation: str, tokens: int) -> Configuration:

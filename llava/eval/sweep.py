@@ -53,7 +53,7 @@ def sweep(args: SweepArguments) -> int:
     from llava.utils.distributed import Processes
 
     processes = Processes(args.device)  # they meet before one of them has to download
-    configurations = choose_configurations(args)
+    configurations = choose_configurations(args, processes.is_first)
     # All questions are read before the first is answered: missing data are reported at once.
     runs = [_read_run(benchmark, args) for benchmark in benchmarks]
     shared = Shared(compensation=any(c.compensation != NOTHING for c in configurations))
