@@ -441,10 +441,10 @@ def test_a_budget_that_a_pruner_cannot_meet_is_left_out(
 ):
     real = registry.pruning_of
 
-    def choosy(method, num_patches, nearest):
+    def choosy(method, num_patches, nearest, num_layers):
         if method.pruner == "random" and method.visual_token_num == 30:
             raise UserError("random wants an odd budget")
-        return real(method, num_patches, nearest)
+        return real(method, num_patches, nearest, num_layers)
 
     monkeypatch.setattr(registry, "pruning_of", choosy)
     words = ["--data-root", str(data_root), "--batch-size", "3", "--benchmarks", "mmvp"]
