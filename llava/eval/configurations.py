@@ -120,10 +120,11 @@ class Configuration:
         )
 
 
-def choose_configurations(args: SweepArguments) -> list[Configuration]:
+def choose_configurations(args: SweepArguments, says: bool = True) -> list[Configuration]:
     """Returns the configurations of the flags, each once: --methods, then those of --pruners.
 
-    Of --pruners, those whose pruner cannot meet a budget are left out, with a line that says so.
+    Of --pruners, those whose pruner cannot meet a budget are left out; a line each says so if it
+    is to be said here.
 
     Raises:
         UserError: no such method, pruner or compensation, an impossible or unused budget, or a
@@ -135,7 +136,7 @@ def choose_configurations(args: SweepArguments) -> list[Configuration]:
     used = {NOTHING, *(compensation for _, compensation in pairs)}
     used |= {_PARTS[method][1] for method in methods if method in _PARTS}
     for compensation in used:
-        num_patches = count_visual_tokens(dataclasses.replace(args, compensation=compensation))
+        num_patches, num_layers = sizes_of(dataclasses.replace(args, compensation=compensation))
     words = DEFAULT_BUDGETS if args.budgets is None else args.budgets
     budgets = list(dict.fromkeys(parse_budget(word, num_patches) for word in words))
     found = []
@@ -143,19 +144,26 @@ def choose_configurations(args: SweepArguments) -> list[Configuration]:
         parts = _PARTS.get(method)
         for tokens in [num_patches] if parts is None else budgets:
             found.append(Configuration(method, tokens, *(parts or ())))
-    return list(dict.fromkeys([*found, *_possible(pairs, budgets, num_patches, args)]))
+    possible, left_out = _possible(pairs, budgets, (num_patches, num_layers), args)
+    configurations = list(dict.fromkeys([*found, *possible]))
+    if not configurations:
+        raise UserError(left_out[0])
+    for line in left_out if says else ():
+        print(line, file=sys.stderr)
+    return configurations
 
 
-def count_visual_tokens(args: AskArguments) -> int:
-    """Returns N of the model of the flags, without loading it.
+def sizes_of(args: AskArguments) -> tuple[int, int]:
+    """Returns N, the visual tokens, and the number of layers of the LLM, without loading either.
 
     Raises:
         UserError: a part of the model, or of its compensation, is missing.
     """
-    from llava.model.loading.parts import locate_parts
+    from llava.model.loading.parts import read_model
     from llava.model.multimodal_encoder.builder import count_patches
 
-    return count_patches(locate_parts(args)["vision_tower"])
+    parts, config = read_model(args)
+    return count_patches(parts["vision_tower"]), config.llm.num_hidden_layers
 
 
 def parse_budget(word: str, num_patches: int) -> int:
@@ -238,31 +246,24 @@ def _pairs(args: SweepArguments) -> list[tuple[_Chosen, str]]:
 def _possible(
     pairs: Sequence[tuple[_Chosen, str]],
     budgets: Sequence[int],
-    num_patches: int,
+    sizes: tuple[int, int],
     args: SweepArguments,
-) -> list[Configuration]:
-    """Returns the configurations of pruners, without budgets that a pruner cannot meet."""
-    found, left_out = [], []
+) -> tuple[list[Configuration], list[str]]:
+    """Returns the configurations of pruners, and why others are left out."""
+    from llava.model.token_pruning.registry import pruning_of
+
+    (num_patches, num_layers), found, left_out = sizes, [], []
     for chosen, compensation in pairs:
         for tokens in [num_patches] if chosen[0] in _WITHOUT_BUDGET else budgets:
             one = _named(chosen, compensation, tokens)
+            method = Method(**method_of(one.arguments(args)))
             try:
-                _check_budget(one, num_patches, args)
+                pruning_of(method, num_patches, nearest=False, num_layers=num_layers)
             except UserError as error:
                 left_out.append(f"{one.name} is left out: {error}")
             else:
                 found.append(one)
-    if left_out and not found:
-        raise UserError(left_out[0])
-    for line in left_out:
-        print(line, file=sys.stderr)
-    return found
-
-
-def _check_budget(one: Configuration, num_patches: int, args: SweepArguments) -> None:
-    from llava.model.token_pruning.registry import pruning_of
-
-    pruning_of(Method(**method_of(one.arguments(args))), num_patches, nearest=False)
+    return found, left_out
 
 
 def _named(chosen: _Chosen, compensation: str, tokens: int) -> Configuration:

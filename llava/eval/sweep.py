@@ -23,9 +23,9 @@ from llava.eval.configurations import (
     SweepArguments,
     choose,
     choose_configurations,
-    count_visual_tokens,
     needs_of,
     parse_budget,
+    sizes_of,
 )
 from llava.eval.report.comparison import compare
 from llava.eval.report.runs import read_runs
@@ -53,7 +53,7 @@ def sweep(args: SweepArguments) -> int:
     from llava.utils.distributed import Processes
 
     processes = Processes(args.device)  # they meet before one of them has to download
-    configurations = choose_configurations(args)
+    configurations = choose_configurations(args, processes.is_first)
     # All questions are read before the first is answered: missing data are reported at once.
     runs = [_read_run(benchmark, args) for benchmark in benchmarks]
     shared = Shared(compensation=any(c.compensation == CAPTIONS for c in configurations))
@@ -88,7 +88,7 @@ def _answer(
 
     status, results, needs = 0, [], needs_of(configurations)
     count = len(units_of(run, args))
-    images = images_at_once(count_visual_tokens(args)) * processes.count
+    images = images_at_once(sizes_of(args)[0]) * processes.count
     units = max(1, images // args.batch_size)  # a unit has at most a batch of images
     starts = range(0, max(1, count), units)
     for start in starts:
