@@ -24,6 +24,7 @@ from llava.model.compensation.builder import (
     build_selector,
     read_gpt2,
 )
+from llava.model.compensation.oracle import read_oracle
 from llava.model.language_model.builder import load_llama_tokenizer, load_llm
 from llava.model.loading.configs import clip_config, read_config
 from llava.model.loading.llava_config import LlavaConfig, Tensors, read_llava_config, split_llava
@@ -135,9 +136,8 @@ def _finders(args: ModelArguments) -> dict[str, Callable[[], Path]]:
         return locate_parts(replace(args, compensation=NOTHING))["vision_tower"]
 
     finders: dict[str, Callable[[], Path]] = {"model": model, "vision_tower": vision_tower}
-    if args.has_captions:
-        for name in ("gpt2", "caption_model", "longclip", "selector"):
-            finders[name] = partial(locate_part, args, name)
+    for name in args.compensation_parts:
+        finders[name] = partial(locate_part, args, name)
     return finders
 
 
@@ -226,6 +226,10 @@ def _check_selector(path: Path, seen: _Seen) -> str:
     return _details(path, tensors)
 
 
+def _check_oracle(path: Path, seen: _Seen) -> str:
+    return f"{len(read_oracle(path))} keys"
+
+
 _CHECKS: dict[str, Callable[[Path, _Seen], str]] = {
     "model": _check_model,
     "vision_tower": _check_vision_tower,
@@ -233,4 +237,5 @@ _CHECKS: dict[str, Callable[[Path, _Seen], str]] = {
     "caption_model": _check_caption_model,
     "longclip": _check_longclip,
     "selector": _check_selector,
+    "oracle": _check_oracle,
 }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from llava.arguments import AskArguments, DecodingArguments, flag
+from llava.compensations import CAPTIONS, NOTHING
 from llava.errors import UserError
 from llava.method import (
     ALL_TOKENS,
@@ -63,12 +64,19 @@ def check_method(args: AskArguments) -> None:
                 "the two out"
             )
     resolved(Method(**method_of(args)))
+    args.check_compensation()
     kept_by = {ALL_TOKENS: "keeps all visual tokens", NO_TOKENS: "keeps no visual token"}
     kept = kept_by.get(pruner.name)
     if kept is not None and args.visual_token_num is not None:
         raise UserError(
             f"--visual-token-num has no effect with --pruner {pruner.name}, which {kept}: leave one"
             " of the two out"
+        )
+    where = "--no-image" if args.no_image else f"--pruner {pruner.name}"
+    if (kept or args.no_image) and args.compensation_name not in (CAPTIONS, NOTHING):
+        raise UserError(
+            f"--compensation {args.compensation_name} has no effect with {where}, where no token "
+            "is dropped from what the LLM reads: leave one of the two out"
         )
     if args.text_token_num is not None and "text_token_num" not in pruner.option_names:
         raise UserError(

@@ -23,7 +23,7 @@ from llava.eval.pixels import PixelReader
 from llava.method import Method
 from llava.model.llava_arch import LlavaAccm
 from llava.model.memory import Memory
-from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens, if_fewer
+from llava.model.multimodal_encoder.visual_tokens import Needs, VisualTokens, if_fewer
 from llava.model.sample import Answer, AnswerSettings, Asked, Sample
 
 UNITS_AHEAD = 2  # units whose images are read ahead of the model
@@ -47,8 +47,9 @@ class Request(AnswerSettings, Method, Asked, _Named):
 
     def sample(self, image: VisualTokens) -> Sample:
         """Returns the request with its image encoded."""
-        asked = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "id"}
-        return Sample(**asked | {"image": image})
+        asked = {f.name: getattr(self, f.name) for f in fields(self)}
+        name = self.image.name if isinstance(self.image, Path) else None
+        return Sample(**asked | {"image": image, "image_name": name})
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def _answer_unit(
     needs = _needs(run.model, unit)
     images = run.units.find(names, needs)
     if images is None:
-        needs |= OF_IMAGE if run.units.keeps else Needs.NOTHING
+        needs |= run.units.needs if run.units.keeps else Needs.NOTHING
         joined = torch.cat(list(pixels.values())) if pixels else None
         encoded = [] if joined is None else run.model.encode_images(joined, **if_fewer(needs))
         images = dict(zip(pixels, encoded))
@@ -241,7 +242,7 @@ def _answer_batch(
 
 def _with_text(model: LlavaAccm, sample: Sample, texts: QuestionMemory) -> Sample:
     """Returns a sample with its question encoded, if it needs that."""
-    if Needs.QUESTION not in model.needs([sample]):
+    if not model.reads_question(sample):
         return sample
     return replace(sample, text_embed=texts.find(model, sample.question_of_the_method))
 

@@ -24,8 +24,13 @@ from transformers import CLIPImageProcessorPil
 from llava.method import Method
 from llava.mm_utils import process_images
 from llava.model.about import About
-from llava.model.checks import check_sample
-from llava.model.compensation.compensator import Compensation, Compensator
+from llava.model.checks import check_sample, check_whole
+from llava.model.compensation.supplement import (
+    CompensationModule,
+    Gives,
+    HasSupplement,
+    PrunedSample,
+)
 from llava.model.cuda import SideStream
 from llava.model.encoding import encode_distinct, encode_queries, with_projected
 from llava.model.kv_cache import KVPrefix
@@ -33,20 +38,13 @@ from llava.model.language_model.llava_llama import Generated, LanguageModel, OnT
 from llava.model.memory import Memory
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
-from llava.model.multimodal_encoder.visual_tokens import (
-    OF_IMAGE,
-    Needs,
-    VisualTokens,
-    if_fewer,
-    needed,
-)
-from llava.model.prompt import caption_room, prompt_ids
+from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens, if_fewer
 from llava.model.sample import Answer, Encoded, Sample
+from llava.model.splicing import input_ids, splice_prompts
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.budget import Budget
-from llava.model.token_pruning.pruner import Pruned, prune
-from llava.model.token_pruning.registry import budget_of, find_pruner, most_tokens, pruning_of
-from llava.model.visible_tokens import pick, shared_name, visible_tokens
+from llava.model.token_pruning.pruner import Pruned, Pruning, prune
+from llava.model.token_pruning.registry import budget_of, find_pruner, pruning_of
 
 
 class LlavaAccm(nn.Module):
@@ -57,7 +55,7 @@ class LlavaAccm(nn.Module):
         clip_tokenizer: CLIP's tokenizer.
         image_processor: images to pixels.
         language_model: projector and Llama.
-        compensator: None prunes without compensation.
+        compensator: a compensation; None prunes without one.
         image_aspect_ratio: "pad", or None; see process_images.
         text_selection: "farthest" (ACCM) or "nearest": which patches the question picks.
         reads_ahead: whether the LLM reads what precedes the caption while the caption is written;
@@ -72,7 +70,7 @@ class LlavaAccm(nn.Module):
         clip_tokenizer: ClipTokenizer,
         image_processor: CLIPImageProcessorPil,
         language_model: LanguageModel,
-        compensator: Compensator | None,
+        compensator: CompensationModule | None,
         image_aspect_ratio: str | None = "pad",
         text_selection: str = "farthest",
         reads_ahead: bool | None = None,
@@ -89,22 +87,31 @@ class LlavaAccm(nn.Module):
         self.reads_ahead = reads_ahead
         self.about = about
         self._side = SideStream()
-        self._has_graphs = False
+        self.has_graphs = False
 
     def without_captions(self) -> LlavaAccm:
         """Returns a model that shares all parts with this one but has no compensator."""
+        return self.with_compensator(None)
+
+    def with_compensator(self, compensator: CompensationModule | None) -> LlavaAccm:
+        """Returns a model that shares all parts with this one but for the compensator."""
         other = LlavaAccm(
             self.tower,
             self.clip_tokenizer,
             self.image_processor,
             self.language_model,
-            None,
+            compensator,
             self.image_aspect_ratio,
             self.text_selection,
             about=self.about,
         )
-        other.training, other._has_graphs = self.training, self._has_graphs
+        other.training, other.has_graphs = self.training, self.has_graphs
         return other
+
+    @property
+    def gives_text(self) -> bool:
+        """Whether its compensation is in words."""
+        return self.compensator is not None and Gives.TEXT in self.compensator.gives
 
     def use_cuda_graphs(self) -> LlavaAccm:
         """Makes the passes of all parts CUDA graphs on a GPU; returns the model."""
@@ -112,7 +119,7 @@ class LlavaAccm(nn.Module):
         self.language_model.use_cuda_graphs()
         if self.compensator is not None:
             self.compensator.use_cuda_graphs()
-        self._has_graphs = True
+        self.has_graphs = True
         return self
 
     @torch.inference_mode()
@@ -138,7 +145,7 @@ class LlavaAccm(nn.Module):
             return []
         watch = watch or Stopwatch(self.tower.device)
         memory = Memory() if memory is None else memory
-        starts_slowly = self.tower.device.type == "cuda" and not self._has_graphs
+        starts_slowly = self.tower.device.type == "cuda" and not self.has_graphs
         reads_ahead = starts_slowly if self.reads_ahead is None else self.reads_ahead
         stages = self._stages(samples, watch, memory, reads_ahead)
         generated = self.generate(stages[-1], samples, watch, on_token, memory)
@@ -157,11 +164,11 @@ class LlavaAccm(nn.Module):
         watch = watch or Stopwatch(self.tower.device)
         prompts = self._stages(samples, watch, Memory(), reads_ahead=False)[-1]
         # The key of an image is valid as long as its encoding, which ends here.
-        return [replace(prompt, shared_image=None) for prompt in prompts]
+        return [check_whole(replace(prompt, shared_image=None)) for prompt in prompts]
 
     def _stages(
         self, samples: list[Sample], watch: Stopwatch, memory: Memory, reads_ahead: bool
-    ) -> tuple[list[Pruned | None], list[Compensation | None], list[Prompt]]:
+    ) -> tuple[list[Pruned | None], list[HasSupplement | None], list[Prompt]]:
         """Returns the results of stages 2 to 4 for samples."""
         for sample in samples:
             self.check(sample)
@@ -193,11 +200,10 @@ class LlavaAccm(nn.Module):
         """Prunes (stage 2); None for a sample of which the LLM reads all tokens, or none."""
         results: list[Pruned | None] = [None] * len(samples)
         places = [b for b, sample in enumerate(samples) if self.is_pruned(sample)]
-        nearest = self.text_selection == "nearest"
         found = prune(
             [encoded[b].image for b in places],
             [encoded[b].query for b in places],
-            [pruning_of(samples[b], self.count_tokens(samples[b].image), nearest) for b in places],
+            [self.pruning(samples[b]) for b in places],
             [torch.Generator().manual_seed(samples[b].seed) for b in places],
         )
         for b, pruned in zip(places, found):
@@ -210,36 +216,28 @@ class LlavaAccm(nn.Module):
         pruned: list[Pruned | None],
         samples: list[Sample],
         watch: Stopwatch | None = None,
-    ) -> list[Compensation | None]:
+    ) -> list[HasSupplement | None]:
         """Compensates (stage 3); None where nothing was pruned, or without a compensator."""
-        results: list[Compensation | None] = [None] * len(samples)
-        places = [b for b, one in enumerate(pruned) if one is not None and len(one.dropped_idx)]
-        if self.compensator is None or not places:
-            return results
-        some = [one for one in pruned if one is not None and len(one.dropped_idx)]
-        dropped = [
-            pick(needed(encoded[b].image.patch_embeds), one.dropped_idx)
-            for b, one in zip(places, some)
-        ]
-        questions = [samples[b].question_of_the_method for b in places]
-        shares = [len(one.kept_idx) / one.num_tokens for one in some]
-        for b, compensation in zip(places, self.compensator(dropped, questions, watch, shares)):
-            results[b] = compensation
+        results: list[HasSupplement | None] = [None] * len(samples)
+        read = {
+            b: PrunedSample(of.image, one, samples[b].text_query, of.query)
+            for b, (of, one) in enumerate(zip(encoded, pruned))
+            if one is not None and len(one.described_idx)
+        }
+        if self.compensator is not None and read:
+            for b, found in zip(read, self.compensator(list(read.values()), watch)):
+                results[b] = found
         return results
 
     def splice(
         self,
         encoded: Sequence[Encoded],
         pruned: Sequence[Pruned | None],
-        compensations: Sequence[Compensation | None],
+        compensations: Sequence[HasSupplement | None],
         samples: Sequence[Sample],
     ) -> list[Prompt]:
-        """Splices the LLM's input (stage 4); a caption that the LLM has no room for is cut."""
-        ids = [self._prompt_ids(*both) for both in zip(samples, compensations)]
-        seen = [visible_tokens(*stages) for stages in zip(encoded, pruned, samples)]
-        embeds = self.language_model.embed(ids, seen)
-        names = [shared_name(*stages) for stages in zip(encoded, pruned, samples)]
-        return [Prompt(*prompt) for prompt in zip(ids, embeds, names)]
+        """Splices the LLM's input (stage 4); a text that the LLM has no room for is cut."""
+        return splice_prompts(self, encoded, pruned, compensations, samples)
 
     def generate(
         self,
@@ -319,8 +317,8 @@ class LlavaAccm(nn.Module):
         """Returns the positions of a sample's prompt in the LLM, with room for a caption if any."""
         room = 0
         if self.compensator is not None and self.is_pruned(sample):
-            room = caption_room(self.compensator.max_length, self.language_model.tokenizer)
-        return len(self._prompt_ids(sample)) - 1 + self._most_seen(sample) + room
+            room = self.compensator.room(sample.text_query, self.language_model.tokenizer)
+        return len(input_ids(self, sample)) - 1 + self.most_seen(sample) + room
 
     def check(self, sample: Sample) -> None:
         """Refuses a sample that cannot be answered, before anything is computed.
@@ -338,10 +336,10 @@ class LlavaAccm(nn.Module):
         watch: Stopwatch,
         memory: Memory,
     ) -> dict[int, KVPrefix]:
-        """Reads everything before the caption, for the samples that wait for one."""
-        waiting = [b for b, one in enumerate(pruned) if one is not None and len(one.dropped_idx)]
-        if self.compensator is None or not waiting:
-            return {}
+        """Reads everything before the text, for the samples that wait for one."""
+        waiting = [b for b, one in enumerate(pruned) if one is not None and one.is_settled]
+        if self.compensator is None or self.compensator.gives != Gives.TEXT or not waiting:
+            return {}  # where more than a text is given, the tokens before it are not known yet
         prompts = self.splice(
             [encoded[b] for b in waiting],
             [pruned[b] for b in waiting],
@@ -353,28 +351,30 @@ class LlavaAccm(nn.Module):
         with self._side.beside(*[p.embeds for p in prompts]), watch.stage("prefill"):
             return dict(zip(waiting, self.language_model.prefill_images(prompts, memory)))
 
+    def pruning(self, sample: Method) -> Pruning:
+        """Returns how a sample's image is to be pruned; see pruning_of."""
+        num_patches = self.count_tokens(getattr(sample, "image", None))
+        nearest, num_layers = self.text_selection == "nearest", self.language_model.num_layers
+        return pruning_of(sample, num_patches, nearest, num_layers)
+
     def _num_seen(self, sample: Method) -> int:
         """Returns the number of visual tokens that the LLM reads."""
         return 0 if sample.sees_nothing else self.budget(sample).visual_token_num
 
-    def _most_seen(self, sample: Method) -> int:
-        """Returns the largest number of visual tokens that the LLM may read."""
+    def most_seen(self, sample: Method) -> int:
+        """Returns the largest number of positions that an image may take in the LLM."""
         if not self.is_pruned(sample):
             return self._num_seen(sample)
-        return most_tokens(sample, self.count_tokens(getattr(sample, "image", None)))
-
-    def _prompt_ids(self, sample: Sample, compensation: Compensation | None = None) -> list[int]:
-        caption = None if compensation is None else compensation.supplement.text
-        most = self.language_model.context_length - sample.max_new_tokens
-        most = most + 1 - self._most_seen(sample)  # one id stands for the visual tokens
-        tokenizer = self.language_model.tokenizer
-        return prompt_ids(sample.question, tokenizer, sample.history, caption, most)
+        patches = self.count_tokens(getattr(sample, "image", None))
+        if self.compensator is not None and Gives.POSITION_IDS in self.compensator.gives:
+            return patches
+        return self.pruning(sample).most_tokens(patches)
 
     def _answer(
         self,
         sample: Sample,
         pruned: Pruned | None,
-        compensation: Compensation | None,
+        compensation: HasSupplement | None,
         prompt: Prompt,
         generated: Generated,
         seconds: dict[str, float],
@@ -393,4 +393,5 @@ class LlavaAccm(nn.Module):
             input_length=len(prompt.embeds),
             seconds=seconds,
             decoding=sample.decoding,
+            layer_kept=generated.layer_kept,
         )

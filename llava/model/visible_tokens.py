@@ -7,28 +7,36 @@ from collections.abc import Hashable
 
 from torch import Tensor
 
-from llava.mm_utils import send
+from llava.model.compensation.supplement import Supplement
+from llava.model.language_model.prompts import Reading
 from llava.model.multimodal_encoder.visual_tokens import Projected
 from llava.model.sample import Encoded, Sample
 from llava.model.token_pruning.pruner import Pruned
 
 
-def visible_tokens(encoded: Encoded, pruned: Pruned | None, sample: Sample) -> Tensor | Projected:
-    """Returns the K tokens that the LLM reads: features (K, C), or projected already."""
+def visible_tokens(
+    encoded: Encoded, pruned: Pruned | None, sample: Sample, given: Supplement = Supplement()
+) -> Tensor | Projected:
+    """Returns the K tokens that the LLM reads: features (K, C), or projected already.
+
+    A compensation may give its own.
+    """
+    if given.features is not None:
+        return given.features
     features = encoded.image.features
     if pruned is not None:
         return pruned.visible(encoded.image)
     return features[:0] if sample.sees_nothing else features
 
 
-def pick(tokens: Tensor, idx: Tensor) -> Tensor:
-    """Returns some of the tokens (N, C) of an image, by indices on the CPU."""
-    return tokens[send(idx, tokens.device)]
+def shared_name(
+    encoded: Encoded, pruned: Pruned | None, sample: Sample, given: Supplement = Supplement()
+) -> Hashable | None:
+    """Returns a key of a sample's visual tokens where they do not depend on the question.
 
-
-def shared_name(encoded: Encoded, pruned: Pruned | None, sample: Sample) -> Hashable | None:
-    """Returns a key of a sample's visual tokens where they do not depend on the question."""
-    if sample.sees_nothing:
+    None too where a compensation changes how the LLM reads them.
+    """
+    if sample.sees_nothing or given.changes_tokens:
         return None
     image = weakref.ref(encoded.image)  # the key shall not keep the image in memory
     if pruned is None:
@@ -36,3 +44,13 @@ def shared_name(encoded: Encoded, pruned: Pruned | None, sample: Sample) -> Hash
     if pruned.reads_question or pruned.weights is not None:
         return None
     return image, tuple(pruned.kept_idx.tolist())
+
+
+def reading_of(pruned: Pruned | None, given: Supplement = Supplement()) -> Reading | None:
+    """Returns how the LLM's layers read what was kept; None where as transformers' do."""
+    changed = (pruned and pruned.plan, given.position_ids, given.key_bias)
+    if pruned is None or all(change is None for change in changed):
+        return None
+    return Reading(
+        pruned.kept_idx, pruned.plan, given.position_ids, pruned.num_tokens, given.key_bias
+    )

@@ -18,13 +18,15 @@ from llava.model.kv_cache import DecodeSession, KVPrefix
 from llava.model.language_model.beams import search_beams
 from llava.model.language_model.compiled import LENGTH_STEP, compiled, fill_up
 from llava.model.language_model.fused import fuse_llama
+from llava.model.language_model.layer_session import LayerSession
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.language_model.prompts import (
     Generated,
     OnToken,
     Prompt,
     Session,
-    length_buckets,
+    batches_of,
+    generated,
     remember_images,
     tell_row,
     told,
@@ -86,6 +88,11 @@ class LanguageModel(nn.Module):
         """The number of positions that the LLM was trained for."""
         return self.llm.config.max_position_embeddings
 
+    @property
+    def num_layers(self) -> int:
+        """The number of the LLM's layers."""
+        return self.llm.config.num_hidden_layers
+
     def embed(
         self, ids: Sequence[list[int]], image_features: Sequence[Tensor | Projected]
     ) -> list[Tensor]:
@@ -146,7 +153,7 @@ class LanguageModel(nn.Module):
         with watch.stage("prefill"):
             begun = self._begin([prompts[row] for row in singles], memory)
         answers: dict[int, Generated] = {}
-        for places in length_buckets([len(p.embeds) - p.prefix.length for p in begun]):
+        for places in batches_of(begun):
             rows = [singles[place] for place in places]
             limits = [max_new_tokens[row] for row in rows]
             choose = TokenChooser([how[row] for row in rows])
@@ -155,7 +162,11 @@ class LanguageModel(nn.Module):
             answers.update(zip(rows, self._answer(batch, limits, choose, watch, tell, memory)))
         for row in sorted(set(range(len(prompts))).difference(singles)):
             of_row = None if on_token is None else partial(on_token, row)
-            answers[row] = self._search(prompts[row], how[row], max_new_tokens[row], watch, of_row)
+            with watch.stage("decode"):
+                embeds, limit = prompts[row].embeds, max_new_tokens[row]
+                answers[row] = search_beams(
+                    self.llm, embeds, how[row].num_beams, limit, self.end_id, of_row
+                )
         return [answers[row] for row in range(len(prompts))]
 
     @torch.inference_mode()
@@ -223,34 +234,17 @@ class LanguageModel(nn.Module):
             rest = [prompt.embeds[prompt.prefix.length :] for prompt in prompts]
             embeds, mask = pad_left(rest, self._length_step(rest))
             num_new = embeds.shape[1] + max(limits)
-            session = self._session([prompt.prefix for prompt in prompts], num_new, embeds.device)
+            session = self._session(prompts, num_new, embeds.device)
             logits = session.forward(embeds, mask)
-            remember_images(prompts, session, memory)
+            if not isinstance(session, LayerSession):
+                remember_images(prompts, session, memory)
         with watch.stage("decode"):
             tell = told(on_token, wanted)
             tokens = self._decode(session, choose(logits), limits, choose, tell)
-            rows = [ids[:limit] for ids, limit in zip(tokens.tolist(), limits)]
-            end = self.end_id
-            return [
-                Generated(ids[: ids.index(end) + 1] if end in ids else ids, first)
-                for ids, first in zip(rows[:wanted], logits.cpu())
-            ]
-
-    def _search(
-        self,
-        prompt: Prompt,
-        decoding: Decoding,
-        limit: int,
-        watch: Stopwatch,
-        on_token: Callable[[int], None] | None,
-    ) -> Generated:
-        """Generates the answer to one prompt by beam search."""
-        with watch.stage("decode"):
-            found = search_beams(self.llm, prompt.embeds, decoding.num_beams, limit, self.end_id)
-        if on_token is not None:
-            for token in found[0]:
-                on_token(token)
-        return Generated(*found)
+            found = generated(tokens.tolist()[:wanted], limits, self.end_id, logits.cpu())
+        if isinstance(session, LayerSession):
+            found = [replace(one, layer_kept=tuple(k)) for one, k in zip(found, session.kept)]
+        return found
 
     def _length_step(self, rows: Sequence[Tensor]) -> int:
         """Returns the number of positions of which pieces (L, D) of prompts take a multiple."""
@@ -260,8 +254,13 @@ class LanguageModel(nn.Module):
         on_gpu = self._static is not None and rows[0].device.type == "cuda"
         return GRAPH_TILE if on_gpu and is_small else TILE
 
-    def _session(self, prefixes: Sequence[KVPrefix], num_new: int, device: torch.device) -> Session:
-        """Returns a session after prefixes, with room for num_new positions."""
+    def _session(
+        self, prompts: Sequence[Prompt], num_new: int, device: torch.device
+    ) -> Session | LayerSession:
+        """Returns a session after the prompts' prefixes, with room for num_new positions."""
+        if prompts[0].reading is not None:
+            return LayerSession(self.llm, prompts, device)
+        prefixes = [prompt.prefix for prompt in prompts]
         if self._static is not None:
             session = self._static.begin(prefixes, num_new, device)
             if session is not None:
@@ -270,7 +269,7 @@ class LanguageModel(nn.Module):
 
     def _decode(
         self,
-        session: Session,
+        session: Session | LayerSession,
         tokens: Tensor,
         limits: Sequence[int],
         choose: TokenChooser,

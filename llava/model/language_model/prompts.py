@@ -12,6 +12,7 @@ from llava.constants import IMAGE_TOKEN_INDEX
 from llava.model.kv_cache import DecodeSession
 from llava.model.memory import Memory
 from llava.model.static_cache import StaticSession
+from llava.model.token_pruning.layer_pruner import LayerKept, LayerPlan
 
 # Prompts whose lengths differ by more are read in separate passes: that much padding costs as much
 # as a pass.
@@ -19,6 +20,27 @@ MAX_PADDING = 64
 
 OnToken = Callable[[int, int], None]  # the index of a prompt, and the id of its next token
 Session = Union[DecodeSession, StaticSession]
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """How the LLM's layers read a prompt that is read layer by layer.
+
+    Attributes:
+        kept_idx: (K,) int64, the indices of the visual tokens that the first layer reads.
+        plan: how the layers drop more of them; None: they drop none.
+        position_ids: (K,) int64, the places of the visual tokens among num_positions, after which
+            the text goes on; None numbers them one by one.
+        num_positions: positions that the image takes.
+        key_bias: (K,) float32, added to the attention logits of the visual tokens in every layer;
+            None adds nothing.
+    """
+
+    kept_idx: Tensor
+    plan: LayerPlan | None = None
+    position_ids: Tensor | None = None
+    num_positions: int = 0
+    key_bias: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -31,12 +53,14 @@ class Prompt:
         shared_image: a key of the K visual tokens where other prompts may have the same, without
             keeping them alive; None where they depend on the question.
         prefix: keys and values of the part that was read already; None where there is none.
+        reading: how the layers read it where they are called one by one; None: as transformers.
     """
 
     input_ids: list[int]
     embeds: Tensor
     shared_image: Hashable | None = None
     prefix: Any = None  # a KVPrefix, or None
+    reading: Reading | None = None
 
     @property
     def system_length(self) -> int:
@@ -61,10 +85,30 @@ class Generated:
     Attributes:
         out_ids: new token ids, the end-of-text id included if generated.
         first_logits: (V,) float32 on the CPU, the logits of the first token.
+        layer_kept: the visual tokens that were left inside the LLM, by rising layers.
     """
 
     out_ids: list[int]
     first_logits: Tensor
+    layer_kept: tuple[LayerKept, ...] = ()
+
+
+def generated(
+    tokens: Sequence[list[int]], limits: Sequence[int], end_id: int, logits: Tensor
+) -> list[Generated]:
+    """Returns B answers of chosen tokens, each up to its limit or its end.
+
+    Args:
+        tokens: B lists.
+        limits: B numbers of tokens.
+        end_id: ends an answer.
+        logits: (B, V) float32 on the CPU, of the first tokens.
+    """
+    rows = [ids[:limit] for ids, limit in zip(tokens, limits)]
+    return [
+        Generated(ids[: ids.index(end_id) + 1] if end_id in ids else ids, first)
+        for ids, first in zip(rows, logits)
+    ]
 
 
 def remember_images(prompts: Sequence[Prompt], session: Session, memory: Memory) -> None:
@@ -79,6 +123,16 @@ def remember_images(prompts: Sequence[Prompt], session: Session, memory: Memory)
         if room < 0:
             break
         memory.keep((prompt.system, prompt.shared_image), session.prefix(row, image, prompt.prefix))
+
+
+def batches_of(prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Returns the indices of prompts that are read together: of similar length, and in one way."""
+    found = []
+    for is_layered in (False, True):
+        rows = [row for row, p in enumerate(prompts) if (p.reading is not None) == is_layered]
+        lengths = [len(prompts[row].embeds) - prompts[row].prefix.length for row in rows]
+        found += [[rows[place] for place in places] for places in length_buckets(lengths)]
+    return found
 
 
 def length_buckets(lengths: Sequence[int]) -> list[list[int]]:

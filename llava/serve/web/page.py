@@ -59,7 +59,7 @@ class Page:
                 examples,
                 (visual_token_num, self._patches),
                 answerer.pruner,
-                model.compensator is not None,
+                model.gives_text,
                 limits,
                 model.about.line,
             )
