@@ -58,6 +58,11 @@ def round_weight(tensor: Tensor, rounding: str) -> Tensor:
     return tensor.half().bfloat16() if rounding == HALF_BFLOAT16 else tensor
 
 
+def round_input(tensor: Tensor, rounding: str) -> Tensor:
+    """Returns patches or a question in float32, rounded to bfloat16 before where that is asked."""
+    return (tensor.bfloat16() if rounding == HALF_BFLOAT16 else tensor).float()
+
+
 def sizes_of(tensors: Mapping[str, Tensor], source: str) -> RelationSizes:
     """Returns the sizes that the shapes of a relation model's weights say.
 

@@ -84,10 +84,14 @@ class RelationModel(nn.Module):
 
     It computes in float32, and reads any square grid of patches: positions are computed, and maps
     are scaled. In eval mode a sample's results do not depend on the others of its batch.
+
+    Attributes:
+        embed_dim: P, the width of its inputs.
     """
 
     def __init__(self, sizes: RelationSizes) -> None:
         super().__init__()
+        self.embed_dim = sizes.embed_dim
         width, feedforward = sizes.width, sizes.feedforward
         self.input_proj = nn.Conv2d(sizes.embed_dim, width, 1)
         encoder = [EncoderLayer(width, feedforward) for _ in range(sizes.encoder_layers)]
