@@ -11,20 +11,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional, TypeVar
 
+from llava.compensations import CAPTIONS, COMPENSATIONS, NOTHING, name_of, terms_of
 from llava.decoding import Decoding
-from llava.errors import UserError, did_you_mean, quoted
+from llava.errors import UserError
 from llava.files import is_there
 from llava.method import ALL_TOKENS, DEFAULT_PRUNER, DEFAULT_SEED, NO_TOKENS
 
 PROJECT = Path(__file__).parents[1]  # the folder of this package's source
 DTYPES = ("float32", "float16", "bfloat16")
 CPU_PRODUCTS = ("auto", "plain", "packed")
-CAPTIONS, NOTHING = "caption+selector", "none"
-# The compensations for dropped tokens, and the flags of the files that each reads. What loads them
-# is in llava.model.compensation.registry.
-COMPENSATIONS = {CAPTIONS: ("gpt2", "caption_model", "longclip", "selector"), NOTHING: ()}
-# --compensation once was yes or no.
-_YES_OR_NO = {"true": CAPTIONS, "yes": CAPTIONS, "false": NOTHING, "no": NOTHING}
 
 Asking = TypeVar("Asking", bound="AskArguments")
 
@@ -132,11 +127,17 @@ class ModelArguments:
         choices=CPU_PRODUCTS,
     )
     compensation: str = flag(
-        "What is given back for the dropped tokens: a caption that the selector chooses, or"
-        " nothing: then caption model, selector, LongCLIP and GPT-2 are not loaded.",
+        "What is given back for the dropped tokens: caption+selector (ACCM), caption (the caption "
+        "model's first one), oracle (a text of --oracle), merge (each dropped token is averaged "
+        "into the kept one that is most like it), rectify (kept tokens stay at their places and "
+        "count by the tokens that they stand for), none, or a sum such as caption+merge. Only the "
+        "files that it reads are loaded.",
         CAPTIONS,
-        choices=tuple(reversed(COMPENSATIONS)),
         off=NOTHING,
+    )
+    oracle: Optional[str] = flag(
+        "The texts of --compensation oracle, JSON or JSON lines: objects with text and question_id,"
+        " or with text, image (a file's name) and question; or one object, from ids to texts."
     )
     silence: Optional[bool] = flag(
         "Whether the selector may choose that the LLM be told nothing. Default: where its file has "
@@ -154,33 +155,41 @@ class ModelArguments:
 
     @property
     def compensation_parts(self) -> tuple[str, ...]:
-        """The flags of the files that the compensation reads; see check_compensation."""
-        self.check_compensation()
-        return COMPENSATIONS[self.compensation_name]
+        """The flags of the files that the compensation reads."""
+        parts = [part for term in self.compensation_terms for part in COMPENSATIONS[term]]
+        return tuple(dict.fromkeys(parts))
 
     def check_compensation(self) -> None:
-        """Refuses an unknown compensation.
+        """Refuses an unknown compensation, and flags that have no effect with the given one.
 
         Raises:
-            UserError: it is unknown; the message lists the known ones.
+            UserError: it is unknown; the message lists the known ones. Or a flag has no effect.
         """
-        if self.compensation_name not in COMPENSATIONS:
-            near = did_you_mean(str(self.compensation), COMPENSATIONS)
-            raise UserError(
-                f"there is no compensation {quoted(self.compensation)}{near}: use "
-                f"{' or '.join(COMPENSATIONS)}"
-            )
+        parts = self.compensation_parts
+        unused = {
+            "silence": ("selector", "captions among which a selector chooses"),
+            "oracle": ("oracle", "--compensation oracle"),
+        }
+        for name, (part, needed) in unused.items():
+            if getattr(self, name) is not None and part not in parts:
+                raise UserError(
+                    f"--{name} would do nothing without {needed}: leave out one of the flags"
+                )
+
+    @property
+    def compensation_terms(self) -> tuple[str, ...]:
+        """The compensations whose sum is asked for; see llava.compensations.terms_of."""
+        return terms_of(self.compensation)
 
     @property
     def has_captions(self) -> bool:
-        """Whether dropped tokens are compensated; see check_compensation."""
-        self.check_compensation()
-        return self.compensation_name != NOTHING
+        """Whether dropped tokens are compensated."""
+        return bool(self.compensation_terms)
 
     @property
     def compensation_name(self) -> str:
-        """The name of the compensation; True and False, and their words, stand for names too."""
-        return _YES_OR_NO.get(str(self.compensation).lower(), str(self.compensation))
+        """The name of the compensation."""
+        return name_of(self.compensation)
 
     @property
     def bits(self) -> Optional[str]:
@@ -236,7 +245,7 @@ class AskArguments(ModelArguments):
         The parts that write captions are then neither loaded nor asked to read the question.
         """
         drops_some = not self.no_image and self.pruner not in (ALL_TOKENS, NO_TOKENS)
-        return replace(self, compensation=CAPTIONS if self.has_captions and drops_some else NOTHING)
+        return self if drops_some else replace(self, compensation=NOTHING, oracle=None)
 
 
 @dataclass

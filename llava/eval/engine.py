@@ -47,8 +47,9 @@ class Request(AnswerSettings, Method, Asked, _Named):
 
     def sample(self, image: VisualTokens) -> Sample:
         """Returns the request with its image encoded."""
-        asked = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "id"}
-        return Sample(**asked | {"image": image})
+        asked = {f.name: getattr(self, f.name) for f in fields(self)}
+        name = self.image.name if isinstance(self.image, Path) else None
+        return Sample(**asked | {"image": image, "image_name": name})
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,7 @@ def _answer_batch(
 
 def _with_text(model: LlavaAccm, sample: Sample, texts: QuestionMemory) -> Sample:
     """Returns a sample with its question encoded, if it needs that."""
-    if not model.reads_question(sample):
+    if Needs.QUESTION not in model.needs([sample]):
         return sample
     return replace(sample, text_embed=texts.find(model, sample.question_of_the_method))
 

@@ -19,6 +19,7 @@ from llava.image_url import fetch, is_url
 from llava.method import method_of
 from llava.mm_utils import load_image
 from llava.model.builder import load_from_arguments
+from llava.model.compensation.compensator import Compensation
 from llava.model.sample import Answer
 from llava.utils.cli import SOME_FAILED
 from llava.utils.jsonl import LineWriter, read_lines
@@ -28,7 +29,7 @@ _REQUEST_KEYS = {field.name for field in dataclasses.fields(Request)}
 
 def answer_record(answer: Answer) -> dict:
     """Returns an answer as JSON, named as in the recorded reference; null for skipped stages."""
-    selection, compensation = answer.selection, answer.compensation
+    selection, written = answer.selection, answer.written
     record: dict = dict.fromkeys(
         "text_idx iqr cls_idx union_idx kept_idx captions caption_ids beam_scores selector_scores "
         "chosen_index chosen_caption".split()
@@ -41,15 +42,22 @@ def answer_record(answer: Answer) -> dict:
             union_idx=selection.union_idx.tolist(),
         )
     record["kept_idx"] = answer.kept_idx
-    if compensation is not None:
+    if written is not None:
         record.update(
-            captions=compensation.captions,
-            caption_ids=compensation.candidates.ids,
-            beam_scores=compensation.candidates.scores,
-            selector_scores=compensation.scores,
-            chosen_index=compensation.chosen_index,
-            chosen_caption=compensation.chosen_caption,
+            captions=written.captions,
+            caption_ids=written.candidates.ids,
+            beam_scores=written.candidates.scores,
+            chosen_index=0,
+            chosen_caption=written.captions[0],
         )
+    if isinstance(written, Compensation):
+        record.update(
+            selector_scores=written.scores,
+            chosen_index=written.chosen_index,
+            chosen_caption=written.chosen_caption,
+        )
+    if answer.supplement is not None and answer.compensation is not written:
+        record["supplement"] = answer.supplement.text
     return record | {
         "llm_input_ids": answer.input_ids,
         "inputs_embeds_len": answer.input_length,

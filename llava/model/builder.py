@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import CLIPImageProcessorPil
 
-from llava.arguments import NOTHING, ModelArguments
+from llava.arguments import ModelArguments
+from llava.compensations import NOTHING
 from llava.errors import UserError, quoted
 from llava.model.about import read_about
+from llava.model.compensation.builder import LoadedFrom
 from llava.model.compensation.registry import load_compensation
+from llava.model.compensation.supplement import CompensationModule
 from llava.model.language_model.builder import load_llama_tokenizer, load_llm
 from llava.model.language_model.compiled import check_compiler
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
@@ -22,6 +27,8 @@ from llava.model.loading.parts import read_model
 from llava.model.loading.placement import placement, uses_cuda_graphs
 from llava.model.loading.weights import has_weights, read_checkpoint
 from llava.model.multimodal_encoder.builder import Vision, load_tower
+from llava.model.multimodal_encoder.clip_encoder import ClipTower
+from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.multimodal_projector.builder import build_projector
 from llava.model.products import optimize_for_inference
 from llava.model.products.forms import choose_forms
@@ -80,8 +87,7 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
     """Returns the model that a command's flags name; load_pretrained_model for commands."""
     if args.compile:
         check_compiler()
-    if args.silence is not None and not args.has_captions:
-        raise UserError("--silence would do nothing without captions: leave out one of the flags")
+    args.check_compensation()
     parts, config = read_model(args)
     place = placement(args)
     choose_forms(args.cpu_products, place.device, place.dtype, args.compile)  # or refuses it
@@ -91,8 +97,7 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
     llava = split_llava(read_checkpoint(folder), source)
     seen = load_tower(args, config, parts["vision_tower"], llava["tower"], place)
     tokenizer = load_llama_tokenizer(folder, config)
-    embed_dim = seen.tower.clip.config.projection_dim
-    compensator = load_compensation(args.compensation_name, parts, embed_dim, place, args.silence)
+    compensator = _load_compensator(args, parts, seen.tower, seen.tokenizer)
     width = seen.tower.clip.config.vision_config.hidden_size
     projector = build_projector(config, width, llava["projector"], source, place)
     llm = load_llm(args, config, llava["llm"], source, place)
@@ -111,13 +116,46 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
     return model.use_cuda_graphs() if has_graphs else model
 
 
+def with_compensation(model: LlavaAccm, args: ModelArguments) -> LlavaAccm:
+    """Returns a model that shares all parts with a loaded one but for the compensation.
+
+    Args:
+        model: loaded from the same flags, but for those of the compensation.
+        args: the flags.
+
+    Raises:
+        UserError: as load_from_arguments, of the compensation.
+    """
+    args.check_compensation()
+    compensator = _load_compensator(args, read_model(args)[0], model.tower, model.clip_tokenizer)
+    other = model.with_compensator(compensator)
+    if compensator is not None:
+        optimize_for_inference(other, args.cpu_products, args.compile)
+        if model.has_graphs:
+            compensator.use_cuda_graphs()
+    return other.eval().requires_grad_(False)
+
+
+def _load_compensator(
+    args: ModelArguments, parts: Mapping[str, Path], tower: ClipTower, tokenizer: ClipTokenizer
+) -> CompensationModule | None:
+    """Loads the compensation of a command's flags, beside a tower."""
+
+    def embed_texts(texts: Sequence[str]) -> Tensor:
+        return tower.embed_text([tokenizer.encode(text, tower.max_text_length) for text in texts])
+
+    width = tower.clip.config.projection_dim
+    source = LoadedFrom(parts, width, placement(args), embed_texts, args.silence)
+    return load_compensation(args.compensation_terms, source)
+
+
 def load_vision(args: ModelArguments) -> Vision:
     """Loads only the tower of a LLaVA checkpoint, frozen, for training on its outputs.
 
     Raises:
         UserError: see load_pretrained_model.
     """
-    parts, config = read_model(dataclasses.replace(args, compensation=NOTHING))
+    parts, config = read_model(dataclasses.replace(args, compensation=NOTHING, oracle=None))
     source = str(parts["model"])
     # A LLaVA that is yet to be trained has no weights, and no tower of its own.
     tensors = read_checkpoint(parts["model"]) if has_weights(parts["model"]) else {}

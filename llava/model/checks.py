@@ -34,7 +34,7 @@ def check_sample(model: LlavaAccm, sample: Sample) -> None:
             "encode_images(pixels, model.needs([sample]))"
         )
     if model.compensator is not None and model.is_pruned(sample):
-        model.compensator.check_question(sample.question_of_the_method)
+        model.compensator.check(sample.query)
     _check_length(model, sample)
 
 

@@ -54,7 +54,9 @@ def encode_distinct(
 
 def encode_questions_of(model: LlavaAccm, samples: Sequence[Sample]) -> list[Tensor | None]:
     """Encodes the different questions of samples; None for those that need none."""
-    new = [model.reads_question(sample) and sample.text_embed is None for sample in samples]
+    new = [
+        Needs.QUESTION in model.needs([sample]) and sample.text_embed is None for sample in samples
+    ]
     asked = [sample.question_of_the_method for sample in samples]
     questions = list(dict.fromkeys(q for q, is_new in zip(asked, new) if is_new))
     texts = dict(zip(questions, model.encode_questions(questions))) if questions else {}
@@ -62,6 +64,20 @@ def encode_questions_of(model: LlavaAccm, samples: Sequence[Sample]) -> list[Ten
         texts[question] if is_new else sample.text_embed
         for sample, question, is_new in zip(samples, asked, new)
     ]
+
+
+def encode_raw_questions_of(model: LlavaAccm, samples: Sequence[Sample]) -> list[Tensor | None]:
+    """Encodes questions whose length in the shared space counts; None for the others.
+
+    Each is encoded by itself, so that its last digits depend on no other.
+    """
+    texts: dict[str, Tensor] = {}
+    for sample in samples:
+        question = sample.question_of_the_method
+        if Needs.RAW_QUESTION in model.needs([sample]) and question not in texts:
+            ids = model.clip_tokenizer.encode(question, model.tower.max_text_length)
+            (texts[question],) = model.tower.embed_text([ids], raw=True)
+    return [texts.get(sample.question_of_the_method) for sample in samples]
 
 
 def _digest(pixels: Tensor) -> bytes:

@@ -25,9 +25,14 @@ from llava.method import Method
 from llava.mm_utils import process_images
 from llava.model.about import About
 from llava.model.checks import check_sample
-from llava.model.compensation.compensator import Compensation, Compensator
+from llava.model.compensation.supplement import (
+    CompensationModule,
+    Gives,
+    HasSupplement,
+    PrunedSample,
+)
 from llava.model.cuda import SideStream
-from llava.model.encoding import encode_distinct, encode_questions_of
+from llava.model.encoding import encode_distinct, encode_questions_of, encode_raw_questions_of
 from llava.model.kv_cache import KVPrefix
 from llava.model.language_model.llava_llama import Generated, LanguageModel, OnToken, Prompt
 from llava.model.memory import Memory
@@ -38,15 +43,13 @@ from llava.model.multimodal_encoder.visual_tokens import (
     Needs,
     VisualTokens,
     if_fewer,
-    needed,
 )
-from llava.model.prompt import caption_room, prompt_ids
 from llava.model.sample import Answer, Encoded, Sample
+from llava.model.splicing import input_ids, splice_prompts
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.budget import Budget
 from llava.model.token_pruning.pruner import Pruned, prune
 from llava.model.token_pruning.registry import budget_of, find_pruner, pruning_of
-from llava.model.visible_tokens import pick, shared_name, visible_tokens
 
 
 class LlavaAccm(nn.Module):
@@ -57,7 +60,7 @@ class LlavaAccm(nn.Module):
         clip_tokenizer: CLIP's tokenizer.
         image_processor: images to pixels.
         language_model: projector and Llama.
-        compensator: None prunes without compensation.
+        compensator: a compensation; None prunes without one.
         image_aspect_ratio: "pad", or None; see process_images.
         text_selection: "farthest" (ACCM) or "nearest": which patches the question picks.
         reads_ahead: whether the LLM reads what precedes the caption while the caption is written;
@@ -72,7 +75,7 @@ class LlavaAccm(nn.Module):
         clip_tokenizer: ClipTokenizer,
         image_processor: CLIPImageProcessorPil,
         language_model: LanguageModel,
-        compensator: Compensator | None,
+        compensator: CompensationModule | None,
         image_aspect_ratio: str | None = "pad",
         text_selection: str = "farthest",
         reads_ahead: bool | None = None,
@@ -89,21 +92,25 @@ class LlavaAccm(nn.Module):
         self.reads_ahead = reads_ahead
         self.about = about
         self._side = SideStream()
-        self._has_graphs = False
+        self.has_graphs = False
 
     def without_captions(self) -> LlavaAccm:
         """Returns a model that shares all parts with this one but has no compensator."""
+        return self.with_compensator(None)
+
+    def with_compensator(self, compensator: CompensationModule | None) -> LlavaAccm:
+        """Returns a model that shares all parts with this one but for the compensator."""
         other = LlavaAccm(
             self.tower,
             self.clip_tokenizer,
             self.image_processor,
             self.language_model,
-            None,
+            compensator,
             self.image_aspect_ratio,
             self.text_selection,
             about=self.about,
         )
-        other.training, other._has_graphs = self.training, self._has_graphs
+        other.training, other.has_graphs = self.training, self.has_graphs
         return other
 
     def use_cuda_graphs(self) -> LlavaAccm:
@@ -112,7 +119,7 @@ class LlavaAccm(nn.Module):
         self.language_model.use_cuda_graphs()
         if self.compensator is not None:
             self.compensator.use_cuda_graphs()
-        self._has_graphs = True
+        self.has_graphs = True
         return self
 
     @torch.inference_mode()
@@ -138,7 +145,7 @@ class LlavaAccm(nn.Module):
             return []
         watch = watch or Stopwatch(self.tower.device)
         memory = Memory() if memory is None else memory
-        starts_slowly = self.tower.device.type == "cuda" and not self._has_graphs
+        starts_slowly = self.tower.device.type == "cuda" and not self.has_graphs
         reads_ahead = starts_slowly if self.reads_ahead is None else self.reads_ahead
         stages = self._stages(samples, watch, memory, reads_ahead)
         generated = self.generate(stages[-1], samples, watch, on_token, memory)
@@ -161,7 +168,7 @@ class LlavaAccm(nn.Module):
 
     def _stages(
         self, samples: list[Sample], watch: Stopwatch, memory: Memory, reads_ahead: bool
-    ) -> tuple[list[Pruned | None], list[Compensation | None], list[Prompt]]:
+    ) -> tuple[list[Pruned | None], list[HasSupplement | None], list[Prompt]]:
         """Returns the results of stages 2 to 4 for samples."""
         for sample in samples:
             self.check(sample)
@@ -187,7 +194,8 @@ class LlavaAccm(nn.Module):
         needs = self.needs(samples)
         images = encode_distinct(self, [sample.image for sample in samples], memory, needs)
         texts = encode_questions_of(self, samples)
-        return [Encoded(images[id(sample.image)], text) for sample, text in zip(samples, texts)]
+        raw = encode_raw_questions_of(self, samples)
+        return [Encoded(images[id(s.image)], *both) for s, *both in zip(samples, texts, raw)]
 
     def prune(self, encoded: list[Encoded], samples: list[Sample]) -> list[Pruned | None]:
         """Prunes (stage 2); None for a sample of which the LLM reads all tokens, or none."""
@@ -210,36 +218,28 @@ class LlavaAccm(nn.Module):
         pruned: list[Pruned | None],
         samples: list[Sample],
         watch: Stopwatch | None = None,
-    ) -> list[Compensation | None]:
+    ) -> list[HasSupplement | None]:
         """Compensates (stage 3); None where nothing was pruned, or without a compensator."""
-        results: list[Compensation | None] = [None] * len(samples)
-        places = [b for b, one in enumerate(pruned) if one is not None]
-        if self.compensator is None or not places:
-            return results
-        some = [one for one in pruned if one is not None]
-        dropped = [
-            pick(needed(encoded[b].image.patch_embeds), one.dropped_idx)
-            for b, one in zip(places, some)
-        ]
-        questions = [samples[b].question_of_the_method for b in places]
-        shares = [len(one.kept_idx) / one.num_tokens for one in some]
-        for b, compensation in zip(places, self.compensator(dropped, questions, watch, shares)):
-            results[b] = compensation
+        results: list[HasSupplement | None] = [None] * len(samples)
+        read = {
+            b: PrunedSample(of.image, one, samples[b].query, of.text_embed, of.raw_text_embed)
+            for b, (of, one) in enumerate(zip(encoded, pruned))
+            if one is not None
+        }
+        if self.compensator is not None and read:
+            for b, found in zip(read, self.compensator(list(read.values()), watch)):
+                results[b] = found
         return results
 
     def splice(
         self,
         encoded: Sequence[Encoded],
         pruned: Sequence[Pruned | None],
-        compensations: Sequence[Compensation | None],
+        compensations: Sequence[HasSupplement | None],
         samples: Sequence[Sample],
     ) -> list[Prompt]:
-        """Splices the LLM's input (stage 4); a caption that the LLM has no room for is cut."""
-        ids = [self._prompt_ids(*both) for both in zip(samples, compensations)]
-        seen = [visible_tokens(*stages) for stages in zip(encoded, pruned, samples)]
-        embeds = self.language_model.embed(ids, seen)
-        names = [shared_name(*stages) for stages in zip(encoded, pruned, samples)]
-        return [Prompt(*prompt) for prompt in zip(ids, embeds, names)]
+        """Splices the LLM's input (stage 4); a text that the LLM has no room for is cut."""
+        return splice_prompts(self, encoded, pruned, compensations, samples)
 
     def generate(
         self,
@@ -300,7 +300,7 @@ class LlavaAccm(nn.Module):
 
     def is_pruned(self, sample: Method) -> bool:
         """Returns whether the LLM reads some of the image's tokens, and not all."""
-        return 0 < self._num_seen(sample) < self.count_tokens(getattr(sample, "image", None))
+        return 0 < self.num_seen(sample) < self.count_tokens(getattr(sample, "image", None))
 
     def needs(self, asked: Sequence[Method]) -> Needs:
         """Returns what the towers have to compute for samples, or requests of valid budgets."""
@@ -319,8 +319,8 @@ class LlavaAccm(nn.Module):
         """Returns the positions of a sample's prompt in the LLM, with room for a caption if any."""
         room = 0
         if self.compensator is not None and self.is_pruned(sample):
-            room = caption_room(self.compensator.max_length, self.language_model.tokenizer)
-        return len(self._prompt_ids(sample)) - 1 + self._num_seen(sample) + room
+            room = self.compensator.room(sample.query, self.language_model.tokenizer)
+        return len(input_ids(self, sample)) - 1 + self.num_seen(sample) + room
 
     def check(self, sample: Sample) -> None:
         """Refuses a sample that cannot be answered, before anything is computed.
@@ -338,10 +338,10 @@ class LlavaAccm(nn.Module):
         watch: Stopwatch,
         memory: Memory,
     ) -> dict[int, KVPrefix]:
-        """Reads everything before the caption, for the samples that wait for one."""
+        """Reads everything before the text, for the samples that wait for one."""
         waiting = [b for b, one in enumerate(pruned) if one is not None]
-        if self.compensator is None or not waiting:
-            return {}
+        if self.compensator is None or self.compensator.gives != Gives.TEXT or not waiting:
+            return {}  # where more than a text is given, the tokens before it are not known yet
         prompts = self.splice(
             [encoded[b] for b in waiting],
             [pruned[b] for b in waiting],
@@ -353,22 +353,15 @@ class LlavaAccm(nn.Module):
         with self._side.beside(*[p.embeds for p in prompts]), watch.stage("prefill"):
             return dict(zip(waiting, self.language_model.prefill_images(prompts, memory)))
 
-    def _num_seen(self, sample: Method) -> int:
+    def num_seen(self, sample: Method) -> int:
         """Returns the number of visual tokens that the LLM reads."""
         return 0 if sample.sees_nothing else self.budget(sample).visual_token_num
-
-    def _prompt_ids(self, sample: Sample, compensation: Compensation | None = None) -> list[int]:
-        caption = None if compensation is None else compensation.supplement.text
-        most = self.language_model.context_length - sample.max_new_tokens
-        most = most + 1 - self._num_seen(sample)  # one id stands for the visual tokens
-        tokenizer = self.language_model.tokenizer
-        return prompt_ids(sample.question, tokenizer, sample.history, caption, most)
 
     def _answer(
         self,
         sample: Sample,
         pruned: Pruned | None,
-        compensation: Compensation | None,
+        compensation: HasSupplement | None,
         prompt: Prompt,
         generated: Generated,
         seconds: dict[str, float],

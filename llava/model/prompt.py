@@ -25,6 +25,7 @@ def prompt_ids(
     history: Sequence[tuple[str, str]] = (),
     caption: str | None = None,
     most: int | None = None,
+    heading: str = CAPTION_HEADING,
 ) -> list[int]:
     """Returns the ids of a question's prompt, after the turns before it.
 
@@ -36,6 +37,7 @@ def prompt_ids(
             first, it is between the image's newline and the question, as the reference has it;
             later it is between "USER: " and a newline before the question.
         most: the largest number of ids; a caption that has no room is cut.
+        heading: of the caption.
 
     Returns:
         Ids with one IMAGE_TOKEN_INDEX.
@@ -53,16 +55,23 @@ def prompt_ids(
         end = ids.index(IMAGE_TOKEN_INDEX) + CAPTION_OFFSET
         before, after = ids[:end], ids[end:]
     room = None if most is None else max(0, most - len(before) - len(after))
-    return before + caption_ids(caption, tokenizer)[:room] + after
+    return before + caption_ids(caption, tokenizer, heading)[:room] + after
 
 
-def caption_ids(caption: str, tokenizer: LlamaTokenizer) -> list[int]:
+def caption_ids(
+    caption: str, tokenizer: LlamaTokenizer, heading: str = CAPTION_HEADING
+) -> list[int]:
     """Returns the ids of a caption with its heading, without the begin-of-text id."""
-    return tokenizer.encode(f"{CAPTION_HEADING} {caption}")[1:]
+    return tokenizer.encode(f"{heading} {caption}")[1:]
 
 
 def caption_room(max_length: int, tokenizer: LlamaTokenizer) -> int:
     """Returns the positions to keep free for a caption of at most ``max_length`` GPT-2 ids."""
+    return text_room("", tokenizer) + _IDS_A_CAPTION_ID * max_length
+
+
+def text_room(text: str, tokenizer: LlamaTokenizer, heading: str = CAPTION_HEADING) -> int:
+    """Returns the positions to keep free for a text that is known, with its heading."""
     # In a conversation: dummy spaces before the caption and the newline, and the newline.
     around = 3
-    return around + len(caption_ids("", tokenizer)) + _IDS_A_CAPTION_ID * max_length
+    return around + len(caption_ids(text, tokenizer, heading))

@@ -10,8 +10,8 @@ from torch import Tensor
 from llava.decoding import GREEDY, Decoding
 from llava.errors import UserError, quoted
 from llava.method import DEFAULT_MAX_NEW_TOKENS, Method
-from llava.model.compensation.compensator import Compensation
-from llava.model.compensation.supplement import Supplement
+from llava.model.compensation.caption_writer import Written
+from llava.model.compensation.supplement import HasSupplement, Query, Supplement
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.token_pruning.accm import Selection
 from llava.model.token_pruning.pruner import Pruned
@@ -57,11 +57,14 @@ class Sample(AnswerSettings, Method, Asked):
             encoding.
         history: questions and answers of the same conversation before it.
         text_embed: (P,), what encode_questions made of the tower question; None computes it.
+        id, image_name: by which a file of texts may know the sample; see Query.
     """
 
     image: Image.Image | VisualTokens
     history: tuple[tuple[str, str], ...] = ()
     text_embed: Tensor | None = None
+    id: str | int | None = None
+    image_name: str | None = None
 
     @property
     def decoding(self) -> Decoding:
@@ -75,6 +78,11 @@ class Sample(AnswerSettings, Method, Asked):
             return self.tower_question
         return self.question.split("\n", 1)[0]
 
+    @property
+    def query(self) -> Query:
+        """What a compensation reads of the sample beside its image."""
+        return Query(self.question_of_the_method, self.question, self.id, self.image_name)
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -83,10 +91,13 @@ class Encoded:
     Attributes:
         image: the tower's outputs; samples of one image share the object.
         text_embed: (P,) float32 of unit length, the question; None where nothing is to be pruned.
+        raw_text_embed: (P,) float32, the same before it is brought to unit length; None where it
+            is not needed.
     """
 
     image: VisualTokens
     text_embed: Tensor | None
+    raw_text_embed: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -100,8 +111,7 @@ class Answer:
         first_logits: (V,) float32, of its first token.
         kept_idx: the patches that the LLM saw, in order.
         pruned: the kept patches, and why; None where nothing was pruned.
-        compensation: the compensation's own record (ACCM's: the captions); None where there is
-            none.
+        compensation: the compensation's own record; None where there is none.
         input_ids: the LLM's input, IMAGE_TOKEN_INDEX for the image.
         input_length: positions of the LLM's input, visual tokens included.
         seconds: time of each stage, for the whole batch that the sample was answered in.
@@ -114,7 +124,7 @@ class Answer:
     first_logits: Tensor
     kept_idx: list[int]
     pruned: Pruned | None
-    compensation: Compensation | None
+    compensation: HasSupplement | None
     input_ids: list[int]
     input_length: int
     seconds: dict[str, float]
@@ -131,6 +141,14 @@ class Answer:
     def supplement(self) -> Supplement | None:
         """What the LLM was given for the dropped tokens; None where there was no compensation."""
         return None if self.compensation is None else self.compensation.supplement
+
+    @property
+    def written(self) -> Written | None:
+        """The record of the captions, also in a sum; None where no captions were written."""
+        supplement = self.supplement
+        terms = () if supplement is None else supplement.details
+        records = [self.compensation, *(terms if isinstance(terms, tuple) else ())]
+        return next((record for record in records if isinstance(record, Written)), None)
 
     @property
     def selection(self) -> Selection | None:

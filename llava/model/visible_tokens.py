@@ -7,27 +7,31 @@ from collections.abc import Hashable
 
 from torch import Tensor
 
-from llava.mm_utils import send
+from llava.model.compensation.supplement import Supplement
 from llava.model.sample import Encoded, Sample
 from llava.model.token_pruning.pruner import Pruned
 
 
-def visible_tokens(encoded: Encoded, pruned: Pruned | None, sample: Sample) -> Tensor:
-    """Returns the features (K, C) that the LLM reads."""
+def visible_tokens(
+    encoded: Encoded, pruned: Pruned | None, sample: Sample, given: Supplement = Supplement()
+) -> Tensor:
+    """Returns the features (K, C) that the LLM reads: a compensation may give its own."""
+    if given.features is not None:
+        return given.features
     features = encoded.image.features
     if pruned is not None:
         return pruned.apply(features)
     return features[:0] if sample.sees_nothing else features
 
 
-def pick(tokens: Tensor, idx: Tensor) -> Tensor:
-    """Returns some of the tokens (N, C) of an image, by indices on the CPU."""
-    return tokens[send(idx, tokens.device)]
+def shared_name(
+    encoded: Encoded, pruned: Pruned | None, sample: Sample, given: Supplement = Supplement()
+) -> Hashable | None:
+    """Returns a key of a sample's visual tokens where they do not depend on the question.
 
-
-def shared_name(encoded: Encoded, pruned: Pruned | None, sample: Sample) -> Hashable | None:
-    """Returns a key of a sample's visual tokens where they do not depend on the question."""
-    if sample.sees_nothing:
+    None too where a compensation changes how the LLM reads them.
+    """
+    if sample.sees_nothing or given.changes_tokens:
         return None
     image = weakref.ref(encoded.image)  # the key shall not keep the image in memory
     if pruned is None:

@@ -12,7 +12,7 @@ from transformers import GPT2Tokenizer
 from llava.mm_utils import pad_left
 from llava.model.compensation.beam_search import beam_search, greedy_search, sample_search
 from llava.model.compensation.caption_model import CaptionModel
-from llava.model.compensation.compensator import (
+from llava.model.compensation.caption_writer import (
     MAX_CAPTION_LENGTH,
     NUM_CANDIDATES,
     STOP_TEXT,

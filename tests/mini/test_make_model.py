@@ -16,7 +16,7 @@ from llava.mini.stages.clip import new_clip
 from llava.mini.stages.projector import WORDS
 from llava.mini.vocabulary import constant_phrases
 from llava.model.builder import load_vision
-from llava.model.compensation.compensator import MAX_CAPTION_LENGTH, STOP_TEXT
+from llava.model.compensation.caption_writer import MAX_CAPTION_LENGTH, STOP_TEXT
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.loading.bpe import read_bpe
 from llava.model.multimodal_encoder.builder import count_patches

@@ -5,6 +5,9 @@ import torch
 
 from llava.mm_utils import pad_left
 from llava.model.compensation.beam_search import _truncate, greedy_search, sample_search
+from llava.model.compensation.supplement import PrunedSample, Query
+from llava.model.multimodal_encoder.visual_tokens import VisualTokens
+from llava.model.token_pruning.pruner import Pruned
 from llava.train.candidates import write_candidates
 from llava.train.stages.arguments import KINDS
 
@@ -48,7 +51,12 @@ def test_seeds_decide_what_is_drawn(parts, dropped):
 
 
 def test_beams_are_the_compensators(model, parts, dropped):
-    compensations = model.compensator(dropped, QUESTIONS)
+    images = [VisualTokens(tokens, patch_embeds=tokens) for tokens in dropped]
+    samples = [
+        PrunedSample(image, Pruned(len(image.features), torch.arange(0), ()), Query(text, text))
+        for image, text in zip(images, QUESTIONS)
+    ]
+    compensations = model.compensator(samples)
     for found, expected in zip(write(parts, dropped, kind="beam"), compensations, strict=True):
         assert found.ids == expected.candidates.ids
         assert found.captions == expected.captions

@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from llava.errors import UserError
 from llava.model.compensation.builder import build_caption_model, load_caption_model
 from llava.model.compensation.caption_model import CaptionModel
-from llava.model.compensation.compensator import MAX_CAPTION_LENGTH
+from llava.model.compensation.caption_writer import MAX_CAPTION_LENGTH
 from llava.model.loading.placement import Placement
 from llava.model.loading.weights import read_checkpoint
 from llava.train import train_caption

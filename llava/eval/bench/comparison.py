@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from llava.compensations import CAPTIONS
 from llava.errors import UserError
 from llava.eval.bench import picture
 from llava.eval.bench.arguments import (
@@ -115,8 +116,10 @@ def _check(args: BenchArguments, forms: Mapping[str, Form]) -> None:
     unknown = [method for method in args.methods if method not in METHODS]
     if unknown:
         raise UserError(f"there is no method {unknown[0]!r}; there are: {', '.join(METHODS)}")
-    if not args.has_captions:
-        raise UserError("leave out --no-compensation; name the methods: --methods hf full prune")
+    if args.compensation_name != CAPTIONS:
+        raise UserError(
+            "leave out --no-compensation or --compensation; name the methods: --methods hf full prune"
+        )
     if args.device_map is not None:
         raise UserError("the bench works on one device: leave out --device-map")
     numbers = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llava.errors import UserError
 from llava.model.compensation.compensator import Compensator
+from llava.model.compensation.sums import find_term
 from llava.model.llava_arch import LlavaAccm
 
 
@@ -13,6 +14,7 @@ def compensator_of(model: LlavaAccm) -> Compensator:
     Raises:
         UserError: the model was loaded without it.
     """
-    if model.compensator is None:
+    compensator = find_term(model.compensator, Compensator)
+    if compensator is None:
         raise UserError("the model has no captions, whose cost is measured: load it with them")
-    return model.compensator
+    return compensator

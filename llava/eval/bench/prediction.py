@@ -21,7 +21,7 @@ from llava.eval.bench.memory import parameter_bytes
 from llava.eval.bench.methods import STOCK, Case, Lengths
 from llava.eval.bench.parts import compensator_of
 from llava.mm_utils import round_up
-from llava.model.compensation.compensator import NUM_CANDIDATES
+from llava.model.compensation.caption_writer import NUM_CANDIDATES
 from llava.model.compensation.selector import selector_text
 from llava.model.cost import Shape
 from llava.model.language_model.llava_llama import TILE

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Optional
 
 from llava.arguments import ModelArguments, flag, list_flag
+from llava.compensations import CAPTIONS
 from llava.errors import UserError
 from llava.eval.benchmarks.registry import BENCHMARKS
 from llava.files import check_target
@@ -38,9 +39,10 @@ class MeasuringArguments(ModelArguments):
             raise UserError(
                 "say which model and which benchmarks: --model-path and --data-root FOLDER"
             )
-        if not self.has_captions:
+        if self.compensation_name != CAPTIONS:
             raise UserError(
-                "without captions there is nothing to measure: leave --no-compensation out"
+                f"without --compensation {CAPTIONS} there is nothing to measure: leave "
+                "--compensation and --no-compensation out"
             )
         unknown = [name for name in self.benchmarks if name not in BENCHMARKS]
         if unknown or not self.benchmarks:

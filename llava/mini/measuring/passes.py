@@ -13,7 +13,8 @@ from llava.eval.engine import Request, units_by_length
 from llava.mini.measuring.captions import false_caption
 from llava.mini.measuring.questions import Asked
 from llava.mm_utils import load_image
-from llava.model.compensation.compensator import NUM_CANDIDATES, Compensation
+from llava.model.compensation.caption_writer import NUM_CANDIDATES
+from llava.model.compensation.compensator import Compensation
 from llava.model.language_model.llava_llama import Prompt
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Encoded, Sample
@@ -123,7 +124,8 @@ def _ask_batch(
     encoded = model.encode(samples)
     pruned = model.prune(encoded, samples)
     # Every sample drops tokens, so that each gets captions.
-    written = [one for one in model.compensate(encoded, pruned, samples) if one is not None]
+    found = model.compensate(encoded, pruned, samples)
+    written = [one for one in found if isinstance(one, Compensation)]
     reads = _inputs(model, encoded, pruned, written, samples, asked)
     texts = {condition: _answers(model, reads[condition](), samples) for condition in conditions}
     kept = [_kept(model, *both) for both in zip(encoded, samples)]

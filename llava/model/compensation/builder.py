@@ -7,16 +7,18 @@ it has none. Tensors on the meta device build a part without weights.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import init_empty_weights
-from torch import nn
+from torch import Tensor, nn
 from transformers import GPT2LMHeadModel, GPT2Tokenizer
 
 from llava.errors import UserError
 from llava.model.compensation.caption_model import CaptionModel
+from llava.model.compensation.caption_writer import FirstCaption
 from llava.model.compensation.compensator import Compensator
 from llava.model.compensation.long_clip import LongClipText, build_text_tower, merge_positions
 from llava.model.compensation.selector import Selector
@@ -30,25 +32,49 @@ from llava.model.shapes import CLIP_VOCABULARY
 _MOST_POSITIONS = 1 << 13  # of LongCLIP, which computes a mask of this number squared
 
 
-def load_compensator(
-    paths: Mapping[str, Path], embed_dim: int, place: Placement, silence: bool | None
-) -> Compensator:
-    """Loads caption model, LongCLIP and selector.
+@dataclass(frozen=True)
+class LoadedFrom:
+    """What a compensation is loaded from.
 
-    Args:
-        paths: of the parts, by their flags; see locate_parts.
+    Attributes:
+        paths: of its files, by their flags; see locate_parts.
         embed_dim: P, the projection width of CLIP.
-        place: device and dtype of the parts.
+        place: device and dtype of its parts.
+        embed_texts: encodes B texts by CLIP's text tower, (B, P) float32 of unit length.
         silence: see build_selector.
+    """
+
+    paths: Mapping[str, Path]
+    embed_dim: int
+    place: Placement
+    embed_texts: Callable[[Sequence[str]], Tensor]
+    silence: bool | None = None
+
+    def caption_model(self) -> tuple[CaptionModel, GPT2Tokenizer]:
+        """Loads the caption model; see load_caption_model."""
+        files = self.paths["gpt2"], self.paths["caption_model"]
+        return load_caption_model(*files, self.embed_dim, self.place)
+
+
+def load_compensator(source: LoadedFrom) -> Compensator:
+    """Loads caption model, LongCLIP and selector.
 
     Raises:
         UserError: a file is missing, damaged or of another model, or cannot choose silence.
     """
-    gpt2, weights = paths["gpt2"], paths["caption_model"]
-    caption_model, tokenizer = load_caption_model(gpt2, weights, embed_dim, place)
-    long_clip = load_long_clip(paths["longclip"], place)
-    selector = load_selector(paths["selector"], long_clip, place, silence)
+    caption_model, tokenizer = source.caption_model()
+    long_clip = load_long_clip(source.paths["longclip"], source.place)
+    selector = load_selector(source.paths["selector"], long_clip, source.place, source.silence)
     return Compensator(caption_model, tokenizer, long_clip, selector)
+
+
+def load_first_caption(source: LoadedFrom) -> FirstCaption:
+    """Loads the caption model alone.
+
+    Raises:
+        UserError: a file is missing, damaged or of another model.
+    """
+    return FirstCaption(*source.caption_model())
 
 
 def load_caption_model(

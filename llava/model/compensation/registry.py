@@ -1,37 +1,36 @@
 """The compensations by name. To add one, write a file beside this one, and a line here.
 
-Names, and the flags of the files that each reads, stand in llava.arguments, which needs no torch.
+Names, and the flags of the files that each reads, stand in llava.compensations, which needs no
+torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from llava.arguments import CAPTIONS, NOTHING
-from llava.model.compensation.builder import load_compensator
-from llava.model.loading.placement import Placement
+from llava.compensations import CAPTIONS
+from llava.model.compensation.builder import LoadedFrom, load_compensator, load_first_caption
+from llava.model.compensation.sums import Sum
+from llava.model.compensation.supplement import CompensationModule
 
-LOADERS: dict[str, Callable[..., Any]] = {
+LOADERS: dict[str, Callable[[LoadedFrom], CompensationModule]] = {
     CAPTIONS: load_compensator,  # arXiv 2508.01236
-    NOTHING: lambda paths, embed_dim, place, silence: None,
+    "caption": load_first_caption,
 }
 
 
-def load_compensation(
-    name: str, paths: Mapping[str, Path], embed_dim: int, place: Placement, silence: bool | None
-) -> Any:
-    """Returns a compensation, a CompensationModule; None where nothing is given back.
+def load_compensation(terms: Sequence[str], source: LoadedFrom) -> CompensationModule | None:
+    """Returns a compensation, or the sum of several; None where nothing is given back.
 
     Args:
-        name: of llava.arguments.COMPENSATIONS.
-        paths: of its parts, by their flags; see locate_parts.
-        embed_dim: P, the projection width of CLIP.
-        place: device and dtype of its parts.
-        silence: whether a selector may choose nothing; see build_selector.
+        terms: names of llava.compensations.COMPENSATIONS; see terms_of.
+        source: what they are loaded from.
 
     Raises:
-        UserError: a file is missing, damaged or of another model, or cannot choose silence.
+        UserError: a file is missing, damaged or of another model, or cannot choose silence; or two
+            terms exclude each other.
     """
-    return LOADERS[name](paths, embed_dim, place, silence)
+    loaded = {term: LOADERS[term](source) for term in terms}
+    if len(loaded) == 1:
+        return loaded[terms[0]]
+    return Sum(loaded) if loaded else None

@@ -4,29 +4,128 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from enum import Flag, auto
+from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from llava.constants import CAPTION_HEADING
+from llava.mm_utils import send
+from llava.model.multimodal_encoder.visual_tokens import Needs, VisualTokens, needed
 from llava.model.stopwatch import Stopwatch
-from llava.model.token_pruning.pruner import Needs
+from llava.model.token_pruning.pruner import Pruned
+
+if TYPE_CHECKING:
+    from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+
+
+class Gives(Flag):
+    """The parts of a Supplement that a compensation fills in."""
+
+    NOTHING = 0
+    TEXT = auto()
+    FEATURES = auto()
+    POSITION_IDS = auto()
+    KEY_BIAS = auto()
 
 
 @dataclass(frozen=True)
+class Query:
+    """What is asked of an image, and the names by which a file may know it.
+
+    Attributes:
+        text: the question for the text tower, the caption model and the selector.
+        question: what the LLM is asked.
+        id: the name of the question; None where it has none.
+        image_name: the name of the image's file, without its folder; None where it has none.
+    """
+
+    text: str
+    question: str
+    id: str | int | None = None
+    image_name: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PrunedSample:
+    """One sample of a batch after pruning: what a compensation may read of it.
+
+    Attributes:
+        image: the tower's outputs, all N tokens; the fields that the compensation needs are there.
+        pruned: the kept tokens.
+        query: the question.
+        text_embed: (P,) float32 of unit length, the question; None unless the pruner or the
+            compensation needs Needs.QUESTION.
+        raw_text_embed: (P,) float32, the question before it is brought to unit length; None unless
+            the compensation needs Needs.RAW_QUESTION.
+    """
+
+    image: VisualTokens
+    pruned: Pruned
+    query: Query
+    text_embed: Tensor | None = None
+    raw_text_embed: Tensor | None = None
+
+    @property
+    def dropped(self) -> Tensor:
+        """The embeddings (M, P) of the dropped tokens in index order; see described_idx."""
+        embeds = needed(self.image.patch_embeds)
+        return embeds[send(self.described_idx, embeds.device)]
+
+    @property
+    def described_idx(self) -> Tensor:
+        """The indices (M,) int64 of the tokens that a text describes: the dropped ones.
+
+        All of them where none is dropped before the LLM, since the LLM has not run yet.
+        """
+        dropped = self.pruned.dropped_idx
+        return dropped if len(dropped) else self.pruned.kept_idx
+
+    @property
+    def kept_share(self) -> float:
+        """The share K / N of the tokens that the LLM reads."""
+        return len(self.pruned.kept_idx) / self.pruned.num_tokens
+
+
+@dataclass(frozen=True, eq=False)
 class Supplement:
     """What the LLM is given for the dropped tokens of one image, and how it was chosen.
 
     Attributes:
-        text: what the LLM reads as additional information; None where it receives nothing.
+        text: what the LLM reads as additional information; None where it receives no text.
         candidates: texts among which it was chosen; "" among them stands for nothing.
-        scores: one for each candidate.
+        scores: one for each candidate; empty where they have none.
         chosen: index of the chosen one; None where there was no choice.
+        heading: stands before the text, with a blank between them.
+        features: (K, C), in the place of the kept tokens' features; None leaves those.
+        position_ids: (K,) int64, the places of the kept tokens among the image's N positions. The
+            text after the image then goes on after the Nth of them. None numbers the kept tokens
+            one by one.
+        key_bias: (K,) float32, added to the attention logits of the kept tokens in all layers;
+            None adds nothing.
+        details: the compensation's own record, for traces; of a sum, the records of its parts.
     """
 
-    text: str | None
+    text: str | None = None
     candidates: tuple[str, ...] = ()
     scores: tuple[float, ...] = ()
     chosen: int | None = None
+    heading: str = CAPTION_HEADING
+    features: Tensor | None = None
+    position_ids: Tensor | None = None
+    key_bias: Tensor | None = None
+    details: Any = None
+
+    @property
+    def supplement(self) -> Supplement:
+        """The object itself: it is its own record where a compensation has no other."""
+        return self
+
+    @property
+    def changes_tokens(self) -> bool:
+        """Whether the LLM reads the kept tokens in another way than without a compensation."""
+        changes = (self.features, self.position_ids, self.key_bias)
+        return any(change is not None for change in changes)
 
     @property
     def told(self) -> str:
@@ -34,16 +133,17 @@ class Supplement:
         return (self.text or "").strip()
 
     @property
-    def shown(self) -> list[tuple[str, float, bool]]:
-        """The candidates to show: each with its score, and whether it was chosen."""
+    def shown(self) -> list[tuple[str, float | None, bool]]:
+        """The candidates to show: each with its score, if any, and whether it was chosen."""
+        scores = self.scores or (None,) * len(self.candidates)
         return [
             (text.strip() or "(no caption)", score, place == self.chosen)
-            for place, (text, score) in enumerate(zip(self.candidates, self.scores))
+            for place, (text, score) in enumerate(zip(self.candidates, scores))
         ]
 
 
 class HasSupplement(Protocol):
-    """A compensation's own record of one sample."""
+    """A compensation's own record of one sample; a Supplement is one."""
 
     @property
     def supplement(self) -> Supplement:
@@ -51,34 +151,44 @@ class HasSupplement(Protocol):
 
 
 class CompensationModule(Protocol):
-    """A compensation: from dropped tokens and a question to what the LLM is given for them.
+    """A compensation: from the samples of a batch to what the LLM is given for dropped tokens.
+
+    One without weights is a class derived from this one, which defines ``__call__`` and what is
+    different from here. One with weights is an nn.Module that has all these members.
 
     Attributes:
-        needs: what the tower has to compute for it.
-        max_length: tokens of its own texts, at most.
+        needs: what the towers have to compute for it.
+        gives: the parts of its supplements.
     """
 
-    needs: Needs
-    max_length: int
+    needs: Needs = Needs.NOTHING
+    gives: Gives = Gives.NOTHING
 
-    def check_question(self, question: str) -> None:
-        """Refuses a question that it cannot read, with a TooLong."""
+    def check(self, query: Query) -> None:
+        """Refuses a question that it cannot compensate, before anything is computed.
+
+        Raises:
+            UserError: what is wrong with it; a TooLong where it is the length.
+        """
+
+    def room(self, query: Query, tokenizer: LlamaTokenizer) -> int:
+        """Returns the positions of the LLM to keep free for its text."""
+        return 0
 
     def use_cuda_graphs(self) -> None:
         """Makes its passes CUDA graphs on a GPU."""
 
+    def parts(self) -> dict[str, nn.Module]:
+        """Returns the modules whose matrix products have a form; see llava.model.products.forms."""
+        return {}
+
     def __call__(
-        self,
-        dropped: list[Tensor],
-        questions: list[str],
-        watch: Stopwatch | None = None,
-        kept_shares: list[float] | None = None,
+        self, samples: Sequence[PrunedSample], watch: Stopwatch | None = None
     ) -> Sequence[HasSupplement]:
-        """Compensates B samples.
+        """Compensates B samples; the result for one does not depend on the others.
 
         Args:
-            dropped: B tensors (M_b, P), the dropped tokens of each in index order.
-            questions: B questions.
+            samples: B of them.
             watch: receives the times of its stages.
-            kept_shares: K / N of each sample.
         """
+        raise NotImplementedError

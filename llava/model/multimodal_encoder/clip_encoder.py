@@ -103,18 +103,20 @@ class ClipTower(nn.Module):
             found.append(class_attention(vision.encoder.layers[-1], out.hidden_states[-2]))
         return tuple(found)
 
-    def embed_text(self, token_ids: list[list[int]]) -> Tensor:
+    def embed_text(self, token_ids: list[list[int]], raw: bool = False) -> Tensor:
         """Encodes questions.
 
         Args:
             token_ids: B lists of at most max_text_length ids, each ending in the end-of-text id.
+            raw: whether they stay as they are before they are brought to unit length.
 
         Returns:
-            (B, P) float32 of unit length.
+            (B, P) float32, of unit length unless raw.
         """
-        if rounds_by_rows(self.clip):
-            return torch.cat([self._embed([ids]) for ids in token_ids])
-        return self._embed(token_ids)
+        one_by_one = rounds_by_rows(self.clip)
+        pieces = [[ids] for ids in token_ids] if one_by_one else [token_ids]
+        embeds = torch.cat([self._embed(piece) for piece in pieces])
+        return embeds if raw else F.normalize(embeds, dim=-1)
 
     def _embed(self, token_ids: list[list[int]]) -> Tensor:
         """Encodes questions in one pass."""
@@ -126,9 +128,9 @@ class ClipTower(nn.Module):
         return run(send(rows, self.device))
 
     def _text_pass(self, ids: Tensor) -> Tensor:
-        """Encodes questions (B, L) as (B, P) float32 of unit length."""
+        """Encodes questions (B, L) as (B, P) float32."""
         pooled = self.clip.text_model(ids, attention_mask=self._causal_mask(ids)).pooler_output
-        return F.normalize(self.clip.text_projection(pooled).float(), dim=-1)
+        return self.clip.text_projection(pooled).float()
 
     def _causal_mask(self, ids: Tensor) -> Tensor | None:
         """Returns transformers' mask for (B, L) where its attention is plain, else None.

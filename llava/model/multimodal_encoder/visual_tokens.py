@@ -16,6 +16,7 @@ class Needs(Flag):
     PATCH_EMBEDS = auto()
     CLS_ATTENTION = auto()
     QUESTION = auto()
+    RAW_QUESTION = auto()  # its embedding before it is brought to unit length
 
 
 # What the vision tower computes beside the features, if nobody says what is needed.

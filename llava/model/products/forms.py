@@ -18,6 +18,12 @@ from llava.arguments import CPU_PRODUCTS
 from llava.errors import UserError
 
 PRUNING_PARTS = ("tower", "projector", "llm")  # a model without captions has only these
+# The parts of the compensations, by the flags of the files that have them.
+PARTS_OF = {
+    "caption_model": ("gpt2", "mapper"),
+    "longclip": ("long_clip",),
+    "selector": ("selector",),
+}
 PARTS = (*PRUNING_PARTS, "gpt2", "mapper", "long_clip", "selector")
 # Layers with a side below this gain nothing measurable, and stay plain under "auto".
 SMALL = 512

@@ -47,12 +47,7 @@ def parts_of(model: LlavaAccm) -> dict[str, nn.Module]:
         "llm": language_model.llm,
     }
     if compensator is not None:
-        parts |= {
-            "gpt2": compensator.caption_model.gpt,
-            "mapper": compensator.caption_model.clip_project,
-            "long_clip": compensator.long_clip.tower,
-            "selector": compensator.selector,
-        }
+        parts |= compensator.parts()
     return parts
 
 

@@ -8,7 +8,9 @@ import sys
 from PIL import Image
 
 from llava.errors import TooLong, UserError
+from llava.model.compensation.compensator import Compensator
 from llava.model.compensation.selector import selector_text
+from llava.model.compensation.sums import find_term
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Sample
 
@@ -58,7 +60,7 @@ def _unread(model: LlavaAccm, question: str) -> str | None:
 
 def _is_crowded(model: LlavaAccm, question: str) -> bool:
     """Returns whether question and longest caption together exceed LongCLIP's length."""
-    parts = model.compensator
+    parts = find_term(model.compensator, Compensator)
     if parts is None:
         return False
     length = parts.long_clip.tokenize([selector_text(question, "")]).shape[1]

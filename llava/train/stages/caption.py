@@ -23,7 +23,7 @@ from llava.errors import UserError
 from llava.mm_utils import pad_left
 from llava.model.builder import load_vision
 from llava.model.compensation.caption_model import CaptionModel
-from llava.model.compensation.compensator import MAX_CAPTION_LENGTH, STOP_TEXT
+from llava.model.compensation.caption_writer import MAX_CAPTION_LENGTH, STOP_TEXT
 from llava.model.loading.bpe import check_vocabulary, read_bpe
 from llava.model.loading.parts import locate_part
 from llava.model.multimodal_encoder.visual_tokens import needed
