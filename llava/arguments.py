@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Optional, TypeVar
+from typing import Any, List, Optional, TypeVar
 
 from llava.compensations import CAPTIONS, COMPENSATIONS, NOTHING, name_of, terms_of
 from llava.decoding import Decoding
@@ -230,14 +230,26 @@ class ModelArguments:
 
 
 @dataclass
-class AskArguments(ModelArguments):
-    """With how many tokens, and how, a model is asked."""
+class PrunerArguments(ModelArguments):
+    """What chooses the visual tokens."""
 
     pruner: str = flag(
-        "What chooses the visual tokens: accm, or one of the controls that read neither image nor "
-        "question (random, uniform, pool), none (keeps all) or zero (keeps none).",
+        "What chooses the visual tokens: accm, a published method (fastervlm, vispruner, visionzip,"
+        " ...; an unknown name lists all), one of the controls that read neither image nor question"
+        " (random, uniform, pool), none (keeps all) or zero (keeps none).",
         DEFAULT_PRUNER,
     )
+    pruner_options: List[str] = list_flag(
+        "Settings of the pruner, NAME=VALUE; an unknown name lists those that it has. With "
+        "published=true it keeps as many tokens as its authors' code, not exactly the budget.",
+        [],
+    )
+
+
+@dataclass
+class AskArguments(PrunerArguments):
+    """With how many tokens, and how, a model is asked."""
+
     visual_token_num: Optional[int] = budget_flag("Visual tokens to keep.")
     text_token_num: Optional[int] = flag(
         "Tokens that the question picks. Default: the paper's number for this budget."

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Union
+
+from llava.errors import UserError, quoted
 
 DEFAULT_SEED = 42
 DEFAULT_PRUNER = "accm"
 ALL_TOKENS, NO_TOKENS = "none", "zero"  # the pruners that keep every token, and no token
 DEFAULT_MAX_NEW_TOKENS = 128
+
+Options = Union[Mapping[str, object], Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,8 @@ class Method:
         no_image: no visual token and no caption: the floor to compare with, since such answers need
             no image. The same as the pruner "zero".
         pruner: chooses the visual tokens; a name in llava.model.token_pruning.registry.
+        pruner_options: settings of the pruner, values by name or texts NAME=VALUE; see
+            given_options.
     """
 
     visual_token_num: int | None = None
@@ -31,6 +38,7 @@ class Method:
     seed: int = DEFAULT_SEED
     no_image: bool = False
     pruner: str = DEFAULT_PRUNER
+    pruner_options: Options = ()
 
     @property
     def sees_nothing(self) -> bool:
@@ -41,6 +49,29 @@ class Method:
 def method_of(asked: object) -> dict[str, Any]:
     """Returns the fields of Method from flags, a request or a sample, as keyword arguments."""
     return {field.name: getattr(asked, field.name) for field in fields(Method)}
+
+
+def given_options(options: object) -> dict[str, object]:
+    """Returns a pruner's options by their names.
+
+    Args:
+        options: values by name, or texts NAME=VALUE.
+
+    Raises:
+        UserError: they are neither, or a name is given twice.
+    """
+    if isinstance(options, Mapping) and all(isinstance(name, str) for name in options):
+        return dict(options)
+    found: dict[str, object] = {}
+    if not isinstance(options, (list, tuple)):
+        raise UserError(f"pruner_options is {quoted(options)}: give texts NAME=VALUE")
+    for option in options:
+        name, equals, value = str(option).partition("=")
+        if not (name and equals) or name in found:
+            wrong = "is given twice" if name in found else "is not NAME=VALUE"
+            raise UserError(f"the pruner option {quoted(str(option))} {wrong}")
+        found[name] = value
+    return found
 
 
 def label_of(method: Method, has_captions: bool, budget: int, num_patches: int) -> str:
@@ -58,4 +89,6 @@ def label_of(method: Method, has_captions: bool, budget: int, num_patches: int) 
         return "full"
     if method.pruner == DEFAULT_PRUNER:
         return "accm" if has_captions else "prune"
-    return f"{method.pruner} with captions" if has_captions else method.pruner
+    options = given_options(method.pruner_options)
+    pruner = " ".join([method.pruner, *(f"{name}={value}" for name, value in options.items())])
+    return f"{pruner} with captions" if has_captions else pruner

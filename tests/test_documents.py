@@ -94,6 +94,7 @@ RUN_BY = {
     "scripts/v1_5/eval/all.sh": "test_benchmarks_by_script",
     "scripts/v1_5/eval/gqa.sh": "test_benchmarks_by_script",
     "scripts/v1_5/eval/pope.sh": "test_benchmarks_by_script",
+    "scripts/v1_5/compare.sh": "test_a_comparison",
     "scripts/v1_5/train/mini.sh": "tests/train/test_scripts.py",
     "tests.load": "test_the_web_page_is_served_and_bears_visitors",
     "tests.load.attack": "tests/serve/test_web_gate.py",
@@ -304,6 +305,8 @@ def test_python_is_that_of_the_readme():
     code = re.compile(r"```python\n.*?```", re.S)
     (of_the_readme,) = code.findall((ROOT / "README.md").read_text("utf-8"))
     for document in DOCUMENTS:
+        if document.name == "methods.md":
+            continue  # its example is run by tests/test_methods.py
         assert set(code.findall(document.read_text("utf-8"))) <= {of_the_readme}, document
 
 
@@ -400,3 +403,33 @@ def test_benchmarks_by_script(tree, working_folder, capsys):
     assert "POPE: " in out and "GQA: " in out
     for name in ("pope", "gqa"):
         assert (working_folder / "outputs" / name / "accm-mini-9.json").is_file()
+
+
+def test_a_comparison(tree, working_folder, capsys):
+    """Of ACCM, two controls and both ends, on two benchmarks: the report ranks them."""
+    settings = {"PRUNERS": "none zero random uniform", "BUDGETS": "9", "NPROC": "1", "LIMIT": "4"}
+    settings |= {"BENCHMARKS": "pope gqa", "COSTS": "1"}
+    data, sweep = run_block(tree, "bash scripts/v1_5/compare.sh --mini", settings)
+    assert data[2] == "llava.mini.make_data"
+    do(sweep)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "| accm-mini | uniform (limited) | 9 |" in out
+    folder = working_folder / "outputs" / "compare-mini"
+    with (folder / "report" / "report.csv").open() as file:
+        mean = {row["method"]: row for row in csv.DictReader(file) if row["benchmark"] == "mean"}
+    assert list(mean) == ["full", "accm", "random", "uniform", "no image"]
+    assert mean["accm"]["points_to_accm"] == "" != mean["random"]["points_to_accm"]
+    shares = {n: float(mean[n]["mean_percent_of_full"]) for n in ("accm", "random", "uniform")}
+    for name, share in shares.items():
+        if share == max(shares.values()):
+            continue
+        less = share - max(shares.values())
+        assert float(mean[name]["points_to_best"]) == pytest.approx(less)
+    for row in mean.values():  # every method was measured, the whole image costs the most
+        assert float(row["seconds_alone"]) > 0 and float(row["operations_counted"]) > 0
+        assert float(row["tokens_read_by_a_layer"]) == float(row["visual_tokens"])
+    operations = {name: float(row["operations_by_formula"]) for name, row in mean.items()}
+    assert float(mean["full"]["operations_counted"]) == pytest.approx(operations["full"], rel=0.05)
+    assert operations["random"] == operations["uniform"] < operations["full"]
+    for file in ("report.html", "report.md"):
+        assert "Methods by budget" in (folder / "report" / file).read_text("utf-8")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from llava.eval.sweep import parse_budget
+
 ROOT = Path(__file__).parents[1]
 ENCODER = "llava/model/multimodal_encoder/clip_encoder.py"
 RECORDER = '#!/usr/bin/env bash\necho "$*" >>"$(dirname "$0")/calls"\n'
@@ -101,6 +103,12 @@ def test_a_switch_is_yes_or_no(run, word, is_on):
         ),
         ("reproduce.sh", ["--mini"], {"MINI_SHARE": ".0"}, "MINI_SHARE is '.0'"),
         ("reproduce.sh", ["--mini"], {"MINI_SHARE": "0.000"}, "MINI_SHARE is '0.000'"),
+        ("v1_5/compare.sh", [], {"COSTS": "maybe"}, "COSTS is 'maybe': say 1"),
+        ("v1_5/compare.sh", [], {"BENCHMARKS": "pope vqa"}, "BENCHMARKS has 'vqa'"),
+        ("v1_5/compare.sh", [], {"LIMIT": "all"}, "LIMIT is 'all'"),
+        ("v1_5/compare.sh", [], {"MINI_DATA": "d"}, "MINI_DATA has no effect without --mini"),
+        ("v1_5/compare.sh", ["--mini"], {"DATA_ROOT": "d"}, "DATA_ROOT has no effect with --mini"),
+        ("v1_5/compare.sh", [], {"VISUAL_TOKEN_NUM": "9"}, "which has BUDGETS"),
         ("v1_5/eval/pope.sh", ["--data-dir", "d"], {}, "set DATA_DIR=..."),
         ("v1_5/eval/pope.sh", ["--answers_file=a"], {}, "set ANSWERS_FILE=..."),
     ],
@@ -123,6 +131,21 @@ def test_a_part_of_the_mini_benchmarks_leaves_the_whole_alone(run, share, end):
     assert value(made, "--share") == (end[1:] or "1")
     assert value(swept, "--data-root") == f"playground/data/mini{end}/eval"
     assert value(swept, "--output-dir") == f"outputs/reproduce-mini{end}"
+
+
+def test_a_comparison_has_its_usual_budgets(run):
+    """192, 128 and 64 of 576; 36, 18 and 9 of 144, with data that are drawn first."""
+    status, err, (call,) = run("v1_5/compare.sh", "--dtype", "float16", LIMIT="5")
+    assert status == 0, err
+    assert "--methods accm --pruners all --compensations none --budgets 1/3 2/9 1/9 " in call
+    assert "--limit 5 --costs " in call and call.endswith("/report --dtype float16")
+    assert [parse_budget(word, 576) for word in ("1/3", "2/9", "1/9")] == [192, 128, 64]
+    settings = {"PRUNERS": "pool random", "METHODS": "", "COSTS": "no", "NPROC": "1"}
+    status, err, (made, call) = run("v1_5/compare.sh", "--mini", **settings)
+    assert status == 0, err
+    assert value(made, "--out") + "/eval" == value(call, "--data-root")
+    assert "--pruners pool random --compensations none --budgets 1/4 1/8 1/16 " in call
+    assert "--methods" not in call and "--costs" not in call
 
 
 def test_all_benchmarks_heed_what_is_set(run):

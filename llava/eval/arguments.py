@@ -13,6 +13,8 @@ from llava.method import (
     DEFAULT_PRUNER,
     DEFAULT_SEED,
     NO_TOKENS,
+    Method,
+    method_of,
 )
 
 
@@ -27,9 +29,9 @@ class TraceArguments(DecodingArguments, AskArguments):
     )
     requests: Optional[str] = flag(
         "Many questions: a file of JSON lines with id, image, question and optionally "
-        "tower_question, pruner, visual_token_num, text_token_num, seed, max_new_tokens, no_image, "
-        "temperature, top_p, num_beams. Image paths are absolute, or relative to that file. What "
-        "a line leaves out, the flags say."
+        "tower_question, pruner, pruner_options (values by name), visual_token_num, "
+        "text_token_num, seed, max_new_tokens, no_image, temperature, top_p, num_beams. Image paths "
+        "are absolute, or relative to that file. What a line leaves out, the flags say."
     )
     output: Optional[str] = flag("Where the JSON lines go. One question: default standard output.")
     figure: Optional[str] = flag(
@@ -46,12 +48,14 @@ def check_method(args: AskArguments) -> None:
     Raises:
         UserError: the flag cannot be used; the message names it.
     """
-    from llava.model.token_pruning.registry import find_pruner  # torch comes with it
+    from llava.model.token_pruning.registry import find_pruner, resolved  # torch comes with it
 
     pruner = find_pruner(args.pruner)
+    resolved(Method(**method_of(args)))
     given = {
         "--text-token-num": args.text_token_num is not None,
         "--pruner": pruner.name != DEFAULT_PRUNER,
+        "--pruner-options": bool(args.pruner_options),
     }
     for name, is_given in given.items():
         if args.no_image and is_given:

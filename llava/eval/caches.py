@@ -15,11 +15,19 @@ from llava.model.builder import load_from_arguments
 from llava.model.llava_arch import LlavaAccm
 from llava.model.loading.fingerprint import fingerprint
 from llava.model.memory import MEMORY_LIMIT
-from llava.model.multimodal_encoder.visual_tokens import VisualTokens
+from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens
 
 QUESTIONS_AT_ONCE = 32  # questions per batch of the text tower
+# Of a patch of LLaVA-1.5-7B in float32, if all is needed that any pruner reads: features, keys of
+# two layers, embeddings, and the projected features.
+_BYTES_OF_A_PATCH = 36 << 10
 
 Images = Mapping[Path | bytes, VisualTokens]
+
+
+def images_at_once(num_patches: int) -> int:
+    """Returns how many encoded images of N patches fit into MEMORY_LIMIT, at the least."""
+    return max(1, MEMORY_LIMIT // (num_patches * _BYTES_OF_A_PATCH))
 
 
 class UnitMemory:
@@ -31,26 +39,38 @@ class UnitMemory:
 
     Attributes:
         keeps: whether it has any room.
+        needs: what the further runs read of an image beside its features.
 
     Args:
         limit: size in bytes.
+        needs: see the attribute.
     """
 
-    def __init__(self, limit: int = MEMORY_LIMIT) -> None:
+    def __init__(self, limit: int = MEMORY_LIMIT, needs: Needs = OF_IMAGE) -> None:
         self.keeps = limit > 0
+        self.needs = needs
         self._room = limit
         self._units: dict[tuple[Path | bytes, ...], Images] = {}
 
-    def find(self, names: tuple[Path | bytes, ...]) -> Images | None:
-        """Returns the images of a unit; None if they are not kept."""
-        return self._units.get(names)
+    def find(self, names: tuple[Path | bytes, ...], needs: Needs = Needs.NOTHING) -> Images | None:
+        """Returns the images of a unit; None if they are not kept with all that is needed."""
+        images = self._units.get(names)
+        if images is None or not all(image.has(needs) for image in images.values()):
+            return None
+        return images
 
     def keep(self, names: tuple[Path | bytes, ...], images: Images) -> None:
         """Keeps the images of a unit if there is room and none of them is missing."""
-        size = sum(image.nbytes for image in images.values())
-        if len(images) == len(names) and size <= self._room:
-            self._room -= size
+        size = _size(images)
+        room = self._room + _size(self._units.get(names, {}))
+        if len(images) == len(names) and size <= room:
+            self._room = room - size
             self._units[names] = images
+
+
+def _size(images: Images) -> int:
+    """Returns the bytes that the images of a unit take."""
+    return sum(image.nbytes for image in images.values())
 
 
 class QuestionMemory:

@@ -23,7 +23,7 @@ from llava.eval.pixels import PixelReader
 from llava.method import Method
 from llava.model.llava_arch import LlavaAccm
 from llava.model.memory import Memory
-from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens, if_fewer
+from llava.model.multimodal_encoder.visual_tokens import Needs, VisualTokens, if_fewer
 from llava.model.sample import Answer, AnswerSettings, Asked, Sample
 
 UNITS_AHEAD = 2  # units whose images are read ahead of the model
@@ -175,7 +175,7 @@ def _image_names(unit: Unit) -> tuple[Path | bytes, ...]:
 def _start_reading(run: _Run, unit: Unit) -> dict[Path | bytes, Future[Tensor]]:
     """Starts to read the images of a unit, unless they are encoded already."""
     images = _image_names(unit)
-    if run.units.find(images) is not None:
+    if run.units.find(images, _needs(run.model, unit)) is not None:
         return {}
     return {image: run.pixels.start(image) for image in images}
 
@@ -192,9 +192,10 @@ def _answer_unit(
             errors[image] = str(error)
     start = time.perf_counter()
     names = _image_names(unit)
-    images = run.units.find(names)
+    needs = _needs(run.model, unit)
+    images = run.units.find(names, needs)
     if images is None:
-        needs = OF_IMAGE if run.units.keeps else _needs(run.model, unit)
+        needs |= run.units.needs if run.units.keeps else Needs.NOTHING
         joined = torch.cat(list(pixels.values())) if pixels else None
         encoded = [] if joined is None else run.model.encode_images(joined, **if_fewer(needs))
         images = dict(zip(pixels, encoded))
@@ -241,7 +242,7 @@ def _answer_batch(
 
 def _with_text(model: LlavaAccm, sample: Sample, texts: QuestionMemory) -> Sample:
     """Returns a sample with its question encoded, if it needs that."""
-    if Needs.QUESTION not in model.needs([sample]):
+    if not model.reads_question(sample):
         return sample
     return replace(sample, text_embed=texts.find(model, sample.question_of_the_method))
 

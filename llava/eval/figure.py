@@ -18,6 +18,7 @@ from llava.mm_utils import square_view
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Answer
 from llava.model.token_pruning.accm import kept_reasons as kept_reasons  # the old place
+from llava.model.token_pruning.pruner import CLS
 
 IMAGE_SIDE = 672  # pixels of the picture on the left
 PANEL_WIDTH = 720
@@ -36,6 +37,12 @@ REASON_COLOURS = {
     "uniform": (0, 170, 120),
     "random": (150, 155, 165),
     "pooled": (0, 170, 200),
+    "diverse": (0, 170, 120),
+    "coverage": (0, 170, 200),
+    "object": (230, 70, 60),
+    "distinct": (0, 114, 240),
+    "merged": (200, 60, 200),
+    "CLS token": (150, 155, 165),
 }
 
 
@@ -113,6 +120,8 @@ def draw_patches(
     picture = dim_patches(view, kept, num_patches, IMAGE_SIDE)
     draw = ImageDraw.Draw(picture)
     for patch, reason in reasons.items():
+        if patch == CLS:
+            continue
         left, top, right, bottom = _patch_box(patch, num_patches, IMAGE_SIDE)
         draw.rectangle((left, top, right - 1, bottom - 1), outline=REASON_COLOURS[reason], width=3)
     return picture

@@ -19,14 +19,15 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from llava.errors import UserError
 from llava.eval.outcomes import merge_outcomes, read_outcomes, seal
 from llava.files import check_target, dump_json, read_json, replacing, take_lock
 
 PRODUCTS = "cpu_products"
-_OLDER = {PRODUCTS: "plain", "pruner": "accm"}  # values of runs from before they were recorded
+# Values of runs from before they were recorded.
+_OLDER: dict[str, Any] = {PRODUCTS: "plain", "pruner": "accm", "pruner_options": {}}
 SHOWN = 5  # most changed settings that a message names
 
 

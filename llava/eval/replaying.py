@@ -18,7 +18,8 @@ from tqdm import tqdm
 from llava.errors import UserError, quoted
 from llava.files import dump_json, printable, read_json, write_text, write_whole
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.published import PublishedPruner, find_published, settings_of
+from llava.model.token_pruning.options import settings_of
+from llava.model.token_pruning.published import PublishedPruner, find_published
 from llava.utils.cli import SOME_FAILED
 
 # The axes of each array of an image: N patches, S = N + 1 with the CLS token, others as they come;
@@ -175,7 +176,8 @@ def _as_published(
 
     What the cases of VisionZip call published is whether its split is, which makes no difference.
     """
-    others = {name: value for name, value in settings.items() if name != "published"}
+    left_out = ("published", *pruner.elsewhere)
+    others = {name: value for name, value in settings.items() if name not in left_out}
     has_both = "published" in {field.name for field in fields(pruner.options)}
     if "llm_keys" in pruner.reads and type(num_patches) is int:  # the keys do not say it
         others = {"num_patches": num_patches} | others

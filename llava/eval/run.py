@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,11 +15,12 @@ import shortuuid
 from tqdm import tqdm
 
 from llava.arguments import AskArguments
-from llava.errors import UserError, quoted
+from llava.errors import UserError
 from llava.eval.benchmarks.question import Question
 from llava.eval.caches import Shared
 from llava.eval.engine import Clock, Outcome, Request, Unit, answer_units, units_by_length
 from llava.eval.finite import why_not_finite
+from llava.eval.image_sizes import check_images, image_bytes
 from llava.eval.journal import Journal
 from llava.eval.outcomes import merge_outcomes
 from llava.eval.progress import show_progress
@@ -32,7 +33,7 @@ from llava.model.loading.placement import Placement, placement
 from llava.model.multimodal_encoder.builder import count_patches
 from llava.model.products.forms import PRUNING_PARTS, choose_forms, described
 from llava.model.sample import Answer
-from llava.model.token_pruning.registry import budget_of
+from llava.model.token_pruning.registry import budget_of, resolved
 from llava.utils.distributed import Processes
 from llava.utils.stopping import noting_what_is_kept
 
@@ -66,13 +67,17 @@ class Run:
     limit: int | None = None
 
 
-def answer_questions(run: Run, args: AskArguments, shared: Shared | None = None) -> int:
+def answer_questions(
+    run: Run, args: AskArguments, shared: Shared | None = None, part: slice = slice(None)
+) -> int:
     """Answers all questions without an answer, jointly if there are several processes.
 
     Args:
         run: the run.
         args: the flags for answering.
         shared: the model and caches of this process's other runs; None if this is the only run.
+        part: the units (see units_of) that are answered now. The answers file is written, and the
+            result reported, with the last part, which has no end.
 
     Returns:
         The exit status: 0, or SOME_FAILED if a question could not be answered.
@@ -83,27 +88,27 @@ def answer_questions(run: Run, args: AskArguments, shared: Shared | None = None)
     processes = Processes(args.device)
     args = dataclasses.replace(args.without_unused_parts(), device=processes.device)
     shared = Shared(args.has_captions) if shared is None else shared
-    units = units_by_length(
-        [_request(question, args) for question in run.questions], args.batch_size
-    )
+    units = units_of(run, args)[part]
     clock = Clock()
     with (
         _open_journal(run, args, processes, shared) as journal,
         noting_what_is_kept(lambda: how_far(run, processes, journal)),
     ):
         found = _gather_outcomes(processes, journal)
-        _check_images(run, found)
+        check_images(run, found)
         done = answered_keys(found)
         # Machines that share a disk find the same damage.
         damage = sorted(set().union(*processes.gather(journal.damage)))
         # Whole units are answered again, even if some of their questions are done, so that each
         # answer is computed in the same batch as in an uninterrupted run.
         todo = [unit for unit in units if any(r.id not in done for batch in unit for r in batch)]
-        if todo and processes.is_first:
+        if todo and processes.is_first and not part.start:
             say_what_was_before(run, done, damage)
         with noting_session(run.answers_file, processes.rank, placement(args).device.type, clock):
             _answer_share(run, args, processes, processes.share(todo), done, journal, clock, shared)
         processes.wait()  # all journals are complete now
+        if part.stop is not None:
+            return 0
         outcomes = _gather_outcomes(processes, journal)
         if processes.is_first:
             _publish(run, journal, outcomes)
@@ -149,7 +154,13 @@ def _answer_share(
             progress.update()
 
 
-def _request(question: Question, args: AskArguments) -> Request:
+def units_of(run: Run, args: AskArguments) -> list[Unit]:
+    """Returns the units in which a run is answered; see units_by_length."""
+    return units_by_length([request_of(q, args) for q in run.questions], args.batch_size)
+
+
+def request_of(question: Question, args: AskArguments) -> Request:
+    """Returns a question as it is asked with some flags."""
     return Request(
         id=question.key,
         image=question.image,
@@ -158,33 +169,6 @@ def _request(question: Question, args: AskArguments) -> Request:
         max_new_tokens=question.max_new_tokens,
         **method_of(args),
     )
-
-
-def _check_images(run: Run, outcomes: Mapping[str, dict]) -> None:
-    """Refuses to continue a run whose answers are about other images of the same names.
-
-    Raises:
-        UserError: an image has another size than when its question was answered.
-    """
-    for question in run.questions:
-        before = outcomes.get(question.key, {}).get("asked", {}).get("image_bytes")
-        now = _image_bytes(question)
-        if None not in (before, now) and before != now:
-            raise UserError(
-                f"{run.answers_file} was begun with other images: that of question "
-                f"{quoted(question.key)} had {before} bytes and has {now}. Give the folder of then,"
-                f" or {run.elsewhere}"
-            )
-
-
-def _image_bytes(question: Question) -> int | None:
-    """Returns the size of a question's image in bytes; None if it no longer exists."""
-    if isinstance(question.image, bytes):
-        return len(question.image)
-    try:
-        return question.image.stat().st_size
-    except (OSError, ValueError):
-        return None
 
 
 def _line(run: Run, question: Question, outcome: Outcome, batch_size: int) -> dict:
@@ -205,7 +189,7 @@ def _line(run: Run, question: Question, outcome: Outcome, batch_size: int) -> di
         "key": question.key,
         "record": record,
         "trace": _trace(answer),
-        "asked": {"image_bytes": _image_bytes(question), "batch_size": batch_size},
+        "asked": {"image_bytes": image_bytes(question), "batch_size": batch_size},
     }
     try:
         dump_json(line)
@@ -251,7 +235,7 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
     parts = locate_parts(args)
     place = placement(args)
     num_patches = count_patches(parts["vision_tower"])
-    method = Method(**method_of(args))
+    method = resolved(Method(**method_of(args)))
     budget = budget_of(method, num_patches)
     packages = _DECIDING if args.bits is None else (*_DECIDING, "bitsandbytes")
     if args.seed < 0:
@@ -260,7 +244,8 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
     return {
         "benchmark": run.benchmark,
         "model_id": run.model_id,
-        "pruner": args.pruner,
+        "pruner": method.pruner,
+        "pruner_options": method.pruner_options,
         "method": label_of(method, args.has_captions, budget.visual_token_num, num_patches),
         "visual_token_num": 0 if method.sees_nothing else budget.visual_token_num,
         "text_token_num": budget.text_token_num,

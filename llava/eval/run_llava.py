@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import Optional
 
-from llava.arguments import DecodingArguments, budget_flag, flag
+from llava.arguments import DecodingArguments, PrunerArguments, budget_flag, flag
 from llava.errors import UserError, shown
 from llava.eval.llava_commands import OneValueArguments, check_one_value
 from llava.image_url import open_image
@@ -21,7 +21,7 @@ _PLACEHOLDER = "<image-placeholder>"  # in a query of LLaVA, the place of the im
 
 
 @dataclass
-class RunLlavaArguments(OneValueArguments, DecodingArguments):
+class RunLlavaArguments(OneValueArguments, DecodingArguments, PrunerArguments):
     """Flags of the command."""
 
     image_file: str = flag("The image: a file, or a URL.")
@@ -72,6 +72,8 @@ def _answer(args: RunLlavaArguments) -> str:
         visual_token_num=args.visual_token_num,
         seed=args.seed,
         max_new_tokens=args.max_new_tokens,
+        pruner=args.pruner,
+        pruner_options=args.pruner_options,
         **args.decoding(),
     )
     (answer,) = load_from_arguments(args).answer([sample])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from llava.arguments import AskArguments, flag
 from llava.errors import UserError
@@ -18,7 +18,8 @@ _WORDS = {bool: "true or false", int: "a whole number"}
 class LmmsArguments(AskArguments):
     """Model arguments: the flags of every command, without their dashes.
 
-    model_path is called ``pretrained``, and batch_size comes from ``--batch_size``.
+    model_path is called ``pretrained``, and batch_size comes from ``--batch_size``. Several
+    pruner_options are separated by blanks.
     """
 
     max_new_tokens: int = flag("Longest answer in tokens, where a task does not say.", 1024)
@@ -56,6 +57,8 @@ def _typed(name: str, value: object, kind: type) -> Any:
     Raises:
         UserError: it cannot be converted.
     """
+    if get_origin(kind) is list:  # lmms-eval separates arguments by commas
+        return str(value).split()
     kind = next(iter(get_args(kind)), kind)
     text = str(value).strip()
     if kind is str:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from llava.conversation import check_text
 from llava.errors import TooLong, UserError
+from llava.model.compensation.supplement import Gives
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.sample import Sample, check_limits
-from llava.model.token_pruning.registry import ALL, find_pruner
+from llava.model.token_pruning.registry import ALL, find_pruner, pruning_of
 
 if TYPE_CHECKING:
     from llava.model.llava_arch import LlavaAccm
@@ -34,12 +35,17 @@ def check_sample(model: LlavaAccm, sample: Sample) -> None:
             "encode_images(pixels, model.needs([sample]))"
         )
     if model.compensator is not None and model.is_pruned(sample):
-        model.compensator.check(sample.query)
+        if sample.num_beams > 1 and model.compensator.gives & (Gives.POSITION_IDS | Gives.KEY_BIAS):
+            raise UserError(
+                "the compensation rectify changes positions and attention, and a beam search has "
+                "its own: ask for one beam, or leave the compensation out"
+            )
+        model.compensator.check(sample.text_query)
     _check_length(model, sample)
 
 
 def _check_method(model: LlavaAccm, sample: Sample) -> None:
-    """Refuses an invalid budget, and options that the sample's pruner does not know."""
+    """Refuses an invalid budget, and options that the sample's pruner does not know or meet."""
     pruner = find_pruner(sample.pruner)
     budget, num_patches = model.budget(sample), model.count_tokens(sample.image)
     if pruner is ALL and budget.visual_token_num != num_patches:
@@ -47,6 +53,7 @@ def _check_method(model: LlavaAccm, sample: Sample) -> None:
             f"the pruner {ALL.name} keeps all {num_patches} visual tokens, and "
             f"visual_token_num is {budget.visual_token_num}: leave one of the two out"
         )
+    pruning_of(sample, num_patches, False)
     if sample.text_token_num is not None and "text_token_num" not in pruner.option_names:
         raise UserError(
             f"text_token_num has no effect with the pruner {pruner.name}, in which the question "

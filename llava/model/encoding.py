@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +14,8 @@ from torch import Tensor
 
 from llava.model.memory import Memory
 from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens, if_fewer
+from llava.model.token_pruning.content_words import content_words
+from llava.model.token_pruning.pruner import Query
 
 if TYPE_CHECKING:
     from llava.model.llava_arch import LlavaAccm
@@ -52,32 +56,50 @@ def encode_distinct(
     return found | {key: known[name] for key, name in names.items()}
 
 
-def encode_questions_of(model: LlavaAccm, samples: Sequence[Sample]) -> list[Tensor | None]:
-    """Encodes the different questions of samples; None for those that need none."""
-    new = [
-        Needs.QUESTION in model.needs([sample]) and sample.text_embed is None for sample in samples
-    ]
+def with_projected(
+    model: LlavaAccm, images: list[VisualTokens], needs: Needs
+) -> list[VisualTokens]:
+    """Returns encoded images with their features after the projector, if that is needed."""
+    if Needs.PROJECTED not in needs:
+        return images
+    project = model.language_model.project
+    return [replace(image, projected=project(image.features)) for image in images]
+
+
+def encode_queries(model: LlavaAccm, samples: Sequence[Sample]) -> list[Query]:
+    """Encodes the different questions of samples, as far as each sample needs it."""
+    needs = [model.needs([sample]) for sample in samples]
     asked = [sample.question_of_the_method for sample in samples]
-    questions = list(dict.fromkeys(q for q, is_new in zip(asked, new) if is_new))
+    is_new = [
+        Needs.QUESTION in need and sample.text_embed is None for need, sample in zip(needs, samples)
+    ]
+    questions = list(dict.fromkeys(q for q, new in zip(asked, is_new) if new))
     texts = dict(zip(questions, model.encode_questions(questions))) if questions else {}
+    segments = {q: _segments(model, q) for q, n in zip(asked, needs) if Needs.TEXT_EMBEDS in n}
+    words = {q: _words(model, q) for q, n in zip(asked, needs) if Needs.WORDS in n}
     return [
-        texts[question] if is_new else sample.text_embed
-        for sample, question, is_new in zip(samples, asked, new)
+        Query(
+            texts[question] if new else sample.text_embed,
+            segments.get(question),
+            words.get(question),
+        )
+        for sample, question, new in zip(samples, asked, is_new)
     ]
 
 
-def encode_raw_questions_of(model: LlavaAccm, samples: Sequence[Sample]) -> list[Tensor | None]:
-    """Encodes questions whose length in the shared space counts; None for the others.
+def _segments(model: LlavaAccm, question: str) -> Tensor:
+    """Returns Query.text_embeds; one pass a question, so that it does not depend on others."""
+    ids = model.clip_tokenizer.encode(question, sys.maxsize)
+    start, end, inside = ids[:1], ids[-1:], ids[1:-1]
+    room = model.tower.max_text_length - 2
+    starts = range(0, max(1, len(inside)), room)
+    return model.tower.project_text([start + inside[i : i + room] + end for i in starts])
 
-    Each is encoded by itself, so that its last digits depend on no other.
-    """
-    texts: dict[str, Tensor] = {}
-    for sample in samples:
-        question = sample.question_of_the_method
-        if Needs.RAW_QUESTION in model.needs([sample]) and question not in texts:
-            ids = model.clip_tokenizer.encode(question, model.tower.max_text_length)
-            (texts[question],) = model.tower.embed_text([ids], raw=True)
-    return [texts.get(sample.question_of_the_method) for sample in samples]
+
+def _words(model: LlavaAccm, question: str) -> Tensor:
+    """Returns Query.words; the dummy space and the begin-of-text id are none of them."""
+    ids = model.language_model.tokenizer.encode(content_words(question))
+    return model.language_model.embed_words(ids[1:])
 
 
 def _digest(pixels: Tensor) -> bytes:

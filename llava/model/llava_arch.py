@@ -32,7 +32,7 @@ from llava.model.compensation.supplement import (
     PrunedSample,
 )
 from llava.model.cuda import SideStream
-from llava.model.encoding import encode_distinct, encode_questions_of, encode_raw_questions_of
+from llava.model.encoding import encode_distinct, encode_queries, with_projected
 from llava.model.kv_cache import KVPrefix
 from llava.model.language_model.llava_llama import Generated, LanguageModel, OnToken, Prompt
 from llava.model.memory import Memory
@@ -49,7 +49,7 @@ from llava.model.splicing import input_ids, splice_prompts
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.budget import Budget
 from llava.model.token_pruning.pruner import Pruned, prune
-from llava.model.token_pruning.registry import budget_of, find_pruner, pruning_of
+from llava.model.token_pruning.registry import budget_of, find_pruner, most_tokens, pruning_of
 
 
 class LlavaAccm(nn.Module):
@@ -193,9 +193,8 @@ class LlavaAccm(nn.Module):
         memory = Memory() if memory is None else memory
         needs = self.needs(samples)
         images = encode_distinct(self, [sample.image for sample in samples], memory, needs)
-        texts = encode_questions_of(self, samples)
-        raw = encode_raw_questions_of(self, samples)
-        return [Encoded(images[id(s.image)], *both) for s, *both in zip(samples, texts, raw)]
+        queries = encode_queries(self, samples)
+        return [Encoded(images[id(sample.image)], query) for sample, query in zip(samples, queries)]
 
     def prune(self, encoded: list[Encoded], samples: list[Sample]) -> list[Pruned | None]:
         """Prunes (stage 2); None for a sample of which the LLM reads all tokens, or none."""
@@ -204,7 +203,7 @@ class LlavaAccm(nn.Module):
         nearest = self.text_selection == "nearest"
         found = prune(
             [encoded[b].image for b in places],
-            [encoded[b].text_embed for b in places],
+            [encoded[b].query for b in places],
             [pruning_of(samples[b], self.count_tokens(samples[b].image), nearest) for b in places],
             [torch.Generator().manual_seed(samples[b].seed) for b in places],
         )
@@ -222,9 +221,9 @@ class LlavaAccm(nn.Module):
         """Compensates (stage 3); None where nothing was pruned, or without a compensator."""
         results: list[HasSupplement | None] = [None] * len(samples)
         read = {
-            b: PrunedSample(of.image, one, samples[b].query, of.text_embed, of.raw_text_embed)
+            b: PrunedSample(of.image, one, samples[b].text_query, of.query)
             for b, (of, one) in enumerate(zip(encoded, pruned))
-            if one is not None
+            if one is not None and len(one.dropped_idx)
         }
         if self.compensator is not None and read:
             for b, found in zip(read, self.compensator(list(read.values()), watch)):
@@ -268,7 +267,7 @@ class LlavaAccm(nn.Module):
             pixels: (B, 3, S, S).
             needs: what is computed beside the features; see needs.
         """
-        return self.tower(pixels, **if_fewer(needs))
+        return with_projected(self, self.tower(pixels, **if_fewer(needs)), needs)
 
     @torch.inference_mode()
     def encode_questions(self, questions: Sequence[str]) -> list[Tensor]:
@@ -300,7 +299,7 @@ class LlavaAccm(nn.Module):
 
     def is_pruned(self, sample: Method) -> bool:
         """Returns whether the LLM reads some of the image's tokens, and not all."""
-        return 0 < self.num_seen(sample) < self.count_tokens(getattr(sample, "image", None))
+        return 0 < self._num_seen(sample) < self.count_tokens(getattr(sample, "image", None))
 
     def needs(self, asked: Sequence[Method]) -> Needs:
         """Returns what the towers have to compute for samples, or requests of valid budgets."""
@@ -313,14 +312,14 @@ class LlavaAccm(nn.Module):
 
     def reads_question(self, sample: Sample) -> bool:
         """Returns whether the choice of the LLM's visual tokens depends on the question."""
-        return self.is_pruned(sample) and Needs.QUESTION in find_pruner(sample.pruner).needs
+        return self.is_pruned(sample) and find_pruner(sample.pruner).reads_question
 
     def prompt_length(self, sample: Sample) -> int:
         """Returns the positions of a sample's prompt in the LLM, with room for a caption if any."""
         room = 0
         if self.compensator is not None and self.is_pruned(sample):
-            room = self.compensator.room(sample.query, self.language_model.tokenizer)
-        return len(input_ids(self, sample)) - 1 + self.num_seen(sample) + room
+            room = self.compensator.room(sample.text_query, self.language_model.tokenizer)
+        return len(input_ids(self, sample)) - 1 + self.most_seen(sample) + room
 
     def check(self, sample: Sample) -> None:
         """Refuses a sample that cannot be answered, before anything is computed.
@@ -339,7 +338,7 @@ class LlavaAccm(nn.Module):
         memory: Memory,
     ) -> dict[int, KVPrefix]:
         """Reads everything before the text, for the samples that wait for one."""
-        waiting = [b for b, one in enumerate(pruned) if one is not None]
+        waiting = [b for b, one in enumerate(pruned) if one is not None and len(one.dropped_idx)]
         if self.compensator is None or self.compensator.gives != Gives.TEXT or not waiting:
             return {}  # where more than a text is given, the tokens before it are not known yet
         prompts = self.splice(
@@ -353,9 +352,18 @@ class LlavaAccm(nn.Module):
         with self._side.beside(*[p.embeds for p in prompts]), watch.stage("prefill"):
             return dict(zip(waiting, self.language_model.prefill_images(prompts, memory)))
 
-    def num_seen(self, sample: Method) -> int:
+    def _num_seen(self, sample: Method) -> int:
         """Returns the number of visual tokens that the LLM reads."""
         return 0 if sample.sees_nothing else self.budget(sample).visual_token_num
+
+    def most_seen(self, sample: Method) -> int:
+        """Returns the largest number of positions that an image may take in the LLM."""
+        if not self.is_pruned(sample):
+            return self._num_seen(sample)
+        patches = self.count_tokens(getattr(sample, "image", None))
+        if self.compensator is not None and Gives.POSITION_IDS in self.compensator.gives:
+            return patches
+        return most_tokens(sample, patches)
 
     def _answer(
         self,

@@ -11,10 +11,10 @@ from llava.decoding import GREEDY, Decoding
 from llava.errors import UserError, quoted
 from llava.method import DEFAULT_MAX_NEW_TOKENS, Method
 from llava.model.compensation.caption_writer import Written
-from llava.model.compensation.supplement import HasSupplement, Query, Supplement
+from llava.model.compensation.supplement import HasSupplement, Supplement, TextQuery
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.token_pruning.accm import Selection
-from llava.model.token_pruning.pruner import Pruned
+from llava.model.token_pruning.pruner import Pruned, Query
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Sample(AnswerSettings, Method, Asked):
             encoding.
         history: questions and answers of the same conversation before it.
         text_embed: (P,), what encode_questions made of the tower question; None computes it.
-        id, image_name: by which a file of texts may know the sample; see Query.
+        id, image_name: by which a file of texts may know the sample; see TextQuery.
     """
 
     image: Image.Image | VisualTokens
@@ -79,9 +79,9 @@ class Sample(AnswerSettings, Method, Asked):
         return self.question.split("\n", 1)[0]
 
     @property
-    def query(self) -> Query:
+    def text_query(self) -> TextQuery:
         """What a compensation reads of the sample beside its image."""
-        return Query(self.question_of_the_method, self.question, self.id, self.image_name)
+        return TextQuery(self.question_of_the_method, self.question, self.id, self.image_name)
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,16 @@ class Encoded:
 
     Attributes:
         image: the tower's outputs; samples of one image share the object.
-        text_embed: (P,) float32 of unit length, the question; None where nothing is to be pruned.
-        raw_text_embed: (P,) float32, the same before it is brought to unit length; None where it
-            is not needed.
+        query: what the sample's pruner and compensation read of the question.
     """
 
     image: VisualTokens
-    text_embed: Tensor | None
-    raw_text_embed: Tensor | None = None
+    query: Query
+
+    @property
+    def text_embed(self) -> Tensor | None:
+        """The question (P,) float32 of unit length; None where it is not needed."""
+        return self.query.text_embed
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Answer:
         raw_text: the answer as decoded.
         out_ids: its token ids.
         first_logits: (V,) float32, of its first token.
-        kept_idx: the patches that the LLM saw, in order.
+        kept_idx: the patches that the LLM saw, in order; -1 is the CLS token.
         pruned: the kept patches, and why; None where nothing was pruned.
         compensation: the compensation's own record; None where there is none.
         input_ids: the LLM's input, IMAGE_TOKEN_INDEX for the image.

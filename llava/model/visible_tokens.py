@@ -8,19 +8,23 @@ from collections.abc import Hashable
 from torch import Tensor
 
 from llava.model.compensation.supplement import Supplement
+from llava.model.multimodal_encoder.visual_tokens import Projected
 from llava.model.sample import Encoded, Sample
 from llava.model.token_pruning.pruner import Pruned
 
 
 def visible_tokens(
     encoded: Encoded, pruned: Pruned | None, sample: Sample, given: Supplement = Supplement()
-) -> Tensor:
-    """Returns the features (K, C) that the LLM reads: a compensation may give its own."""
+) -> Tensor | Projected:
+    """Returns the K tokens that the LLM reads: features (K, C), or projected already.
+
+    A compensation may give its own.
+    """
     if given.features is not None:
         return given.features
     features = encoded.image.features
     if pruned is not None:
-        return pruned.apply(features)
+        return pruned.visible(encoded.image)
     return features[:0] if sample.sees_nothing else features
 
 

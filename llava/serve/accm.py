@@ -16,7 +16,7 @@ from llava.errors import UserError
 from llava.eval.figure import picture_format, save_picture, trace_picture
 from llava.files import check_target
 from llava.image_url import open_image
-from llava.method import DEFAULT_SEED
+from llava.method import DEFAULT_PRUNER, DEFAULT_SEED, Method, Options
 from llava.mm_utils import to_rgb
 from llava.model.builder import load_pretrained_model
 from llava.model.llava_arch import LlavaAccm
@@ -28,6 +28,7 @@ from llava.model.sample import (
     Sample,
     check_number,
 )
+from llava.model.token_pruning.registry import resolved
 from llava.namesakes import warn_of_namesakes
 from llava.serve.chat import NO_WORDS
 from llava.serve.likeness import warning_of
@@ -88,11 +89,21 @@ class Accm:
         model: model from load_pretrained_model.
         visual_token_num: visual tokens kept per image; None takes VISUAL_TOKEN_NUM of
             clip_encoder.py.
+        pruner: chooses the visual tokens.
+        pruner_options: its settings, values by name.
     """
 
-    def __init__(self, model: LlavaAccm, visual_token_num: int | None = None) -> None:
+    def __init__(
+        self,
+        model: LlavaAccm,
+        visual_token_num: int | None = None,
+        pruner: str = DEFAULT_PRUNER,
+        pruner_options: Options = (),
+    ) -> None:
         self.model = model
         self.visual_token_num = visual_token_num
+        self.pruner = pruner
+        self.pruner_options = pruner_options
 
     def __repr__(self) -> str:
         model, place = self.model, next(self.model.tower.parameters())
@@ -101,6 +112,7 @@ class Accm:
         parts = [
             model.about.line or model.about.name,
             f"{kept} of {model.count_tokens()} visual tokens",
+            *([] if self.pruner == DEFAULT_PRUNER else [f"pruner {self.pruner}"]),
             "no captions" if model.compensator is None else "captions",
             f"{str(place.dtype).removeprefix('torch.')} on {place.device}",
         ]
@@ -108,21 +120,27 @@ class Accm:
 
     @classmethod
     def from_pretrained(
-        cls, model_path: str | PathLike, visual_token_num: int | None = None, **settings: Any
+        cls,
+        model_path: str | PathLike,
+        visual_token_num: int | None = None,
+        pruner: str = DEFAULT_PRUNER,
+        pruner_options: Options = (),
+        **settings: Any,
     ) -> Accm:
         """Loads a model.
 
         Args:
             model_path: a folder of checkpoints, or a name on the Hugging Face hub.
-            visual_token_num: see Accm.
+            visual_token_num, pruner, pruner_options: see Accm.
             settings: device, dtype and the other fields of ModelArguments.
 
         Raises:
             UserError: a part is missing, damaged or from another model, or a setting is wrong.
         """
         warn_of_namesakes()
+        resolved(Method(pruner=pruner, pruner_options=pruner_options))  # errors show at once
         _, model, _, _ = load_pretrained_model(str(model_path), **settings)
-        return cls(model, visual_token_num)
+        return cls(model, visual_token_num, pruner, pruner_options)
 
     def answer(
         self,
@@ -135,6 +153,8 @@ class Accm:
         temperature: float = 0.0,
         top_p: float | None = None,
         num_beams: int = 1,
+        pruner: str | None = None,
+        pruner_options: Options | None = None,
     ) -> Result | list[Result]:
         """Answers a question about an image, or several.
 
@@ -153,6 +173,9 @@ class Accm:
             temperature: 0 takes the likeliest token each time; above 0, tokens are sampled.
             top_p: samples only from the likeliest tokens that together have this probability.
             num_beams: above 1, beam search with this number of beams.
+            pruner: chooses the visual tokens; None takes this object's, with its options.
+            pruner_options: settings of the pruner, values by name; None takes its defaults, or this
+                object's if the pruner is its own.
 
         Returns:
             A Result, or a list of them if a list was given.
@@ -164,6 +187,7 @@ class Accm:
         pairs = _pairs(image, question)
         opened = {key: _open(each) for key, each in {_key(each): each for each, _ in pairs}.items()}
         kept = self.visual_token_num if visual_token_num is None else visual_token_num
+        options = self.pruner_options if pruner is None else ()
         samples = [
             Sample(
                 opened[_key(each)],
@@ -174,6 +198,8 @@ class Accm:
                 temperature=temperature,
                 top_p=top_p,
                 num_beams=num_beams,
+                pruner=self.pruner if pruner is None else pruner,
+                pruner_options=options if pruner_options is None else pruner_options,
             )
             for each, text in pairs
         ]

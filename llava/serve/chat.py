@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from llava.method import DEFAULT_SEED
+from llava.method import DEFAULT_PRUNER, DEFAULT_SEED, Options
 
 if TYPE_CHECKING:
     from llava.model.llava_arch import LlavaAccm
@@ -32,6 +32,8 @@ class Chat:
         max_new_tokens: limit of an answer.
         seed: seed of the random draws of each question.
         temperature, top_p, num_beams: how an answer's tokens are chosen; see Decoding.
+        pruner: chooses the visual tokens.
+        pruner_options: its settings.
         asks_alone: whether each question is asked without the turns before it.
         turns: questions and answers.
         last: the last answer with all its details.
@@ -45,6 +47,8 @@ class Chat:
     temperature: float = 0.0
     top_p: float | None = None
     num_beams: int = 1
+    pruner: str = DEFAULT_PRUNER
+    pruner_options: Options = ()
     asks_alone: bool = False
     turns: list[tuple[str, str]] = field(default_factory=list)
     last: Answer | None = None
@@ -80,6 +84,8 @@ class Chat:
             temperature=self.temperature,
             top_p=self.top_p,
             num_beams=self.num_beams,
+            pruner=self.pruner,
+            pruner_options=self.pruner_options,
         )
         pieces = TextPieces(
             self.model.language_model.tokenizer.decode, on_text or (lambda text: None)

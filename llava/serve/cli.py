@@ -6,10 +6,10 @@ import sys
 from dataclasses import dataclass
 from typing import Optional
 
-from llava.arguments import DecodingArguments, budget_flag, flag, path_flag
+from llava.arguments import DecodingArguments, PrunerArguments, budget_flag, flag, path_flag
 from llava.errors import UserError
 from llava.image_url import open_image
-from llava.method import DEFAULT_SEED
+from llava.method import DEFAULT_SEED, Method, given_options
 from llava.serve.arguments import TryArguments
 from llava.serve.chat import NO_WORDS, Chat, why
 from llava.serve.commands import HELP, image_name, read_tokens, split_command
@@ -20,7 +20,7 @@ from llava.utils.cli import command
 
 
 @dataclass
-class CliArguments(TryArguments, DecodingArguments):
+class CliArguments(TryArguments, DecodingArguments, PrunerArguments):
     """Flags of the command."""
 
     image_file: str = path_flag("The image to begin with: a file, or a URL.", "images/scene.png")
@@ -37,8 +37,10 @@ def chat(args: CliArguments) -> int:
     """Loads the model, and answers until the end of the input."""
     from llava.model.builder import load_from_arguments
     from llava.model.token_pruning.budget import resolve_budget
+    from llava.model.token_pruning.registry import resolved
 
     args.check_decoding()
+    resolved(Method(pruner=args.pruner, pruner_options=args.pruner_options))
     image = open_image(args.image_file, upright=True)
     model = load_from_arguments(args)
     if args.visual_token_num is not None:
@@ -49,6 +51,8 @@ def chat(args: CliArguments) -> int:
         args.visual_token_num,
         max_new_tokens=args.max_new_tokens,
         seed=args.seed,
+        pruner=args.pruner,
+        pruner_options=tuple(args.pruner_options),
         asks_alone=model.about.conversations == "no",
         **args.decoding(),
     )
@@ -99,6 +103,8 @@ def _turn(talk: Chat, terminal: Terminal, line: str) -> None:
         _warn(talk, terminal)
     elif command == "/tokens":
         _tokens(talk, terminal, rest)
+    elif command == "/pruner":
+        _pruner(talk, terminal, rest)
     elif command == "/why":
         if talk.last is None:
             raise UserError("nothing was asked yet")
@@ -147,6 +153,22 @@ def _tokens(talk: Chat, terminal: Terminal, words: str) -> None:
     kept = talk.visual_token_num
     kept = clip_encoder.VISUAL_TOKEN_NUM if kept is None else kept
     terminal.write(f"{kept} of {patches} visual tokens" + " from now on" * bool(words))
+
+
+def _pruner(talk: Chat, terminal: Terminal, words: str) -> None:
+    """Sets what chooses the visual tokens, and shows it.
+
+    Raises:
+        UserError: there is no such pruner, or it has no such option.
+    """
+    from llava.model.token_pruning.registry import resolved
+
+    if words:
+        name, *options = words.split()
+        method = resolved(Method(pruner=name, pruner_options=options))
+        talk.pruner, talk.pruner_options = method.pruner, method.pruner_options
+    said = " ".join(f"{name}={value}" for name, value in given_options(talk.pruner_options).items())
+    terminal.write(f"pruner {talk.pruner} {said}".rstrip() + " from now on" * bool(words))
 
 
 main = command(CliArguments, chat, "llava.serve.cli", __doc__)

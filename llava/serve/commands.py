@@ -32,6 +32,7 @@ class Command:
 COMMANDS = {
     "/image": Command("FILE", "ask about another image, a file or a URL"),
     "/tokens": Command("K", "keep K visual tokens from now on: 36, 1/4 or 25%; alone: how many"),
+    "/pruner": Command("NAME", "another rule for which tokens stay, with NAME=VALUE options"),
     "/why": Command("", "how the last answer came about"),
     "/clear": Command("", "forget the conversation so far"),
     "/help": Command("", "this list"),

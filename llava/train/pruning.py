@@ -11,7 +11,7 @@ from torch import Tensor
 from llava.errors import UserError
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.token_pruning.accm import AccmOptions
-from llava.model.token_pruning.pruner import Pruned, Pruning, prune
+from llava.model.token_pruning.pruner import Pruned, Pruning, Query, prune
 from llava.model.token_pruning.registry import ACCM
 
 
@@ -32,7 +32,8 @@ class Pruner:
     ) -> Pruned:
         """Prunes an image for a question, with a budget of that many tokens."""
         pruning = Pruning(ACCM, budget, AccmOptions(nearest=self.nearest))
-        (found,) = prune([image], [self.text_embeds[question]], [pruning], [generator])
+        query = Query(self.text_embeds[question])
+        (found,) = prune([image], [query], [pruning], [generator])
         return found
 
 

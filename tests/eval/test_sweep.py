@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from llava.errors import UserError
 from llava.eval import answer, score, sweep
 from llava.eval.journal import Journal
+from llava.model.token_pruning import registry
 from tests.helpers.processes import run_together
 
 MMVP_ROWS = [
@@ -352,3 +354,98 @@ def test_every_flag_of_scoring_is_in_the_result_or_free():
     names = {field.name for field in dataclasses.fields(score.ScoreArguments)}
     recorded = {"data_dir", "data_root", "answers_file", "allow_missing"}
     assert names == recorded | {"json", "upload"}  # where results go
+
+
+# Pruners and compensations ------------------------------------------------------------------------
+
+COMPARED = {  # file name of a configuration -> flags of the single command
+    "full": ["--visual-token-num", "576", "--no-compensation"],
+    "no-image": ["--visual-token-num", "576", "--no-compensation", "--no-image"],
+    "prune-30": ["--visual-token-num", "30", "--no-compensation"],
+    "accm-30": ["--visual-token-num", "30"],
+    "random-30": ["--pruner", "random", "--visual-token-num", "30", "--no-compensation"],
+    "random+caption+selector-30": ["--pruner", "random", "--visual-token-num", "30"],
+}
+
+
+def comparison_flags(tiny_flags, data_root, folder):
+    words = f"--data-root {data_root} --batch-size 3 --benchmarks mmvp --budgets 30"
+    words += " --pruners zero random none accm --compensations none caption+selector"
+    return [*tiny_flags, *words.split(), "--output-dir", str(folder)]
+
+
+def test_pruners_give_what_the_single_commands_give(
+    tiny_flags, data_root, tmp_path, lend_model, model, monkeypatch, capsys
+):
+    """And each of the four images passes through the tower once for all six ways."""
+    encoded = []
+    encode = type(model).encode_images
+
+    def counting(self, pixels, *needs, **more):
+        encoded.append(len(pixels))
+        return encode(self, pixels, *needs, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(model), "encode_images", counting)
+        assert sweep.main(comparison_flags(tiny_flags, data_root, tmp_path / "sweep")) == 0
+    assert sum(encoded) == 4
+    assert "| llava-v1.5-tiny | random with caption" in " ".join(capsys.readouterr().out.split())
+    found = files(tmp_path / "sweep")
+    assert len(found) == 4 * len(COMPARED)
+    for name, single in COMPARED.items():
+        path = tmp_path / "single" / "mmvp" / f"llava-v1.5-tiny-{name}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        words = ["--data-root", str(data_root), "--answers-file", str(path)]
+        assert answer.main(["mmvp", *tiny_flags, *single, *words, "--batch-size", "3"]) == 0
+        written = f"mmvp/{path.name}"
+        assert path.read_bytes() == found[written]
+        settings = f"{written}.run/settings.json"
+        assert (tmp_path / "single" / settings).read_bytes() == found[settings]
+
+
+def test_a_benchmark_in_parts_is_answered_as_at_once(
+    flags, tmp_path, undisturbed, monkeypatch, capsys
+):
+    """With room for one batch of images; the first two parts of POPE end within the third's."""
+    monkeypatch.setattr("llava.eval.caches.images_at_once", lambda num_patches: 3)
+    capsys.readouterr()
+    assert sweep.main([*flags, "--output-dir", str(tmp_path / "parts")]) == 0
+    assert files(tmp_path / "parts") == undisturbed
+    assert capsys.readouterr().out.count("4 of 4 questions answered") == 4  # each way, once
+
+
+@pytest.mark.parametrize(
+    "wrong, says",
+    [
+        (["--pruners", "rnadom"], "there is no pruner 'rnadom' (did you mean random?)"),
+        (["--compensations", "none"], "--compensations has no effect without --pruners"),
+        (["--pruners", "random", "--compensations", "capton"], "there is no compensation 'capton'"),
+        (["--pruners", "none", "zero", "--methods", "full"], "--budgets has no effect with"),
+        (["--pruner", "random"], "a sweep has no --pruner: use --pruners"),
+    ],
+)
+def test_a_wrong_pruner_is_one_clear_error(tiny_flags, data_root, tmp_path, capsys, wrong, says):
+    words = ["--data-root", str(data_root), "--budgets", "30", "--output-dir", str(tmp_path)]
+    assert sweep.main([*tiny_flags, *words, *wrong]) == 2
+    said = capsys.readouterr().err
+    assert says in said and said.count("error:") == 1 and "Traceback" not in said
+
+
+def test_a_budget_that_a_pruner_cannot_meet_is_left_out(
+    tiny_flags, data_root, tmp_path, lend_model, monkeypatch, capsys
+):
+    real = registry.pruning_of
+
+    def choosy(method, num_patches, nearest):
+        if method.pruner == "random" and method.visual_token_num == 30:
+            raise UserError("random wants an odd budget")
+        return real(method, num_patches, nearest)
+
+    monkeypatch.setattr(registry, "pruning_of", choosy)
+    words = ["--data-root", str(data_root), "--batch-size", "3", "--benchmarks", "mmvp"]
+    flags = [*tiny_flags, *words, "--output-dir", str(tmp_path), "--pruners", "random"]
+    assert sweep.main([*flags, "--budgets", "30", "31"]) == 0
+    assert "random-30 is left out: random wants an odd budget" in capsys.readouterr().err
+    assert [path.stem for path in tmp_path.glob("mmvp/*.jsonl")] == ["llava-v1.5-tiny-random-31"]
+    assert sweep.main([*flags, "--budgets", "30"]) == 2
+    assert "random wants an odd budget" in capsys.readouterr().err

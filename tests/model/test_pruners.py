@@ -8,12 +8,15 @@ from PIL import Image
 
 from llava.arguments import COMPENSATIONS
 from llava.errors import UserError
+from llava.eval.figure import REASON_COLOURS, trace_picture
 from llava.model.compensation.registry import LOADERS
 from llava.model.memory import Memory
-from llava.model.multimodal_encoder.visual_tokens import Needs, View, VisualTokens
+from llava.model.multimodal_encoder.visual_tokens import Needs, Projected, View, VisualTokens
 from llava.model.sample import Sample
+from llava.model.token_pruning.content_words import content_words
 from llava.model.token_pruning.controls import pool_weights
-from llava.model.token_pruning.pruner import Pruning, prune
+from llava.model.token_pruning.pruner import CLS, Pruning, Query, prune
+from llava.model.token_pruning.published import PUBLISHED
 from llava.model.token_pruning.registry import PRUNERS, find_pruner
 
 SIDE = 6
@@ -29,19 +32,37 @@ def samples():
 def images(count, seed=0):
     draw = torch.Generator().manual_seed(seed)
     n = SIDE * SIDE
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=draw)
+
     return [
         VisualTokens(
-            torch.randn(n, 8, generator=draw),
-            torch.randn(n, 4, generator=draw),
-            torch.rand(n, generator=draw).softmax(0),
+            features=normal(n, 8),
+            patch_embeds=normal(n, 4),
+            cls_attention=normal(n).softmax(0),
+            cls_feature=normal(8),
+            head_attention=normal(2, n + 1).softmax(-1),
+            middle_head_attention=normal(2, n + 1).softmax(-1),
+            received=normal(n + 1).softmax(-1),
+            middle_received=normal(n + 1).softmax(-1),
+            keys=normal(n + 1, 8),
+            last_keys=normal(n + 1, 8),
+            last_query=normal(8),
+            feature_embeds=normal(n, 4),
+            projected=normal(n, 24),
         )
         for _ in range(count)
     ]
 
 
-def texts(count):
-    vectors = torch.randn(count, 4, generator=torch.Generator().manual_seed(9))
-    return list(vectors / vectors.norm(dim=1, keepdim=True))
+def queries(count):
+    draw = torch.Generator().manual_seed(9)
+    vectors = torch.randn(count, 4, generator=draw)
+    return [
+        Query(v / v.norm(), v[None], torch.randn(2 + b, 24, generator=draw))
+        for b, v in enumerate(vectors)
+    ]
 
 
 def pruned(names, budgets, of=None, seeds=None):
@@ -51,18 +72,25 @@ def pruned(names, budgets, of=None, seeds=None):
     ]
     seeds = range(len(names)) if seeds is None else seeds
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    return prune(of, texts(len(names)), prunings, generators)
+    return prune(of, queries(len(names)), prunings, generators)
 
 
 @pytest.mark.parametrize("name", ANY_BUDGET)
 def test_every_budget_is_met_and_kept_and_dropped_are_all_tokens(name):
     n = SIDE * SIDE
-    for k in range(1, n):
+    for k in (1, 2, 3, 4, 7, 9, 18, n - 2, n - 1):
         (one,) = pruned([name], [k])
         assert len(one.kept_idx) == len(one.reasons) == k
-        both = torch.cat([one.kept_idx, one.dropped_idx])
+        patches = one.kept_idx[one.kept_idx != CLS]
+        assert len(patches) >= k - 1
+        both = torch.cat([patches, one.dropped_idx])
         assert both.sort().values.tolist() == list(range(n))
-        assert one.apply(images(1)[0].features).shape == (k, 8)
+        visible = one.visible(images(1)[0])
+        if isinstance(visible, Projected):
+            assert visible.tokens.shape == (k, 24)
+        else:
+            assert visible.shape == (k, 8)
+        assert all(reason in REASON_COLOURS for reason in one.reasons)
 
 
 @pytest.mark.parametrize("name", list(PRUNERS))
@@ -71,8 +99,10 @@ def test_an_image_is_pruned_in_a_batch_as_alone(name):
     together = pruned([name] * 3, budgets, of)
     for b, one in enumerate(together):
         prunings = [Pruning(PRUNERS[name], budgets[b], PRUNERS[name].options())]
-        (alone,) = prune([of[b]], [texts(3)[b]], prunings, [torch.Generator().manual_seed(b)])
+        (alone,) = prune([of[b]], [queries(3)[b]], prunings, [torch.Generator().manual_seed(b)])
         assert torch.equal(alone.kept_idx, one.kept_idx) and alone.reasons == one.reasons
+        assert (alone.weights is None) == (one.weights is None)
+        assert alone.weights is None or torch.equal(alone.weights, one.weights)
 
 
 def test_one_batch_may_hold_several_pruners():
@@ -80,7 +110,7 @@ def test_one_batch_may_hold_several_pruners():
     for b, one in enumerate(pruned(names, budgets)):
         (alone,) = prune(
             [images(4)[b]],
-            [texts(4)[b]],
+            [queries(4)[b]],
             [Pruning(PRUNERS[names[b]], budgets[b], PRUNERS[names[b]].options())],
             [torch.Generator().manual_seed(b)],
         )
@@ -139,15 +169,141 @@ def picture():
     return Image.linear_gradient("L").convert("RGB")
 
 
-@pytest.mark.parametrize("name", ANY_BUDGET)
-def test_the_model_answers_with_each(model, picture, name):
-    ask = dict(question="What is this?", visual_token_num=9, max_new_tokens=4)
-    alone = [model.answer([Sample(picture, pruner=name, **ask)])[0]]
-    mixed = model.answer([Sample(picture, pruner=name, **ask), Sample(picture, **ask)])
-    for answer in (*alone, mixed[0]):
-        assert len(answer.kept_idx) == len(answer.reasons) == 9
-        assert answer.compensation is not None and answer.out_ids == alone[0].out_ids
-    assert (alone[0].selection is None) == (name != "accm")
+def test_the_model_answers_with_each_alone_as_beside_all_others(model, picture):
+    """Every budget is exact; a caption tells of what was dropped."""
+    ask = dict(question="What is this?", max_new_tokens=3)
+    asked = [
+        Sample(picture, pruner=name, visual_token_num=5 + b % 8, **ask)
+        for b, name in enumerate(ANY_BUDGET)
+    ]
+    together = model.answer(asked)
+    backwards = model.answer(asked[::-1])[::-1]
+    for sample, one, other in zip(asked, together, backwards):
+        (alone,) = model.answer([sample])
+        assert len(one.kept_idx) == len(one.pruned.reasons) == sample.visual_token_num
+        assert one.compensation is not None
+        assert one.kept_idx == other.kept_idx == alone.kept_idx
+        assert one.out_ids == other.out_ids == alone.out_ids
+        assert (one.selection is None) == (sample.pruner != "accm")
+        trace_picture(model, picture, "What is this?", one)
+
+
+def independent_arrays(model, picture, question):
+    """What published pruners read, from transformers' own outputs, by their recorded names."""
+    clip, llm = model.tower.clip, model.language_model
+    vision, seen = clip.vision_model, {}
+    layers = vision.encoder.layers
+    hooks = [
+        getattr(layer.self_attn, name).register_forward_hook(
+            lambda _, __, out, key=(number, name): seen.__setitem__(key, out)
+        )
+        for number, layer in enumerate(layers)
+        for name in ("q_proj", "k_proj")
+    ]
+    with torch.inference_mode():
+        out = vision(model.preprocess([picture]), output_attentions=True, output_hidden_states=True)
+        for hook in hooks:
+            hook.remove()
+        num_layers, hidden = len(layers), out.hidden_states[-2]
+
+        def attention(published):  # a layer of 24, counted from 1
+            return out.attentions[max(1, round(published * num_layers / 24)) - 1]
+
+        ids = model.clip_tokenizer.encode(question, 77)
+        words = llm.tokenizer.encode(content_words(question))[1:]
+        return {
+            "hidden": hidden,
+            "attn_cls": out.attentions[-2][:, :, 0],
+            "attn_cls_mid": attention(6)[:, :, 0],
+            "attn_mean_deep": out.attentions[-2].mean((1, 2)),
+            "attn_mean_mid": attention(9).mean((1, 2)),
+            "keys": seen[num_layers - 2, "k_proj"],
+            "last_keys": seen[num_layers - 1, "k_proj"],
+            "query_cls": seen[num_layers - 1, "q_proj"][:, 0],
+            "projected": llm.projector(hidden[:, 1:]),
+            "image_embeds": clip.visual_projection(vision.post_layernorm(hidden[:, 1:])),
+            "text_embeds": clip.get_text_features(torch.tensor([ids])).pooler_output[None],
+            "llm_text": llm.llm.get_input_embeddings()(torch.tensor([words])),
+        }
+
+
+def test_the_pipeline_gives_each_what_its_paper_reads(prune_only, picture):
+    """Kept tokens and what the LLM reads are those of the pure function on transformers' outputs."""
+    question = "Is the grey ramp darker on the left?"
+    arrays = independent_arrays(prune_only, picture, question)
+    names = [name for name, one in PUBLISHED.items() if name in PRUNERS]
+    assert len(names) == 15
+    for budget in (4, 9, 14):
+        asked = [Sample(picture, question, visual_token_num=budget, pruner=n) for n in names]
+        encoded = prune_only.encode(asked)
+        for name, one, found in zip(names, encoded, prune_only.prune(encoded, asked)):
+            published = PUBLISHED[name]
+            renamed = {"keys": "last_keys"} if name.startswith("prumerge") else {}
+            x = {key: arrays[renamed.get(key, key)] for key in published.reads}
+            (choice,) = published.choose(x, budget, published.options())
+            anchors = choice.kept if choice.anchors is None else choice.anchors
+            assert found.kept_idx.tolist() == anchors.tolist(), name
+            visible = found.visible(one.image)
+            assert isinstance(visible, Projected) == (name == "vscan")
+            tokens = visible.tokens if isinstance(visible, Projected) else visible
+            if "merged" in choice.arrays:
+                wanted = choice.arrays["merged"]
+            else:
+                wanted = arrays["hidden"][0][choice.kept + 1]
+                extra = [
+                    choice.arrays[k] for k in ("contextual", "mean_token") if k in choice.arrays
+                ]
+                wanted = torch.cat([wanted, *extra])
+            torch.testing.assert_close(tokens, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_long_question_is_read_in_segments(prune_only, picture):
+    short = Sample(picture, "What is it?", pruner="cdpruner", visual_token_num=9)
+    long = replace(short, question="What is it ? " * 60)
+    (first,), (second,) = (prune_only.encode([sample]) for sample in (short, long))
+    assert len(first.query.text_embeds) == 1 and len(second.query.text_embeds) > 2
+    unit = prune_only.encode_questions([short.question])[0]
+    assert first.query.text_embed is None
+    torch.testing.assert_close(
+        torch.nn.functional.normalize(first.query.text_embeds[0], dim=0), unit
+    )
+
+
+@pytest.mark.parametrize(
+    "question, words",
+    [
+        ("What is the colour of the man's left shoe?", "colour man's left shoe"),
+        ("What is it?", "What is it?"),
+        ("?", "?"),
+    ],
+)
+def test_words_of_a_question(question, words):
+    assert content_words(question) == words
+
+
+def test_published_gives_the_authors_number(prune_only, picture):
+    ask = dict(question="What?", visual_token_num=9, max_new_tokens=2)
+    options = {"published": True}
+    names = ("trim", "prumerge", "vscan", "mustdrop")
+    for name in names:
+        sample = Sample(picture, pruner=name, pruner_options=options, **ask)
+        (answer,) = prune_only.answer([sample])
+        (again,) = prune_only.answer([replace(sample, pruner_options=["published=true"])])
+        assert len(answer.kept_idx) != 9 and answer.kept_idx == again.kept_idx, name
+        assert answer.input_length == prune_only.prompt_length(sample) + len(answer.kept_idx) - (
+            prune_only.count_tokens() + 1
+        )
+
+
+def test_random_principal_components_are_drawn_by_the_samples_seed(prune_only):
+    noise = Image.effect_noise((40, 40), 80).convert("RGB")
+    base = Sample(noise, "What?", visual_token_num=12, pruner="prunesid", max_new_tokens=1)
+    random = replace(base, pruner_options=["pca=lowrank"])
+    asked = [replace(random, seed=seed) for seed in (1, 1, 2, 3, 4)]
+    kept = [answer.kept_idx for answer in prune_only.answer(asked)]
+    assert kept[0] == kept[1] and len(set(map(tuple, kept))) > 1
+    given = replace(random, pruner_options=["pca=lowrank", "seed=1"], seed=7)
+    assert prune_only.answer([given])[0].kept_idx == kept[0]
 
 
 def test_none_is_the_whole_image_and_zero_is_no_image(model, picture):
@@ -172,6 +328,24 @@ def test_none_is_the_whole_image_and_zero_is_no_image(model, picture):
         ({"pruner": "best"}, "no pruner 'best'"),
         ({"pruner": "random", "text_token_num": 3}, "no effect with the pruner random"),
         ({"pruner": "none", "visual_token_num": 3}, "keeps all"),
+        ({"pruner": "cdprunr"}, r"did you mean cdpruner"),
+        ({"pruner": "scope", "pruner_options": ["alpa=2"]}, r"scope: .* alpa \(did you mean alpha"),
+        ({"pruner": "scope", "pruner_options": ["alpha=two"]}, "alpha is 'two'.* of type float"),
+        ({"pruner": "scope", "pruner_options": {"combined": "xor"}}, "use multi or add"),
+        ({"pruner": "cdpruner", "pruner_options": ["theta=1"]}, "from 0 to below 1"),
+        ({"pruner": "scope", "pruner_options": ["alpha"]}, "'alpha' is not NAME=VALUE"),
+        ({"pruner": "scope", "pruner_options": ["alpha=1", "alpha=2"]}, "given twice"),
+        ({"pruner": "scope", "pruner_options": "alpha=1"}, "give texts NAME=VALUE"),
+        ({"pruner_options": ["text_token_num=3"]}, "set by text_token_num"),
+        ({"pruner": "random", "pruner_options": ["k=3"]}, "there are none"),
+        (
+            {"pruner": "visionzip", "visual_token_num": 9, "pruner_options": ["dominant=10"]},
+            "are not the 9 of the budget",
+        ),
+        (
+            {"pruner": "mustdrop", "visual_token_num": 9, "pruner_options": ["window=5"]},
+            "cannot be cut into windows of 5",
+        ),
     ],
 )
 def test_what_a_pruner_cannot_use_is_refused(model, picture, how, said):

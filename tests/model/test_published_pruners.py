@@ -18,9 +18,10 @@ from llava.model.token_pruning.fastervlm import FasterVlmOptions
 from llava.model.token_pruning.hiprune import HiPruneOptions
 from llava.model.token_pruning.holov import HoloVOptions
 from llava.model.token_pruning.mustdrop import MustDropOptions
+from llava.model.token_pruning.options import settings_of
 from llava.model.token_pruning.prumerge import PruMergeOptions
 from llava.model.token_pruning.prunesid import PruneSidOptions
-from llava.model.token_pruning.published import PUBLISHED, find_published, settings_of
+from llava.model.token_pruning.published import PUBLISHED, find_published
 from llava.model.token_pruning.visionzip import VisionZipOptions
 from llava.model.token_pruning.vispruner import VisPrunerOptions
 from llava.model.token_pruning.vscan import VScanOptions

@@ -5,7 +5,7 @@ import torch
 
 from llava.mm_utils import pad_left
 from llava.model.compensation.beam_search import _truncate, greedy_search, sample_search
-from llava.model.compensation.supplement import PrunedSample, Query
+from llava.model.compensation.supplement import PrunedSample, TextQuery
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.token_pruning.pruner import Pruned
 from llava.train.candidates import write_candidates
@@ -53,7 +53,7 @@ def test_seeds_decide_what_is_drawn(parts, dropped):
 def test_beams_are_the_compensators(model, parts, dropped):
     images = [VisualTokens(tokens, patch_embeds=tokens) for tokens in dropped]
     samples = [
-        PrunedSample(image, Pruned(len(image.features), torch.arange(0), ()), Query(text, text))
+        PrunedSample(image, Pruned(len(image.features), torch.arange(0), ()), TextQuery(text, text))
         for image, text in zip(images, QUESTIONS)
     ]
     compensations = model.compensator(samples)

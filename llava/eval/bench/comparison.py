@@ -118,7 +118,8 @@ def _check(args: BenchArguments, forms: Mapping[str, Form]) -> None:
         raise UserError(f"there is no method {unknown[0]!r}; there are: {', '.join(METHODS)}")
     if args.compensation_name != CAPTIONS:
         raise UserError(
-            "leave out --no-compensation or --compensation; name the methods: --methods hf full prune"
+            "leave out --no-compensation and --compensation; name the methods: "
+            "--methods hf full prune"
         )
     if args.device_map is not None:
         raise UserError("the bench works on one device: leave out --device-map")

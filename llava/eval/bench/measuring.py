@@ -77,7 +77,7 @@ class Measured:
         return self.spread > NOISY
 
 
-class _OperationWatch(Stopwatch):
+class OperationWatch(Stopwatch):
     """A stopwatch that sums operations instead of seconds."""
 
     def __init__(self, device: torch.device, counter: FlopCounterMode) -> None:
@@ -103,9 +103,9 @@ def inspect(bench: Bench, case: Case, device: torch.device, counts: bool) -> Mea
     bench.prepare(case)
     bench.forget()
     pixels = bench.pixels(case, 0)
-    counter = FlopCounterMode(display=False, custom_mapping=_PACKED_PRODUCTS)
-    watch = _OperationWatch(device, counter) if counts else Stopwatch(device)
-    with PeakMemory(device) as peak, _counting(counter) if counts else nullcontext():
+    counter = operation_counter()
+    watch = OperationWatch(device, counter) if counts else Stopwatch(device)
+    with PeakMemory(device) as peak, counting(counter) if counts else nullcontext():
         answers = bench.run(case, pixels, watch)
     return Measured(
         case,
@@ -116,8 +116,13 @@ def inspect(bench: Bench, case: Case, device: torch.device, counts: bool) -> Mea
     )
 
 
+def operation_counter() -> FlopCounterMode:
+    """Returns torch's counter of operations, which knows packed products too."""
+    return FlopCounterMode(display=False, custom_mapping=_PACKED_PRODUCTS)
+
+
 @contextmanager
-def _counting(counter: FlopCounterMode) -> Iterator[None]:
+def counting(counter: FlopCounterMode) -> Iterator[None]:
     """Makes all operations visible to a counter: torch's attention fast path would hide some."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

@@ -20,6 +20,12 @@ from llava.eval.bench.arguments import ACCM, FULL
 from llava.eval.bench.memory import parameter_bytes
 from llava.eval.bench.methods import STOCK, Case, Lengths
 from llava.eval.bench.parts import compensator_of
+from llava.eval.bench.shapes import (
+    llm_shape,
+    projector_operations,
+    vision_operations,
+    vision_shape,
+)
 from llava.mm_utils import round_up
 from llava.model.compensation.caption_writer import NUM_CANDIDATES
 from llava.model.compensation.selector import selector_text
@@ -99,21 +105,14 @@ class CostModel:
         self._model = model
         self._counts = counts
         self._lengths = lengths
-        vision, text = model.tower.clip.config.vision_config, model.tower.clip.config.text_config
-        llm = model.language_model.llm.config
+        text = model.tower.clip.config.text_config
         compensator = compensator_of(model)
         mapper, selector = compensator.caption_model, compensator.selector
         gpt, tower = mapper.gpt.config, compensator.long_clip.tower
         layers = selector.transformer_encoder.layers
-        self.vision = Shape(vision.hidden_size, vision.num_hidden_layers, vision.intermediate_size)
+        self.vision = vision_shape(model)
         self.text = Shape(text.hidden_size, text.num_hidden_layers, text.intermediate_size)
-        self.llm = Shape(
-            llm.hidden_size,
-            llm.num_hidden_layers,
-            llm.intermediate_size,
-            vocabulary=llm.vocab_size,
-            gated=True,
-        )
+        self.llm = llm_shape(model)
         self.gpt = Shape(
             gpt.n_embd, gpt.n_layer, gpt.n_inner or 4 * gpt.n_embd, vocabulary=gpt.vocab_size
         )
@@ -166,10 +165,9 @@ class CostModel:
     def _encode(self, case: Case) -> Iterator[Pass]:
         tower, n = self._model.tower, self._model.tower.num_patches
         clip, width = tower.clip, self.vision.width
-        patch = clip.config.vision_config.patch_size
-        one = self.vision.operations(n + 1) + 2 * n * 3 * patch**2 * width
+        one = vision_operations(self._model)
         if case.method in STOCK:  # the tower with the projector
-            one += self._projector_operations(n)
+            one += projector_operations(self._model, n)
             yield Pass(self._images(case) * one, _bytes(clip.vision_model))
             return
         if case.method == FULL:  # nothing is pruned: nothing else is needed
@@ -218,14 +216,9 @@ class CostModel:
         one = self.selector.operations(NUM_CANDIDATES) + 2 * NUM_CANDIDATES * self.selector.width
         yield Pass(case.batch_size * one, _bytes(compensator.selector))
 
-    def _projector_operations(self, tokens: int) -> float:
-        first, _, second = self._model.language_model.projector
-        numbers = sum(layer.in_features * layer.out_features for layer in (first, second))
-        return 2 * tokens * numbers
-
     def _project(self, case: Case) -> Pass:
         samples = self._images(case) if case.method == FULL else case.batch_size
-        operations = samples * self._projector_operations(case.visual_token_num)
+        operations = samples * projector_operations(self._model, case.visual_token_num)
         return Pass(operations, _bytes(self._model.language_model.projector))
 
     def _prefill(self, case: Case) -> Iterator[Pass]:

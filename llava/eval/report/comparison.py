@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from llava.eval.cost import Cost
 from llava.eval.report.runs import BENCHMARKS, FLOOR, FULL, Run
 from llava.eval.report.statistics import SEED, Sampled, average, difference, ratio, sampled_means
 
@@ -36,6 +37,7 @@ class Row:
             full-token run (1); None if one of the two is missing, or both are equal.
         seconds: time of a process per question; None if it is not known.
         run: the result file; None for a mean.
+        cost: what a question costs; of a mean, on the first benchmark where it was measured.
     """
 
     benchmark: str | None
@@ -52,6 +54,7 @@ class Row:
     recovered: Sampled | None
     seconds: float | None
     run: Run | None
+    cost: Cost | None = None
 
     @property
     def main_value(self) -> float | None:
@@ -162,6 +165,7 @@ def _row(run: Run, mean: Sampled, full: _Member | None, floor: _Member | None) -
         recovered=recovered,
         seconds=run.made.seconds,
         run=run,
+        cost=run.cost,
     )
 
 
@@ -221,6 +225,7 @@ def _mean_row(members: Sequence[Row]) -> Row:
         recovered=_average_of_all([row.recovered for row in members]),
         seconds=_seconds_of_all(members),
         run=None,
+        cost=next((row.cost for row in members if row.cost is not None), None),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from llava.eval.report.comparison import Comparison, Row
 from llava.eval.report.runs import ACCM, FLOOR, FULL, PRUNE
@@ -28,10 +28,20 @@ def title(method: str) -> str:
     return TITLES.get(method, method)
 
 
-def explained(methods: Sequence[str]) -> list[tuple[str, str]]:
-    """Returns each method with a line of explanation."""
-    own = "a name of one's own: the settings of its runs say what it does."
-    return [(method, _EXPLAINED.get(method, own)) for method in dict.fromkeys(methods)]
+NAMED = (
+    "These are pruners by their names, with what is given back for the dropped tokens if anything "
+    "is; docs/methods.md describes each. Other names: the settings of their runs say what they do."
+)
+
+
+def explained(methods: Iterable[str]) -> list[tuple[str, str]]:
+    """Returns the methods that the report knows, each with a line of explanation."""
+    return [(name, _EXPLAINED[name]) for name in dict.fromkeys(methods) if name in _EXPLAINED]
+
+
+def named(methods: Iterable[str]) -> list[str]:
+    """Returns the other methods: pruners by their names, and names of one's own."""
+    return [name for name in dict.fromkeys(methods) if name not in _EXPLAINED]
 
 
 def result_rows(comparison: Comparison) -> tuple[Row | None, Row | None]:

@@ -9,12 +9,25 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
-from llava.eval.report import made, methods, own, plot, references, table
+from llava.eval.report import (
+    made,
+    methods,
+    own,
+    pareto,
+    plot,
+    published,
+    references,
+    standing,
+    table,
+    units,
+)
 from llava.eval.report.circumstances import span
 from llava.eval.report.comparison import Comparison, Row
 from llava.eval.report.disagreements import GAP, Disagreement
 from llava.eval.report.rendering import render
 from llava.eval.report.runs import BENCHMARKS, UNBOUNDED, Run
+
+_MANY = 12  # rows of a table above which it is closed at first
 
 
 def render_page(
@@ -43,6 +56,10 @@ def render_page(
         comparison=comparison,
         result=[row for row in methods.result_rows(comparison) if row is not None],
         charts=_charts(comparison),
+        budgets=standing.budgets(comparison),
+        fronts=_fronts(comparison),
+        machines=list(dict.fromkeys(run.cost.machine for run in runs if run.cost is not None)),
+        families=published.set_beside(runs),
         tables=table.by_benchmark(comparison.mean_rows + comparison.rows),
         compared=compared,
         runs=runs,
@@ -55,12 +72,17 @@ def render_page(
         BENCHMARKS=BENCHMARKS,
         UNBOUNDED=UNBOUNDED,
         GAP=GAP,
+        MANY=_MANY,
         made=made,
         methods=methods,
         own=own,
+        pareto=pareto,
         plot=plot,
+        published=published,
         references=references,
+        standing=standing,
         table=table,
+        units=units,
     )
 
 
@@ -83,6 +105,20 @@ def _charts(comparison: Comparison) -> list[tuple[str, list[Row], list[list[Row]
                 (model, means if plot.can_be_drawn(means) else [], table.by_benchmark(rows))
             )
     return charts
+
+
+def _fronts(comparison: Comparison) -> list[tuple[str, str, list[Row], list[pareto.Axis]]]:
+    """Returns each model whose costs were measured: with what its scores are of, and its rows."""
+    fronts = []
+    for model in dict.fromkeys(row.model for row in comparison.rows):
+        means = [row for row in comparison.mean_rows if row.model == model]
+        rows = means or [row for row in comparison.rows if row.model == model]
+        benchmarks = {row.benchmark for row in comparison.rows if row.model == model}
+        axes = pareto.axes(rows) if means or len(benchmarks) == 1 else []
+        if axes:
+            what = f"Mean of {len(benchmarks)} benchmarks" if means else rows[0].title
+            fronts.append((model, what, rows, axes))
+    return fronts
 
 
 def _link(path: Path, folder: Path) -> str:

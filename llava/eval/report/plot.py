@@ -22,7 +22,8 @@ from llava.eval.report.table import percent
 
 LEVELS = {FULL: "full", FLOOR: "floor"}  # methods drawn as horizontal lines, and their style
 _LEVEL = -1  # instead of a method's style
-_MARKS = 4  # number of shapes and of page colours before they repeat
+_MARKS = 8  # methods with a colour and a shape of their own
+OTHER = _MARKS  # the style that the further methods share
 _LABEL_GAP = 17  # pixels between labels at the right
 _SMALLEST_SPAN = 1  # per cent from bottom to top of a scale
 _DODGE = 5  # pixels between methods of one budget, so that interval bars do not hide each other
@@ -52,10 +53,10 @@ NARROW = Frame(340, 300, named=False)  # replaces the large one on a phone
 
 def can_be_drawn(rows: Sequence[Row]) -> bool:
     """Returns whether one chart can show rows: finite shares of full, or one benchmark."""
-    return all(map(_has_share, rows)) or all(row.mean is not None for row in rows)
+    return all(map(has_share, rows)) or all(row.mean is not None for row in rows)
 
 
-def _has_share(row: Row) -> bool:
+def has_share(row: Row) -> bool:
     """Returns whether a row has a share of full with a finite interval.
 
     It has none if the run with all tokens may be all wrong.
@@ -65,16 +66,26 @@ def _has_share(row: Row) -> bool:
 
 def _measure(rows: Sequence[Row]) -> tuple[str, Callable[[Row], Sampled]]:
     """Returns the title and the getter of a chart's values: shares of full, else mean scores."""
-    if all(map(_has_share, rows)):
+    if all(map(has_share, rows)):
         return "% of the score with all tokens", lambda row: row.of_full
     heading = score_heading(rows[0].benchmark or "")
     return heading[0].lower() + heading[1:], lambda row: row.mean
 
 
 def method_styles(rows: Sequence[Row]) -> dict[str, int]:
-    """Returns a number for each method's colour and shape, the same in all charts of a page."""
-    names = sorted({row.method for row in rows} - {ACCM, PRUNE, FULL, FLOOR})
-    return {method: place % _MARKS for place, method in enumerate([ACCM, PRUNE, *names])}
+    """Returns a number for each method's colour and shape, the same in all charts of a page.
+
+    ACCM, its pruning alone and the six that reach the largest shares of full have their own; of
+    more methods the others share one.
+    """
+    shares: dict[str, list[float]] = {}
+    for row in rows:
+        share = 0.0 if row.of_full is None else row.of_full.value
+        shares.setdefault(row.method, []).append(share)
+    names = sorted(shares.keys() - {ACCM, PRUNE, FULL, FLOOR})
+    if len(names) > _MARKS - 2:  # a stable sort: names of equal shares stay in their order
+        names.sort(key=lambda name: -sum(shares[name]) / len(shares[name]))
+    return {name: min(place, OTHER) for place, name in enumerate([ACCM, PRUNE, *names])}
 
 
 def accuracy_chart(title: str, rows: Sequence[Row], styles: dict[str, int], frame: Frame) -> Markup:
@@ -88,7 +99,8 @@ def accuracy_chart(title: str, rows: Sequence[Row], styles: dict[str, int], fram
         styles: styles from method_styles.
         frame: the size.
     """
-    return render("chart.svg", chart=_Chart(rows, frame, styles), title=title, LEVELS=LEVELS)
+    chart = _Chart(rows, frame, styles)
+    return render("chart.svg", chart=chart, title=title, LEVELS=LEVELS, OTHER=OTHER)
 
 
 def on_the_way(share: float) -> float:
@@ -105,17 +117,15 @@ class _Chart:
         self.name, self.of = _measure(rows)
         self.levels = [row for row in rows if row.method in LEVELS]
         self._points = [row for row in rows if row.method not in LEVELS and row.tokens is not None]
-        self._methods = {
-            method: style
-            for method, style in styles.items()
-            if any(row.method == method for row in self._points)
-        }
+        drawn = [one for one in styles.items() if any(row.method == one[0] for row in self._points)]
+        # Those that share a style are drawn first, below the others.
+        self._methods = dict(sorted(drawn, key=lambda one: one[1] != OTHER))
         self._budgets = sorted({row.tokens for row in self._points if row.tokens is not None})
         low, high = (self._budgets[0], self._budgets[-1]) if self._budgets else (1, 1)
         margin = 1.25 if low < high else 2
         self._from, self._to = math.log(low / margin), math.log(high * margin)
         means = [self.of(row) for row in (*self._points, *self.levels)]
-        self._bottom, self._top, self._step = _scale(
+        self._bottom, self._top, self._step = scale(
             100 * min(mean.low for mean in means), 100 * max(mean.high for mean in means)
         )
 
@@ -146,22 +156,27 @@ class _Chart:
     def lines(self) -> list[tuple[int, list[tuple[float, Row]]]]:
         """Returns the style of each method and its rows, each with the x of its budget."""
         lines = []
-        for place, (method, style) in enumerate(self._methods.items()):
-            shift = _DODGE * (place - (len(self._methods) - 1) / 2)
+        own = [method for method, style in self._methods.items() if style != OTHER]
+        for method, style in self._methods.items():
+            place = (len(own) - 1) / 2 if style == OTHER else own.index(method)
+            shift = _DODGE * (place - (len(own) - 1) / 2)
             rows = sorted(self._of_method(method), key=lambda row: row.tokens or 0)
             lines.append((style, [(self.x(row.tokens or 0) + shift, row) for row in rows]))
         return lines
 
     def labels(self) -> list[tuple[float, int, str]]:
-        """Returns height, style (-1 for a horizontal line) and name of the lines' labels.
+        """Returns height, style (-1 for a horizontal line) and name of the labels of lines.
 
         Each is near the end of its line, moved apart from others; none if the frame has no room.
+        Lines of methods that share a style have no label: their names are in tooltips.
         """
         wanted = []
         for row in self.levels:
             budget = f" ({row.tokens})" if row.tokens else ""
             wanted.append((self.y(self.of(row).value), _LEVEL, method_title(row.method) + budget))
         for method, style in self._methods.items():
+            if style == OTHER:
+                continue
             last = max(self._of_method(method), key=lambda row: row.tokens or 0)
             wanted.append((self.y(self.of(last).value), style, method_title(method)))
         labels, free = [], -math.inf
@@ -179,7 +194,7 @@ class _Chart:
         return [row for row in self._points if row.method == method]
 
 
-def _scale(low: float, high: float) -> tuple[float, float, float]:
+def scale(low: float, high: float) -> tuple[float, float, float]:
     """Returns a scale of round steps around an interval: bottom, top, step."""
     if high - low < _SMALLEST_SPAN:  # runs with equal scores
         middle = (low + high) / 2

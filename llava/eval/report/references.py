@@ -93,7 +93,7 @@ def set_beside(references: Sequence[Reference], runs: Sequence[Run]) -> list[Com
     compared = []
     for one in references:
         run = by_kind.get((one.benchmark, one.model, one.method, one.tokens))
-        value = None if run is None else _number(run.path, one.number)
+        value = None if run is None else number_of(run.path, one.number)
         compared.append(Compared(one, None if value is None else value * one.times))
     return compared
 
@@ -117,7 +117,7 @@ def _reference(record: object, where: str) -> Reference:
     return Reference(**{name: fields[name] for name in (*_TEXTS, "tokens")}, **numbers)
 
 
-def _number(path: Path, name: str) -> float | None:
+def number_of(path: Path, name: str) -> float | None:
     """Returns a number of a result file by its path; None if it does not exist."""
     value: Any = json.loads(read_text(path))
     for part in name.split("."):

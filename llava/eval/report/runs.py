@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llava.errors import UserError
+from llava.eval.cost import Cost, read_cost
 from llava.eval.report.circumstances import Circumstances, one_line, read_circumstances
 from llava.files import read_text
 
@@ -52,6 +53,7 @@ class Run:
         data_dir: folder of the benchmark's data.
         answers_file: file of the scored answers.
         made: date, machine, versions and speed.
+        cost: what a question costs; None if it was not measured.
     """
 
     path: Path
@@ -70,6 +72,7 @@ class Run:
     data_dir: Path | None
     answers_file: Path | None
     made: Circumstances
+    cost: Cost | None = None
 
     @property
     def title(self) -> str:
@@ -134,6 +137,7 @@ def read_run(path: Path) -> Run:
         data_dir=data_dir,
         answers_file=answers_file,
         made=read_circumstances(result.get("settings"), answers_file),
+        cost=None if answers_file is None else read_cost(answers_file),
         **_settings(result.get("settings"), path),
     )
 

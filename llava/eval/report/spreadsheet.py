@@ -5,15 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Sequence
 
+from llava.eval.cost import Cost
 from llava.eval.report.comparison import Comparison, Row
 from llava.eval.report.own import OWN
+from llava.eval.report.standing import differences
 from llava.eval.report.statistics import Sampled
 
 
 def csv_table(comparison: Comparison) -> str:
     """Returns the rows with all digits; missing values are empty cells."""
-    records = [_record(row) for row in comparison.rows + comparison.mean_rows]
+    rows = comparison.rows + comparison.mean_rows
+    less = differences(rows)
+    stages = dict.fromkeys(stage for row in rows if row.cost for stage in row.cost.stages)
+    records = [
+        _record(row) | _standing(*less.get(id(row), (None, None))) | _cost(row.cost, list(stages))
+        for row in rows
+    ]
     text = io.StringIO()
     writer = csv.DictWriter(text, records[0], lineterminator="\n")
     writer.writeheader()
@@ -46,6 +55,24 @@ def _record(row: Row) -> dict:
         "settings": run and run.made.settings,
         "result_file": run and run.path,
         "answers_file": run and run.answers_file,
+    }
+
+
+def _standing(to_accm: Sampled | None, to_best: Sampled | None) -> dict[str, float | None]:
+    return _percent("points_to_accm", to_accm) | _percent("points_to_best", to_best)
+
+
+def _cost(cost: Cost | None, stages: Sequence[str]) -> dict:
+    """Returns the cost of a question, if it was measured."""
+    return {
+        "tokens_read_by_a_layer": cost and cost.tokens,
+        "schedule": cost and cost.schedule,
+        "operations_by_formula": cost and cost.operations,
+        "operations_counted": cost and cost.counted,
+        "seconds_alone": cost and cost.seconds,
+        "seconds_spread": cost and cost.spread,
+        **{f"seconds_{stage}": cost and cost.stages.get(stage) for stage in stages},
+        "peak_bytes": cost and cost.peak_bytes,
     }
 
 

@@ -180,7 +180,7 @@ def _kept(model: LlavaAccm, encoded: Encoded, sample: Sample) -> dict[str, Kept]
         generator = torch.Generator().manual_seed(sample.seed)
         options = AccmOptions(budget.text_token_num, nearest=rule == "nearest")
         pruning = Pruning(ACCM, budget.visual_token_num, options)
-        (found,) = prune([encoded.image], [encoded.text_embed], [pruning], [generator])
+        (found,) = prune([encoded.image], [encoded.query], [pruning], [generator])
         reasons = dict(zip(found.kept_idx.tolist(), found.reasons))
         kept[rule] = Kept(reasons, found.details.text_idx.tolist())
     return kept

@@ -13,7 +13,7 @@ from llava.errors import TooLong
 from llava.mm_utils import pad_left, rounds_by_rows
 from llava.model.compensation.beam_search import BeamCandidates, beam_search
 from llava.model.compensation.caption_model import CaptionModel, quicken
-from llava.model.compensation.supplement import Gives, PrunedSample, Query, Supplement
+from llava.model.compensation.supplement import Gives, PrunedSample, Supplement, TextQuery
 from llava.model.cuda import CudaGraphs
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.prompt import caption_room
@@ -107,11 +107,11 @@ class CaptionWriter(nn.Module):
         """Returns the modules whose matrix products have a form."""
         return {"gpt2": self.caption_model.gpt, "mapper": self.caption_model.clip_project}
 
-    def room(self, query: Query, tokenizer: LlamaTokenizer) -> int:
+    def room(self, query: TextQuery, tokenizer: LlamaTokenizer) -> int:
         """Returns the positions of the LLM to keep free for a caption."""
         return caption_room(self.max_length, tokenizer)
 
-    def check(self, query: Query) -> None:
+    def check(self, query: TextQuery) -> None:
         """Refuses a question that GPT-2 cannot read with prefix and caption after it.
 
         Raises:

@@ -16,8 +16,8 @@ from llava.model.compensation.supplement import (
     Gives,
     HasSupplement,
     PrunedSample,
-    Query,
     Supplement,
+    TextQuery,
 )
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.stopwatch import Stopwatch
@@ -56,12 +56,12 @@ class Sum(nn.Module):
             term for term in terms.values() if isinstance(term, nn.Module)
         )
 
-    def check(self, query: Query) -> None:
+    def check(self, query: TextQuery) -> None:
         """Refuses a question that one of the terms cannot compensate; see CompensationModule."""
         for term in self.terms.values():
             term.check(query)
 
-    def room(self, query: Query, tokenizer: LlamaTokenizer) -> int:
+    def room(self, query: TextQuery, tokenizer: LlamaTokenizer) -> int:
         """Returns the positions of the LLM to keep free for all texts."""
         return sum(term.room(query, tokenizer) for term in self.terms.values())
 

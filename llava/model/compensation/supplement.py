@@ -11,9 +11,14 @@ from torch import Tensor, nn
 
 from llava.constants import CAPTION_HEADING
 from llava.mm_utils import send
-from llava.model.multimodal_encoder.visual_tokens import Needs, VisualTokens, needed
+from llava.model.multimodal_encoder.visual_tokens import (
+    Needs,
+    Projected,
+    VisualTokens,
+    needed,
+)
 from llava.model.stopwatch import Stopwatch
-from llava.model.token_pruning.pruner import Pruned
+from llava.model.token_pruning.pruner import Pruned, Query
 
 if TYPE_CHECKING:
     from llava.model.language_model.llama_tokenizer import LlamaTokenizer
@@ -30,7 +35,7 @@ class Gives(Flag):
 
 
 @dataclass(frozen=True)
-class Query:
+class TextQuery:
     """What is asked of an image, and the names by which a file may know it.
 
     Attributes:
@@ -54,17 +59,26 @@ class PrunedSample:
         image: the tower's outputs, all N tokens; the fields that the compensation needs are there.
         pruned: the kept tokens.
         query: the question.
-        text_embed: (P,) float32 of unit length, the question; None unless the pruner or the
-            compensation needs Needs.QUESTION.
-        raw_text_embed: (P,) float32, the question before it is brought to unit length; None unless
-            the compensation needs Needs.RAW_QUESTION.
+        embeds: the question's embeddings, as far as pruner and compensation need them.
     """
 
     image: VisualTokens
     pruned: Pruned
-    query: Query
-    text_embed: Tensor | None = None
-    raw_text_embed: Tensor | None = None
+    query: TextQuery
+    embeds: Query = Query()
+
+    @property
+    def text_embed(self) -> Tensor:
+        """The question (P,) float32 of unit length; Needs.QUESTION."""
+        return needed(self.embeds.text_embed)
+
+    @property
+    def raw_text_embed(self) -> Tensor:
+        """The question (P,) float32 before it is brought to unit length; Needs.TEXT_EMBEDS.
+
+        Of a question that CLIP's text tower cannot read to its end, the part that it reads.
+        """
+        return needed(self.embeds.text_embeds)[0]
 
     @property
     def dropped(self) -> Tensor:
@@ -97,7 +111,8 @@ class Supplement:
         scores: one for each candidate; empty where they have none.
         chosen: index of the chosen one; None where there was no choice.
         heading: stands before the text, with a blank between them.
-        features: (K, C), in the place of the kept tokens' features; None leaves those.
+        features: K tokens in the place of the kept ones, features (K, C) or projected already; None
+            leaves those.
         position_ids: (K,) int64, the places of the kept tokens among the image's N positions. The
             text after the image then goes on after the Nth of them. None numbers the kept tokens
             one by one.
@@ -111,7 +126,7 @@ class Supplement:
     scores: tuple[float, ...] = ()
     chosen: int | None = None
     heading: str = CAPTION_HEADING
-    features: Tensor | None = None
+    features: Tensor | Projected | None = None
     position_ids: Tensor | None = None
     key_bias: Tensor | None = None
     details: Any = None
@@ -164,14 +179,14 @@ class CompensationModule(Protocol):
     needs: Needs = Needs.NOTHING
     gives: Gives = Gives.NOTHING
 
-    def check(self, query: Query) -> None:
+    def check(self, query: TextQuery) -> None:
         """Refuses a question that it cannot compensate, before anything is computed.
 
         Raises:
             UserError: what is wrong with it; a TooLong where it is the length.
         """
 
-    def room(self, query: Query, tokenizer: LlamaTokenizer) -> int:
+    def room(self, query: TextQuery, tokenizer: LlamaTokenizer) -> int:
         """Returns the positions of the LLM to keep free for its text."""
         return 0
 

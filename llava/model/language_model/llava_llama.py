@@ -24,13 +24,16 @@ from llava.model.language_model.prompts import (
     OnToken,
     Prompt,
     Session,
-    length_buckets,
+    alike,
+    rectified,
     remember_images,
     tell_row,
     told,
 )
 from llava.model.language_model.sampling import TokenChooser
 from llava.model.memory import Memory
+from llava.model.multimodal_encoder.visual_tokens import Projected
+from llava.model.multimodal_projector.images import project_each
 from llava.model.static_cache import StaticSessions
 from llava.model.stopwatch import Stopwatch
 
@@ -84,29 +87,37 @@ class LanguageModel(nn.Module):
         """The number of positions that the LLM was trained for."""
         return self.llm.config.max_position_embeddings
 
-    def embed(self, ids: Sequence[list[int]], image_features: Sequence[Tensor]) -> list[Tensor]:
+    def embed(
+        self, ids: Sequence[list[int]], image_features: Sequence[Tensor | Projected]
+    ) -> list[Tensor]:
         """Embeds prompts, with the images' tokens in the place of their placeholders.
 
         Args:
             ids: B lists of token ids with one IMAGE_TOKEN_INDEX each.
             image_features: B tensors (K, C), from the tower, in the order in which the LLM reads
-                them; prompts that share the tensor share its projection.
+                them, or Projected; prompts that share the tensor share its projection.
 
         Returns:
             B tensors (len(ids) - 1 + K, D).
         """
-        distinct = {id(features): features for features in image_features}
-        joined = torch.cat(list(distinct.values())).to(next(self.projector.parameters()).dtype)
-        table = self.llm.get_input_embeddings()
-        projected = self.projector(joined).to(table.weight.device)
-        images = dict(zip(distinct, projected.split([len(f) for f in distinct.values()])))
+        images = project_each(self.project, image_features)
         places = [row.index(IMAGE_TOKEN_INDEX) for row in ids]
         words = [i for row in ids for i in row if i != IMAGE_TOKEN_INDEX]
-        texts = table(send(words, projected.device)).split([len(r) - 1 for r in ids])
+        texts = self.embed_words(words).split([len(r) - 1 for r in ids])
         return [
             torch.cat([text[:place], images[id(features)], text[place:]])
             for text, place, features in zip(texts, places, image_features)
         ]
+
+    def project(self, features: Tensor) -> Tensor:
+        """Returns the LLM's input embeddings (K, D) of visual features (K, C)."""
+        embeds = self.projector(features.to(next(self.projector.parameters()).dtype))
+        return embeds.to(self.llm.get_input_embeddings().weight.device)
+
+    def embed_words(self, ids: list[int]) -> Tensor:
+        """Returns the LLM's input embeddings (T, D) of token ids, those of the text alone."""
+        table = self.llm.get_input_embeddings()
+        return table(send(ids, table.weight.device))
 
     @torch.inference_mode()
     def generate(
@@ -136,7 +147,7 @@ class LanguageModel(nn.Module):
         with watch.stage("prefill"):
             begun = self._begin([prompts[row] for row in singles], memory)
         answers: dict[int, Generated] = {}
-        for places in length_buckets([len(p.embeds) - p.prefix.length for p in begun]):
+        for places in alike(begun):
             rows = [singles[place] for place in places]
             limits = [max_new_tokens[row] for row in rows]
             choose = TokenChooser([how[row] for row in rows])
@@ -206,15 +217,15 @@ class LanguageModel(nn.Module):
     ) -> list[Generated]:
         """Generates the answers to prompts of similar length, each with its prefix."""
         wanted = len(prompts)
-        if self.is_compiled:
+        if self.is_compiled and prompts[0].is_plain:
             prompts = fill_up(prompts)
             limits = [*limits, *[1] * (len(prompts) - len(limits))]
         with watch.stage("prefill"):
             rest = [prompt.embeds[prompt.prefix.length :] for prompt in prompts]
             embeds, mask = pad_left(rest, self._length_step(rest))
             num_new = embeds.shape[1] + max(limits)
-            session = self._session([prompt.prefix for prompt in prompts], num_new, embeds.device)
-            logits = session.forward(embeds, mask)
+            session = self._session(prompts, num_new, embeds.device)
+            logits = session.forward(embeds, mask, *rectified(prompts, embeds))
             remember_images(prompts, session, memory)
         with watch.stage("decode"):
             tell = told(on_token, wanted)
@@ -250,9 +261,10 @@ class LanguageModel(nn.Module):
         on_gpu = self._static is not None and rows[0].device.type == "cuda"
         return GRAPH_TILE if on_gpu and is_small else TILE
 
-    def _session(self, prefixes: Sequence[KVPrefix], num_new: int, device: torch.device) -> Session:
-        """Returns a session after prefixes, with room for num_new positions."""
-        if self._static is not None:
+    def _session(self, prompts: Sequence[Prompt], num_new: int, device: torch.device) -> Session:
+        """Returns a session after the prefixes of prompts, with room for num_new positions."""
+        prefixes = [prompt.prefix for prompt in prompts]
+        if self._static is not None and prompts[0].is_plain:
             session = self._static.begin(prefixes, num_new, device)
             if session is not None:
                 return session

@@ -6,9 +6,12 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Union
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from llava.constants import IMAGE_TOKEN_INDEX
+from llava.mm_utils import send
 from llava.model.kv_cache import DecodeSession
 from llava.model.memory import Memory
 from llava.model.static_cache import StaticSession
@@ -31,12 +34,22 @@ class Prompt:
         shared_image: a key of the K visual tokens where other prompts may have the same, without
             keeping them alive; None where they depend on the question.
         prefix: keys and values of the part that was read already; None where there is none.
+        position_ids: (L,) int64; None numbers all positions one by one.
+        key_bias: (L,) float32, added to the attention logits of each position's keys; None adds
+            nothing.
     """
 
     input_ids: list[int]
     embeds: Tensor
     shared_image: Hashable | None = None
     prefix: Any = None  # a KVPrefix, or None
+    position_ids: Tensor | None = None
+    key_bias: Tensor | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its positions are numbered one by one, and no key has a bias."""
+        return self.position_ids is None and self.key_bias is None
 
     @property
     def system_length(self) -> int:
@@ -79,6 +92,44 @@ def remember_images(prompts: Sequence[Prompt], session: Session, memory: Memory)
         if room < 0:
             break
         memory.keep((prompt.system, prompt.shared_image), session.prefix(row, image, prompt.prefix))
+
+
+def alike(prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Returns the indices of prompts that begin with a prefix, in groups to be read in one pass.
+
+    Those of a group have a similar length; and all of them are plain, or none is.
+    """
+    groups = [
+        [p for p, prompt in enumerate(prompts) if prompt.is_plain is k] for k in (True, False)
+    ]
+    lengths = [len(prompt.embeds) - prompt.prefix.length for prompt in prompts]
+    return [
+        [group[place] for place in bucket]
+        for group in groups
+        for bucket in length_buckets([lengths[place] for place in group])
+    ]
+
+
+def rectified(prompts: Sequence[Prompt], embeds: Tensor) -> tuple[Tensor, ...]:
+    """Returns positions (B, L) int64 and key biases (B, L) float32 of what prefixes leave.
+
+    Prompts that are plain have none.
+
+    Args:
+        prompts: B of them, with prefixes whose positions are numbered one by one.
+        embeds: (B, L, D), the rest of each, padded on the left.
+    """
+    if prompts[0].is_plain:
+        return ()
+    positions, biases = [], []
+    for prompt in prompts:
+        length, start = len(prompt.embeds), prompt.prefix.length
+        plain = torch.arange(length) if prompt.position_ids is None else prompt.position_ids
+        bias = torch.zeros(length) if prompt.key_bias is None else prompt.key_bias
+        padding = (embeds.shape[1] - length + start, 0)
+        positions.append(F.pad(plain[start:], padding))
+        biases.append(F.pad(bias[start:].to(embeds.device), padding))
+    return send(torch.stack(positions), embeds.device), torch.stack(biases)
 
 
 def length_buckets(lengths: Sequence[int]) -> list[list[int]]:

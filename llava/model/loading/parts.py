@@ -6,6 +6,7 @@ from pathlib import Path
 
 from llava.arguments import ModelArguments
 from llava.errors import UserError
+from llava.files import is_there
 from llava.model.loading.configs import read_config
 from llava.model.loading.llava_config import LlavaConfig, read_llava_config
 from llava.model.loading.locate import find_beside, locate
@@ -67,6 +68,14 @@ def _find(
 ) -> Path:
     """Returns a part's path: as given, as the model's config names it, or by its usual name."""
     given = getattr(args, part)
+    if part == "oracle":
+        if given is None or not is_there(Path(given)):
+            missing = "no file of texts is named" if given is None else f"there is no file {given}"
+            raise UserError(
+                f"--compensation {args.compensation_name} reads texts, and {missing}: name one "
+                "with --oracle FILE"
+            )
+        return Path(given)
     if given is not None:
         return locate(given, weights=weights or part != "gpt2")
     usual, hub_name = _USUAL_NAMES[part]

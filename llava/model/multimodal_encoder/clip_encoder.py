@@ -13,7 +13,15 @@ from transformers import CLIPModel
 
 from llava.mm_utils import round_up, rounds_by_rows, send
 from llava.model.cuda import CudaGraphs
-from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens, fields_of
+from llava.model.multimodal_encoder.layer_values import layer_value
+from llava.model.multimodal_encoder.visual_tokens import (
+    OF_IMAGE,
+    OF_QUESTION,
+    Needs,
+    VisualTokens,
+    each_of,
+    fields_of,
+)
 
 # How many visual tokens of an image the LLM reads, unless a command or a sample says otherwise. Any
 # number from 1 to the number of patches; all patches means no pruning. It is set only here.
@@ -75,7 +83,8 @@ class ClipTower(nn.Module):
         """
         size = 1 if rounds_by_rows(self.clip) else len(pixel_values)
         parts = pixel_values.split(size)
-        return [image for part in parts for image in self._encode(part, needs & OF_IMAGE)]
+        needs &= ~(OF_QUESTION | Needs.PROJECTED)
+        return [image for part in parts for image in self._encode(part, needs)]
 
     def _encode(self, pixel_values: Tensor, needs: Needs) -> list[VisualTokens]:
         """Encodes images in one pass."""
@@ -101,22 +110,30 @@ class ClipTower(nn.Module):
             found.append(self.clip.visual_projection(normed))
         if Needs.CLS_ATTENTION in needs:
             found.append(class_attention(vision.encoder.layers[-1], out.hidden_states[-2]))
+        for need in each_of(needs & ~OF_IMAGE):
+            if need is Needs.FEATURE_EMBEDS:
+                found.append(self.clip.visual_projection(vision.post_layernorm(found[0])))
+            else:
+                layers = vision.encoder.layers
+                found.append(layer_value(need, layers, out.hidden_states, self.select_layer))
         return tuple(found)
 
-    def embed_text(self, token_ids: list[list[int]], raw: bool = False) -> Tensor:
+    def embed_text(self, token_ids: list[list[int]]) -> Tensor:
+        """Encodes questions as (B, P) float32 of unit length; see project_text."""
+        return F.normalize(self.project_text(token_ids), dim=-1)
+
+    def project_text(self, token_ids: list[list[int]]) -> Tensor:
         """Encodes questions.
 
         Args:
             token_ids: B lists of at most max_text_length ids, each ending in the end-of-text id.
-            raw: whether they stay as they are before they are brought to unit length.
 
         Returns:
-            (B, P) float32, of unit length unless raw.
+            (B, P) float32, not normalised.
         """
-        one_by_one = rounds_by_rows(self.clip)
-        pieces = [[ids] for ids in token_ids] if one_by_one else [token_ids]
-        embeds = torch.cat([self._embed(piece) for piece in pieces])
-        return embeds if raw else F.normalize(embeds, dim=-1)
+        if rounds_by_rows(self.clip):
+            return torch.cat([self._embed([ids]) for ids in token_ids])
+        return self._embed(token_ids)
 
     def _embed(self, token_ids: list[list[int]]) -> Tensor:
         """Encodes questions in one pass."""

@@ -10,31 +10,49 @@ from torch import Tensor
 
 
 class Needs(Flag):
-    """The inputs that a pruner or a compensation reads beside the grid of the tokens."""
+    """The inputs that a pruner or a compensation reads beside the grid of the tokens.
+
+    Those of an image are named as the fields of VisualTokens, and those of a question as the fields
+    of Query.
+    """
 
     NOTHING = 0
     PATCH_EMBEDS = auto()
     CLS_ATTENTION = auto()
     QUESTION = auto()
-    RAW_QUESTION = auto()  # its embedding before it is brought to unit length
+    CLS_FEATURE = auto()
+    HEAD_ATTENTION = auto()
+    MIDDLE_HEAD_ATTENTION = auto()
+    RECEIVED = auto()
+    MIDDLE_RECEIVED = auto()
+    KEYS = auto()
+    LAST_KEYS = auto()
+    LAST_QUERY = auto()
+    FEATURE_EMBEDS = auto()
+    PROJECTED = auto()
+    TEXT_EMBEDS = auto()
+    WORDS = auto()
 
 
 # What the vision tower computes beside the features, if nobody says what is needed.
 OF_IMAGE = Needs.PATCH_EMBEDS | Needs.CLS_ATTENTION
+OF_QUESTION = Needs.QUESTION | Needs.TEXT_EMBEDS | Needs.WORDS
 
 
-# The fields of VisualTokens that are there only where they are needed.
-_FIELDS = {Needs.PATCH_EMBEDS: "patch_embeds", Needs.CLS_ATTENTION: "cls_attention"}
+def each_of(needs: Needs) -> list[Needs]:
+    """Returns the single needs of an image, in the order in which the tower gives them."""
+    return [need for need in Needs if need.value and need in needs and need not in OF_QUESTION]
 
 
 def fields_of(needs: Needs) -> list[str]:
     """Returns the names of the fields of VisualTokens that are needed, in their order."""
-    return [name for need, name in _FIELDS.items() if need in needs]
+    return [str(need.name).lower() for need in each_of(needs)]
 
 
 def if_fewer(needs: Needs) -> dict[str, Needs]:
-    """Returns the argument for an encoder of images: none where all is needed, its default."""
-    return {} if OF_IMAGE in needs else {"needs": needs}
+    """Returns the argument for an encoder of images: none where it is the default."""
+    of_image = needs & ~OF_QUESTION
+    return {} if of_image == OF_IMAGE else {"needs": of_image}
 
 
 def needed(value: Tensor | None) -> Tensor:
@@ -64,22 +82,53 @@ class View:
     columns: int
 
 
+@dataclass(frozen=True, eq=False)
+class Projected:
+    """Visual tokens (K, D) that have passed the projector: the LLM's input embeddings."""
+
+    tokens: Tensor
+
+
 @dataclass(frozen=True, eq=False)  # compared by identity: a key of what was made from it
 class VisualTokens:
-    """The visual tokens of one image of N patches.
+    """The visual tokens of one image of N patches; what was not needed of it is None.
+
+    The layer of the features is the one whose output they are (LLaVA-1.5: 23 of 24). Layers that
+    papers name for the 24 of CLIP ViT-L stand for others in a tower of L layers; see layer_of.
 
     Attributes:
         features: (N, C), a hidden layer (LLaVA-1.5: the one before the last) without the CLS,
             the projector's input.
-        patch_embeds: (N, P), every patch in the space shared by image and text, not normalised;
-            None where it was not needed.
+        patch_embeds: (N, P), every patch in the space shared by image and text, not normalised.
         cls_attention: (N,) float32, attention of the CLS to each patch; with its attention to
-            itself the values sum to 1. None where it was not needed.
+            itself the values sum to 1. All heads taken together; see class_attention.
+        cls_feature: (C,), the CLS token of the features' layer.
+        head_attention: (H, N+1) float32, the attention of the CLS in each head inside the features'
+            layer, to itself first.
+        middle_head_attention: the same inside layer 6 of 24.
+        received: (N+1,) float32, the attention that each token receives inside the features' layer,
+            averaged over heads and queries, the CLS first.
+        middle_received: the same inside layer 9 of 24.
+        keys: (N+1, C), the keys inside the features' layer, all heads side by side.
+        last_keys: (N+1, C), those inside the tower's last layer.
+        last_query: (C,), the query of the CLS inside the last layer.
+        feature_embeds: (N, P), as patch_embeds, but of the features, by the final layer norm.
+        projected: (N, D), the features after the projector.
     """
 
     features: Tensor
     patch_embeds: Tensor | None = None
     cls_attention: Tensor | None = None
+    cls_feature: Tensor | None = None
+    head_attention: Tensor | None = None
+    middle_head_attention: Tensor | None = None
+    received: Tensor | None = None
+    middle_received: Tensor | None = None
+    keys: Tensor | None = None
+    last_keys: Tensor | None = None
+    last_query: Tensor | None = None
+    feature_embeds: Tensor | None = None
+    projected: Tensor | None = None
 
     def has(self, needs: Needs) -> bool:
         """Returns whether all is there that is needed of an image."""

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens, needed
 from llava.model.token_pruning.budget import Budget, resolve_budget
-from llava.model.token_pruning.pruner import Pruned
+from llava.model.token_pruning.pruner import Pruned, Query
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class AccmOptions:
 
 def select_accm(
     images: Sequence[VisualTokens],
-    texts: Sequence[Tensor],
+    queries: Sequence[Query],
     budgets: Sequence[int],
     options: Sequence[AccmOptions],
     generators: Sequence[torch.Generator],
@@ -106,7 +106,9 @@ def select_accm(
     patches = torch.stack([needed(image.patch_embeds) for image in images])
     attention = torch.stack([needed(image.cls_attention) for image in images])
     # Both are moved to the CPU in one transfer.
-    distances = text_distances(patches, torch.stack(list(texts)))
+    distances = text_distances(
+        patches, torch.stack([needed(query.text_embed) for query in queries])
+    )
     distances, attention = torch.stack([distances, attention]).cpu()
     asked = [
         resolve_budget(k, o.text_token_num, patches.shape[1]) for k, o in zip(budgets, options)

@@ -39,6 +39,10 @@ class CDPrunerOptions:
     theta: float | None = None
     published: bool = False
 
+    def __post_init__(self) -> None:
+        if self.theta is not None and not 0 <= self.theta < 1:
+            raise UserError(f"theta is {self.theta}; it must be from 0 to below 1")
+
 
 def cdpruner(
     x: Mapping[str, Tensor], budget: int | None, settings: CDPrunerOptions
@@ -52,12 +56,7 @@ def cdpruner(
         x: ``projected`` (B, N, D), ``image_embeds`` (B, N, P) and ``text_embeds`` (B, M, P).
         budget: K; None keeps 64.
         settings: see CDPrunerOptions.
-
-    Raises:
-        UserError: theta is not from 0 to below 1.
     """
-    if settings.theta is not None and not 0 <= settings.theta < 1:
-        raise UserError(f"theta is {settings.theta}; it must be from 0 to below 1")
     cosine = cosines(x["projected"]).double()
     b, n = cosine.shape[:2]
     count = tokens_to_keep(budget, 64, n)

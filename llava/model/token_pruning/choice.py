@@ -19,12 +19,20 @@ class Choice:
         picked: (K,) int64, the order of choice where the method has one; None where it has none.
         num_out: tokens handed on, merged ones included; None is the number of kept ones.
         arrays: merged tokens and other values, by their names in the recorded cases.
+        weights: (num_out, N+1), the share of the CLS token and of each patch in each token that is
+            handed on; None: the kept ones as they are.
+        anchors: (num_out,) int64, the token in whose place each one that is handed on stands; None:
+            the kept ones.
+        reasons: why each token is handed on, num_out words; None: for the method's one reason.
     """
 
     kept: Tensor
     picked: Tensor | None = None
     num_out: int | None = None
     arrays: Mapping[str, Tensor] = field(default_factory=dict)
+    weights: Tensor | None = None
+    anchors: Tensor | None = None
+    reasons: tuple[str, ...] | None = None
 
 
 Choose = Callable[[Mapping[str, Tensor], "int | None", Any], list[Choice]]
@@ -32,7 +40,7 @@ Choose = Callable[[Mapping[str, Tensor], "int | None", Any], list[Choice]]
 
 @dataclass(frozen=True)
 class PublishedPruner:
-    """A method of other authors.
+    """A method of other authors; adapter.as_pruner makes a Pruner of the pipeline of it.
 
     Attributes:
         name: as in the recorded cases.
@@ -43,6 +51,13 @@ class PublishedPruner:
         paper: where it is published.
         licence: of the authors' code. None of it is in ours.
         variants: names of the recorded variants; what they differ in is in their settings.
+        reason: why it keeps a token, a word for pictures.
+        reads_last_keys: whether its keys are those of the tower's last layer, not those of the
+            layer of the features.
+        merges_projected: whether the weights of its Choices are for projected features.
+        elsewhere: settings of the recorded cases that say what the arrays are.
+        check: check(budget, num_patches, settings) raises a UserError where they do not go
+            together; None: any budget does.
     """
 
     name: str
@@ -52,3 +67,8 @@ class PublishedPruner:
     paper: str
     licence: str
     variants: tuple[str, ...] = ("",)
+    reason: str = "attention"
+    reads_last_keys: bool = False
+    merges_projected: bool = False
+    elsewhere: tuple[str, ...] = ()
+    check: Callable[[int, int, Any], object] | None = None

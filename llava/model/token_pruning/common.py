@@ -63,6 +63,14 @@ def rows(values: Tensor, idx: Tensor) -> Tensor:
     return values.gather(1, idx[..., None].expand(-1, -1, values.shape[-1]))
 
 
+def picks(idx: Tensor, num_patches: int) -> Tensor:
+    """Returns weights (..., K, N+1) float32 that pick single tokens by idx (..., K).
+
+    Column 0 is the CLS token, whose index is -1.
+    """
+    return F.one_hot(idx + 1, num_patches + 1).float()
+
+
 def dots(left: Tensor, right: Tensor) -> Tensor:
     """Returns the dot products (B, N, M) of vectors (B, N, C) and (B, M, C).
 

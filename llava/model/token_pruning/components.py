@@ -16,18 +16,19 @@ def largest_loading(samples: Tensor, count: int, pca: str = "exact", seed: int =
         count: number of components.
         pca: exact, computed in float64; or lowrank, torch's random one.
         seed: of lowrank's draws, the same for each image.
-
-    Raises:
-        UserError: there is no such pca.
     """
-    if pca not in ("exact", "lowrank"):
-        raise UserError(f"there is no pca {quoted(pca)}: use exact, lowrank")
     if pca == "exact":
         loadings = _exact(samples.double(), count)
     else:
         with torch.random.fork_rng(devices=[]):
             loadings = torch.stack([_drawn(one, count, seed) for one in samples])
     return loadings.abs().argmax(dim=2)
+
+
+def check_pca(pca: str) -> None:
+    """Raises a UserError if there is no such pca."""
+    if pca not in ("exact", "lowrank"):
+        raise UserError(f"there is no pca {quoted(pca)}: use exact, lowrank")
 
 
 def _exact(samples: Tensor, count: int) -> Tensor:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from llava.model.multimodal_encoder.visual_tokens import View, VisualTokens
-from llava.model.token_pruning.pruner import Pruned
+from llava.model.token_pruning.pruner import Pruned, Query
 
 Choose = Callable[[VisualTokens, int, torch.Generator], Pruned]
 
@@ -22,7 +23,7 @@ def each(choose: Choose) -> Callable[..., list[Pruned]]:
 
     def select(
         images: Sequence[VisualTokens],
-        texts: Sequence[Tensor | None],
+        queries: Sequence[Query],
         budgets: Sequence[int],
         options: Sequence[object],
         generators: Sequence[torch.Generator],
@@ -61,6 +62,7 @@ def pooled_tokens(image: VisualTokens, budget: int, generator: torch.Generator) 
     """Averages the grid into K cells of as equal an area as K allows; see pool_weights."""
     (view,) = image.views
     weights, centres = pool_weights(view, budget)
+    weights = F.pad(weights, (1, 0))  # nothing of the CLS token
     return Pruned(len(image.features), centres, ("pooled",) * budget, weights)
 
 

@@ -24,11 +24,9 @@ class HiPruneOptions:
 
     Attributes:
         alpha: share of K for anchors with their four neighbours.
-        object_layer: the middle layer, from 1, that ``attn_mean_mid`` is of.
     """
 
     alpha: float = 0.1
-    object_layer: int = 9
 
     def __post_init__(self) -> None:
         check_setting("alpha", self.alpha, 0, 1)
@@ -61,4 +59,8 @@ def hiprune(x: Mapping[str, Tensor], budget: int | None, settings: HiPruneOption
     taken = members(around, num_patches)
     # Taken ones come first in this order, so that its first K are they and the registers.
     order = falling(torch.where(taken, torch.inf, deep))[:, :budget]
-    return [Choice(one.sort().values) for one in order]
+    kept = order.sort(dim=1).values
+    return [
+        Choice(one, reasons=tuple("object" if yes else "attention" for yes in is_object))
+        for one, is_object in zip(kept, taken.gather(1, kept).tolist())
+    ]

@@ -19,8 +19,9 @@ class HoloVOptions:
     Attributes:
         num_patches: number of crops, which are runs of patches.
         alpha: weight of the variance of likeness inside a crop; see holov.
-        published: as the authors' code: what a crop has no patches for becomes vectors of zeros,
-            and a crop of which all is kept stays in its own order.
+        published: as the authors' code: what a crop has no patches for becomes vectors of zeros
+            (in the pipeline they are left out), and a crop of which all is kept stays in its own
+            order.
     """
 
     num_patches: int = 16

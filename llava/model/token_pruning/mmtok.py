@@ -33,6 +33,10 @@ class MMTokOptions:
     tv_temp: float = 0.02
     vv_temp: float = 0.2
 
+    def __post_init__(self) -> None:
+        if not (self.tv_temp > 0 and self.vv_temp > 0):
+            raise UserError("tv_temp and vv_temp must be above 0")
+
 
 def mmtok(x: Mapping[str, Tensor], budget: int | None, settings: MMTokOptions) -> list[Choice]:
     """Picks again and again the token whose gain in coverage is largest.
@@ -45,12 +49,7 @@ def mmtok(x: Mapping[str, Tensor], budget: int | None, settings: MMTokOptions) -
             embeddings of the question's words without stop words.
         budget: K; None keeps 64.
         settings: see MMTokOptions.
-
-    Raises:
-        UserError: a temperature is not above 0.
     """
-    if not (settings.tv_temp > 0 and settings.vv_temp > 0):
-        raise UserError("tv_temp and vv_temp must be above 0")
     patches = F.normalize(x["projected"], dim=-1)
     words = F.normalize(x["llm_text"], dim=-1)
     text_rows = (dots(words, patches) / settings.tv_temp).softmax(-1) / words.shape[1]

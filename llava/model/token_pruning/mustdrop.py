@@ -11,12 +11,7 @@ from torch.nn import functional as F
 
 from llava.errors import UserError
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common import (
-    check_budget,
-    check_setting,
-    columns_of,
-    falling,
-)
+from llava.model.token_pruning.common import check_budget, check_setting, columns_of, falling, picks
 
 
 @dataclass(frozen=True)
@@ -58,8 +53,7 @@ def mustdrop(
     hidden = x["hidden"]
     num_patches = hidden.shape[1] - 1
     is_exact = budget is not None and not settings.published
-    side = _window_side(num_patches, budget if is_exact else None, settings.window)
-    windows = _windows(num_patches, side).to(hidden.device)
+    windows = _windows(num_patches, window_side(budget, num_patches, settings)).to(hidden.device)
     unit = F.normalize(hidden[:, 1:], dim=-1)[:, windows]  # (B, windows, patches of one, C)
     likeness = (unit @ unit.sum(dim=2)[..., None]).squeeze(-1) - 1
     size = windows.shape[1]
@@ -81,15 +75,17 @@ def mustdrop(
     return choices
 
 
-def _window_side(num_patches: int, budget: int | None, side: int) -> int:
-    """Returns the smallest divisor of the grid's side, from side on, with K windows or fewer.
+def window_side(budget: int | None, num_patches: int, settings: MustDropOptions) -> int:
+    """Returns the smallest divisor of the grid's side, from `window` on, with at most K windows.
 
     Raises:
         UserError: the grid cannot be cut into windows.
     """
-    columns = columns_of(num_patches)
+    columns, side = columns_of(num_patches), settings.window
     most = num_patches if budget is None else check_budget(budget, num_patches)
-    sides = range(side, side + 1) if budget is None else range(side, columns + 1)
+    sides = range(side, columns + 1)
+    if budget is None or settings.published:
+        most, sides = num_patches, range(side, side + 1)
     fitting = [s for s in sides if 1 < s and columns % s == 0 and (columns // s) ** 2 <= most]
     if not fitting:
         raise UserError(f"a grid of {columns} x {columns} cannot be cut into windows of {side}")
@@ -105,15 +101,16 @@ def _windows(num_patches: int, side: int) -> Tensor:
 
 def _merged(hidden: Tensor, groups: list[Tensor], is_exact: bool) -> Choice:
     """Returns the choice for an image's hidden (N+1, C) in which each group becomes its mean."""
-    place = torch.arange(len(hidden) - 1)
+    place = torch.arange(len(hidden) - 1, device=hidden.device)
     for group in groups:
         place[group] = group[-1]
     kept, row, size = place.unique(return_inverse=True, return_counts=True)
-    tokens = hidden.new_zeros(len(kept), hidden.shape[1]).index_add(0, row, hidden[1:])
-    tokens /= size[:, None]
+    weights = F.pad((F.one_hot(row, len(kept)) / size).mT.to(hidden.dtype), (1, 0))
     if is_exact:
-        return Choice(kept, arrays={"merged": tokens})
-    first = row[torch.tensor([int(group[-1]) for group in groups], dtype=torch.int64)]
+        return Choice(kept, arrays={"merged": weights @ hidden}, weights=weights)
+    first = row[[int(group[-1]) for group in groups]]
     order = torch.cat([first, (size == 1).nonzero().squeeze(-1)])
-    tokens = torch.cat([hidden[:1], tokens[order]])
-    return Choice(kept, None, len(tokens), {"merged": tokens})
+    cls = kept.new_tensor([-1])
+    weights = torch.cat([picks(cls, len(place)).to(hidden.dtype), weights[order]])
+    anchors = torch.cat([cls, kept[order]])
+    return Choice(kept, None, len(weights), {"merged": weights @ hidden}, weights, anchors)

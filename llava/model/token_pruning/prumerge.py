@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common import check_budget, check_setting, falling
+from llava.model.token_pruning.common import check_budget, check_setting, falling, picks
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,10 @@ def keyed_images(x: Mapping[str, Tensor]) -> Iterator[Keyed]:
     keys, query = x["keys"], x["query_cls"]
     scores = (keys @ query[..., None]).squeeze(-1) * keys.shape[-1] ** -0.5
     attention = scores.softmax(dim=-1)[:, 1:]
-    q1, q3 = attention.double().quantile(torch.tensor([0.25, 0.75], dtype=torch.float64), dim=1)
+    q1, q3 = attention.double().quantile(keys.new_tensor([0.25, 0.75]).double(), dim=1)
     outliers = (attention > (q3 + 1.5 * (q3 - q1))[:, None]).sum(dim=1).tolist()
     unit = F.normalize(keys[:, 1:], dim=-1)
-    columns = (x["hidden"][:, 1:], unit, attention, falling(attention), outliers)
-    return (Keyed(*image) for image in zip(*columns))
+    return map(Keyed, x["hidden"][:, 1:], unit, attention, falling(attention), outliers)
 
 
 def centre_ratio(image: Keyed, settings: PruMergeOptions) -> float:
@@ -96,7 +95,7 @@ def centre_ratio(image: Keyed, settings: PruMergeOptions) -> float:
 
 def other_patches(centres: Tensor, num_patches: int) -> Tensor:
     """Returns the last N - len(centres) patches that are no centres, rising."""
-    patches = torch.arange(num_patches)
+    patches = torch.arange(num_patches, device=centres.device)
     others = patches[~torch.isin(patches, centres)]
     return others[len(others) + len(centres) - num_patches :]
 
@@ -104,15 +103,18 @@ def other_patches(centres: Tensor, num_patches: int) -> Tensor:
 def merged(image: Keyed, centres: Tensor, neighbours: int) -> Choice:
     """Returns the choice of centres (K,), to each of which its neighbours' features are added.
 
-    Their weight is their attention, not normalised; centres may be neighbours. The last token is
-    such a sum over all patches that are no centres.
+    Their weight is their attention, as it is; centres may be neighbours. The last token, at the
+    most attended of the patches that are no centres, is such a sum over all of these.
     """
     others = other_patches(centres, len(image.order))
     place = torch.cat([centres, others])
     similar = image.keys[centres] @ image.keys[place].mT
     similar.diagonal().fill_(-torch.inf)
     nearest = place[falling(similar)[:, : min(neighbours, len(place) - 1)]]
-    weighted = image.attention[:, None] * image.features
-    tokens = image.features[centres] + weighted[nearest].sum(dim=1)
-    tokens = torch.cat([tokens, weighted[others].sum(dim=0, keepdim=True)])
-    return Choice(centres, centres, len(tokens), {"merged": tokens})
+    weights = F.pad(picks(centres, len(image.order)).to(image.features.dtype), (0, 0, 0, 1))
+    weights[:-1].scatter_add_(1, nearest + 1, image.attention[nearest])
+    weights[-1, others + 1] = image.attention[others]
+    tokens = weights[:, 1:] @ image.features
+    rest = image.order[torch.isin(image.order, centres, invert=len(others) > 0)]
+    anchors = torch.cat([centres, rest[:1]])
+    return Choice(centres, centres, len(tokens), {"merged": tokens}, weights, anchors)

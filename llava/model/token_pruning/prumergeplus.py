@@ -42,7 +42,11 @@ def prumergeplus(
             centres = image.order[: min(num_centres, image.outliers)]
             others = other_patches(centres, len(image.order))
             missing = num_centres - len(centres)
-            middles = (2 * torch.arange(missing) + 1) * len(others) // (2 * max(1, missing))
+            middles = (
+                (2 * torch.arange(missing, device=others.device) + 1)
+                * len(others)
+                // (2 * max(1, missing))
+            )
             centres = torch.cat([centres, others[middles]])
         choices.append(merged(image, centres, settings.neighbours))
     return choices
@@ -59,6 +63,6 @@ def _published_centres(image: Keyed, settings: PruMergeOptions) -> Tensor:
     centres = image.order[: int(n * ratio)]
     step = int(1 / ratio) if ratio > 1 / n else n
     if not settings.adaptive:
-        return torch.cat([centres, torch.arange(step // 2, n, step)])
-    grid = torch.arange(0, n - 1, max(1, step // 3))
+        return torch.cat([centres, torch.arange(step // 2, n, step, device=centres.device)])
+    grid = torch.arange(0, n - 1, max(1, step // 3), device=centres.device)
     return torch.cat([centres, grid[~torch.isin(grid, centres)]])

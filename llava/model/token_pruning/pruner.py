@@ -10,7 +10,31 @@ import torch
 from torch import Tensor
 
 from llava.mm_utils import send
-from llava.model.multimodal_encoder.visual_tokens import Needs, VisualTokens
+from llava.model.multimodal_encoder.visual_tokens import (
+    OF_QUESTION,
+    Needs,
+    Projected,
+    VisualTokens,
+    needed,
+)
+
+CLS = -1  # the index of the CLS token, which some pruners keep
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """What pruners read of a question; what was not needed of it is None.
+
+    Attributes:
+        text_embed: (P,) float32 of unit length, in the space shared by image and text.
+        text_embeds: (M, P) float32, not normalised: of one segment after the other, as many as
+            CLIP's text tower needs to read the question to its end.
+        words: (T, D), the LLM's input embeddings of the question's words without stop words.
+    """
+
+    text_embed: Tensor | None = None
+    text_embeds: Tensor | None = None
+    words: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -19,13 +43,15 @@ class Pruned:
 
     Attributes:
         num_tokens: N.
-        kept_idx: (K,) int64 on the CPU, in the order in which the LLM reads them. Of tokens that
-            were merged, the one that stands for the others.
+        kept_idx: (K,) int64 on the CPU, in the order in which the LLM reads them; CLS is the CLS
+            token. Of tokens that were merged, the one that stands for the others.
         reasons: K words for pictures: why each token was kept.
-        weights: (K, N) float32, the share of each token in what the LLM reads; None: no merging.
+        weights: (K, N+1) float32, the share of the CLS token and of each of the N in what the LLM
+            reads; None: no merging.
         reads_question: whether the choice depends on the question; where not, the keys and values
             of the image serve other questions too.
         details: the pruner's own record, for traces.
+        is_projected: whether weights are of features that have passed the projector.
     """
 
     num_tokens: int
@@ -34,20 +60,39 @@ class Pruned:
     weights: Tensor | None = None
     reads_question: bool = False
     details: Any = None
+    is_projected: bool = False
 
     @property
     def dropped_idx(self) -> Tensor:
-        """The indices (N - K,) int64 of the dropped tokens, rising."""
+        """The indices of the dropped tokens, int64, rising; N - K of them without the CLS token."""
         dropped = torch.ones(self.num_tokens, dtype=torch.bool)
-        dropped[self.kept_idx] = False
+        dropped[self.kept_idx[self.kept_idx != CLS]] = False
         return dropped.nonzero().squeeze(-1)
 
-    def apply(self, features: Tensor) -> Tensor:
-        """Returns the features (K, C) for the LLM from an image's (N, C), on any device."""
+    def visible(self, image: VisualTokens) -> Tensor | Projected:
+        """Returns what the LLM reads of the image: K tokens, before or after the projector."""
+        if self.is_projected:
+            return Projected(self.apply(needed(image.projected)))
+        return self.apply(image.features, image.cls_feature)
+
+    def apply(self, features: Tensor, cls_feature: Tensor | None = None) -> Tensor:
+        """Returns K tokens (K, C) from an image's features (N, C), on any device.
+
+        Args:
+            features: of the N tokens.
+            cls_feature: (C,), of the CLS token; it may be left out if that is not kept.
+        """
+        has_cls = bool((self.kept_idx == CLS).any())
         if self.weights is None:
-            return features[send(self.kept_idx, features.device)]
+            idx = self.kept_idx
+            if has_cls:
+                features, idx = torch.cat([needed(cls_feature)[None], features]), idx + 1
+            return features[send(idx, features.device)]
         weights = self.weights.to(features.device)
-        return (weights @ features.float()).to(features.dtype)
+        mixed = weights[:, 1:].contiguous() @ features.float()
+        if has_cls:
+            mixed += weights[:, :1] * needed(cls_feature).float()
+        return mixed.to(features.dtype)
 
 
 @dataclass(frozen=True)
@@ -61,12 +106,13 @@ class Pruner:
 
     Attributes:
         name: as users give it.
-        select: select(images, texts, budgets, options, generators) gives a Pruned for each of B
-            images. Of texts, (P,) float32 of unit length, those that are not needed are None;
-            options are of the type below; generators are for random choices.
+        select: select(images, queries, budgets, options, generators) gives a Pruned for each of B
+            images. Options are of the type below; generators are for random choices.
         needs: the inputs that it reads.
         options: a frozen dataclass; its fields are the pruner's settings.
         paper: where it is published.
+        check: check(budget, num_tokens, options) raises a UserError where the pruner cannot meet a
+            budget; None: it meets any.
     """
 
     name: str
@@ -74,6 +120,12 @@ class Pruner:
     needs: Needs = Needs.NOTHING
     options: type = NoOptions
     paper: str = ""
+    check: Callable[[int, int, Any], object] | None = None
+
+    @property
+    def reads_question(self) -> bool:
+        """Whether it reads the question, in any form."""
+        return bool(self.needs & OF_QUESTION)
 
     @property
     def option_names(self) -> set[str]:
@@ -87,24 +139,30 @@ class Pruning:
 
     Attributes:
         pruner: the pruner.
-        num_tokens: K, the number of tokens that the LLM is to read.
+        num_tokens: K, the number of tokens that the LLM is to read; options may say "published",
+            and then the pruner gives as many as its authors' code does.
         options: of the pruner's own type.
     """
 
     pruner: Pruner
     num_tokens: int
-    options: object
+    options: Any
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the pruner gives K tokens."""
+        return not getattr(self.options, "published", False)
 
 
 def prune(
     images: Sequence[VisualTokens],
-    texts: Sequence[Tensor | None],
+    queries: Sequence[Query],
     prunings: Sequence[Pruning],
     generators: Sequence[torch.Generator],
 ) -> list[Pruned]:
     """Prunes B images, each pruner's in one batch: the entry point for model and training."""
     budgets = [pruning.num_tokens for pruning in prunings]
-    columns = (images, texts, budgets, [pruning.options for pruning in prunings], generators)
+    columns = (images, queries, budgets, [pruning.options for pruning in prunings], generators)
     found: dict[int, Pruned] = {}
     for name in dict.fromkeys(pruning.pruner.name for pruning in prunings):
         places = [b for b, pruning in enumerate(prunings) if pruning.pruner.name == name]

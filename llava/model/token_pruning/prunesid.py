@@ -15,7 +15,7 @@ from llava.model.token_pruning.common import (
     cosines,
     falling,
 )
-from llava.model.token_pruning.components import largest_loading
+from llava.model.token_pruning.components import check_pca, largest_loading
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,15 @@ class PruneSidOptions:
     Attributes:
         pca: exact, or lowrank as in the authors' code: a random method, whose draws depend on the
             version of torch too.
-        seed: of lowrank's draws, the same for each image.
+        seed: of lowrank's draws, the same for each image; None: the sample's, or 0 without one.
     """
 
     pca: str = "exact"
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
-        check_setting("seed", self.seed, 0, 2**63 - 1)
+        check_pca(self.pca)
+        check_setting("seed", self.seed or 0, 0, 2**63 - 1)
 
 
 def prunesid(
@@ -48,12 +49,12 @@ def prunesid(
         settings: see PruneSidOptions.
 
     Raises:
-        UserError: the budget cannot be met, or there is no such pca.
+        UserError: the budget cannot be met.
     """
     patches = x["hidden"][:, 1:]
     budget = check_budget(budget, patches.shape[1])
     num_groups = max(1, budget // 4)
-    group = largest_loading(patches.sigmoid().mT, num_groups, settings.pca, settings.seed)
+    group = largest_loading(patches.sigmoid().mT, num_groups, settings.pca, settings.seed or 0)
     similarity = cosines(patches.float())
     num_patches = patches.shape[1]
     pairs = max(1, num_patches * (num_patches - 1))

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any, get_args, get_origin, get_type_hints
-
-from llava.errors import UserError, did_you_mean, quoted, shown
+from llava.errors import UserError, did_you_mean, quoted
 from llava.model.token_pruning.choice import PublishedPruner
 from llava.model.token_pruning.fastervlm import FasterVlmOptions, fastervlm
 from llava.model.token_pruning.hiprune import HiPruneOptions, hiprune
 from llava.model.token_pruning.holov import HoloVOptions, holov
-from llava.model.token_pruning.mustdrop import MustDropOptions, mustdrop
+from llava.model.token_pruning.mustdrop import MustDropOptions, mustdrop, window_side
 from llava.model.token_pruning.prumerge import PruMergeOptions, prumerge
 from llava.model.token_pruning.prumergeplus import prumergeplus
 from llava.model.token_pruning.prunesid import PruneSidOptions, prunesid
 from llava.model.token_pruning.published_text import BY_TEXT
-from llava.model.token_pruning.visionzip import VisionZipOptions, visionzip
+from llava.model.token_pruning.visionzip import VisionZipOptions, split, visionzip
 from llava.model.token_pruning.vispruner import VisPrunerOptions, vispruner
 from llava.model.token_pruning.vscan import VScanOptions, vscan
 
@@ -36,6 +32,7 @@ _BY_TOWER = (
         ("attn_mean_mid", "attn_mean_deep"),
         "arXiv 2508.00553",
         "MIT",
+        elsewhere=("object_layer",),
     ),
     PublishedPruner(
         "holov",
@@ -53,6 +50,8 @@ _BY_TOWER = (
         "arXiv 2411.10803",
         "Apache-2.0 (LightCompress)",
         ("", "adaptive"),
+        check=window_side,
+        reason="distinct",
     ),
     PublishedPruner(
         "prumerge",
@@ -62,6 +61,7 @@ _BY_TOWER = (
         "arXiv 2403.15388",
         "Apache-2.0",
         ("adaptive", "fixed"),
+        reads_last_keys=True,
     ),
     PublishedPruner(
         "prumergeplus",
@@ -71,6 +71,7 @@ _BY_TOWER = (
         "arXiv 2403.15388",
         "Apache-2.0",
         ("adaptive", "fixed"),
+        reads_last_keys=True,
     ),
     PublishedPruner(
         "prunesid",
@@ -80,6 +81,7 @@ _BY_TOWER = (
         "arXiv 2603.09480",
         "Apache-2.0 by its README",
         ("", "exactpca"),
+        reason="diverse",
     ),
     PublishedPruner(
         "visionzip",
@@ -88,6 +90,7 @@ _BY_TOWER = (
         ("attn_cls", "hidden", "keys"),
         "arXiv 2412.04467",
         "Apache-2.0",
+        check=split,
     ),
     PublishedPruner(
         "vispruner",
@@ -105,9 +108,11 @@ _BY_TOWER = (
         ("attn_cls_mid", "attn_cls", "projected"),
         "arXiv 2505.22654",
         "MIT",
+        merges_projected=True,
     ),
 )
 PUBLISHED = {pruner.name: pruner for pruner in (*_BY_TOWER, *BY_TEXT)}
+ALIASES = {"prumerge+": "prumergeplus"}
 
 
 def find_published(name: object) -> PublishedPruner:
@@ -116,39 +121,9 @@ def find_published(name: object) -> PublishedPruner:
     Raises:
         UserError: there is none of that name; lists them.
     """
+    name = ALIASES.get(name, name) if isinstance(name, str) else name
     if not isinstance(name, str) or name not in PUBLISHED:
         near = did_you_mean(name, PUBLISHED) if isinstance(name, str) else ""
         known = ", ".join(PUBLISHED)
         raise UserError(f"there is no published pruner {quoted(name)}{near}: use {known}")
     return PUBLISHED[name]
-
-
-def settings_of(options: type, given: Mapping[str, object]) -> Any:
-    """Returns the settings of a method, with its defaults for those that are not given.
-
-    Args:
-        options: the dataclass of its settings.
-        given: values by name; a list stands for a tuple.
-
-    Raises:
-        UserError: a name is not known, or a value is not of the kind that the setting has.
-    """
-    kinds = {field.name: field.type for field in fields(options)}
-    hints = get_type_hints(options)
-    for name, value in given.items():
-        if name not in kinds:
-            known = f"use {', '.join(kinds)}" if kinds else "there are none"
-            near = did_you_mean(name, kinds)
-            raise UserError(f"there is no setting {shown(name)}{near}: {known}")
-        if not _is_of(value, hints[name]):
-            raise UserError(f"setting {name} is {quoted(value)}; it must be of type {kinds[name]}")
-    tuples = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
-    return options(**{**given, **tuples})
-
-
-def _is_of(value: object, kind: Any) -> bool:
-    if get_origin(kind) is tuple:
-        return isinstance(value, list) and all(_is_of(one, get_args(kind)[0]) for one in value)
-    if get_args(kind):  # one of several
-        return any(_is_of(value, one) for one in get_args(kind))
-    return type(value) in ((float, int) if kind is float else (kind,))

@@ -24,9 +24,16 @@ BY_TEXT = (
         "arXiv 2506.10967",
         "Apache-2.0",
         ("", "theta"),
+        reason="diverse",
     ),
     PublishedPruner(
-        "divprune", divprune, DivPruneOptions, ("projected",), "arXiv 2503.02175", "CC BY-NC 4.0"
+        "divprune",
+        divprune,
+        DivPruneOptions,
+        ("projected",),
+        "arXiv 2503.02175",
+        "CC BY-NC 4.0",
+        reason="diverse",
     ),
     PublishedPruner(
         "trim",
@@ -36,6 +43,7 @@ BY_TEXT = (
         "arXiv 2409.10994",
         "Apache-2.0",
         ("fixed", "adaptive"),
+        reason="question",
     ),
     PublishedPruner(
         "scope",
@@ -45,6 +53,7 @@ BY_TEXT = (
         "arXiv 2510.24214",
         "none",
         ("", "add"),
+        reason="coverage",
     ),
     PublishedPruner(
         "mmtok",
@@ -53,6 +62,7 @@ BY_TEXT = (
         ("projected", "hidden", "llm_text"),
         "arXiv 2508.18264",
         "Apache-2.0",
+        reason="coverage",
     ),
     PublishedPruner("fastv", fastv, FastVOptions, ("llm_attn",), "arXiv 2403.06764", "none"),
     PublishedPruner(

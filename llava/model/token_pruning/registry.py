@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
 from llava.errors import UserError, did_you_mean, quoted
-from llava.method import ALL_TOKENS, NO_TOKENS, Method
+from llava.method import ALL_TOKENS, NO_TOKENS, Method, given_options
 from llava.model.multimodal_encoder import clip_encoder
 from llava.model.token_pruning.accm import AccmOptions, select_accm
+from llava.model.token_pruning.adapter import as_pruner, is_before_llm
 from llava.model.token_pruning.budget import Budget, resolve_budget
 from llava.model.token_pruning.controls import (
     all_tokens,
@@ -15,7 +20,9 @@ from llava.model.token_pruning.controls import (
     random_tokens,
     uniform_tokens,
 )
+from llava.model.token_pruning.options import settings_of, typed
 from llava.model.token_pruning.pruner import Needs, Pruner, Pruning
+from llava.model.token_pruning.published import ALIASES, PUBLISHED
 
 ACCM = Pruner(
     "accm",
@@ -35,8 +42,11 @@ PRUNERS = {
         Pruner("random", each(random_tokens)),
         Pruner("uniform", each(uniform_tokens)),
         Pruner("pool", each(pooled_tokens)),
+        *(as_pruner(published) for published in PUBLISHED.values() if is_before_llm(published)),
     )
 }
+# Options of ACCM that have flags of their own.
+_OTHERWISE = {"text_token_num": "text_token_num", "nearest": "text_selection"}
 
 
 def find_pruner(name: object) -> Pruner:
@@ -45,6 +55,7 @@ def find_pruner(name: object) -> Pruner:
     Raises:
         UserError: there is none of that name; lists them.
     """
+    name = ALIASES.get(name, name) if isinstance(name, str) else name
     if not isinstance(name, str) or name not in PRUNERS:
         near = did_you_mean(name, PRUNERS) if isinstance(name, str) else ""
         raise UserError(f"there is no pruner {quoted(name)}{near}: use {', '.join(PRUNERS)}")
@@ -68,11 +79,57 @@ def pruning_of(method: Method, num_patches: int, nearest: bool) -> Pruning:
     """Returns how an image of num_patches patches is to be pruned.
 
     Args:
-        method: a valid one.
+        method: how the image is asked about.
         num_patches: N.
         nearest: whether the question picks the patches nearest to it; see select_tokens.
+
+    Raises:
+        UserError: there is no such pruner or option, or the pruner cannot meet the budget.
     """
     pruner = find_pruner(method.pruner)
     known = {"text_token_num": method.text_token_num, "nearest": nearest}
-    options = pruner.options(**{name: known[name] for name in pruner.option_names})
-    return Pruning(pruner, budget_of(method, num_patches).visual_token_num, options)
+    own = {name: known[name] for name in pruner.option_names & known.keys()}
+    options = replace(_options_of(pruner, method), **own)
+    pruning = Pruning(pruner, budget_of(method, num_patches).visual_token_num, options)
+    if pruner.check is not None and 0 < pruning.num_tokens < num_patches:
+        pruner.check(pruning.num_tokens, num_patches, options)
+    return pruning
+
+
+def resolved(method: Method) -> Method:
+    """Returns a method by the names of the registry, with those options that are not the default.
+
+    Raises:
+        UserError: there is no such pruner or option.
+    """
+    pruner = find_pruner(method.pruner)
+    given, usual = asdict(_options_of(pruner, method)), asdict(pruner.options())
+    options = {name: value for name, value in given.items() if value != usual[name]}
+    return replace(method, pruner=pruner.name, pruner_options=options)
+
+
+def most_tokens(method: Method, num_patches: int) -> int:
+    """Returns the largest number of tokens that a pruner may give of an image of num_patches.
+
+    That is K, or of all patches and the CLS token where the pruner gives its authors' number.
+    """
+    pruning = pruning_of(method, num_patches, False)
+    return pruning.num_tokens if pruning.is_exact else num_patches + 1
+
+
+def _options_of(pruner: Pruner, method: Method) -> Any:
+    """Returns the options of a pruner that a method gives, those with flags of their own aside.
+
+    Raises:
+        UserError: the message names the pruner and the option.
+    """
+    given: Mapping[str, object] = given_options(method.pruner_options)
+    for name in given:
+        if name in _OTHERWISE and name in pruner.option_names:
+            raise UserError(
+                f"the pruner {pruner.name} has no option {name}: it is set by {_OTHERWISE[name]}"
+            )
+    try:
+        return settings_of(pruner.options, typed(pruner.options, given))
+    except UserError as error:
+        raise UserError(f"the pruner {pruner.name}: {error}") from error

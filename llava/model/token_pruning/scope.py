@@ -29,6 +29,10 @@ class ScopeOptions:
     alpha: float = 1.0
     combined: str = "multi"
 
+    def __post_init__(self) -> None:
+        if self.combined not in ("multi", "add"):
+            raise UserError(f"combined is {quoted(self.combined)}: use multi or add")
+
 
 def scope(x: Mapping[str, Tensor], budget: int | None, settings: ScopeOptions) -> list[Choice]:
     """Picks again and again the token of the largest gain_j a_j^alpha.
@@ -40,12 +44,7 @@ def scope(x: Mapping[str, Tensor], budget: int | None, settings: ScopeOptions) -
         x: ``hidden`` (B, N+1, C) and ``attn_cls`` (B, H, N+1).
         budget: K; None keeps 64.
         settings: see ScopeOptions.
-
-    Raises:
-        UserError: combined is neither "multi" nor "add".
     """
-    if settings.combined not in ("multi", "add"):
-        raise UserError(f"combined is {quoted(settings.combined)}: use multi or add")
     cosine = cosines(x["hidden"][:, 1:])
     saliency = x["attn_cls"][:, :, 1:].sum(1).double() ** settings.alpha
     count = tokens_to_keep(budget, 64, cosine.shape[1])

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common import dots, largest, tokens_to_keep
+from llava.model.token_pruning.common import dots, largest, picks, tokens_to_keep
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def trim(x: Mapping[str, Tensor], budget: int | None, settings: TrimOptions) -> 
 
     A budget of K is K - 1 patches and the mean token: the mean of the features of all dropped ones,
     ``mean_token`` (1, C) of the arrays. Where none is dropped there is no mean token: a budget of N
-    keeps all N patches.
+    keeps all N patches. The mean token stands at the first of the dropped ones.
 
     Args:
         x: ``hidden`` (B, N+1, C), ``image_embeds`` (B, N, P) and ``text_embeds`` (B, M, P), of
@@ -73,4 +74,13 @@ def _choice(features: Tensor, order: Tensor, count: int) -> Choice:
     dropped = order[count:].sort().values
     if not len(dropped):
         return Choice(kept)
-    return Choice(kept, None, count + 1, {"mean_token": features[dropped].mean(0, keepdim=True)})
+    mean = features.new_zeros(1, len(order) + 1)
+    mean[:, dropped + 1] = 1 / len(dropped)
+    return Choice(
+        kept,
+        None,
+        count + 1,
+        {"mean_token": features[dropped].mean(0, keepdim=True)},
+        torch.cat([picks(kept.to(mean.device), len(order)), mean]),
+        torch.cat([kept, dropped[:1].cpu()]),
+    )

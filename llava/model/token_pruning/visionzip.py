@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from llava.errors import UserError
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common import check_budget, falling, members, rows
+from llava.model.token_pruning.common import check_budget, dots, falling, members, picks, rows
 
 # K -> dominant tokens, the CLS token among them, and contextual ones.
 PUBLISHED_SPLITS = {192: (162, 30), 128: (108, 20), 64: (54, 10), 32: (27, 5)}
@@ -52,7 +52,7 @@ def visionzip(
     num_images, num_heads, num_tokens = attention.shape
     if keys.shape[-1] % num_heads:
         raise UserError(f"keys of width {keys.shape[-1]} cannot be cut into {num_heads} heads")
-    dominant, contextual = _split(check_budget(budget, num_tokens - 1), settings)
+    dominant, contextual = split(budget, num_tokens - 1, settings)
     order = falling(attention[..., 1:].sum(dim=1))[:, : max(0, dominant - 1)]
     rest = (~members(order, num_tokens - 1)).nonzero()[:, 1].view(num_images, -1)
     step = max(1, rest.shape[1] // max(1, contextual))
@@ -60,18 +60,33 @@ def visionzip(
     is_target[::step][:contextual] = True
     targets, merged = rest[:, is_target], rest[:, ~is_target]
     metric = keys.view(num_images, num_tokens, num_heads, -1).mean(dim=2)[:, 1:]
-    tokens = _contextual_tokens(F.normalize(metric, dim=-1), x["hidden"][:, 1:], targets, merged)
+    weights = _contextual_weights(F.normalize(metric, dim=-1), targets, merged).to(keys.dtype)
+    tokens = dots(weights, x["hidden"].mT)
     cls = torch.full((num_images, min(1, dominant)), -1, device=order.device)
     kept = torch.cat([cls, order.sort().values], dim=1)
     picked = torch.cat([cls, order], dim=1)
+    weights = torch.cat([picks(kept, num_tokens - 1).to(keys.dtype), weights], dim=1)
+    anchors = torch.cat([kept, targets], dim=1)
     return [
-        Choice(kept[b], picked[b], kept.shape[1] + contextual, {"contextual": tokens[b]})
+        Choice(
+            kept[b],
+            picked[b],
+            len(anchors[b]),
+            {"contextual": tokens[b]},
+            weights[b],
+            anchors[b],
+        )
         for b in range(num_images)
     ]
 
 
-def _split(budget: int, settings: VisionZipOptions) -> tuple[int, int]:
-    """Returns the numbers of dominant and contextual tokens, which sum to K."""
+def split(budget: int | None, num_patches: int, settings: VisionZipOptions) -> tuple[int, int]:
+    """Returns the numbers of dominant and contextual tokens, which sum to K.
+
+    Raises:
+        UserError: the budget cannot be met, or those of the settings are not K.
+    """
+    budget = check_budget(budget, num_patches)
     dominant, contextual = settings.dominant, settings.contextual
     if contextual is None:
         usual = PUBLISHED_SPLITS.get(budget, (0, round(10 * budget / 64)))[1]
@@ -85,12 +100,18 @@ def _split(budget: int, settings: VisionZipOptions) -> tuple[int, int]:
     return dominant, contextual
 
 
-def _contextual_tokens(metric: Tensor, hidden: Tensor, targets: Tensor, merged: Tensor) -> Tensor:
-    """Returns the targets (B, T) of hidden (B, N, C) plus the mean of what is merged into each."""
-    sums = rows(hidden, targets)
+def _contextual_weights(metric: Tensor, targets: Tensor, merged: Tensor) -> Tensor:
+    """Returns weights (B, T, N+1): the targets (B, T) plus the mean of what is merged into each.
+
+    Args:
+        metric: (B, N, C) of unit length; each merged patch goes to the target most like it.
+        targets, merged: patches, (B, T) and (B, M).
+    """
+    weights = picks(targets, metric.shape[1])
     if 0 in (targets.shape[1], merged.shape[1]):
-        return sums
-    nearest = (rows(metric, merged) @ rows(metric, targets).mT).argmax(dim=2)
-    share = F.one_hot(nearest, targets.shape[1]).to(hidden.dtype).mT
-    counts = share.sum(dim=2, keepdim=True).clamp(min=1)
-    return sums + share @ rows(hidden, merged) / counts
+        return weights
+    nearest = dots(rows(metric, merged), rows(metric, targets)).argmax(dim=2)
+    share = F.one_hot(nearest, targets.shape[1]).float().mT
+    share /= share.sum(dim=2, keepdim=True).clamp(min=1)
+    columns = (merged + 1)[:, None].expand_as(share)
+    return weights.scatter_add(2, columns, share)

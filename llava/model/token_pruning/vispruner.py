@@ -14,6 +14,7 @@ from llava.model.token_pruning.common import (
     check_setting,
     cosines,
     falling,
+    members,
 )
 
 
@@ -62,7 +63,16 @@ def vispruner(
         picked = torch.cat([important, rest], dim=1)
     else:
         picked = important
-    return [Choice(one.sort().values, one) for one in picked]
+    kept = picked.sort(dim=1).values
+    is_important = members(important, attention.shape[1]).gather(1, kept).tolist()
+    return [
+        Choice(
+            kept[b],
+            picked[b],
+            reasons=tuple("attention" if yes else "diverse" for yes in is_important[b]),
+        )
+        for b in range(len(kept))
+    ]
 
 
 def _diverse(similarity: Tensor, rest: Tensor, count: int, most: int) -> Tensor:

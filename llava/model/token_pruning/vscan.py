@@ -14,6 +14,7 @@ from llava.model.token_pruning.common import (
     check_budget,
     check_setting,
     columns_of,
+    dots,
     falling,
     members,
     rows,
@@ -63,8 +64,12 @@ def vscan(x: Mapping[str, Tensor], budget: int | None, settings: VScanOptions) -
     num_global = budget - (share if settings.published else local.shape[1])
     left = deep.masked_fill(members(local, num_patches), -torch.inf)
     kept = torch.cat([local, falling(left)[:, :num_global]], dim=1).sort(dim=1).values
-    tokens = _merged(x["projected"], kept)
-    return [Choice(one, arrays={"merged": merged}) for one, merged in zip(kept, tokens)]
+    weights = _weights(x["projected"], kept)
+    tokens = dots(weights, x["projected"].mT)
+    return [
+        Choice(one, arrays={"merged": merged}, weights=F.pad(shares, (1, 0)))
+        for one, merged, shares in zip(kept, tokens, weights)
+    ]
 
 
 def _local_scan(attention: Tensor, share: int, side: int | None) -> Tensor:
@@ -83,13 +88,12 @@ def _local_scan(attention: Tensor, share: int, side: int | None) -> Tensor:
     return by_window[:, rank < share // across**2]
 
 
-def _merged(features: Tensor, kept: Tensor) -> Tensor:
-    """Returns the means (B, K, D) of the kept of features (B, N, D) and what goes to each."""
+def _weights(features: Tensor, kept: Tensor) -> Tensor:
+    """Returns the weights (B, K, N) of means: of each kept patch and of those that go to it."""
     num_patches = features.shape[1]
     unit = F.normalize(features, dim=-1)
-    nearest = (unit @ rows(unit, kept).mT).argmax(dim=2)
+    nearest = dots(unit, rows(unit, kept)).argmax(dim=2)
     is_dropped = ~members(kept, num_patches)
-    share = F.one_hot(nearest, kept.shape[1]) * is_dropped[..., None]
-    share = share.to(features.dtype).mT
-    counts = 1 + share.sum(dim=2, keepdim=True)
-    return (rows(features, kept) + share @ features) / counts
+    share = (F.one_hot(nearest, kept.shape[1]) * is_dropped[..., None]).mT
+    share = share + F.one_hot(kept, num_patches)
+    return share.to(features.dtype) / share.sum(dim=2, keepdim=True)

@@ -1,0 +1,155 @@
+"""Measures what each method of a sweep costs, all of them in turn, on a few questions.
+
+The answers of a sweep share what was encoded of the images, and the first method pays for it: their
+times do not compare. Here each question is asked alone, from pixels to answer.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from tqdm import tqdm
+
+from llava.arguments import AskArguments
+from llava.errors import UserError
+from llava.eval.bench.measuring import OperationWatch, counting, operation_counter
+from llava.eval.bench.memory import PeakMemory
+from llava.eval.bench.shapes import pipeline_operations
+from llava.eval.bench.speed import synchronise
+from llava.eval.benchmarks.question import Question
+from llava.eval.caches import Shared
+from llava.eval.configurations import Configuration, SweepArguments
+from llava.eval.cost import Cost, read_cost, write_cost
+from llava.eval.machine import machine_name
+from llava.eval.run import Run, request_of
+from llava.mm_utils import load_image
+from llava.model.llava_arch import LlavaAccm
+from llava.model.loading.placement import placement, uses_cuda_graphs
+from llava.model.sample import Answer, Sample
+from llava.model.stopwatch import Stopwatch
+
+QUESTIONS = 8  # of a benchmark, evenly spread
+ROUNDS = 5
+
+
+@dataclass
+class _Measured:
+    """A method with its samples, and what was measured of it so far."""
+
+    configuration: Configuration
+    model: LlavaAccm
+    samples: list[Sample]
+    answers: list[Answer] = field(default_factory=list)
+    counted: float | None = None
+    peak_bytes: int | None = None
+    totals: list[float] = field(default_factory=list)
+    stages: list[dict[str, float]] = field(default_factory=list)
+
+
+def measure_costs(
+    run: Run, configurations: Sequence[Configuration], args: SweepArguments, shared: Shared
+) -> None:
+    """Measures the methods that have no cost.json yet, and writes one for each.
+
+    Args:
+        run: the questions of a benchmark; its answers file is only the folder.
+        configurations: the methods.
+        args: the flags of the sweep.
+        shared: the model.
+    """
+    todo = [one for one in configurations if read_cost(one.of(run).answers_file) is None]
+    if not todo:
+        return
+    questions = run.questions[:: max(1, len(run.questions) // QUESTIONS)][:QUESTIONS]
+    place = placement(args)
+    counts = not (args.compile or uses_cuda_graphs(args, place))
+    try:
+        found = [_prepare(one, questions, one.arguments(args), shared) for one in todo]
+    except UserError as error:
+        print(f"costs are not measured: {error}", file=sys.stderr)
+        return
+    with tqdm(total=(ROUNDS + 1) * len(found), desc="costs", unit="run") as progress:
+        for one in found:
+            _inspect(one, place.device, counts)
+            progress.update()
+        for number in range(ROUNDS):
+            # Every other round runs backwards: a machine that slows down affects all alike.
+            for one in found if number % 2 else reversed(found):
+                _time(one, place.device)
+                progress.update()
+    for one in found:
+        cost = _cost(one, machine_name(place.device.type))
+        write_cost(one.configuration.of(run).answers_file, cost)
+
+
+def _prepare(
+    one: Configuration, questions: Sequence[Question], args: AskArguments, shared: Shared
+) -> _Measured:
+    """Returns a method with its samples, whose images are read but not encoded.
+
+    Raises:
+        UserError: an image cannot be read, or a question cannot be asked.
+    """
+    args = args.without_unused_parts()
+    model = shared.load(args)
+    samples = [request_of(q, args).sample(load_image(q.image)) for q in questions]
+    for sample in samples:
+        model.check(sample)
+    return _Measured(one, model, samples)
+
+
+def _inspect(one: _Measured, device: torch.device, counts: bool) -> None:
+    """Asks the first question for operations and memory, which also warms the method up."""
+    counter = operation_counter()
+    watch = OperationWatch(device, counter) if counts else Stopwatch(device)
+    with PeakMemory(device) as peak, counting(counter) if counts else nullcontext():
+        one.model.answer(one.samples[:1], watch)
+    one.counted = float(counter.get_total_flops()) if counts else None
+    one.peak_bytes = peak.bytes
+
+
+def _time(one: _Measured, device: torch.device) -> None:
+    """Asks each question once, alone, and adds a round's times."""
+    watch, answers = Stopwatch(device), []
+    synchronise(device)
+    start = time.perf_counter()
+    for sample in one.samples:
+        answers += one.model.answer([sample], watch)
+    synchronise(device)
+    one.totals.append((time.perf_counter() - start) / len(one.samples))
+    one.stages.append({s: t / len(one.samples) for s, t in watch.seconds().items()})
+    one.answers = answers
+
+
+def _cost(one: _Measured, machine: str) -> Cost:
+    layers = [tokens_by_layer(one.model, answer) for answer in one.answers]
+    texts = [answer.input_length - len(answer.kept_idx) for answer in one.answers]
+    operations = [
+        pipeline_operations(one.model, read, text, len(answer.out_ids))
+        for read, text, answer in zip(layers, texts, one.answers)
+    ]
+    return Cost(
+        questions=len(one.samples),
+        seconds=(middle := statistics.median(one.totals)),
+        spread=(max(one.totals) - min(one.totals)) / (2 * middle),
+        stages={
+            stage: statistics.median(times[stage] for times in one.stages)
+            for stage in one.stages[0]
+        },
+        operations=statistics.mean(operations),
+        counted=one.counted,
+        tokens_by_layer=[statistics.mean(of_layer) for of_layer in zip(*layers)],
+        peak_bytes=one.peak_bytes,
+        machine=machine,
+    )
+
+
+def tokens_by_layer(model: LlavaAccm, answer: Answer) -> list[int]:
+    """Returns the number of visual tokens that each layer of the LLM has read for an answer."""
+    return [len(answer.kept_idx)] * model.language_model.llm.config.num_hidden_layers

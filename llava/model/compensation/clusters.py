@@ -1,0 +1,67 @@
+"""Which kept token stands for each dropped one: for compensations without words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from llava.mm_utils import send
+from llava.model.compensation.supplement import PrunedSample
+from llava.model.multimodal_encoder.visual_tokens import needed
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """The kept tokens of an image, each with the dropped tokens that are most like it.
+
+    Attributes:
+        kept: (K, C) float32, what the LLM would read of them, before or after the projector.
+        own_sizes: (K,) float32, the number of tokens that each stands for by its pruner: 1, or
+            those that the pruner merged into it.
+        joined: (K, C) float32, the sum of the dropped tokens of each.
+        num_joined: (K,) float32, their number.
+    """
+
+    kept: Tensor
+    own_sizes: Tensor
+    joined: Tensor
+    num_joined: Tensor
+
+    @property
+    def sizes(self) -> Tensor:
+        """The number (K,) float32 of tokens that each kept one stands for."""
+        return self.own_sizes + self.num_joined
+
+
+def clusters_of(sample: PrunedSample) -> Clusters:
+    """Gives each dropped token of an image to the kept one with the highest cosine to it.
+
+    Cosines are of the tower's features, in float32; where the pruner merges tokens behind the
+    projector, of the features behind it. Of kept tokens with equal cosines the first gets the
+    token. Tokens that the pruner itself merged into kept ones are in these already.
+    """
+    image, pruned = sample.image, sample.pruned
+    tokens = needed(image.projected) if pruned.is_projected else image.features
+    kept = pruned.apply(tokens, image.cls_feature).float()
+    left = tokens[send(_left_idx(sample), tokens.device)].float()
+    cosines = F.normalize(left, dim=-1) @ F.normalize(kept, dim=-1).T
+    # One row for each kept token. A product sums in one order, which atomic additions do not.
+    owned = F.one_hot(cosines.argmax(dim=-1), len(kept)).T.float()
+    own_sizes = torch.ones(len(kept), device=kept.device)
+    if pruned.weights is not None:
+        merged = (pruned.weights != 0).sum(dim=1).clamp(min=1)
+        own_sizes = merged.to(own_sizes)
+    return Clusters(kept, own_sizes, owned @ left, owned.sum(dim=1))
+
+
+def _left_idx(sample: PrunedSample) -> Tensor:
+    """Returns the indices (M,) int64 of the tokens that are in no kept one, rising."""
+    pruned = sample.pruned
+    left = torch.zeros(pruned.num_tokens, dtype=torch.bool)
+    left[pruned.dropped_idx] = True
+    if pruned.weights is not None:
+        left &= (pruned.weights[:, 1:] == 0).all(dim=0).cpu()
+    return left.nonzero().squeeze(-1)

@@ -1,0 +1,127 @@
+"""Makes pruners of the pipeline of published ones: the arrays that they read, what they choose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial, reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llava.model.multimodal_encoder.visual_tokens import (
+    OF_QUESTION,
+    Needs,
+    VisualTokens,
+    needed,
+)
+from llava.model.token_pruning.choice import Choice, PublishedPruner
+from llava.model.token_pruning.pruner import CLS, Pruned, Pruner, Query
+
+_LAST_KEYS = "last keys"
+# The arrays by their names in the recorded cases: what has to be computed, and where it is then.
+_ARRAYS: dict[str, tuple[Needs, Callable[[VisualTokens, Query], Tensor | None]]] = {
+    "hidden": (
+        Needs.CLS_FEATURE,
+        lambda image, _: torch.cat([needed(image.cls_feature)[None], image.features]),
+    ),
+    "attn_cls": (Needs.HEAD_ATTENTION, lambda image, _: image.head_attention),
+    "attn_cls_mid": (Needs.MIDDLE_HEAD_ATTENTION, lambda image, _: image.middle_head_attention),
+    "attn_mean_deep": (Needs.RECEIVED, lambda image, _: image.received),
+    "attn_mean_mid": (Needs.MIDDLE_RECEIVED, lambda image, _: image.middle_received),
+    "keys": (Needs.KEYS, lambda image, _: image.keys),
+    _LAST_KEYS: (Needs.LAST_KEYS, lambda image, _: image.last_keys),
+    "query_cls": (Needs.LAST_QUERY, lambda image, _: image.last_query),
+    "projected": (Needs.PROJECTED, lambda image, _: image.projected),
+    "image_embeds": (Needs.FEATURE_EMBEDS, lambda image, _: image.feature_embeds),
+    "text_embeds": (Needs.TEXT_EMBEDS, lambda _, query: query.text_embeds),
+    "llm_text": (Needs.WORDS, lambda _, query: query.words),
+}
+
+
+def is_before_llm(published: PublishedPruner) -> bool:
+    """Returns whether all that a published pruner reads is there before the LLM runs."""
+    return all(name in _ARRAYS for name in published.reads)
+
+
+def as_pruner(published: PublishedPruner) -> Pruner:
+    """Returns a published pruner as one of the pipeline."""
+    needs = reduce(Needs.__or__, (_ARRAYS[name][0] for name in _sources(published).values()))
+    return Pruner(
+        published.name,
+        partial(_select, published, bool(needs & OF_QUESTION)),
+        needs,
+        published.options,
+        published.paper,
+        published.check,
+    )
+
+
+def _sources(published: PublishedPruner) -> dict[str, str]:
+    """Returns the entry of _ARRAYS for each array that a method reads."""
+    renamed = {"keys": _LAST_KEYS} if published.reads_last_keys else {}
+    return {name: renamed.get(name, name) for name in published.reads}
+
+
+def _select(
+    published: PublishedPruner,
+    reads_question: bool,
+    images: Sequence[VisualTokens],
+    queries: Sequence[Query],
+    budgets: Sequence[int],
+    options: Sequence[Any],
+    generators: Sequence[torch.Generator],
+) -> list[Pruned]:
+    """Prunes B images: a Pruner's select.
+
+    On a GPU images of the same settings go together. On a CPU each goes by itself, where that costs
+    nothing: sums then add in the same order in every batch.
+    """
+    arrays, groups = [], {}
+    for b, (image, query) in enumerate(zip(images, queries)):
+        found = {
+            name: needed(_ARRAYS[source][1](image, query)).float()
+            for name, source in _sources(published).items()
+        }
+        arrays.append(found)
+        asked = budgets[b], _with_seed(options[b], generators[b])
+        place = b if image.features.device.type == "cpu" else None
+        key = (place, *asked, *(values.shape for values in found.values()))
+        groups.setdefault(key, (asked, []))[1].append(b)
+    results: dict[int, Pruned] = {}
+    for (budget, settings), places in groups.values():
+        x = {name: torch.stack([arrays[b][name] for b in places]) for name in published.reads}
+        for b, choice in zip(places, published.choose(x, budget, settings)):
+            num_tokens = len(images[b].features)
+            results[b] = _pruned(choice, published, reads_question, num_tokens)
+    return [results[b] for b in range(len(images))]
+
+
+def _with_seed(options: Any, generator: torch.Generator) -> Any:
+    """Returns options whose seed, if they have one and it is not given, is the sample's."""
+    if getattr(options, "seed", 0) is None:
+        return replace(options, seed=generator.initial_seed())
+    return options
+
+
+def _pruned(
+    choice: Choice, published: PublishedPruner, reads_question: bool, num_tokens: int
+) -> Pruned:
+    """Returns a Choice as the pipeline has it.
+
+    A token in which several are joined is kept because it is "merged", whatever else is said.
+    """
+    kept = (choice.kept if choice.anchors is None else choice.anchors).cpu()
+    reasons = list(choice.reasons or (published.reason,) * len(kept))
+    if choice.weights is not None:
+        for row, count in enumerate(choice.weights.count_nonzero(dim=1).tolist()):
+            reasons[row] = "merged" if count > 1 else reasons[row]
+    return Pruned(
+        num_tokens,
+        kept,
+        tuple("CLS token" if i == CLS else word for i, word in zip(kept.tolist(), reasons)),
+        choice.weights,
+        reads_question,
+        is_projected=published.merges_projected,
+    )
