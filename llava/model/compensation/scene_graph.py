@@ -16,7 +16,7 @@ from llava.errors import UserError
 from llava.model.compensation.builder import LoadedFrom
 from llava.model.compensation.relation_builder import load_relation_model, round_input
 from llava.model.compensation.relation_model import RelationModel, Relations
-from llava.model.compensation.supplement import Gives, PrunedSample, Query, Supplement
+from llava.model.compensation.supplement import Gives, PrunedSample, Supplement, TextQuery
 from llava.model.compensation.triplets import (
     Names,
     SceneGraph,
@@ -80,7 +80,7 @@ class SceneGraphWriter(nn.Module):
         settings: how triplets are filtered and chosen.
     """
 
-    needs = Needs.PATCH_EMBEDS | Needs.RAW_QUESTION
+    needs = Needs.PATCH_EMBEDS | Needs.TEXT_EMBEDS
     gives = Gives.TEXT
 
     def __init__(
@@ -97,10 +97,10 @@ class SceneGraphWriter(nn.Module):
         self._embed_texts = embed_texts
         self._run: Callable[..., tuple[Tensor, ...]] = model
 
-    def check(self, query: Query) -> None:
+    def check(self, query: TextQuery) -> None:
         """Accepts every question: the text tower reads its first 77 ids."""
 
-    def room(self, query: Query, tokenizer: LlamaTokenizer) -> int:
+    def room(self, query: TextQuery, tokenizer: LlamaTokenizer) -> int:
         """Returns the positions of the LLM to keep free: those of the longest names."""
         subject = max(self.names.classes, key=len)
         longest = f"{subject} {max(self.names.predicates, key=len)} {subject}"
@@ -126,7 +126,7 @@ class SceneGraphWriter(nn.Module):
         """
         watch = watch or Stopwatch(next(self.parameters()).device)
         questions = [
-            round_input(needed(sample.raw_text_embed), self.settings.rounding) for sample in samples
+            round_input(sample.raw_text_embed, self.settings.rounding) for sample in samples
         ]
         with watch.stage("caption"):
             relations = self._relate(samples, questions)
