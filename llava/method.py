@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Union
 
+from llava.compensations import CAPTIONS, NOTHING
 from llava.errors import UserError, quoted
 
 DEFAULT_SEED = 42
@@ -74,12 +75,12 @@ def given_options(options: object) -> dict[str, object]:
     return found
 
 
-def label_of(method: Method, has_captions: bool, budget: int, num_patches: int) -> str:
+def label_of(method: Method, compensation: str, budget: int, num_patches: int) -> str:
     """Returns the name of a method in a report.
 
     Args:
         method: how a run asks.
-        has_captions: whether dropped tokens are compensated.
+        compensation: what is given back for dropped tokens; see llava.compensations.
         budget: the number of kept visual tokens.
         num_patches: the number of all.
     """
@@ -88,7 +89,10 @@ def label_of(method: Method, has_captions: bool, budget: int, num_patches: int) 
     if budget == num_patches:
         return "full"
     if method.pruner == DEFAULT_PRUNER:
-        return "accm" if has_captions else "prune"
+        usual = {CAPTIONS: "accm", NOTHING: "prune"}
+        return usual.get(compensation, f"accm with {compensation}")
     options = given_options(method.pruner_options)
     pruner = " ".join([method.pruner, *(f"{name}={value}" for name, value in options.items())])
-    return f"{pruner} with captions" if has_captions else pruner
+    if compensation == NOTHING:
+        return pruner
+    return f"{pruner} with {'captions' if compensation == CAPTIONS else compensation}"

@@ -24,6 +24,7 @@ from llava.model.compensation.builder import (
     build_selector,
     read_gpt2,
 )
+from llava.model.compensation.oracle import read_oracle
 from llava.model.compensation.relation_builder import load_relation_model
 from llava.model.compensation.scene_graph import check_relation_model
 from llava.model.language_model.builder import load_llama_tokenizer, load_llm
@@ -139,8 +140,7 @@ def _finders(args: ModelArguments) -> dict[str, Callable[[], Path]]:
 
     finders: dict[str, Callable[[], Path]] = {"model": model, "vision_tower": vision_tower}
     for name in args.compensation_parts:
-        if name in _CHECKS:
-            finders[name] = partial(locate_part, args, name)
+        finders[name] = partial(locate_part, args, name)
     return finders
 
 
@@ -238,6 +238,10 @@ def _check_scene_graph(path: Path, seen: _Seen) -> str:
     return _details(path, read_checkpoint(path))
 
 
+def _check_oracle(path: Path, seen: _Seen) -> str:
+    return f"{len(read_oracle(path))} keys"
+
+
 _CHECKS: dict[str, Callable[[Path, _Seen], str]] = {
     "model": _check_model,
     "vision_tower": _check_vision_tower,
@@ -246,4 +250,5 @@ _CHECKS: dict[str, Callable[[Path, _Seen], str]] = {
     "longclip": _check_longclip,
     "selector": _check_selector,
     "scene_graph": _check_scene_graph,
+    "oracle": _check_oracle,
 }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from llava.arguments import AskArguments, DecodingArguments, flag
+from llava.compensations import CAPTIONS, NOTHING
 from llava.errors import UserError
 from llava.method import (
     ALL_TOKENS,
@@ -30,8 +31,8 @@ class TraceArguments(DecodingArguments, AskArguments):
     requests: Optional[str] = flag(
         "Many questions: a file of JSON lines with id, image, question and optionally "
         "tower_question, pruner, pruner_options (values by name), visual_token_num, "
-        "text_token_num, seed, max_new_tokens, no_image, temperature, top_p, num_beams. Image paths "
-        "are absolute, or relative to that file. What a line leaves out, the flags say."
+        "text_token_num, seed, max_new_tokens, no_image, temperature, top_p, num_beams. "
+        "Image paths are absolute, or relative to that file. What a line leaves out, the flags say."
     )
     output: Optional[str] = flag("Where the JSON lines go. One question: default standard output.")
     figure: Optional[str] = flag(
@@ -51,7 +52,6 @@ def check_method(args: AskArguments) -> None:
     from llava.model.token_pruning.registry import find_pruner, resolved  # torch comes with it
 
     pruner = find_pruner(args.pruner)
-    resolved(Method(**method_of(args)))
     given = {
         "--text-token-num": args.text_token_num is not None,
         "--pruner": pruner.name != DEFAULT_PRUNER,
@@ -63,12 +63,20 @@ def check_method(args: AskArguments) -> None:
                 f"{name} has no effect with --no-image, which keeps no visual token: leave one of "
                 "the two out"
             )
+    resolved(Method(**method_of(args)))
+    args.check_compensation()
     kept_by = {ALL_TOKENS: "keeps all visual tokens", NO_TOKENS: "keeps no visual token"}
     kept = kept_by.get(pruner.name)
     if kept is not None and args.visual_token_num is not None:
         raise UserError(
             f"--visual-token-num has no effect with --pruner {pruner.name}, which {kept}: leave one"
             " of the two out"
+        )
+    where = "--no-image" if args.no_image else f"--pruner {pruner.name}"
+    if (kept or args.no_image) and args.compensation_name not in (CAPTIONS, NOTHING):
+        raise UserError(
+            f"--compensation {args.compensation_name} has no effect with {where}, where no token "
+            "is dropped from what the LLM reads: leave one of the two out"
         )
     if args.text_token_num is not None and "text_token_num" not in pruner.option_names:
         raise UserError(

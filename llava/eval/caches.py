@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
-from llava.arguments import CAPTIONS, NOTHING, ModelArguments
+from llava.arguments import ModelArguments
+from llava.compensations import CAPTIONS, NOTHING
 from llava.conversation import check_text
 from llava.errors import UserError
-from llava.model.builder import load_from_arguments
+from llava.model.builder import load_from_arguments, with_compensation
 from llava.model.llava_arch import LlavaAccm
 from llava.model.loading.fingerprint import fingerprint
 from llava.model.memory import MEMORY_LIMIT
@@ -55,7 +56,7 @@ class UnitMemory:
     def find(self, names: tuple[Path | bytes, ...], needs: Needs = Needs.NOTHING) -> Images | None:
         """Returns the images of a unit; None if they are not kept with all that is needed."""
         images = self._units.get(names)
-        if images is None or not all(image.has(needs) for image in images.values()):
+        if images is not None and needs and not all(i.has(needs) for i in images.values()):
             return None
         return images
 
@@ -118,30 +119,37 @@ class Shared:
             benchmark several times replaces it by one with room.
 
     Args:
-        compensation: whether any of the runs uses captions: then all parts are loaded.
+        compensation: whether any of the runs uses ACCM's captions: their parts are then loaded with
+            the model, and its other compensations when they are asked for.
     """
 
     def __init__(self, compensation: bool) -> None:
         self.images = UnitMemory(limit=0)
         self._compensation = compensation
-        self._model: LlavaAccm | None = None
+        self._models: dict[str, LlavaAccm] = {}
         self._fingerprints: dict[Path, str] = {}
         self._texts: tuple[list[str], QuestionMemory] = ([], QuestionMemory(()))
 
     def load(self, args: ModelArguments) -> LlavaAccm:
-        """Returns the model; for a run without captions, without the parts that write them.
+        """Returns the model with the compensation of a run; the other parts are always the same.
 
         Args:
-            args: the same for all runs, except ``compensation``.
+            args: the same for all runs, except ``compensation`` and ``oracle``, which stays the
+                same where there is one.
 
         Raises:
             UserError: as load_from_arguments.
         """
-        if self._model is None:
-            self._model = load_from_arguments(
-                dataclasses.replace(args, compensation=CAPTIONS if self._compensation else NOTHING)
+        name = args.compensation_name
+        if not self._models:
+            first = CAPTIONS if self._compensation and name == NOTHING else name
+            self._models[first] = load_from_arguments(
+                args if first == name else replace(args, compensation=first)
             )
-        return self._model if args.has_captions else self._model.without_captions()
+            self._models.setdefault(NOTHING, self._models[first].without_captions())
+        if name not in self._models:
+            self._models[name] = with_compensation(self._models[NOTHING], args)
+        return self._models[name]
 
     def fingerprint(self, path: Path) -> str:
         """Returns the fingerprint of a checkpoint, computed once.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, List, Optional
 
 from llava.arguments import CAPTIONS, NOTHING, AskArguments, flag, list_flag
+from llava.compensations import terms_of
 from llava.errors import UserError
 from llava.eval.answer import LIMIT_HELP
 from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT
@@ -97,13 +98,15 @@ class Configuration:
         """Returns the flags that the single command would have for it."""
         from llava.model.token_pruning.registry import find_pruner
 
-        known = find_pruner(self.pruner).option_names
+        known, terms = find_pruner(self.pruner).option_names, terms_of(self.compensation)
         return dataclasses.replace(
             args,
             visual_token_num=self.tokens,
             pruner=self.pruner,
             pruner_options=list(self.options),
             compensation=self.compensation,
+            silence=args.silence if not terms or CAPTIONS in terms else None,
+            oracle=args.oracle if "oracle" in terms else None,
             no_image=self.method == "no-image",
             text_token_num=args.text_token_num if "text_token_num" in known else None,
         )

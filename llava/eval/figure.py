@@ -175,6 +175,7 @@ def _draw_candidates(panel: Panel, answer: Answer) -> None:
     panel.heading("What the dropped tokens said")
     for caption, score, chosen in supplement.shown:
         colour = CHOSEN if chosen else FAINT
-        panel.bar(score, colour, f"{score:.3f}" + ("  chosen" if chosen else ""))
+        if score is not None:
+            panel.bar(score, colour, f"{score:.3f}" + ("  chosen" if chosen else ""))
         panel.text(caption, colour=colour if chosen else INK)
         panel.gap(6)

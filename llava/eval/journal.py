@@ -165,6 +165,8 @@ class Journal:
         if not path.is_file():
             raise UserError(f"how {self._answers_file} was begun is lost with {path}: {again}")
         before, settings = _OLDER | read_json(path, again), _OLDER | settings
+        # Older runs have it in the method's name and in the checkpoints.
+        before.setdefault("compensation", settings.get("compensation"))
         was, now = before[PRODUCTS], settings[PRODUCTS]
         if was != now and settings.get("dtype") == "float32" == before.get("dtype"):
             if rank == 0:

@@ -31,7 +31,7 @@ from llava.method import Method, label_of, method_of
 from llava.model.loading.parts import locate_parts
 from llava.model.loading.placement import Placement, placement
 from llava.model.multimodal_encoder.builder import count_patches
-from llava.model.products.forms import PRUNING_PARTS, choose_forms, described
+from llava.model.products.forms import PARTS_OF, PRUNING_PARTS, choose_forms, described
 from llava.model.sample import Answer
 from llava.model.token_pruning.registry import budget_of, resolved
 from llava.utils.distributed import Processes
@@ -87,7 +87,7 @@ def answer_questions(
     """
     processes = Processes(args.device)
     args = dataclasses.replace(args.without_unused_parts(), device=processes.device)
-    shared = Shared(args.has_captions) if shared is None else shared
+    shared = Shared(compensation=False) if shared is None else shared
     units = units_of(run, args)[part]
     clock = Clock()
     with (
@@ -246,7 +246,8 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
         "model_id": run.model_id,
         "pruner": method.pruner,
         "pruner_options": method.pruner_options,
-        "method": label_of(method, args.has_captions, budget.visual_token_num, num_patches),
+        "compensation": args.compensation_name,
+        "method": label_of(method, args.compensation_name, budget.visual_token_num, num_patches),
         "visual_token_num": 0 if method.sees_nothing else budget.visual_token_num,
         "text_token_num": budget.text_token_num,
         "num_patches": num_patches,
@@ -270,8 +271,8 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
 def _products(args: AskArguments, place: Placement) -> str:
     """Returns which form the matrix products of the loaded parts have."""
     forms = choose_forms(args.cpu_products, place.device, place.dtype, args.compile)
-    if not args.has_captions:
-        forms = {part: form for part, form in forms.items() if part in PRUNING_PARTS}
+    loaded = {part for file in args.compensation_parts for part in PARTS_OF.get(file, ())}
+    forms = {part: form for part, form in forms.items() if part in loaded | {*PRUNING_PARTS}}
     return described(forms, args.cpu_products)
 
 

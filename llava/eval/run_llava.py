@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Optional
 
 from llava.arguments import DecodingArguments, PrunerArguments, budget_flag, flag
@@ -72,6 +73,7 @@ def _answer(args: RunLlavaArguments) -> str:
         visual_token_num=args.visual_token_num,
         seed=args.seed,
         max_new_tokens=args.max_new_tokens,
+        image_name=Path(args.image_file).name,
         pruner=args.pruner,
         pruner_options=args.pruner_options,
         **args.decoding(),

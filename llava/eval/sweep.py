@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llava.arguments import NOTHING
+from llava.compensations import CAPTIONS
 from llava.errors import UserError
 from llava.eval.answer import read_run
 from llava.eval.benchmarks.registry import BENCHMARKS, data_folder
@@ -56,7 +56,7 @@ def sweep(args: SweepArguments) -> int:
     configurations = choose_configurations(args)
     # All questions are read before the first is answered: missing data are reported at once.
     runs = [_read_run(benchmark, args) for benchmark in benchmarks]
-    shared = Shared(compensation=any(c.compensation != NOTHING for c in configurations))
+    shared = Shared(compensation=any(c.compensation == CAPTIONS for c in configurations))
     status, results = 0, []
     for run in runs:
         failed, scored = _answer(run, configurations, args, shared, processes)

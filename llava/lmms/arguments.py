@@ -19,7 +19,8 @@ class LmmsArguments(AskArguments):
     """Model arguments: the flags of every command, without their dashes.
 
     model_path is called ``pretrained``, and batch_size comes from ``--batch_size``. Several
-    pruner_options are separated by blanks.
+    pruner_options are separated by blanks, for lmms-eval separates arguments by commas; NAME:VALUE
+    stands for NAME=VALUE, for some of its versions read no second equals sign.
     """
 
     max_new_tokens: int = flag("Longest answer in tokens, where a task does not say.", 1024)
@@ -57,8 +58,8 @@ def _typed(name: str, value: object, kind: type) -> Any:
     Raises:
         UserError: it cannot be converted.
     """
-    if get_origin(kind) is list:  # lmms-eval separates arguments by commas
-        return str(value).split()
+    if get_origin(kind) is list:
+        return [word.replace(":", "=", 1) for word in str(value).split()]
     kind = next(iter(get_args(kind)), kind)
     text = str(value).strip()
     if kind is str:

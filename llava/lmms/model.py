@@ -125,7 +125,7 @@ class AccmModel(lmms):
     ) -> Sample:
         image = read_image(lambda: doc_to_visual(self.task_dict[task][split][doc_id]))
         limit = read_ending(generation, self._args.max_new_tokens).max_new_tokens
-        return make_sample(self._model, self._args, context, image, limit)
+        return make_sample(self._model, self._args, context, image, limit, f"{task}/{doc_id}")
 
     def _result(self, answer: Answer | None, generation: dict) -> GenerationResult:
         if answer is None:

@@ -140,6 +140,7 @@ def make_sample(
     context: str,
     image: Image.Image | None,
     max_new_tokens: int,
+    name: str | None = None,
 ) -> Sample:
     """Returns a sample that can be answered; without an image, the LLM reads only the prompt.
 
@@ -148,6 +149,7 @@ def make_sample(
         args: the model arguments.
         context: the prompt.
         image: RGB or None.
+        name: of the request, by which a file of texts may know it.
         max_new_tokens: limit of the answer; lowered to the LLM's room, which some tasks exceed.
 
     Raises:
@@ -156,6 +158,7 @@ def make_sample(
     sample = Sample(
         Image.new("RGB", (1, 1)) if image is None else image,
         question_of(context),
+        id=name,
         **method_of(args) | {"no_image": args.no_image or image is None},
     )
     room = model.language_model.context_length - model.prompt_length(sample)

@@ -113,6 +113,11 @@ class LlavaAccm(nn.Module):
         other.training, other.has_graphs = self.training, self.has_graphs
         return other
 
+    @property
+    def gives_text(self) -> bool:
+        """Whether its compensation is in words."""
+        return self.compensator is not None and Gives.TEXT in self.compensator.gives
+
     def use_cuda_graphs(self) -> LlavaAccm:
         """Makes the passes of all parts CUDA graphs on a GPU; returns the model."""
         self.tower.use_cuda_graphs()

@@ -113,7 +113,7 @@ class Accm:
             model.about.line or model.about.name,
             f"{kept} of {model.count_tokens()} visual tokens",
             *([] if self.pruner == DEFAULT_PRUNER else [f"pruner {self.pruner}"]),
-            "no captions" if model.compensator is None else "captions",
+            "captions" if model.gives_text else "no captions",
             f"{str(place.dtype).removeprefix('torch.')} on {place.device}",
         ]
         return f"Accm({'; '.join(parts)})"
@@ -198,6 +198,7 @@ class Accm:
                 temperature=temperature,
                 top_p=top_p,
                 num_beams=num_beams,
+                image_name=Path(fspath(each)).name if isinstance(each, (str, PathLike)) else None,
                 pruner=self.pruner if pruner is None else pruner,
                 pruner_options=options if pruner_options is None else pruner_options,
             )

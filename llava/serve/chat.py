@@ -37,6 +37,7 @@ class Chat:
         asks_alone: whether each question is asked without the turns before it.
         turns: questions and answers.
         last: the last answer with all its details.
+        image_name: the name of the image's file, if any.
     """
 
     model: LlavaAccm
@@ -52,10 +53,11 @@ class Chat:
     asks_alone: bool = False
     turns: list[tuple[str, str]] = field(default_factory=list)
     last: Answer | None = None
+    image_name: str | None = None
 
-    def show(self, image: Image.Image) -> None:
+    def show(self, image: Image.Image, image_name: str | None = None) -> None:
         """Starts again, about another image."""
-        self.image = image
+        self.image, self.image_name = image, image_name
         self.clear()
 
     def clear(self) -> None:
@@ -80,6 +82,7 @@ class Chat:
             visual_token_num=self.visual_token_num,
             seed=self.seed,
             max_new_tokens=self.max_new_tokens,
+            image_name=self.image_name,
             history=() if self.asks_alone else tuple(self.turns),
             temperature=self.temperature,
             top_p=self.top_p,
@@ -129,7 +132,8 @@ def why(answer: Answer, num_patches: int) -> str:
     if answer.supplement is not None and answer.supplement.candidates:
         lines.append("candidates (score, * chosen):")
         for caption, score, chosen in answer.supplement.shown:
-            lines.append(f"  {'*' if chosen else ' '} {score:.3f}  {caption}")
+            number = "" if score is None else f"{score:.3f}  "
+            lines.append(f"  {'*' if chosen else ' '} {number}{caption}")
     times = [f"{stage} {1000 * seconds:.0f}" for stage, seconds in answer.seconds.items()]
     total = 1000 * sum(answer.seconds.values())
     lines.append(f"ms: {', '.join(times)}; together {total:.0f}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Optional
 
 from llava.arguments import DecodingArguments, PrunerArguments, budget_flag, flag, path_flag
@@ -54,6 +55,7 @@ def chat(args: CliArguments) -> int:
         pruner=args.pruner,
         pruner_options=tuple(args.pruner_options),
         asks_alone=model.about.conversations == "no",
+        image_name=Path(args.image_file).name,
         **args.decoding(),
     )
     terminal = open_terminal(args.history)
@@ -98,7 +100,7 @@ def _turn(talk: Chat, terminal: Terminal, line: str) -> None:
     command, rest = split_command(line)
     if command == "/image":
         name = image_name(rest)
-        talk.show(open_image(name, upright=True))
+        talk.show(open_image(name, upright=True), Path(name).name)
         terminal.write(f"about {name} now")
         _warn(talk, terminal)
     elif command == "/tokens":

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import torch
 
 from llava.eval.caches import QUESTIONS_AT_ONCE, QuestionMemory, Shared, UnitMemory
+from llava.model.multimodal_encoder.visual_tokens import Needs
 
 QUESTIONS = [f"Is there a {name} in the image?" for name in "abcdefghij"]
 
@@ -73,3 +74,17 @@ def test_images_are_kept_by_whole_units():
     kept = {names: memory.find(names) for names in units}
     assert [names for names, images in kept.items() if images is not None] == [("a", "b"), ("g",)]
     assert set(kept["a", "b"]) == {"a", "b"}
+
+
+def test_images_that_lack_what_is_needed_make_room_for_others():
+    bare, full = (
+        SimpleNamespace(nbytes=size, has=lambda needs, has=has: needs in has)
+        for size, has in ((4, Needs.NOTHING), (9, Needs.KEYS | Needs.RECEIVED))
+    )
+    memory = UnitMemory(limit=10)
+    memory.keep(("a",), {"a": bare})
+    assert memory.find(("a",)) == {"a": bare} and memory.find(("a",), Needs.KEYS) is None
+    memory.keep(("a",), {"a": full})
+    assert memory.find(("a",), Needs.KEYS) == {"a": full}
+    memory.keep(("b",), {"b": bare})  # 9 of 10 bytes are taken
+    assert memory.find(("b",)) is None

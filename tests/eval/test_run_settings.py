@@ -41,6 +41,7 @@ DECIDING = {
 }
 
 
+OF_A_PRUNER = {"pruner_options"}  # decides as well, with a pruner that has some
 ON_A_GPU = {"load_8bit": "8bit", "load_4bit": "4bit"}  # they decide as well; refused elsewhere
 ONLY_ON_A_GPU = {"eager"}  # decides there, and is not in the settings elsewhere
 
@@ -82,7 +83,7 @@ OF_A_SWEEP = {  # its runs' flags are made of these; the others are where things
 )
 def test_every_flag_is_in_the_settings_or_free(arguments, more):
     names = {field.name for field in dataclasses.fields(arguments)}
-    assert names <= {*DECIDING, *ON_A_GPU, *ONLY_ON_A_GPU, *FREE, *ASKED, *more}
+    assert names <= {*DECIDING, *OF_A_PRUNER, *ON_A_GPU, *ONLY_ON_A_GPU, *FREE, *ASKED, *more}
 
 
 @pytest.fixture
@@ -113,6 +114,18 @@ def settings_of(tiny_settings, tmp_path):
 @pytest.mark.parametrize("name", DECIDING)
 def test_settings_tell_runs_apart(settings_of, name):
     assert settings_of(**{name: DECIDING[name]}) != settings_of()
+
+
+def test_a_pruner_and_its_options_are_in_the_settings_by_their_own_names(settings_of):
+    usual, other = (
+        settings_of(pruner="scope", pruner_options=[f"alpha={alpha}"]) for alpha in ("1", "2")
+    )
+    assert usual == settings_of(pruner="scope") and usual["pruner_options"] == {}
+    assert other["pruner_options"] == {"alpha": 2.0}
+    assert other["method"] == "scope alpha=2.0 with captions"
+    assert settings_of(pruner="prumerge+") == settings_of(pruner="prumergeplus")
+    with pytest.raises(UserError, match="did you mean alpha"):
+        settings_of(pruner="scope", pruner_options=["alfa=2"])
 
 
 @pytest.mark.parametrize("name", ON_A_GPU)

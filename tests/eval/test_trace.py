@@ -251,7 +251,7 @@ def test_without_an_image_no_captions_are_loaded(
     assert loaded == [False]
 
 
-@pytest.mark.parametrize("name", ["random", "uniform", "pool"])
+@pytest.mark.parametrize("name", ["random", "uniform", "pool", "divprune", "visionzip"])
 def test_another_pruner_chooses_the_tokens(trace, tmp_path, picture, name):
     def kept(*flags):
         out = tmp_path / "out.jsonl"
@@ -276,6 +276,8 @@ def test_another_pruner_chooses_the_tokens(trace, tmp_path, picture, name):
         ),
         (["--pruner", "random", "--text-token-num", "3"], "no effect with --pruner random"),
         (["--pruner", "random", "--no-image"], "no effect with --no-image"),
+        (["--pruner-options", "k=3", "--no-image"], "no effect with --no-image"),
+        (["--pruner", "trim", "--pruner-options", "K=3"], "no setting K (did you mean k?)"),
         (["--pruner", "none", "--visual-token-num", "9"], "keeps all visual tokens"),
         (["--pruner", "zero", "--visual-token-num", "9"], "keeps no visual token"),
     ],

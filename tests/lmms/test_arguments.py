@@ -17,12 +17,15 @@ def test_texts_get_their_types():
             "batch_size": "4",
             "device": "cpu",
             "patch_post_layernorm": "true",
+            "pruner": "scope",
+            "pruner_options": "alpha=2 combined:add",
         }
     )
     assert args.model_path == "checkpoints/accm-mini" and args.device == "cpu"
     assert (args.visual_token_num, args.text_token_num, args.batch_size) == (36, 20, 4)
     assert not args.has_captions and args.no_image is True
     assert args.patch_post_layernorm is True
+    assert (args.pruner, args.pruner_options) == ("scope", ["alpha=2", "combined=add"])
     assert args.max_new_tokens == 1024 and args.dtype == "auto"
 
 

@@ -169,23 +169,34 @@ def picture():
     return Image.linear_gradient("L").convert("RGB")
 
 
-def test_the_model_answers_with_each_alone_as_beside_all_others(model, picture):
-    """Every budget is exact; a caption tells of what was dropped."""
-    ask = dict(question="What is this?", max_new_tokens=3)
+def test_the_model_answers_with_each_alone_as_beside_all_others(prune_only, picture):
+    """Every budget is exact, and pictures show what was kept."""
+    ask = dict(question="What is this?", max_new_tokens=2)
     asked = [
         Sample(picture, pruner=name, visual_token_num=5 + b % 8, **ask)
         for b, name in enumerate(ANY_BUDGET)
     ]
-    together = model.answer(asked)
-    backwards = model.answer(asked[::-1])[::-1]
+    together = prune_only.answer(asked)
+    backwards = prune_only.answer(asked[::-1])[::-1]
+    memory = Memory()
     for sample, one, other in zip(asked, together, backwards):
-        (alone,) = model.answer([sample])
+        (alone,) = prune_only.answer([sample], memory=memory)
         assert len(one.kept_idx) == len(one.pruned.reasons) == sample.visual_token_num
-        assert one.compensation is not None
         assert one.kept_idx == other.kept_idx == alone.kept_idx
         assert one.out_ids == other.out_ids == alone.out_ids
         assert (one.selection is None) == (sample.pruner != "accm")
-        trace_picture(model, picture, "What is this?", one)
+        trace_picture(prune_only, picture, "What is this?", one)
+
+
+def test_captions_describe_what_any_pruner_drops(model, picture):
+    """With the CLS token kept, with tokens merged before the projector and after it."""
+    names = ["uniform", "visionzip", "vscan"]
+    asked = [
+        Sample(picture, "What?", pruner=name, visual_token_num=9, max_new_tokens=2)
+        for name in names
+    ]
+    for answer in model.answer(asked):
+        assert len(answer.kept_idx) == 9 and len(answer.compensation.captions) == 3
 
 
 def independent_arrays(model, picture, question):
@@ -228,7 +239,7 @@ def independent_arrays(model, picture, question):
 
 
 def test_the_pipeline_gives_each_what_its_paper_reads(prune_only, picture):
-    """Kept tokens and what the LLM reads are those of the pure function on transformers' outputs."""
+    """Kept tokens and what the LLM reads: the pure function's on transformers' outputs."""
     question = "Is the grey ramp darker on the left?"
     arrays = independent_arrays(prune_only, picture, question)
     names = [name for name, one in PUBLISHED.items() if name in PRUNERS]
@@ -336,15 +347,15 @@ def test_none_is_the_whole_image_and_zero_is_no_image(model, picture):
         ({"pruner": "scope", "pruner_options": ["alpha"]}, "'alpha' is not NAME=VALUE"),
         ({"pruner": "scope", "pruner_options": ["alpha=1", "alpha=2"]}, "given twice"),
         ({"pruner": "scope", "pruner_options": "alpha=1"}, "give texts NAME=VALUE"),
-        ({"pruner_options": ["text_token_num=3"]}, "set by text_token_num"),
+        ({"pruner_options": ["text_token_num=3"]}, "accm takes no options: text_token_num and"),
         ({"pruner": "random", "pruner_options": ["k=3"]}, "there are none"),
         (
             {"pruner": "visionzip", "visual_token_num": 9, "pruner_options": ["dominant=10"]},
             "are not the 9 of the budget",
         ),
         (
-            {"pruner": "mustdrop", "visual_token_num": 9, "pruner_options": ["window=5"]},
-            "cannot be cut into windows of 5",
+            {"pruner": "mustdrop", "visual_token_num": 9, "pruner_options": ["window=50"]},
+            "cannot be cut into windows of 50",
         ),
     ],
 )

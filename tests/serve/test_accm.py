@@ -73,6 +73,18 @@ def test_a_result_says_how_it_came_about(accm, image, scene):
     assert "Tensor" not in repr(result)
 
 
+def test_another_pruner_chooses_the_tokens(accm, image, scene):
+    ask = (image, colour_question(scene.things[0]))
+    other = serve.Accm(accm.model, 9, "scope", {"alpha": 2})
+    assert "; pruner scope; " in repr(other) and "pruner" not in repr(accm)
+    by_other = other.answer(*ask).kept_idx
+    by_name = accm.answer(*ask, pruner="scope", pruner_options=["alpha=2"]).kept_idx
+    assert by_other == by_name != accm.answer(*ask).kept_idx
+    assert other.answer(*ask, pruner="scope").kept_idx != by_other  # by its defaults
+    with pytest.raises(UserError, match="did you mean cdpruner"):
+        serve.Accm.from_pretrained(MODEL, pruner="cd-pruner")
+
+
 def test_all_tokens_need_no_caption(accm, image, scene):
     result = accm.answer(image, colour_question(scene.things[0]), visual_token_num=144)
     assert result.caption is None and len(result.kept_idx) == 144

@@ -68,6 +68,18 @@ def test_tokens_may_be_a_share_and_says_how_many_there_are(typed):
     assert "\n9 of 144 visual tokens kept" in out
 
 
+def test_another_pruner_is_chosen_as_asked(typed):
+    lines = ["/pruner", "/pruner prumerge+", "/pruner scope alpha=2", STAR, "/why", "/pruner best"]
+    status, out, err = typed("/tokens 9", *lines, flags=["--pruner", "uniform"])
+    assert status == 0 and "error: there is no pruner 'best'" in err
+    assert out.splitlines()[3:6] == [
+        "pruner uniform",
+        "pruner prumergeplus from now on",
+        "pruner scope alpha=2.0 from now on",
+    ]
+    assert "\n9 of 144 visual tokens kept: coverage 9" in out
+
+
 def test_a_model_of_single_questions_is_asked_each_by_itself(typed):
     lines = ("/tokens 9", STAR, "Where is the star?", STAR)
     status, out, _ = typed(*lines)

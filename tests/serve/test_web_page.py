@@ -42,6 +42,17 @@ def test_it_answers_as_the_model_does(visitor, mini, scene, budget):
     assert pruned["seconds"] > 0 and "prefill" in pruned["stages"]
 
 
+def test_a_program_may_name_what_chooses_the_tokens(visitor, scene):
+    picture = visitor.upload(scene)
+    own, accm, grid = (
+        visitor.ask(picture, STAR, 9, *more) for more in ((), ("accm",), ("uniform",))
+    )
+    assert own["pruned"]["kept_idx"] == accm["pruned"]["kept_idx"] != grid["pruned"]["kept_idx"]
+    assert grid["pruned"]["kept_idx"] == [8 + 16 * place for place in range(9)]
+    with pytest.raises(UserError, match="no pruner 'best'"):
+        visitor.ask(picture, STAR, 9, "best")
+
+
 def test_it_says_what_the_model_knows_and_warns_of_other_pictures(visitor, scene):
     assert "accm-mini knows drawn scenes of coloured shapes" in visitor.http.get("/config").text
     assert visitor.ask(visitor.upload(scene), STAR, 9)["warning"] is None

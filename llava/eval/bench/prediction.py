@@ -80,7 +80,7 @@ def count_tokens(model: LlavaAccm, question: str, plain: Answer, hinted: Answer)
         hinted: an answer with one, if the budget prunes.
     """
     clip_ids = model.clip_tokenizer.encode(question, model.tower.max_text_length)
-    written = hinted.compensation
+    written = hinted.written
     texts = [selector_text(question, text) for text in written.captions if text] if written else []
     return Counts(
         system=plain.input_ids.index(IMAGE_TOKEN_INDEX),

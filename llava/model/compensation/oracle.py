@@ -40,6 +40,9 @@ class Oracle(CompensationModule):
         self._path = path
         self._texts = texts
 
+    def __len__(self) -> int:
+        return len(self._texts)
+
     def check(self, query: TextQuery) -> None:
         """Refuses a question without a text.
 
@@ -56,7 +59,8 @@ class Oracle(CompensationModule):
         self, samples: Sequence[PrunedSample], watch: Stopwatch | None = None
     ) -> list[Supplement]:
         """Looks up the text of each sample; see CompensationModule."""
-        return [Supplement(self._text(sample.query) or None) for sample in samples]
+        texts = [self._text(sample.query) for sample in samples]
+        return [Supplement(text or None, (text,), chosen=0) for text in texts]
 
     def _text(self, query: TextQuery) -> str:
         """Returns the text of a question, by its id or else by its image and what is asked."""
@@ -111,8 +115,8 @@ def _read_entry(value: object, where: str) -> dict[Key, str]:
     by_image = isinstance(image, str) and isinstance(question, str)
     if not isinstance(text, str) or not (by_id or by_image):
         raise UserError(f"{where} is {quoted(value)}: write {FORMAT}")
-    keys = _keys_of(number if by_id else None, Path(image).name if by_image else None, question)
-    return dict.fromkeys(keys, text)
+    name = Path(str(image)).name if by_image else None
+    return dict.fromkeys(_keys_of(number if by_id else None, name, question), text)
 
 
 def _keys_of(number: object, image: str | None, *questions: object) -> Iterator[Key]:

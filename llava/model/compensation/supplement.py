@@ -185,6 +185,7 @@ class CompensationModule(Protocol):
         Raises:
             UserError: what is wrong with it; a TooLong where it is the length.
         """
+        return None
 
     def room(self, query: TextQuery, tokenizer: LlamaTokenizer) -> int:
         """Returns the positions of the LLM to keep free for its text."""
@@ -192,6 +193,7 @@ class CompensationModule(Protocol):
 
     def use_cuda_graphs(self) -> None:
         """Makes its passes CUDA graphs on a GPU."""
+        return None
 
     def parts(self) -> dict[str, nn.Module]:
         """Returns the modules whose matrix products have a form; see llava.model.products.forms."""

@@ -223,8 +223,7 @@ class LanguageModel(nn.Module):
         with watch.stage("prefill"):
             rest = [prompt.embeds[prompt.prefix.length :] for prompt in prompts]
             embeds, mask = pad_left(rest, self._length_step(rest))
-            num_new = embeds.shape[1] + max(limits)
-            session = self._session(prompts, num_new, embeds.device)
+            session = self._session(prompts, embeds.shape[1] + max(limits), embeds.device)
             logits = session.forward(embeds, mask, *rectified(prompts, embeds))
             remember_images(prompts, session, memory)
         with watch.stage("decode"):
@@ -285,14 +284,13 @@ class LanguageModel(nn.Module):
         """
         table = self.llm.get_input_embeddings()
         ones = torch.ones(len(tokens), 1, device=tokens.device)
-        left = send(limits, tokens.device)
+        last = send(limits, tokens.device)
         ended = AsyncStopFlag(tokens.device)
         done = torch.zeros_like(tokens, dtype=torch.bool)
         written = [tokens]
         tell(tokens, done)
-        for _ in range(1, max(limits)):
-            left = left - 1
-            done = done | (written[-1] == self.end_id) | (left == 0)
+        for step in range(1, max(limits)):
+            done = done | (written[-1] == self.end_id) | (last == step)
             ended.push(done.all())
             if ended.is_set():
                 break

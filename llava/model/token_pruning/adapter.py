@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial, reduce
 from typing import Any
@@ -78,7 +78,8 @@ def _select(
     On a GPU images of the same settings go together. On a CPU each goes by itself, where that costs
     nothing: sums then add in the same order in every batch.
     """
-    arrays, groups = [], {}
+    arrays: list[dict[str, Tensor]] = []
+    groups: dict[Hashable, tuple[tuple[int, Any], list[int]]] = {}
     for b, (image, query) in enumerate(zip(images, queries)):
         found = {
             name: needed(_ARRAYS[source][1](image, query)).float()

@@ -21,8 +21,8 @@ def largest_loading(samples: Tensor, count: int, pca: str = "exact", seed: int =
         loadings = _exact(samples.double(), count)
     else:
         with torch.random.fork_rng(devices=[]):
-            loadings = torch.stack([_drawn(one, count, seed) for one in samples])
-    return loadings.abs().argmax(dim=2)
+            loadings = torch.stack([_drawn(one, count, seed) for one in samples.cpu()])
+    return loadings.abs().argmax(dim=2).to(samples.device)
 
 
 def check_pca(pca: str) -> None:

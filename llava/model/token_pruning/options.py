@@ -36,7 +36,7 @@ def settings_of(options: type, given: Mapping[str, object]) -> Any:
 
 
 def typed(options: type, given: Mapping[str, object]) -> dict[str, object]:
-    """Returns settings in which texts stand for the values that they spell.
+    """Returns settings with the values that texts spell, and whole numbers for floats as floats.
 
     Args:
         options: the dataclass of the settings.
@@ -45,13 +45,17 @@ def typed(options: type, given: Mapping[str, object]) -> dict[str, object]:
     """
     hints = get_type_hints(options)
     return {
-        name: _spelled(value, hints[name]) if isinstance(value, str) and name in hints else value
+        name: _spelled(value, hints[name]) if name in hints else value
         for name, value in given.items()
     }
 
 
-def _spelled(text: str, kind: Any) -> object:
+def _spelled(text: object, kind: Any) -> object:
     kinds = get_args(kind) or (kind,)
+    if type(text) is int and int not in kinds and float in kinds:
+        return float(text)
+    if not isinstance(text, str):
+        return text
     if NoneType in kinds and text.lower() == "none":
         return None
     if bool in kinds:

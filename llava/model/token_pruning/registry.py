@@ -45,8 +45,6 @@ PRUNERS = {
         *(as_pruner(published) for published in PUBLISHED.values() if is_before_llm(published)),
     )
 }
-# Options of ACCM that have flags of their own.
-_OTHERWISE = {"text_token_num": "text_token_num", "nearest": "text_selection"}
 
 
 def find_pruner(name: object) -> Pruner:
@@ -118,17 +116,17 @@ def most_tokens(method: Method, num_patches: int) -> int:
 
 
 def _options_of(pruner: Pruner, method: Method) -> Any:
-    """Returns the options of a pruner that a method gives, those with flags of their own aside.
+    """Returns the options of a pruner that a method gives; ACCM's have flags of their own.
 
     Raises:
         UserError: the message names the pruner and the option.
     """
     given: Mapping[str, object] = given_options(method.pruner_options)
-    for name in given:
-        if name in _OTHERWISE and name in pruner.option_names:
-            raise UserError(
-                f"the pruner {pruner.name} has no option {name}: it is set by {_OTHERWISE[name]}"
-            )
+    if given and pruner is ACCM:
+        raise UserError(
+            f"the pruner {pruner.name} takes no options: text_token_num and text_selection set "
+            "what there is to set"
+        )
     try:
         return settings_of(pruner.options, typed(pruner.options, given))
     except UserError as error:

@@ -12,8 +12,10 @@ from threading import Event
 from PIL import Image
 
 from llava.errors import UserError
+from llava.method import DEFAULT_PRUNER, Options
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Answer, Sample
+from llava.model.token_pruning.registry import find_pruner
 from llava.serve.chat import TextPieces
 from llava.serve.web.lengths import check_question
 
@@ -51,17 +53,34 @@ class Answerer:
         model: the model.
         max_new_tokens: limit of an answer.
         seed: seed of the one random draw of each question.
+        pruner: chooses the visual tokens where a visitor names no other.
+        pruner_options: its settings.
     """
 
-    def __init__(self, model: LlavaAccm, max_new_tokens: int, seed: int) -> None:
+    def __init__(
+        self,
+        model: LlavaAccm,
+        max_new_tokens: int,
+        seed: int,
+        pruner: str = DEFAULT_PRUNER,
+        pruner_options: Options = (),
+    ) -> None:
         self.model = model
+        self.pruner = find_pruner(pruner).name
+        self._pruner_options = pruner_options
         self._max_new_tokens = max_new_tokens
         self._seed = seed
         self._closed = Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
 
-    def sample(self, image: Image.Image, question: str, visual_token_num: int) -> Sample:
-        """Returns a checked question about an RGB image.
+    def sample(
+        self,
+        image: Image.Image,
+        question: str,
+        visual_token_num: int,
+        pruner: str | None = None,
+    ) -> Sample:
+        """Returns a checked question about an RGB image; a pruner of None is the page's own.
 
         Raises:
             UserError: it cannot be answered.
@@ -72,6 +91,8 @@ class Answerer:
             visual_token_num=visual_token_num,
             seed=self._seed,
             max_new_tokens=self._max_new_tokens,
+            pruner=pruner or self.pruner,
+            pruner_options=self._pruner_options if pruner in (None, self.pruner) else (),
         )
         self.model.check(sample)
         return sample

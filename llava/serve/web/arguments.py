@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from llava.arguments import budget_flag, flag
+from llava.arguments import PrunerArguments, budget_flag, flag
 from llava.method import DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED
 from llava.serve.arguments import TryArguments
 
 
 @dataclass
-class WebArguments(TryArguments):
+class WebArguments(TryArguments, PrunerArguments):
     """Flags of the command."""
 
     host: str = flag(

@@ -13,6 +13,7 @@ from llava.errors import UserError
 from llava.files import parse_json
 from llava.serve.web.uploads import NOT_UPLOADED, find_upload
 
+_ASKED = 3  # values of a question without the last one, what chooses the tokens
 _SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -71,6 +72,8 @@ class Calls:
                 raise UserError("the session is none of this page: load it again")
             called = {"fn_index": function, "session_hash": session}
         data = value.get("data")
+        if function == self.ask and isinstance(data, list) and len(data) == _ASKED:
+            data = [*data, None]
         if not isinstance(data, list) or len(data) != self.inputs[function]:
             raise UserError(
                 f"the data of the request are no list of {self.inputs[function]} values"

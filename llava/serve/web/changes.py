@@ -86,7 +86,7 @@ class Changes:
 
     def name(self, budget: int | None) -> str:
         """Returns the name of an answer."""
-        return panels.name_of(budget, self._patches, self._model.compensator is not None)
+        return panels.name_of(budget, self._patches, self._model.gives_text)
 
 
 def _note(entered: Entered, field: str) -> str:

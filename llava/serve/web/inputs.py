@@ -9,10 +9,14 @@ from pathlib import Path
 from PIL import Image
 
 from llava.errors import UserError, quoted
+from llava.method import ALL_TOKENS, NO_TOKENS
 from llava.mm_utils import IMAGE_FORMATS, load_image
+from llava.model.token_pruning.registry import PRUNERS, find_pruner
 from llava.serve.web.limits import Limits
 from llava.serve.web.uploads import NOT_UPLOADED, find_upload
 
+# The pruners that a visitor may choose.
+SOME_TOKENS = [name for name in PRUNERS if name not in (ALL_TOKENS, NO_TOKENS)]
 _SHOWN_BY_BROWSERS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 
 
@@ -66,6 +70,20 @@ def read_budget(value: object, num_patches: int) -> int:
             f"{num_patches}"
         )
     return value
+
+
+def read_pruner(value: object) -> str | None:
+    """Returns the name of a pruner from a JSON value; None leaves it to the page.
+
+    Raises:
+        UserError: there is no such pruner that keeps some of the tokens.
+    """
+    if value is None:
+        return None
+    name = find_pruner(value).name
+    if name not in SOME_TOKENS:
+        raise UserError(f"{name} keeps all tokens or none: move the slider, or choose another rule")
+    return name
 
 
 def read_file(path: Path, limits: Limits) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from llava.serve.web.inputs import SOME_TOKENS
 from llava.serve.web.limits import Limits
 from llava.serve.web.panels import EMPTY_CANDIDATES, EMPTY_OVERLAY, SEEN, answer_card, name_of, safe
 from llava.serve.web.script import refuse_files
@@ -25,7 +26,7 @@ class Parts:
     """The components that events use or change.
 
     Attributes:
-        image, question, budget, button: the inputs.
+        image, question, budget, pruner, button: the inputs.
         image_note, question_note, budget_note, button_note: the notes on each.
         examples: the buttons of the examples.
         warning: the warning that the picture is far from the kind that the model knows.
@@ -39,6 +40,7 @@ class Parts:
     image: gr.Image
     question: gr.Textbox
     budget: gr.Slider
+    pruner: gr.Dropdown
     button: gr.Button
     image_note: gr.HTML
     question_note: gr.HTML
@@ -76,8 +78,8 @@ class Parts:
 
 def lay_out(
     examples: list[tuple[str, str]],
-    budget: int,
-    patches: int,
+    budgets: tuple[int, int],
+    pruner: str,
     has_caption: bool,
     limits: Limits,
     about: str | None,
@@ -86,8 +88,8 @@ def lay_out(
 
     Args:
         examples: image files and questions to pick from; the first is chosen at the start.
-        budget: the initial K.
-        patches: N of the model.
+        budgets: the initial K, and N of the model.
+        pruner: the initial one.
         has_caption: whether the model writes captions.
         limits: limits of what a visitor may send.
         about: a line on what the model knows.
@@ -95,9 +97,9 @@ def lay_out(
     gr.HTML(_INTRO.format(about=f"<p><b>{safe(about)}.</b></p>" if about else ""))
     with gr.Row():
         with gr.Column(scale=4, min_width=300):
-            asked = _lay_out_question(examples, budget, patches, limits)
+            asked = _lay_out_question(examples, budgets, pruner, limits)
         with gr.Column(scale=9, min_width=300, elem_classes="answers"):
-            answers = _lay_out_answers(patches, has_caption)
+            answers = _lay_out_answers(budgets[1], has_caption)
     return Parts(
         **asked,
         **answers,
@@ -108,7 +110,7 @@ def lay_out(
 
 
 def _lay_out_question(
-    examples: list[tuple[str, str]], budget: int, patches: int, limits: Limits
+    examples: list[tuple[str, str]], budgets: tuple[int, int], pruner: str, limits: Limits
 ) -> dict[str, Any]:
     """Lays out the inputs; returns them by their names in Parts."""
     with gr.Column(elem_classes="field", min_width=0):
@@ -134,9 +136,7 @@ def _lay_out_question(
             max_lines=6,
         )
         question_note = gr.HTML(elem_classes="notes")
-    with gr.Column(elem_classes="field", min_width=0):
-        slider = gr.Slider(1, patches, budget, step=1, label=f"Tokens to keep, of {patches}")
-        budget_note = gr.HTML(elem_classes="notes")
+    tokens = _lay_out_tokens(*budgets, pruner)
     with gr.Column(elem_classes="field", min_width=0):
         button = gr.Button("Ask", variant="primary", elem_classes="ask")
         button_note = gr.HTML(elem_classes="notes")
@@ -150,12 +150,20 @@ def _lay_out_question(
         "image_note": image_note,
         "question": question,
         "question_note": question_note,
-        "budget": slider,
-        "budget_note": budget_note,
+        **tokens,
         "button": button,
         "button_note": button_note,
         "examples": picks,
     }
+
+
+def _lay_out_tokens(budget: int, patches: int, pruner: str) -> dict[str, Any]:
+    """Lays out how many tokens are kept, and what chooses them; by their names in Parts."""
+    with gr.Column(elem_classes="field", min_width=0):
+        slider = gr.Slider(1, patches, budget, step=1, label=f"Tokens to keep, of {patches}")
+        rule = gr.Dropdown(SOME_TOKENS, value=pruner, label="Chosen by", filterable=False)
+        note = gr.HTML(elem_classes="notes")
+    return {"budget": slider, "pruner": rule, "budget_note": note}
 
 
 def _lay_out_answers(patches: int, has_caption: bool) -> dict[str, gr.HTML]:

@@ -16,7 +16,7 @@ from llava.serve.web import panels, script
 from llava.serve.web.answering import Answerer
 from llava.serve.web.calls import Calls
 from llava.serve.web.changes import Changes
-from llava.serve.web.inputs import read_budget
+from llava.serve.web.inputs import read_budget, read_pruner
 from llava.serve.web.layout import Parts, lay_out
 from llava.serve.web.limits import Limits
 from llava.serve.web.reading import Reader
@@ -57,9 +57,9 @@ class Page:
         with gr.Blocks(title="ACCM", analytics_enabled=False) as self.blocks:
             self._parts = lay_out(
                 examples,
-                visual_token_num,
-                self._patches,
-                model.compensator is not None,
+                (visual_token_num, self._patches),
+                answerer.pruner,
+                model.gives_text,
                 limits,
                 model.about.line,
             )
@@ -87,7 +87,7 @@ class Page:
         asking = gr.on(
             [parts.button.click, parts.question.submit],
             self.ask,
-            [parts.image, parts.question, parts.budget],
+            [parts.image, parts.question, parts.budget, parts.pruner],
             parts.outputs,
             js=script.BEGIN,
             api_name="ask",
@@ -99,9 +99,10 @@ class Page:
         asking.success(None, js=script.ANSWERED)
         asking.failure(None, js=script.FAILED)
         self.blocks.load(None, js=script.LOAD)
-        parts.budget.change(
+        gr.on(
+            [parts.budget.change, parts.pruner.input],
             self.move,
-            [parts.shown, parts.budget],
+            [parts.shown, parts.budget, parts.pruner],
             parts.outputs,
             trigger_mode="always_last",
             **_QUIET,
@@ -146,34 +147,36 @@ class Page:
 
     # What a browser calls -----------------------------------------------------------------------
 
-    def ask(self, upload: object, question: object, kept: object) -> Iterator[dict]:
+    def ask(
+        self, upload: object, question: object, kept: object, pruner: object = None
+    ) -> Iterator[dict]:
         """Answers a question twice, pruned and in full; the arguments are unchecked JSON values.
 
         Yields:
             Changes of the page.
         """
-        entered = self._reader.read(upload, question, kept)
+        entered = self._reader.read(upload, question, kept, pruner)
         yield self._changes.notes(entered)
         if entered.problems:
             yield self._changes.no_answers()
             raise _message(next(iter(entered.problems.values())))
         yield from self._told(self._replies.ask(entered))
 
-    def move(self, shown: Shown | None, kept: object) -> Iterator[dict]:
-        """Answers the last question, if any, again from another number of tokens.
+    def move(self, shown: Shown | None, kept: object, pruner: object = None) -> Iterator[dict]:
+        """Answers the last question, if any, again from other tokens.
 
         Yields:
             Changes of the page.
         """
         try:
-            budget = read_budget(kept, self._patches)
+            budget, chosen = read_budget(kept, self._patches), read_pruner(pruner)
         except UserError:  # check_text reports it
             yield self._changes.no_pruned_answer()
             return
         if shown is None:
             yield {self._parts.shown: gr.skip()}
         else:
-            yield from self._told(self._replies.move(shown, budget))
+            yield from self._told(self._replies.move(shown, budget, chosen))
 
     def check_text(self, question: object, kept: object) -> dict:
         """Returns notes on the question being written and on the number."""

@@ -113,7 +113,7 @@ def why_slower(pruned: Mapping[str, float], full: Mapping[str, float]) -> str:
     if "caption" not in pruned or sum(pruned.values()) <= sum(full.values()):
         return ""
     saved = sum(full[stage] - pruned[stage] for stage in ("prefill", "decode"))
-    return _fill("why_slower", pruned["caption"] + pruned["select"], saved)
+    return _fill("why_slower", pruned["caption"] + pruned.get("select", 0), saved)
 
 
 def costs_elsewhere(model: LlavaAccm, budget: int) -> str:
@@ -127,7 +127,7 @@ def costs_elsewhere(model: LlavaAccm, budget: int) -> str:
     """
     if costs.is_of_these_shapes(model):
         return ""
-    patches, has_caption = model.count_tokens(), model.compensator is not None
+    patches, has_caption = model.count_tokens(), model.gives_text
     few = costs.WITH_CAPTION if has_caption else costs.PRUNED
     shown = [(name_of(c.tokens, costs.PATCHES, has_caption), c) for c in (few, costs.FULL)]
     return _fill("costs_elsewhere", costs, shown, _correspondence(budget, patches, few.tokens))

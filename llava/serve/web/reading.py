@@ -16,6 +16,7 @@ from llava.serve.web.inputs import (
     open_upload,
     read_budget,
     read_file,
+    read_pruner,
     read_question,
     read_upload,
 )
@@ -24,12 +25,13 @@ from llava.serve.web.limits import Limits
 
 @dataclass
 class Entered:
-    """The three fields; a value is None if there is a problem with it.
+    """The fields; a value is None if there is a problem with it.
 
     Attributes:
         image_file, image: the picture, as a file and as RGB.
         question: text of the question.
         budget: K.
+        pruner: what chooses the K tokens; None is the page's own.
         is_shown: whether browsers can show the picture.
         problems: one line each, by "image", "question" and "budget".
         advice: advice on a field, likewise.
@@ -39,6 +41,7 @@ class Entered:
     image: Image.Image | None = None
     question: str | None = None
     budget: int | None = None
+    pruner: str | None = None
     is_shown: bool = False
     problems: dict[str, str] = field(default_factory=dict)
     advice: dict[str, str | None] = field(default_factory=dict)
@@ -59,9 +62,11 @@ class Reader:
         self._limits = limits
         self._patches = answerer.model.count_tokens()
 
-    def read(self, upload: object, question: object, kept: object) -> Entered:
-        """Reads all three, which are unchecked JSON values."""
+    def read(self, upload: object, question: object, kept: object, pruner: object) -> Entered:
+        """Reads all fields, which are unchecked JSON values."""
         entered = self.read_text(question, kept)
+        with _told(entered.problems, "budget"):
+            entered.pruner = read_pruner(pruner)
         picture = self.read_image(upload)
         entered.image_file, entered.image = picture.image_file, picture.image
         entered.is_shown = picture.is_shown

@@ -59,9 +59,8 @@ class Replies:
         question, budget = entered.question, entered.budget
         if entered.image_file is None or image is None or question is None or budget is None:
             return  # the page asks only where no field has a problem
-        some, whole = (
-            self._answerer.sample(image, question, tokens) for tokens in (budget, patches)
-        )
+        some = self._answerer.sample(image, question, budget, entered.pruner)
+        whole = self._answerer.sample(image, question, patches)
         unlike = warning_of(self._answerer.model.about, image)
         yield {
             parts.warning: gr.HTML(panels.warning(unlike), visible=unlike is not None),
@@ -78,10 +77,10 @@ class Replies:
             parts.shown: Shown(entered.image_file, question, stages),
         }
 
-    def move(self, shown: Shown, budget: int) -> Iterator[dict]:
-        """Answers again about a picture that still exists, from another number of tokens."""
+    def move(self, shown: Shown, budget: int, pruner: str | None) -> Iterator[dict]:
+        """Answers again about a picture that still exists, from other tokens."""
         image = open_upload(read_file(shown.image_file, self._limits), self._limits)
-        sample = self._answerer.sample(image, shown.question, budget)
+        sample = self._answerer.sample(image, shown.question, budget, pruner)
         pruned = yield from self._pruned_answer(sample)
         stages = None if pruned is None else pruned.answer.seconds
         yield self._changes.times(budget, stages, shown.full_stages)

@@ -25,6 +25,7 @@ from llava.serve.web.arguments import WebArguments
 from llava.serve.web.connection import Connection, cut_overdue
 from llava.serve.web.examples import draw_examples
 from llava.serve.web.gate import Gate
+from llava.serve.web.inputs import read_pruner
 from llava.serve.web.limits import Limits, Patience
 from llava.serve.web.page import Page
 from llava.serve.web.style import STYLE, theme
@@ -63,7 +64,13 @@ def opened(model: LlavaAccm, args: WebArguments, patience: Patience = Patience()
 
 
 def _answerer(model: LlavaAccm, args: WebArguments) -> Answerer:
-    answerer = Answerer(model, args.max_new_tokens, args.seed)
+    answerer = Answerer(
+        model,
+        args.max_new_tokens,
+        args.seed,
+        read_pruner(args.pruner) or args.pruner,
+        tuple(args.pruner_options),
+    )
     answerer.sample(Image.new("RGB", (8, 8)), "?", _first_budget(model, args))
     return answerer
 
