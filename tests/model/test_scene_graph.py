@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.errors import UserError
+from llava.eval.tracing import answer_record
 from llava.mm_utils import load_image
 from llava.model.compensation.relation_builder import load_relation_model, round_input
 from llava.model.compensation.relation_layers import grid_positions
@@ -396,6 +397,22 @@ def test_a_batch_of_questions_is_each_alone_whatever_was_asked_before(graphs):
         assert alone.supplement.text == answer.supplement.text
         assert alone.compensation.graph.passed == answer.compensation.graph.passed
         assert alone.out_ids == answer.out_ids
+
+
+def test_a_trace_says_what_was_found_and_chosen(graphs):
+    (answer,) = graphs.answer(samples(1))
+    graph, record = (
+        answer.compensation,
+        json.loads(json.dumps(answer_record(answer)))["scene_graph"],
+    )
+    assert record["passed"] == graph.graph.passed
+    assert [row["query"] for row in record["kept"]] == [one.query for one in graph.graph.kept]
+    assert [row["text"] for row in record["triplets"]] == list(answer.supplement.candidates)
+    assert all(0 <= number <= 1 for row in record["triplets"] for number in row["sub_box"])
+    texts = [record["triplets"][place]["text"] for place in record["chosen"]]
+    assert answer.supplement.text == ", ".join(texts) + "."
+    similarity = [record["triplets"][place]["similarity"] for place in record["chosen"]]
+    assert similarity == sorted(similarity, reverse=True)
 
 
 def test_the_graph_does_not_depend_on_what_is_kept(graphs):

@@ -7,7 +7,7 @@ graph depends on image and question only, not on which tokens were kept. It read
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +65,22 @@ class ChosenGraph:
             heading=self.heading,
             details=self,
         )
+
+    def describe(self) -> dict:
+        """Returns the record as JSON values, for a trace."""
+        boxes = {"sub_box": self.sub_boxes, "obj_box": self.obj_boxes}
+        found = {name: rows.tolist() for name, rows in boxes.items() if rows is not None}
+        parts = zip(self.graph.triplets, self.similarity, *found.values())
+        return {
+            "passed": self.graph.passed,
+            "kept": [asdict(triplet) for triplet in self.graph.kept],
+            "triplets": [
+                {"text": triplet.text, "query": triplet.query, "similarity": similarity}
+                | dict(zip(found, of_triplet))
+                for triplet, similarity, *of_triplet in parts
+            ],
+            "chosen": self.chosen,
+        }
 
 
 class SceneGraphWriter(nn.Module):
