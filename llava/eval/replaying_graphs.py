@@ -90,7 +90,7 @@ def replay_graphs(folder: Path, weights: Sequence[Path], output: Path) -> int:
             "recorded cases of the scene graph"
         )
     recorded = RecordedGraphs(folder, weights)
-    calls = [(case, None) for case in models]
+    calls: list[tuple[object, int | None]] = [(case, None) for case in models]
     calls += [call for case in filters for call in _calls(case)]
     lines = []
     for case, call in tqdm(calls, "cases", unit="case", smoothing=0):
@@ -130,7 +130,8 @@ def replay_graph(case: object, call: int | None, recorded: RecordedGraphs) -> di
         said, name = case["calls"][call], f"{case['id']}/{call}"
         kinds = ("rel_logits", "sub_logits", "obj_logits")
         logits = [recorded.read("outputs", f"{name}/{kind}") for kind in kinds]
-    graph = find_triplets(*_checked(logits), vg150_names())
+    rel_logits, sub_logits, obj_logits = _checked(logits)
+    graph = find_triplets(rel_logits, sub_logits, obj_logits, vg150_names())
     chosen: list[int] = []
     if graph.triplets:
         texts = _text_embeds(graph, said, recorded.read("outputs", f"{name}/triplet_embeds"))
@@ -172,7 +173,7 @@ def _run_model(case: dict, question: Tensor, recorded: RecordedGraphs) -> tuple[
     return question, found.rel_logits[0], found.sub_logits[0], found.obj_logits[0]
 
 
-def _checked(logits: list[Tensor]) -> list[Tensor]:
+def _checked(logits: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Returns three logits (Nt, ...) that belong together.
 
     Raises:
@@ -183,7 +184,8 @@ def _checked(logits: list[Tensor]) -> list[Tensor]:
         raise UserError(f"the logits have shapes {shapes}, which do not belong together")
     for subjects_or_objects in shapes[1:]:
         vg150_names().check(subjects_or_objects[1], shapes[0][1], "the model of the case")
-    return logits
+    rel_logits, sub_logits, obj_logits = logits
+    return rel_logits, sub_logits, obj_logits
 
 
 def _text_embeds(graph: SceneGraph, said: object, embeds: Tensor) -> Tensor:

@@ -134,7 +134,7 @@ class RelationModel(nn.Module):
             UserError: the N patches are not a square grid.
         """
         patches, question = self._project(patches), self._project(question[:, None])
-        positions = grid_positions(*patches.shape[1:], patches.device)
+        positions = grid_positions(patches.shape[1], patches.shape[2], patches.device)
         for layer in self.transformer["encoder"]["layers"]:
             patches = layer(patches, positions, question)
         width, count = patches.shape[2], len(patches)
@@ -150,15 +150,17 @@ class RelationModel(nn.Module):
 
     def read(self, state: DecoderState) -> Relations:
         """Returns what the heads say of a state, of any decoder layer."""
-        entities, subjects, objects, *maps = state
-        pairs = torch.cat([subjects, objects, self.mask_features(*maps)], dim=-1)
+        entities, subjects, objects, sub_maps, obj_maps = state
+        features = self.mask_features(sub_maps, obj_maps)
+        pairs = torch.cat([subjects, objects, features], dim=-1)
         return Relations(
             self.rel_class_embed(pairs),
             self.sub_class_embed(subjects),
             self.obj_class_embed(objects),
             self.sub_bbox_embed(subjects).sigmoid(),
             self.obj_bbox_embed(objects).sigmoid(),
-            *maps,
+            sub_maps,
+            obj_maps,
             self.entity_class_embed(entities),
             self.entity_bbox_embed(entities).sigmoid(),
         )

@@ -179,8 +179,14 @@ class SceneGraphWriter(nn.Module):
         texts = self._embed_texts(graph.texts)
         chosen, similarity = choose(texts, question.to(texts.device), self.settings)
         queries = [triplet.query for triplet in graph.triplets]
-        boxes = [part[queries].cpu() for part in (found.sub_boxes, found.obj_boxes)]
-        return ChosenGraph(graph, similarity, chosen, *boxes, heading=self.settings.heading)
+        return ChosenGraph(
+            graph,
+            similarity,
+            chosen,
+            found.sub_boxes[queries].cpu(),
+            found.obj_boxes[queries].cpu(),
+            self.settings.heading,
+        )
 
 
 def load_scene_graph(source: LoadedFrom) -> SceneGraphWriter:

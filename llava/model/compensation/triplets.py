@@ -148,16 +148,22 @@ def find_triplets(
     scores = p_rel * p_sub * p_obj
     passed = passes.nonzero().flatten()
     order = passed[scores[passed].argsort(descending=True, stable=True)].tolist()
-    rows, scored = list(zip(*indices.tolist(), *probs.tolist())), scores.tolist()
-    found = [Triplet(q, *rows[q], scored[q], _text(names, *rows[q][:3])) for q in order]
+    which, likely, products = indices.T.tolist(), probs.T.tolist(), scores.tolist()
+    found = [_triplet(q, which[q], likely[q], products[q], names) for q in order]
     if settings.repeats_first:
         found = _without_repeats(found)
     kept = found[: settings.candidates]
     return SceneGraph(passed.tolist(), kept, _without_repeats(kept))
 
 
-def _text(names: Names, rel: int, sub: int, obj: int) -> str:
-    return f"{names.classes[sub]} {names.predicates[rel]} {names.classes[obj]}"
+def _triplet(
+    query: int, indices: list[int], probs: list[float], score: float, names: Names
+) -> Triplet:
+    """Returns a query's triplet from its three indices and probabilities, the predicate first."""
+    rel, sub, obj = indices
+    p_rel, p_sub, p_obj = probs
+    text = f"{names.classes[sub]} {names.predicates[rel]} {names.classes[obj]}"
+    return Triplet(query, rel, sub, obj, p_rel, p_sub, p_obj, score, text)
 
 
 def _without_repeats(triplets: list[Triplet]) -> list[Triplet]:
