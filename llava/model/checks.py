@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from llava.conversation import check_text
 from llava.errors import TooLong, UserError
 from llava.model.compensation.supplement import Gives
+from llava.model.language_model.prompts import Prompt
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.sample import Sample, check_limits
-from llava.model.token_pruning.registry import ALL, find_pruner, pruning_of
+from llava.model.token_pruning.registry import ALL, find_pruner
 
 if TYPE_CHECKING:
     from llava.model.llava_arch import LlavaAccm
@@ -35,11 +36,7 @@ def check_sample(model: LlavaAccm, sample: Sample) -> None:
             "encode_images(pixels, model.needs([sample]))"
         )
     if model.compensator is not None and model.is_pruned(sample):
-        if sample.num_beams > 1 and model.compensator.gives & (Gives.POSITION_IDS | Gives.KEY_BIAS):
-            raise UserError(
-                "the compensation rectify changes positions and attention, and a beam search has "
-                "its own: ask for one beam, or leave the compensation out"
-            )
+        _check_layers(model, sample, model.compensator.gives)
         model.compensator.check(sample.text_query)
     _check_length(model, sample)
 
@@ -53,12 +50,54 @@ def _check_method(model: LlavaAccm, sample: Sample) -> None:
             f"the pruner {ALL.name} keeps all {num_patches} visual tokens, and "
             f"visual_token_num is {budget.visual_token_num}: leave one of the two out"
         )
-    pruning_of(sample, num_patches, False)
+    plan = model.pruning(sample).plan
+    if plan is not None and model.language_model.is_compiled:
+        raise UserError(
+            f"--compile compiles all layers of the LLM as one, and the pruner {pruner.name} drops "
+            "tokens between them: leave one of the two out"
+        )
+    if plan is not None and sample.num_beams > 1:
+        raise UserError(
+            f"the pruner {pruner.name} works inside the LLM, where there is no search with "
+            f"num_beams {sample.num_beams}: use num_beams 1, or a pruner before the LLM"
+        )
     if sample.text_token_num is not None and "text_token_num" not in pruner.option_names:
         raise UserError(
             f"text_token_num has no effect with the pruner {pruner.name}, in which the question "
             "picks no tokens: leave one of the two out"
         )
+
+
+def _check_layers(model: LlavaAccm, sample: Sample, gives: Gives) -> None:
+    """Refuses what calls all layers of the LLM at once, where a compensation changes each."""
+    if not gives & (Gives.POSITION_IDS | Gives.KEY_BIAS):
+        return
+    rectifies = "the compensation rectify changes the attention in every layer of the LLM"
+    if model.language_model.is_compiled:
+        raise UserError(
+            f"--compile compiles all layers of the LLM as one, and {rectifies}: leave one of the "
+            "two out"
+        )
+    if sample.num_beams > 1:
+        raise UserError(
+            f"{rectifies}, where there is no search with num_beams {sample.num_beams}: use "
+            "num_beams 1, or leave the compensation out"
+        )
+
+
+def check_whole(prompt: Prompt) -> Prompt:
+    """Returns a prompt that another engine may read.
+
+    Raises:
+        UserError: its pruner, or its compensation, works inside the LLM.
+    """
+    if prompt.reading is not None:
+        what = "compensation" if prompt.reading.plan is None else "pruner"
+        raise UserError(
+            f"the {what} works inside the LLM, which another engine cannot do: use a {what} before "
+            "the LLM"
+        )
+    return prompt
 
 
 def _check_length(model: LlavaAccm, sample: Sample) -> None:

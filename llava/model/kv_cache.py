@@ -116,7 +116,6 @@ class DecodeSession:
         self._lengths = send([prefix.length for prefix in prefixes], device)
         columns = torch.arange(self.filled, device=device)
         self._valid = columns >= self.filled - self._lengths[:, None]  # (B, filled)
-        self._key_bias: Tensor | None = None  # (B, filled), if any piece had one
 
     def __len__(self) -> int:
         return len(self._lengths)
@@ -126,35 +125,18 @@ class DecodeSession:
         """The device of the embeddings."""
         return self._lengths.device
 
-    def forward(
-        self,
-        embeds: Tensor,
-        mask: Tensor,
-        position_ids: Tensor | None = None,
-        key_bias: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, embeds: Tensor, mask: Tensor) -> Tensor:
         """Reads the next piece of every sequence.
 
         Args:
             embeds: (B, L, D), padded on the left.
             mask: (B, L), 1 where there is input, 0 for padding.
-            position_ids: (B, L) int64; the next piece goes on after the last ones. None goes on
-                after the piece before.
-            key_bias: (B, L), added from now on to the attention logits of the piece's keys; None
-                adds nothing.
 
         Returns:
             (B, V) float32, the logits of the next token.
         """
         mask = mask.bool()
-        positions = position_ids
-        if positions is None:
-            positions = (self._lengths[:, None] + mask.cumsum(dim=1) - 1).clamp(min=0)
-        if self._key_bias is not None or key_bias is not None:
-            new = torch.zeros_like(mask, dtype=embeds.dtype) if key_bias is None else key_bias
-            before = self._key_bias
-            before = torch.zeros_like(self._valid, dtype=embeds.dtype) if before is None else before
-            self._key_bias = torch.cat([before, new.to(embeds.dtype)], dim=1)
+        positions = (self._lengths[:, None] + mask.cumsum(dim=1) - 1).clamp(min=0)
         self._valid = torch.cat([self._valid, mask], dim=1)
         out = self._forward(
             inputs_embeds=embeds,
@@ -166,9 +148,7 @@ class DecodeSession:
             use_cache=True,
             logits_to_keep=1,
         )
-        self._lengths = (
-            positions[:, -1] + 1 if position_ids is not None else self._lengths + mask.sum(1)
-        )
+        self._lengths = self._lengths + mask.sum(dim=1)
         self.filled += embeds.shape[1]
         return out.logits[:, -1].float()
 
@@ -176,8 +156,6 @@ class DecodeSession:
         """Continues with some of the sequences, (R,) int64; one may be taken several times."""
         self.cache.batch_select_indices(rows)
         self._valid, self._lengths = self._valid[rows], self._lengths[rows]
-        if self._key_bias is not None:
-            self._key_bias = self._key_bias[rows]
 
     def prefix(self, row: int, columns: slice, before: KVPrefix) -> KVPrefix:
         """Returns what was read in some columns of a row, as a prefix for other prompts.
@@ -193,16 +171,9 @@ class DecodeSession:
         return cut_prefix(layers, row, columns, before)
 
     def _attention_mask(self, num_new: int) -> Tensor:
-        """Returns the mask (B, 1, num_new, columns of the cache): causal, padding excluded.
-
-        It is bool, or holds what is added to the logits, in the states' dtype, where keys have a
-        bias.
-        """
+        """Returns the mask (B, 1, num_new, columns of the cache) bool: causal, padding excluded."""
         columns = torch.arange(self.filled, self.filled + num_new, device=self.device)
-        mask = causal_mask(self._valid, columns)
-        if self._key_bias is None:
-            return mask
-        return self._key_bias[:, None, None].expand(mask.shape).masked_fill(~mask, -torch.inf)
+        return causal_mask(self._valid, columns)
 
 
 def causal_mask(valid: Tensor, columns: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from transformers import CLIPImageProcessorPil
 from llava.method import Method
 from llava.mm_utils import process_images
 from llava.model.about import About
-from llava.model.checks import check_sample
+from llava.model.checks import check_sample, check_whole
 from llava.model.compensation.supplement import (
     CompensationModule,
     Gives,
@@ -48,8 +48,8 @@ from llava.model.sample import Answer, Encoded, Sample
 from llava.model.splicing import input_ids, splice_prompts
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.budget import Budget
-from llava.model.token_pruning.pruner import Pruned, prune
-from llava.model.token_pruning.registry import budget_of, find_pruner, most_tokens, pruning_of
+from llava.model.token_pruning.pruner import Pruned, Pruning, prune
+from llava.model.token_pruning.registry import budget_of, find_pruner, pruning_of
 
 
 class LlavaAccm(nn.Module):
@@ -169,7 +169,7 @@ class LlavaAccm(nn.Module):
         watch = watch or Stopwatch(self.tower.device)
         prompts = self._stages(samples, watch, Memory(), reads_ahead=False)[-1]
         # The key of an image is valid as long as its encoding, which ends here.
-        return [replace(prompt, shared_image=None) for prompt in prompts]
+        return [check_whole(replace(prompt, shared_image=None)) for prompt in prompts]
 
     def _stages(
         self, samples: list[Sample], watch: Stopwatch, memory: Memory, reads_ahead: bool
@@ -209,7 +209,7 @@ class LlavaAccm(nn.Module):
         found = prune(
             [encoded[b].image for b in places],
             [encoded[b].query for b in places],
-            [pruning_of(samples[b], self.count_tokens(samples[b].image), nearest) for b in places],
+            [self.pruning(samples[b], nearest) for b in places],
             [torch.Generator().manual_seed(samples[b].seed) for b in places],
         )
         for b, pruned in zip(places, found):
@@ -228,7 +228,7 @@ class LlavaAccm(nn.Module):
         read = {
             b: PrunedSample(of.image, one, samples[b].text_query, of.query)
             for b, (of, one) in enumerate(zip(encoded, pruned))
-            if one is not None and len(one.dropped_idx)
+            if one is not None and len(one.described_idx)
         }
         if self.compensator is not None and read:
             for b, found in zip(read, self.compensator(list(read.values()), watch)):
@@ -343,7 +343,7 @@ class LlavaAccm(nn.Module):
         memory: Memory,
     ) -> dict[int, KVPrefix]:
         """Reads everything before the text, for the samples that wait for one."""
-        waiting = [b for b, one in enumerate(pruned) if one is not None and len(one.dropped_idx)]
+        waiting = [b for b, one in enumerate(pruned) if one is not None and one.is_settled]
         if self.compensator is None or self.compensator.gives != Gives.TEXT or not waiting:
             return {}  # where more than a text is given, the tokens before it are not known yet
         prompts = self.splice(
@@ -357,6 +357,11 @@ class LlavaAccm(nn.Module):
         with self._side.beside(*[p.embeds for p in prompts]), watch.stage("prefill"):
             return dict(zip(waiting, self.language_model.prefill_images(prompts, memory)))
 
+    def pruning(self, sample: Method, nearest: bool = False) -> Pruning:
+        """Returns how a sample's image is to be pruned; see pruning_of."""
+        num_patches = self.count_tokens(getattr(sample, "image", None))
+        return pruning_of(sample, num_patches, nearest, self.language_model.num_layers)
+
     def _num_seen(self, sample: Method) -> int:
         """Returns the number of visual tokens that the LLM reads."""
         return 0 if sample.sees_nothing else self.budget(sample).visual_token_num
@@ -368,7 +373,7 @@ class LlavaAccm(nn.Module):
         patches = self.count_tokens(getattr(sample, "image", None))
         if self.compensator is not None and Gives.POSITION_IDS in self.compensator.gives:
             return patches
-        return most_tokens(sample, patches)
+        return self.pruning(sample).most_tokens(patches)
 
     def _answer(
         self,
@@ -393,4 +398,5 @@ class LlavaAccm(nn.Module):
             input_length=len(prompt.embeds),
             seconds=seconds,
             decoding=sample.decoding,
+            layer_kept=generated.layer_kept,
         )

@@ -15,6 +15,7 @@ from llava.model.compensation.caption_writer import Written
 from llava.model.compensation.supplement import HasSupplement, Supplement, TextQuery
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.token_pruning.accm import Selection
+from llava.model.token_pruning.layer_pruner import LayerKept
 from llava.model.token_pruning.pruner import Pruned, Query
 
 Record = TypeVar("Record")
@@ -121,6 +122,8 @@ class Answer:
         input_length: positions of the LLM's input, visual tokens included.
         seconds: time of each stage, for the whole batch that the sample was answered in.
         decoding: how its tokens were chosen.
+        layer_kept: the visual tokens that were left inside the LLM, by rising layers; none where
+            all its layers read the same ones.
     """
 
     text: str
@@ -134,6 +137,12 @@ class Answer:
     input_length: int
     seconds: dict[str, float]
     decoding: Decoding = GREEDY
+    layer_kept: tuple[LayerKept, ...] = ()
+
+    @property
+    def mean_visual_tokens(self) -> float:
+        """The mean over the LLM's layers of the visual tokens that they read."""
+        return len(self.kept_idx) if self.pruned is None else self.pruned.mean_tokens
 
     @property
     def reasons(self) -> dict[int, str]:

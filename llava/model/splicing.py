@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
-
-import torch
-from torch.nn import functional as F
 
 from llava.model.compensation.supplement import HasSupplement, Supplement
 from llava.model.language_model.prompts import Prompt
 from llava.model.prompt import prompt_ids
 from llava.model.sample import Encoded, Sample
 from llava.model.token_pruning.pruner import Pruned
-from llava.model.visible_tokens import shared_name, visible_tokens
+from llava.model.visible_tokens import reading_of, shared_name, visible_tokens
 
 if TYPE_CHECKING:
     from llava.model.llava_arch import LlavaAccm
@@ -33,20 +29,8 @@ def splice_prompts(
     stages = list(zip(encoded, pruned, samples, given))
     embeds = model.language_model.embed(ids, [visible_tokens(*one) for one in stages])
     names = [shared_name(*one) for one in stages]
-    prompts = [Prompt(*prompt) for prompt in zip(ids, embeds, names)]
-    return [_rectified(*one) for one in zip(prompts, given, pruned)]
-
-
-def _rectified(prompt: Prompt, given: Supplement, pruned: Pruned | None) -> Prompt:
-    """Returns a prompt with the positions and biases that a compensation gives the kept tokens."""
-    start, end, length = prompt.system_length, prompt.image_end, len(prompt.embeds)
-    positions, bias = None, None
-    if given.position_ids is not None and pruned is not None:
-        rest = torch.arange(length - end) + start + pruned.num_tokens
-        positions = torch.cat([torch.arange(start), start + given.position_ids.cpu(), rest])
-    if given.key_bias is not None:
-        bias = F.pad(given.key_bias.float(), (start, length - end))
-    return replace(prompt, position_ids=positions, key_bias=bias)
+    readings = [reading_of(*one) for one in zip(pruned, given)]
+    return [Prompt(*one, reading=reading) for *one, reading in zip(ids, embeds, names, readings)]
 
 
 def input_ids(model: LlavaAccm, sample: Sample, given: Supplement = Supplement()) -> list[int]:

@@ -8,6 +8,7 @@ from collections.abc import Hashable
 from torch import Tensor
 
 from llava.model.compensation.supplement import Supplement
+from llava.model.language_model.prompts import Reading
 from llava.model.multimodal_encoder.visual_tokens import Projected
 from llava.model.sample import Encoded, Sample
 from llava.model.token_pruning.pruner import Pruned
@@ -43,3 +44,13 @@ def shared_name(
     if pruned.reads_question or pruned.weights is not None:
         return None
     return image, tuple(pruned.kept_idx.tolist())
+
+
+def reading_of(pruned: Pruned | None, given: Supplement = Supplement()) -> Reading | None:
+    """Returns how the LLM's layers read what was kept; None where as transformers' do."""
+    changed = (pruned and pruned.plan, given.position_ids, given.key_bias)
+    if pruned is None or all(change is None for change in changed):
+        return None
+    return Reading(
+        pruned.kept_idx, pruned.plan, given.position_ids, pruned.num_tokens, given.key_bias
+    )

@@ -100,8 +100,9 @@ def test_the_llm_reads_rectified_tokens_as_transformers_does_with_the_same_mask(
     """Cached steps are what a full pass gives, with positions and biases worked out here."""
     model = everything.with_compensator(Rectify())
     sample, llm = samples[0], model.language_model.llm
-    (prompt,) = model.prompts([sample])
     (answer,) = model.answer([sample])
+    encoded = model.encode([sample])
+    (prompt,) = model.splice(encoded, [answer.pruned], [answer.compensation], [sample])
     start = prompt.input_ids.index(IMAGE_TOKEN_INDEX)
     after = len(prompt.input_ids) - 1 - start
     kept = answer.kept_idx
@@ -300,8 +301,13 @@ def test_settings_that_cannot_be_loaded(load_tiny, settings, message):
         load_tiny(**settings)
 
 
+def test_another_engine_cannot_rectify(everything, samples):
+    with pytest.raises(UserError, match="the compensation works inside the LLM"):
+        everything.prompts(samples[:1])
+
+
 def test_beams_are_refused_where_positions_change(everything, samples):
-    with pytest.raises(UserError, match="ask for one beam"):
+    with pytest.raises(UserError, match="use num_beams 1"):
         everything.answer([replace(samples[0], num_beams=2)])
 
 

@@ -1,11 +1,13 @@
 """The LLM layer by layer: with nothing dropped, transformers' own; dropped is as never seen."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from llava.mm_utils import pad_left
 from llava.model.kv_cache import DecodeSession, KVPrefix
-from llava.model.language_model.layerwise import LayerInput, LayerwiseLlama
+from llava.model.language_model.layerwise import LayerwiseLlama
 
 
 @pytest.fixture(scope="module")
@@ -31,28 +33,25 @@ def test_nothing_dropped_is_stock_for_a_padded_batch_and_for_cached_steps(llm):
         torch.testing.assert_close(ours, stock, rtol=1e-5, atol=1e-5)
 
 
-def test_a_dropped_token_is_one_that_nobody_looks_at_from_its_layer_on(llm):
-    (embeds,) = pieces(llm, (9,))
-    length, dropped, layer = 9, [2, 3, 6], 1
-    kept = torch.tensor([[i for i in range(length) if i not in dropped]])
-    causal = torch.ones(1, 1, length, length, dtype=torch.bool).tril()
-    columns = torch.ones(length, dtype=torch.bool)
-    columns[dropped] = False
-    # Padding and dropped tokens still see themselves: a row that is all False would give NaN.
-    unseen = causal & (columns | torch.eye(length, dtype=torch.bool))
+def test_a_key_bias_of_ln_2_counts_a_token_twice_as_if_it_stood_there_twice(llm):
+    (embeds,) = pieces(llm, (6,))
+    twice = torch.cat([embeds[:3], embeds[2:]])  # the third token stands there twice
+    bias = torch.tensor([[0, 0, 2.0, 1, 1, 1]]).log().nan_to_num(neginf=0)
 
-    def drop(number, state):
-        return state.select(kept) if number == layer else state
-
-    def hide(number, state):
-        if number < layer:
-            return state
-        return LayerInput(state.hidden, state.position_ids, unseen)
+    def read(states, positions, key_bias=None):
+        count = len(states)
+        causal = torch.ones(1, 1, count, count, dtype=torch.bool).tril()
+        if count == 7:  # the biased one attends to itself twice, and so do its copies
+            causal[..., 2, 3] = True
+        give = None if key_bias is None else (lambda _, state: replace(state, key_bias=key_bias))
+        forward = LayerwiseLlama(llm, give)
+        return forward(states[None], causal, torch.tensor([positions])).logits
 
     with torch.inference_mode():
-        ours, wanted, whole = (
-            LayerwiseLlama(llm, between)(embeds[None], causal, torch.arange(length)[None]).logits
-            for between in (drop, hide, None)
-        )
-    torch.testing.assert_close(ours, wanted, rtol=1e-5, atol=1e-5)
-    assert not torch.allclose(ours, whole, atol=1e-5)
+        biased = read(embeds, [0, 1, 2, 3, 4, 5], bias)
+        doubled = read(twice, [0, 1, 2, 2, 3, 4, 5])
+        plain = read(embeds, [0, 1, 2, 3, 4, 5], torch.zeros_like(bias))
+        stock = read(embeds, [0, 1, 2, 3, 4, 5])
+    torch.testing.assert_close(plain, stock, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(biased, stock, atol=1e-5)
+    torch.testing.assert_close(biased, doubled, rtol=1e-5, atol=1e-5)

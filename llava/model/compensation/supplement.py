@@ -82,23 +82,14 @@ class PrunedSample:
 
     @property
     def dropped(self) -> Tensor:
-        """The embeddings (M, P) of the dropped tokens in index order; see described_idx."""
+        """The embeddings (M, P) of the tokens to describe in index order; see described_idx."""
         embeds = needed(self.image.patch_embeds)
-        return embeds[send(self.described_idx, embeds.device)]
-
-    @property
-    def described_idx(self) -> Tensor:
-        """The indices (M,) int64 of the tokens that a text describes: the dropped ones.
-
-        All of them where none is dropped before the LLM, since the LLM has not run yet.
-        """
-        dropped = self.pruned.dropped_idx
-        return dropped if len(dropped) else self.pruned.kept_idx
+        return embeds[send(self.pruned.described_idx, embeds.device)]
 
     @property
     def kept_share(self) -> float:
-        """The share K / N of the tokens that the LLM reads."""
-        return len(self.pruned.kept_idx) / self.pruned.num_tokens
+        """The share K / N of the tokens that the LLM reads, in the mean over its layers."""
+        return self.pruned.mean_tokens / self.pruned.num_tokens
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,15 +5,24 @@ The captions' beam search (llava.model.compensation.beam_search) is ClipCap's, b
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LlamaForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from llava.model.language_model.prompts import Generated, generated
+
 
 def search_beams(
-    llm: LlamaForCausalLM, embeds: Tensor, num_beams: int, max_new_tokens: int, end_id: int
-) -> tuple[list[int], Tensor]:
+    llm: LlamaForCausalLM,
+    embeds: Tensor,
+    num_beams: int,
+    max_new_tokens: int,
+    end_id: int,
+    on_token: Callable[[int], None] | None,
+) -> Generated:
     """Searches for the answer whose tokens have the highest mean log-probability.
 
     Args:
@@ -22,10 +31,7 @@ def search_beams(
         num_beams: number of beams kept at each step.
         max_new_tokens: limit of the answer.
         end_id: ends an answer.
-
-    Returns:
-        Its token ids, the end-of-text id included if generated; and (V,) float32 on the CPU, the
-        logits of the first token.
+        on_token: receives the answer's tokens.
     """
     config = GenerationConfig(
         num_beams=num_beams,
@@ -52,4 +58,8 @@ def search_beams(
     finally:
         hook.remove()
     ids = found.tolist()
-    return ids[: ids.index(end_id) + 1] if end_id in ids else ids, first[0]
+    (answer,) = generated([ids], [max_new_tokens], end_id, first[0][None])
+    if on_token is not None:
+        for token in answer.out_ids:
+            on_token(token)
+    return answer

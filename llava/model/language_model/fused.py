@@ -47,6 +47,11 @@ class FusedRotaryEmbedding(nn.Module):
         self.inv_freq = rotary.inv_freq
         self._ask = (rotary,)  # no submodule: the names of buffers stay
 
+    @property
+    def stock(self) -> LlamaRotaryEmbedding:
+        """The module that it asks."""
+        return self._ask[0]
+
     def forward(self, hidden: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Returns cosines and sines (B, L, 1, d), the first half of the sines negative."""
         cos, sin = self._ask[0](hidden, position_ids)

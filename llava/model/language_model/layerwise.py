@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 from transformers import Cache, LlamaForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -18,22 +19,22 @@ class LayerInput:
         hidden: (B, L, D).
         position_ids: (B, L), by which keys are rotated; they stay with a token when others go.
         mask: (B, 1, L, M) bool, True where a position may attend.
+        key_bias: (B, M) float, added to the attention logits of every query to a column of keys,
+            before the softmax; None adds nothing.
     """
 
     hidden: Tensor
     position_ids: Tensor
     mask: Tensor
+    key_bias: Tensor | None = None
 
-    def select(self, kept: Tensor) -> LayerInput:
-        """Returns the input with only the positions (B, K) int64 of a first piece, in rising order.
-
-        In a first piece the columns of the mask are its own positions.
-        """
-        rows = kept[:, :, None]
-        hidden = self.hidden.gather(1, rows.expand(-1, -1, self.hidden.shape[2]))
-        mask = self.mask.gather(2, kept[:, None, :, None].expand(-1, -1, -1, self.mask.shape[3]))
-        mask = mask.gather(3, kept[:, None, None, :].expand(-1, -1, kept.shape[1], -1))
-        return LayerInput(hidden, self.position_ids.gather(1, kept), mask)
+    @property
+    def attention_mask(self) -> Tensor:
+        """What a layer receives: the mask, or (B, 1, L, M) in the states' dtype with the bias."""
+        if self.key_bias is None:
+            return self.mask
+        bias = self.key_bias.to(self.hidden.dtype)[:, None, None]
+        return bias.expand(self.mask.shape).masked_fill(~self.mask, -torch.inf)
 
 
 BeforeLayer = Callable[[int, LayerInput], LayerInput]
@@ -62,6 +63,7 @@ class LayerwiseLlama:
         past_key_values: Cache | None = None,
         use_cache: bool = False,
         logits_to_keep: int = 1,
+        key_bias: Tensor | None = None,
     ) -> CausalLMOutputWithPast:
         """Reads a piece of B sequences.
 
@@ -72,22 +74,23 @@ class LayerwiseLlama:
             past_key_values: the cache; each layer adds its keys and values.
             use_cache: whether the cache is used.
             logits_to_keep: number of last positions whose logits are returned.
+            key_bias: see LayerInput.
 
         Returns:
             An output with the logits (B, logits_to_keep, V).
         """
         model = self._llm.model
-        state = LayerInput(inputs_embeds, position_ids, attention_mask)
+        state = LayerInput(inputs_embeds, position_ids, attention_mask, key_bias)
         for number, layer in enumerate(model.layers):
             state = self._before_layer(number, state)
             hidden = layer(
                 state.hidden,
-                attention_mask=state.mask,
+                attention_mask=state.attention_mask,
                 position_ids=state.position_ids,
                 past_key_values=past_key_values,
                 use_cache=use_cache,
                 position_embeddings=model.rotary_emb(state.hidden, state.position_ids),
             )
-            state = LayerInput(hidden, state.position_ids, state.mask)
+            state = replace(state, hidden=hidden)
         logits = self._llm.lm_head(model.norm(state.hidden[:, -logits_to_keep:]))
         return CausalLMOutputWithPast(logits=logits, past_key_values=past_key_values)

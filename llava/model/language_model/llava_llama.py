@@ -18,14 +18,15 @@ from llava.model.kv_cache import DecodeSession, KVPrefix
 from llava.model.language_model.beams import search_beams
 from llava.model.language_model.compiled import LENGTH_STEP, compiled, fill_up
 from llava.model.language_model.fused import fuse_llama
+from llava.model.language_model.layer_session import LayerSession
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.language_model.prompts import (
     Generated,
     OnToken,
     Prompt,
     Session,
-    alike,
-    rectified,
+    batches_of,
+    generated,
     remember_images,
     tell_row,
     told,
@@ -87,6 +88,11 @@ class LanguageModel(nn.Module):
         """The number of positions that the LLM was trained for."""
         return self.llm.config.max_position_embeddings
 
+    @property
+    def num_layers(self) -> int:
+        """The number of the LLM's layers."""
+        return self.llm.config.num_hidden_layers
+
     def embed(
         self, ids: Sequence[list[int]], image_features: Sequence[Tensor | Projected]
     ) -> list[Tensor]:
@@ -147,7 +153,7 @@ class LanguageModel(nn.Module):
         with watch.stage("prefill"):
             begun = self._begin([prompts[row] for row in singles], memory)
         answers: dict[int, Generated] = {}
-        for places in alike(begun):
+        for places in batches_of(begun):
             rows = [singles[place] for place in places]
             limits = [max_new_tokens[row] for row in rows]
             choose = TokenChooser([how[row] for row in rows])
@@ -156,7 +162,11 @@ class LanguageModel(nn.Module):
             answers.update(zip(rows, self._answer(batch, limits, choose, watch, tell, memory)))
         for row in sorted(set(range(len(prompts))).difference(singles)):
             of_row = None if on_token is None else partial(on_token, row)
-            answers[row] = self._search(prompts[row], how[row], max_new_tokens[row], watch, of_row)
+            with watch.stage("decode"):
+                embeds, limit = prompts[row].embeds, max_new_tokens[row]
+                answers[row] = search_beams(
+                    self.llm, embeds, how[row].num_beams, limit, self.end_id, of_row
+                )
         return [answers[row] for row in range(len(prompts))]
 
     @torch.inference_mode()
@@ -217,40 +227,24 @@ class LanguageModel(nn.Module):
     ) -> list[Generated]:
         """Generates the answers to prompts of similar length, each with its prefix."""
         wanted = len(prompts)
-        if self.is_compiled and prompts[0].is_plain:
+        if self.is_compiled:
             prompts = fill_up(prompts)
             limits = [*limits, *[1] * (len(prompts) - len(limits))]
         with watch.stage("prefill"):
             rest = [prompt.embeds[prompt.prefix.length :] for prompt in prompts]
             embeds, mask = pad_left(rest, self._length_step(rest))
-            session = self._session(prompts, embeds.shape[1] + max(limits), embeds.device)
-            logits = session.forward(embeds, mask, *rectified(prompts, embeds))
-            remember_images(prompts, session, memory)
+            num_new = embeds.shape[1] + max(limits)
+            session = self._session(prompts, num_new, embeds.device)
+            logits = session.forward(embeds, mask)
+            if not isinstance(session, LayerSession):
+                remember_images(prompts, session, memory)
         with watch.stage("decode"):
             tell = told(on_token, wanted)
             tokens = self._decode(session, choose(logits), limits, choose, tell)
-            rows = [ids[:limit] for ids, limit in zip(tokens.tolist(), limits)]
-            end = self.end_id
-            return [
-                Generated(ids[: ids.index(end) + 1] if end in ids else ids, first)
-                for ids, first in zip(rows[:wanted], logits.cpu())
-            ]
-
-    def _search(
-        self,
-        prompt: Prompt,
-        decoding: Decoding,
-        limit: int,
-        watch: Stopwatch,
-        on_token: Callable[[int], None] | None,
-    ) -> Generated:
-        """Generates the answer to one prompt by beam search."""
-        with watch.stage("decode"):
-            found = search_beams(self.llm, prompt.embeds, decoding.num_beams, limit, self.end_id)
-        if on_token is not None:
-            for token in found[0]:
-                on_token(token)
-        return Generated(*found)
+            found = generated(tokens.tolist()[:wanted], limits, self.end_id, logits.cpu())
+        if isinstance(session, LayerSession):
+            found = [replace(one, layer_kept=tuple(k)) for one, k in zip(found, session.kept)]
+        return found
 
     def _length_step(self, rows: Sequence[Tensor]) -> int:
         """Returns the number of positions of which pieces (L, D) of prompts take a multiple."""
@@ -260,10 +254,14 @@ class LanguageModel(nn.Module):
         on_gpu = self._static is not None and rows[0].device.type == "cuda"
         return GRAPH_TILE if on_gpu and is_small else TILE
 
-    def _session(self, prompts: Sequence[Prompt], num_new: int, device: torch.device) -> Session:
-        """Returns a session after the prefixes of prompts, with room for num_new positions."""
+    def _session(
+        self, prompts: Sequence[Prompt], num_new: int, device: torch.device
+    ) -> Session | LayerSession:
+        """Returns a session after the prompts' prefixes, with room for num_new positions."""
+        if prompts[0].reading is not None:
+            return LayerSession(self.llm, prompts, device)
         prefixes = [prompt.prefix for prompt in prompts]
-        if self._static is not None and prompts[0].is_plain:
+        if self._static is not None:
             session = self._static.begin(prefixes, num_new, device)
             if session is not None:
                 return session
@@ -271,7 +269,7 @@ class LanguageModel(nn.Module):
 
     def _decode(
         self,
-        session: Session,
+        session: Session | LayerSession,
         tokens: Tensor,
         limits: Sequence[int],
         choose: TokenChooser,
@@ -284,13 +282,14 @@ class LanguageModel(nn.Module):
         """
         table = self.llm.get_input_embeddings()
         ones = torch.ones(len(tokens), 1, device=tokens.device)
-        last = send(limits, tokens.device)
+        left = send(limits, tokens.device)
         ended = AsyncStopFlag(tokens.device)
         done = torch.zeros_like(tokens, dtype=torch.bool)
         written = [tokens]
         tell(tokens, done)
-        for step in range(1, max(limits)):
-            done = done | (written[-1] == self.end_id) | (last == step)
+        for _ in range(1, max(limits)):
+            left = left - 1
+            done = done | (written[-1] == self.end_id) | (left == 0)
             ended.push(done.all())
             if ended.is_set():
                 break

@@ -6,15 +6,13 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Union
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from llava.constants import IMAGE_TOKEN_INDEX
-from llava.mm_utils import send
 from llava.model.kv_cache import DecodeSession
 from llava.model.memory import Memory
 from llava.model.static_cache import StaticSession
+from llava.model.token_pruning.layer_pruner import LayerKept, LayerPlan
 
 # Prompts whose lengths differ by more are read in separate passes: that much padding costs as much
 # as a pass.
@@ -22,6 +20,27 @@ MAX_PADDING = 64
 
 OnToken = Callable[[int, int], None]  # the index of a prompt, and the id of its next token
 Session = Union[DecodeSession, StaticSession]
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """How the LLM's layers read a prompt that is read layer by layer.
+
+    Attributes:
+        kept_idx: (K,) int64, the indices of the visual tokens that the first layer reads.
+        plan: how the layers drop more of them; None: they drop none.
+        position_ids: (K,) int64, the places of the visual tokens among num_positions, after which
+            the text goes on; None numbers them one by one.
+        num_positions: positions that the image takes.
+        key_bias: (K,) float32, added to the attention logits of the visual tokens in every layer;
+            None adds nothing.
+    """
+
+    kept_idx: Tensor
+    plan: LayerPlan | None = None
+    position_ids: Tensor | None = None
+    num_positions: int = 0
+    key_bias: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -34,22 +53,14 @@ class Prompt:
         shared_image: a key of the K visual tokens where other prompts may have the same, without
             keeping them alive; None where they depend on the question.
         prefix: keys and values of the part that was read already; None where there is none.
-        position_ids: (L,) int64; None numbers all positions one by one.
-        key_bias: (L,) float32, added to the attention logits of each position's keys; None adds
-            nothing.
+        reading: how the layers read it where they are called one by one; None: as transformers.
     """
 
     input_ids: list[int]
     embeds: Tensor
     shared_image: Hashable | None = None
     prefix: Any = None  # a KVPrefix, or None
-    position_ids: Tensor | None = None
-    key_bias: Tensor | None = None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether its positions are numbered one by one, and no key has a bias."""
-        return self.position_ids is None and self.key_bias is None
+    reading: Reading | None = None
 
     @property
     def system_length(self) -> int:
@@ -74,10 +85,30 @@ class Generated:
     Attributes:
         out_ids: new token ids, the end-of-text id included if generated.
         first_logits: (V,) float32 on the CPU, the logits of the first token.
+        layer_kept: the visual tokens that were left inside the LLM, by rising layers.
     """
 
     out_ids: list[int]
     first_logits: Tensor
+    layer_kept: tuple[LayerKept, ...] = ()
+
+
+def generated(
+    tokens: Sequence[list[int]], limits: Sequence[int], end_id: int, logits: Tensor
+) -> list[Generated]:
+    """Returns B answers of chosen tokens, each up to its limit or its end.
+
+    Args:
+        tokens: B lists.
+        limits: B numbers of tokens.
+        end_id: ends an answer.
+        logits: (B, V) float32 on the CPU, of the first tokens.
+    """
+    rows = [ids[:limit] for ids, limit in zip(tokens, limits)]
+    return [
+        Generated(ids[: ids.index(end_id) + 1] if end_id in ids else ids, first)
+        for ids, first in zip(rows, logits)
+    ]
 
 
 def remember_images(prompts: Sequence[Prompt], session: Session, memory: Memory) -> None:
@@ -94,42 +125,14 @@ def remember_images(prompts: Sequence[Prompt], session: Session, memory: Memory)
         memory.keep((prompt.system, prompt.shared_image), session.prefix(row, image, prompt.prefix))
 
 
-def alike(prompts: Sequence[Prompt]) -> list[list[int]]:
-    """Returns the indices of prompts that begin with a prefix, in groups to be read in one pass.
-
-    Those of a group have a similar length; and all of them are plain, or none is.
-    """
-    groups = [
-        [p for p, prompt in enumerate(prompts) if prompt.is_plain is k] for k in (True, False)
-    ]
-    lengths = [len(prompt.embeds) - prompt.prefix.length for prompt in prompts]
-    return [
-        [group[place] for place in bucket]
-        for group in groups
-        for bucket in length_buckets([lengths[place] for place in group])
-    ]
-
-
-def rectified(prompts: Sequence[Prompt], embeds: Tensor) -> tuple[Tensor, ...]:
-    """Returns positions (B, L) int64 and key biases (B, L) float32 of what prefixes leave.
-
-    Prompts that are plain have none.
-
-    Args:
-        prompts: B of them, with prefixes whose positions are numbered one by one.
-        embeds: (B, L, D), the rest of each, padded on the left.
-    """
-    if prompts[0].is_plain:
-        return ()
-    positions, biases = [], []
-    for prompt in prompts:
-        length, start = len(prompt.embeds), prompt.prefix.length
-        plain = torch.arange(length) if prompt.position_ids is None else prompt.position_ids
-        bias = torch.zeros(length) if prompt.key_bias is None else prompt.key_bias
-        padding = (embeds.shape[1] - length + start, 0)
-        positions.append(F.pad(plain[start:], padding))
-        biases.append(F.pad(bias[start:].to(embeds.device), padding))
-    return send(torch.stack(positions), embeds.device), torch.stack(biases)
+def batches_of(prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Returns the indices of prompts that are read together: of similar length, and in one way."""
+    found = []
+    for is_layered in (False, True):
+        rows = [row for row, p in enumerate(prompts) if (p.reading is not None) == is_layered]
+        lengths = [len(prompts[row].embeds) - prompts[row].prefix.length for row in rows]
+        found += [[rows[place] for place in places] for places in length_buckets(lengths)]
+    return found
 
 
 def length_buckets(lengths: Sequence[int]) -> list[list[int]]:

@@ -51,6 +51,8 @@ def typed(options: type, given: Mapping[str, object]) -> dict[str, object]:
 
 
 def _spelled(text: object, kind: Any) -> object:
+    if get_origin(kind) is tuple and isinstance(text, str):
+        return [_spelled(part, get_args(kind)[0]) for part in text.split(",")]
     kinds = get_args(kind) or (kind,)
     if type(text) is int and int not in kinds and float in kinds:
         return float(text)
@@ -71,7 +73,9 @@ def _spelled(text: object, kind: Any) -> object:
 
 def _is_of(value: object, kind: Any) -> bool:
     if get_origin(kind) is tuple:
-        return isinstance(value, list) and all(_is_of(one, get_args(kind)[0]) for one in value)
+        return isinstance(value, (list, tuple)) and all(
+            _is_of(one, get_args(kind)[0]) for one in value
+        )
     if get_args(kind):  # one of several
         return any(_is_of(value, one) for one in get_args(kind))
     return type(value) in ((float, int) if kind is float else (kind,))

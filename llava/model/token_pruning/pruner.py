@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from llava.model.multimodal_encoder.visual_tokens import (
     VisualTokens,
     needed,
 )
+from llava.model.token_pruning.layer_pruner import LayerPlan, LayerPruner
 
 CLS = -1  # the index of the CLS token, which some pruners keep
 
@@ -52,6 +53,7 @@ class Pruned:
             of the image serve other questions too.
         details: the pruner's own record, for traces.
         is_projected: whether weights are of features that have passed the projector.
+        plan: how the layers of the LLM drop more of them; None: all layers read the K.
     """
 
     num_tokens: int
@@ -61,6 +63,25 @@ class Pruned:
     reads_question: bool = False
     details: Any = None
     is_projected: bool = False
+    plan: LayerPlan | None = None
+
+    @property
+    def mean_tokens(self) -> float:
+        """The mean over the LLM's layers of the visual tokens that they read."""
+        return len(self.kept_idx) if self.plan is None else self.plan.mean_tokens
+
+    @property
+    def described_idx(self) -> Tensor:
+        """The tokens that a compensation describes, int64, rising: the dropped ones.
+
+        All of them where the LLM drops some, which is not known before it runs.
+        """
+        return self.dropped_idx if self.plan is None else torch.arange(self.num_tokens)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether tokens were dropped before the LLM, and the LLM drops none."""
+        return self.plan is None and len(self.dropped_idx) > 0
 
     @property
     def dropped_idx(self) -> Tensor:
@@ -113,6 +134,8 @@ class Pruner:
         paper: where it is published.
         check: check(budget, num_tokens, options) raises a UserError where the pruner cannot meet a
             budget; None: it meets any.
+        layers: what it does inside the LLM, whose first layer reads what select keeps; None for a
+            pruner that works before the LLM alone.
     """
 
     name: str
@@ -121,11 +144,12 @@ class Pruner:
     options: type = NoOptions
     paper: str = ""
     check: Callable[[int, int, Any], object] | None = None
+    layers: LayerPruner | None = None
 
     @property
     def reads_question(self) -> bool:
-        """Whether it reads the question, in any form."""
-        return bool(self.needs & OF_QUESTION)
+        """Whether it reads the question, in any form; inside the LLM the question has a say."""
+        return bool(self.needs & OF_QUESTION) or self.layers is not None
 
     @property
     def option_names(self) -> set[str]:
@@ -142,16 +166,28 @@ class Pruning:
         num_tokens: K, the number of tokens that the LLM is to read; options may say "published",
             and then the pruner gives as many as its authors' code does.
         options: of the pruner's own type.
+        plan: how the layers of the LLM drop more of these tokens; None: they drop none.
     """
 
     pruner: Pruner
     num_tokens: int
     options: Any
+    plan: LayerPlan | None = None
 
-    @property
-    def is_exact(self) -> bool:
-        """Whether the pruner gives K tokens."""
-        return not getattr(self.options, "published", False)
+    def most_tokens(self, num_patches: int) -> int:
+        """Returns the largest number of tokens that the pruner may give of N.
+
+        That is K, or N and the CLS token where the pruner gives its authors' number.
+        """
+        is_exact = self.plan is not None or not getattr(self.options, "published", False)
+        return self.num_tokens if is_exact else num_patches + 1
+
+    def planned(self, pruned: Pruned) -> Pruned:
+        """Returns what was kept before the LLM, with the plan for its layers."""
+        if self.plan is None:
+            return pruned
+        plan = replace(self.plan, first=len(pruned.kept_idx))
+        return replace(pruned, plan=plan, reads_question=True)
 
 
 def prune(
@@ -168,5 +204,5 @@ def prune(
         places = [b for b, pruning in enumerate(prunings) if pruning.pruner.name == name]
         select = prunings[places[0]].pruner.select
         pruned = select(*([column[b] for b in places] for column in columns))
-        found |= dict(zip(places, pruned))
+        found |= {b: prunings[b].planned(one) for b, one in zip(places, pruned)}
     return [found[b] for b in range(len(images))]

@@ -20,6 +20,8 @@ from llava.model.token_pruning.controls import (
     random_tokens,
     uniform_tokens,
 )
+from llava.model.token_pruning.inside_llm import INSIDE_LLM
+from llava.model.token_pruning.layer_pruner import PUBLISHED_LAYERS, plan_layers
 from llava.model.token_pruning.options import settings_of, typed
 from llava.model.token_pruning.pruner import Needs, Pruner, Pruning
 from llava.model.token_pruning.published import ALIASES, PUBLISHED
@@ -43,6 +45,7 @@ PRUNERS = {
         Pruner("uniform", each(uniform_tokens)),
         Pruner("pool", each(pooled_tokens)),
         *(as_pruner(published) for published in PUBLISHED.values() if is_before_llm(published)),
+        *INSIDE_LLM,
     )
 }
 
@@ -73,13 +76,16 @@ def budget_of(method: Method, num_patches: int) -> Budget:
     return resolve_budget(wanted, method.text_token_num, num_patches)
 
 
-def pruning_of(method: Method, num_patches: int, nearest: bool) -> Pruning:
+def pruning_of(
+    method: Method, num_patches: int, nearest: bool, num_layers: int = PUBLISHED_LAYERS
+) -> Pruning:
     """Returns how an image of num_patches patches is to be pruned.
 
     Args:
         method: how the image is asked about.
         num_patches: N.
         nearest: whether the question picks the patches nearest to it; see select_tokens.
+        num_layers: of the LLM.
 
     Raises:
         UserError: there is no such pruner or option, or the pruner cannot meet the budget.
@@ -89,9 +95,16 @@ def pruning_of(method: Method, num_patches: int, nearest: bool) -> Pruning:
     own = {name: known[name] for name in pruner.option_names & known.keys()}
     options = replace(_options_of(pruner, method), **own)
     pruning = Pruning(pruner, budget_of(method, num_patches).visual_token_num, options)
-    if pruner.check is not None and 0 < pruning.num_tokens < num_patches:
+    if not 0 < pruning.num_tokens < num_patches:
+        return pruning
+    if pruner.check is not None:
         pruner.check(pruning.num_tokens, num_patches, options)
-    return pruning
+    if pruner.layers is None:
+        return pruning
+    plan = plan_layers(
+        pruner.name, pruner.layers, options, num_layers, num_patches, pruning.num_tokens
+    )
+    return replace(pruning, num_tokens=plan.first, plan=plan)
 
 
 def resolved(method: Method) -> Method:
@@ -104,15 +117,6 @@ def resolved(method: Method) -> Method:
     given, usual = asdict(_options_of(pruner, method)), asdict(pruner.options())
     options = {name: value for name, value in given.items() if value != usual[name]}
     return replace(method, pruner=pruner.name, pruner_options=options)
-
-
-def most_tokens(method: Method, num_patches: int) -> int:
-    """Returns the largest number of tokens that a pruner may give of an image of num_patches.
-
-    That is K, or of all patches and the CLS token where the pruner gives its authors' number.
-    """
-    pruning = pruning_of(method, num_patches, False)
-    return pruning.num_tokens if pruning.is_exact else num_patches + 1
 
 
 def _options_of(pruner: Pruner, method: Method) -> Any:

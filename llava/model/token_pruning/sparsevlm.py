@@ -35,6 +35,7 @@ class SparseVlmOptions:
             With False K tokens in all: as many clusters, but at most K - 1, and K less these
             patches.
         system_tokens: tokens before the image: 7 in the recorded cases, 35 in LLaVA-1.5's prompt.
+        num_patches: n image tokens in the layer; None: as many as the raters are chosen by.
     """
 
     layers: tuple[int, ...] = (2, 6, 15)
@@ -43,6 +44,7 @@ class SparseVlmOptions:
     seed: int = 0
     published: bool = False
     system_tokens: int = 7
+    num_patches: int | None = None
 
 
 def sparsevlm(
@@ -55,7 +57,7 @@ def sparsevlm(
 
     Args:
         x: ``projected`` (B, N, D), ``llm_text`` (B, T, D), ``llm_attn`` (B, H, T, S) and
-            ``llm_hidden`` (B, S, D), the states that are merged; S = system + N + T.
+            ``llm_hidden`` (B, S, D), the states that are merged; S = system + n + T.
         budget: K; there is none of the method's own.
         settings: see SparseVlmOptions.
 
@@ -67,8 +69,8 @@ def sparsevlm(
         raise UserError(f"sparsevlm needs a budget; the authors' for its three layers: {lists}")
     if not 0 <= settings.merge_share <= 1 or settings.cluster_div < 1:
         raise UserError("merge_share must be from 0 to 1, and cluster_div at least 1")
-    n = x["projected"].shape[1]
-    patches, recycled, clusters = _counts(tokens_to_keep(budget, n, n), n, settings)
+    n = settings.num_patches or x["projected"].shape[1]
+    patches, recycled, clusters = counts_of(tokens_to_keep(budget, n, n), n, settings)
     image = places_of_image(x["llm_attn"].shape[-1], settings.system_tokens, n)
     raters = _raters(x["projected"], x["llm_text"])
     rated = x["llm_attn"].mean(1)[:, :, image] * raters[..., None]
@@ -76,22 +78,14 @@ def sparsevlm(
     kept = order[:, :patches].sort().values.cpu()
     again = order[:, patches : patches + recycled]
     merged = density_peaks(rows(x["llm_hidden"][:, image], again), clusters, settings.seed)
+    voices = [one.nonzero().squeeze(-1) for one in raters]
     return [
-        Choice(
-            kept[b],
-            None,
-            patches + clusters,
-            {
-                "raters": raters[b].nonzero().squeeze(-1),
-                "recycled": again[b],
-                "clusters": merged[b],
-            },
-        )
-        for b in range(len(kept))
+        Choice(one, None, patches + clusters, {"raters": r, "recycled": a, "clusters": c})
+        for one, r, a, c in zip(kept, voices, again, merged)
     ]
 
 
-def _counts(budget: int, num_patches: int, settings: SparseVlmOptions) -> tuple[int, int, int]:
+def counts_of(budget: int, num_patches: int, settings: SparseVlmOptions) -> tuple[int, int, int]:
     """Returns how many patches are kept, how many recycled, and into how many clusters."""
     kept = min(budget, num_patches - 1) if settings.published else budget
     recycled = _recycled(num_patches - kept, settings)
