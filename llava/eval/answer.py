@@ -14,16 +14,11 @@ from llava.arguments import AskArguments, flag
 from llava.errors import UserError
 from llava.eval.arguments import check_method
 from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT, data_folder, reader
-from llava.eval.limit import first_questions
+from llava.eval.limit import LIMIT_HELP, first_questions
 from llava.utils.cli import run_benchmark_command
 
 if TYPE_CHECKING:
     from llava.eval.run import Run
-
-LIMIT_HELP = (
-    "Ask only the first so many questions of a benchmark, and those that are scored together with "
-    "one of them. Default: all."
-)
 
 
 @dataclass

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, List, Optional
 from llava.arguments import CAPTIONS, NOTHING, AskArguments, flag, list_flag
 from llava.compensations import terms_of
 from llava.errors import UserError
-from llava.eval.answer import LIMIT_HELP
 from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT
+from llava.eval.limit import LIMIT_HELP
 from llava.method import ALL_TOKENS, DEFAULT_PRUNER, NO_TOKENS, Method, method_of
 
 if TYPE_CHECKING:

@@ -93,4 +93,6 @@ def _is_sound(made: Mapping[str, object]) -> bool:
 
 
 def _is_amount(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and value >= 0  # type: ignore[arg-type]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return math.isfinite(value) and value >= 0

@@ -9,6 +9,11 @@ from llava.errors import UserError, quoted
 from llava.eval.benchmarks.question import Question
 from llava.eval.benchmarks.registry import reader
 
+LIMIT_HELP = (
+    "Ask only the first so many questions of a benchmark, and those that are scored together with "
+    "one of them. Default: all."
+)
+
 
 def first_questions(benchmark: str, questions: Sequence[Question], limit: int) -> list[Question]:
     """Returns the first questions, and the questions that are scored together with them.

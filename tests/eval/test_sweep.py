@@ -13,6 +13,7 @@ from PIL import Image
 from llava.errors import UserError
 from llava.eval import answer, score, sweep
 from llava.eval.journal import Journal
+from llava.model.builder import with_compensation
 from llava.model.token_pruning import registry
 from tests.helpers.processes import run_together
 
@@ -365,19 +366,23 @@ COMPARED = {  # file name of a configuration -> flags of the single command
     "accm-30": ["--visual-token-num", "30"],
     "random-30": ["--pruner", "random", "--visual-token-num", "30", "--no-compensation"],
     "random+caption+selector-30": ["--pruner", "random", "--visual-token-num", "30"],
+    "accm+caption-30": ["--visual-token-num", "30", "--compensation", "caption"],
+    "random+caption-30": ["--pruner=random", "--visual-token-num=30", "--compensation=caption"],
 }
 
 
 def comparison_flags(tiny_flags, data_root, folder):
     words = f"--data-root {data_root} --batch-size 3 --benchmarks mmvp --budgets 30"
-    words += " --pruners zero random none accm --compensations none caption+selector"
+    words += " --pruners zero random none accm --compensations none caption+selector caption"
     return [*tiny_flags, *words.split(), "--output-dir", str(folder)]
 
 
 def test_pruners_give_what_the_single_commands_give(
-    tiny_flags, data_root, tmp_path, lend_model, model, monkeypatch, capsys
+    tiny_flags, data_root, tmp_path, model, monkeypatch, capsys
 ):
-    """And each of the four images passes through the tower once for all six ways."""
+    """And each of the four images passes through the tower once for all eight ways."""
+    load = "llava.eval.caches.load_from_arguments"
+    monkeypatch.setattr(load, lambda args: with_compensation(model, args))
     encoded = []
     encode = type(model).encode_images
 
@@ -389,7 +394,7 @@ def test_pruners_give_what_the_single_commands_give(
         patch.setattr(type(model), "encode_images", counting)
         assert sweep.main(comparison_flags(tiny_flags, data_root, tmp_path / "sweep")) == 0
     assert sum(encoded) == 4
-    assert "| llava-v1.5-tiny | random with caption" in " ".join(capsys.readouterr().out.split())
+    assert "| llava-v1.5-tiny | random with caption |" in " ".join(capsys.readouterr().out.split())
     found = files(tmp_path / "sweep")
     assert len(found) == 4 * len(COMPARED)
     for name, single in COMPARED.items():

@@ -150,6 +150,9 @@ def _cost(one: _Measured, machine: str) -> Cost:
     )
 
 
-def tokens_by_layer(model: LlavaAccm, answer: Answer) -> list[int]:
+def tokens_by_layer(model: LlavaAccm, answer: Answer) -> Sequence[int]:
     """Returns the number of visual tokens that each layer of the LLM has read for an answer."""
+    plan = getattr(answer.pruned, "plan", None)  # of pruners that drop tokens inside the LLM
+    if plan is not None:
+        return plan.tokens_per_layer
     return [len(answer.kept_idx)] * model.language_model.llm.config.num_hidden_layers
