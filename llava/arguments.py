@@ -92,6 +92,10 @@ class ModelArguments:
         "ACCM's selector (.pt). Default: accm/llava-RL_prefix-019.pt, looked for there too."
     )
     longclip: Optional[str] = flag("LongCLIP (.pt). Default: longclip-L.pt, looked for there too.")
+    scene_graph: Optional[str] = flag(
+        "The relation model of --compensation scene-graph (.pth or .safetensors). Default: "
+        "accm/checkpoint0104.pth, looked for there too."
+    )
     checkpoints_root: str = path_flag("Folder where checkpoints lie.", "checkpoints")
     device: str = flag("auto (a GPU if there is one), cpu, cuda, cuda:1, ...", "auto")
     dtype: str = flag(
@@ -128,7 +132,8 @@ class ModelArguments:
     )
     compensation: str = flag(
         "What is given back for the dropped tokens: caption+selector (ACCM), caption (the caption "
-        "model's first one), oracle (a text of --oracle), merge (each dropped token is averaged "
+        "model's first one), scene-graph (which objects stand in which relation), oracle (a text "
+        "of --oracle), merge (each dropped token is averaged "
         "into the kept one that is most like it), rectify (kept tokens stay at their places and "
         "count by the tokens that they stand for), none, or a sum such as caption+merge. Only the "
         "files that it reads are loaded.",
@@ -169,11 +174,13 @@ class ModelArguments:
         unused = {
             "silence": ("selector", "captions among which a selector chooses"),
             "oracle": ("oracle", "--compensation oracle"),
+            "scene_graph": ("scene_graph", "--compensation scene-graph"),
         }
         for name, (part, needed) in unused.items():
             if getattr(self, name) is not None and part not in parts:
                 raise UserError(
-                    f"--{name} would do nothing without {needed}: leave out one of the flags"
+                    f"--{name.replace('_', '-')} would do nothing without {needed}: leave out "
+                    "one of the flags"
                 )
 
     @property

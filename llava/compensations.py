@@ -12,6 +12,7 @@ CAPTIONS, NOTHING = "caption+selector", "none"
 COMPENSATIONS: dict[str, tuple[str, ...]] = {
     CAPTIONS: ("gpt2", "caption_model", "longclip", "selector"),
     "caption": ("gpt2", "caption_model"),
+    "scene-graph": ("scene_graph",),
     "oracle": ("oracle",),
     "merge": (),
     "rectify": (),

@@ -69,6 +69,14 @@ PUBLISHED = {
         "see its page on the hub",
         flat=True,
     ),
+    "scene-graph": Published(
+        "fumingyu064/ACCM",
+        ("*checkpoint0104.pth",),
+        "accm",
+        0.1,
+        "see its page on the hub",
+        flat=True,
+    ),
 }
 # What the method needs on the 7B model.
 ALL = ("llava-v1.5-7b", "clip", "gpt2", "longclip", "accm")

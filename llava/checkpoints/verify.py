@@ -25,6 +25,8 @@ from llava.model.compensation.builder import (
     read_gpt2,
 )
 from llava.model.compensation.oracle import read_oracle
+from llava.model.compensation.relation_builder import load_relation_model
+from llava.model.compensation.scene_graph import check_relation_model
 from llava.model.language_model.builder import load_llama_tokenizer, load_llm
 from llava.model.loading.configs import clip_config, read_config
 from llava.model.loading.llava_config import LlavaConfig, Tensors, read_llava_config, split_llava
@@ -43,6 +45,7 @@ _PUBLISHED_AS = {
     "caption_model": "accm",
     "longclip": "longclip",
     "selector": "accm",
+    "scene_graph": "scene-graph",
 }
 
 
@@ -226,6 +229,15 @@ def _check_selector(path: Path, seen: _Seen) -> str:
     return _details(path, tensors)
 
 
+def _check_scene_graph(path: Path, seen: _Seen) -> str:
+    if "vision_tower" not in seen.places:
+        raise UserError("it cannot be looked at without CLIP's config: mend that first")
+    clip = seen.places["vision_tower"]
+    width = clip_config(read_config(clip), str(clip)).projection_dim
+    check_relation_model(load_relation_model(path, seen.place.device), width, str(path))
+    return _details(path, read_checkpoint(path))
+
+
 def _check_oracle(path: Path, seen: _Seen) -> str:
     return f"{len(read_oracle(path))} keys"
 
@@ -237,5 +249,6 @@ _CHECKS: dict[str, Callable[[Path, _Seen], str]] = {
     "caption_model": _check_caption_model,
     "longclip": _check_longclip,
     "selector": _check_selector,
+    "scene_graph": _check_scene_graph,
     "oracle": _check_oracle,
 }

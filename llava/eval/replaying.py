@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
@@ -46,11 +46,16 @@ AXES = {
 class Recorded:
     """The arrays of an .npz file, read when they are needed.
 
+    Args:
+        path: the file.
+        what: names it in errors.
+
     Raises:
         UserError: it cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, what: str = "inputs") -> None:
+        self._what = what
         try:
             self._file = np.load(path, allow_pickle=False)
             self.names = frozenset(self._file.files)
@@ -65,13 +70,13 @@ class Recorded:
             UserError: there is none of that name, or it is damaged or not of finite numbers.
         """
         if name not in self.names:
-            raise UserError(f"the inputs have no array {quoted(name)}")
+            raise UserError(f"the {self._what} have no array {quoted(name)}")
         try:
             values = self._file[name]
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise UserError(f"the array {name} of the inputs is damaged") from error
+            raise UserError(f"the array {name} of the {self._what} is damaged") from error
         if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
-            raise UserError(f"the array {name} of the inputs is not of finite numbers")
+            raise UserError(f"the array {name} of the {self._what} is not of finite numbers")
         return values
 
 
@@ -109,6 +114,15 @@ def replay_cases(
         arrays |= {f"{name}/{key}": value.float().numpy() for key, value in choice.arrays.items()}
     if arrays_file is not None:
         write_whole(arrays_file, lambda file: np.savez(file, **arrays))
+    return write_lines(output, lines)
+
+
+def write_lines(output: Path, lines: Sequence[dict]) -> int:
+    """Writes the lines of all cases; returns the exit status, SOME_FAILED if one is an error.
+
+    Raises:
+        UserError: they cannot be written there.
+    """
     write_text(output, "".join(dump_json(line) + "\n" for line in lines))
     failed = sum("error" in line for line in lines)
     print(f"{len(lines)} cases, {failed} of them errors: {output}", file=sys.stderr)

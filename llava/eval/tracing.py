@@ -20,6 +20,7 @@ from llava.method import method_of
 from llava.mm_utils import load_image
 from llava.model.builder import load_from_arguments
 from llava.model.compensation.compensator import Compensation
+from llava.model.compensation.scene_graph import ChosenGraph
 from llava.model.sample import Answer
 from llava.utils.cli import SOME_FAILED
 from llava.utils.jsonl import LineWriter, read_lines
@@ -61,6 +62,9 @@ def answer_record(answer: Answer) -> dict:
     if answer.layer_kept:
         record["layer_kept_idx"] = {one.layer: list(one.kept_idx) for one in answer.layer_kept}
         record["mean_visual_tokens"] = answer.mean_visual_tokens
+    graph = answer.find_record(ChosenGraph)
+    if graph is not None:
+        record["scene_graph"] = graph.describe()
     return record | {
         "llm_input_ids": answer.input_ids,
         "inputs_embeds_len": answer.input_length,

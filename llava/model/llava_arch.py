@@ -33,14 +33,13 @@ from llava.model.compensation.supplement import (
 )
 from llava.model.cuda import SideStream
 from llava.model.encoding import encode_distinct, encode_queries, with_projected
-from llava.model.kv_cache import KVPrefix
 from llava.model.language_model.llava_llama import Generated, LanguageModel, OnToken, Prompt
 from llava.model.memory import Memory
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens, if_fewer
 from llava.model.sample import Answer, Encoded, Sample
-from llava.model.splicing import input_ids, splice_prompts
+from llava.model.splicing import input_ids, prefill_ahead, splice_prompts
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.budget import Budget
 from llava.model.token_pruning.pruner import Pruned, Pruning, prune
@@ -86,7 +85,7 @@ class LlavaAccm(nn.Module):
         self.text_selection = text_selection
         self.reads_ahead = reads_ahead
         self.about = about
-        self._side = SideStream()
+        self.side = SideStream()
         self.has_graphs = False
 
     def without_captions(self) -> LlavaAccm:
@@ -178,11 +177,11 @@ class LlavaAccm(nn.Module):
             pruned = self.prune(encoded, samples)
         prefilled = {}
         if reads_ahead:
-            prefilled = self._prefill_ahead(encoded, pruned, samples, watch, memory)
+            prefilled = prefill_ahead(self, encoded, pruned, samples, watch, memory)
         compensations = self.compensate(encoded, pruned, samples, watch)
         with watch.stage("splice"):
             prompts = self.splice(encoded, pruned, compensations, samples)
-            self._side.join()
+            self.side.join()
             prompts = [replace(p, prefix=prefilled.get(b)) for b, p in enumerate(prompts)]
         return pruned, compensations, prompts
 
@@ -327,29 +326,6 @@ class LlavaAccm(nn.Module):
             UserError: what is wrong with its budget, question, limits or decoding.
         """
         check_sample(self, sample)
-
-    def _prefill_ahead(
-        self,
-        encoded: list[Encoded],
-        pruned: list[Pruned | None],
-        samples: list[Sample],
-        watch: Stopwatch,
-        memory: Memory,
-    ) -> dict[int, KVPrefix]:
-        """Reads everything before the text, for the samples that wait for one."""
-        waiting = [b for b, one in enumerate(pruned) if one is not None and one.is_settled]
-        if self.compensator is None or self.compensator.gives != Gives.TEXT or not waiting:
-            return {}  # where more than a text is given, the tokens before it are not known yet
-        prompts = self.splice(
-            [encoded[b] for b in waiting],
-            [pruned[b] for b in waiting],
-            [None] * len(waiting),
-            [samples[b] for b in waiting],
-        )
-        for prompt in prompts:  # what stays in memory is read on the main stream
-            self.language_model.prefill_system(prompt, memory)
-        with self._side.beside(*[p.embeds for p in prompts]), watch.stage("prefill"):
-            return dict(zip(waiting, self.language_model.prefill_images(prompts, memory)))
 
     def pruning(self, sample: Method) -> Pruning:
         """Returns how a sample's image is to be pruned; see pruning_of."""

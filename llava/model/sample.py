@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 from PIL import Image
 from torch import Tensor
@@ -16,6 +17,8 @@ from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.token_pruning.accm import Selection
 from llava.model.token_pruning.layer_pruner import LayerKept
 from llava.model.token_pruning.pruner import Pruned, Query
+
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
@@ -156,10 +159,14 @@ class Answer:
     @property
     def written(self) -> Written | None:
         """The record of the captions, also in a sum; None where no captions were written."""
+        return self.find_record(Written)
+
+    def find_record(self, kind: type[Record]) -> Record | None:
+        """Returns a compensation's own record of a kind, also in a sum; None where none is."""
         supplement = self.supplement
         terms = () if supplement is None else supplement.details
         records = [self.compensation, *(terms if isinstance(terms, tuple) else ())]
-        return next((record for record in records if isinstance(record, Written)), None)
+        return next((record for record in records if isinstance(record, kind)), None)
 
     @property
     def selection(self) -> Selection | None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llava.model.compensation.supplement import HasSupplement, Supplement
+from llava.model.compensation.supplement import Gives, HasSupplement, Supplement
+from llava.model.kv_cache import KVPrefix
 from llava.model.language_model.prompts import Prompt
+from llava.model.memory import Memory
 from llava.model.prompt import prompt_ids
 from llava.model.sample import Encoded, Sample
+from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.pruner import Pruned
 from llava.model.visible_tokens import reading_of, shared_name, visible_tokens
 
@@ -48,3 +51,31 @@ def input_ids(model: LlavaAccm, sample: Sample, given: Supplement = Supplement()
         most,
         given.heading,
     )
+
+
+def prefill_ahead(
+    model: LlavaAccm,
+    encoded: Sequence[Encoded],
+    pruned: Sequence[Pruned | None],
+    samples: Sequence[Sample],
+    watch: Stopwatch,
+    memory: Memory,
+) -> dict[int, KVPrefix]:
+    """Reads everything before the text, for the samples that wait for one.
+
+    Nothing is read where a compensation gives more than a text: what stands before it is then not
+    known yet.
+    """
+    waiting = [b for b, one in enumerate(pruned) if one is not None and one.is_settled]
+    if model.compensator is None or model.compensator.gives != Gives.TEXT or not waiting:
+        return {}
+    prompts = model.splice(
+        [encoded[b] for b in waiting],
+        [pruned[b] for b in waiting],
+        [None] * len(waiting),
+        [samples[b] for b in waiting],
+    )
+    for prompt in prompts:  # what stays in memory is read on the main stream
+        model.language_model.prefill_system(prompt, memory)
+    with model.side.beside(*[p.embeds for p in prompts]), watch.stage("prefill"):
+        return dict(zip(waiting, model.language_model.prefill_images(prompts, memory)))

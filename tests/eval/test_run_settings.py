@@ -14,6 +14,7 @@ from llava.eval import model_vqa_mmbench, sweep
 from llava.eval.arguments import AskArguments
 from llava.eval.benchmarks.question import Question
 from llava.eval.caches import Shared
+from llava.eval.journal import Journal
 from llava.eval.run import Run, run_settings
 from llava.model.loading.parts import locate_parts
 from llava.model.loading.placement import Placement
@@ -42,6 +43,7 @@ DECIDING = {
 
 
 OF_A_PRUNER = {"pruner_options"}  # decides as well, with a pruner that has some
+OF_A_COMPENSATION = {"oracle", "scene_graph"}  # decide as well, with the one that reads the file
 ON_A_GPU = {"load_8bit": "8bit", "load_4bit": "4bit"}  # they decide as well; refused elsewhere
 ONLY_ON_A_GPU = {"eager"}  # decides there, and is not in the settings elsewhere
 
@@ -69,6 +71,7 @@ ONE_VALUE = {  # others are refused
 
 OF_A_SWEEP = {  # its runs' flags are made of these; the others are where things are
     *("budgets", "methods", "benchmarks", "output_dir", "report", "allow_missing"),
+    *("pruners", "compensations", "costs"),
 }
 
 
@@ -83,7 +86,16 @@ OF_A_SWEEP = {  # its runs' flags are made of these; the others are where things
 )
 def test_every_flag_is_in_the_settings_or_free(arguments, more):
     names = {field.name for field in dataclasses.fields(arguments)}
-    assert names <= {*DECIDING, *OF_A_PRUNER, *ON_A_GPU, *ONLY_ON_A_GPU, *FREE, *ASKED, *more}
+    assert names <= {
+        *DECIDING,
+        *OF_A_PRUNER,
+        *OF_A_COMPENSATION,
+        *ON_A_GPU,
+        *ONLY_ON_A_GPU,
+        *FREE,
+        *ASKED,
+        *more,
+    }
 
 
 @pytest.fixture
@@ -126,6 +138,29 @@ def test_a_pruner_and_its_options_are_in_the_settings_by_their_own_names(setting
     assert settings_of(pruner="prumerge+") == settings_of(pruner="prumergeplus")
     with pytest.raises(UserError, match="did you mean alpha"):
         settings_of(pruner="scope", pruner_options=["alfa=2"])
+
+
+def test_a_compensation_and_its_files_are_in_the_settings(settings_of, tmp_path):
+    texts = tmp_path / "texts.json"
+    found = []
+    for text in ("a", "b"):
+        texts.write_text(f'{{"1": "{text}"}}', "utf-8")
+        found.append(settings_of(compensation="oracle+merge", oracle=str(texts)))
+    one, other = found
+    assert one["compensation"] == "oracle+merge" and one["method"] == "accm with oracle+merge"
+    assert one["checkpoints"].pop("oracle") != other["checkpoints"].pop("oracle")
+    assert one == other and "selector" not in one["checkpoints"]
+    assert settings_of(compensation="caption")["cpu_products"] == settings_of()["cpu_products"]
+
+
+def test_runs_from_before_compensations_had_names_go_on(settings_of, tmp_path):
+    file, settings = tmp_path / "b.jsonl", settings_of()
+    older = {name: value for name, value in settings.items() if name != "compensation"}
+    with Journal(file, older) as journal:
+        journal.append({"key": "1", "record": {}})
+    Journal(file, settings).close()
+    with pytest.raises(UserError, match="method was 'accm' and is 'accm with merge'"):
+        Journal(file, settings_of(compensation="merge"))
 
 
 @pytest.mark.parametrize("name", ON_A_GPU)

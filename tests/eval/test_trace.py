@@ -272,7 +272,7 @@ def test_another_pruner_chooses_the_tokens(trace, tmp_path, picture, name):
         (["--pruner", "acm"], "no pruner 'acm' (did you mean accm?): use accm, none, zero, random"),
         (
             ["--compensation", "captions"],
-            "no compensation 'captions' (did you mean caption+selector",
+            "no compensation 'captions' (did you mean caption?",
         ),
         (["--pruner", "random", "--text-token-num", "3"], "no effect with --pruner random"),
         (["--pruner", "random", "--no-image"], "no effect with --no-image"),

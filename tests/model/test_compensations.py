@@ -8,10 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from llava.arguments import ModelArguments
+from llava.arguments import AskArguments, ModelArguments
 from llava.compensations import CAPTIONS, terms_of
 from llava.constants import CAPTION_HEADING, IMAGE_TOKEN_INDEX
 from llava.errors import UserError
+from llava.eval.arguments import check_method
+from llava.eval.caches import Shared
 from llava.method import Method, label_of
 from llava.model.compensation.merge import Merge, merged
 from llava.model.compensation.oracle import read_oracle
@@ -333,3 +335,16 @@ def test_a_model_takes_other_compensations_without_loading_the_rest(tiny_setting
     args = ModelArguments(**tiny_settings, compensation="caption+oracle", oracle=str(texts))
     assert args.compensation_parts == ("gpt2", "caption_model", "oracle")
     assert ModelArguments(**tiny_settings, compensation="merge+rectify").compensation_parts == ()
+    shared = Shared(compensation=False)
+    plain = shared.load(ModelArguments(**tiny_settings, compensation="none"))
+    model = shared.load(args)
+    assert plain.compensator is None and list(model.compensator.terms) == ["caption", "oracle"]
+    assert model.tower is plain.tower and shared.load(args) is model
+    assert not any(p.requires_grad for p in model.parameters()) and not model.training
+
+
+@pytest.mark.parametrize("nothing", [{"pruner": "none"}, {"pruner": "zero"}, {"no_image": True}])
+def test_a_compensation_without_effect_is_refused(tiny_settings, nothing):
+    with pytest.raises(UserError, match="--compensation merge has no effect with --"):
+        check_method(AskArguments(**tiny_settings, **nothing, compensation="merge"))
+    check_method(AskArguments(**tiny_settings, **nothing))  # as ever

@@ -1,1 +1,1 @@
-"""Compensation in words for the dropped tokens: caption model, LongCLIP and selector."""
+"""Compensation for the dropped tokens: captions, scene graphs, and what needs no words."""

@@ -19,10 +19,10 @@ from llava.model.cuda import CudaGraphs
 from llava.model.stopwatch import Stopwatch
 
 SILENCE = ""  # the caption of a selector that chose none
-# What the logit of silence gains for the share s of tokens that the LLM sees is CAUTION s^2: the more
-# it sees, the clearer a caption has to be better than none. By validation scenes of the small model
-# (3,024 questions): at half of the tokens 18% of the questions had a caption without it, of which
-# none mended an answer and eight spoilt one; with it 0.1% have one. At a sixteenth it is 0.06.
+# Silence's logit gains CAUTION s^2 for the share s of tokens that the LLM sees: the more it sees,
+# the clearer a caption has to be better than none. By validation scenes of the small model (3,024
+# questions): at half of the tokens 18% of the questions had a caption without it, of which none
+# mended an answer and eight spoilt one; with it 0.1% have one. At a sixteenth it is 0.06.
 CAUTION = 16.0
 
 

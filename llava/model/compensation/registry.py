@@ -14,12 +14,14 @@ from llava.model.compensation.builder import LoadedFrom, load_compensator, load_
 from llava.model.compensation.merge import Merge
 from llava.model.compensation.oracle import read_oracle
 from llava.model.compensation.rectify import Rectify
+from llava.model.compensation.scene_graph import load_scene_graph
 from llava.model.compensation.sums import Sum
 from llava.model.compensation.supplement import CompensationModule
 
 LOADERS: dict[str, Callable[[LoadedFrom], Any]] = {
     CAPTIONS: load_compensator,  # arXiv 2508.01236
     "caption": load_first_caption,
+    "scene-graph": load_scene_graph,  # arXiv 2201.11460
     "oracle": lambda source: read_oracle(source.paths["oracle"]),
     "merge": lambda source: Merge(),
     "rectify": lambda source: Rectify(),

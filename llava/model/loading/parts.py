@@ -17,6 +17,7 @@ _USUAL_NAMES = {
     "gpt2": ("gpt2", "openai-community/gpt2"),
     "caption_model": ("accm/coco_prefix-009.pt", "fumingyu064/ACCM"),
     "selector": ("accm/llava-RL_prefix-019.pt", "fumingyu064/ACCM"),
+    "scene_graph": ("accm/checkpoint0104.pth", "fumingyu064/ACCM"),
     "longclip": ("longclip-L.pt", "BeichenZhang/LongCLIP-L"),
 }
 

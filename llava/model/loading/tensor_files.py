@@ -5,6 +5,7 @@ Only tensors are unpickled.
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import mmap
 import pickle
@@ -24,7 +25,12 @@ from llava.errors import UserError, shown
 from llava.model.loading.foreign import refuse_foreign
 
 # Buffers that old files contain and that every module computes for itself.
-_HARMLESS_ENDINGS = (".inv_freq", ".position_ids", ".attn.bias", ".attn.masked_bias")
+_HARMLESS_ENDINGS = (
+    *(".inv_freq", ".position_ids", ".attn.bias", ".attn.masked_bias"),
+    ".num_batches_tracked",  # of a BatchNorm, which inference does not read
+)
+# What trainers save beside the tensors; it holds attributes, and runs nothing.
+_PLAIN_CLASSES = [argparse.Namespace]
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 # Linux's record of each page of this process, 8 bytes a page; see proc(5).
 _PAGES, _PAGE_ENTRY = Path("/proc/self/pagemap"), 8
@@ -98,7 +104,8 @@ def _load(path: Path) -> object:
         return storage  # on the CPU, wherever it was saved
 
     is_zip = zipfile.is_zipfile(path)
-    state = torch.load(path, map_location=keep, mmap=is_zip, weights_only=True)
+    with torch.serialization.safe_globals(_PLAIN_CLASSES):
+        state = torch.load(path, map_location=keep, mmap=is_zip, weights_only=True)
     if is_zip:
         _check_records(path, storages)
     return state

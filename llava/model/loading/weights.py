@@ -165,6 +165,8 @@ def fill(
 ) -> None:
     """Gives every parameter of a module (which may be on the meta device) its tensor.
 
+    Buffers that a module saves, such as the statistics of a BatchNorm, count as parameters.
+
     Args:
         module: its parameters' names and shapes must be those of the tensors.
         tensors: from read_checkpoint.
@@ -177,7 +179,8 @@ def fill(
         UserError: see match_keys and cast.
     """
     used = {key: tensor for key, tensor in tensors.items() if not is_harmless(key)}
-    expected = {name: p.shape for name, p in module.named_parameters(remove_duplicate=False)}
+    own = module.state_dict()
+    expected = {name: value.shape for name, value in own.items() if not is_harmless(name)}
     match_keys(expected, {key: tensor.shape for key, tensor in used.items()}, source, optional)
     state = {
         key: cast(tensor, f"{source}: {key}", dtype, device_of(key)) for key, tensor in used.items()
