@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from llava.errors import UserError
@@ -45,8 +46,8 @@ class Request(AnswerSettings, Method, Asked, _Named):
 
     image: Path | bytes
 
-    def sample(self, image: VisualTokens) -> Sample:
-        """Returns the request with its image encoded."""
+    def sample(self, image: VisualTokens | Image.Image) -> Sample:
+        """Returns the request with its image read, or encoded."""
         asked = {f.name: getattr(self, f.name) for f in fields(self)}
         name = self.image.name if isinstance(self.image, Path) else None
         return Sample(**asked | {"image": image, "image_name": name})

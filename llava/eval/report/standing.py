@@ -143,7 +143,7 @@ def differences(rows: Sequence[Row]) -> dict[int, tuple[Sampled | None, Sampled 
     for row in rows:
         if row.of_full is not None and row.tokens and row.method not in (FULL, FLOOR):
             groups.setdefault((row.benchmark, row.model, row.tokens), []).append(row)
-    found = {}
+    found: dict[int, tuple[Sampled | None, Sampled | None]] = {}
     for members in groups.values():
         best = min(members, key=lambda row: (-_share(row).value, row.method))
         accm = next((row for row in members if row.method == ACCM), None)
