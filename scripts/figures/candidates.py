@@ -36,6 +36,6 @@ def draw_candidates(
         page.bar(x, y - 2, bar * score, 7, CHOSEN if chosen else LINE)
         told = f"{score:.2f}" + ("  chosen" if chosen else "")
         page.text(x + bar + 8, y, told, size, CHOSEN if chosen else FAINT, "lm")
-        lines = textwrap.wrap(caption.strip(), characters)
+        lines = textwrap.wrap(caption.strip() or "no caption", characters)
         page.text(x, y + 8, "\n".join(lines), size, CHOSEN if chosen else INK, "lt")
         y += step

@@ -33,7 +33,7 @@ _NAMES = (
 def draw_pipeline(model: LlavaAccm, scene: Image.Image) -> Page:
     """The stages from left to right; below them, the way of the dropped tokens."""
     answer = ask(model, scene, TOKENS).answer
-    page = Page(950, 470)
+    page = Page(950, 506)
     _draw_inputs(page, scene)
     _draw_selection(page, model, scene, answer)
     _draw_caption_writing(page, answer)
@@ -86,13 +86,13 @@ def _draw_caption_writing(page: Page, answer: Answer) -> None:
     middle = BOTTOM + 66
     page.box(PRUNE, BOTTOM + 30, SIDE, 72, GREEN)
     page.text(PRUNE + SIDE / 2, BOTTOM + 54, "mapper + GPT-2", 9)
-    page.text(PRUNE + SIDE / 2, BOTTOM + 77, f"{len(found.captions)} beams", colour=FAINT)
+    page.text(PRUNE + SIDE / 2, BOTTOM + 77, f"{len(found.candidates.ids)} beams", colour=FAINT)
     page.arrow((IMAGE + SIDE + 18, middle), (PRUNE - 4, middle))
     page.arrow((PRUNE + SIDE + 3, middle), (CARD - 4, middle))
     _title(page, PRUNE + SIDE / 2 - 10, BOTTOM + 8, "3", "compensate", at="rm")
-    page.box(CARD, BOTTOM - 10, CARD_WIDTH, 158, PAPER)
+    page.box(CARD, BOTTOM - 10, CARD_WIDTH, 200, PAPER)
     draw_candidates(page, CARD + 12, BOTTOM + 8, found, 110, characters=36, size=7.5, step=51)
-    page.text(CARD + CARD_WIDTH / 2, BOTTOM + 163, "scores of LongCLIP + selector", 7.5, FAINT)
+    page.text(CARD + CARD_WIDTH / 2, BOTTOM + 204, "scores of LongCLIP + selector", 7.5, FAINT)
     middle = CARD + CARD_WIDTH / 2
     page.arrow((middle, BOTTOM - 13), (middle, TOP + 158), colour=CHOSEN)
     page.text(middle + 8, (TOP + BOTTOM) / 2 + 72, "the highest score", 7.5, CHOSEN, "lm")

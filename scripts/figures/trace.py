@@ -20,7 +20,7 @@ TOP = 64
 
 def draw_trace_at_budgets(model: LlavaAccm, scene: Image.Image) -> Page:
     """A column a budget: kept patches, why they were kept, candidates with scores, answers."""
-    page = Page(len(BUDGETS) * (SIDE + GAP) + GAP - 25, 662)
+    page = Page(len(BUDGETS) * (SIDE + GAP) + GAP - 25, 694)
     page.text(GAP / 2, 22, f"“{QUESTION}”", 11, at="lm", weight="bold")
     for place, tokens in enumerate(BUDGETS):
         _draw_column(page, model, scene, GAP / 2 + place * (SIDE + GAP), tokens)
@@ -42,7 +42,7 @@ def _draw_column(page: Page, model: LlavaAccm, scene: Image.Image, x: float, tok
     y = TOP + SIDE + 80
     page.text(x, y, "candidate captions, and their scores", 8, FAINT, "lm")
     draw_candidates(page, x, y + 24, asked.answer.compensation, 180, characters=48)
-    _draw_answers(page, x, TOP + SIDE + 268, asked)
+    _draw_answers(page, x, TOP + SIDE + 302, asked)
 
 
 def _draw_answers(page: Page, x: float, y: float, asked: Asked) -> None:
