@@ -47,7 +47,7 @@ def bash(tmp_path_factory):
         (["train", "clip", "--captions"], set()),
         (["report", "--o"], {"--output"}),
         (["checkpoints", "convert", "--o"], {"--output"}),
-        (["checkpoints", "verify", "--o"], set()),
+        (["checkpoints", "verify", "--o"], {"--oracle"}),
         (["answer", "pope", "--answers-file", ""], set()),  # a file: left to the shell
         (["chat", ""], set()),
     ],

@@ -167,7 +167,7 @@ def test_enough_beams_find_the_best_of_all_answers(seed):
     )
     llm, end = LlamaForCausalLM(config).eval(), 3
     embeds = torch.randn(4, 16)
-    found, first = search_beams(llm, embeds, 60, 3, end)
+    found = search_beams(llm, embeds, 60, 3, end, None)
 
     def mean_log_probability(ids):
         read = torch.cat([embeds, llm.get_input_embeddings()(torch.tensor(ids))])
@@ -180,8 +180,8 @@ def test_enough_beams_find_the_best_of_all_answers(seed):
         for ids in itertools.product(range(5), repeat=length)
         if end not in ids[:-1] and (ids[-1] == end or length == 3)
     ]
-    assert found == list(max(answers, key=mean_log_probability))
-    assert torch.allclose(first, llm(inputs_embeds=embeds[None]).logits[0, -1], atol=1e-5)
+    assert found.out_ids == list(max(answers, key=mean_log_probability))
+    assert torch.allclose(found.first_logits, llm(inputs_embeds=embeds[None]).logits[0, -1], atol=1e-5)
 
 
 def test_an_answer_of_beams_comes_at_its_end(model):

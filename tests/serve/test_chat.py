@@ -69,4 +69,4 @@ def test_half_a_character_waits():
 def test_why_names_reasons_and_times(mini):
     text = why(talk(mini, visual_token_num=9).ask(STAR), 144)
     assert text.startswith("9 of 144 visual tokens kept: ")
-    assert text.count("\n") == 5 and "* 0." in text and "together" in text
+    assert text.count("\n") == 6 and "* 0." in text and "together" in text

@@ -88,7 +88,7 @@ def test_a_model_of_single_questions_is_asked_each_by_itself(typed):
 
 
 def test_an_answer_without_words_is_explained(typed):
-    status, out, err = typed("¿De qué color es la estrella?", STAR)
+    status, out, err = typed("Welche Farbe hat der Stern?", STAR)
     assert status == 0
     assert out.endswith("\nASSISTANT: (no words)\nASSISTANT: black\n")
     assert err.count("\n") == 1 and "language" in err and "English" in err

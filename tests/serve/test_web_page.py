@@ -35,7 +35,7 @@ def test_it_answers_as_the_model_does(visitor, mini, scene, budget):
     pruned = record["pruned"]
     assert len(pruned["kept_idx"]) == budget
     if budget < 144:
-        assert pruned["caption"] in pruned["candidates"] and len(pruned["scores"]) == 3
+        assert pruned["caption"] in pruned["candidates"] and len(pruned["scores"]) == 4
         assert (
             pruned["caption"] == pruned["candidates"][pruned["scores"].index(max(pruned["scores"]))]
         )

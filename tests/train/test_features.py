@@ -55,7 +55,7 @@ def test_features_are_the_towers(cache, images, prune_only, seen):
         assert torch.allclose(found.features, expected.features, atol=5e-3)
         assert torch.allclose(found.patch_embeds, expected.patch_embeds, atol=5e-3)
         assert torch.allclose(found.cls_attention, expected.cls_attention, atol=1e-6)
-        assert all(t.dtype == torch.float32 for t in vars(found).values())
+        assert all(t.dtype == torch.float32 for t in vars(found).values() if t is not None)
     assert not torch.allclose(features.image(0).features, features.image(1).features, atol=5e-2)
 
 
