@@ -100,12 +100,13 @@ def test_upload_ask_and_slide(tab, page, request, tmp_path):
     expect(tab.answers).to_have_text(["black", "black"])
     expect(tab.heading()).to_have_text("36 of 144 patches kept, and why")
     expect(tab.page.locator(".candidates li")).to_have_count(4)  # none is one of them
-    expect(tab.page.locator(".candidates .chosen")).to_contain_text("a small black star")
+    expect(tab.page.locator(".candidates .chosen")).to_contain_text("(no caption)")
 
     before = tab.overlay.get_attribute("src")
     tab.slide_to(18)
     expect(tab.heading()).to_have_text("18 of 144 patches kept, and why")
     assert tab.overlay.get_attribute("src") != before
+    expect(tab.page.locator(".candidates .chosen")).to_contain_text("a small black star")
     expect(tab.page.locator(".card.whole header").first).to_contain_text("18 of 144 tokens")
     expect(tab.answers).to_have_text(["black", "black"])  # the full one stays
 
