@@ -181,7 +181,9 @@ def test_enough_beams_find_the_best_of_all_answers(seed):
         if end not in ids[:-1] and (ids[-1] == end or length == 3)
     ]
     assert found.out_ids == list(max(answers, key=mean_log_probability))
-    assert torch.allclose(found.first_logits, llm(inputs_embeds=embeds[None]).logits[0, -1], atol=1e-5)
+    assert torch.allclose(
+        found.first_logits, llm(inputs_embeds=embeds[None]).logits[0, -1], atol=1e-5
+    )
 
 
 def test_an_answer_of_beams_comes_at_its_end(model):
