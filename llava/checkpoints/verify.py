@@ -14,9 +14,10 @@ from pathlib import Path
 
 import torch
 
-from llava.arguments import NOTHING, ModelArguments
+from llava.arguments import ModelArguments
 from llava.checkpoints.download import ALL, PUBLISHED
 from llava.command import called
+from llava.compensations import NOTHING
 from llava.errors import UserError
 from llava.model.compensation.builder import (
     build_caption_model,

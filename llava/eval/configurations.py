@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, List, Optional
 
-from llava.arguments import CAPTIONS, NOTHING, AskArguments, flag, list_flag
-from llava.compensations import terms_of
+from llava.arguments import AskArguments, flag, list_flag
+from llava.compensations import CAPTIONS, NOTHING, terms_of
 from llava.errors import UserError
 from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT
 from llava.eval.limit import LIMIT_HELP

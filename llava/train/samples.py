@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llava.arguments import NOTHING, ModelArguments
+from llava.arguments import ModelArguments
+from llava.compensations import NOTHING
 from llava.errors import UserError
 from llava.model.builder import load_from_arguments, load_vision
 from llava.model.language_model.llava_llama import LanguageModel

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from llava.arguments import COMPENSATIONS
+from llava.compensations import COMPENSATIONS
 from llava.errors import UserError
 from llava.eval.figure import REASON_COLOURS, trace_picture
 from llava.model.compensation.registry import LOADERS

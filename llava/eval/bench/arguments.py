@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from llava.arguments import CAPTIONS, NOTHING, ModelArguments, flag, list_flag
+from llava.arguments import ModelArguments, flag, list_flag
+from llava.compensations import CAPTIONS, NOTHING
 from llava.errors import UserError
 from llava.model.shapes import LLAVA_7B, LLAVA_13B, MINI
 

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from llava.eval.cost import Cost
 from llava.eval.report.comparison import Row
 from llava.eval.report.methods import title as method_title
-from llava.eval.report.plot import OTHER, Frame, has_share, scale
+from llava.eval.report.plot import OTHER, Coordinates, Frame, has_share
 from llava.eval.report.rendering import render
 from llava.eval.report.runs import FLOOR, FULL
 from llava.eval.report.statistics import Sampled
@@ -114,44 +114,27 @@ def label(row: Row) -> str:
     return name if row.method == FULL else f"{name}, {row.tokens} tokens"
 
 
-class _Chart:
-    """The contents of a chart, and the coordinates of its values."""
+class _Chart(Coordinates):
+    """The contents of a chart."""
 
     def __init__(
         self, found: Sequence[Point], axis: Axis, styles: dict[str, int], frame: Frame
     ) -> None:
-        self.axis, self.frame, self.points = axis, frame, found
+        self.axis, self.points = axis, found
         self._styles = styles
-        self.right = frame.width - frame.right
         costs = [point.cost for point in found]
-        self._from, self._to = math.log(min(costs) / 1.08), math.log(max(costs) * 1.08)
         shares = [100 * point.share.value for point in found]
-        self._bottom, self._top, self._step = scale(min(shares), max(shares))
+        ends = min(costs) / 1.08, max(costs) * 1.08
+        super().__init__(frame, ends, (min(shares), max(shares)))
 
     @property
     def front(self) -> list[Point]:
         """The points that no other one beats in both."""
         return [point for point in self.points if point.number is not None]
 
-    def x(self, cost: float) -> float:
-        """Returns the x coordinate of a cost, on a logarithmic scale."""
-        share = (math.log(cost) - self._from) / (self._to - self._from)
-        return self.frame.left + (self.right - self.frame.left) * share
-
-    def y(self, share: float) -> float:
-        """Returns the y coordinate of a share of 1."""
-        room = self.frame.height - self.frame.top - self.frame.bottom
-        part = (100 * share - self._bottom) / (self._top - self._bottom)
-        return self.frame.height - self.frame.bottom - room * part
-
-    def steps(self) -> list[float]:
-        """Returns the numbers of the vertical scale, in per cent."""
-        count = round((self._top - self._bottom) / self._step)
-        return [self._bottom + number * self._step for number in range(count + 1)]
-
     def costs(self) -> list[float]:
         """Returns round numbers of the horizontal scale; its ends where there are too few."""
-        low, high = math.exp(self._from), math.exp(self._to)
+        low, high = self.ends
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         for factors in _FACTORS:
             values = [factor * 10.0**power for power in powers for factor in factors]
@@ -160,11 +143,7 @@ class _Chart:
                 break
         else:
             inside = [low, high]
-        shown: list[float] = []
-        for value in inside:
-            if not shown or self.x(value) - self.x(shown[-1]) >= _TICKS_APART:
-                shown.append(value)
-        return shown
+        return self.spaced(inside, _TICKS_APART)
 
     def style(self, point: Point) -> int | None:
         """Returns the style of a point's mark; None for the full-token run."""

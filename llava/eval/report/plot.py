@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from markupsafe import Markup
 
@@ -24,6 +25,8 @@ LEVELS = {FULL: "full", FLOOR: "floor"}  # methods drawn as horizontal lines, an
 _LEVEL = -1  # instead of a method's style
 _MARKS = 8  # methods with a colour and a shape of their own
 OTHER = _MARKS  # the style that the further methods share
+
+Number = TypeVar("Number", int, float)
 _LABEL_GAP = 17  # pixels between labels at the right
 _SMALLEST_SPAN = 1  # per cent from bottom to top of a scale
 _DODGE = 5  # pixels between methods of one budget, so that interval bars do not hide each other
@@ -108,12 +111,57 @@ def on_the_way(share: float) -> float:
     return 8 + 88 * min(max(share, -0.08), 1.08)
 
 
-class _Chart:
-    """The contents of a chart, and the coordinates of its values."""
+class Coordinates:
+    """The coordinates of a chart's values: a logarithmic scale to the right, shares upwards.
 
-    def __init__(self, rows: Sequence[Row], frame: Frame, styles: dict[str, int]) -> None:
+    Attributes:
+        frame: the size.
+        right: the x coordinate of the right edge.
+
+    Args:
+        frame: the size.
+        ends: the values at the left and the right edge.
+        shares: the least and the largest share, in per cent; the scale has round ends beyond them.
+    """
+
+    def __init__(
+        self, frame: Frame, ends: tuple[float, float], shares: tuple[float, float]
+    ) -> None:
         self.frame = frame
         self.right = frame.width - frame.right
+        self.ends = ends
+        self._from, self._to = map(math.log, ends)
+        self._bottom, self._top, self._step = scale(*shares)
+
+    def x(self, value: float) -> float:
+        """Returns the x coordinate of a value, on the logarithmic scale."""
+        share = (math.log(value) - self._from) / (self._to - self._from)
+        return self.frame.left + (self.right - self.frame.left) * share
+
+    def y(self, share: float) -> float:
+        """Returns the y coordinate of a share of 1."""
+        room = self.frame.height - self.frame.top - self.frame.bottom
+        part = (100 * share - self._bottom) / (self._top - self._bottom)
+        return self.frame.height - self.frame.bottom - room * part
+
+    def steps(self) -> list[float]:
+        """Returns the numbers of the vertical scale, in per cent."""
+        count = round((self._top - self._bottom) / self._step)
+        return [self._bottom + number * self._step for number in range(count + 1)]
+
+    def spaced(self, values: Sequence[Number], pixels: float) -> list[Number]:
+        """Returns those of rising values that lie so far apart that their labels do not overlap."""
+        shown: list[Number] = []
+        for value in values:
+            if not shown or self.x(value) - self.x(shown[-1]) >= pixels:
+                shown.append(value)
+        return shown
+
+
+class _Chart(Coordinates):
+    """The contents of a chart."""
+
+    def __init__(self, rows: Sequence[Row], frame: Frame, styles: dict[str, int]) -> None:
         self.name, self.of = _measure(rows)
         self.levels = [row for row in rows if row.method in LEVELS]
         self._points = [row for row in rows if row.method not in LEVELS and row.tokens is not None]
@@ -123,35 +171,13 @@ class _Chart:
         self._budgets = sorted({row.tokens for row in self._points if row.tokens is not None})
         low, high = (self._budgets[0], self._budgets[-1]) if self._budgets else (1, 1)
         margin = 1.25 if low < high else 2
-        self._from, self._to = math.log(low / margin), math.log(high * margin)
         means = [self.of(row) for row in (*self._points, *self.levels)]
-        self._bottom, self._top, self._step = scale(
-            100 * min(mean.low for mean in means), 100 * max(mean.high for mean in means)
-        )
-
-    def x(self, tokens: int) -> float:
-        """Returns the x coordinate of a budget, on a logarithmic scale."""
-        share = (math.log(tokens) - self._from) / (self._to - self._from)
-        return self.frame.left + (self.right - self.frame.left) * share
-
-    def y(self, value: float) -> float:
-        """Returns the y coordinate of a share of 1."""
-        room = self.frame.height - self.frame.top - self.frame.bottom
-        share = (100 * value - self._bottom) / (self._top - self._bottom)
-        return self.frame.height - self.frame.bottom - room * share
-
-    def steps(self) -> list[float]:
-        """Returns the numbers of the scale, in per cent."""
-        count = round((self._top - self._bottom) / self._step)
-        return [self._bottom + number * self._step for number in range(count + 1)]
+        shares = 100 * min(mean.low for mean in means), 100 * max(mean.high for mean in means)
+        super().__init__(frame, (low / margin, high * margin), shares)
 
     def spaced_budgets(self) -> list[int]:
         """Returns budgets whose labels do not overlap."""
-        shown: list[int] = []
-        for tokens in self._budgets:
-            if not shown or self.x(tokens) - self.x(shown[-1]) >= 26:
-                shown.append(tokens)
-        return shown
+        return self.spaced(self._budgets, 26)
 
     def lines(self) -> list[tuple[int, list[tuple[float, Row]]]]:
         """Returns the style of each method and its rows, each with the x of its budget."""
