@@ -8,11 +8,11 @@ import nbformat
 from nbclient import NotebookClient
 
 TOUR = Path(__file__).resolve().parents[1] / "docs" / "tour.ipynb"
-_SECONDS = 300  # that a cell may take
+_SECONDS = 300  # limit of a cell
 
 
 def main(target: Path = TOUR) -> None:
-    """Executes the notebook in the folder of a file, and writes it with what its cells say into it.
+    """Executes the notebook in the folder of a file, and writes it with its outputs.
 
     Raises:
         CellExecutionError: a cell failed.
@@ -26,7 +26,7 @@ def main(target: Path = TOUR) -> None:
         resources={"metadata": {"path": str(target.parent)}},
     )
     client.execute()
-    notebook.metadata.language_info = {"name": "python"}  # without this machine's version
+    notebook.metadata.language_info = {"name": "python"}  # without this machine's Python version
     nbformat.write(notebook, target)
 
 

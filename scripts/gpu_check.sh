@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Checks and measures this project on a GPU, in some 8 minutes and without network:
-#   bash scripts/gpu_check.sh                 all parts; those that are done are left out
+# Checks and measures this project on a GPU, in about 8 minutes and without a network:
+#   bash scripts/gpu_check.sh                 all parts, except those that are done
 #   PARTS="tests bench" bash scripts/gpu_check.sh
-#   bash scripts/gpu_check.sh --rehearse      small shapes on a CPU: whether the parts run
-# Settings, from the environment:
+#   bash scripts/gpu_check.sh --rehearse      small shapes on a CPU, to test that the parts run
+# Settings (environment variables):
 #   PARTS     some of: tests bench answers shared budgets compiled llava-13b profile train throughput
 #   OUT       folder for gpu_check.json and gpu_check.md (outputs/gpu_check)
-#   SECONDS_LEFT  no part is started after so many seconds (480)
-#   WHEELS    folder with wheels of packages that are missing (.whl); they are installed beside it
-#   PYTHON    the interpreter (.venv/bin/python where it is there, else python3)
+#   SECONDS_LEFT  no part starts after this number of seconds (480)
+#   WHEELS    folder with wheels of missing packages (.whl); they are installed into OUT/packages
+#   PYTHON    the interpreter (.venv/bin/python if it exists, else python3)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 OUT=${OUT:-outputs/gpu_check}

@@ -2,9 +2,9 @@
 
     .venv/bin/python scripts/make_figures.py
 
-``images/pipeline.png`` and ``trace.png`` show what the mini model makes of ``scene.png``;
-``accuracy.png`` what it scores, from the table that ``bash scripts/quickstart.sh`` writes.
-``stage_times.png`` is of ``llava.eval.bench``.
+``images/pipeline.png`` and ``trace.png`` show the mini model's work on ``scene.png``;
+``accuracy.png`` shows its scores, from the table that ``bash scripts/quickstart.sh`` writes.
+``stage_times.png`` comes from ``llava.eval.bench``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class FigureArguments:
 
 
 def figures(args: FigureArguments) -> dict[str, Callable[[Path], None]]:
-    """How each figure is drawn into a file."""
+    """Returns the functions that draw each figure into a file."""
     scene = draw_example_scene()
 
     @cache
@@ -69,7 +69,7 @@ def figures(args: FigureArguments) -> dict[str, Callable[[Path], None]]:
 
 
 def make_figures(args: FigureArguments) -> int:
-    """Draws what is asked for.
+    """Draws the figures that are asked for.
 
     Raises:
         UserError: there is no such figure, or no table for it.
@@ -88,7 +88,7 @@ def make_figures(args: FigureArguments) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Runs the command."""
     program = "python scripts/make_figures.py"
     args = FlagParser(FigureArguments, program, __doc__.splitlines()[0]).read(argv)
     return guard(lambda: make_figures(args))

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Sets up .venv and runs the whole method with the mini model that comes along: seven small editions
-# of the benchmarks, at all visual tokens and at 1/4, 1/8 and 1/16 of them, pruned only and pruned
-# with captions, and without the image. Writes a report, and ends with a table, a picture and the
-# result in a sentence. Started again, it goes on where it stopped.
-# Settings, from the environment; paths are relative to the repository:
+# Sets up .venv and runs the whole method with the mini model of this repository on seven small
+# benchmarks: with all visual tokens, with 1/4, 1/8 and 1/16 of them (with and without captions), and
+# without the image. Writes a report, and ends with a table, a picture and a sentence with the
+# result. The same command resumes it.
+# Settings are environment variables; paths are relative to the repository:
 #   MODEL_PATH BUDGETS BATCH_SIZE NPROC DEVICE DATA_DIR OUTPUT_DIR     see below
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -13,7 +13,7 @@ MODEL_PATH=${MODEL_PATH:-checkpoints/accm-mini}
 BUDGETS=${BUDGETS:-36 18 9}            # of 144 visual tokens
 BATCH_SIZE=${BATCH_SIZE:-32}
 NPROC=${NPROC:-2}                      # processes of one thread each that share the questions
-DEVICE=${DEVICE:-cpu}                  # for so small a model as fast as a GPU
+DEVICE=${DEVICE:-cpu}                  # as fast as a GPU for such a small model
 DATA_DIR=${DATA_DIR:-playground/data/mini}
 OUTPUT_DIR=${OUTPUT_DIR:-outputs/quickstart}
 without_effect "on the quickstart, which has BUDGETS" VISUAL_TOKEN_NUM
@@ -27,7 +27,7 @@ mkdir -p "$OUTPUT_DIR"
 
 LAUNCH=("$PYTHON" -m)
 if [ "$NPROC" -gt 1 ]; then
-    # The matrices of a small model are not worth several threads; the questions are.
+    # A small model's matrices are too small for several threads; processes share the questions.
     LAUNCH=(env OMP_NUM_THREADS=1 "$PYTHON" -m torch.distributed.run
         --standalone --nproc_per_node "$NPROC" -m)
 fi
@@ -42,8 +42,8 @@ fi
     --output-dir "$OUTPUT_DIR" \
     --report "$OUTPUT_DIR/report"
 
-# The last lines: a picture of one question that the captions saved, what the model knows, and the
-# result in a sentence.
+# The last lines: a picture of one question that is right because of its caption, what the model
+# knows, and a sentence with the result.
 "$PYTHON" -m llava.mini.result \
     --report "$OUTPUT_DIR/report" \
     --figure "$OUTPUT_DIR/example.png" \

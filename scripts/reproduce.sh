@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
 # The whole paper: set-up, weights, data, seven benchmarks with all visual tokens and at 288, 144, 72,
-# 36 and 18 of them, and a report with the published and recorded numbers beside the measured ones.
-# Started again, it goes on where it stopped.
+# 36 and 18 of them, and a report with the published and recorded numbers next to the measured ones.
+# The same command resumes it.
 #   bash scripts/reproduce.sh             on a machine with a GPU (the 7B model takes 14 GB and more)
-#   bash scripts/reproduce.sh --dry-run   says what that takes, and does nothing
+#   bash scripts/reproduce.sh --dry-run   prints the plan, and does nothing
 #   bash scripts/reproduce.sh --mini      the same with the mini model and its benchmarks, on a CPU
-# Exit status: 0 all done; 3 done, but for benchmarks of which something has to be got by hand; else
-# something failed.
-# Settings, from the environment; paths are relative to the repository:
+# Exit status: 0 all done; 3 done, except benchmarks with data that must be fetched by hand; other
+# values: something failed.
+# Settings are environment variables; paths are relative to the repository:
 #   MODEL_PATH CHECKPOINTS_ROOT DATA_ROOT OUTPUT_DIR BENCHMARKS METHODS BUDGETS BATCH_SIZE NPROC DEVICE
-#   PYTHON (one that has all packages: then nothing is set up)
-#   ACCEPT_TERMS=1 (or true, yes: you agree to MME's terms: academic research, not passed on)
+#   PYTHON (an interpreter with all packages: then nothing is installed)
+#   ACCEPT_TERMS=1 (or true, yes: you agree to MME's terms: academic research, no redistribution)
 #   SECONDS_PER_QUESTION (of the estimate)
-#   MINI_DATA (in place of DATA_ROOT) MINI_SHARE (of the mini benchmarks' questions), with --mini
+#   MINI_DATA (instead of DATA_ROOT) MINI_SHARE (of the mini benchmarks' questions), with --mini
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/settings.sh
-trap 'exit 130' INT # whoever stops a step stops all of it
+trap 'exit 130' INT # Ctrl-C in a step stops the whole script
 
 DRY_RUN='' MINI=''
 for word in "$@"; do
@@ -31,7 +31,7 @@ if [ -n "$MINI" ]; then
     without_effect "with --mini, whose data MINI_DATA names" DATA_ROOT
     MODEL_PATH=${MODEL_PATH:-checkpoints/accm-mini}
     MINI_SHARE=${MINI_SHARE:-1}
-    PART= # other questions than the quickstart's have their own folders
+    PART= # a part of the questions has folders of its own
     if [ "$MINI_SHARE" != 1 ]; then
         [[ $MINI_SHARE =~ ^0?(\.[0-9]{0,5}[1-9])0*$ ]] ||
             refuse "MINI_SHARE is '$MINI_SHARE': say 1, or a part as 0.1"
@@ -64,7 +64,7 @@ SET_UP=
 if [ -z "${PYTHON:-}" ]; then PYTHON=.venv/bin/python SET_UP=1; fi
 
 # The steps. Lists of names are split into words where they are used.
-# An LLM that is whole may be one's own, which no hub knows: it is left alone.
+# A complete LLM may be the user's own, which is not on the hub: it is not fetched again.
 # shellcheck disable=SC2086
 fetch_weights() {
     local model='' folder
@@ -100,7 +100,7 @@ sweep() {
     local launch=("$PYTHON" -m)
     if [ "$NPROC" -gt 1 ]; then
         launch=("$PYTHON" -m torch.distributed.run --standalone --nproc_per_node "$NPROC" -m)
-        # The matrices of the mini model are not worth several threads; the questions are.
+        # The mini model's matrices are too small for several threads; processes share the questions.
         [ -z "$MINI" ] || export OMP_NUM_THREADS=1
     fi
     local budgets=
@@ -158,7 +158,7 @@ if [ -n "$MINI" ]; then
     make_mini_data
     READY=$BENCHMARKS
 else
-    # What failed or is left by hand does not keep the others from being run.
+    # Benchmarks that failed, or whose data must be fetched by hand, do not stop the others.
     { fetch_data || true; } | tee "$OUTPUT_DIR/data.txt"
     READY=$(sed -n 's/^ok *\([a-z]*\): .*/\1/p' "$OUTPUT_DIR/data.txt" | xargs)
 fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What the scripts share about their settings; read by them with `source`.
+# Functions for the settings of the scripts, which read this file with `source`.
 
-# switch NAME...: makes each setting 1 where it says yes, and empty where it says no or nothing.
+# switch NAME...: sets each setting to 1 if it means yes, and to empty if it means no or is empty.
 switch() {
     local name
     for name in "$@"; do
@@ -13,7 +13,7 @@ switch() {
     done
 }
 
-# count NAME...: refuses a setting that is no whole number of at least 1.
+# count NAME...: refuses a setting that is not a whole number of at least 1.
 count() {
     local name
     for name in "$@"; do
@@ -21,7 +21,7 @@ count() {
     done
 }
 
-# without_effect WHY NAME...: refuses settings that the script has no use for.
+# without_effect WHY NAME...: refuses settings that have no effect on the script.
 without_effect() {
     local why=$1 name
     for name in "${@:2}"; do
@@ -29,7 +29,7 @@ without_effect() {
     done
 }
 
-# program NAME...: refuses a setting that is no program.
+# program NAME...: refuses a setting that is not a program.
 program() {
     local name
     for name in "$@"; do

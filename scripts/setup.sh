@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Sets up .venv with the pinned packages and this project. Quick when there is nothing to do.
-#   bash scripts/setup.sh            what the quickstart, the chat and the web page need
-#   bash scripts/setup.sh test       and an extra of pyproject.toml, or several; what is there stays
-# Settings, from the environment:
+# Sets up .venv with the pinned packages and this project. Fast if everything is installed.
+#   bash scripts/setup.sh            the packages of the quickstart, the chat and the web page
+#   bash scripts/setup.sh test       adds an extra of pyproject.toml, or several
+# Settings (environment variables):
 #   PYTHON      the interpreter of a new .venv (3.10 or newer)
-#   TORCH       cpu or default: which builds of torch and torchvision, together. Not set: on Linux
-#               (x86_64) without an NVIDIA GPU the CPU builds, a quarter of the others' size, where
-#               their index is reached; else what pip finds, which on Linux is for NVIDIA's GPUs
-#   CPU_INDEX   where the CPU builds are
+#   TORCH       cpu or default: the builds of torch and torchvision. Without it: on Linux (x86_64)
+#               without an NVIDIA GPU the CPU builds, a quarter of the others' size, if their index
+#               is reachable; else the builds that pip finds, which on Linux are for NVIDIA GPUs
+#   CPU_INDEX   the index of the CPU builds
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/settings.sh
@@ -15,7 +15,7 @@ source scripts/settings.sh
 PYTHON=${PYTHON:-python3}
 TORCH=${TORCH:-}
 CPU_INDEX=${CPU_INDEX:-https://download.pytorch.org/whl/cpu}
-INSTALLED=.venv/installed # what .venv was made from: two files, the extras, and the build of torch
+INSTALLED=.venv/installed # the sources of .venv: two files, the extras, and the build of torch
 
 case $TORCH in '' | cpu | default) ;; *) refuse "TORCH is '$TORCH': say cpu or default" ;; esac
 known=$(sed -nE '/^\[project.optional-dependencies]/,/^\[/s/^([a-z]+) = .*/\1/p' pyproject.toml)
@@ -30,18 +30,18 @@ has_gpu() {
     command -v nvidia-smi >/dev/null || compgen -G '/dev/nvidia[0-9]*' >/dev/null
 }
 
-# cpu_builds NAMES: the pins of these packages as CPU builds; those of Python 3.10 have a marker.
+# cpu_builds NAMES: prints the pins of these packages as CPU builds; those of Python 3.10 have a marker.
 cpu_builds() {
     sed -nE "s/^($1)==([^; ]+)/\1==\2+cpu/p" constraints.txt
 }
 
-# has_cpu_builds: whether the index is reached, soon, and has both. The pip of a .venv that works
-# asks, so that it is still there where they are not.
+# has_cpu_builds: tests whether the index answers soon and has both. It uses the pip of a .venv that
+# works, and leaves that .venv unchanged.
 has_cpu_builds() {
     local name found
     .venv/bin/python -m pip --version >/dev/null 2>&1 ||
         "$PYTHON" -m venv --clear .venv >&2 || exit
-    for name in torch torchvision; do # below what it has, pip says what is installed
+    for name in torch torchvision; do # pip prints the installed version after the available ones
         found=$(.venv/bin/python -m pip index versions "$name" --timeout 5 --retries 0 \
             --index-url "$CPU_INDEX" 2>/dev/null | grep '^Available') || return
         grep -qwF -e "$(cpu_builds "$name" | sed 's/;.*//; s/.*==//')" <<<"$found" || return
@@ -84,12 +84,12 @@ else
     echo "Setting up .venv (some 6 GB, 2 with CPU builds of torch; a few minutes) ..." >&2
     build=$(choose_build)
     "$PYTHON" -m venv --clear .venv
-    # Both or none: torchvision for GPUs breaks on a torch for CPUs.
+    # Both or neither: torchvision for GPUs fails with a torch for CPUs.
     [ "$build" = default ] || .venv/bin/python -m pip install --quiet --no-deps \
         --no-compile --only-binary :all: --index-url "$CPU_INDEX" \
         --requirement <(cpu_builds 'torch|torchvision')
 fi
-# Bytecode of 16,000 files takes a minute; Python writes that of the few thousand it imports itself.
+# Bytecode of 16,000 files takes a minute; Python itself writes that of the few thousand it imports.
 .venv/bin/python -m pip install --quiet --no-compile --constraint constraints.txt \
     --editable ".[$extras]"
 mkdir -p "$INSTALLED"

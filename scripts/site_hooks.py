@@ -1,10 +1,10 @@
-"""What makes a site of pages that also read well as files: mkdocs calls these functions.
+"""Functions that mkdocs calls to make a site of pages that can also be read as files.
 
-Pages link to pictures and sources beside their folder, as they lie in the repository. The pictures
-and the mini model's card are taken into the site; a link to a source becomes its name. A comment
+Pages link to pictures and sources outside their folder, as in the repository. The pictures and the
+mini model's card become part of the site; a link to a source becomes its name. A comment
 ``<!-- api: NAME -->`` becomes the documentation of that name, ``<!-- fields: NAME -->`` that of a
-class that nobody calls, and ``<!-- flags: NAME -->`` a table of the flags that a class of arguments
-has.
+class that users do not call, and ``<!-- flags: NAME -->`` a table of the flags of a class of
+arguments.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from llava import arguments
 
 _ROOT = Path(__file__).resolve().parents[1]
 _CARD = "checkpoints/accm-mini/README.md"
-# Where files of the repository lie in the site.
+# Paths in the repository -> paths in the site.
 _MOVED = {_CARD: "accm-mini.md"}
 _FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(
@@ -45,7 +45,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Links and comments of a page, but for its blocks of code."""
+    """Returns a page with its links and comments rewritten, except in blocks of code."""
     name = page.file.src_uri
     source = next((s for s, moved in _MOVED.items() if moved == name), f"docs/{name}")
     pieces, end = [], 0
@@ -56,12 +56,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def _rewrite(text: str, source: str, name: str) -> str:
-    """A piece of a page.
+    """Returns a piece of a page with its links and comments rewritten.
 
     Args:
         text: Markdown without blocks of code.
-        source: where the page lies in the repository.
-        name: where it lies in the site.
+        source: path of the page in the repository.
+        name: its path in the site.
     """
     text = _API.sub(r"::: \1", text)
     text = _FIELDS.sub(
@@ -72,7 +72,7 @@ def _rewrite(text: str, source: str, name: str) -> str:
 
 
 def _moved_link(link: re.Match, source: str, name: str) -> str:
-    """A link as it must be in the site."""
+    """Returns a link in the form that the site needs."""
     if ":" in link["target"]:  # an address
         return link.group()
     target = posixpath.normpath(posixpath.join(posixpath.dirname(source), link["target"]))
@@ -80,13 +80,13 @@ def _moved_link(link: re.Match, source: str, name: str) -> str:
     if inside is None:
         return link["text"]
     way = posixpath.relpath(inside, posixpath.dirname(name) or ".")
-    if link["picture"]:  # one that can be looked at alone, which a small screen needs
+    if link["picture"]:  # it can be opened alone, which a small screen needs
         return f"[![{link['text']}]({way})]({way})"
     return f"[{link['text']}]({way}{link['anchor'] or ''})"
 
 
 def _place_in_site(target: str) -> str | None:
-    """Where a file of the repository lies in the site; None where it is not part of it."""
+    """Returns the path in the site of a file of the repository; None if it is not part of the site."""
     if target in _MOVED:
         return _MOVED[target]
     if target.startswith("docs/"):
@@ -95,7 +95,7 @@ def _place_in_site(target: str) -> str | None:
 
 
 def _flag_table(name: str) -> str:
-    """The fields of a class of arguments, read from its source."""
+    """Returns a table of the fields of a class of arguments, read from its source."""
     module, _, class_name = name.rpartition(".")
     source = (_ROOT / Path(*module.split("."))).with_suffix(".py").read_text("utf-8")
     (found,) = (
@@ -108,12 +108,12 @@ def _flag_table(name: str) -> str:
 
 
 def _value(node: ast.expr) -> object:
-    """An argument as its source has it; a name stands for a constant of llava.arguments."""
+    """Returns an argument from its source; a name is a constant of llava.arguments."""
     return getattr(arguments, node.id) if isinstance(node, ast.Name) else ast.literal_eval(node)
 
 
 def _fields(node: ast.ClassDef) -> Iterator[tuple[str, str, str]]:
-    """Name, default and documentation of the fields that ``flag`` makes."""
+    """Yields name, default and documentation of the fields that ``flag`` makes."""
     for line in node.body:
         if isinstance(line, ast.AnnAssign) and isinstance(line.value, ast.Call):
             help, *default = [_value(value) for value in line.value.args]

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up .venv and runs the tests. Arguments go to pytest: bash scripts/test.sh -k beam
-# All of them run in two processes of one thread each; what arguments choose, in one.
-# The web page is tested in Chromium: where there is none and this is root on Debian, it is installed.
+# All tests run in two processes of one thread each; tests chosen by arguments run in one process.
+# The web page is tested in Chromium, which is installed if it is missing and this is root on Debian.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -15,7 +15,7 @@ from llava.errors import UserError
 from llava.eval.report.runs import ACCM, BENCHMARKS, FLOOR, FULL, PRUNE
 
 _TITLES = {"mean": "Mean of the seven"} | BENCHMARKS
-# Told apart by colour-blind readers too, and by their marks: as in the report's page.
+# Colours that colour-blind readers can distinguish, with different marks, as in the report's page.
 _LINES = {ACCM: ("#0072b2", "o"), PRUNE: ("#c46a00", "s")}
 _COLUMNS = ("mean_percent_of_full", "mean_percent_of_full_low", "mean_percent_of_full_high")
 
@@ -32,10 +32,10 @@ class Point:
 
 
 def read_points(path: Path) -> dict[str, list[Point]]:
-    """The rows of a report's CSV by benchmark.
+    """Returns the rows of a report's CSV by benchmark.
 
     Raises:
-        UserError: there is no such file, or it is no report with a full run.
+        UserError: there is no such file, or it is not a report with a full run.
     """
     try:
         rows = list(csv.DictReader(path.read_text("utf-8").splitlines()))
@@ -62,7 +62,7 @@ def _points(rows: Sequence[dict], benchmark: str) -> list[Point]:
 
 
 def draw_accuracy(points: dict[str, list[Point]]) -> Figure:
-    """The mean large, the benchmarks beside it."""
+    """Draws a large panel for the mean, and small ones for the benchmarks."""
     figure = Figure((940 / UNITS_PER_INCH, 440 / UNITS_PER_INCH), dpi=DPI, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
     large, small = figure.subfigures(1, 2, width_ratios=(1, 1.75), wspace=0.02)
@@ -106,14 +106,14 @@ def _draw_panel(axis: Axes, benchmark: str, points: Sequence[Point], size: float
 
 
 def _name_values(axis: Axes, points: Sequence[Point]) -> None:
-    """The numbers of the large panel."""
+    """Writes the numbers into the large panel."""
     budgets = sorted({p.tokens for p in points if p.method in _LINES})
     upper = {p.tokens: f"{p.value:.0f}" for p in points if p.method == ACCM}
     for point in points:
         if point.method not in _LINES:
             continue
         if point.method == PRUNE and upper.get(point.tokens) == f"{point.value:.0f}":
-            continue  # where the lines meet, one number is enough
+            continue  # where the lines meet, one number suffices
         above = point.method == ACCM
         axis.text(
             budgets.index(point.tokens),
@@ -127,7 +127,7 @@ def _name_values(axis: Axes, points: Sequence[Point]) -> None:
 
 
 def _draw_legend(axis: Axes) -> None:
-    """What the lines are, in the place of an eighth benchmark."""
+    """Draws the legend at the place of an eighth benchmark."""
     axis.axis("off")
     for name, (colour, mark) in _LINES.items():
         axis.plot([], [], color=colour, marker=mark, ms=4, lw=1.6, label=_NAMES[name])

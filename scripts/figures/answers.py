@@ -1,4 +1,4 @@
-"""The mini model's answers about the scene of images/scene.png: what the figures show."""
+"""The mini model's answers about images/scene.png, which the figures show."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ QUESTION = "What color is the star?"
 
 @dataclass(frozen=True)
 class Asked:
-    """An answer, and what there is without its caption.
+    """An answer, and the answer without its caption.
 
     Attributes:
-        answer: of the whole method.
+        answer: the answer of the whole method.
         without_caption: the text that the LLM writes from the same tokens alone.
     """
 
@@ -29,7 +29,7 @@ class Asked:
 
 
 def draw_example_scene() -> Image.Image:
-    """The scene, picked because at 9 tokens its answer and its caption are right."""
+    """Draws the scene, which was picked because its answer and caption are right at 9 tokens."""
     return draw_scene(make_scene(scene_generator(*_SCENE)))
 
 

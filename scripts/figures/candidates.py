@@ -19,16 +19,16 @@ def draw_candidates(
     size: float = 8,
     step: float = 52,
 ) -> None:
-    """A bar a candidate and its text below, the chosen one coloured.
+    """Draws a bar for each candidate with its text below; the chosen one is coloured.
 
     Args:
-        page: to draw on.
+        page: the page to draw on.
         x, y: the left end of the first bar.
         found: the candidates.
         bar: length of a bar at a score of 1.
-        characters: of a line.
-        size: of the type.
-        step: from one candidate to the next.
+        characters: the length of a line.
+        size: the size of the type.
+        step: the distance from one candidate to the next.
     """
     for place, (caption, score) in enumerate(zip(found.captions, found.scores)):
         chosen = place == found.chosen_index

@@ -1,14 +1,14 @@
-"""images/example.png: a table before a window, for trying commands on."""
+"""images/example.png: a table in front of a window, to try commands with."""
 
 from __future__ import annotations
 
 from PIL import Image, ImageDraw
 
-_FINER = 3  # drawn this many times larger, then scaled down
+_FINER = 3  # drawn at this many times the size, then scaled down
 
 
 def draw_example() -> Image.Image:
-    """A table with a mug, an apple, two books and a lamp, before a window."""
+    """Draws a table with a mug, an apple, two books and a lamp, in front of a window."""
     s = _FINER
     image = Image.new("RGB", (480 * s, 360 * s), (236, 226, 208))
     draw = ImageDraw.Draw(image)

@@ -1,4 +1,4 @@
-"""A sheet to draw figures on: boxes, arrows, texts and pictures, in units of its own."""
+"""A page to draw figures on: boxes, arrows, texts and pictures, in units of its own."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ INK, FAINT, LINE, PAPER = "#1d2228", "#636b76", "#c3cad4", "#ffffff"
 BLUE, GREEN, GREY = "#e9f0fb", "#e8f5ee", "#f3f4f6"
 CHOSEN = "#0b7a4b"
 UNITS_PER_INCH = 100
-DPI = 200  # two pixels a unit: sharp on fine screens too
+DPI = 200  # two pixels per unit: sharp on high-resolution screens
 REASONS = {reason: tuple(level / 255 for level in rgb) for reason, rgb in REASON_COLOURS.items()}
 
 
 class Page:
-    """A white sheet; its units are counted from the upper left, some 900 make a README's width."""
+    """A white page with the origin at the upper left; a README is about 900 units wide."""
 
     def __init__(self, width: int, height: int) -> None:
         self.figure = Figure((width / UNITS_PER_INCH, height / UNITS_PER_INCH), facecolor=PAPER)
@@ -33,7 +33,7 @@ class Page:
     def text(
         self, x: float, y: float, text: str, size: float = 8, colour=INK, at: str = "mm", **style
     ) -> None:
-        """Draws a text; ``at`` says what of it lies at x and y: l, m or r, then t, m or b."""
+        """Draws a text whose left, middle or right (l, m, r), and top, middle or bottom (t, m, b) is at x, y."""
         places = {"l": "left", "m": "center", "r": "right"}
         heights = {"t": "top", "m": "center_baseline", "b": "bottom"}
         settings = dict(ha=places[at[0]], va=heights[at[1]], color=colour, linespacing=1.35)
@@ -65,7 +65,7 @@ class Page:
             extent=(x, x + side, y + side, y),
             interpolation="antialiased",
             aspect="auto",
-            zorder=1,  # as boxes: what is drawn later lies above
+            zorder=1,  # as boxes: later drawings are above earlier ones
         )
 
     def arrow(self, *points: Sequence[float], colour: str = FAINT) -> None:
@@ -80,7 +80,7 @@ class Page:
         self._axes.add_patch(Polygon([(x, y), left, right], facecolor=colour, lw=0, zorder=2))
 
     def save(self, path: Path) -> None:
-        """Writes the sheet to a PNG file."""
+        """Writes the page to a PNG file."""
         write_whole(
             path, lambda file: self.figure.savefig(file, format="png", dpi=DPI, facecolor=PAPER)
         )

@@ -1,4 +1,4 @@
-"""images/pipeline.png: the method's five stages, with what the mini model makes of a scene."""
+"""images/pipeline.png: the method's five stages, with the mini model's results for a scene."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from llava.model.shapes import LLAVA_7B, MINI, ModelShape
 TOKENS = 9
 SIDE = 132  # of a picture
 TOP, BOTTOM = 50, 290  # of the two rows
-IMAGE, ENCODE, PRUNE, CARD, RIGHT = 14, 188, 342, 546, 786  # columns, their left edges
+IMAGE, ENCODE, PRUNE, CARD, RIGHT = 14, 188, 342, 546, 786  # left edges of the columns
 CARD_WIDTH = 206
 _NAMES = (
     "$N$  patches",
@@ -31,7 +31,7 @@ _NAMES = (
 
 
 def draw_pipeline(model: LlavaAccm, scene: Image.Image) -> Page:
-    """The stages from left to right; below them, the way of the dropped tokens."""
+    """Draws the stages from left to right, and below them the path of the dropped tokens."""
     answer = ask(model, scene, TOKENS).answer
     page = Page(950, 506)
     _draw_inputs(page, scene)
@@ -48,7 +48,7 @@ def _title(page: Page, x: float, y: float, number: str, name: str, at: str = "mm
 
 
 def _draw_inputs(page: Page, scene: Image.Image) -> None:
-    """Image, question, and the two towers that read them."""
+    """Draws the image, the question, and the two towers that read them."""
     middle = TOP + SIDE / 2
     page.picture(IMAGE, TOP, scene.resize((480, 480), Image.LANCZOS), SIDE)
     page.text(IMAGE + SIDE / 2, TOP + SIDE + 14, "image", colour=FAINT)
@@ -66,7 +66,7 @@ def _draw_inputs(page: Page, scene: Image.Image) -> None:
 
 
 def _draw_selection(page: Page, model: LlavaAccm, scene: Image.Image, answer: Answer) -> None:
-    """The kept patches and why they were kept."""
+    """Draws the kept patches with the reasons."""
     reasons = kept_reasons(answer.selection)
     middle = PRUNE + SIDE / 2
     _title(page, middle, TOP - 20, "2", "prune")
@@ -81,7 +81,7 @@ def _draw_selection(page: Page, model: LlavaAccm, scene: Image.Image, answer: An
 
 
 def _draw_caption_writing(page: Page, answer: Answer) -> None:
-    """Caption model, candidates and their scores."""
+    """Draws the caption model, the candidates and their scores."""
     found = answer.compensation
     middle = BOTTOM + 66
     page.box(PRUNE, BOTTOM + 30, SIDE, 72, GREEN)
@@ -99,7 +99,7 @@ def _draw_caption_writing(page: Page, answer: Answer) -> None:
 
 
 def _draw_prompt(page: Page, model: LlavaAccm, scene: Image.Image, answer: Answer) -> None:
-    """What the LLM reads: the kept patches in its order, the caption, the question."""
+    """Draws the LLM's input: the kept patches in its order, the caption, the question."""
     _title(page, CARD + CARD_WIDTH / 2, TOP - 20, "4", "splice")
     page.box(CARD, TOP, CARD_WIDTH, 154, PAPER)
     page.text(CARD + 12, TOP + 16, "USER:", 7.5, FAINT, "lm")
@@ -119,7 +119,7 @@ def _draw_prompt(page: Page, model: LlavaAccm, scene: Image.Image, answer: Answe
 
 
 def _patch(model: LlavaAccm, scene: Image.Image, patch: int) -> Image.Image:
-    """One patch as the tower saw it."""
+    """Returns one patch as the tower reads it."""
     view = square_view(scene, model.image_processor, model.image_aspect_ratio, max(scene.size))
     across = round(model.tower.num_patches**0.5)
     side = view.width / across
@@ -140,7 +140,7 @@ def _draw_answer(page: Page, answer: Answer) -> None:
 
 
 def _draw_shapes(page: Page) -> None:
-    """What the letters stand for, here and in LLaVA-1.5-7B."""
+    """Writes the values of the symbols, here and in LLaVA-1.5-7B."""
     columns = (RIGHT - 18, RIGHT + 104, RIGHT + 146)
     y = BOTTOM - 2
     for x, text in zip(columns[1:], ("here", "7B")):

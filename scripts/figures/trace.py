@@ -19,7 +19,7 @@ TOP = 64
 
 
 def draw_trace_at_budgets(model: LlavaAccm, scene: Image.Image) -> Page:
-    """A column a budget: kept patches, why they were kept, candidates with scores, answers."""
+    """Draws a column per budget: kept patches with reasons, candidates with scores, answers."""
     page = Page(len(BUDGETS) * (SIDE + GAP) + GAP - 25, 694)
     page.text(GAP / 2, 22, f"“{QUESTION}”", 11, at="lm", weight="bold")
     for place, tokens in enumerate(BUDGETS):

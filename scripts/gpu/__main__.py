@@ -39,7 +39,7 @@ def main() -> int:
         print(f"== {name}", flush=True)
         try:
             found = PARTS[name](check)
-        except Exception:  # the other parts are run all the same
+        except Exception:  # the other parts still run
             found = {"error": traceback.format_exc()}
             print(found["error"], flush=True)
         found = {"machine": _machine(), "part_seconds": time.monotonic() - begun} | found

@@ -1,4 +1,4 @@
-"""How many questions a second a run answers, and how busy the GPU is meanwhile."""
+"""Measures the questions per second of a run, and how busy the GPU is during it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IMAGES, SIDES, BATCH_SIZES = 300, (640, 480), (16,)  # MMVP has as many images
 
 
 def measure_throughput(check: Check) -> dict:
-    """Answers a question about each of 300 images of noise, files in memory."""
+    """Answers a question about each of 300 images of noise, from files in memory."""
     number = 4 if check.rehearse else IMAGES
     args = check.arguments()
     has_graphs = check.place.device.type == "cuda"
@@ -70,7 +70,7 @@ def _image_file(seed: int) -> bytes:
 
 @contextmanager
 def _gpu_busy(found: list[float]) -> Iterator[None]:
-    """Adds the shares of the time in which the GPU worked, as nvidia-smi sees them."""
+    """Adds the shares of the time in which the GPU worked, by nvidia-smi."""
     if not torch.cuda.is_available():
         yield
         return
@@ -82,5 +82,5 @@ def _gpu_busy(found: list[float]) -> Iterator[None]:
     seconds = time.monotonic() - start
     sampler.terminate()
     values = [float(line) / 100 for line in sampler.communicate()[0].split()]
-    # The first ones are from before, and each looks back at a sixth of a second.
+    # The first samples are from before the run; each covers the last sixth of a second.
     found += values[-max(1, int(seconds / 0.1)) :]

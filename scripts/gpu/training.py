@@ -1,4 +1,4 @@
-"""A few steps of each stage of the method's training at real shapes: time and memory."""
+"""Measures time and memory of a few steps of each training stage at real shapes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ STEPS = 4  # the first one is not timed
 
 
 def measure_training(check: Check) -> dict:
-    """Measures a step of each stage with random weights, in bfloat16 where the recipe has it."""
+    """Measures a step of each stage with random weights, in bfloat16 where the recipe uses it."""
     model = check.model(check.arguments().shape)
     stages: dict[str, Callable[[LlavaAccm, Check], dict]] = {
         "train_caption: a step of 40 captions": _caption,
@@ -114,7 +114,7 @@ def _compensation(model: LlavaAccm, check: Check) -> dict:
 
 
 def _trained(part: nn.Module) -> nn.Module:
-    """Returns a copy in float32 that learns."""
+    """Returns a copy in float32 that can be trained."""
     if isinstance(part, Selector):
         other = Selector(part.head.in_features, len(part.transformer_encoder.layers))
     else:

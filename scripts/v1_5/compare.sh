@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Every method at one table: all pruners x compensations x budgets x benchmarks in one sweep, what
-# each costs, and a report. Started again, it goes on where it stopped, to the same result.
+# Compares every method in one table: all pruners x compensations x budgets x benchmarks in one
+# sweep, the cost of each, and a report. The same command resumes it, with the same result.
 #   bash scripts/v1_5/compare.sh          LLaVA-1.5 at 192, 128 and 64 of its 576 visual tokens
-#   bash scripts/v1_5/compare.sh --mini   the mini model at 36, 18 and 9 of its 144, on data drawn here
-# Other flags are those of llava.eval.sweep; they come last and win.
-# Settings, from the environment; paths are relative to the repository:
+#   bash scripts/v1_5/compare.sh --mini   the mini model at 36, 18 and 9 of its 144, on drawn data
+# Further flags are those of llava.eval.sweep; they override the settings.
+# Settings are environment variables; paths are relative to the repository:
 #   MODEL_PATH DATA_ROOT OUTPUT_DIR BATCH_SIZE NPROC DEVICE LIMIT PYTHON and those below
-#   MINI_DATA (in place of DATA_ROOT), with --mini
+#   MINI_DATA (instead of DATA_ROOT), with --mini
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source scripts/settings.sh
-trap 'exit 130' INT # whoever stops a step stops all of it
+trap 'exit 130' INT # Ctrl-C in a step stops the whole script
 
 MINI=
 if [ "${1:-}" = --mini ]; then
@@ -20,10 +20,10 @@ fi
 KNOWN="mme mmbench pope mmvp seed gqa flickr"
 BENCHMARKS=${BENCHMARKS:-$KNOWN}
 METHODS=${METHODS-accm}             # in addition: ACCM with its captions
-PRUNERS=${PRUNERS:-all}             # names of the registry; all takes every one
-COMPENSATIONS=${COMPENSATIONS:-none} # for each pruner, in turn
+PRUNERS=${PRUNERS:-all}             # names of the registry; all: every pruner
+COMPENSATIONS=${COMPENSATIONS:-none} # each with every pruner
 COSTS=${COSTS-1}                    # measure time, operations and memory of each
-LIMIT=${LIMIT:-}                    # ask only the first so many questions of a benchmark
+LIMIT=${LIMIT:-}                    # ask only this many questions of a benchmark
 PYTHON=${PYTHON:-.venv/bin/python}
 if [ -n "$MINI" ]; then
     without_effect "with --mini, whose data MINI_DATA names" DATA_ROOT
@@ -56,7 +56,7 @@ fi
 LAUNCH=("$PYTHON" -m)
 if [ "$NPROC" -gt 1 ]; then
     LAUNCH=("$PYTHON" -m torch.distributed.run --standalone --nproc_per_node "$NPROC" -m)
-    # The matrices of the mini model are not worth several threads; the questions are.
+    # The mini model's matrices are too small for several threads; processes share the questions.
     [ -z "$MINI" ] || export OMP_NUM_THREADS=1
 fi
 # shellcheck disable=SC2086  # lists of names are split into words

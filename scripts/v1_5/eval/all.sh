@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# All seven benchmarks, one after the other: a row of the paper's table. One that fails does not
-# keep the others from being run, unless the first ones fail alike or there is no folder of data: so
-# would all. Settings as in benchmark.sh, of which DATA_DIR and ANSWERS_FILE are of one benchmark;
-# OUTPUT_DIR gets a folder for each. BENCHMARKS="pope gqa" runs some of them.
+# Runs all seven benchmarks, one after the other: a row of the paper's table. If one fails, the
+# others still run, unless the first ones fail with the same error or there is no data folder: then
+# all would fail. Settings as in benchmark.sh, except DATA_DIR and ANSWERS_FILE, which belong to one
+# benchmark; OUTPUT_DIR gets a folder for each. BENCHMARKS="pope gqa" runs some of them.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 source scripts/settings.sh
@@ -12,7 +12,7 @@ BENCHMARKS=${BENCHMARKS:-$KNOWN}
 export DATA_ROOT=${DATA_ROOT:-playground/data/eval}
 OUTPUT_DIR=${OUTPUT_DIR:-outputs}
 ALLOW_MISSING=${ALLOW_MISSING:-}
-UPLOAD=${UPLOAD-1} # MMBench's; the others have no server
+UPLOAD=${UPLOAD-1} # for MMBench; the others have no server
 PYTHON=${PYTHON:-.venv/bin/python}
 without_effect "on all benchmarks, give DATA_ROOT or OUTPUT_DIR" DATA_DIR ANSWERS_FILE
 switch ALLOW_MISSING UPLOAD
@@ -24,7 +24,7 @@ for name in $BENCHMARKS; do
     [[ " $KNOWN " == *" $name "* ]] || refuse "BENCHMARKS has '$name': name some of ${KNOWN// /, }"
 done
 
-# run NAME flags...: one benchmark.
+# run NAME flags...: runs one benchmark.
 run() {
     local name=$1 upload=
     shift
@@ -33,10 +33,10 @@ run() {
         bash "scripts/v1_5/eval/$name.sh" "$@"
 }
 
-# say_once: hands on what a benchmark says, but for errors that one before it has said. Its status
-# is 1 where the benchmark has said such errors and no other.
+# say_once: passes on the messages of a benchmark, except errors that an earlier one has reported.
+# Its status is 1 if the benchmark has reported only such errors.
 say_once() {
-    trap '' INT HUP TERM # the last line of a benchmark that is stopped is to be heard
+    trap '' INT HUP TERM # passes on the last line of a stopped benchmark
     local line new='' again=''
     while IFS= read -r line || [ -n "$line" ]; do
         if [[ $line == 'error: '* && $line != 'error: question '* ]]; then
@@ -58,7 +58,7 @@ for name in $BENCHMARKS; do
     if [ -n "$why" ]; then
         failed+=("$name")
         continue
-    elif [ -n "$finished" ]; then # the settings are right: it has the terminal for its bar
+    elif [ -n "$finished" ]; then # the settings are valid: the progress bar may use the terminal
         run "$name" "$@"
         status=$?
     else
@@ -68,7 +68,7 @@ for name in $BENCHMARKS; do
     fi
     case $status in
     0) finished=1 ;;
-    129 | 130 | 143) exit $status ;; # Ctrl-C, SIGTERM or SIGHUP means all of them
+    129 | 130 | 143) exit $status ;; # Ctrl-C, SIGTERM or SIGHUP stops all of them
     *)
         failed+=("$name")
         [ "$again" -eq 0 ] || why="$name failed as one before it did: mend that"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Answers and scores one benchmark; called by the scripts beside it: benchmark.sh NAME [flags].
-# Settings come from the environment. Paths are relative to the repository.
+# Answers and scores one benchmark: benchmark.sh NAME [flags]. The other scripts of this folder call it.
+# Settings are environment variables. Paths are relative to the repository.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 source scripts/settings.sh
-# A launcher of several processes ends with 1 where it was stopped: that must not be scored.
+# A stopped launcher of several processes ends with status 1: its answers must not be scored.
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
@@ -15,14 +15,14 @@ MODEL_PATH=${MODEL_PATH:-checkpoints/llava-v1.5-7b}
 VISUAL_TOKEN_NUM=${VISUAL_TOKEN_NUM:-} # empty: the constant in clip_encoder.py
 TEXT_TOKEN_NUM=${TEXT_TOKEN_NUM:-}     # empty: the paper's number for that budget
 BATCH_SIZE=${BATCH_SIZE:-8}
-NPROC=${NPROC:-1}                      # processes on this machine, one a GPU
+NPROC=${NPROC:-1}                      # processes on this machine, one for each GPU
 DATA_ROOT=${DATA_ROOT:-playground/data/eval}
 DATA_DIR=${DATA_DIR:-}                 # empty: the benchmark's folder under DATA_ROOT
 CKPT_NAME=${CKPT_NAME:-}               # empty: the model's name and the budget
 OUTPUT_DIR=${OUTPUT_DIR:-outputs/$NAME}
 ANSWERS_FILE=${ANSWERS_FILE:-}         # empty: OUTPUT_DIR/CKPT_NAME.jsonl
 ALLOW_MISSING=${ALLOW_MISSING:-}       # 1: count unanswered questions as wrong
-LIMIT=${LIMIT:-}                       # ask only the first so many questions
+LIMIT=${LIMIT:-}                       # ask only this many questions
 UPLOAD=${UPLOAD:-}                     # MMBench: also write the .xlsx for its server
 PYTHON=${PYTHON:-.venv/bin/python}
 switch ALLOW_MISSING UPLOAD
@@ -30,7 +30,7 @@ count BATCH_SIZE NPROC
 program PYTHON
 [ "$NAME" = mmbench ] || without_effect "on $NAME, which has no server" UPLOAD
 
-# Flags come after the settings and win. What the scorer must know too is said by a setting.
+# Flags override the settings. Values that the scorer needs too must be settings.
 IMAGE=1 words=("$@")
 for i in "${!words[@]}"; do
     word=${words[i]//_/-} value=${words[i + 1]:-}
@@ -47,13 +47,13 @@ for i in "${!words[@]}"; do
     --no-image) IMAGE= ;;
     esac
 done
-SUFFIX= # of the names of answers
+SUFFIX= # of the name of the answers
 if [ -n "$LIMIT" ]; then
     count LIMIT
-    SUFFIX=-limit$LIMIT UPLOAD= # servers take whole runs only
+    SUFFIX=-limit$LIMIT UPLOAD= # servers take only whole runs
 fi
 
-# The effective budget: of a flag, a setting, or the constant as it stands now.
+# The effective budget: from a flag, a setting, or the present constant.
 budget() {
     local encoder=llava/model/multimodal_encoder/clip_encoder.py tokens=$VISUAL_TOKEN_NUM
     [ -n "$tokens" ] ||
@@ -63,15 +63,15 @@ budget() {
     echo "$tokens"
 }
 
-# is_of_budget FILE TOKENS: whether the run beside an answers file has this budget.
+# is_of_budget FILE TOKENS: tests whether the run of an answers file has this budget.
 is_of_budget() {
     local settings=$1.run/settings.json
     grep -Eqs "\"visual_token_num\": $2," "$settings" &&
         grep -Eqs "\"text_token_num\": ${TEXT_TOKEN_NUM:-[0-9]+}," "$settings"
 }
 
-# choose_file TOKENS WORD: the answers file of a budget that is called WORD, unless one of this
-# budget lies where older versions of this script, which knew no limit, put it.
+# choose_file TOKENS WORD: sets the answers file of a budget that is called WORD, unless older versions
+# of this script, which had no limit, wrote one of this budget under their name.
 choose_file() {
     local model older file
     model=$OUTPUT_DIR/$(basename "$MODEL_PATH")
@@ -108,8 +108,8 @@ status=0
     --batch-size "$BATCH_SIZE" \
     ${LIMIT:+--limit "$LIMIT"} \
     "$@" || status=$?
-# 1: some questions could not be answered; the others are scored with ALLOW_MISSING=1.
-# So it is where a launcher ends of which a process failed: then there may be no answers at all.
+# 1: some questions could not be answered; the others are scored with ALLOW_MISSING=1. A launcher
+# whose process failed has this status too: then there may be no answers at all.
 [ $status -eq 0 ] || { [ $status -eq 1 ] && [ -e "$ANSWERS_FILE" ]; } || exit $status
 "$PYTHON" -m llava.eval.score "$NAME" \
     "${DATA[@]}" \

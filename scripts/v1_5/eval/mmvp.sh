@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # MMVP: 150 pairs of photographs that CLIP takes for alike; pair accuracy.
-# Settings, from the environment: MODEL_PATH CKPT_NAME DATA_DIR VISUAL_TOKEN_NUM TEXT_TOKEN_NUM
+# Settings (environment variables): MODEL_PATH CKPT_NAME DATA_DIR VISUAL_TOKEN_NUM TEXT_TOKEN_NUM
 # BATCH_SIZE NPROC LIMIT, and those at the top of benchmark.sh. Flags of llava.eval.answer may follow:
 #   VISUAL_TOKEN_NUM=72 bash scripts/v1_5/eval/mmvp.sh --dtype float16
 exec bash "$(dirname "${BASH_SOURCE[0]}")/benchmark.sh" mmvp "$@"

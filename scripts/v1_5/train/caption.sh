@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Caption model and mapper on COCO's captions. Started again, it goes on where it stopped.
-# Settings, from the environment: MODEL_PATH COCO QUESTIONS OUTPUT_DIR OUTPUT, and those of stage.sh.
+# Trains the caption model and its mapper on COCO's captions. The same command resumes it.
+# Settings (environment variables): MODEL_PATH COCO QUESTIONS OUTPUT_DIR OUTPUT, and those of stage.sh.
 # Flags of llava.train.train_caption may follow: bash scripts/v1_5/train/caption.sh --epochs 5
 set -euo pipefail
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Caption model and selector together, taught by the LLM's own full-token answers. Started again, it
-# goes on where it stopped. Settings, from the environment: MODEL_PATH CAPTION_MODEL SELECTOR DATA
-# IMAGES OUTPUT_DIR OUTPUT, and those of stage.sh. Flags of llava.train.train_compensation may follow.
+# Trains caption model and selector together on the LLM's own answers with all tokens. The same
+# command resumes it. Settings (environment variables): MODEL_PATH CAPTION_MODEL SELECTOR DATA IMAGES
+# OUTPUT_DIR OUTPUT, and those of stage.sh. Flags of llava.train.train_compensation may follow.
 set -euo pipefail
 
 MODEL_PATH=${MODEL_PATH:-checkpoints/llava-v1.5-7b}

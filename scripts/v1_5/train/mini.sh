@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes the mini model from nothing: data, configurations, all stages. Started again after an
-# interruption, it goes on where it stopped.
-# Settings, from the environment: OUT (the model's folder), WORK (data, runs and caches), SEED,
+# Makes the mini model from nothing: data, configurations, all stages. After an interruption the same
+# command resumes it.
+# Settings (environment variables): OUT (the model's folder), WORK (data, runs and caches), SEED,
 # DEVICE (cpu or cuda), NPROC (processes that share a step), PYTHON.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
@@ -20,14 +20,14 @@ CLIP=$OUT/clip-vit-mini-patch8-96
 FEATURES=(--features "$WORK/runs/features")
 QUESTIONS=(--data "$DATA/conversations.json" --images "$DATA/images")
 
-# stage NAME STAGE flags...: one stage of llava.train, its checkpoints and logs in $WORK/runs/NAME.
+# stage NAME STAGE flags...: runs one stage of llava.train; checkpoints and logs are in $WORK/runs/NAME.
 stage() {
     local name=$1 module=llava.train.$2
     shift 2
     echo "== $name" >&2
     local launch=("$PYTHON" -m)
     if [ "$NPROC" -gt 1 ]; then
-        # A matrix of this size is not worth two threads; samples are worth two processes.
+        # Matrices of this size are too small for two threads; two processes share the samples.
         launch=(env OMP_NUM_THREADS=1 "$PYTHON" -m torch.distributed.run
             --standalone --nproc_per_node "$NPROC" -m)
     fi
@@ -35,28 +35,28 @@ stage() {
 }
 
 "$PYTHON" -m llava.mini.make_data --out "$WORK/world" --seed "$SEED" --parts train
-# Twice: what the first stage of the LLM starts from must stay without weights.
+# Twice, because the first stage of the LLM starts from a folder that must stay without weights.
 for folder in "$OUT" "$WORK/untrained"; do
     "$PYTHON" -m llava.mini.make_model --out "$folder" --seed "$SEED"
 done
 
-# --micro-batch-size stands with each --batch-size: so the result is the same for any NPROC.
-# The tower contrasts the images of one forward pass, so they stay together.
+# --micro-batch-size is set with each --batch-size, so that the result is the same for any NPROC.
+# The tower contrasts the images of one forward pass, so one process has them all.
 NPROC=1 stage clip train_clip --vision-tower "$CLIP" --data "$DATA" --max-steps 1500
 
-# The LLM learns to look things up: in words, ...
+# The LLM learns to look things up, first in words, ...
 BATCHES=(--questions-per-image 16 --batch-size 8 --micro-batch-size 4 --warmup-steps 50)
 stage language train_llava --data "$DATA" "${BATCHES[@]}" --max-steps 2500 \
     --shares 0 0 0 1 0 --model-path "$WORK/untrained" --output "$WORK/llava-language"
-# ... then, with visual tokens that say these words, in the most attended tokens, ...
+# ... then in the most attended visual tokens, which are first mapped to these words, ...
 stage projector train_projector --data "$DATA" "${FEATURES[@]}" --max-steps 1500 \
     --batch-size 32 --micro-batch-size 16 \
     --model-path "$WORK/llava-language" --vision-tower "$CLIP" --output "$WORK/llava-projector"
 stage llava-easy train_llava --data "$DATA" "${FEATURES[@]}" "${BATCHES[@]}" --max-steps 2500 \
     --schedule constant --focus 30 --shares 0.5 0.05 0.15 0.25 0.05 --exercises 3 \
     --model-path "$WORK/llava-projector" --vision-tower "$CLIP" --output "$WORK/llava-easy"
-# ... and in all of them. Captions that are partly false, at all budgets, teach it to believe sight
-# where it has it.
+# ... and then in all of them. Partly false captions, at all budgets, teach it to trust the image where
+# the image shows the answer.
 stage llava train_llava --data "$DATA" "${FEATURES[@]}" "${BATCHES[@]}" --max-steps 3000 \
     --shares 0.45 0.12 0.28 0.1 0.05 --one-in 16 16 8 4 2 1 --false-phrases 0.25 \
     --model-path "$WORK/llava-easy" --vision-tower "$CLIP" --output "$OUT"
@@ -69,8 +69,8 @@ stage caption train_caption --model-path "$OUT" --captions "$DATA/captions.json"
 stage long-clip train_long_clip --data "$DATA" --max-steps 800 \
     --batch-size 96 --micro-batch-size 48 --output "$OUT/longclip-L.pt"
 
-# Who chooses among captions, and then both, taught by the LLM: mostly where captions are needed, and
-# at larger budgets so that silence is learnt.
+# The selector, and then both parts, learn from the LLM: mostly at small budgets, where captions are
+# needed, and at larger ones, so that the selector learns silence.
 BUDGETS=(9 9 9 9 9 9 18 36 72 143)
 stage selector train_selector --model-path "$OUT" "${QUESTIONS[@]}" "${FEATURES[@]}" \
     --caption-model "$WORK/accm/coco_prefix-009.pt" --samples 9000 \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The selector, on questions where it matters which caption the LLM reads. Started again, it goes on
-# where it stopped. Settings, from the environment: MODEL_PATH CAPTION_MODEL DATA IMAGES OUTPUT_DIR
+# Trains the selector on questions whose answer depends on the caption. The same command resumes it.
+# Settings (environment variables): MODEL_PATH CAPTION_MODEL DATA IMAGES OUTPUT_DIR
 # OUTPUT, and those of stage.sh. Flags of llava.train.train_selector may follow.
 set -euo pipefail
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs one stage of training; called by the scripts beside it: stage.sh NAME flags...
-# Settings, from the environment: NPROC (processes on this machine, one a GPU), PYTHON.
+# Runs one stage of training; called by the other scripts of this folder: stage.sh NAME flags...
+# Settings (environment variables): NPROC (processes on this machine, one for each GPU), PYTHON.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 source scripts/settings.sh
