@@ -86,7 +86,7 @@ def _moved_link(link: re.Match, source: str, name: str) -> str:
 
 
 def _place_in_site(target: str) -> str | None:
-    """Returns the path in the site of a file of the repository; None if it is not part of the site."""
+    """Returns the site's path of a file of the repository; None if it is not in the site."""
     if target in _MOVED:
         return _MOVED[target]
     if target.startswith("docs/"):

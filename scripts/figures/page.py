@@ -33,7 +33,7 @@ class Page:
     def text(
         self, x: float, y: float, text: str, size: float = 8, colour=INK, at: str = "mm", **style
     ) -> None:
-        """Draws a text whose left, middle or right (l, m, r), and top, middle or bottom (t, m, b) is at x, y."""
+        """Draws a text; ``at`` names its point at (x, y): l, m or r, then t, m or b."""
         places = {"l": "left", "m": "center", "r": "right"}
         heights = {"t": "top", "m": "center_baseline", "b": "bottom"}
         settings = dict(ha=places[at[0]], va=heights[at[1]], color=colour, linespacing=1.35)

@@ -50,7 +50,7 @@ class Check:
         small = {"device": "cpu", "shape": "mini", "answer_length": 2, "rounds": 1, "warm_up": 0}
         small = small if self.rehearse else {}
         usual = {"device": "cuda", "shape": "llava-1.5-7b", "picture": False}
-        # Captions of other lengths need other graphs, each recorded when it occurs for the second time.
+        # Captions of other lengths need other graphs, each recorded at its second use.
         usual |= {"rounds": 5, "warm_up": 4}
         return BenchArguments(**usual | flags | small)
 
