@@ -70,7 +70,7 @@ def _default_budget() -> str:
 # llava.utils.flags turns each field into a flag; it knows Optional[int], not int | None.
 @dataclass
 class ModelArguments:
-    """Which model, from where, on what.
+    """The flags that select a model, its files and its device.
 
     Every field is an argument of load_pretrained_model and a flag of every command that loads it.
     """
@@ -231,7 +231,7 @@ class ModelArguments:
 
 @dataclass
 class PrunerArguments(ModelArguments):
-    """What chooses the visual tokens."""
+    """The flags that select how visual tokens are chosen."""
 
     pruner: str = flag(
         "What chooses the visual tokens: accm, a published method (fastervlm, vispruner, visionzip,"
@@ -248,7 +248,7 @@ class PrunerArguments(ModelArguments):
 
 @dataclass
 class AskArguments(PrunerArguments):
-    """With how many tokens, and how, a model is asked."""
+    """The flags of the budget, and of how a model is asked."""
 
     visual_token_num: Optional[int] = budget_flag("Visual tokens to keep.")
     text_token_num: Optional[int] = flag(
@@ -269,7 +269,7 @@ class AskArguments(PrunerArguments):
 
 @dataclass
 class DecodingArguments(ModelArguments):
-    """How the tokens of an answer are chosen. Benchmarks take the likeliest each time."""
+    """The flags of how an answer's tokens are chosen; benchmarks always take the likeliest."""
 
     temperature: float = flag(
         "0 takes the likeliest token each time; above, tokens are drawn, the more freely the "

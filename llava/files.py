@@ -1,4 +1,4 @@
-"""Files of users: read with a helpful error, written whole or not at all."""
+"""Reading files with a helpful error, and writing them whole or not at all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 def is_there(path: Path) -> bool:
-    """Tells whether a path exists; False also for a path that no system could have."""
+    """Tells whether a path exists; returns False also for a path that no system allows."""
     try:
         return path.exists()
     except (OSError, ValueError):  # too long, a loop of links; a NUL character

@@ -32,7 +32,7 @@ def look_up(host: str, port: int) -> list[str]:
 def is_public(address: str) -> bool:
     """Returns whether an IP address is public: global unicast.
 
-    So must be the IPv4 address that an IPv6 address may stand for.
+    An IPv6 address that stands for an IPv4 address is public only if that one is.
     """
     ip = ip_address(address)
     if ip.version == 6:
@@ -97,7 +97,7 @@ class Connection(HTTPConnection):
             self.sock = ssl.create_default_context().wrap_socket(
                 self.sock, server_hostname=self.host, do_handshake_on_connect=False
             )
-            self.sock.do_handshake()  # only now, when it can be cut
+            self.sock.do_handshake()  # not before: from here on, cut can end it
         if self._is_cut:
             self.cut()
 

@@ -1,8 +1,8 @@
 """Guarded fetching of pictures by URL, for chat, Python and single questions.
 
-Benchmarks and the web page never use it. Addresses are checked when a connection is made, so
-redirects and changing names (DNS rebinding) cannot lead elsewhere. Proxies of the environment are
-not used: a proxy would look names up itself, past the guard.
+Benchmarks and the web page never use it. Addresses are checked when a connection is made, so that
+redirects and changing names (DNS rebinding) cannot lead to other machines. Proxies of the
+environment are not used: a proxy would look names up itself, past the guard.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CHUNK = 1 << 16  # bytes
 
 
 def is_url(source: object) -> TypeGuard[str]:
-    """Returns whether an image is named by a URL instead of a path."""
+    """Returns whether an image is given by a URL instead of a path."""
     return isinstance(source, str) and _URL.match(source) is not None
 
 
@@ -91,7 +91,7 @@ class _Visit:
         self._is_stopped = False
 
     def stop(self) -> None:
-        """Cuts the connection, whatever it is doing; no other is made."""
+        """Cuts the connection at any point, and prevents further ones."""
         self._is_stopped = True
         if self._connection is not None:
             self._connection.cut()

@@ -1,4 +1,4 @@
-"""Images on their way in: files and what Pillow opens become 8-bit RGB, without torch."""
+"""Conversion of image files and Pillow images to 8-bit RGB, without torch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from llava.errors import UserError
 
 # An image counts as the square that it is padded to.
 MAX_SQUARE_PIXELS = 89_478_485
-# What is read as an image. Other decoders of Pillow call outside programs or are seldom tested.
+# The formats that are read. Other decoders of Pillow call outside programs or are seldom tested.
 IMAGE_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 
-# EXIF's orientation -> what sets the image upright.
+# EXIF's orientation -> the operation that turns the image upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

@@ -12,7 +12,7 @@ from transformers import CLIPImageProcessorPil
 
 from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
 from llava.errors import UserError, quoted
-from llava.images import (  # noqa: F401  some of them for who looks for them here, as in LLaVA
+from llava.images import (  # noqa: F401  some are here only for imports as in LLaVA
     IMAGE_FORMATS,
     MAX_SQUARE_PIXELS,
     check_size,
@@ -22,10 +22,10 @@ from llava.images import (  # noqa: F401  some of them for who looks for them he
 
 # CLIP's mean colour as LLaVA rounds it, the default colour of padding.
 CLIP_BACKGROUND = (122, 116, 104)
-# Pixels of a padded square that are there at once while it is scaled: 16 MB.
+# Pixels of a padded square that are in memory at once while it is scaled: 16 MB.
 STRIP_PIXELS = 1 << 22
-# If the model sees only the middle of an image, all beyond this many times the shorter side from it
-# is cut off before scaling: the scaled image could be arbitrarily large.
+# If the model sees only the middle of an image, everything farther from it than this many times the
+# shorter side is cut off before scaling, because the scaled image could be arbitrarily large.
 MAX_RATIO = 16
 
 
@@ -106,7 +106,7 @@ def process_images(
 
 
 def _middle(image: Image.Image) -> Image.Image:
-    """Returns an image without the ends that are too far out to be seen."""
+    """Returns an image without the ends that the model cannot see."""
     width, height = (min(edge, MAX_RATIO * min(image.size)) for edge in image.size)
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))
@@ -145,7 +145,7 @@ def tokenizer_image_token(
 def get_model_name_from_path(model_path: str) -> str:
     """Returns LLaVA's name of a model: the last part of its path.
 
-    For a checkpoint of a training, its folder is a part of the name too.
+    For a checkpoint of a training run, the name includes the folder of the run.
     """
     *before, last = model_path.strip("/").split("/")
     return f"{before[-1]}_{last}" if before and last.startswith("checkpoint-") else last

@@ -1,1 +1,1 @@
-"""The model: the five stages, and what they are made of."""
+"""The model: the five stages and their parts."""

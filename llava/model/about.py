@@ -1,4 +1,4 @@
-"""What a checkpoint's model card (README.md) says: its head, as the hub reads it."""
+"""Reads the head of a checkpoint's model card (README.md), in the hub's format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llava.files import read_text
 
 _LONGEST = 300  # characters of a line that is shown
 _HEAD = re.compile(r"---\n(.*?)^---$", re.DOTALL | re.MULTILINE)
-_OWN = re.compile(r"^(accm_\w+): (.+)$", re.MULTILINE)  # YAML's plainest form of a text
+_OWN = re.compile(r"^(accm_\w+): (.+)$", re.MULTILINE)  # a text in YAML's plainest form
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class About:
     """The description of a model by its model card.
 
     Attributes:
-        name: of its folder, or on the hub.
+        name: the name of its folder, or its name on the hub.
         knows: what it can be asked about, in one line (``accm_knows`` of the card); None where the
             card does not say.
         pictures: the only kind of pictures that it has seen (``accm_pictures``), "drawn scenes"

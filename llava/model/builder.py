@@ -34,7 +34,7 @@ from llava.model.products import optimize_for_inference
 from llava.model.products.forms import choose_forms
 from llava.moved import MOVED, names_of
 
-# Old import paths: these have rooms of their own now.
+# Old import paths: these names have moved to other modules.
 __getattr__ = names_of(
     __name__,
     (
@@ -90,7 +90,7 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
     args.check_compensation()
     parts, config = read_model(args)
     place = placement(args)
-    choose_forms(args.cpu_products, place.device, place.dtype, args.compile)  # or refuses it
+    choose_forms(args.cpu_products, place.device, place.dtype, args.compile)  # refuses an impossible choice
     has_graphs = uses_cuda_graphs(args, place)
     folder = parts["model"]
     source = str(folder)
@@ -117,14 +117,14 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
 
 
 def with_compensation(model: LlavaAccm, args: ModelArguments) -> LlavaAccm:
-    """Returns a model that shares all parts with a loaded one but for the compensation.
+    """Returns a model that shares all parts with a loaded one except the compensation.
 
     Args:
-        model: loaded from the same flags, but for those of the compensation.
+        model: loaded from the same flags, except those of the compensation.
         args: the flags.
 
     Raises:
-        UserError: as load_from_arguments, of the compensation.
+        UserError: as in load_from_arguments, for the compensation.
     """
     args.check_compensation()
     compensator = _load_compensator(args, read_model(args)[0], model.tower, model.clip_tokenizer)
@@ -139,7 +139,7 @@ def with_compensation(model: LlavaAccm, args: ModelArguments) -> LlavaAccm:
 def _load_compensator(
     args: ModelArguments, parts: Mapping[str, Path], tower: ClipTower, tokenizer: ClipTokenizer
 ) -> CompensationModule | None:
-    """Loads the compensation of a command's flags, beside a tower."""
+    """Loads the compensation that a command's flags select, for a loaded tower."""
 
     def embed_texts(texts: Sequence[str]) -> Tensor:
         return tower.embed_text([tokenizer.encode(text, tower.max_text_length) for text in texts])

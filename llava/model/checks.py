@@ -69,7 +69,7 @@ def _check_method(model: LlavaAccm, sample: Sample) -> None:
 
 
 def _check_layers(model: LlavaAccm, sample: Sample, gives: Gives) -> None:
-    """Refuses what calls all layers of the LLM at once, where a compensation changes each."""
+    """Refuses settings that call all LLM layers at once if a compensation changes each layer."""
     if not gives & (Gives.POSITION_IDS | Gives.KEY_BIAS):
         return
     rectifies = "the compensation rectify changes the attention in every layer of the LLM"
@@ -86,7 +86,7 @@ def _check_layers(model: LlavaAccm, sample: Sample, gives: Gives) -> None:
 
 
 def check_whole(prompt: Prompt) -> Prompt:
-    """Returns a prompt that another engine may read.
+    """Returns a prompt unchanged if another engine can read it.
 
     Raises:
         UserError: its pruner, or its compensation, works inside the LLM.

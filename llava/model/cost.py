@@ -12,7 +12,7 @@ class Shape:
     """The sizes of a transformer.
 
     Attributes:
-        width: of a token.
+        width: the width of a token.
         layers: number of layers.
         mlp: inner width of the feed-forward part.
         vocabulary: rows of the embedding table.
@@ -51,5 +51,5 @@ class Shape:
         return 2 * self.matrices * tokens + attention + 2 * predicted * self.vocabulary * self.width
 
     def cache_bytes(self, tokens: int, size: int = BF16) -> int:
-        """Returns the bytes of a sequence's keys and values, in numbers of that many bytes."""
+        """Returns the bytes of a sequence's keys and values, for numbers of the given size."""
         return 2 * self.layers * self.width * tokens * size

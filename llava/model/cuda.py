@@ -16,8 +16,8 @@ from cachetools import LRUCache
 from torch import Tensor
 
 MAX_GRAPHS = 32  # of one function, the latest used; a graph takes a few MB
-# Numbers in the first input. The kernels of more take a GPU longer than Python takes to start them:
-# 6 images for CLIP, 512 positions for LLaVA-1.5-7B.
+# The largest first input, in numbers. A larger one keeps the GPU busy for longer than Python needs
+# to start its kernels: 6 images for CLIP, 512 positions for LLaVA-1.5-7B.
 LARGEST_INPUT = 1 << 21
 
 Tensors = Union[Tensor, tuple[Tensor, ...]]
@@ -28,8 +28,8 @@ class CudaGraph:
 
     Args:
         function: see CudaGraphs.
-        inputs: inputs of the kinds that it will have; the function is not run on them.
-        pool: of the memory that its graphs share, which run one at a time.
+        inputs: example inputs of the same shapes and dtypes; the function does not run on them.
+        pool: the memory that its graphs share; they run one at a time.
     """
 
     def __init__(
@@ -60,13 +60,14 @@ class CudaGraphs:
 
     Python starts some hundred kernels in the time that the GPU needs for thousands of small ones. A
     graph starts all of them at once, the same kernels with the same results. The first call with
-    inputs of certain shapes runs the function as it is, the second records it, others replay that.
-    Outside of inference, on a CPU and for large inputs, the function is called as it is.
+    inputs of certain shapes calls the function directly, the second records it, later ones replay
+    the record. Outside of inference, on a CPU and for large inputs, the function is always called
+    directly.
 
     Args:
         function: takes tensors on one device and returns one or a tuple of them. It must not wait
-            for the device, and depend on nothing else but tensors that stay where they are, which
-            it may change.
+            for the device, and must depend only on tensors that stay at their place in memory,
+            which it may change.
     """
 
     def __init__(self, function: Callable[..., Tensors]) -> None:
@@ -81,7 +82,7 @@ class CudaGraphs:
         return self._find()
 
     def __call__(self, *inputs: Tensor, **settings: Hashable) -> Any:
-        """Returns the function's outputs; its settings are of the kind of the inputs."""
+        """Returns the function's outputs; other settings need another graph, like other shapes."""
         run = partial(self._function, **settings)
         record = RECORDERS.get(inputs[0].device.type)
         is_large = inputs[0].numel() > LARGEST_INPUT
@@ -115,8 +116,8 @@ class AsyncStopFlag:
     """Whether a loop whose work runs on a device may stop.
 
     On a GPU the CPU runs ahead. If it asked after every step, the GPU would idle while the next
-    step is prepared; so the answer is about the step before the last, and the loop makes one step
-    too many, which must do no harm.
+    step is prepared; so the answer is about an earlier step, and the loop makes one step too many,
+    which must be harmless.
 
     Args:
         device: where the flags are.
@@ -140,7 +141,7 @@ class AsyncStopFlag:
         self._flags.append((copy, arrived))
 
     def is_set(self) -> bool:
-        """Returns whether the flag was set, as far as is known."""
+        """Returns whether a flag was set, as far as the CPU knows."""
         if len(self._flags) <= self._lag:
             return False
         flag, arrived = self._flags.popleft()

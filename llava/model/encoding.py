@@ -28,13 +28,13 @@ def encode_distinct(
     memory: Memory,
     needs: Needs = OF_IMAGE,
 ) -> dict[int, VisualTokens]:
-    """Encodes images; those of the same pixels share one encoding, in this call and in a run.
+    """Encodes images; equal pixels share one encoding, within this call and within a run.
 
     Args:
         model: encodes them.
         images: any of them may be encoded already.
         memory: the run's.
-        needs: what the tower computes beside the features.
+        needs: the values that the tower computes in addition to the features.
 
     Returns:
         The encodings by the id() of the images.
@@ -88,7 +88,7 @@ def encode_queries(model: LlavaAccm, samples: Sequence[Sample]) -> list[Query]:
 
 
 def _segments(model: LlavaAccm, question: str) -> Tensor:
-    """Returns Query.text_embeds; one pass a question, so that it does not depend on others."""
+    """Returns Query.text_embeds, with one pass per question, so that it depends on no other."""
     ids = model.clip_tokenizer.encode(question, sys.maxsize)
     start, end, inside = ids[:1], ids[-1:], ids[1:-1]
     room = model.tower.max_text_length - 2
@@ -97,7 +97,7 @@ def _segments(model: LlavaAccm, question: str) -> Tensor:
 
 
 def _words(model: LlavaAccm, question: str) -> Tensor:
-    """Returns Query.words; the dummy space and the begin-of-text id are none of them."""
+    """Returns Query.words, without the dummy space and the begin-of-text id."""
     ids = model.language_model.tokenizer.encode(content_words(question))
     return model.language_model.embed_words(ids[1:])
 

@@ -1,4 +1,4 @@
-"""How a decoder (Llama, GPT-2) reads a batch of sequences, after prefixes that were read before.
+"""Sessions in which a decoder (Llama, GPT-2) reads a batch of sequences after cached prefixes.
 
 The common beginning of prompts (the system prompt, all tokens of an image) is read once, and its
 keys and values are kept as a KVPrefix.
@@ -44,8 +44,8 @@ class KVPrefix:
 class _SelectableLayer(DynamicLayer):
     """Keys and values (B, H, L, d) whose rows can be selected.
 
-    The rows are copied when the next piece comes, together with it: once, where reordering and then
-    growing would copy everything twice.
+    The rows are copied together with the next piece: once, while reordering first and growing
+    afterwards would copy everything twice.
     """
 
     keys: Tensor
@@ -98,7 +98,7 @@ class DecodeSession:
         forward: transformers' causal LM.
         config: of the LM.
         prefixes: B of them, one for the beginning of each sequence.
-        device: of the embeddings.
+        device: the device of the embeddings.
     """
 
     def __init__(
@@ -140,8 +140,8 @@ class DecodeSession:
         self._valid = torch.cat([self._valid, mask], dim=1)
         out = self._forward(
             inputs_embeds=embeds,
-            # transformers takes a four-dimensional mask as it is, without inspecting it: on a GPU
-            # each inspection would wait for all that was started before.
+            # transformers uses a four-dimensional mask without inspecting it: on a GPU each
+            # inspection would wait for all earlier work.
             attention_mask=self._attention_mask(embeds.shape[1]),
             position_ids=positions,
             past_key_values=self.cache,
@@ -162,8 +162,8 @@ class DecodeSession:
 
         Args:
             row: of the batch.
-            columns: of the cache, none of them padding.
-            before: the row's own prefix; stands before them.
+            columns: columns of the cache, without padding.
+            before: the row's own prefix, which precedes them.
         """
         for each in self.cache.layers:
             each.settle()

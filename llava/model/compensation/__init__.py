@@ -1,1 +1,1 @@
-"""Compensation for the dropped tokens: captions, scene graphs, and what needs no words."""
+"""Compensation for dropped tokens: captions, scene graphs, and methods without words."""

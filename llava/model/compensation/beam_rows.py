@@ -12,7 +12,7 @@ from llava.mm_utils import rounds_by_rows
 from llava.model.kv_cache import DecodeSession
 from llava.model.static_cache import StaticSession
 
-PADDING_ID = 0  # what a stopped beam is padded with, at no cost; cut off in the end
+PADDING_ID = 0  # the padding of a stopped beam; it is cut off at the end
 
 
 class Beams(NamedTuple):
@@ -67,14 +67,14 @@ class Rows:
         """Reads the last token of each beam.
 
         Returns:
-            (B, W, V) float32 logits; those of a stopped beam mean nothing.
+            (B, W, V) float32 logits; those of a stopped beam have no meaning.
         """
         num_samples, beam_size = beams.source.shape
         rows = self._row_of[_flat_rows(beams.source)]
         running = self._running(beams.stopped.flatten())
         all_run = len(running) == len(rows)
         if self._keeps_two and len(running) == 1:
-            running = running.repeat(2)  # never the kernel for one row, which no batch would use
+            running = running.repeat(2)  # avoids the kernel for one row, which larger batches never use
         self._session.select(rows[running])
         self._row_of = torch.zeros_like(rows)
         self._row_of[running] = torch.arange(len(running), device=rows.device)
@@ -122,7 +122,7 @@ class StaticRows:
 
 
 def _flat_rows(source: Tensor) -> Tensor:
-    """Returns the rows (B * W,) of a batch's beams that beams (B, W) of each sample stand for."""
+    """Returns the rows (B * W,) in the batch of the beams (B, W) of each sample."""
     num_samples, beam_size = source.shape
     first = torch.arange(num_samples, device=source.device).unsqueeze(-1) * beam_size
     return (first + source).flatten()
@@ -131,7 +131,7 @@ def _flat_rows(source: Tensor) -> Tensor:
 def advance_beams(beams: Beams, log_probs: Tensor, stop_id: int) -> Beams:
     """Returns the W best continuations by mean log-probability.
 
-    A sample whose beams have all stopped stays as it is, with padding behind its texts.
+    A sample whose beams have all stopped stays unchanged, with padding after its texts.
 
     Args:
         beams: the beams.

@@ -26,7 +26,7 @@ from llava.model.cuda import AsyncStopFlag
 from llava.model.kv_cache import DecodeSession, KVPrefix
 from llava.model.static_cache import StaticSessions
 
-PROMPT_STEP = 8  # the lengths of prompts in a static cache are multiples of it
+PROMPT_STEP = 8  # prompts in a static cache have multiples of this length
 
 
 @dataclass(frozen=True)
@@ -64,16 +64,17 @@ def beam_search(
         mask: (B, L), 1 where there is input.
         stop_id: a beam ends with this token.
         beam_size: W.
-        max_length: tokens a beam may have.
+        max_length: the largest number of tokens of a beam.
         temperature: divides the logits.
         group_size: with a diversity_penalty, W is cut into groups of this many neighbours.
-        diversity_penalty: taken off the log-probability of a token, from the second step on, for
-            every time it occurs in the history of any beam of the same group (ClipCap's "diverse"
-            beams; groups are not compared with each other). 0 is plain beam search.
+        diversity_penalty: subtracted from the log-probability of a token, from the second step on,
+            once for each time it occurs in the history of any beam of the same group (ClipCap's
+            "diverse" beams; groups are not compared with each other). 0 is plain beam search.
         static: sessions of GPT-2 for CUDA graphs of the steps; None takes a cache that grows.
 
     Returns:
-        One BeamCandidates a sample; in float32 a sample's result does not depend on the others.
+        One BeamCandidates for each sample; in float32 a sample's result does not depend on the
+        others.
     """
     search: tuple[Any, Tensor] | None = None  # _StaticRows or _Rows, and logits
     if static is not None and not diversity_penalty:
@@ -195,9 +196,9 @@ def sample_search(
         embeds: (B, L, D) input embeddings, padded on the left.
         mask: (B, L), 1 where there is input.
         stop_id: a text ends with this token.
-        generators: B of them, on the CPU; a sample draws from its own only.
-        max_length: tokens that a text may have.
-        top_k: draw from this many of the likeliest tokens.
+        generators: B random generators on the CPU; a sample draws only from its own.
+        max_length: the largest number of tokens of a text.
+        top_k: the number of likeliest tokens to draw from.
         top_p: draw from the likeliest tokens that together have this probability (the nucleus).
     """
     session = DecodeSession(gpt, gpt.config, [KVPrefix()] * len(embeds), embeds.device)

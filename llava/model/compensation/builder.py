@@ -1,4 +1,4 @@
-"""The parts of compensation, each built to the shapes of its file and filled from it.
+"""Builds the parts of compensation in the shapes of their files, and fills them.
 
 Sizes come from a config.json where the checkpoint has one and from the shapes of the tensors where
 it has none. Tensors on the meta device build a part without weights.
@@ -37,7 +37,7 @@ class LoadedFrom:
     """What a compensation is loaded from.
 
     Attributes:
-        paths: of its files, by their flags; see locate_parts.
+        paths: the paths of its files, by their flags; see locate_parts.
         embed_dim: P, the projection width of CLIP.
         place: device and dtype of its parts.
         embed_texts: encodes B texts by CLIP's text tower, (B, P) float32 of unit length.
@@ -166,7 +166,7 @@ def build_caption_model(
 def build_long_clip(tensors: Tensors, source: str, place: Placement) -> nn.Module:
     """Builds LongCLIP's text tower.
 
-    Its vision tower and logit scale are in the file and not needed.
+    The file also has a vision tower and a logit scale, which are not needed.
     """
     what = "LongCLIP model"
     tensors = unwrap(tensors, ["positional_embedding_res"])
@@ -209,7 +209,7 @@ def build_selector(
         silence: whether silence is a candidate; None: if the file has its weights.
 
     Raises:
-        UserError: the tensors are no selector's, or silence is wanted and has no weights.
+        UserError: the tensors are not a selector's, or silence is requested and has no weights.
     """
     tensors = unwrap(tensors, ["head.weight"])
     num_layers = _count(tensors, r"transformer_encoder\.layers\.(\d+)\.")

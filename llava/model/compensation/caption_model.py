@@ -86,7 +86,7 @@ class MapperTransformer(nn.Module):
         *inner, last = self.layers
         for layer in inner:
             x = layer(x, mask, x.shape[1])
-        return last(x, mask, num_queries)  # the other positions are not needed any more
+        return last(x, mask, num_queries)  # the other positions are no longer needed
 
 
 class Mapper(nn.Module):

@@ -1,4 +1,4 @@
-"""Captions of dropped tokens: what the caption model writes for a batch of samples."""
+"""Writes captions of dropped tokens for a batch of samples, with the caption model."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Written:
 
     @property
     def supplement(self) -> Supplement:
-        """What the LLM is given: the first caption."""
+        """The supplement for the LLM: the first caption."""
         return Supplement(self.captions[0], tuple(self.captions), chosen=0)
 
 
@@ -70,7 +70,7 @@ class CaptionWriter(nn.Module):
 
     Attributes:
         needs, gives: see CompensationModule.
-        max_length: tokens of a caption, at most.
+        max_length: the largest number of tokens of a caption.
 
     Args:
         caption_model: GPT-2 and its mapper; GPT-2 is changed to decode faster, see quicken.
@@ -99,7 +99,7 @@ class CaptionWriter(nn.Module):
         self._prefix: CudaGraphs | None = None
 
     def use_cuda_graphs(self) -> None:
-        """Makes the passes of all parts CUDA graphs on a GPU."""
+        """Turns the passes of all parts into CUDA graphs on a GPU."""
         self._static = StaticSessions(self.caption_model.gpt)
         self._prefix = CudaGraphs(self.caption_model.prefix)
 

@@ -1,4 +1,4 @@
-"""Which kept token stands for each dropped one: for compensations without words."""
+"""Assigns each dropped token to a kept one, for compensations without words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Clusters:
     """The kept tokens of an image, each with the dropped tokens that are most like it.
 
     Attributes:
-        kept: (K, C) float32, what the LLM would read of them, before or after the projector.
+        kept: (K, C) float32, the kept tokens as the LLM would read them, before or after the
+            projector.
         own_sizes: (K,) float32, the number of tokens that each stands for by its pruner: 1, or
             those that the pruner merged into it.
         joined: (K, C) float32, the sum of the dropped tokens of each.
@@ -39,9 +40,9 @@ class Clusters:
 def clusters_of(sample: PrunedSample) -> Clusters:
     """Gives each dropped token of an image to the kept one with the highest cosine to it.
 
-    Cosines are of the tower's features, in float32; where the pruner merges tokens behind the
-    projector, of the features behind it. Of kept tokens with equal cosines the first gets the
-    token. Tokens that the pruner itself merged into kept ones are in these already.
+    Cosines are of the tower's features, in float32; if the pruner merges tokens after the
+    projector, of the features after it. Among kept tokens with equal cosines the first gets the
+    token. Tokens that the pruner itself merged are already part of their kept tokens.
     """
     image, pruned = sample.image, sample.pruned
     tokens = needed(image.projected) if pruned.is_projected else image.features
@@ -58,7 +59,7 @@ def clusters_of(sample: PrunedSample) -> Clusters:
 
 
 def _left_idx(sample: PrunedSample) -> Tensor:
-    """Returns the indices (M,) int64 of the tokens that are in no kept one, rising."""
+    """Returns the rising indices (M,) int64 of the tokens that are not part of a kept one."""
     pruned = sample.pruned
     left = torch.zeros(pruned.num_tokens, dtype=torch.bool)
     left[pruned.dropped_idx] = True

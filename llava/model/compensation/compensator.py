@@ -1,4 +1,4 @@
-"""From dropped tokens to the caption that the LLM reads, for a batch of samples."""
+"""Writes and chooses captions of dropped tokens for a batch of samples."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from llava.model.cuda import CudaGraphs
 from llava.model.stopwatch import Stopwatch
 
 SILENCE = ""  # the caption of a selector that chose none
-# Silence's logit gains CAUTION s^2 for the share s of tokens that the LLM sees: the more it sees,
-# the clearer a caption has to be better than none. By validation scenes of the small model (3,024
-# questions): at half of the tokens 18% of the questions had a caption without it, of which none
-# mended an answer and eight spoilt one; with it 0.1% have one. At a sixteenth it is 0.06.
+# CAUTION s^2 is added to silence's logit, where s is the share of tokens that the LLM sees: the
+# more it sees, the clearer a caption must be better than none. Chosen on validation scenes of the
+# small model (3,024 questions). At half of the tokens, 18% of the questions had a caption without
+# it; none of these repaired an answer, and eight spoilt one. With it 0.1% have a caption. At a
+# sixteenth of the tokens it is 0.06.
 CAUTION = 16.0
 
 
@@ -33,8 +34,8 @@ class Compensation(Written):
     Attributes:
         captions: the candidates' texts, followed by SILENCE where the selector may choose it.
         features: (W, P), LongCLIP's features of the candidates.
-        scores: of the captions, summing to 1.
-        chosen_index: the highest score, the first of equals.
+        scores: the captions' scores, which sum to 1.
+        chosen_index: the index of the highest score; the first of equal ones.
     """
 
     features: Tensor
@@ -48,7 +49,7 @@ class Compensation(Written):
 
     @property
     def supplement(self) -> Supplement:
-        """What the LLM is given: the chosen caption."""
+        """The supplement for the LLM: the chosen caption."""
         text = None if self.is_silent else self.chosen_caption
         return Supplement(text, tuple(self.captions), tuple(self.scores), self.chosen_index)
 
@@ -82,7 +83,7 @@ class Compensator(CaptionWriter):
         self._logits: CudaGraphs | None = None
 
     def use_cuda_graphs(self) -> None:
-        """Makes the passes of all parts CUDA graphs on a GPU."""
+        """Turns the passes of all parts into CUDA graphs on a GPU."""
         super().use_cuda_graphs()
         self._logits = CudaGraphs(self.selector.forward)
         self.long_clip.use_cuda_graphs()

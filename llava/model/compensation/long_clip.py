@@ -17,11 +17,11 @@ MLP_RATIO = 4
 # The first rows of the position table are those of the CLIP that LongCLIP started from; the others
 # are stored apart in the file, as ``positional_embedding_res``.
 KEPT_POSITIONS = 20
-SAMPLES_PER_ROW = 8  # whose candidates are read in one row; attention grows with the square of this
+SAMPLES_PER_ROW = 8  # samples per row of candidates; attention costs grow with its square
 # In half precision a row has one sample: rounding in a kernel depends on the length of the row.
 SAMPLES_PER_HALF_ROW = 1
 WORDS_KEPT = 1 << 14
-ROW_STEP = 32  # on a GPU the lengths of rows are multiples of it: few graphs
+ROW_STEP = 32  # rows have multiples of this length on a GPU, for few graphs
 
 
 def build_text_tower(
@@ -62,7 +62,7 @@ class LongClipText(nn.Module):
         self._graphs: CudaGraphs | None = None
 
     def use_cuda_graphs(self) -> None:
-        """Makes the passes over candidates CUDA graphs on a GPU."""
+        """Turns the passes over candidates into CUDA graphs on a GPU."""
         self._graphs = CudaGraphs(self._read_texts)
 
     @property
@@ -72,7 +72,7 @@ class LongClipText(nn.Module):
 
     @property
     def samples_per_row(self) -> int:
-        """The number of samples whose candidates are read in one row at most."""
+        """The largest number of samples whose candidates are read in one row."""
         is_half = self.tower.text_projection.dtype != torch.float32
         return SAMPLES_PER_HALF_ROW if is_half else SAMPLES_PER_ROW
 
@@ -90,7 +90,7 @@ class LongClipText(nn.Module):
     def _ids(self, text: str) -> list[int]:
         """Returns a text's ids from its begin to the first end-of-text, within the context."""
         tokenizer = self._tokenizer
-        # No id spans a blank, and of such a text nothing is mended: so words are encoded once.
+        # No id spans a blank, and such a text needs no repair, so each word is encoded only once.
         if text.isascii() and text.isprintable() and "&" not in text:
             ids = [i for word in text.split() for i in self._word_ids(word)]
         else:
@@ -110,7 +110,7 @@ class LongClipText(nn.Module):
         return ends @ tower.text_projection
 
     def candidate_features(self, texts: Sequence[Sequence[str]]) -> Tensor:
-        """Returns features (B, W, embed_dim) of W texts of each sample, which begin alike.
+        """Returns features (B, W, embed_dim) of W texts of each sample with a common beginning.
 
         The common beginning of a sample's texts is read once, and all texts are packed into a
         single row (in half precision one row per sample), each attending only to its own: torch's
@@ -132,7 +132,7 @@ class LongClipText(nn.Module):
 
         Args:
             rows: R packed rows.
-            multiple: their length is rounded up to one of this number.
+            multiple: their length is rounded up to a multiple of this number.
         """
         length = round_up(max(len(row.ids) for row in rows), multiple)
         padding = [length - len(row.ids) for row in rows]
@@ -176,7 +176,7 @@ class LongClipText(nn.Module):
         mask = mask.masked_fill(~sees, -torch.inf)
         if len(ids) == 1:
             mask = mask[0]
-        else:  # of each head
+        else:  # one mask for each head
             heads = tower.transformer.width // HEAD_WIDTH
             mask = mask.repeat_interleave(heads, dim=0)
         x = tower.token_embedding(ids) + tower.positional_embedding[positions]
@@ -193,8 +193,8 @@ class PackedTexts:
     Attributes:
         ids: L token ids.
         positions: of each id in its text, L of them.
-        samples: number of the sample of each id, L of them.
-        texts: number of the text of each id, L of them; -1 for the common beginning.
+        samples: the index of each id's sample, L of them.
+        texts: the index of each id's text, L of them; -1 for the common beginning.
         ends: for each of B samples, the indices in the row of the last ids of its W texts.
     """
 

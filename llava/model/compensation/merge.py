@@ -16,10 +16,10 @@ from llava.model.stopwatch import Stopwatch
 
 
 class Merge(CompensationModule):
-    """Gives the LLM means of tokens in the place of the kept ones; a CompensationModule.
+    """Gives the LLM means of tokens instead of the kept ones; a CompensationModule.
 
-    A mean is over all tokens of a cluster (see clusters_of), each with the same weight, before the
-    projector; where the pruner merges tokens behind the projector, behind it.
+    A mean is over all tokens of a cluster (see clusters_of), each with the same weight. It is
+    computed before the projector, or after it if the pruner merges tokens there.
     """
 
     gives = Gives.FEATURES

@@ -1,4 +1,4 @@
-"""The oracle: texts that a file gives, to see what a perfect text would be worth."""
+"""The oracle: texts from a file, to measure the value of a perfect text."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Oracle(CompensationModule):
     """Gives the LLM the text that a file has for a question; a CompensationModule.
 
     Args:
-        path: where the texts are from, for messages.
-        texts: by their keys; "" gives nothing.
+        path: the source of the texts, for messages.
+        texts: the texts by their keys; "" gives nothing.
     """
 
     gives = Gives.TEXT

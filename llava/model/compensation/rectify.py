@@ -1,4 +1,4 @@
-"""Rectifying: kept tokens keep their places in the prompt, and count by what they stand for."""
+"""Rectifying: kept tokens keep their positions, weighted by the tokens that they stand for."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ class Rectify(CompensationModule):
     """Changes how the LLM reads the kept tokens; a CompensationModule.
 
     A kept token has the position that it would have among all tokens of the image, and the text
-    after the image goes on as if all were there. To each attention logit of a kept token the log of
-    its cluster's size is added (see clusters_of): it is attended to as if it stood there once for
-    each token of the cluster. A kept CLS token, which has no place in the image, has the first one.
+    after the image continues as if all tokens were present. The log of its cluster's size (see
+    clusters_of) is added to each attention logit of a kept token, which then counts as if it were
+    repeated for each token of the cluster. A kept CLS token, which has no position in the image,
+    has the first one.
     """
 
     gives = Gives.POSITION_IDS | Gives.KEY_BIAS
@@ -33,7 +34,7 @@ class Rectify(CompensationModule):
 
 
 def rectified(sample: PrunedSample) -> Supplement:
-    """Returns the places and the biases of a sample's kept tokens."""
+    """Returns the positions and the biases of a sample's kept tokens."""
     return Supplement(
         position_ids=sample.pruned.kept_idx.clamp(min=0),
         key_bias=clusters_of(sample).sizes.log(),

@@ -1,7 +1,7 @@
 """The compensations by name. To add one, write a file beside this one, and a line here.
 
-Names, and the flags of the files that each reads, stand in llava.compensations, which needs no
-torch.
+The names, and the flags of the files that each reads, are in llava.compensations, which does not
+need torch.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ LOADERS: dict[str, Callable[[LoadedFrom], Any]] = {
 
 
 def load_compensation(terms: Sequence[str], source: LoadedFrom) -> CompensationModule | None:
-    """Returns a compensation, or the sum of several; None where nothing is given back.
+    """Returns a compensation, or the sum of several; None if there are no terms.
 
     Args:
         terms: names of llava.compensations.COMPENSATIONS; see terms_of.
-        source: what they are loaded from.
+        source: the files and settings to load them from.
 
     Raises:
         UserError: a file is missing, damaged or of another model, or cannot choose silence; or two

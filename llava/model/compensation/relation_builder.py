@@ -1,4 +1,4 @@
-"""Builds a relation model to the shapes of its weight file, and fills it from there."""
+"""Builds a relation model in the shapes of its weight file, and fills it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llava.model.compensation.relation_model import RelationModel, RelationSizes
 from llava.model.compensation.triplets import HALF_BFLOAT16, NO_ROUNDING
 from llava.model.loading.weights import fill, read_checkpoint, unwrap
 
-_SHOWN = 4  # how many foreign keys a warning names
+_SHOWN = 4  # number of foreign keys that a warning names
 
 
 def load_relation_model(
@@ -27,12 +27,12 @@ def load_relation_model(
 ) -> RelationModel:
     """Loads a relation model in float32, in eval mode.
 
-    Keys that are no part of the model are left aside with a warning that names them: the published
-    code reads its file in the same way, without the warning.
+    Keys that are not part of the model are ignored with a warning that names them. The published
+    code ignores them too, without the warning.
 
     Args:
-        weights: its file: tensors by name, alone or under the name "model" as RelTR's trainer
-            writes them.
+        weights: its file: tensors by name, either alone or under the name "model", as RelTR's
+            trainer writes them.
         device: of the model.
         rounding: of its weights; see SceneGraphSettings.
 
@@ -54,20 +54,20 @@ def load_relation_model(
 
 
 def round_weight(tensor: Tensor, rounding: str) -> Tensor:
-    """Returns a weight as it was, or rounded to float16 and then to bfloat16."""
+    """Returns a weight unchanged, or rounded to float16 and then to bfloat16."""
     return tensor.half().bfloat16() if rounding == HALF_BFLOAT16 else tensor
 
 
 def round_input(tensor: Tensor, rounding: str) -> Tensor:
-    """Returns patches or a question in float32, rounded to bfloat16 before where that is asked."""
+    """Returns patches or a question in float32, first rounded to bfloat16 if that is asked for."""
     return (tensor.bfloat16() if rounding == HALF_BFLOAT16 else tensor).float()
 
 
 def sizes_of(tensors: Mapping[str, Tensor], source: str) -> RelationSizes:
-    """Returns the sizes that the shapes of a relation model's weights say.
+    """Returns the sizes that follow from the shapes of a relation model's weights.
 
     Raises:
-        UserError: a weight that says a size is missing or of another shape.
+        UserError: a weight that determines a size is missing or has another shape.
     """
 
     def shape(key: str, rank: int) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """The layers of the relation model (arXiv 2201.11460), and the positions of patches.
 
-Modules have the names of the keys of the weight file; the order in which a decoder layer uses its
-norms is not that of their numbers.
+Modules have the names of the keys of the weight file. A decoder layer does not use its norms in the
+order of their numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from llava.errors import UserError
 
-HEADS = 8  # of every attention; no weight of the file says it
+HEADS = 8  # of every attention; no weight of the file determines it
 BRANCHES = ("entity", "sub", "obj")
 _ATTENTIONS = (
     *("self_attn_entity", "cross_attn_entity", "self_attn_so"),
@@ -40,7 +40,7 @@ class DecoderState(NamedTuple):
 
 
 class EncoderLayer(nn.Module):
-    """Lets the patches read each other and the question, which stays as it is."""
+    """Lets the patches read each other and the question, which stays unchanged."""
 
     def __init__(self, width: int, feedforward: int) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class DecoderLayer(nn.Module):
         memory: Tensor,
         entities: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Returns subjects or objects (B, Nt, d) after patches and entities, and their maps."""
+        """Returns subjects or objects (B, Nt, d) that have read patches and entities, and their maps."""
         attend = getattr(self, f"cross_attn_{branch}")
         found, maps = attend(x + places, keys, memory, need_weights=True)
         x = getattr(self, f"norm1_{branch}")(x + found)
@@ -133,7 +133,7 @@ class DecoderLayer(nn.Module):
         keys: Tensor,
         values: Tensor | None = None,
     ) -> Tensor:
-        """Returns norm(x + attention); without values, x itself has them."""
+        """Returns norm(x + attention); without values, those are x itself."""
         values = x if values is None else values
         found, _ = getattr(self, attention)(queries, keys, values, need_weights=False)
         return getattr(self, norm)(x + found)

@@ -25,7 +25,7 @@ from llava.model.compensation.relation_layers import (
     grid_positions,
 )
 
-MASK_SIDE = 28  # attention maps of any grid are brought to this size
+MASK_SIDE = 28  # attention maps of any grid are scaled to this size
 MASK_FEATURES = 128
 
 
@@ -56,14 +56,14 @@ class RelationSizes:
 
 
 class Relations(NamedTuple):
-    """What the heads say of B images with N patches each.
+    """The outputs of the heads for B images with N patches each.
 
     Attributes:
         rel_logits: (B, Nt, predicates).
         sub_logits, obj_logits: (B, Nt, classes), of subjects and objects.
         sub_boxes, obj_boxes: (B, Nt, 4), centre x, centre y, width, height, from 0 to 1.
-        sub_maps, obj_maps: (B, Nt, N), where the last layer's subjects and objects look, the mean
-            over heads.
+        sub_maps, obj_maps: (B, Nt, N), the attention of the last layer's subjects and objects to
+            the patches, averaged over heads.
         entity_logits: (B, Ne, classes).
         entity_boxes: (B, Ne, 4).
     """
@@ -120,7 +120,7 @@ class RelationModel(nn.Module):
         self.rel_class_embed = Mlp(2 * width + MASK_FEATURES, width, sizes.num_predicates)
 
     def forward(self, patches: Tensor, question: Tensor) -> Relations:
-        """Returns what the heads say after the last layer; see decode."""
+        """Returns the outputs of the heads after the last layer; see decode."""
         return self.read(self.decode(patches, question)[-1])
 
     def decode(self, patches: Tensor, question: Tensor) -> list[DecoderState]:
@@ -149,7 +149,7 @@ class RelationModel(nn.Module):
         return states
 
     def read(self, state: DecoderState) -> Relations:
-        """Returns what the heads say of a state, of any decoder layer."""
+        """Returns the outputs of the heads for a state of any decoder layer."""
         entities, subjects, objects, sub_maps, obj_maps = state
         features = self.mask_features(sub_maps, obj_maps)
         pairs = torch.cat([subjects, objects, features], dim=-1)
@@ -166,7 +166,7 @@ class RelationModel(nn.Module):
         )
 
     def mask_features(self, sub_maps: Tensor, obj_maps: Tensor) -> Tensor:
-        """Returns features (B, Nt, 128) of the maps (B, Nt, N), which get no gradient from them."""
+        """Returns features (B, Nt, 128) of the maps (B, Nt, N), to which no gradient flows back."""
         side = math.isqrt(sub_maps.shape[-1])
         maps = torch.stack([sub_maps, obj_maps], dim=2).detach().unflatten(-1, (side, side))
         # A GPU would round the convolutions of float32 to TF32.

@@ -35,7 +35,7 @@ from llava.model.stopwatch import Stopwatch
 
 @dataclass(frozen=True, eq=False)
 class ChosenGraph:
-    """The scene graph of one sample, and what of it the LLM reads.
+    """The scene graph of one sample, and its part that the LLM reads.
 
     Attributes:
         graph: the triplets.
@@ -55,7 +55,7 @@ class ChosenGraph:
 
     @property
     def supplement(self) -> Supplement:
-        """What the LLM is given: the chosen texts, or nothing where no triplet was found."""
+        """The supplement for the LLM: the chosen texts, or nothing if no triplet was found."""
         texts = self.graph.texts
         text = join_texts([texts[place] for place in self.chosen]) if self.chosen else None
         return Supplement(
@@ -92,7 +92,7 @@ class SceneGraphWriter(nn.Module):
     Args:
         model: the relation model, in eval mode.
         embed_texts: encodes texts by CLIP's text tower, (n, P) float32.
-        names: of the model's objects and predicates.
+        names: the names of the model's objects and predicates.
         settings: how triplets are filtered and chosen.
     """
 
@@ -124,7 +124,7 @@ class SceneGraphWriter(nn.Module):
         return text_room(text, tokenizer, self.settings.heading)
 
     def use_cuda_graphs(self) -> None:
-        """Makes the relation model's pass a CUDA graph on a GPU."""
+        """Turns the relation model's pass into a CUDA graph on a GPU."""
         self._run = CudaGraphs(self.model.forward)
 
     def parts(self) -> dict[str, nn.Module]:
@@ -152,7 +152,7 @@ class SceneGraphWriter(nn.Module):
     def _relate(
         self, samples: Sequence[PrunedSample], questions: Sequence[Tensor]
     ) -> list[Relations]:
-        """Returns what the model says of each sample; images of one size share a pass."""
+        """Returns the model's outputs for each sample; images of one size share a pass."""
         patches = [
             round_input(needed(sample.image.patch_embeds), self.settings.rounding)
             for sample in samples
@@ -169,8 +169,8 @@ class SceneGraphWriter(nn.Module):
     def _choose(self, found: Relations, question: Tensor) -> ChosenGraph:
         """Returns the triplets of one sample, and those that fit its question.
 
-        Their texts are encoded in a pass of their own, so that no other sample, and nothing that
-        was asked before, changes the last digits.
+        The texts of a sample are encoded in a pass of their own, so that neither other samples nor
+        earlier questions change the last digits.
         """
         logits = found.rel_logits, found.sub_logits, found.obj_logits
         graph = find_triplets(*logits, self.names, self.settings)

@@ -1,4 +1,4 @@
-"""The selector: which of the candidate captions helps (arXiv 2508.01236)."""
+"""The selector, which scores the candidate captions (arXiv 2508.01236)."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ class Selector(nn.Module):
         silence: whether silence is a candidate; the published selector has none.
 
     Attributes:
-        silence: (2, P), the features of silence where the LLM sees no token, and what the share of
-            tokens seen adds to them; None where silence is no candidate.
+        silence: (2, P), the features of silence if the LLM sees no token, and the vector that is
+            added to them in proportion to the share of tokens seen; None if silence is not a
+            candidate.
     """
 
     def __init__(self, embed_dim: int, num_layers: int, silence: bool = False) -> None:
@@ -49,7 +50,7 @@ class Selector(nn.Module):
 
         Args:
             features: (B, W, P), not normalised.
-            kept_shares: (B,) K / N of each sample; without effect where silence is no candidate.
+            kept_shares: (B,) K / N of each sample; without effect if silence is not a candidate.
 
         Returns:
             (B, W) logits, or (B, W + 1) with that of silence last; their softmax is the

@@ -1,4 +1,4 @@
-"""Sums of compensations: texts are joined, everything else comes from the one that gives it."""
+"""Sums of compensations: texts are joined, every other field comes from one of the terms."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Sum(nn.Module):
         needs, gives: those of all terms together.
 
     Args:
-        terms: by their names.
+        terms: the compensations by their names.
 
     Raises:
-        UserError: two of them give the same, and it is no text.
+        UserError: two of them give the same field, and it is not the text.
     """
 
     def __init__(self, terms: Mapping[str, CompensationModule]) -> None:
@@ -66,7 +66,7 @@ class Sum(nn.Module):
         return sum(term.room(query, tokenizer) for term in self.terms.values())
 
     def use_cuda_graphs(self) -> None:
-        """Makes the passes of all terms CUDA graphs on a GPU."""
+        """Turns the passes of all terms into CUDA graphs on a GPU."""
         for term in self.terms.values():
             term.use_cuda_graphs()
 

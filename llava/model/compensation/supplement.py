@@ -1,4 +1,4 @@
-"""What a compensation gives back for dropped tokens, and what every compensation can do."""
+"""The result of a compensation for dropped tokens, and the protocol of compensations."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Gives(Flag):
 
 @dataclass(frozen=True)
 class TextQuery:
-    """What is asked of an image, and the names by which a file may know it.
+    """A question about an image, and the names under which a file of texts may have it.
 
     Attributes:
         text: the question for the text tower, the caption model and the selector.
-        question: what the LLM is asked.
+        question: the question for the LLM.
         id: the name of the question; None where it has none.
         image_name: the name of the image's file, without its folder; None where it has none.
     """
@@ -53,10 +53,10 @@ class TextQuery:
 
 @dataclass(frozen=True, eq=False)
 class PrunedSample:
-    """One sample of a batch after pruning: what a compensation may read of it.
+    """One sample of a batch after pruning, as a compensation reads it.
 
     Attributes:
-        image: the tower's outputs, all N tokens; the fields that the compensation needs are there.
+        image: the tower's outputs for all N tokens, with the fields that the compensation needs.
         pruned: the kept tokens.
         query: the question.
         embeds: the question's embeddings, as far as pruner and compensation need them.
@@ -74,9 +74,9 @@ class PrunedSample:
 
     @property
     def raw_text_embed(self) -> Tensor:
-        """The question (P,) float32 before it is brought to unit length; Needs.TEXT_EMBEDS.
+        """The question (P,) float32 before normalisation; Needs.TEXT_EMBEDS.
 
-        Of a question that CLIP's text tower cannot read to its end, the part that it reads.
+        If CLIP's text tower cannot read a question to its end, this is the part that it reads.
         """
         return needed(self.embeds.text_embeds)[0]
 
@@ -94,19 +94,19 @@ class PrunedSample:
 
 @dataclass(frozen=True, eq=False)
 class Supplement:
-    """What the LLM is given for the dropped tokens of one image, and how it was chosen.
+    """The input of the LLM for the dropped tokens of one image, and how it was chosen.
 
     Attributes:
         text: what the LLM reads as additional information; None where it receives no text.
-        candidates: texts among which it was chosen; "" among them stands for nothing.
+        candidates: the texts from which it was chosen; "" stands for no text.
         scores: one for each candidate; empty where they have none.
         chosen: index of the chosen one; None where there was no choice.
-        heading: stands before the text, with a blank between them.
-        features: K tokens in the place of the kept ones, features (K, C) or projected already; None
-            leaves those.
-        position_ids: (K,) int64, the places of the kept tokens among the image's N positions. The
-            text after the image then goes on after the Nth of them. None numbers the kept tokens
-            one by one.
+        heading: precedes the text, with a blank between them.
+        features: K tokens that replace the kept ones: features (K, C), or already projected; None
+            replaces none.
+        position_ids: (K,) int64, the kept tokens' positions among the image's N positions. The text
+            after the image then continues after the Nth position. None numbers the kept tokens
+            consecutively.
         key_bias: (K,) float32, added to the attention logits of the kept tokens in all layers;
             None adds nothing.
         details: the compensation's own record, for traces; of a sum, the records of its parts.
@@ -129,13 +129,13 @@ class Supplement:
 
     @property
     def changes_tokens(self) -> bool:
-        """Whether the LLM reads the kept tokens in another way than without a compensation."""
+        """Whether the compensation changes how the LLM reads the kept tokens."""
         changes = (self.features, self.position_ids, self.key_bias)
         return any(change is not None for change in changes)
 
     @property
     def told(self) -> str:
-        """The text to show: without blanks around it, "" for nothing."""
+        """The text to show, without blanks around it; "" if there is none."""
         return (self.text or "").strip()
 
     @property
@@ -153,17 +153,17 @@ class HasSupplement(Protocol):
 
     @property
     def supplement(self) -> Supplement:
-        """What the LLM is given."""
+        """The supplement for the LLM."""
 
 
 class CompensationModule(Protocol):
-    """A compensation: from the samples of a batch to what the LLM is given for dropped tokens.
+    """A compensation: from the samples of a batch to the LLM's input for dropped tokens.
 
-    One without weights is a class derived from this one, which defines ``__call__`` and what is
-    different from here. One with weights is an nn.Module that has all these members.
+    A compensation without weights is a class derived from this one, which defines ``__call__`` and
+    overrides members where needed. One with weights is an nn.Module that has all these members.
 
     Attributes:
-        needs: what the towers have to compute for it.
+        needs: the values that the towers must compute for it.
         gives: the parts of its supplements.
     """
 
@@ -183,7 +183,7 @@ class CompensationModule(Protocol):
         return 0
 
     def use_cuda_graphs(self) -> None:
-        """Makes its passes CUDA graphs on a GPU."""
+        """Turns its passes into CUDA graphs on a GPU."""
         return None
 
     def parts(self) -> dict[str, nn.Module]:

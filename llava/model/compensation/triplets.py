@@ -35,8 +35,8 @@ class SceneGraphSettings:
         rounding: "half-bfloat16" rounds weights and inputs as ACCM's scripts do on a GPU, and
             computes in float32; "none" does not round.
         drop_placeholders: whether triplets with "N/A" or "__background__" are left out.
-        repeats_first: whether repeated pairs of names go before the cut to the candidates, so that
-            they take no places.
+        repeats_first: whether repeated pairs of names are removed before the cut to the candidates,
+            so that they take no places.
     """
 
     threshold: float = 0.3
@@ -50,7 +50,7 @@ class SceneGraphSettings:
 
 @dataclass(frozen=True)
 class Names:
-    """The names of objects and predicates by index; an index behind the last means none."""
+    """The names of objects and predicates by index; an index after the last means none."""
 
     classes: tuple[str, ...]
     predicates: tuple[str, ...]
@@ -82,7 +82,7 @@ class Triplet:
     """A subject, a predicate and an object, as a triplet query found them.
 
     Attributes:
-        query: its number.
+        query: the index of the query.
         rel, sub, obj: indices of the likeliest predicate and objects.
         p_rel, p_sub, p_obj: their probabilities.
         score: the product of the three.
@@ -107,7 +107,7 @@ class SceneGraph:
     Attributes:
         passed: the queries over the threshold, rising.
         kept: the best of them, by falling score.
-        triplets: those with a pair of subject and object that no better one has.
+        triplets: of these, the best one for each pair of subject and object.
     """
 
     passed: list[int]
@@ -193,5 +193,5 @@ def choose(
 
 
 def join_texts(texts: Sequence[str]) -> str:
-    """Returns the chosen texts as a sentence; of none, a full stop, which nobody is given."""
+    """Returns the chosen texts as a sentence; of none, a full stop, which the LLM never gets."""
     return ", ".join(texts) + "."
