@@ -90,7 +90,7 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
     args.check_compensation()
     parts, config = read_model(args)
     place = placement(args)
-    choose_forms(args.cpu_products, place.device, place.dtype, args.compile)  # refuses an impossible choice
+    choose_forms(args.cpu_products, place.device, place.dtype, args.compile)  # refuses bad choices
     has_graphs = uses_cuda_graphs(args, place)
     folder = parts["model"]
     source = str(folder)

@@ -2,12 +2,11 @@
 
     encode      images through CLIP, questions through its text tower
     prune       choose which K of the N visual tokens stay
-    compensate  describe the others in a caption
-    splice      prompt, kept tokens and caption become the LLM's input
-    generate    the LLM answers
+    compensate  describe the other tokens in a caption splice      prompt, kept tokens and caption
+    become the LLM's input generate    the LLM answers
 
-Plain LLaVA-1.5 is the same path with a budget of all tokens: it prunes nothing and so has nothing
-to compensate.
+Plain LLaVA-1.5 is the same path with a budget of all tokens: it prunes nothing, and compensates
+nothing.
 """
 
 from __future__ import annotations
@@ -57,10 +56,10 @@ class LlavaAccm(nn.Module):
         compensator: a compensation; None prunes without one.
         image_aspect_ratio: "pad", or None; see process_images.
         text_selection: "farthest" (ACCM) or "nearest": which patches the question picks.
-        reads_ahead: whether the LLM reads what precedes the caption while the caption is written;
-            None does so on a GPU without CUDA graphs. On a CPU it gains nothing and costs one more
-            pass.
-        about: the model in words.
+        reads_ahead: whether the LLM reads the prompt up to the caption while the caption is
+            written; None does so on a GPU without CUDA graphs. On a CPU it gains nothing and costs
+            one more pass.
+        about: a description of the model.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class LlavaAccm(nn.Module):
         return self.with_compensator(None)
 
     def with_compensator(self, compensator: CompensationModule | None) -> LlavaAccm:
-        """Returns a model that shares all parts with this one but for the compensator."""
+        """Returns a model that shares all parts with this one except the compensator."""
         other = LlavaAccm(
             self.tower,
             self.clip_tokenizer,
@@ -113,7 +112,7 @@ class LlavaAccm(nn.Module):
         return self.compensator is not None and Gives.TEXT in self.compensator.gives
 
     def use_cuda_graphs(self) -> LlavaAccm:
-        """Makes the passes of all parts CUDA graphs on a GPU; returns the model."""
+        """Turns the passes of all parts into CUDA graphs on a GPU; returns the model."""
         self.tower.use_cuda_graphs()
         self.language_model.use_cuda_graphs()
         if self.compensator is not None:
@@ -129,13 +128,13 @@ class LlavaAccm(nn.Module):
         on_token: OnToken | None = None,
         memory: Memory | None = None,
     ) -> list[Answer]:
-        """Returns the answers to any number of samples; in float32 each is as it would be alone.
+        """Returns the answers to any number of samples; in float32 none depends on the others.
 
         Args:
             samples: B of them.
-            watch: receives the time of each stage; it may hold those of others already.
-            on_token: receives each new token as it comes: the sample's index, and the id.
-            memory: of the run that these samples belong to; None keeps nothing beyond this call.
+            watch: receives the time of each stage; it may already hold earlier times.
+            on_token: receives each new token at once: the sample's index, and the id.
+            memory: the memory of the run; None keeps nothing beyond this call.
 
         Raises:
             UserError: a sample that cannot be answered; see check.
@@ -162,7 +161,7 @@ class LlavaAccm(nn.Module):
             return []
         watch = watch or Stopwatch(self.tower.device)
         prompts = self._stages(samples, watch, Memory(), reads_ahead=False)[-1]
-        # The key of an image is valid as long as its encoding, which ends here.
+        # The key of an image is valid only while its encoding exists, which ends here.
         return [check_whole(replace(prompt, shared_image=None)) for prompt in prompts]
 
     def _stages(
@@ -196,7 +195,7 @@ class LlavaAccm(nn.Module):
         return [Encoded(images[id(sample.image)], query) for sample, query in zip(samples, queries)]
 
     def prune(self, encoded: list[Encoded], samples: list[Sample]) -> list[Pruned | None]:
-        """Prunes (stage 2); None for a sample of which the LLM reads all tokens, or none."""
+        """Prunes (stage 2); gives None if the LLM reads all tokens of a sample, or none."""
         results: list[Pruned | None] = [None] * len(samples)
         places = [b for b, sample in enumerate(samples) if self.is_pruned(sample)]
         found = prune(
@@ -216,7 +215,7 @@ class LlavaAccm(nn.Module):
         samples: list[Sample],
         watch: Stopwatch | None = None,
     ) -> list[HasSupplement | None]:
-        """Compensates (stage 3); None where nothing was pruned, or without a compensator."""
+        """Compensates (stage 3); gives None if nothing was pruned, or without a compensator."""
         results: list[HasSupplement | None] = [None] * len(samples)
         read = {
             b: PrunedSample(of.image, one, samples[b].text_query, of.query)
@@ -263,7 +262,7 @@ class LlavaAccm(nn.Module):
 
         Args:
             pixels: (B, 3, S, S).
-            needs: what is computed beside the features; see needs.
+            needs: the values to compute in addition to the features; see needs.
         """
         return with_projected(self, self.tower(pixels, **if_fewer(needs)), needs)
 
@@ -285,9 +284,9 @@ class LlavaAccm(nn.Module):
     # What the stages ask ------------------------------------------------------------------------
 
     def count_tokens(self, image: object = None) -> int:
-        """Returns the number N of visual tokens of an image before pruning; None is any image.
+        """Returns the number N of visual tokens of an image before pruning; None: of any image.
 
-        In LLaVA-1.5 all images have as many.
+        In LLaVA-1.5 all images have the same number.
         """
         return self.tower.num_patches
 
@@ -296,11 +295,11 @@ class LlavaAccm(nn.Module):
         return budget_of(sample, self.count_tokens(getattr(sample, "image", None)))
 
     def is_pruned(self, sample: Method) -> bool:
-        """Returns whether the LLM reads some of the image's tokens, and not all."""
+        """Returns whether the LLM reads some, but not all, of the image's tokens."""
         return 0 < self._num_seen(sample) < self.count_tokens(getattr(sample, "image", None))
 
     def needs(self, asked: Sequence[Method]) -> Needs:
-        """Returns what the towers have to compute for samples, or requests of valid budgets."""
+        """Returns the values that the towers must compute for samples or requests."""
         needs = Needs.NOTHING
         for method in asked:
             if self.is_pruned(method):

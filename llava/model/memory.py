@@ -1,4 +1,4 @@
-"""The memory that a run passes from one batch to the next."""
+"""The results that a run keeps from one batch to the next."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Kept(Protocol):
 class Memory:
     """Keeps encoded images, and prompt prefixes that the LLM has read, for later batches.
 
-    All of it was computed by one unchanged model, so a memory belongs to one run, in which weights
-    and settings stay. A model never keeps one itself: its answers cannot depend on its former
-    weights, nor on earlier questions. What was not used for the longest time is dropped first.
+    All values come from one unchanged model, so a memory belongs to one run with fixed weights and
+    settings. A model never keeps one itself, so that its answers depend neither on former weights
+    nor on earlier questions. The value that was unused for the longest time is dropped first.
 
     Args:
-        limit: total bytes of all that is kept.
+        limit: the total bytes of all kept values.
     """
 
     def __init__(self, limit: int = MEMORY_LIMIT) -> None:

@@ -30,14 +30,14 @@ def prompt_ids(
     """Returns the ids of a question's prompt, after the turns before it.
 
     Args:
-        question: the current one.
+        question: the current question.
         tokenizer: the LLM's.
         history: questions and answers before it.
-        caption: placed before the question that it was written for: the newest. Where that is the
-            first, it is between the image's newline and the question, as the reference has it;
-            later it is between "USER: " and a newline before the question.
-        most: the largest number of ids; a caption that has no room is cut.
-        heading: of the caption.
+        caption: placed before the newest question, for which it was written. If that is the first
+            question, the caption is between the image's newline and the question, as in the
+            reference; later it is between "USER: " and a newline before the question.
+        most: the largest number of ids; a longer caption is cut.
+        heading: the heading of the caption.
 
     Returns:
         Ids with one IMAGE_TOKEN_INDEX.

@@ -27,9 +27,9 @@ class Asked:
 
     Attributes:
         image: see Sample and Request.
-        question: what follows ``<image>`` and a newline in the prompt.
-        tower_question: the part of it that text tower, caption model and selector read; None takes
-            the first line.
+        question: the text after ``<image>`` and a newline in the prompt.
+        tower_question: the part of the question that text tower, caption model and selector read;
+            None takes the first line.
     """
 
     image: object
@@ -42,7 +42,7 @@ class AnswerSettings:
     """How an answer is written.
 
     Attributes:
-        max_new_tokens: its limit.
+        max_new_tokens: the largest number of its tokens.
         temperature, top_p, num_beams: how its tokens are chosen; see Decoding.
     """
 
@@ -57,11 +57,11 @@ class Sample(AnswerSettings, Method, Asked):
     """One question about one image; its fields are those of its bases, the last of them first.
 
     Attributes:
-        image: an image, or what encode_images made of it. Samples that share the object share its
+        image: an image, or its result of encode_images. Samples that share the object share its
             encoding.
         history: questions and answers of the same conversation before it.
-        text_embed: (P,), what encode_questions made of the tower question; None computes it.
-        id, image_name: by which a file of texts may know the sample; see TextQuery.
+        text_embed: (P,), the result of encode_questions for the tower question; None computes it.
+        id, image_name: names under which a file of texts may have the sample; see TextQuery.
     """
 
     image: Image.Image | VisualTokens
@@ -84,7 +84,7 @@ class Sample(AnswerSettings, Method, Asked):
 
     @property
     def text_query(self) -> TextQuery:
-        """What a compensation reads of the sample beside its image."""
+        """The values of the sample, except its image, that a compensation reads."""
         return TextQuery(self.question_of_the_method, self.question, self.id, self.image_name)
 
 
@@ -94,7 +94,7 @@ class Encoded:
 
     Attributes:
         image: the tower's outputs; samples of one image share the object.
-        query: what the sample's pruner and compensation read of the question.
+        query: the values of the question that the sample's pruner and compensation read.
     """
 
     image: VisualTokens
@@ -116,14 +116,14 @@ class Answer:
         out_ids: its token ids.
         first_logits: (V,) float32, of its first token.
         kept_idx: the patches that the LLM saw, in order; -1 is the CLS token.
-        pruned: the kept patches, and why; None where nothing was pruned.
+        pruned: the kept patches with reasons; None if nothing was pruned.
         compensation: the compensation's own record; None where there is none.
         input_ids: the LLM's input, IMAGE_TOKEN_INDEX for the image.
         input_length: positions of the LLM's input, visual tokens included.
-        seconds: time of each stage, for the whole batch that the sample was answered in.
+        seconds: the time of each stage, for the whole batch of the sample.
         decoding: how its tokens were chosen.
-        layer_kept: the visual tokens that were left inside the LLM, by rising layers; none where
-            all its layers read the same ones.
+        layer_kept: the visual tokens that remained inside the LLM, by rising layers; empty if all
+            its layers read the same ones.
     """
 
     text: str
@@ -153,7 +153,7 @@ class Answer:
 
     @property
     def supplement(self) -> Supplement | None:
-        """What the LLM was given for the dropped tokens; None where there was no compensation."""
+        """The LLM's input for the dropped tokens; None if there was no compensation."""
         return None if self.compensation is None else self.compensation.supplement
 
     @property

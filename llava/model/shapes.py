@@ -1,4 +1,4 @@
-"""Sizes of whole models by name: an architecture as data."""
+"""The sizes of whole models by name."""
 
 from __future__ import annotations
 

@@ -63,8 +63,8 @@ def prefill_ahead(
 ) -> dict[int, KVPrefix]:
     """Reads everything before the text, for the samples that wait for one.
 
-    Nothing is read where a compensation gives more than a text: what stands before it is then not
-    known yet.
+    Nothing is read if a compensation gives more than a text, because the prompt before the text is
+    then not known yet.
     """
     waiting = [b for b, one in enumerate(pruned) if one is not None and one.is_settled]
     if model.compensator is None or model.compensator.gives != Gives.TEXT or not waiting:
@@ -75,7 +75,7 @@ def prefill_ahead(
         [None] * len(waiting),
         [samples[b] for b in waiting],
     )
-    for prompt in prompts:  # what stays in memory is read on the main stream
+    for prompt in prompts:  # prefixes that are kept are read on the main stream
         model.language_model.prefill_system(prompt, memory)
     with model.side.beside(*[p.embeds for p in prompts]), watch.stage("prefill"):
         return dict(zip(waiting, model.language_model.prefill_images(prompts, memory)))

@@ -15,7 +15,7 @@ from llava.mm_utils import round_up, send
 from llava.model.cuda import CudaGraphs, Tensors
 from llava.model.kv_cache import KVPrefix, LayerStates, causal_mask, cut_prefix, stacked_prefixes
 
-COLUMN_STEP = 64  # the columns of caches are multiples of it: fewer kinds of graphs
+COLUMN_STEP = 64  # caches have a multiple of this number of columns, for fewer graphs
 # Bytes of all caches of a decoder, and the share of a GPU's memory that they may take. A batch that
 # needs more is read with a cache that grows: its kernels are so large that starting them takes no
 # time. A position of LLaVA-1.5-7B takes 0.5 MB.
@@ -41,14 +41,15 @@ class StaticSessions:
     ) -> StaticSession | None:
         """Returns a session after prefixes, with room for num_new positions.
 
-        It is valid until one of its kind begins; None where it would take too much memory.
+        It is valid until the next session of its shape begins; None if it would take too much
+        memory.
         """
         columns = max(prefix.length for prefix in prefixes) + num_new
         shape = cache_shape(self._lm.config, len(prefixes), round_up(columns, COLUMN_STEP))
         table = self._lm.get_input_embeddings().weight
         if math.prod(shape) * table.itemsize > self._sessions.maxsize:
             return None
-        # Graphs read the weights where they were when they were recorded.
+        # Graphs read the weights at their addresses at the time of recording.
         kind = (shape, device, table.dtype, table.data_ptr())
         if kind not in self._sessions:
             states = torch.zeros(shape, dtype=table.dtype, device=device)
@@ -76,7 +77,7 @@ def cache_shape(config: PreTrainedConfig, num_rows: int, num_columns: int) -> tu
 class StaticSession:
     """A batch of B sequences that a decoder reads piece by piece; see DecodeSession.
 
-    Everything that changes from piece to piece is changed where it is.
+    Everything that changes from piece to piece is changed in place.
 
     Attributes:
         filled: number of the cache's columns in use.
@@ -95,7 +96,7 @@ class StaticSession:
         self._valid = torch.zeros(num_rows, room, dtype=torch.bool, device=states.device)
         self._lengths = torch.zeros(num_rows, dtype=torch.long, device=states.device)
         self._column = torch.zeros((), dtype=torch.long, device=states.device)
-        self._common: KVPrefix | None = None  # what the first columns of all rows hold
+        self._common: KVPrefix | None = None  # the prefix in the first columns of all rows
         self._graphs: dict[Hashable, CudaGraphs] = {}
         self.filled = 0
 
@@ -129,7 +130,7 @@ class StaticSession:
         self.filled = longest
 
     def repeat(self, other: StaticSession, times: int) -> None:
-        """Continues after what another session has read, each of its sequences several times.
+        """Continues after the sequences of another session, each of them several times.
 
         Args:
             other: of B / times sequences.
@@ -155,7 +156,7 @@ class StaticSession:
         return self._graphs[name]
 
     def read(self, embeds: Tensor, mask: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Does what forward does, as a part of a function that becomes a graph.
+        """Does the same as forward, inside a function that becomes a graph.
 
         Args:
             embeds: (B, L, D), padded on the left.
@@ -190,7 +191,7 @@ class StaticSession:
     def _attention_mask(self, columns: Tensor) -> Tensor:
         """Returns what is added to the attention (B, 1, L, room): causal, padding excluded.
 
-        It has the dtype of the attention: from bool, each layer would make it again.
+        It has the dtype of the attention, so that the layers need not convert it.
         """
         seen = causal_mask(self._valid, columns)
         zeros = torch.zeros(seen.shape, dtype=self._states.dtype, device=self.device)
@@ -198,7 +199,7 @@ class StaticSession:
 
 
 class _Layer(StaticLayer):
-    """Keys and values (B, H, room, d) of one layer, written where a tensor says.
+    """Keys and values (B, H, room, d) of one layer, written at positions that a tensor gives.
 
     Attributes:
         columns: (L,) int64, of the next piece.

@@ -17,9 +17,9 @@ from llava.model.token_pruning.pruner import Pruned
 def visible_tokens(
     encoded: Encoded, pruned: Pruned | None, sample: Sample, given: Supplement = Supplement()
 ) -> Tensor | Projected:
-    """Returns the K tokens that the LLM reads: features (K, C), or projected already.
+    """Returns the K tokens that the LLM reads: features (K, C), or already projected.
 
-    A compensation may give its own.
+    A compensation may replace them.
     """
     if given.features is not None:
         return given.features
@@ -32,13 +32,13 @@ def visible_tokens(
 def shared_name(
     encoded: Encoded, pruned: Pruned | None, sample: Sample, given: Supplement = Supplement()
 ) -> Hashable | None:
-    """Returns a key of a sample's visual tokens where they do not depend on the question.
+    """Returns a key of a sample's visual tokens; None if they depend on the question.
 
-    None too where a compensation changes how the LLM reads them.
+    It is also None if a compensation changes how the LLM reads them.
     """
     if sample.sees_nothing or given.changes_tokens:
         return None
-    image = weakref.ref(encoded.image)  # the key shall not keep the image in memory
+    image = weakref.ref(encoded.image)  # so that the key does not keep the image in memory
     if pruned is None:
         return image
     if pruned.reads_question or pruned.weights is not None:
@@ -47,7 +47,7 @@ def shared_name(
 
 
 def reading_of(pruned: Pruned | None, given: Supplement = Supplement()) -> Reading | None:
-    """Returns how the LLM's layers read what was kept; None where as transformers' do."""
+    """Returns how the LLM's layers read the kept tokens; None: as in transformers."""
     changed = (pruned and pruned.plan, given.position_ids, given.key_bias)
     if pruned is None or all(change is None for change in changed):
         return None

@@ -74,7 +74,7 @@ class Rows:
         running = self._running(beams.stopped.flatten())
         all_run = len(running) == len(rows)
         if self._keeps_two and len(running) == 1:
-            running = running.repeat(2)  # avoids the kernel for one row, which larger batches never use
+            running = running.repeat(2)  # a kernel for one row would round differently
         self._session.select(rows[running])
         self._row_of = torch.zeros_like(rows)
         self._row_of[running] = torch.arange(len(running), device=rows.device)

@@ -116,7 +116,7 @@ class DecoderLayer(nn.Module):
         memory: Tensor,
         entities: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Returns subjects or objects (B, Nt, d) that have read patches and entities, and their maps."""
+        """Returns subjects or objects (B, Nt, d) after patches and entities, and their maps."""
         attend = getattr(self, f"cross_attn_{branch}")
         found, maps = attend(x + places, keys, memory, need_weights=True)
         x = getattr(self, f"norm1_{branch}")(x + found)

@@ -1,1 +1,1 @@
-"""The LLM."""
+"""The LLM: prompts, decoding, sampling, and reading it layer by layer."""

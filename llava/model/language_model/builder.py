@@ -43,7 +43,7 @@ def load_llm(
         raise UserError("--compile works on one device: leave out --compile or --device-map")
     if args.device_map != "auto":
         raise UserError(f"--device-map is {args.device_map!r}; the only choice is auto")
-    # The other parts are on their device already, so the free memory measured is what is left.
+    # The other parts are on their device already, so the measured free memory is the rest.
     free = get_max_memory()
     room = {d: int(size * (1 if d == "cpu" else GPU_SHARE)) for d, size in free.items()}
     spread = infer_auto_device_map(
@@ -69,15 +69,15 @@ def load_quantized(
 
     Args:
         config: of the checkpoint.
-        tensors: the LLM's.
+        tensors: the LLM's tensors.
         source: names the checkpoint in errors.
-        place: where the LLM goes, and the dtype of what is not quantised.
+        place: the device of the LLM, and the dtype of the weights that are not quantised.
         bits: from bits_config; None quantises nothing.
 
     Raises:
         UserError: the tensors are not this model's, or not finite.
     """
-    # Checks names, shapes and values, which transformers would accept unchecked; nothing is kept.
+    # Checks names, shapes and values, which transformers would not check; the result is dropped.
     looked_at = empty_llm(config.llm, source)
     fill_llm(looked_at, tensors, source, place.dtype, lambda name: torch.device("meta"))
     return LlamaForCausalLM.from_pretrained(

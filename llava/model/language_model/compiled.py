@@ -12,8 +12,8 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from llava.errors import UserError
 
 LENGTH_STEP = 64  # prompts take 64 positions, 128, ...
-# The number of shapes that are compiled (two for each kind of batch: its prompts, and its steps)
-# before torch would warn and continue uncompiled.
+# The number of shapes to compile (two for each kind of batch: its prompts and its steps); beyond
+# torch's own limit it would warn and continue uncompiled.
 MAX_SHAPES = 64
 
 
@@ -21,7 +21,7 @@ def check_compiler() -> None:
     """Refuses to compile where there is no compiler.
 
     Raises:
-        UserError: how to get one, or do without.
+        UserError: the message says how to get one, or how to run without it.
     """
     if not any(map(shutil.which, ("c++", "g++", "clang++"))):
         raise UserError(

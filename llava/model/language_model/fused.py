@@ -1,4 +1,4 @@
-"""Llama's layers with fewer kernels for a GPU, where a step of decoding is hundreds of small ones.
+"""Llama's layers with fewer kernels for a GPU, where a step of decoding has hundreds of them.
 
 The modules compute what transformers' compute and share their parameters, under the same names. In
 half precision they round less often.
@@ -19,7 +19,7 @@ from transformers.models.llama.modeling_llama import (
 
 
 class FusedRMSNorm(nn.Module):
-    """LlamaRMSNorm in one kernel in the place of eight.
+    """LlamaRMSNorm in one kernel instead of eight.
 
     Args:
         norm: the norm whose weight it shares.
@@ -39,17 +39,17 @@ class FusedRotaryEmbedding(nn.Module):
     """LlamaRotaryEmbedding for FusedAttention.
 
     Args:
-        rotary: the module that it asks.
+        rotary: transformers' module, which computes the angles.
     """
 
     def __init__(self, rotary: LlamaRotaryEmbedding) -> None:
         super().__init__()
         self.inv_freq = rotary.inv_freq
-        self._ask = (rotary,)  # no submodule: the names of buffers stay
+        self._ask = (rotary,)  # not a submodule, so that the names of buffers stay
 
     @property
     def stock(self) -> LlamaRotaryEmbedding:
-        """The module that it asks."""
+        """Transformers' module, which computes the angles."""
         return self._ask[0]
 
     def forward(self, hidden: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,7 +86,7 @@ class FusedAttention(nn.Module):
         past_key_values: Cache | None = None,
         **_: object,
     ) -> tuple[Tensor, None]:
-        """Attends from (B, L, D) to itself and what is in the cache; returns (B, L, D)."""
+        """Attends from (B, L, D) to itself and to the cache; returns (B, L, D)."""
         cos, sin = position_embeddings
         heads = F.linear(hidden_states, self._weight).unflatten(-1, (-1, self._width))
         turned, values = heads.split([sum(self._heads[:2]), self._heads[2]], dim=2)
@@ -141,7 +141,7 @@ def fuse_llama(llm: LlamaForCausalLM) -> None:
 
 
 def unfused(stock: nn.Module, own: nn.Module) -> nn.Module:
-    """Returns the module of transformers in the place of a fused one; another as it is.
+    """Returns transformers' module instead of a fused one; any other module is returned as it is.
 
     Args:
         stock: transformers' module; receives the weight.

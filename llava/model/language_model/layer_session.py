@@ -1,7 +1,7 @@
-"""How the LLM reads a batch of sequences layer by layer, where layers read different tokens.
+"""Sessions in which the LLM reads a batch layer by layer, where layers read different tokens.
 
-Visual tokens are dropped before some layers, of each sequence by itself, and so every layer has a
-cache of its own length, its own positions, and its own padding.
+Each sequence drops visual tokens of its own before some layers. Every layer therefore has a cache
+of its own length, with its own positions and padding.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from llava.model.token_pruning.layer_pruner import MERGED, LayerKept, LayerState
 
 @dataclass
 class _Columns:
-    """What a layer's cache holds.
+    """The columns of a layer's cache.
 
     Attributes:
         valid: (B, M) bool, the columns that are no padding.
@@ -53,11 +53,11 @@ class LayerSession:
     A prompt's prefix ends where its image begins.
 
     Attributes:
-        kept: of each sequence, the visual tokens that were left before some layers.
+        kept: for each sequence, the visual tokens that remained at some layers.
 
     Args:
         llm: transformers' Llama.
-        prompts: B of them, each with its reading.
+        prompts: B prompts, each with its reading.
         device: of the embeddings.
     """
 
@@ -76,11 +76,11 @@ class LayerSession:
         self._lengths = [len(p.embeds) - start for p, start in zip(prompts, self._starts)]
         place = torch.arange(max(self._starts), device=device)
         self._system = place >= len(place) - send(self._starts, device)[:, None]
-        self._columns: list[_Columns] = []  # of each layer, once it has read the prompts
+        self._columns: list[_Columns] = []  # of each layer that has read the prompts
         self._forward = LayerwiseLlama(llm, self._before_layer)
 
     def forward(self, embeds: Tensor, mask: Tensor) -> Tensor:
-        """Reads what follows the prefixes, and in later calls the next token of every sequence.
+        """Reads the text after the prefixes, and in later calls the next token of every sequence.
 
         Args:
             embeds: (B, L, D), padded on the left; L is 1 in later calls.
@@ -94,7 +94,7 @@ class LayerSession:
             self._embeds = [row.hidden for row in rows]
             state = self._joined(rows, embeds.shape[1])
         else:
-            state = LayerInput(embeds, mask, mask)  # each layer's columns have the true ones
+            state = LayerInput(embeds, mask, mask)  # placeholders: each layer has its own
         out = self._forward(
             state.hidden, state.mask, state.position_ids, self._cache, True, key_bias=state.key_bias
         )
@@ -159,7 +159,7 @@ class LayerSession:
         return LayerRow(state.hidden[b, -n:], state.position_ids[b, -n:], bias)
 
     def _pruned(self, b: int, stage: Stage, row: LayerRow) -> LayerRow:
-        """Returns a row with fewer visual tokens, as its pruner chooses."""
+        """Returns a row with the visual tokens that its pruner keeps."""
         plan, visual, start = needed(self._readings[b].plan), len(self._idx[b]), self._starts[b]
         before, layer = self._cache.layers[stage.layer - 1], self._cache.layers[stage.layer]
         has_read = self._columns[-1].valid[b]

@@ -1,4 +1,4 @@
-"""What pruners inside the LLM read of a sample before a layer, from transformers' own layers."""
+"""The values that pruners inside the LLM read before a layer, from transformers' own layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, repea
 
 @dataclass(frozen=True)
 class LayerRow:
-    """The piece of one sequence that a layer is given: its image, and then its text.
+    """The part of one sequence that a layer reads: its image, and then its text.
 
     Attributes:
         hidden: (L, D).
@@ -29,7 +29,7 @@ class LayerRow:
 
         Args:
             kept: (K,) int64 on the CPU, rising.
-            merged: (G, D); they stand at the position of the last visual token.
+            merged: (G, D); they get the position of the last visual token.
             num_visual: n.
         """
         text = torch.arange(num_visual, len(self.hidden))
@@ -49,10 +49,10 @@ class RowReader:
         layer: the layer's number, from 1.
         row: the input of this layer.
         before: the input of the layer before.
-        embeds: (N + T, D), the piece as the first layer was given it.
+        embeds: (N + T, D), the piece as the first layer read it.
         num_text: T, text tokens after the image.
         old_keys: (h, S, d), the keys of the layer before in the cache.
-        system_keys: (h, P, d), this layer's keys of what was read before the piece.
+        system_keys: (h, P, d), this layer's keys of the positions before the piece.
     """
 
     llm: LlamaForCausalLM
@@ -91,7 +91,7 @@ class RowReader:
         return logits.masked_fill(is_later, -torch.inf).softmax(-1)
 
     def _next_keys(self) -> Tensor:
-        """Returns this layer's keys (S, D), those that it has read before first."""
+        """Returns this layer's keys (S, D), with the cached ones first."""
         _, keys = self._rotated(self.row, self.layer, len(self.row.hidden))
         system = self._repeated(self.system_keys)
         return _side_by_side(torch.cat([system, self._repeated(keys)], dim=1))
@@ -113,15 +113,15 @@ class RowReader:
         return queries[0], keys[0]
 
     def _repeated(self, keys: Tensor) -> Tensor:
-        """Returns keys (H, L, d), one for each head of queries, of (h, L, d)."""
+        """Returns keys (H, L, d), one for each query head, from (h, L, d)."""
         times = self.llm.config.num_attention_heads // len(keys)
         return repeat_kv(keys[None], times)[0]
 
     def _after_system(self, states: Tensor) -> Tensor:
-        """Returns states (S, D) of a piece's (L, D), zero where the piece does not reach."""
+        """Returns a piece's states (L, D) as (S, D), with zeros for the positions before it."""
         return torch.cat([states.new_zeros(self.system_keys.shape[1], states.shape[1]), states])
 
 
 def _side_by_side(heads: Tensor) -> Tensor:
-    """Returns (L, H d) of (H, L, d)."""
+    """Returns heads (H, L, d) side by side, (L, H d)."""
     return heads.transpose(0, 1).flatten(1)

@@ -17,7 +17,8 @@ class LayerInput:
 
     Attributes:
         hidden: (B, L, D).
-        position_ids: (B, L), by which keys are rotated; they stay with a token when others go.
+        position_ids: (B, L), by which keys are rotated; a token keeps its own when others are
+            dropped.
         mask: (B, 1, L, M) bool, True where a position may attend.
         key_bias: (B, M) float, added to the attention logits of every query to a column of keys,
             before the softmax; None adds nothing.
@@ -30,7 +31,7 @@ class LayerInput:
 
     @property
     def attention_mask(self) -> Tensor:
-        """What a layer receives: the mask, or (B, 1, L, M) in the states' dtype with the bias."""
+        """The mask for a layer, or (B, 1, L, M) in the states' dtype with the bias."""
         if self.key_bias is None:
             return self.mask
         bias = self.key_bias.to(self.hidden.dtype)[:, None, None]

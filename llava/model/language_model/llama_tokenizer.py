@@ -1,6 +1,6 @@
 """Llama's SentencePiece tokenizer, with the ids that LLaVA-1.5 was trained and recorded with.
 
-transformers 5 tokenizes Llama text in another way around special tokens (transformers 4.31's slow
+transformers 5 tokenizes text around special tokens in another way (transformers 4.31's slow
 tokenizer is the reference), so the sentencepiece library is used directly.
 """
 
@@ -15,7 +15,7 @@ from llava.errors import UserError
 from llava.files import read_json
 from llava.model.loading.foreign import refuse_foreign
 
-_DUMMY = "▁"  # SentencePiece's space; it stands before the first word of a text
+_DUMMY = "▁"  # SentencePiece's space, which precedes the first word of a text
 
 
 class LlamaTokenizer:

@@ -41,8 +41,8 @@ from llava.model.stopwatch import Stopwatch
 # Prompts are padded to a multiple of this number. Matrix products go by tiles: 601 rows take 4%
 # longer than 608 (bfloat16, AVX-512), and tensor cores want multiples of 8.
 TILE = 8
-# On a GPU few positions take as long as reading the weights, whatever their number. So they are
-# padded to one of few lengths, each of which is recorded as a CUDA graph.
+# On a GPU a few positions take as long as reading the weights, whatever their number. They are
+# padded to one of a few lengths, and each length is recorded as a CUDA graph.
 GRAPH_TILE, MAX_GRAPH_POSITIONS = 32, 512
 
 
@@ -75,7 +75,7 @@ class LanguageModel(nn.Module):
         self._static = StaticSessions(llm, compiled(llm)) if graphs else None
 
     def use_cuda_graphs(self) -> None:
-        """Makes the LLM's passes CUDA graphs on a GPU, unless it is quantised or on several."""
+        """Turns the LLM's passes into CUDA graphs, unless it is quantised or on several GPUs."""
         devices = set(getattr(self.llm, "hf_device_map", {}).values())
         if len(devices) > 1 or getattr(self.llm, "is_quantized", False):
             return
@@ -96,7 +96,7 @@ class LanguageModel(nn.Module):
     def embed(
         self, ids: Sequence[list[int]], image_features: Sequence[Tensor | Projected]
     ) -> list[Tensor]:
-        """Embeds prompts, with the images' tokens in the place of their placeholders.
+        """Embeds prompts, with the images' tokens instead of their placeholders.
 
         Args:
             ids: B lists of token ids with one IMAGE_TOKEN_INDEX each.
@@ -135,14 +135,14 @@ class LanguageModel(nn.Module):
         memory: Memory | None = None,
         decoding: Sequence[Decoding] | None = None,
     ) -> list[Generated]:
-        """Generates answers; in float32 each is as it would be alone.
+        """Generates answers; in float32 each equals the answer to its prompt alone.
 
         Args:
             prompts: B of them.
             max_new_tokens: B limits.
             watch: receives the times of "prefill" and "decode".
-            on_token: receives each new token as it comes: the prompt's index, and the id. The
-                tokens of a beam search come at its end.
+            on_token: receives each new token at once: the prompt's index, and the id. The tokens of
+                a beam search come at its end.
             memory: the run's; None keeps nothing beyond this call.
             decoding: B settings of how tokens are chosen; None takes the likeliest each time.
         """
@@ -171,7 +171,7 @@ class LanguageModel(nn.Module):
 
     @torch.inference_mode()
     def prefill_images(self, prompts: Sequence[Prompt], memory: Memory) -> list[KVPrefix]:
-        """Reads prompts up to the last visual token; what follows it may be unknown yet."""
+        """Reads prompts up to the last visual token; the text after it need not be known yet."""
         systems = [self.prefill_system(prompt, memory) for prompt in prompts]
         session = DecodeSession(self.llm, self.llm.config, systems, prompts[0].embeds.device)
         images = [prompt.embeds[prompt.system_length : prompt.image_end] for prompt in prompts]
@@ -197,7 +197,7 @@ class LanguageModel(nn.Module):
     # Prompts that begin alike -------------------------------------------------------------------
 
     def _begin(self, prompts: Sequence[Prompt], memory: Memory) -> list[Prompt]:
-        """Gives each prompt the longest prefix that is known, or will be needed more than once."""
+        """Gives each prompt the longest prefix that is known or that several prompts need."""
         keys = [(p.system, None if p.prefix else p.shared_image) for p in prompts]
         known = {key: memory.find(key) for key in keys if key[1] is not None}
         shared = {
@@ -277,8 +277,8 @@ class LanguageModel(nn.Module):
     ) -> Tensor:
         """Returns (B, T) int64, the chosen token at each step, starting with the first ones (B,).
 
-        What follows an answer's end means nothing. tell receives each column, and which answers had
-        ended before.
+        Tokens after an answer's end have no meaning. tell receives each column, and flags of the
+        answers that ended before it.
         """
         table = self.llm.get_input_embeddings()
         ones = torch.ones(len(tokens), 1, device=tokens.device)

@@ -14,8 +14,8 @@ from llava.model.memory import Memory
 from llava.model.static_cache import StaticSession
 from llava.model.token_pruning.layer_pruner import LayerKept, LayerPlan
 
-# Prompts whose lengths differ by more are read in separate passes: that much padding costs as much
-# as a pass.
+# Prompts whose lengths differ by more are read in separate passes, because so much padding costs as
+# much as a pass.
 MAX_PADDING = 64
 
 OnToken = Callable[[int, int], None]  # the index of a prompt, and the id of its next token
@@ -28,10 +28,10 @@ class Reading:
 
     Attributes:
         kept_idx: (K,) int64, the indices of the visual tokens that the first layer reads.
-        plan: how the layers drop more of them; None: they drop none.
-        position_ids: (K,) int64, the places of the visual tokens among num_positions, after which
-            the text goes on; None numbers them one by one.
-        num_positions: positions that the image takes.
+        plan: how the layers drop more of them; None if they drop none.
+        position_ids: (K,) int64, the visual tokens' positions among num_positions, after which the
+            text continues; None numbers them consecutively.
+        num_positions: the number of positions of the image.
         key_bias: (K,) float32, added to the attention logits of the visual tokens in every layer;
             None adds nothing.
     """
@@ -50,10 +50,10 @@ class Prompt:
     Attributes:
         input_ids: the prompt's ids with the caption's; IMAGE_TOKEN_INDEX stands for the image.
         embeds: (L, D), L = len(input_ids) - 1 + K.
-        shared_image: a key of the K visual tokens where other prompts may have the same, without
-            keeping them alive; None where they depend on the question.
-        prefix: keys and values of the part that was read already; None where there is none.
-        reading: how the layers read it where they are called one by one; None: as transformers.
+        shared_image: a key of the K visual tokens if other prompts may have the same ones, which
+            does not keep them in memory; None if they depend on the question.
+        prefix: keys and values of the part that was read already; None if there is none.
+        reading: how the layers read it if they are called one by one; None: as in transformers.
     """
 
     input_ids: list[int]
@@ -85,7 +85,7 @@ class Generated:
     Attributes:
         out_ids: new token ids, the end-of-text id included if generated.
         first_logits: (V,) float32 on the CPU, the logits of the first token.
-        layer_kept: the visual tokens that were left inside the LLM, by rising layers.
+        layer_kept: the visual tokens that remained inside the LLM, by rising layers.
     """
 
     out_ids: list[int]
@@ -112,7 +112,7 @@ def generated(
 
 
 def remember_images(prompts: Sequence[Prompt], session: Session, memory: Memory) -> None:
-    """Keeps images that were read just now and may be asked about again, the last of them."""
+    """Keeps prefixes of images that were just read and may be needed again."""
     room = memory.limit
     for row, prompt in reversed(list(enumerate(prompts))):
         if prompt.shared_image is None or prompt.prefix.length != prompt.system_length:
@@ -126,7 +126,7 @@ def remember_images(prompts: Sequence[Prompt], session: Session, memory: Memory)
 
 
 def batches_of(prompts: Sequence[Prompt]) -> list[list[int]]:
-    """Returns the indices of prompts that are read together: of similar length, and in one way."""
+    """Returns the indices of prompts to read together: of similar length and the same reading."""
     found = []
     for is_layered in (False, True):
         rows = [row for row, p in enumerate(prompts) if (p.reading is not None) == is_layered]
@@ -146,7 +146,7 @@ def length_buckets(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def tell_row(on_token: OnToken, rows: Sequence[int], place: int, token: int) -> None:
-    """Tells the token of an answer that is at that place in some of the rows."""
+    """Reports a token of an answer, whose row is at that place in a list of rows."""
     on_token(rows[place], token)
 
 

@@ -19,10 +19,10 @@ def check_bits(
         load_4bit, load_8bit: the precision asked for; at least one of the two.
         device: of the model.
         compiled: whether the LLM is to be compiled.
-        device_map: how it is to be spread over GPUs.
+        device_map: how the LLM is to be spread over GPUs.
 
     Raises:
-        UserError: says why, and the way out.
+        UserError: the message says why, and names the way out.
     """
     flag = "--load-4bit" if load_4bit else "--load-8bit"
     if load_4bit and load_8bit:

@@ -1,4 +1,4 @@
-"""Chooses the next token of each answer of a batch: the likeliest, or one that is drawn."""
+"""Chooses the next token of each answer of a batch: the likeliest one, or a random one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from llava.mm_utils import send
 class TokenChooser:
     """Chooses tokens step by step.
 
-    Each answer draws from its own generator on the CPU: its tokens depend on its seed and its
-    logits, and on no other answer.
+    Each answer draws from its own generator on the CPU, so that its tokens depend only on its seed
+    and its logits.
 
     Args:
-        decoding: of the first answers of the batch; those that only fill it up are greedy.
+        decoding: the settings of the first answers of the batch; answers that only fill it up are
+            greedy.
     """
 
     def __init__(self, decoding: Sequence[Decoding]) -> None:
@@ -54,7 +55,7 @@ class _Draw:
 
 
 def warpers(decoding: Decoding) -> LogitsProcessorList:
-    """Returns transformers' own processors that turn logits into those that are drawn from."""
+    """Returns transformers' own processors, which turn logits into those to draw from."""
     found = LogitsProcessorList([TemperatureLogitsWarper(float(decoding.temperature))])
     if decoding.top_p is not None and decoding.top_p < 1:
         found.append(TopPLogitsWarper(decoding.top_p))

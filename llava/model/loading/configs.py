@@ -1,4 +1,4 @@
-"""Configurations written by others: which of their fields are used, and which numbers are valid."""
+"""Reads configurations written by other programs: the fields that are used, and valid numbers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def config_errors(source: str) -> Iterator[None]:
     """Turns errors that a configuration causes in a library into one that names the checkpoint.
 
     Raises:
-        UserError: in place of whatever the library raised.
+        UserError: replaces any error of the library.
     """
     try:
         yield
@@ -67,9 +67,9 @@ def read_config(folder: Path) -> dict:
     """Reads the config.json of a checkpoint's folder.
 
     Raises:
-        UserError: there is none (names what the folder holds instead), or it is damaged; or a
-            file of the checkpoint is a broken link, which would be taken for one that it does
-            not have.
+        UserError: there is none (the message names what the folder holds instead), or it is
+            damaged; or a file of the checkpoint is a broken link, which would be mistaken for a
+            missing file.
     """
     if folder.is_file():
         raise UserError(f"{folder} is a file: name the folder of the checkpoint")

@@ -1,4 +1,4 @@
-"""What folders hold in place of whole weights, and what to do about it."""
+"""Recognises files that are not complete weights, and names the way out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llava.files import read_json
 _GGUF = "a GGUF file, which is for llama.cpp: fetch the checkpoint that it was made from"
 _WEB_PAGE = "a web page: download the file itself (on the hub: .../resolve/main/...)"
 
-# Patterns of names in a folder -> what it is and the way out; the first that matches counts.
+# Patterns of names in a folder -> what the folder is, and the way out; the first match counts.
 _FOLDERS = [
     (
         ("mm_projector.bin", "mm_projector.safetensors"),
@@ -53,7 +53,7 @@ _FOLDERS = [
 _LORA = ("adapter_config.json", "adapter_model.*", "non_lora_trainables.bin")
 _OTHER_NAMES = ("*.safetensors", "*model*.bin", "*.pth", "*.ckpt")
 
-# How a file begins -> what it is and the way out.
+# The first bytes of a file -> what the file is, and the way out.
 _FILES = [
     (
         b"version https://git-lfs",
@@ -68,7 +68,7 @@ _FILES = [
 def describe_folder(folder: Path) -> str | None:
     """Returns what a folder without a model's weights holds instead, and what to do.
 
-    None where nothing in it is recognised.
+    It returns None if nothing in it is recognised.
     """
     if _has(folder, _LORA):
         return (

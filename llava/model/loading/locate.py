@@ -1,4 +1,4 @@
-"""Where the parts of ACCM are: on this machine, or on the Hugging Face hub."""
+"""Finds the parts of ACCM on this machine or on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def locate(name: str, weights: bool = True) -> Path:
         weights: whether a repository's weights are wanted, or only its small files.
 
     Raises:
-        UserError: it is not here and cannot be fetched.
+        UserError: it is not on this machine and cannot be fetched.
     """
     match = _HUB_NAME.fullmatch(name)
     if match is None or not is_hub_name(name):

@@ -1,4 +1,4 @@
-"""Where each part of ACCM is, by the flags of a command."""
+"""Finds each part of ACCM by the flags of a command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llava.model.loading.configs import read_config
 from llava.model.loading.llava_config import LlavaConfig, read_llava_config
 from llava.model.loading.locate import find_beside, locate
 
-# The name of a part where none is given, and where it comes from.
+# The default name of each part, and its repository on the hub.
 _USUAL_NAMES = {
     "vision_tower": ("clip-vit-large-patch14-336", "openai/clip-vit-large-patch14-336"),
     "gpt2": ("gpt2", "openai-community/gpt2"),

@@ -18,8 +18,8 @@ class Placement:
     """The device and dtype of a part.
 
     Attributes:
-        device: of the whole part.
-        dtype: of its parameters.
+        device: the device of the whole part.
+        dtype: the dtype of its parameters.
     """
 
     device: torch.device
@@ -31,7 +31,7 @@ class Placement:
 
 
 def placement(args: ModelArguments) -> Placement:
-    """Returns device and dtype as the flags ask for.
+    """Returns the device and dtype that the flags select.
 
     Raises:
         UserError: there is no such device or dtype, or it does not support quantised weights.
@@ -57,7 +57,7 @@ def uses_cuda_graphs(args: ModelArguments, place: Placement) -> bool:
     """Returns whether the passes of the parts become CUDA graphs.
 
     Raises:
-        UserError: they are refused on a CPU, which has none.
+        UserError: the flags ask for them on a CPU, which has none.
     """
     if place.device.type == "cuda":
         return not args.eager

@@ -29,7 +29,7 @@ _HARMLESS_ENDINGS = (
     *(".inv_freq", ".position_ids", ".attn.bias", ".attn.masked_bias"),
     ".num_batches_tracked",  # of a BatchNorm, which inference does not read
 )
-# What trainers save beside the tensors; it holds attributes, and runs nothing.
+# An object that trainers save with the tensors; it only holds attributes.
 _PLAIN_CLASSES = [argparse.Namespace]
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 # Linux's record of each page of this process, 8 bytes a page; see proc(5).
@@ -39,7 +39,7 @@ _IN_USE, _OF_FILE = (
     np.uint64(1 << 61),
 )  # a page that was written to belongs to no file
 _WORTH_GIVING_BACK = 1 << 20  # bytes
-# The keys under which trainers store the weights where they save more than them.
+# The keys under which trainers store the weights if they also save other things.
 _STATES = ("state_dict", "model_state_dict", "model", "module")
 
 
@@ -49,11 +49,12 @@ def is_harmless(key: str) -> bool:
 
 
 def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
-    """Yields the tensors of one file, on the CPU and as far as possible not yet in memory.
+    """Yields the tensors of one file on the CPU, without reading their values yet if possible.
 
     Raises:
-        UserError: damaged, cut short, or holding more than tensors, or tensors that are no weights:
-            sparse, quantised, complex, of whole numbers, or without values.
+        UserError: the file is damaged or truncated, holds other objects than tensors, or has
+            tensors that cannot be weights: sparse, quantised, complex, of whole numbers, or without
+            values.
     """
     with _damage_reported(path):
         refuse_foreign(path)
@@ -68,10 +69,10 @@ def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def give_back(tensor: Tensor) -> None:
-    """Releases the memory that holds what was read of a tensor's file.
+    """Releases the memory pages into which a tensor's file was read.
 
-    Nothing is lost: reading the tensor again reads the file again. A tensor that is in no file, or
-    was written to, stays as it is, and so does everything on systems other than Linux.
+    Nothing is lost: reading the tensor again reads the file again. A tensor that is not in a file,
+    or was written to, is not changed. On systems other than Linux nothing happens.
     """
     if tensor.nbytes < _WORTH_GIVING_BACK or not (tensor.is_contiguous() and _PAGES.is_file()):
         return
@@ -112,7 +113,7 @@ def _load(path: Path) -> object:
 
 
 def _check_records(path: Path, storages: list[UntypedStorage]) -> None:
-    """Compares the contents of a zip file with what was read of it.
+    """Compares the contents of a zip file with the storages that were read from it.
 
     torch reads as many bytes as the pickle names from the start of a record, even where the record
     is shorter, or compressed.

@@ -19,8 +19,8 @@ from llava.model.loading.tensor_files import give_back, is_harmless, read_tensor
 
 _SHARD_INDEX_NAMES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLE_FILE_NAMES = ("model.safetensors", "pytorch_model.bin")
-_SHOWN = 4  # how many keys an error names
-# Elements that are cast and checked at once: they stay in a core's cache; a GPU likes more.
+_SHOWN = 4  # number of keys that an error names
+# The number of elements to cast and check at once: they fit into a core's cache; a GPU takes more.
 _BLOCK, _GPU_BLOCK = 1 << 17, 1 << 24
 
 
@@ -128,12 +128,12 @@ def unwrap(tensors: Mapping[str, Tensor], landmarks: Sequence[str]) -> Mapping[s
     """Removes the prefix that a wrapper (DataParallel, torch.compile, ...) adds to all keys.
 
     Args:
-        tensors: of a checkpoint.
+        tensors: the tensors of a checkpoint.
         landmarks: keys of which every checkpoint of its kind has one; a key that ends in another
             comes before that.
 
     Returns:
-        The tensors by their own names; as they are where there is no prefix.
+        The tensors by their own names, unchanged if there is no prefix.
     """
     for landmark in landmarks:
         for prefix in (k.removesuffix(landmark) for k in tensors if k.endswith(landmark)):
@@ -172,7 +172,7 @@ def fill(
         tensors: from read_checkpoint.
         source: names the checkpoint in errors.
         dtype: of the module afterwards.
-        device_of: where a parameter goes.
+        device_of: returns the device of a parameter.
         optional: see match_keys.
 
     Raises:
@@ -194,11 +194,11 @@ def cast(
     """Moves a weight to a dtype and a device, and checks that it is finite there.
 
     Args:
-        tensor: of floating point numbers, on the CPU. One on the meta device has no values to look
-            at.
+        tensor: floating point numbers on the CPU. A tensor on the meta device has no values to
+            check.
         source: names it in errors.
-        dtype, device: of the result, which shares memory with the tensor where nothing changes. To
-            the meta device it is moved through the CPU.
+        dtype, device: those of the result, which shares memory with the tensor if nothing changes.
+            A tensor moves to the meta device through the CPU.
 
     Raises:
         UserError: a value is NaN or infinite, or too large for the dtype.

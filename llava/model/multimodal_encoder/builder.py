@@ -50,10 +50,10 @@ def load_tower(
     """Loads CLIP with tokenizer and image processor, as a LLaVA checkpoint uses it.
 
     Args:
-        args: which model, with its variant.
+        args: the flags of the model and its variant.
         config: of the LLaVA checkpoint.
         folder: the CLIP checkpoint.
-        own: the vision weights of the LLaVA checkpoint, which may have none.
+        own: the vision weights of the LLaVA checkpoint; empty if it has none.
         place: device and dtype of the tower.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The patched CLIP tower: one forward pass gives all that pruning and compensation need.
+"""The CLIP tower: one forward pass gives all values that pruning and compensation need.
 
 transformers' own CLIP is composed, not changed: the tower reads its hidden states and calls its
 layers from outside.
@@ -26,7 +26,7 @@ from llava.model.multimodal_encoder.visual_tokens import (
 # How many visual tokens of an image the LLM reads, unless a command or a sample says otherwise. Any
 # number from 1 to the number of patches; all patches means no pruning. It is set only here.
 VISUAL_TOKEN_NUM = 36
-TEXT_STEP = 11  # on a GPU the lengths of questions are multiples of it; CLIP reads at most 77
+TEXT_STEP = 11  # questions have multiples of this length on a GPU; CLIP reads at most 77 ids
 
 
 class ClipTower(nn.Module):
@@ -57,7 +57,7 @@ class ClipTower(nn.Module):
         self._text_graphs: CudaGraphs | None = None
 
     def use_cuda_graphs(self) -> None:
-        """Makes the passes of both towers CUDA graphs on a GPU."""
+        """Turns the passes of both towers into CUDA graphs on a GPU."""
         self._vision_graphs = CudaGraphs(self._vision_pass)
         self._text_graphs = CudaGraphs(self._text_pass)
 
@@ -76,7 +76,7 @@ class ClipTower(nn.Module):
 
         Args:
             pixel_values: (B, 3, S, S), preprocessed; moved to the tower's device and dtype.
-            needs: what is computed beside the features.
+            needs: the values to compute in addition to the features.
 
         Returns:
             The visual tokens of B images.
@@ -98,7 +98,7 @@ class ClipTower(nn.Module):
         ]
 
     def _vision_pass(self, pixels: Tensor, needs: Needs) -> tuple[Tensor, ...]:
-        """Returns the features, and beside them fields_of(needs), for (B, 3, S, S), B in front."""
+        """Returns the features and fields_of(needs) for (B, 3, S, S), each with B first."""
         vision = self.clip.vision_model
         # A GPU would round the convolution of float32 to TF32; float32 is asked for to be exact.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
@@ -152,7 +152,8 @@ class ClipTower(nn.Module):
     def _causal_mask(self, ids: Tensor) -> Tensor | None:
         """Returns transformers' mask for (B, L) where its attention is plain, else None.
 
-        It makes the same one from a number on the CPU, which a CUDA graph must not read.
+        transformers would make the same mask from a number on the CPU, which a CUDA graph must not
+        read.
         """
         if self.clip.text_model.config._attn_implementation != "eager":
             return None

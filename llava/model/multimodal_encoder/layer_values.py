@@ -1,4 +1,4 @@
-"""What published pruners read of CLIP's layers: attention, keys and queries.
+"""Values of CLIP's layers that published pruners read: attention, keys and queries.
 
 The layers' own weights are called from outside, on the hidden states of one forward pass, so that
 only the rows and layers that are needed are computed, whatever attention kernel the tower uses.
@@ -18,7 +18,7 @@ VSCAN_LAYER, HIPRUNE_LAYER = 6, 9  # counted from 1
 
 
 def layer_of(published: int, num_layers: int) -> int:
-    """Returns the layer, counted from 1, that stands for one of CLIP ViT-L's 24.
+    """Returns the layer, counted from 1, that corresponds to one of CLIP ViT-L's 24.
 
     It is round(l L / 24), at least 1, where L is the number of layers.
     """
@@ -31,7 +31,7 @@ def layer_value(
     """Returns one field of VisualTokens for B images; see there.
 
     Args:
-        need: a single one, of those that layers give.
+        need: a single need that the layers can give.
         layers: the L encoder layers of the tower.
         hidden: the L + 1 hidden states (B, N+1, C): entry l is what layer l + 1 reads.
         select_layer: the hidden state that becomes the features, counted from the end.

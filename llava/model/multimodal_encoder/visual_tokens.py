@@ -10,9 +10,9 @@ from torch import Tensor
 
 
 class Needs(Flag):
-    """The inputs that a pruner or a compensation reads beside the grid of the tokens.
+    """The values that a pruner or a compensation reads in addition to the grid of the tokens.
 
-    Those of an image are named as the fields of VisualTokens, and those of a question as the fields
+    Values of an image are named as the fields of VisualTokens, values of a question as the fields
     of Query.
     """
 
@@ -34,7 +34,7 @@ class Needs(Flag):
     WORDS = auto()
 
 
-# What the vision tower computes beside the features, if nobody says what is needed.
+# The values that the vision tower computes in addition to the features by default.
 OF_IMAGE = Needs.PATCH_EMBEDS | Needs.CLS_ATTENTION
 OF_QUESTION = Needs.QUESTION | Needs.TEXT_EMBEDS | Needs.WORDS
 
@@ -50,7 +50,7 @@ def fields_of(needs: Needs) -> list[str]:
 
 
 def if_fewer(needs: Needs) -> dict[str, Needs]:
-    """Returns the argument for an encoder of images: none where it is the default."""
+    """Returns the keyword argument for an encoder of images; empty if it is the default."""
     of_image = needs & ~OF_QUESTION
     return {} if of_image == OF_IMAGE else {"needs": of_image}
 
@@ -70,7 +70,7 @@ def needed(value: Tensor | None) -> Tensor:
 class View:
     """A grid of patches among the tokens of an image.
 
-    LLaVA-1.5 has one; where an image is cut into tiles there are several.
+    LLaVA-1.5 has one; an image that is cut into tiles has several.
 
     Attributes:
         start: the index of its first token.
@@ -89,12 +89,12 @@ class Projected:
     tokens: Tensor
 
 
-@dataclass(frozen=True, eq=False)  # compared by identity: a key of what was made from it
+@dataclass(frozen=True, eq=False)  # compared by identity, to be a key of values computed from it
 class VisualTokens:
-    """The visual tokens of one image of N patches; what was not needed of it is None.
+    """The visual tokens of one image of N patches; values that were not needed are None.
 
-    The layer of the features is the one whose output they are (LLaVA-1.5: 23 of 24). Layers that
-    papers name for the 24 of CLIP ViT-L stand for others in a tower of L layers; see layer_of.
+    The layer of the features is the one whose output they are (LLaVA-1.5: 23 of 24). Papers name
+    layers of the 24 of CLIP ViT-L; layer_of gives the corresponding layers of a tower of L layers.
 
     Attributes:
         features: (N, C), a hidden layer (LLaVA-1.5: the one before the last) without the CLS,
@@ -131,7 +131,7 @@ class VisualTokens:
     projected: Tensor | None = None
 
     def has(self, needs: Needs) -> bool:
-        """Returns whether all is there that is needed of an image."""
+        """Returns whether the image has all needed values."""
         return all(getattr(self, name) is not None for name in fields_of(needs))
 
     @property
@@ -146,7 +146,7 @@ class VisualTokens:
         return sum(part.nbytes for part in self._parts().values())
 
     def clone(self) -> VisualTokens:
-        """Returns a copy with memory of its own, free of the batch in which it was encoded."""
+        """Returns a copy with memory of its own, independent of the batch of its encoding."""
         parts = {name: part.clone() for name, part in self._parts().items()}
         return replace(self, **parts)
 

@@ -1,4 +1,4 @@
-"""The visual tokens of several images through the projector in one pass."""
+"""Projects the visual tokens of several images in one pass."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from llava.model.multimodal_encoder.visual_tokens import Projected
 def project_each(
     project: Callable[[Tensor], Tensor], images: Sequence[Tensor | Projected]
 ) -> dict[int, Tensor]:
-    """Returns the embeddings (K, D) of images, each once, by the id() of what is given.
+    """Projects each image once; returns the embeddings (K, D) by the id() of the given object.
 
     Args:
-        project: gives embeddings (K, D) of features (K, C).
+        project: returns embeddings (K, D) of features (K, C).
         images: features (K, C), or tokens that have passed the projector and stay as they are.
     """
     found = {id(one): one.tokens for one in images if isinstance(one, Projected)}

@@ -1,1 +1,1 @@
-"""Choosing the visual tokens that stay: pure functions on attention and distances."""
+"""Choosing the visual tokens to keep: pure functions on attention, features and distances."""

@@ -1,7 +1,7 @@
 """ACCM's choice of visual tokens: by the question, by the CLS, then an even grid.
 
-Pure functions on the values of a batch (arXiv 2508.01236). They run on the CPU: a few hundred
-numbers an image, and the order of equal values does not depend on a GPU's sorting.
+Pure functions on the values of a batch (arXiv 2508.01236). They run on the CPU: an image has only a
+few hundred numbers, and the order of equal values does not depend on a GPU's sorting.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Outliers:
     Attributes:
         q1, q3: quartiles, linear interpolation.
         upper: q3 + 1.5 (q3 - q1).
-        ratio: share of the patches above it.
+        ratio: share of the patches above the fence.
         n_selected: their number.
         min_margin: distance of the nearest value from the fence.
     """
@@ -42,15 +42,15 @@ class Outliers:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which patches of one image stay, and why.
+    """The kept patches of one image, with the reasons.
 
     Attributes:
         text_idx: (T,) picked by the question, farthest first.
-        outliers: the fence that says how many the CLS picks.
+        outliers: the fence, which gives the number of patches that the CLS picks.
         cls_idx: picked by the attention of the CLS, most attended first.
         n_unique_before_cut: size of the union of the two.
         union_idx: the union in rising order, its last K if it is larger.
-        uniform_step: step of the grid that fills up; None where nothing is missing.
+        uniform_step: step of the grid that fills up; None if nothing is missing.
         uniform_idx: taken from the grid, rising.
         random_idx: drawn at random because the grid was not enough.
     """
@@ -178,7 +178,7 @@ def select_tokens(
         distances: (B, N) float32 on the CPU, from text_distances.
         cls_attention: (B, N) float32 on the CPU.
         budgets: K and T of each.
-        generators: each is drawn from where its grid leaves a gap: at most one ``randperm``.
+        generators: an image draws from its own if its grid leaves a gap: at most one ``randperm``.
         nearest: pick the patches nearest to the question. ACCM picks the farthest: in CLIP,
             the patches that a text is about are those least similar to it.
     """
@@ -191,7 +191,7 @@ def select_tokens(
     chosen = union & (union.flip(1).cumsum(dim=1).flip(1) <= kept[:, None])
     steps, grid = _grid(chosen, kept)
     uniform = grid & ~chosen
-    # Grid points that are taken already are not moved; random draws make up for them.
+    # Grid points that are taken already are not moved; random draws replace them.
     short = kept - chosen.sum(dim=1) - uniform.sum(dim=1)
     rest = ~(chosen | uniform)
     return [

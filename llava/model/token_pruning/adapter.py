@@ -1,4 +1,4 @@
-"""Makes pruners of the pipeline of published ones: the arrays that they read, what they choose."""
+"""Adapts published pruners to the pipeline: the arrays that they read, and their choices."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from llava.model.token_pruning.choice import Choice, PublishedPruner
 from llava.model.token_pruning.pruner import CLS, Pruned, Pruner, Query
 
 _LAST_KEYS = "last keys"
-# The arrays by their names in the recorded cases: what has to be computed, and where it is then.
+# The arrays by their names in the recorded cases: the need to compute, and the place of the value.
 _ARRAYS: dict[str, tuple[Needs, Callable[[VisualTokens, Query], Tensor | None]]] = {
     "hidden": (
         Needs.CLS_FEATURE,
@@ -41,12 +41,12 @@ _ARRAYS: dict[str, tuple[Needs, Callable[[VisualTokens, Query], Tensor | None]]]
 
 
 def is_before_llm(published: PublishedPruner) -> bool:
-    """Returns whether all that a published pruner reads is there before the LLM runs."""
+    """Returns whether all values that a published pruner reads exist before the LLM runs."""
     return all(name in _ARRAYS for name in published.reads)
 
 
 def as_pruner(published: PublishedPruner) -> Pruner:
-    """Returns a published pruner as one of the pipeline."""
+    """Returns a published pruner as a pruner of the pipeline."""
     needs = reduce(Needs.__or__, (_ARRAYS[name][0] for name in _sources(published).values()))
     return Pruner(
         published.name,
@@ -75,8 +75,8 @@ def _select(
 ) -> list[Pruned]:
     """Prunes B images: a Pruner's select.
 
-    On a GPU images of the same settings go together. On a CPU each goes by itself, where that costs
-    nothing: sums then add in the same order in every batch.
+    On a GPU, images with the same settings are pruned together. On a CPU each is pruned alone,
+    which costs nothing there: sums then add in the same order in every batch.
     """
     arrays: list[dict[str, Tensor]] = []
     groups: dict[Hashable, tuple[tuple[int, Any], list[int]]] = {}
@@ -109,9 +109,9 @@ def _with_seed(options: Any, generator: torch.Generator) -> Any:
 def _pruned(
     choice: Choice, published: PublishedPruner, reads_question: bool, num_tokens: int
 ) -> Pruned:
-    """Returns a Choice as the pipeline has it.
+    """Returns a Choice as a Pruned of the pipeline.
 
-    A token in which several are joined is kept because it is "merged", whatever else is said.
+    The reason of a token that joins several is "merged", whatever the method states.
     """
     kept = (choice.kept if choice.anchors is None else choice.anchors).cpu()
     reasons = list(choice.reasons or (published.reason,) * len(kept))

@@ -19,7 +19,7 @@ from llava.model.token_pruning.choice import Choice
 from llava.model.token_pruning.common import INF, cosines, dots, tokens_to_keep
 from llava.model.token_pruning.common_greedy import choices, rows_of
 
-# Of a patch that the picked ones explain wholly, float32 cosines leave about this variance.
+# Float32 cosines leave about this variance of a patch that the picked ones explain completely.
 _SMALLEST_VARIANCE = 1e-6
 
 
@@ -32,8 +32,8 @@ class CDPrunerOptions:
             exp(theta / (2 (1 - theta)) r). None, as in the authors' runs, takes r as it is.
         published: keep fewer than K tokens where the features have fewer dimensions, up to the
             pick from which on the authors' code repeats itself. With False K are kept: a patch that
-            the picked ones explain wholly still counts, with a small variance, so that of such
-            patches the most relevant come first.
+            the picked ones explain completely keeps a small variance, so that the most relevant of
+            such patches come first.
     """
 
     theta: float | None = None
@@ -47,7 +47,7 @@ class CDPrunerOptions:
 def cdpruner(
     x: Mapping[str, Tensor], budget: int | None, settings: CDPrunerOptions
 ) -> list[Choice]:
-    """Picks again and again the token that adds most to the determinant of diag(r) C diag(r).
+    """Greedily picks the token that adds most to the determinant of diag(r) C diag(r).
 
     With r taken out of the factor: the token of the largest r_j^2 v_j, v_j being the variance of j
     that the picked ones do not explain. O(N K^2 + N^2 D).

@@ -1,6 +1,6 @@
 """Small functions that published pruners share.
 
-Shapes are (B, ...) for B images; nothing of an image depends on another of its batch.
+Shapes are (B, ...) for B images; no result of an image depends on another image of its batch.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ INF = math.inf
 
 
 def check_budget(budget: int | None, num_patches: int, low: int = 1) -> int:
-    """Returns a budget K that a method of a fixed number of tokens can meet.
+    """Returns a budget K for a method with a fixed number of tokens.
 
     Raises:
-        UserError: K is no whole number from low to N.
+        UserError: K is not a whole number from low to N.
     """
     return check_tokens("the budget", budget, low, num_patches)
 
@@ -43,7 +43,7 @@ def check_setting(name: str, value: float, low: float, high: float = INF) -> Non
 
 
 def falling(scores: Tensor) -> Tensor:
-    """Returns the order (B, N) int64 of scores (B, N), largest first; of equals the first first."""
+    """Returns the order (B, N) int64 of scores (B, N), largest first; equal ones by their index."""
     return scores.argsort(dim=-1, descending=True, stable=True)
 
 
@@ -74,7 +74,7 @@ def picks(idx: Tensor, num_patches: int) -> Tensor:
 def dots(left: Tensor, right: Tensor) -> Tensor:
     """Returns the dot products (B, N, M) of vectors (B, N, C) and (B, M, C).
 
-    One product an image, so that rounding does not depend on how many images there are.
+    It computes one product per image, so that rounding does not depend on the number of images.
     """
     return torch.stack([one @ other.T for one, other in zip(left, right)])
 
@@ -89,7 +89,7 @@ def columns_of(num_patches: int) -> int:
     """Returns the side of a square grid of N patches.
 
     Raises:
-        UserError: N is no square.
+        UserError: N is not a square.
     """
     side = math.isqrt(num_patches)
     if side * side != num_patches:

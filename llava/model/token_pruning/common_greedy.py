@@ -1,6 +1,6 @@
-"""What published pruners that pick tokens one after another have in common.
+"""Functions of published pruners that pick tokens greedily, one after another.
 
-All of it is batched over B images; nothing of one image depends on its neighbours.
+All functions take B images; no result of an image depends on the others.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ def rows_of(table: Tensor, index: Tensor) -> Tensor:
 def cover(
     rows: Tensor, count: int, score: Callable[[Tensor], Tensor] = lambda gains: gains
 ) -> Tensor:
-    """Picks columns one after another that together cover all rows best (facility location).
+    """Greedily picks columns that together cover all rows best (facility location).
 
-    What a set S covers of a row is its largest value in the columns of S, at least 0. A pick
-    changes the gains only by the rows in which it exceeds what was covered, and only these are
-    visited: about N log K of the N K rows in all. On a GPU the gains are summed in no fixed order,
-    in float64; on the CPU all of it is exact to repeat.
+    A set S covers a row by the row's largest value in the columns of S, at least 0. A pick changes
+    the gains only by the rows in which it exceeds what was covered, and only these are visited:
+    about N log K of the N K rows in all. On a GPU the gains are summed in no fixed order, in
+    float64; on the CPU the result is reproducible.
 
     Args:
         rows: (B, R, N), how well column n covers row r.
-        count: how many columns are picked, at most N.
-        score: turns the gains (B, N) float64 of all columns into what the pick goes by.
+        count: the number of columns to pick, at most N.
+        score: turns the gains (B, N) float64 of all columns into scores; the largest is picked.
 
     Returns:
         The columns (B, count) int64 in the order of choice; among equals the first index.
     """
     rows = rows.double()
     gains = rows.clamp(min=0).sum(1)
-    nothing = 1e-12 * gains.amax(-1, keepdim=True)  # rounding leaves as much of a gain of 0
+    nothing = 1e-12 * gains.amax(-1, keepdim=True)  # rounding can leave this much of a gain of 0
     covered = rows.new_zeros(rows.shape[:2])
     taken = torch.zeros_like(gains, dtype=torch.bool)
     picked = []
@@ -57,11 +57,11 @@ def cover(
 
 
 def choices(picked: Tensor) -> list[Choice]:
-    """Returns Choices of picked patches (B, K), handed on in rising order."""
+    """Returns Choices of picked patches (B, K), with the output in rising order."""
     picked = picked.cpu()
     return [Choice(one.unique(), one) for one in picked]
 
 
 def choices_of_sets(kept: Sequence[Tensor] | Tensor) -> list[Choice]:
-    """Returns Choices of sets of patches, B of (K,) int64, handed on in rising order."""
+    """Returns Choices of B sets of patches (K,) int64, with the output in rising order."""
     return [Choice(one.cpu().sort().values) for one in kept]

@@ -1,4 +1,4 @@
-"""What published pruners inside the LLM have in common.
+"""Functions that published pruners inside the LLM share.
 
 The sequence of an LLM layer is system tokens, N image tokens, T text tokens.
 """
@@ -39,9 +39,9 @@ def attention_of(query: Tensor, keys: Tensor, heads: int, alive: Tensor) -> Tens
 
     Args:
         query: (B, D), heads side by side, after RoPE.
-        keys: (B, S, D), the same.
+        keys: (B, S, D), in the same form.
         heads: H.
-        alive: (B, S) bool; the tokens where it is False are not there.
+        alive: (B, S) bool; False for tokens that were dropped.
 
     Raises:
         UserError: D is not a multiple of H.

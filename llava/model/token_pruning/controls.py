@@ -18,7 +18,7 @@ def each(choose: Choose) -> Callable[..., list[Pruned]]:
     """Returns a pruner's ``select`` that chooses the tokens of each image by itself.
 
     Args:
-        choose: is given an image, K and a random generator.
+        choose: receives an image, K and a random generator.
     """
 
     def select(
@@ -62,7 +62,7 @@ def pooled_tokens(image: VisualTokens, budget: int, generator: torch.Generator) 
     """Averages the grid into K cells of as equal an area as K allows; see pool_weights."""
     (view,) = image.views
     weights, centres = pool_weights(view, budget)
-    weights = F.pad(weights, (1, 0))  # nothing of the CLS token
+    weights = F.pad(weights, (1, 0))  # without the CLS token
     return Pruned(len(image.features), centres, ("pooled",) * budget, weights)
 
 
@@ -70,8 +70,8 @@ def pool_weights(view: View, num_cells: int) -> tuple[Tensor, Tensor]:
     """Cuts a grid into any number of cells, by area.
 
     The grid is cut into about sqrt(K) bands of equal height, and each band into cells of equal
-    width; where K is no product, some bands have one cell more than others. A patch that two cells
-    share counts in each by its area there. A K of rows x columns, both divisors of the grid's
+    width; if this is not possible, some bands have one cell more than others. A patch that two
+    cells share counts in each by its area there. A K of rows x columns, both divisors of the grid's
     sides, is plain average pooling.
 
     Returns:
@@ -93,8 +93,8 @@ def pool_weights(view: View, num_cells: int) -> tuple[Tensor, Tensor]:
 def _num_bands(view: View, num_cells: int) -> int:
     """Returns a number of bands near the square root of K x rows / columns.
 
-    It is one that divides K evenly where there is one within a patch of the root, and gives no band
-    more cells than there are columns.
+    It divides K evenly if such a number is within a patch of the root, and no band has more cells
+    than there are columns.
     """
     ideal = (num_cells * view.rows / view.columns) ** 0.5
     fitting = [b for b in range(1, view.rows + 1) if -(-num_cells // b) <= view.columns]

@@ -1,8 +1,8 @@
 """DART: drop the image tokens that repeat pivot tokens (arXiv 2502.11494, EMNLP 2025).
 
-Before layer 2 of the LLM: pivots are the tokens of the largest L1 norm of their keys, and for each
-the image tokens least similar to it stay. The others keep their position ids. This is the choice
-alone, from recorded keys and states.
+Before layer 2 of the LLM: pivots are the tokens whose keys have the largest L1 norm, and for each
+of them the image tokens least similar to it are kept. Kept tokens keep their position ids. This
+file has only the choice, from given keys and states.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class DartOptions:
 
     Attributes:
         layer: the layer of 32 before which tokens are dropped.
-        reduction_ratio: the share that is dropped where there is no budget.
+        reduction_ratio: the share that is dropped without a budget.
         pivot_image: pivots among the image tokens; they are kept.
         pivot_text: pivots among the text tokens.
-        published: as many tokens as the authors' code keeps: all image pivots, and as many for
-            each pivot, int(N (1 - r) / pivots). With False exactly K: at most K image pivots, and
-            what is missing is shared out over the pivots, one more for the first ones.
+        published: keep as many tokens as the authors' code: all image pivots, and int(N (1 - r) /
+            pivots) for each pivot. With False exactly K: at most K image pivots, and the rest is
+            distributed over the pivots, one more for the first ones.
         system_tokens: tokens before the image: 7 in the recorded cases, 35 in LLaVA-1.5's prompt.
         num_patches: N; None takes the largest square that leaves a text token.
     """
@@ -79,8 +79,8 @@ def dart(x: Mapping[str, Tensor], budget: int | None, settings: DartOptions) -> 
 def _visiting_order(image_pivots: Tensor, text_pivots: Tensor) -> Tensor:
     """Returns the pivots (B, P) int64 in the order in which the authors' code visits them.
 
-    It walks a Python set of places in the sequence: CPython's order of whole numbers, which is by
-    their remainder to the size of its table, and of equal ones by when they came in.
+    It iterates over a Python set of positions in the sequence. CPython orders whole numbers by
+    their remainder modulo the size of the set's table, and equal remainders by insertion.
     """
     pivots = torch.cat([image_pivots, text_pivots], dim=1)
     return torch.tensor([list(set(one)) for one in pivots.tolist()], device=pivots.device)

@@ -18,8 +18,9 @@ def density_peaks(states: Tensor, count: int, seed: int) -> Tensor:
 
     Args:
         states: (B, M, D), the tokens.
-        count: G, how many clusters.
-        seed: of noise up to 1e-6, the same for each image, that decides between equal densities.
+        count: G, the number of clusters.
+        seed: the seed of noise up to 1e-6, the same for each image, that decides between equal
+            densities.
 
     Returns:
         (B, G, D), the sum over each cluster / (its size + 1e-6).

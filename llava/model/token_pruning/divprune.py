@@ -22,7 +22,7 @@ class DivPruneOptions:
     """The settings of DivPrune.
 
     Attributes:
-        ratio: the share of the patches that is kept where there is no budget.
+        ratio: the share of the patches that is kept without a budget.
     """
 
     ratio: float = 0.098
@@ -33,8 +33,8 @@ def divprune(
 ) -> list[Choice]:
     """Picks the token farthest from its nearest neighbour, then those farthest from all picked.
 
-    O(N^2 D + N K): the distance to the nearest picked token is brought up to date at each pick.
-    The authors' code may pick one of two equal patches twice; here no patch is picked twice.
+    O(N^2 D + N K): the distance to the nearest picked token is updated at each pick. The authors'
+    code may pick one of two equal patches twice; here no patch is picked twice.
 
     Args:
         x: ``projected`` (B, N, D).

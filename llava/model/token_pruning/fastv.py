@@ -1,8 +1,8 @@
 """FastV: the image tokens that the end of the prompt attends to (arXiv 2403.06764, ECCV 2024).
 
-Before layer K of the LLM the share R of the image tokens is dropped, those of the least attention
-of the last prompt token in layer K - 1. The others keep their position ids. This is the choice
-alone, from recorded attention.
+Before layer K of the LLM the share R of the image tokens is dropped: those to which the last prompt
+token attends least in layer K - 1. The others keep their position ids. This file has only the
+choice, from given attention.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class FastVOptions:
 
     Attributes:
         layer: K, the layer of 32 before which tokens are dropped.
-        ratio: R, the share that is dropped where there is no budget.
+        ratio: R, the share that is dropped without a budget.
         system_tokens: tokens before the image: 7 in the recorded cases, 35 in LLaVA-1.5's prompt.
     """
 

@@ -35,8 +35,9 @@ class HiPruneOptions:
 def hiprune(x: Mapping[str, Tensor], budget: int | None, settings: HiPruneOptions) -> list[Choice]:
     """Keeps anchors with their neighbours, then the patches that a deep layer attends to most.
 
-    As in the authors' code, left of a row's first patch is the last of the row above, and beyond
-    the first and last patch are these themselves; K is filled up by the deep layer.
+    As in the authors' code, the left neighbour of a row's first patch is the last patch of the row
+    above, and the first and last patch are their own outer neighbours; the deep layer fills up to
+    K.
 
     Args:
         x: ``attn_mean_mid`` and ``attn_mean_deep`` (B, N+1), attention that each token receives,
@@ -57,7 +58,7 @@ def hiprune(x: Mapping[str, Tensor], budget: int | None, settings: HiPruneOption
     offsets = torch.tensor([0, -1, 1, -columns, columns], device=anchors.device)
     around = (anchors[..., None] + offsets).clamp(0, num_patches - 1).flatten(1)
     taken = members(around, num_patches)
-    # Taken ones come first in this order, so that its first K are they and the registers.
+    # Taken patches come first in this order, so that its first K are these and the registers.
     order = falling(torch.where(taken, torch.inf, deep))[:, :budget]
     kept = order.sort(dim=1).values
     return [

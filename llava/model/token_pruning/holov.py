@@ -18,10 +18,9 @@ class HoloVOptions:
 
     Attributes:
         num_patches: number of crops, which are runs of patches.
-        alpha: weight of the variance of likeness inside a crop; see holov.
-        published: as the authors' code: what a crop has no patches for becomes vectors of zeros
-            (in the pipeline they are left out), and a crop of which all is kept stays in its own
-            order.
+        alpha: weight of the variance of similarity inside a crop; see holov.
+        published: as in the authors' code, places that a crop cannot fill become vectors of zeros
+            (the pipeline leaves them out), and a crop that is kept whole stays in its own order.
     """
 
     num_patches: int = 16
@@ -33,15 +32,15 @@ class HoloVOptions:
 
 
 def holov(x: Mapping[str, Tensor], budget: int | None, settings: HoloVOptions) -> list[Choice]:
-    """Keeps of each crop its most attended patches, in proportion to the crop's attention.
+    """Keeps the most attended patches of each crop, in proportion to the crop's attention.
 
-    A crop's share of K is rounded down; what is missing goes to the crops of most attention, one
-    each. Where a crop has fewer patches than its share, the most attended of the other patches
+    A crop's share of K is rounded down; the missing tokens go to the crops with the most attention,
+    one each. If a crop has fewer patches than its share, the most attended of the other patches
     take their place.
 
-    The published score of a patch adds alpha times the variance of its likeness to its crop, scaled
-    to the crop's mean attention. Summed over a crop that is 1 + alpha times the attention: it
-    changes no share, so that neither it nor the features are read here.
+    The published score of a patch adds alpha times the variance of its similarity to its crop,
+    scaled to the crop's mean attention. Summed over a crop, this is 1 + alpha times the attention:
+    it changes no share, so neither it nor the features are used here.
 
     Args:
         x: ``attn_cls`` (B, H, N+1).
@@ -49,7 +48,7 @@ def holov(x: Mapping[str, Tensor], budget: int | None, settings: HoloVOptions) -
         settings: see HoloVOptions.
 
     Returns:
-        Choices whose patches are crop after crop, in each by falling attention.
+        Choices with the patches crop by crop, in each crop by falling attention.
 
     Raises:
         UserError: the budget cannot be met.
@@ -71,7 +70,7 @@ def holov(x: Mapping[str, Tensor], budget: int | None, settings: HoloVOptions) -
         ascending = torch.arange(num_patches, device=crop.device)
         order = torch.where(is_full, ascending, order)
         kept = [one[chosen] for one, chosen in zip(order, has_share)]
-    else:  # those of the shares first, and then by attention
+    else:  # first the patches of the shares, then others by attention
         scores = attention.gather(1, order).masked_fill(has_share, torch.inf)
         places = falling(scores)[:, :budget].sort(dim=1).values
         kept = list(order.gather(1, places))

@@ -1,7 +1,7 @@
-"""The published pruners inside the LLM as the pipeline has them: their layers and what they read.
+"""The published pruners inside the LLM, as pruners of the pipeline: layers and inputs.
 
-What each chooses is in its own file. Layers are those before which tokens are dropped, counted from
-0, of an LLM of 32: where authors say "after layer l" of layers counted from 0, that is l + 1.
+The choice of each is in its own file. A layer is one before which tokens are dropped, counted from
+0, in an LLM of 32: if authors count from 0 and say "after layer l", it is l + 1.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class FastVLayers:
     """The options of FastV.
 
     Attributes:
-        layers: those before which tokens are dropped.
-        published: K is what stays after the drop, in the place of the mean over the layers.
+        layers: the layers before which tokens are dropped.
+        published: K is the number after the drop, instead of the mean over the layers.
     """
 
     layers: tuple[int, ...] = (2,)
@@ -60,8 +60,8 @@ class PyramidDropLayers(FastVLayers):
 
     Attributes:
         layers: see FastVLayers.
-        published: K stays after the last drop, and at each of those before twice as many as after
-            it. Of 576 patches and K = 72 these are the authors' 288, 144 and 72.
+        published: K tokens are left after the last drop, and twice as many after each earlier one.
+            For 576 patches and K = 72 these are the authors' 288, 144 and 72.
     """
 
     layers: tuple[int, ...] = (8, 16, 24)
@@ -84,7 +84,7 @@ class SparseVlmLayers(FastVLayers):
 
     @property
     def of_stage(self) -> sparse.SparseVlmOptions:
-        """The options of the choice before a layer."""
+        """The options of the choice at one stage."""
         shared = self.merge_share, self.cluster_div, self.seed, self.published
         return sparse.SparseVlmOptions((), *shared)
 
@@ -119,7 +119,7 @@ def _dart(state: LayerState, count: int, options: DartLayers) -> Choice:
 
 
 def _ranked(state: LayerState, count: int, options: FastVLayers) -> Choice:
-    """Keeps what the last token attends to most in the next layer: PyramidDrop and VScan."""
+    """Keeps the tokens to which the last token attends most in the next layer."""
     settings = PyramidDropOptions(
         keep=(count,),
         heads=state.heads,
@@ -188,7 +188,7 @@ def _vscan_first(
 
 
 def _vscan_tokens(budget: int, num_patches: int, before: float) -> int:
-    """Returns what the first layer reads: three times as many as are left in the end."""
+    """Returns the number of tokens of the first layer: three times the number left at the end."""
     return min(num_patches, round(budget / (before + (1 - before) / 3)))
 
 

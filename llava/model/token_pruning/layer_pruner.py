@@ -1,8 +1,8 @@
-"""Pruners inside the LLM: how many visual tokens each layer reads, and which of them.
+"""Pruners inside the LLM: the number of visual tokens that each layer reads, and their choice.
 
-A layer is counted from 0, and a schedule says before which layers tokens are dropped. Papers name
-layers for an LLM of 32; see layers_of. The budget K of such a pruner is the mean over the layers of
-the visual tokens that they read.
+Layers are counted from 0, and a schedule names the layers before which tokens are dropped. Papers
+name layers for an LLM of 32; see layers_of. The budget K of such a pruner is the mean over the
+layers of the visual tokens that they read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from llava.errors import UserError
 from llava.model.token_pruning.choice import Choice
 
 PUBLISHED_LAYERS = 32
-MERGED = -2  # the index of a token that was merged of several inside the LLM
+MERGED = -2  # the index of a token that was merged from several inside the LLM
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class LayerState:
 
     Attributes:
         system_tokens: positions before the image.
-        num_visual: n, those that are still there; merged ones count.
+        num_visual: n, the number of remaining tokens, merged ones included.
         heads: attention heads of the LLM.
         read: read(name) computes a float32 tensor of a batch of 1, with S = system + n + T:
             "attention" (1, H, T, S), of the text tokens in the layer before;
@@ -49,8 +49,8 @@ class LayerKept:
 
     Attributes:
         layer: the first of them.
-        kept_idx: indices of what its first layer read, in order; MERGED stands for a token that was
-            merged of several inside the LLM.
+        kept_idx: indices of tokens of the first layer, in order; MERGED stands for a token that was
+            merged from several inside the LLM.
     """
 
     layer: int
@@ -63,8 +63,8 @@ class Stage:
 
     Attributes:
         layer: the layer.
-        asked: the number that the pruner is asked for.
-        tokens: the number that the layer reads; more than asked where merged ones come on top.
+        asked: the number that is asked of the pruner.
+        tokens: the number that the layer reads; larger if merged tokens are added to those.
     """
 
     layer: int
@@ -78,16 +78,16 @@ OwnCounts = Callable[[int, int, Any], Sequence[tuple[int, int]]]
 
 @dataclass(frozen=True)
 class LayerPruner:
-    """What a pruner does inside the LLM.
+    """The part of a pruner that works inside the LLM.
 
     Attributes:
         keep: keep(state, count, options) chooses among the n visual tokens of one sample. Of the
             Choice, kept is rising, and the array "merged" (G, D) follows the kept ones.
-        own_counts: own_counts(first, budget, options) gives for each stage what its authors' code
-            is asked for, and how many tokens it gives; for published=true.
+        own_counts: own_counts(first, budget, options) returns for each stage the number that is
+            asked of the authors' code, and the number that it gives; for published=true.
         renumbers: whether position ids are counted again after a drop; if not, they stay.
-        first: first(budget, num_patches, before) gives what the first layer reads, where that is
-            not all patches; before is the share of the layers that come before the first drop.
+        first: first(budget, num_patches, before) returns the number of tokens of the first layer,
+            if it is not all patches; before is the share of the layers before the first drop.
     """
 
     keep: Callable[[LayerState, int, Any], Choice]
@@ -98,7 +98,7 @@ class LayerPruner:
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """How an image is pruned inside an LLM.
+    """The plan for pruning an image inside an LLM.
 
     Attributes:
         pruner: chooses the tokens.
@@ -116,7 +116,7 @@ class LayerPlan:
 
     @property
     def schedule(self) -> dict[int, int]:
-        """The number of visual tokens that are read from each layer on."""
+        """The number of visual tokens from each layer on."""
         return {0: self.first} | {stage.layer: stage.tokens for stage in self.stages}
 
     @property
@@ -144,11 +144,11 @@ def plan_layers(
 
     Args:
         name: of the pruner, for messages.
-        pruner: what it does.
+        pruner: its part inside the LLM.
         options: "layers" are those of an LLM of 32, "published" takes the authors' numbers.
         num_layers: L.
         num_patches: N.
-        budget: K, the mean over the layers; with published what the authors' K means.
+        budget: K, the mean over the layers; with published the K of the authors.
 
     Raises:
         UserError: the LLM has too few layers, or the budget cannot be met.
@@ -196,13 +196,15 @@ def layers_of(name: str, published: Sequence[int], num_layers: int) -> list[int]
 def counts_of(
     name: str, layers: Sequence[int], num_layers: int, first: int, budget: int
 ) -> list[int]:
-    """Returns how many tokens stay at each stage, so that the layers read K on average.
+    """Returns the number of tokens after each stage, so that the layers read K on average.
 
-    Every stage keeps the same share of the tokens, and the last one makes up for the rounding of
-    those before it: the mean in whole tokens is K. Each leaves at least a token for later layers.
+    Every stage keeps the same share of the tokens, and the last one corrects the rounding of those
+    before it, so that the mean in whole tokens is K. Each leaves at least one token for later
+    layers.
 
     Raises:
-        UserError: the layers before the first stage alone read too many; says the least budget.
+        UserError: the layers before the first stage alone read too many; the message has the
+            smallest possible budget.
     """
     ends = [*layers[1:], num_layers]
     lengths = [end - start for start, end in zip(layers, ends)]

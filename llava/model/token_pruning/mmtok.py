@@ -39,7 +39,7 @@ class MMTokOptions:
 
 
 def mmtok(x: Mapping[str, Tensor], budget: int | None, settings: MMTokOptions) -> list[Choice]:
-    """Picks again and again the token whose gain in coverage is largest.
+    """Greedily picks the token with the largest gain in coverage.
 
     A word's row is the softmax over patches of its cosines / tv_temp, divided by the number of
     words; a patch's row is that of its cosines with all patches / vv_temp, times alpha / N.

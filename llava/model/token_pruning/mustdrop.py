@@ -1,4 +1,4 @@
-"""MustDrop, its stage in the tower: windows of like patches are merged (arXiv 2411.10803)."""
+"""MustDrop's stage in the tower: windows of similar patches are merged (arXiv 2411.10803)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class MustDropOptions:
     Attributes:
         threshold: without a budget, windows of at least this mean cosine are merged.
         window: side of a window in patches.
-        published: as many tokens as the code of LightCompress gives, the CLS token among them.
+        published: give as many tokens as the code of LightCompress, the CLS token among them.
     """
 
     threshold: float = 0.6
@@ -35,12 +35,12 @@ class MustDropOptions:
 def mustdrop(
     x: Mapping[str, Tensor], budget: int | None, settings: MustDropOptions
 ) -> list[Choice]:
-    """Merges the windows of the grid whose patches are most alike, each into its mean.
+    """Merges the windows of the grid with the most similar patches, each into its mean.
 
-    A merged window stands at the place of its last patch. With a budget the windows that it takes
-    are merged, and of the next one the patches most like it, until K are left. Where K is smaller
-    than the number of windows they are as much larger as it takes. In the published code
-    (N+1-K)/8, rounded down, are merged, and merged tokens come first, by falling likeness.
+    A merged window has the place of its last patch. With a budget, windows are merged as long as at
+    least K tokens are left, and then the patches of the next window that are most similar to it,
+    until K are left. If there are more windows than K, larger windows are used. The published code
+    merges (N+1-K)/8 windows, rounded down, and merged tokens come first, by falling similarity.
 
     Args:
         x: ``hidden`` (B, N+1, C). N is a square.

@@ -1,4 +1,4 @@
-"""The options of pruners: from flags, requests or recorded cases to the dataclass of a pruner."""
+"""Conversion of options from flags, requests or recorded cases to the dataclass of a pruner."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def settings_of(options: type, given: Mapping[str, object]) -> Any:
         given: values by name; a list stands for a tuple.
 
     Raises:
-        UserError: a name is not known, or a value is not of the kind that the setting has.
+        UserError: a name is not known, or a value does not have the setting's type.
     """
     kinds = {field.name: field.type for field in fields(options)}
     hints = get_type_hints(options)
@@ -36,11 +36,11 @@ def settings_of(options: type, given: Mapping[str, object]) -> Any:
 
 
 def typed(options: type, given: Mapping[str, object]) -> dict[str, object]:
-    """Returns settings with the values that texts spell, and whole numbers for floats as floats.
+    """Returns settings with texts converted to values, and whole numbers to floats where needed.
 
     Args:
         options: the dataclass of the settings.
-        given: values by name. A text that spells no value of the setting's type stays a text, which
+        given: values by name. A text that is not a value of the setting's type stays a text, which
             settings_of refuses.
     """
     hints = get_type_hints(options)

@@ -18,10 +18,10 @@ class PruMergeOptions:
     """The settings of PruMerge and PruMerge+.
 
     Attributes:
-        adaptive: for a number of the method's own: the outliers, not reduction_ratio x N patches.
+        adaptive: without a budget, the outliers become centres, not reduction_ratio x N patches.
         reduction_ratio: share of the patches that become centres if not adaptive.
         neighbours: tokens that are merged into each centre.
-        published: as many tokens as the authors' code gives, whatever the budget.
+        published: give as many tokens as the authors' code, whatever the budget.
     """
 
     adaptive: bool = True
@@ -36,14 +36,14 @@ class PruMergeOptions:
 
 @dataclass(frozen=True)
 class Keyed:
-    """What is known of the N patches of an image.
+    """The values of the N patches of an image.
 
     Attributes:
         features: (N, C).
         keys: (N, C) of unit length.
         attention: (N,) of the CLS token, over one head of the keys' full width.
         order: (N,) int64, by falling attention.
-        outliers: number of patches above the third quartile by over 1.5 times their distance.
+        outliers: number of patches above the third quartile by over 1.5 interquartile ranges.
     """
 
     features: Tensor
@@ -56,7 +56,7 @@ class Keyed:
 def prumerge(
     x: Mapping[str, Tensor], budget: int | None, settings: PruMergeOptions
 ) -> list[Choice]:
-    """Keeps centres and merges into each its most similar tokens; one more token has the rest.
+    """Keeps centres, adds to each its most similar tokens, and sums up the rest in one more token.
 
     Args:
         x: ``query_cls`` (B, C) and ``keys`` (B, N+1, C) of the last layer, ``hidden`` (B, N+1, C).
@@ -78,7 +78,7 @@ def prumerge(
 
 
 def keyed_images(x: Mapping[str, Tensor]) -> Iterator[Keyed]:
-    """Yields what is known of each of B images."""
+    """Yields the values of each of B images."""
     keys, query = x["keys"], x["query_cls"]
     scores = (keys @ query[..., None]).squeeze(-1) * keys.shape[-1] ** -0.5
     attention = scores.softmax(dim=-1)[:, 1:]
@@ -103,8 +103,8 @@ def other_patches(centres: Tensor, num_patches: int) -> Tensor:
 def merged(image: Keyed, centres: Tensor, neighbours: int) -> Choice:
     """Returns the choice of centres (K,), to each of which its neighbours' features are added.
 
-    Their weight is their attention, as it is; centres may be neighbours. The last token, at the
-    most attended of the patches that are no centres, is such a sum over all of these.
+    Their weights are their attention, not normalised; centres may be neighbours. The last token is
+    such a sum over all patches that are not centres, at the place of the most attended one.
     """
     others = other_patches(centres, len(image.order))
     place = torch.cat([centres, others])

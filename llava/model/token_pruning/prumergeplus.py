@@ -22,7 +22,7 @@ from llava.model.token_pruning.prumerge import (
 def prumergeplus(
     x: Mapping[str, Tensor], budget: int | None, settings: PruMergeOptions
 ) -> list[Choice]:
-    """Keeps outliers and a grid, merges into each its most similar tokens, and sums up the rest.
+    """Keeps outliers and a grid, adds to each its most similar tokens, and sums up the rest.
 
     Args:
         x: ``query_cls`` (B, C) and ``keys`` (B, N+1, C) of the last layer, ``hidden`` (B, N+1, C).
@@ -56,8 +56,8 @@ def _published_centres(image: Keyed, settings: PruMergeOptions) -> Tensor:
     """Returns the centres of the authors' code.
 
     There an adaptive grid has three times as many patches as there are outliers, never the last
-    one, and leaves out those that are outliers. A grid of a fixed number has every patch twice
-    that is also a centre.
+    one, and leaves out those that are outliers. With a fixed number, a patch of the grid that is
+    also a centre occurs twice.
     """
     n, ratio = len(image.order), centre_ratio(image, settings)
     centres = image.order[: int(n * ratio)]

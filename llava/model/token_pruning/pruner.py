@@ -24,12 +24,12 @@ CLS = -1  # the index of the CLS token, which some pruners keep
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """What pruners read of a question; what was not needed of it is None.
+    """The values of a question that pruners read; those that are not needed are None.
 
     Attributes:
         text_embed: (P,) float32 of unit length, in the space shared by image and text.
-        text_embeds: (M, P) float32, not normalised: of one segment after the other, as many as
-            CLIP's text tower needs to read the question to its end.
+        text_embeds: (M, P) float32, not normalised: one for each segment of the question, which
+            CLIP's text tower reads segment by segment to its end.
         words: (T, D), the LLM's input embeddings of the question's words without stop words.
     """
 
@@ -40,20 +40,20 @@ class Query:
 
 @dataclass(frozen=True)
 class Pruned:
-    """The tokens that stay of one image of N tokens.
+    """The tokens to keep of one image of N tokens.
 
     Attributes:
         num_tokens: N.
         kept_idx: (K,) int64 on the CPU, in the order in which the LLM reads them; CLS is the CLS
-            token. Of tokens that were merged, the one that stands for the others.
+            token. Merged tokens have the index of the one that stands for the others.
         reasons: K words for pictures: why each token was kept.
         weights: (K, N+1) float32, the share of the CLS token and of each of the N in what the LLM
             reads; None: no merging.
-        reads_question: whether the choice depends on the question; where not, the keys and values
-            of the image serve other questions too.
+        reads_question: whether the choice depends on the question; if not, other questions can use
+            the keys and values of the image.
         details: the pruner's own record, for traces.
-        is_projected: whether weights are of features that have passed the projector.
-        plan: how the layers of the LLM drop more of them; None: all layers read the K.
+        is_projected: whether the weights apply to features after the projector.
+        plan: how the layers of the LLM drop more of them; None: all layers read the K tokens.
     """
 
     num_tokens: int
@@ -74,7 +74,7 @@ class Pruned:
     def described_idx(self) -> Tensor:
         """The tokens that a compensation describes, int64, rising: the dropped ones.
 
-        All of them where the LLM drops some, which is not known before it runs.
+        All tokens if the LLM drops some, because these are not known before it runs.
         """
         return self.dropped_idx if self.plan is None else torch.arange(self.num_tokens)
 
@@ -91,7 +91,7 @@ class Pruned:
         return dropped.nonzero().squeeze(-1)
 
     def visible(self, image: VisualTokens) -> Tensor | Projected:
-        """Returns what the LLM reads of the image: K tokens, before or after the projector."""
+        """Returns the K tokens of the image for the LLM, before or after the projector."""
         if self.is_projected:
             return Projected(self.apply(needed(image.projected)))
         return self.apply(image.features, image.cls_feature)
@@ -101,7 +101,7 @@ class Pruned:
 
         Args:
             features: of the N tokens.
-            cls_feature: (C,), of the CLS token; it may be left out if that is not kept.
+            cls_feature: (C,), the feature of the CLS token; needed only if that is kept.
         """
         has_cls = bool((self.kept_idx == CLS).any())
         if self.weights is None:
@@ -126,16 +126,16 @@ class Pruner:
     """A pruner as the registry lists it.
 
     Attributes:
-        name: as users give it.
-        select: select(images, queries, budgets, options, generators) gives a Pruned for each of B
-            images. Options are of the type below; generators are for random choices.
+        name: the name for users.
+        select: select(images, queries, budgets, options, generators) returns a Pruned for each of B
+            images. Options have the type below; generators are for random choices.
         needs: the inputs that it reads.
         options: a frozen dataclass; its fields are the pruner's settings.
         paper: where it is published.
-        check: check(budget, num_tokens, options) raises a UserError where the pruner cannot meet a
-            budget; None: it meets any.
-        layers: what it does inside the LLM, whose first layer reads what select keeps; None for a
-            pruner that works before the LLM alone.
+        check: check(budget, num_tokens, options) raises a UserError if the pruner cannot meet a
+            budget; None: it meets every budget.
+        layers: its part inside the LLM, whose first layer reads the tokens that select keeps; None
+            for a pruner that works only before the LLM.
     """
 
     name: str
@@ -148,7 +148,7 @@ class Pruner:
 
     @property
     def reads_question(self) -> bool:
-        """Whether it reads the question, in any form; inside the LLM the question has a say."""
+        """Whether it reads the question in any form, as every pruner inside the LLM does."""
         return bool(self.needs & OF_QUESTION) or self.layers is not None
 
     @property
@@ -163,8 +163,8 @@ class Pruning:
 
     Attributes:
         pruner: the pruner.
-        num_tokens: K, the number of tokens that the LLM is to read; options may say "published",
-            and then the pruner gives as many as its authors' code does.
+        num_tokens: K, the number of tokens for the LLM. With the option "published" the pruner
+            gives as many as its authors' code instead.
         options: of the pruner's own type.
         plan: how the layers of the LLM drop more of these tokens; None: they drop none.
     """
@@ -183,7 +183,7 @@ class Pruning:
         return self.num_tokens if is_exact else num_patches + 1
 
     def planned(self, pruned: Pruned) -> Pruned:
-        """Returns what was kept before the LLM, with the plan for its layers."""
+        """Returns the tokens kept before the LLM, with the plan for its layers."""
         if self.plan is None:
             return pruned
         plan = replace(self.plan, first=len(pruned.kept_idx))

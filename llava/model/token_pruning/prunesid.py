@@ -1,4 +1,4 @@
-"""PruneSID: groups by principal components, in them what is not redundant (arXiv 2603.09480)."""
+"""PruneSID: groups by principal components, without redundant patches (arXiv 2603.09480)."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ class PruneSidOptions:
     """The settings of PruneSID.
 
     Attributes:
-        pca: exact, or lowrank as in the authors' code: a random method, whose draws depend on the
-            version of torch too.
-        seed: of lowrank's draws, the same for each image; None: the sample's, or 0 without one.
+        pca: exact, or lowrank as in the authors' code: a random method, whose draws also depend on
+            the version of torch.
+        seed: the seed of lowrank's draws, the same for each image; None: the sample's, or 0 without
+            one.
     """
 
     pca: str = "exact"
@@ -39,9 +40,9 @@ class PruneSidOptions:
 def prunesid(
     x: Mapping[str, Tensor], budget: int | None, settings: PruneSidOptions
 ) -> list[Choice]:
-    """Keeps the CLS token, and of every group the patches that are not like more attended ones.
+    """Keeps the CLS token, and in every group the patches not similar to more attended ones.
 
-    K tokens are handed on, the CLS token among them: first it, then group after group.
+    The output has K tokens: first the CLS token, then group after group.
 
     Args:
         x: ``attn_cls`` (B, H, N+1), ``hidden`` (B, N+1, C).
@@ -78,10 +79,10 @@ def prunesid(
 
 
 def _survivors(is_like: Tensor, group: Tensor, order: Tensor) -> Tensor:
-    """Returns (B, N) bool: not like a more attended survivor of the same group.
+    """Returns (B, N) bool: True if a patch is similar to no more attended survivor of its group.
 
-    Computed for all patches at once: who survives if the others are as they were found so far,
-    until nothing changes, which takes as many rounds as the longest chain of likes.
+    Each round decides for all patches at once, with the survivors of the round before, until
+    nothing changes: as many rounds as the longest chain of similar patches.
     """
     rank = order.argsort(dim=1)
     before = rank[:, None, :] < rank[:, :, None]

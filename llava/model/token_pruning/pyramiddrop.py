@@ -1,8 +1,8 @@
 """PyramidDrop: fewer image tokens at each of three layers of the LLM (arXiv 2410.17247, CVPR 2025).
 
 At each stage the surviving image tokens are ranked by the attention of the last prompt token, with
-the query and keys of the layer after, and a share of the original number stays. Position ids are
-counted again from 0. This is the choice alone, from recorded queries and keys.
+the query and keys of the layer after, and a share of the original number is kept. Position ids are
+counted again from 0. This file has only the choice, from given queries and keys.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class PyramidDropOptions:
 
     Attributes:
         layers: the layers of 32 after which tokens are dropped.
-        ratios: the shares of the N image tokens that stay, a stage each.
-        keep: the numbers that stay, a stage each, in place of the shares.
+        ratios: the share of the N image tokens to keep at each stage.
+        keep: the number to keep at each stage, instead of the shares.
         heads: attention heads, side by side in queries and keys: 4 in the recorded cases.
         system_tokens: tokens before the image: 7 in the recorded cases, 35 in LLaVA-1.5's prompt.
         num_patches: N; None takes the largest square that leaves a text token.
@@ -43,7 +43,7 @@ class PyramidDropOptions:
 def pyramiddrop(
     x: Mapping[str, Tensor], budget: int | None, settings: PyramidDropOptions
 ) -> list[Choice]:
-    """Keeps what survives all stages, in rising order.
+    """Keeps the tokens that survive all stages, in rising order.
 
     Args:
         x: ``llm_queries`` (B, stages, D) of the last prompt token and ``llm_keys`` (B, S, D).
@@ -81,7 +81,7 @@ def survivors(
 
 
 def _schedule(ratios: Sequence[float], budget: int | None, num_patches: int) -> tuple[int, ...]:
-    """Returns how many image tokens each stage keeps.
+    """Returns the number of image tokens that each stage keeps.
 
     Raises:
         UserError: there is no ratio, or one is not above 0.

@@ -79,10 +79,10 @@ def budget_of(method: Method, num_patches: int) -> Budget:
 def pruning_of(
     method: Method, num_patches: int, nearest: bool, num_layers: int = PUBLISHED_LAYERS
 ) -> Pruning:
-    """Returns how an image of num_patches patches is to be pruned.
+    """Returns the pruner, number of tokens and options for an image of num_patches patches.
 
     Args:
-        method: how the image is asked about.
+        method: the settings of the question.
         num_patches: N.
         nearest: whether the question picks the patches nearest to it; see select_tokens.
         num_layers: of the LLM.
@@ -108,7 +108,7 @@ def pruning_of(
 
 
 def resolved(method: Method) -> Method:
-    """Returns a method by the names of the registry, with those options that are not the default.
+    """Returns a method with the names of the registry, and only options that are not the default.
 
     Raises:
         UserError: there is no such pruner or option.

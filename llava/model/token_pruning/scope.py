@@ -35,7 +35,7 @@ class ScopeOptions:
 
 
 def scope(x: Mapping[str, Tensor], budget: int | None, settings: ScopeOptions) -> list[Choice]:
-    """Picks again and again the token of the largest gain_j a_j^alpha.
+    """Greedily picks the token with the largest gain_j a_j^alpha.
 
     gain_j is the sum over all patches i of max(0, cos_ij - covered_i); covered_i is the largest
     cosine of i with a picked patch, at least 0. a_j is the attention of the CLS, summed over heads.

@@ -2,7 +2,7 @@
 
 arXiv 2410.04417, ICML 2025, version 1 of the method. After layers 2, 6 and 15 (counted from 0) of
 32. Raters are the text tokens most related to the image; of the tokens that they attend to least,
-some are recycled as clusters. This is the choice of one layer, from recorded values.
+some are recycled as clusters. This file has the choice of one layer, from given values.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from llava.model.token_pruning.common import dots, largest, rows, tokens_to_keep
 from llava.model.token_pruning.common_llm import places_of_image
 from llava.model.token_pruning.density_peaks import density_peaks
 
-# Tokens after each of the three layers, by the tokens on average that the authors name them after.
+# Average number of tokens, as the authors name it -> tokens after each of the three layers.
 SCHEDULES = {192: (300, 200, 110), 128: (303, 110, 36), 96: (238, 48, 26), 64: (66, 30, 17)}
 
 
@@ -30,12 +30,11 @@ class SparseVlmOptions:
         layers: the layers of 32, counted from 0, after which tokens are dropped.
         merge_share: int(share n) + 1 of the n dropped tokens are recycled, the most attended.
         cluster_div: m recycled tokens make int(m / div) + 1 clusters.
-        seed: of the noise up to 1e-6 that decides between equal densities.
-        published: as the authors' code counts: K patches (at most N - 1), and the clusters on top.
-            With False K tokens in all: as many clusters, but at most K - 1, and K less these
-            patches.
+        seed: the seed of the noise up to 1e-6 that decides between equal densities.
+        published: as in the authors' code, K patches (at most N - 1) plus the clusters. With False
+            K tokens in all: as many clusters, but at most K - 1, and patches for the rest.
         system_tokens: tokens before the image: 7 in the recorded cases, 35 in LLaVA-1.5's prompt.
-        num_patches: n image tokens in the layer; None: as many as the raters are chosen by.
+        num_patches: n, the image tokens in the layer; None: the number of image tokens in x.
     """
 
     layers: tuple[int, ...] = (2, 6, 15)
@@ -58,7 +57,7 @@ def sparsevlm(
     Args:
         x: ``projected`` (B, N, D), ``llm_text`` (B, T, D), ``llm_attn`` (B, H, T, S) and
             ``llm_hidden`` (B, S, D), the states that are merged; S = system + n + T.
-        budget: K; there is none of the method's own.
+        budget: K; the method has no number of its own.
         settings: see SparseVlmOptions.
 
     Raises:
@@ -86,7 +85,7 @@ def sparsevlm(
 
 
 def counts_of(budget: int, num_patches: int, settings: SparseVlmOptions) -> tuple[int, int, int]:
-    """Returns how many patches are kept, how many recycled, and into how many clusters."""
+    """Returns the numbers of kept patches, of recycled patches, and of their clusters."""
     kept = min(budget, num_patches - 1) if settings.published else budget
     recycled = _recycled(num_patches - kept, settings)
     clusters = min(recycled, int(recycled / settings.cluster_div) + 1)
@@ -98,14 +97,14 @@ def counts_of(budget: int, num_patches: int, settings: SparseVlmOptions) -> tupl
 
 
 def _recycled(dropped: int, settings: SparseVlmOptions) -> int:
-    """Returns how many of the dropped are recycled, by the authors' count."""
+    """Returns the number of dropped patches that are recycled, by the authors' rule."""
     return int(dropped * settings.merge_share) + 1
 
 
 def _raters(image: Tensor, text: Tensor) -> Tensor:
-    """Returns which text tokens (B, T) bool take more than the average share of the patches.
+    """Returns (B, T) bool: True for text tokens with more than the average share of the patches.
 
-    Where all shares are equal, as that of a single token is, all of them rate.
+    If all shares are equal, as for a single token, all tokens are raters.
     """
     shares = dots(image, text).softmax(-1).mean(1)
     raters = shares > shares.mean(-1, keepdim=True)

@@ -21,8 +21,8 @@ class TrimOptions:
     """The settings of TRIM.
 
     Attributes:
-        k: the share of the patches that is kept besides the mean token where there is no budget,
-            int(k N) of them; a negative one keeps the outliers, as many as each image has.
+        k: without a budget, the share of the patches that is kept besides the mean token, int(k N)
+            of them; a negative value keeps the outliers, as many as each image has.
         published: keep that number whatever the budget is.
     """
 
@@ -34,13 +34,13 @@ def trim(x: Mapping[str, Tensor], budget: int | None, settings: TrimOptions) -> 
     """Keeps the patches of the largest softmax of minus their dot product with the question.
 
     A budget of K is K - 1 patches and the mean token: the mean of the features of all dropped ones,
-    ``mean_token`` (1, C) of the arrays. Where none is dropped there is no mean token: a budget of N
-    keeps all N patches. The mean token stands at the first of the dropped ones.
+    ``mean_token`` (1, C) of the arrays. If no patch is dropped, there is no mean token: a budget of
+    N keeps all N patches. The mean token has the place of the first dropped patch.
 
     Args:
         x: ``hidden`` (B, N+1, C), ``image_embeds`` (B, N, P) and ``text_embeds`` (B, M, P), of
             which only the first row is read: TRIM cuts long questions off.
-        budget: K; None keeps what the settings say.
+        budget: K; None uses the settings.
         settings: see TrimOptions.
     """
     features = x["hidden"][:, 1:]
@@ -57,12 +57,12 @@ def trim(x: Mapping[str, Tensor], budget: int | None, settings: TrimOptions) -> 
 
 
 def _patches_of(budget: int, num_patches: int) -> int:
-    """Returns how many patches stay: one token of the budget is the mean, if any is dropped."""
+    """Returns the number of kept patches: the mean takes one token of the budget, if any is dropped."""
     return budget if budget == num_patches else budget - 1
 
 
 def _outliers(scores: Tensor) -> list[int]:
-    """Returns how many scores (B, N) of each image are above q3 + 1.5 (q3 - q1)."""
+    """Returns the number of scores (B, N) above q3 + 1.5 (q3 - q1), for each image."""
     quartiles = scores.new_tensor((0.25, 0.75))
     q1, q3 = scores.quantile(quartiles, dim=-1, keepdim=True)
     return (scores > q3 + 1.5 * (q3 - q1)).sum(-1).tolist()

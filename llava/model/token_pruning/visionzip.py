@@ -35,15 +35,15 @@ def visionzip(
 ) -> list[Choice]:
     """Keeps the CLS token and the most attended patches, and merges the rest into a few tokens.
 
-    Of the patches that are not dominant, every n-th is a target. Each other one goes to the target
-    of the most similar key; a contextual token is its target plus the mean of what went there.
-    K tokens are handed on, the CLS token among them, which comes first.
+    Of the patches that are not dominant, every n-th is a target. Each other one is assigned to the
+    target with the most similar key; a contextual token is its target plus the mean of the patches
+    assigned to it. The output has K tokens, of which the CLS token is the first.
 
     Args:
         x: ``attn_cls`` (B, H, N+1), ``keys`` (B, N+1, C) of the same layer and ``hidden``
             (B, N+1, C) after it.
         budget: K, from 1 to N.
-        settings: how K is split.
+        settings: the split of K.
 
     Raises:
         UserError: the split does not fit K, or the keys the heads.

@@ -1,4 +1,4 @@
-"""VisPruner: important patches by attention, others by removing like ones (arXiv 2412.01818v2)."""
+"""VisPruner: important patches by attention, diverse ones by removal (arXiv 2412.01818v2)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class VisPrunerOptions:
 
     Attributes:
         important_ratio: share of K that is chosen by attention.
-        r: most patches that a round removes.
+        r: the largest number of patches that a round removes.
     """
 
     important_ratio: float = 0.5
@@ -38,12 +38,12 @@ class VisPrunerOptions:
 def vispruner(
     x: Mapping[str, Tensor], budget: int | None, settings: VisPrunerOptions
 ) -> list[Choice]:
-    """Keeps the most attended patches, and of the rest those that are left when like ones go.
+    """Keeps the most attended patches, and others that remain after similar ones are removed.
 
-    In each round the rest in its current order is split into even and odd places. The even ones
-    that are most like an odd one go, up to r; the others follow each other by falling likeness,
-    and then come the odd ones. An odd number has one more even place; the authors' code fails on
-    it.
+    In each round the other patches are split into those at even and at odd places of their current
+    order. Up to r even ones, those most similar to an odd one, are removed; the remaining even ones
+    follow by falling similarity, and then the odd ones. An odd number has one more even place; the
+    authors' code fails on it.
 
     Args:
         x: ``attn_cls`` (B, H, N+1), ``hidden`` (B, N+1, C).

@@ -27,9 +27,9 @@ class VScanOptions:
 
     Attributes:
         global_ratio: share of K for the global scan.
-        window: side of a window of the local scan in patches; None: a quarter of the grid's.
-        published: as many tokens as the authors' code gives: fewer than K where the local share
-            is no multiple of the number of windows.
+        window: side of a window of the local scan in patches; None: a quarter of the grid's side.
+        published: give as many tokens as the authors' code: fewer than K if the local share is not
+            a multiple of the number of windows.
     """
 
     global_ratio: float = 0.5
@@ -45,8 +45,9 @@ def vscan(x: Mapping[str, Tensor], budget: int | None, settings: VScanOptions) -
     """Keeps the most attended patches of every window and of the image, and merges the others.
 
     The local scan takes equally many patches from each window, by a middle layer; the global scan
-    the rest of K from those that are left, by the last layer but one. Every dropped patch goes to
-    the kept one of the most similar projected features; a token is the mean of its patches.
+    takes the rest of K from the others, by the second-to-last layer. Every dropped patch is
+    assigned to the kept one with the most similar projected features; a token is the mean of its
+    patches.
 
     Args:
         x: ``attn_cls_mid`` and ``attn_cls`` (B, H, N+1), ``projected`` (B, N, D). N is a square.
@@ -89,7 +90,7 @@ def _local_scan(attention: Tensor, share: int, side: int | None) -> Tensor:
 
 
 def _weights(features: Tensor, kept: Tensor) -> Tensor:
-    """Returns the weights (B, K, N) of means: of each kept patch and of those that go to it."""
+    """Returns the weights (B, K, N) of means over each kept patch and those assigned to it."""
     num_patches = features.shape[1]
     unit = F.normalize(features, dim=-1)
     nearest = dots(unit, rows(unit, kept)).argmax(dim=2)

@@ -1,8 +1,8 @@
 """VScan's second stage: fewer image tokens after a middle layer of the LLM (arXiv 2505.22654).
 
 TMLR 2026. The image tokens that the first stage left are ranked by the attention of the last prompt
-token after layer 16 of 32, as in a stage of PyramidDrop. The authors keep a third: of 96 tokens 32,
-64 tokens "on average". This is the choice alone, from recorded queries and keys.
+token after layer 16 of 32, as in a stage of PyramidDrop. The authors keep a third: 32 of 96 tokens,
+64 tokens "on average". This file has only the choice, from given queries and keys.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class VScanLlmOptions:
 
     Attributes:
         layer: the layer of 32 after which tokens are dropped.
-        ratio: the share that stays where there is no budget.
+        ratio: the share that is kept without a budget.
         heads: attention heads, side by side in queries and keys: 4 in the recorded cases.
         system_tokens: tokens before the image: 7 in the recorded cases, 35 in LLaVA-1.5's prompt.
         num_patches: image tokens that the first stage left; None takes the largest square that
