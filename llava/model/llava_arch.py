@@ -2,8 +2,9 @@
 
     encode      images through CLIP, questions through its text tower
     prune       choose which K of the N visual tokens stay
-    compensate  describe the other tokens in a caption splice      prompt, kept tokens and caption
-    become the LLM's input generate    the LLM answers
+    compensate  describe the other tokens in a caption
+    splice      prompt, kept tokens and caption become the LLM's input
+    generate    the LLM answers
 
 Plain LLaVA-1.5 is the same path with a budget of all tokens: it prunes nothing, and compensates
 nothing.
@@ -133,7 +134,7 @@ class LlavaAccm(nn.Module):
         Args:
             samples: B of them.
             watch: receives the time of each stage; it may already hold earlier times.
-            on_token: receives each new token at once: the sample's index, and the id.
+            on_token: receives each new token immediately: the sample's index, and the id.
             memory: the memory of the run; None keeps nothing beyond this call.
 
         Raises:

@@ -141,8 +141,8 @@ class LanguageModel(nn.Module):
             prompts: B of them.
             max_new_tokens: B limits.
             watch: receives the times of "prefill" and "decode".
-            on_token: receives each new token at once: the prompt's index, and the id. The tokens of
-                a beam search come at its end.
+            on_token: receives each new token immediately: the prompt's index, and the id. The
+                tokens of a beam search come at its end.
             memory: the run's; None keeps nothing beyond this call.
             decoding: B settings of how tokens are chosen; None takes the likeliest each time.
         """

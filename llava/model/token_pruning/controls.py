@@ -70,7 +70,7 @@ def pool_weights(view: View, num_cells: int) -> tuple[Tensor, Tensor]:
     """Cuts a grid into any number of cells, by area.
 
     The grid is cut into about sqrt(K) bands of equal height, and each band into cells of equal
-    width; if this is not possible, some bands have one cell more than others. A patch that two
+    width; if the bands do not divide K evenly, some of them have one cell more. A patch that two
     cells share counts in each by its area there. A K of rows x columns, both divisors of the grid's
     sides, is plain average pooling.
 

@@ -49,8 +49,8 @@ class LayerKept:
 
     Attributes:
         layer: the first of them.
-        kept_idx: indices of tokens of the first layer, in order; MERGED stands for a token that was
-            merged from several inside the LLM.
+        kept_idx: indices into the tokens of the LLM's first layer, in order; MERGED stands for a
+            token that was merged from several inside the LLM.
     """
 
     layer: int

@@ -57,7 +57,7 @@ def trim(x: Mapping[str, Tensor], budget: int | None, settings: TrimOptions) -> 
 
 
 def _patches_of(budget: int, num_patches: int) -> int:
-    """Returns the number of kept patches: the mean takes one token of the budget, if any is dropped."""
+    """Returns the number of kept patches: one token is the mean, if any patch is dropped."""
     return budget if budget == num_patches else budget - 1
 
 
