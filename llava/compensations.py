@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from llava.errors import UserError, did_you_mean, quoted
 
 CAPTIONS, NOTHING = "caption+selector", "none"
-# The compensations for dropped tokens, and the flags of the files that each reads. What loads them
-# is in llava.model.compensation.registry.
+# The compensations for dropped tokens, and the flags of the files that each reads. Their loaders
+# are in llava.model.compensation.registry.
 COMPENSATIONS: dict[str, tuple[str, ...]] = {
     CAPTIONS: ("gpt2", "caption_model", "longclip", "selector"),
     "caption": ("gpt2", "caption_model"),

@@ -122,7 +122,7 @@ def _refuse_surrogates(value: object, text: str) -> None:
 
 
 def printable(text: object) -> str:
-    """Returns a text with ASCII escapes for what is not Unicode, as in odd file names."""
+    """Returns a text with ASCII escapes for parts that are not Unicode, as in odd file names."""
     return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
 
 

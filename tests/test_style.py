@@ -34,6 +34,14 @@ DENIED = {
     r"\bwhat is what\b": "a plain noun",
     r"(?:^|\. )Of what\b": "a full sentence",
     r"\bof then\b": "of that time, the earlier ...",
+    r"\bcomes? along\b": "is part of the repository",
+    r"\bhands? (?:it |them )?on\b": "passes on, returns",
+    r"\bha(?:s|ve) (?:a|no) say\b": "depends on, reads",
+    r"\bnotes? down\b": "records",
+    r"\bmeans? nothing\b": "has no meaning",
+    r"\blast but one\b": "second-to-last",
+    r"\bof equals\b": "of equal ones",
+    r"\bagain and again\b": "greedily, repeatedly",
 }
 
 
@@ -86,6 +94,8 @@ def test_no_private_words():
         ("The rotation is not heeded, and that is told in a line, its.", 3),
         ("# it is told to wait; the two are told apart; they cannot be told from each other", 0),
         ("There are so many that none fits; it's a new company, and its size is known.", 0),
+        ("It comes\nalong, hands them on, and means nothing; it is the last but one.", 4),
+        ("What is at hand, beforehand on paper; the question may say: it goes on.", 0),
         ("Here is what the tower reads, made of what is there; it is borne out by the tests.", 0),
     ],
 )

@@ -1,4 +1,4 @@
-"""Work on a GPU beside the CPU: CUDA graphs, an asynchronous stop flag, and a second stream."""
+"""Work on a GPU while the CPU continues: CUDA graphs, an asynchronous stop, a second stream."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class SideStream:
 
     @contextmanager
     def beside(self, *inputs: Tensor) -> Iterator[None]:
-        """Runs what is started inside beside the main stream's later work.
+        """Runs the work inside the block at the same time as later work of the main stream.
 
         Args:
             inputs: tensors of the main stream that it reads, on one device; their memory is not
@@ -178,6 +178,6 @@ class SideStream:
             yield
 
     def join(self) -> None:
-        """Makes the main stream wait for what was started beside it."""
+        """Makes the main stream wait for the work of this stream."""
         if self._stream is not None:
             torch.cuda.current_stream(self._stream.device).wait_stream(self._stream)

@@ -180,7 +180,7 @@ def causal_mask(valid: Tensor, columns: Tensor) -> Tensor:
     """Returns which columns of a cache a piece attends to, (B, 1, n, M) bool.
 
     Args:
-        valid: (B, M) bool, the columns that are no padding.
+        valid: (B, M) bool, the columns that are not padding.
         columns: (n,) int64, those of the piece.
     """
     place, new = torch.arange(valid.shape[1], device=valid.device), columns[:, None]
@@ -191,7 +191,7 @@ def causal_mask(valid: Tensor, columns: Tensor) -> Tensor:
 def cut_prefix(
     layers: Sequence[LayerStates], row: int, columns: slice, before: KVPrefix
 ) -> KVPrefix:
-    """Returns some columns of a row of keys and values (B, H, L, d), behind another prefix."""
+    """Returns some columns of a row of keys and values (B, H, L, d), after another prefix."""
     own = [(keys[row, :, columns], values[row, :, columns]) for keys, values in layers]
     if not before.layers:
         return KVPrefix(tuple((keys.clone(), values.clone()) for keys, values in own))

@@ -273,7 +273,7 @@ class LlavaAccm(nn.Module):
         ids = [self.clip_tokenizer.encode(q, self.tower.max_text_length) for q in questions]
         return list(self.tower.embed_text(ids))
 
-    # What LLaVA's programs ask -------------------------------------------------------------------
+    # For LLaVA's programs ------------------------------------------------------------------------
 
     @property
     def config(self) -> SimpleNamespace:
@@ -282,7 +282,7 @@ class LlavaAccm(nn.Module):
             image_aspect_ratio=self.image_aspect_ratio, mm_use_im_start_end=False
         )
 
-    # What the stages ask ------------------------------------------------------------------------
+    # For the stages -----------------------------------------------------------------------------
 
     def count_tokens(self, image: object = None) -> int:
         """Returns the number N of visual tokens of an image before pruning; None: of any image.

@@ -189,7 +189,7 @@ class StaticSession:
         return cut_prefix(list(self._states), row, columns, before)
 
     def _attention_mask(self, columns: Tensor) -> Tensor:
-        """Returns what is added to the attention (B, 1, L, room): causal, padding excluded.
+        """Returns the mask (B, 1, L, room) to add to the attention: causal, padding excluded.
 
         It has the dtype of the attention, so that the layers need not convert it.
         """

@@ -130,7 +130,7 @@ def _trained(part: nn.Module) -> nn.Module:
 
 
 def _steps(objective: nn.Module, batch: object, args: TrainArguments, check: Check) -> dict:
-    """Returns the median time of a step and its peak memory, beyond what was there before."""
+    """Returns the median time of a step and its peak memory, beyond the memory used before."""
     device = check.place.device
     args.device, args.output_dir = device.type, "unused"
     plan = make_plan(args, args.batch_size, processes=1)

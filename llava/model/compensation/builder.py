@@ -34,7 +34,7 @@ _MOST_POSITIONS = 1 << 13  # of LongCLIP, which computes a mask of this number s
 
 @dataclass(frozen=True)
 class LoadedFrom:
-    """What a compensation is loaded from.
+    """The files and settings from which a compensation is loaded.
 
     Attributes:
         paths: the paths of its files, by their flags; see locate_parts.

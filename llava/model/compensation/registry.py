@@ -1,4 +1,4 @@
-"""The compensations by name. To add one, write a file beside this one, and a line here.
+"""The compensations by name. To add one, write a file in this folder, and add a line here.
 
 The names, and the flags of the files that each reads, are in llava.compensations, which does not
 need torch.

@@ -29,7 +29,7 @@ class _Columns:
     """The columns of a layer's cache.
 
     Attributes:
-        valid: (B, M) bool, the columns that are no padding.
+        valid: (B, M) bool, the columns that are not padding.
         key_bias: (B, M), or None.
         following: (B,) int64, the position of the next token.
     """

@@ -86,7 +86,7 @@ def _fetch(repository: str, weights: bool) -> Path:
 
 
 def find_beside(name: str, model_path: Path, root: Path) -> Path | None:
-    """Finds a part by its usual name: in the model's folder, beside it, or under the root."""
+    """Finds a part by its usual name: in the model's folder, next to it, or under the root."""
     for folder in (model_path, model_path.parent, root):
         if is_there(folder / name):
             return folder / name

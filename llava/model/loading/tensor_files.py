@@ -129,7 +129,7 @@ def _check_records(path: Path, storages: list[UntypedStorage]) -> None:
 
 
 def _state(path: Path, state: object) -> Mapping[str, Tensor]:
-    """Returns the tensors by their names, even where a trainer put them beside other things."""
+    """Returns the tensors by their names, even if a trainer saved other things with them."""
     for _ in _STATES:  # a pickle may contain itself
         known = state if isinstance(state, Mapping) else {}
         inner = (known[name] for name in _STATES if isinstance(known.get(name), Mapping))

@@ -41,7 +41,7 @@ def hiprune(x: Mapping[str, Tensor], budget: int | None, settings: HiPruneOption
 
     Args:
         x: ``attn_mean_mid`` and ``attn_mean_deep`` (B, N+1), attention that each token receives,
-            averaged over heads and queries, of the middle layer and of the last but one. N is a
+            averaged over heads and queries, of the middle and of the second-to-last layer. N is a
             square.
         budget: K, from 1 to N.
         settings: see HiPruneOptions.

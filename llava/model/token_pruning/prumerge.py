@@ -94,7 +94,7 @@ def centre_ratio(image: Keyed, settings: PruMergeOptions) -> float:
 
 
 def other_patches(centres: Tensor, num_patches: int) -> Tensor:
-    """Returns the last N - len(centres) patches that are no centres, rising."""
+    """Returns the last N - len(centres) patches that are not centres, rising."""
     patches = torch.arange(num_patches, device=centres.device)
     others = patches[~torch.isin(patches, centres)]
     return others[len(others) + len(centres) - num_patches :]

@@ -1,4 +1,4 @@
-"""The pruners by name. To add one, write a file beside this one and add a line here."""
+"""The pruners by name. To add one, write a file in this folder and add a line here."""
 
 from __future__ import annotations
 
