@@ -1,4 +1,4 @@
-"""The token ids that the LLM reads: prompt, the image's placeholder, caption."""
+"""The token ids that the LLM reads: prompt, placeholder of the image, and caption in its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Stage 4: prompt, visual tokens and supplement become the LLM's input."""
+"""Stage 4: prompt, visual tokens and supplement become the LLM's input.
+
+The place of the caption in the prompt is decided in llava.model.prompt.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The input and output of the LLM: Prompt and Generated."""
+"""The input and output of the LLM as records: Prompt and Generated.
+
+The text of a prompt is made in llava.conversation, its token ids in llava.model.prompt.
+"""
 
 from __future__ import annotations
 

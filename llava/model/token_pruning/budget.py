@@ -1,4 +1,7 @@
-"""The budget: how many tokens are kept, and how many of them the question picks."""
+"""The budget: the number of kept tokens, and the number that the question picks.
+
+The default of the first is VISUAL_TOKEN_NUM in llava.model.multimodal_encoder.clip_encoder.
+"""
 
 from __future__ import annotations
 
