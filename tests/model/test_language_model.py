@@ -133,17 +133,10 @@ def test_prompts_of_very_different_lengths_are_answered_as_alone(model):
 
 
 def rebuilt(model, **settings):
-    """The model with every part shared, put together anew."""
-    return LlavaAccm(
-        model.tower,
-        model.clip_tokenizer,
-        model.image_processor,
-        settings.pop("language_model", model.language_model),
-        model.compensator,
-        model.image_aspect_ratio,
-        model.text_selection,
-        **settings,
-    ).eval()
+    """The model with every part shared, put together again."""
+    language_model = settings.pop("language_model", model.language_model)
+    backbone = model.backbone.with_language_model(language_model)
+    return LlavaAccm(backbone, model.compensator, model.text_selection, **settings).eval()
 
 
 def test_reading_ahead_of_the_caption_changes_nothing(model, reads):
