@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets up .venv and runs the tests. Arguments go to pytest: bash scripts/test.sh -k beam
-# All of them run in two processes of one thread each; what arguments choose, in one.
+# All of them run in three processes of one thread each, since many tests wait for something; what
+# arguments choose, in one.
 # The web page is tested in Chromium: where there is none and this is root on Debian, it is installed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -12,6 +13,6 @@ if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get 
 fi
 if [ $# = 0 ]; then
     export OMP_NUM_THREADS=1
-    set -- --numprocesses 2 --dist loadfile
+    set -- --numprocesses 3 --dist loadfile
 fi
 .venv/bin/python -m pytest --quiet --durations=10 "$@"
