@@ -1,6 +1,4 @@
 import io
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -19,6 +17,7 @@ from llava.mm_utils import (
     to_rgb,
     tokenizer_image_token,
 )
+from tests.helpers.processes import start
 
 
 def test_pixels_are_bit_identical_to_the_recorded(golden, model):
@@ -159,34 +158,12 @@ def test_a_square_in_strips_is_the_whole_square_scaled(monkeypatch, size, strip)
     assert expand2square(image, CLIP_BACKGROUND, 336).tobytes() == whole.tobytes()
 
 
-# Runs alone, so that memory which other tests needed does not hide what is needed here.
-_MEASURE = """
-import resource
-from PIL import Image
-from transformers import CLIPImageProcessorPil
-from llava.mm_utils import load_image, process_images, square_view
-import io
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-processor = CLIPImageProcessorPil(size={"shortest_edge": 336}, crop_size=336)
-process_images([Image.new("RGB", (9, 8))], processor, "pad")
-before = peak()
-for size in ((9459, 2600), (2600, 9459)):
-    buffer = io.BytesIO()
-    Image.new("1", size).save(buffer, "PNG")
-    image = load_image(buffer.getvalue(), upright=True)
-    process_images([image], processor, "pad")
-    square_view(image, processor, "pad", 672)
-for size in ((9459, 1), (1, 9459)):
-    process_images([Image.new("1", size)], processor, None)
-print(peak() - before)
-"""
-
-
-def test_a_small_file_takes_little_memory():
+def test_a_small_file_takes_little_memory(tmp_path):
     """Squares of 89 million pixels, or a strip that would be scaled to a billion."""
-    ran = subprocess.run([sys.executable, "-c", _MEASURE], capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
-    assert int(ran.stdout) < 300  # MB
+    process = start("tests.helpers.image_memory", [], tmp_path / "log")
+    process.join()
+    assert process.exitcode == 0, (tmp_path / "log").read_text()
+    assert int((tmp_path / "log").read_text()) < 300  # MB
 
 
 def test_only_what_is_far_out_is_cut_off_where_the_middle_is_seen(model):

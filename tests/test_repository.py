@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import subprocess
-import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -76,7 +76,7 @@ def test_scripts_are_valid_bash(script):
     assert os.access(script, os.X_OK)
 
 
-def test_the_mmvp_script(tmp_path, tiny_flags, monkeypatch):
+def test_the_mmvp_script(tmp_path, tiny_flags, monkeypatch, capsys):
     """On two questions, from another working directory, with a budget from the environment."""
     data = tmp_path / "data"
     (data / "MMVP Images").mkdir(parents=True)
@@ -88,17 +88,24 @@ def test_the_mmvp_script(tmp_path, tiny_flags, monkeypatch):
         "2,Red?,(a) Yes (b) No,(b)\n"
     )
     model_path, *flags = tiny_flags[1:]
+    program = tmp_path / "python"  # writes down what it is called with, and where
+    program.write_text('#!/bin/sh\nprintf "%s\\037" "$PWD" "$@" >>"$CALLS"; echo >>"$CALLS"\n')
+    program.chmod(0o700)
     settings = {
         "MODEL_PATH": model_path,
         "DATA_DIR": str(data),
         "ANSWERS_FILE": str(tmp_path / "answers.jsonl"),
         "VISUAL_TOKEN_NUM": "20",
-        "PYTHON": sys.executable,
+        "PYTHON": str(program),
+        "CALLS": str(tmp_path / "calls"),
     }
     command = ["bash", str(ROOT / "scripts/v1_5/eval/mmvp.sh"), *flags]
-    environment = os.environ | settings
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "2 of 2 questions answered" in done.stdout
-    assert "MMVP: pair accuracy" in done.stdout
+    subprocess.run(command, env=os.environ | settings, cwd=tmp_path, check=True)
+    for call in (tmp_path / "calls").read_text().splitlines():
+        place, dash, module, *words = call.split("\037")[:-1]
+        monkeypatch.chdir(place)
+        assert dash == "-m" and import_module(module).main(words) == 0
+    said = capsys.readouterr().out
+    assert "2 of 2 questions answered" in said
+    assert "MMVP: pair accuracy" in said
     assert (tmp_path / "answers.json").is_file()

@@ -116,7 +116,8 @@ def draw_patches(
 ) -> Image.Image:
     """Returns the image that the tower saw, dropped patches dimmed, kept ones framed by reason."""
     num_patches = model.count_tokens()
-    view = square_view(image, model.image_processor, model.image_aspect_ratio, IMAGE_SIDE)
+    ratio = model.config.image_aspect_ratio
+    view = square_view(image, model.image_processor, ratio, IMAGE_SIDE)
     picture = dim_patches(view, kept, num_patches, IMAGE_SIDE)
     draw = ImageDraw.Draw(picture)
     for patch, reason in reasons.items():

@@ -14,6 +14,7 @@ from llava.arguments import ModelArguments
 from llava.compensations import NOTHING
 from llava.errors import UserError, quoted
 from llava.model.about import read_about
+from llava.model.backbones.llava15 import Llava15
 from llava.model.compensation.builder import LoadedFrom
 from llava.model.compensation.registry import load_compensation
 from llava.model.compensation.supplement import CompensationModule
@@ -101,14 +102,17 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
     width = seen.tower.clip.config.vision_config.hidden_size
     projector = build_projector(config, width, llava["projector"], source, place)
     llm = load_llm(args, config, llava["llm"], source, place)
+    backbone = Llava15(
+        seen.tower,
+        seen.tokenizer,
+        seen.image_processor,
+        LanguageModel(llm, projector, tokenizer, graphs=args.compile),
+        config.image_aspect_ratio,
+    )
     model = LlavaAccm(
-        tower=seen.tower,
-        clip_tokenizer=seen.tokenizer,
-        image_processor=seen.image_processor,
-        language_model=LanguageModel(llm, projector, tokenizer, graphs=args.compile),
-        compensator=compensator,
-        image_aspect_ratio=config.image_aspect_ratio,
-        text_selection=seen.text_selection,
+        backbone,
+        compensator,
+        seen.text_selection,
         about=read_about(folder, Path(args.model_path).resolve().name),
     )
     model = model.eval().requires_grad_(False)

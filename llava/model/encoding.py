@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +12,6 @@ from torch import Tensor
 
 from llava.model.memory import Memory
 from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens, if_fewer
-from llava.model.token_pruning.content_words import content_words
 from llava.model.token_pruning.pruner import Query
 
 if TYPE_CHECKING:
@@ -56,16 +53,6 @@ def encode_distinct(
     return found | {key: known[name] for key, name in names.items()}
 
 
-def with_projected(
-    model: LlavaAccm, images: list[VisualTokens], needs: Needs
-) -> list[VisualTokens]:
-    """Returns encoded images with their features after the projector, if that is needed."""
-    if Needs.PROJECTED not in needs:
-        return images
-    project = model.language_model.project
-    return [replace(image, projected=project(image.features)) for image in images]
-
-
 def encode_queries(model: LlavaAccm, samples: Sequence[Sample]) -> list[Query]:
     """Encodes the different questions of samples, as far as each sample needs it."""
     needs = [model.needs([sample]) for sample in samples]
@@ -75,8 +62,9 @@ def encode_queries(model: LlavaAccm, samples: Sequence[Sample]) -> list[Query]:
     ]
     questions = list(dict.fromkeys(q for q, new in zip(asked, is_new) if new))
     texts = dict(zip(questions, model.encode_questions(questions))) if questions else {}
-    segments = {q: _segments(model, q) for q, n in zip(asked, needs) if Needs.TEXT_EMBEDS in n}
-    words = {q: _words(model, q) for q, n in zip(asked, needs) if Needs.WORDS in n}
+    embed, embed_words = model.backbone.embed_segments, model.backbone.embed_content_words
+    segments = {q: embed(q) for q, n in zip(asked, needs) if Needs.TEXT_EMBEDS in n}
+    words = {q: embed_words(q) for q, n in zip(asked, needs) if Needs.WORDS in n}
     return [
         Query(
             texts[question] if new else sample.text_embed,
@@ -85,21 +73,6 @@ def encode_queries(model: LlavaAccm, samples: Sequence[Sample]) -> list[Query]:
         )
         for sample, question, new in zip(samples, asked, is_new)
     ]
-
-
-def _segments(model: LlavaAccm, question: str) -> Tensor:
-    """Returns Query.text_embeds, with one pass per question, so that it depends on no other."""
-    ids = model.clip_tokenizer.encode(question, sys.maxsize)
-    start, end, inside = ids[:1], ids[-1:], ids[1:-1]
-    room = model.tower.max_text_length - 2
-    starts = range(0, max(1, len(inside)), room)
-    return model.tower.project_text([start + inside[i : i + room] + end for i in starts])
-
-
-def _words(model: LlavaAccm, question: str) -> Tensor:
-    """Returns Query.words, without the dummy space and the begin-of-text id."""
-    ids = model.language_model.tokenizer.encode(content_words(question))
-    return model.language_model.embed_words(ids[1:])
 
 
 def _digest(pixels: Tensor) -> bytes:

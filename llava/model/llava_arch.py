@@ -1,4 +1,4 @@
-"""The main path: LLaVA-1.5 with ACCM, from images and questions to answers in five stages.
+"""The main path: a LLaVA with ACCM, from images and questions to answers in five stages.
 
     encode      images through CLIP, questions through its text tower
     prune       choose which K of the N visual tokens stay
@@ -6,8 +6,8 @@
     splice      prompt, kept tokens and caption become the LLM's input
     generate    the LLM answers
 
-Plain LLaVA-1.5 is the same path with a budget of all tokens: it prunes nothing, and compensates
-nothing.
+Plain LLaVA is the same path with a budget of all tokens: it prunes nothing, and compensates
+nothing. The differences between model families are in llava/model/backbones.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil
 
 from llava.method import Method
-from llava.mm_utils import process_images
 from llava.model.about import About
+from llava.model.backbones.backbone import Backbone
 from llava.model.checks import check_sample, check_whole
 from llava.model.compensation.supplement import (
     CompensationModule,
@@ -32,12 +32,12 @@ from llava.model.compensation.supplement import (
     PrunedSample,
 )
 from llava.model.cuda import SideStream
-from llava.model.encoding import encode_distinct, encode_queries, with_projected
+from llava.model.encoding import encode_distinct, encode_queries
 from llava.model.language_model.llava_llama import Generated, LanguageModel, OnToken, Prompt
 from llava.model.memory import Memory
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
-from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens, if_fewer
+from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens
 from llava.model.sample import Answer, Encoded, Sample
 from llava.model.splicing import input_ids, prefill_ahead, splice_prompts
 from llava.model.stopwatch import Stopwatch
@@ -47,15 +47,11 @@ from llava.model.token_pruning.registry import budget_of, find_pruner, pruning_o
 
 
 class LlavaAccm(nn.Module):
-    """LLaVA-1.5 with ACCM; ``llava.model.builder.load_pretrained_model`` loads one.
+    """LLaVA with ACCM; ``llava.model.builder.load_pretrained_model`` loads one.
 
     Args:
-        tower: CLIP, vision and text.
-        clip_tokenizer: CLIP's tokenizer.
-        image_processor: images to pixels.
-        language_model: projector and Llama.
+        backbone: vision tower and LLM of a model family; see llava.model.backbones.
         compensator: a compensation; None prunes without one.
-        image_aspect_ratio: "pad", or None; see process_images.
         text_selection: "farthest" (ACCM) or "nearest": which patches the question picks.
         reads_ahead: whether the LLM reads the prompt up to the caption while the caption is
             written; None does so on a GPU without CUDA graphs. On a CPU it gains nothing and costs
@@ -65,23 +61,15 @@ class LlavaAccm(nn.Module):
 
     def __init__(
         self,
-        tower: ClipTower,
-        clip_tokenizer: ClipTokenizer,
-        image_processor: CLIPImageProcessorPil,
-        language_model: LanguageModel,
+        backbone: Backbone,
         compensator: CompensationModule | None,
-        image_aspect_ratio: str | None = "pad",
         text_selection: str = "farthest",
         reads_ahead: bool | None = None,
         about: About = About(),
     ) -> None:
         super().__init__()
-        self.tower = tower
-        self.clip_tokenizer = clip_tokenizer
-        self.image_processor = image_processor
-        self.language_model = language_model
+        self.backbone = backbone
         self.compensator = compensator
-        self.image_aspect_ratio = image_aspect_ratio
         self.text_selection = text_selection
         self.reads_ahead = reads_ahead
         self.about = about
@@ -94,16 +82,7 @@ class LlavaAccm(nn.Module):
 
     def with_compensator(self, compensator: CompensationModule | None) -> LlavaAccm:
         """Returns a model that shares all parts with this one except the compensator."""
-        other = LlavaAccm(
-            self.tower,
-            self.clip_tokenizer,
-            self.image_processor,
-            self.language_model,
-            compensator,
-            self.image_aspect_ratio,
-            self.text_selection,
-            about=self.about,
-        )
+        other = LlavaAccm(self.backbone, compensator, self.text_selection, about=self.about)
         other.training, other.has_graphs = self.training, self.has_graphs
         return other
 
@@ -255,7 +234,7 @@ class LlavaAccm(nn.Module):
 
     def preprocess(self, images: list[Image.Image]) -> Tensor:
         """Returns pixels (B, 3, S, S) float32 on the CPU, as the tower expects them."""
-        return process_images(images, self.image_processor, self.image_aspect_ratio)
+        return self.backbone.preprocess(images)
 
     @torch.inference_mode()
     def encode_images(self, pixels: Tensor, needs: Needs = OF_IMAGE) -> list[VisualTokens]:
@@ -265,31 +244,46 @@ class LlavaAccm(nn.Module):
             pixels: (B, 3, S, S).
             needs: the values to compute in addition to the features; see needs.
         """
-        return with_projected(self, self.tower(pixels, **if_fewer(needs)), needs)
+        return self.backbone.encode_images(pixels, needs)
 
     @torch.inference_mode()
     def encode_questions(self, questions: Sequence[str]) -> list[Tensor]:
         """Encodes questions as the samples' text_embed, (P,) float32 of unit length each."""
-        ids = [self.clip_tokenizer.encode(q, self.tower.max_text_length) for q in questions]
-        return list(self.tower.embed_text(ids))
+        return self.backbone.encode_questions(questions)
 
     # For LLaVA's programs ------------------------------------------------------------------------
 
     @property
     def config(self) -> SimpleNamespace:
         """The settings for images and prompts of this model, under the names of LLaVA's config."""
-        return SimpleNamespace(
-            image_aspect_ratio=self.image_aspect_ratio, mm_use_im_start_end=False
-        )
+        ratio = self.backbone.image_aspect_ratio
+        return SimpleNamespace(image_aspect_ratio=ratio, mm_use_im_start_end=False)
+
+    @property
+    def tower(self) -> ClipTower:
+        """The backbone's vision tower, with its text side."""
+        return self.backbone.tower
+
+    @property
+    def clip_tokenizer(self) -> ClipTokenizer:
+        """The tokenizer of the tower's text side."""
+        return self.backbone.clip_tokenizer
+
+    @property
+    def image_processor(self) -> CLIPImageProcessorPil:
+        """The backbone's image processor."""
+        return self.backbone.image_processor
+
+    @property
+    def language_model(self) -> LanguageModel:
+        """The backbone's projector and LLM."""
+        return self.backbone.language_model
 
     # For the stages -----------------------------------------------------------------------------
 
     def count_tokens(self, image: object = None) -> int:
-        """Returns the number N of visual tokens of an image before pruning; None: of any image.
-
-        In LLaVA-1.5 all images have the same number.
-        """
-        return self.tower.num_patches
+        """Returns the number N of visual tokens of an image before pruning; None: of any image."""
+        return self.backbone.count_tokens(image)
 
     def budget(self, sample: Method) -> Budget:
         """Returns K and T of a sample, checked."""
@@ -329,9 +323,9 @@ class LlavaAccm(nn.Module):
 
     def pruning(self, sample: Method) -> Pruning:
         """Returns how a sample's image is to be pruned; see pruning_of."""
-        num_patches = self.count_tokens(getattr(sample, "image", None))
+        num_tokens = self.count_tokens(getattr(sample, "image", None))
         nearest, num_layers = self.text_selection == "nearest", self.language_model.num_layers
-        return pruning_of(sample, num_patches, nearest, num_layers)
+        return pruning_of(sample, num_tokens, nearest, num_layers)
 
     def _num_seen(self, sample: Method) -> int:
         """Returns the number of visual tokens that the LLM reads."""
@@ -341,10 +335,10 @@ class LlavaAccm(nn.Module):
         """Returns the largest number of positions that an image may take in the LLM."""
         if not self.is_pruned(sample):
             return self._num_seen(sample)
-        patches = self.count_tokens(getattr(sample, "image", None))
+        num_tokens = self.count_tokens(getattr(sample, "image", None))
         if self.compensator is not None and Gives.POSITION_IDS in self.compensator.gives:
-            return patches
-        return self.pruning(sample).most_tokens(patches)
+            return num_tokens
+        return self.pruning(sample).most_tokens(num_tokens)
 
     def _answer(
         self,

@@ -12,7 +12,6 @@ from llava.model.compensation.supplement import Gives, HasSupplement, Supplement
 from llava.model.kv_cache import KVPrefix
 from llava.model.language_model.prompts import Prompt
 from llava.model.memory import Memory
-from llava.model.prompt import prompt_ids
 from llava.model.sample import Encoded, Sample
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.pruner import Pruned
@@ -44,16 +43,9 @@ def splice_prompts(
 
 def input_ids(model: LlavaAccm, sample: Sample, given: Supplement = Supplement()) -> list[int]:
     """Returns the ids that the LLM reads of a sample, one of them for all its visual tokens."""
-    language_model = model.language_model
-    most = language_model.context_length - sample.max_new_tokens + 1 - model.most_seen(sample)
-    return prompt_ids(
-        sample.question,
-        language_model.tokenizer,
-        sample.history,
-        given.text,
-        most,
-        given.heading,
-    )
+    length = model.language_model.context_length
+    most = length - sample.max_new_tokens + 1 - model.most_seen(sample)
+    return model.backbone.prompt_ids(sample, given, most)
 
 
 def prefill_ahead(

@@ -20,7 +20,7 @@ from llava.eval import answer as answer_command
 from llava.eval import model_vqa_loader as answer
 from llava.eval.journal import Journal
 from llava.utils.stopping import Stopped
-from tests.helpers.processes import start
+from tests.helpers.processes import run_together, start
 
 QUESTIONS = ["Is it red?", "Is there a dog in it, or a cat, or any other animal?", "Is it big?"]
 
@@ -236,32 +236,30 @@ def test_a_broken_image_costs_its_answers_and_is_tried_again(
     assert path.read_bytes() == undisturbed
 
 
-@pytest.mark.parametrize("nodes", [1, 2])
-def test_two_processes_give_what_one_gives(flags, tmp_path, undisturbed, nodes):
-    """Two processes of one machine, and two members of a rendezvous with one process each."""
-    path = tmp_path / "answers.jsonl"
-    command = [sys.executable, "-m", "torch.distributed.run"]
-    if nodes == 1:
-        starts = [[*command, "--standalone", "--nproc_per_node", "2"]]
-    else:
-        port = str(20_000 + os.getpid() % 20_000)
-        meet = ["--nnodes", "2", "--nproc_per_node", "1", "--master_addr", "127.0.0.1"]
-        starts = [
-            [*command, *meet, "--master_port", port, "--node_rank", rank] for rank in ("0", "1")
-        ]
-    what = ["-m", "llava.eval.model_vqa_loader", *flags, "--answers-file", str(path)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen([*start, *what], stderr=subprocess.PIPE, env=environment, text=True)
-        for start in starts
-    ]
-    for process in processes:
-        _, error = process.communicate(timeout=300)
-        assert process.returncode == 0, error
+def check_that_two_gave(path, undisturbed):
     journals = sorted(path.with_name(path.name + ".run").glob("answers-*.jsonl"))
     counts = [len(journal.read_text().splitlines()) for journal in journals]
     assert len(counts) == 2 and sum(counts) == 24 and min(counts) > 0
     assert path.read_bytes() == undisturbed
+
+
+def test_two_processes_of_torchrun_give_what_one_gives(flags, tmp_path, undisturbed):
+    path = tmp_path / "answers.jsonl"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    what = ["-m", "llava.eval.model_vqa_loader", *flags, "--answers-file", str(path)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    ran = subprocess.run([*command, *what], env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    check_that_two_gave(path, undisturbed)
+
+
+def test_two_machines_give_what_one_gives(flags, tmp_path, undisturbed):
+    """Each with one process, so that both have the local rank 0."""
+    path, log = tmp_path / "answers.jsonl", tmp_path / "log"
+    words = [*flags, "--answers-file", str(path)]
+    statuses = run_together(2, "llava.eval.model_vqa_loader", words, log, machines=2)
+    assert statuses == [0, 0], log.read_text()
+    check_that_two_gave(path, undisturbed)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,9 @@ def start(
     return process
 
 
-def run_together(count: int, module: str, words: Sequence[str], log: Path) -> list[int | None]:
+def run_together(
+    count: int, module: str, words: Sequence[str], log: Path, machines: int = 1
+) -> list[int | None]:
     """Runs a command in processes that find each other as torchrun's do; returns their statuses.
 
     Args:
@@ -52,14 +54,16 @@ def run_together(count: int, module: str, words: Sequence[str], log: Path) -> li
         module: as start takes it.
         words: as start takes them.
         log: file for the output of the first one; the others' have their ranks behind the name.
+        machines: on how many machines they seem to run, each with as many of them.
     """
+    local = count // machines
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
-    meet |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
+    meet |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(local), "OMP_NUM_THREADS": "1"}
     logs = [log, *(log.with_name(f"{log.name}.{rank}") for rank in range(1, count))]
     processes = [
-        start(module, words, path, meet | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        start(module, words, path, meet | {"RANK": str(rank), "LOCAL_RANK": str(rank % local)})
         for rank, path in enumerate(logs)
     ]
     for process in processes:

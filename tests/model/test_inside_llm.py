@@ -313,9 +313,9 @@ def deep(model):
     config = {**of_two.llm.config.to_dict(), "num_hidden_layers": LAYERS, "initializer_range": 0.2}
     torch.manual_seed(1)
     llm = LlamaForCausalLM(LlamaConfig(**config)).eval().float()
-    parts = model.tower, model.clip_tokenizer, model.image_processor
     language_model = LanguageModel(llm, of_two.projector, of_two.tokenizer, -1)
-    return LlavaAccm(*parts, language_model, None).eval().requires_grad_(False)
+    backbone = model.backbone.with_language_model(language_model)
+    return LlavaAccm(backbone, None).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,7 @@ CHANGES = {
     "another part": _other_part,
     "tower in double": lambda model: model.tower.double(),
     "all in bfloat16": lambda model: model.bfloat16(),
-    "not padded": lambda model: setattr(model, "image_aspect_ratio", None),
+    "not padded": lambda model: setattr(model.backbone, "image_aspect_ratio", None),
     "another layer": lambda model: setattr(model.tower, "select_layer", -1),
 }
 

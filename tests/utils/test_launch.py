@@ -168,9 +168,9 @@ sys.exit(guard(work))
 """
 
 
-@pytest.mark.parametrize("status", [0, 2])
-def test_two_processes_meet_and_leave(port, status):
+def test_two_processes_meet_and_leave(port):
     """Both ends are those that the command asked for: no signal, no message."""
+    status = 2
     started = []
     for rank in ("0", "1"):
         place = FULL | {"RANK": rank, "LOCAL_RANK": rank, "MASTER_PORT": str(port)}

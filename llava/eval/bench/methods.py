@@ -75,13 +75,11 @@ def with_fixed_lengths(
         cuda_graphs: whether its passes become CUDA graphs.
     """
     language_model, compensator = model.language_model, compensator_of(model)
+    endless = LanguageModel(
+        language_model.llm, language_model.projector, language_model.tokenizer, _NEVER, compiled
+    )
     fixed = LlavaAccm(
-        model.tower,
-        model.clip_tokenizer,
-        model.image_processor,
-        LanguageModel(
-            language_model.llm, language_model.projector, language_model.tokenizer, _NEVER, compiled
-        ),
+        model.backbone.with_language_model(endless),
         Compensator(
             compensator.caption_model,
             compensator.tokenizer,
@@ -90,7 +88,6 @@ def with_fixed_lengths(
             _NEVER,
             caption,
         ),
-        model.image_aspect_ratio,
         model.text_selection,
     ).eval()
     return fixed.use_cuda_graphs() if cuda_graphs else fixed

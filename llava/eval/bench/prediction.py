@@ -163,7 +163,7 @@ class CostModel:
         return -(-case.batch_size // shared)
 
     def _encode(self, case: Case) -> Iterator[Pass]:
-        tower, n = self._model.tower, self._model.tower.num_patches
+        tower, n = self._model.tower, self._model.count_tokens()
         clip, width = tower.clip, self.vision.width
         one = vision_operations(self._model)
         if case.method in STOCK:  # the tower with the projector
@@ -181,13 +181,13 @@ class CostModel:
         yield Pass(case.batch_size * words, _bytes(clip.text_model))
 
     def _prune(self, case: Case) -> Pass:
-        n, width = self._model.tower.num_patches, self._model.tower.clip.config.projection_dim
+        n, width = self._model.count_tokens(), self._model.tower.clip.config.projection_dim
         return Pass(case.batch_size * 2 * n * width, case.batch_size * n * width * 4)
 
     def _caption(self, case: Case) -> Iterator[Pass]:
         model, rows = compensator_of(self._model).caption_model, NUM_CANDIDATES * case.batch_size
         width = self._model.tower.clip.config.projection_dim
-        dropped = self._model.tower.num_patches - case.visual_token_num
+        dropped = self._model.count_tokens() - case.visual_token_num
         prefix = len(model.clip_project.prefix_const)
         all_but_last = Shape(self.mapper.width, self.mapper.layers - 1, self.mapper.mlp)
         read = dropped + prefix

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from llava.eval.bench.words import ClipWords, GptWords, LlamaWords
+from llava.model.backbones.llava15 import Llava15
 from llava.model.compensation.builder import build_caption_model, build_long_clip, build_selector
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.compensator import Compensator
@@ -63,15 +64,10 @@ def random_model(
     clip_words: Any = ClipWords(tower.clip.config.text_config.vocab_size)
     llama_words: Any = LlamaWords(llm.config.vocab_size)
     side = dict(height=tower.image_size, width=tower.image_size)
-    model = LlavaAccm(
-        tower=tower,
-        clip_tokenizer=clip_words,
-        image_processor=CLIPImageProcessorPil(
-            size={"shortest_edge": tower.image_size}, crop_size=side
-        ),
-        language_model=LanguageModel(llm, projector, llama_words),
-        compensator=_random_compensator(shape, noise),
-    )
+    processor = CLIPImageProcessorPil(size={"shortest_edge": tower.image_size}, crop_size=side)
+    language_model = LanguageModel(llm, projector, llama_words)
+    backbone = Llava15(tower, clip_words, processor, language_model)
+    model = LlavaAccm(backbone, _random_compensator(shape, noise))
     return model.eval().requires_grad_(False)
 
 

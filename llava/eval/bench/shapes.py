@@ -29,7 +29,7 @@ def llm_shape(model: LlavaAccm) -> Shape:
 
 def vision_operations(model: LlavaAccm) -> float:
     """Returns the operations of encoding one image of N patches."""
-    shape, n = vision_shape(model), model.tower.num_patches
+    shape, n = vision_shape(model), model.count_tokens()
     patch = model.tower.clip.config.vision_config.patch_size
     return shape.operations(n + 1) + 2 * n * 3 * patch**2 * shape.width
 

@@ -72,7 +72,7 @@ class StockLlava:
 
     def _prompts(self, questions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Returns ids (B, L) with a placeholder per patch, padded on the left, and their mask."""
-        image = [self.llava.config.image_token_id] * self._model.tower.num_patches
+        image = [self.llava.config.image_token_id] * self._model.count_tokens()
         rows = []
         for question in questions:
             prompt = prompt_ids(question, self._model.language_model.tokenizer)

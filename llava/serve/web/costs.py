@@ -57,6 +57,6 @@ def is_of_these_shapes(model: LlavaAccm) -> bool:
     """Returns whether a model has these shapes, and thus this cost."""
     llm = model.language_model.llm.config
     same = ("hidden_size", "intermediate_size", "num_hidden_layers")
-    return model.tower.num_patches == PATCHES and all(
+    return model.count_tokens() == PATCHES and all(
         getattr(llm, name) == LLAVA_7B.llm[name] for name in same
     )

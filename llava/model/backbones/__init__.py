@@ -1,0 +1,1 @@
+"""Model families: one file for each, with everything that the pipeline must know about it."""

@@ -1,0 +1,108 @@
+"""LLaVA-1.5 (arXiv 2310.03744): CLIP ViT-L/336, an MLP, and Vicuna; 576 tokens for any image."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from PIL import Image
+from torch import Tensor, nn
+from transformers import CLIPImageProcessorPil
+
+from llava.mm_utils import process_images
+from llava.model.compensation.supplement import Supplement
+from llava.model.language_model.llava_llama import LanguageModel
+from llava.model.multimodal_encoder.clip_encoder import ClipTower
+from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
+from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens, if_fewer
+from llava.model.prompt import prompt_ids
+from llava.model.sample import Sample
+from llava.model.token_pruning.content_words import content_words
+
+
+class Llava15(nn.Module):
+    """LLaVA-1.5 as a Backbone: images padded to one square each, Vicuna's template.
+
+    Args:
+        tower: CLIP, vision and text.
+        clip_tokenizer: CLIP's tokenizer.
+        image_processor: images to pixels.
+        language_model: projector and Llama.
+        image_aspect_ratio: "pad", or None; see process_images.
+    """
+
+    def __init__(
+        self,
+        tower: ClipTower,
+        clip_tokenizer: ClipTokenizer,
+        image_processor: CLIPImageProcessorPil,
+        language_model: LanguageModel,
+        image_aspect_ratio: str | None = "pad",
+    ) -> None:
+        super().__init__()
+        self.tower = tower
+        self.clip_tokenizer = clip_tokenizer
+        self.image_processor = image_processor
+        self.language_model = language_model
+        self.image_aspect_ratio = image_aspect_ratio
+
+    def with_language_model(self, language_model: LanguageModel) -> Llava15:
+        """Returns a backbone that shares all parts with this one except the LLM."""
+        return Llava15(
+            self.tower,
+            self.clip_tokenizer,
+            self.image_processor,
+            language_model,
+            self.image_aspect_ratio,
+        )
+
+    def count_tokens(self, image: object = None) -> int:
+        """Returns the number of the tower's patches: all images have as many tokens."""
+        return self.tower.num_patches
+
+    def preprocess(self, images: list[Image.Image]) -> Tensor:
+        """Returns pixels (B, 3, S, S) float32 on the CPU, as the tower expects them."""
+        return process_images(images, self.image_processor, self.image_aspect_ratio)
+
+    def encode_images(self, pixels: Tensor, needs: Needs = OF_IMAGE) -> list[VisualTokens]:
+        """Encodes preprocessed images (B, 3, S, S); gives the features and the needed values."""
+        images = self.tower(pixels, **if_fewer(needs))
+        if Needs.PROJECTED not in needs:
+            return images
+        project = self.language_model.project
+        return [replace(image, projected=project(image.features)) for image in images]
+
+    def encode_questions(self, questions: Sequence[str]) -> list[Tensor]:
+        """Encodes questions, cut to the text tower's length, as (P,) float32 of unit length."""
+        ids = [self.clip_tokenizer.encode(q, self.tower.max_text_length) for q in questions]
+        return list(self.tower.embed_text(ids))
+
+    def embed_segments(self, question: str) -> Tensor:
+        """Encodes a whole question in segments of the text tower's length.
+
+        It uses one pass per question, so that the result does not depend on others.
+
+        Returns:
+            (M, P) float32, not normalised.
+        """
+        ids = self.clip_tokenizer.encode(question, sys.maxsize)
+        start, end, inside = ids[:1], ids[-1:], ids[1:-1]
+        room = self.tower.max_text_length - 2
+        starts = range(0, max(1, len(inside)), room)
+        return self.tower.project_text([start + inside[i : i + room] + end for i in starts])
+
+    def embed_content_words(self, question: str) -> Tensor:
+        """Returns the LLM's input embeddings of a question's content words, (T, D).
+
+        They do not include the begin-of-text id.
+        """
+        ids = self.language_model.tokenizer.encode(content_words(question))
+        return self.language_model.embed_words(ids[1:])
+
+    def prompt_ids(self, sample: Sample, given: Supplement, most: int) -> list[int]:
+        """Returns a sample's prompt in Vicuna's template, one IMAGE_TOKEN_INDEX in it."""
+        tokenizer = self.language_model.tokenizer
+        return prompt_ids(
+            sample.question, tokenizer, sample.history, given.text, most, given.heading
+        )
