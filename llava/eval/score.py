@@ -22,7 +22,7 @@ from llava.eval.limit import first_questions, limit_of
 from llava.eval.scoring.matching import NoLabels
 from llava.files import check_target, printable, write_json
 from llava.utils.cli import run_benchmark_command
-from llava.utils.jsonl import read_lines
+from llava.utils.jsonl import read_objects
 
 
 @dataclass
@@ -45,12 +45,7 @@ def read_answers(path: Path) -> list[dict]:
     Raises:
         UserError: no such file, or a line is not a JSON object.
     """
-    records = []
-    for _, value in read_lines(path):
-        if isinstance(value, str):
-            raise UserError(value)
-        records.append(value)
-    return records
+    return [record for _, record in read_objects(path)]
 
 
 def score(benchmark: str, args: ScoreArguments) -> int:

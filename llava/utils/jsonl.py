@@ -30,6 +30,18 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict | str]]:
                 yield number, f"line {number} of {path} holds a {kind}, not a JSON object"
 
 
+def read_objects(path: Path) -> Iterator[tuple[int, dict]]:
+    """Yields each line's number with its JSON object.
+
+    Raises:
+        UserError: a line holds none.
+    """
+    for number, value in read_lines(path):
+        if isinstance(value, str):
+            raise UserError(value)
+        yield number, value
+
+
 class LineWriter:
     """A writer of JSON lines to FILE.partial, each flushed; at the end the file gets its name.
 

@@ -18,7 +18,7 @@ from llava.eval.benchmarks.five_captions import References, read_karpathy, read_
 from llava.eval.benchmarks.names import as_id, is_name, visible
 from llava.eval.benchmarks.native import need_unique
 from llava.eval.benchmarks.question import Question
-from llava.utils.jsonl import read_lines
+from llava.utils.jsonl import read_objects
 
 HOME = "https://shannon.cs.illinois.edu/DenotationGraph"
 LAYOUT = (
@@ -130,9 +130,7 @@ def read_references(data_dir: Path) -> References | None:
 def _annotations(path: Path, field: str) -> list[dict]:
     """Returns the lines of an annotation file, which must have a text or an image in a field."""
     records = []
-    for number, record in read_lines(path):
-        if isinstance(record, str):
-            raise UserError(record)
+    for number, record in read_objects(path):
         value = record.get(field)
         if not (isinstance(value, str) if field == "text" else is_name(value)):
             raise UserError(

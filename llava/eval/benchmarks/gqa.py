@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,7 @@ LAYOUT = (
     "may hold llava_gqa_testdev_balanced.jsonl and data/testdev_balanced_choices.json"
 )
 
-_QUESTION_FILE = "llava_gqa_testdev_balanced.jsonl"
+LLAVA_FILE = llava_files.QuestionFile("llava_gqa_testdev_balanced.jsonl", "data/images")
 
 answer_record = llava_files.answer_record
 
@@ -74,21 +73,10 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
     Raises:
         UserError: files are missing or not right.
     """
-    path = llava_files.choose_question_file(data_dir / _QUESTION_FILE, question_file)
-    if path is not None:
-        return llava_files.read_question_file(path, data_dir / "data" / "images")
+    of_llava = LLAVA_FILE.read(data_dir, question_file)
+    if of_llava is not None:
+        return of_llava
     return [annotation.question for annotation in read_annotations(data_dir)]
-
-
-def read_asked(data_dir: Path, annotations: Sequence[Annotation]) -> list[Question]:
-    """Returns the questions that are scored; see llava_files.asked_questions.
-
-    Raises:
-        UserError: LLaVA's file is not right, or does not fit the annotations.
-    """
-    labelled = [annotation.question for annotation in annotations]
-    images = data_dir / "data" / "images"
-    return llava_files.asked_questions(data_dir / _QUESTION_FILE, images, labelled)
 
 
 def read_annotations(data_dir: Path) -> list[Annotation]:

@@ -40,7 +40,6 @@ COGNITION = (
 )
 _RELEASE = "MME_Benchmark_release_version"
 _IMAGE_TYPES = (".jpg", ".png", ".jpeg")
-_QUESTION_FILE = "llava_mme.jsonl"
 
 answer_record = llava_files.answer_record
 
@@ -91,6 +90,9 @@ def question_key(question_id: int | str, prompt: str) -> str:
     return f"{_image_name(task, path)} {question.strip()}"
 
 
+_LLAVA_FILE = llava_files.QuestionFile("llava_mme.jsonl", _RELEASE, question_key)
+
+
 def scored_together(question: Question) -> int | str:
     """Returns the value that both questions of an image share: the score also counts images."""
     return question.question_id
@@ -105,9 +107,9 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
     Raises:
         UserError: files are missing or not right.
     """
-    path = llava_files.choose_question_file(data_dir / _QUESTION_FILE, question_file)
-    if path is not None:
-        return llava_files.read_question_file(path, data_dir / _RELEASE, question_key)
+    of_llava = _LLAVA_FILE.read(data_dir, question_file)
+    if of_llava is not None:
+        return of_llava
     release = data_dir / _RELEASE
     return need_unique([_question(label, release) for label in read_labels(data_dir)], release)
 
@@ -126,15 +128,15 @@ def read_labelled_questions(data_dir: Path) -> tuple[list[LabelledQuestion], int
         key = find(question.key)
         if key is None:
             raise UserError(
-                f"question {quoted(question.key)} of {data_dir / _QUESTION_FILE} has no label in "
+                f"question {quoted(question.key)} of {data_dir / _LLAVA_FILE.name} has no label in "
                 f"{data_dir / _RELEASE}: get both from {HOME}"
             )
         labelled.append(LabelledQuestion(question, labels[key]))
     lacking = {*PERCEPTION, *COGNITION} - {item.label.task for item in labelled}
     if lacking:
         raise UserError(
-            f"{data_dir / _QUESTION_FILE} asks nothing of {', '.join(sorted(lacking))}: the score "
-            "is a sum over all 14 tasks, get the file again or take it away"
+            f"{data_dir / _LLAVA_FILE.name} asks nothing of {', '.join(sorted(lacking))}: the "
+            "score is a sum over all 14 tasks, get the file again or take it away"
         )
     return labelled, len(labels) - len({item.label.key for item in labelled})
 

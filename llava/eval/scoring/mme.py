@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from llava.eval.benchmarks.mme import (
@@ -14,7 +13,7 @@ from llava.eval.benchmarks.mme import (
     question_key,
     read_labelled_questions,
 )
-from llava.eval.scoring.matching import Matched, keep_asked, match, need_fields, notes
+from llava.eval.scoring import matching
 
 _TASKS = PERCEPTION + COGNITION
 _BEST = 200  # highest score of a task
@@ -31,66 +30,37 @@ def predicted_label(text: str) -> str:
     return next((label for label in ("yes", "no") if label in start), "other")
 
 
-@dataclass(frozen=True)
-class Data:
-    """Labels with the answers to them.
-
-    Attributes:
-        labelled: the questions with their labels.
-        unasked: the number of labels without a question.
-        matched: the answers.
-    """
-
-    labelled: list[LabelledQuestion]
-    unasked: int
-    matched: Matched
-
-
 def match_answers(
     data_dir: Path,
     answers: list[dict],
     allow_missing: bool = False,
     asked: Collection[str] | None = None,
-) -> Data:
-    """Reads the labels and matches the answers to them; see score."""
-    answers = need_fields(answers, ("prompt", "text"))
+) -> tuple[list[LabelledQuestion], matching.Matched]:
+    """Reads the labels and matches the answers to them; see score_with."""
+    answers = matching.need_fields(answers, ("prompt", "text"))
     labelled, unasked = read_labelled_questions(data_dir)
-    labelled = keep_asked(labelled, asked, lambda item: item.question.key)
+    labelled = matching.keep_asked(labelled, asked, lambda item: item.question.key)
     keys = {item.question.key: item.question.key for item in labelled}
     find = finder(keys)
 
     def find_record(record: dict) -> str | None:
         return find(question_key(record["question_id"], record["prompt"]))
 
-    return Data(labelled, unasked, match(keys, answers, find_record, allow_missing))
+    return labelled, matching.match(keys, answers, find_record, allow_missing, unasked=unasked)
 
 
-def score(
-    data_dir: Path,
-    answers: list[dict],
-    allow_missing: bool = False,
-    asked: Collection[str] | None = None,
-) -> dict:
-    """Scores answers, matched to questions by image and question.
-
-    Args:
-        data_dir: MME's folder, with the release and perhaps LLaVA's questions.
-        answers: records of LLaVA's answers file; with duplicates the last one counts.
-        allow_missing: count questions without an answer as wrong instead of refusing.
-        asked: keys of the questions of a limited run; None for all of them.
+def numbers(data: tuple[list[LabelledQuestion], matching.Matched]) -> dict:
+    """Returns the scores of matched answers.
 
     Returns:
         ``perception`` (of 2000), ``cognition`` (of 800), ``total``, ``tasks`` (only those that were
         asked: the sums of a limited run are over fewer), ``questions`` (1 where right, by key),
         ``missing`` (keys: the ids are not unique) and ``unasked`` (the number of labels that
         LLaVA's file leaves out).
-
-    Raises:
-        UserError: files or records are not right, or answers are missing or to other questions.
     """
-    data = match_answers(data_dir, answers, allow_missing, asked)
-    given = {key: predicted_label(text) for key, text in data.matched.texts.items()}
-    by_task = {task: [i for i in data.labelled if i.label.task == task] for task in _TASKS}
+    labelled, matched = data
+    given = {key: predicted_label(text) for key, text in matched.texts.items()}
+    by_task = {task: [item for item in labelled if item.label.task == task] for task in _TASKS}
     tasks = {task: _task_scores(items, given) for task, items in by_task.items() if items}
     perception = sum(tasks[task]["score"] for task in PERCEPTION if task in tasks)
     cognition = sum(tasks[task]["score"] for task in COGNITION if task in tasks)
@@ -101,11 +71,14 @@ def score(
         "tasks": tasks,
         "questions": {
             item.question.key: int(given.get(item.question.key) == item.label.answer)
-            for item in data.labelled
+            for item in labelled
         },
-        "missing": data.matched.missing,
-        "unasked": data.unasked,
+        "missing": matched.missing,
+        "unasked": matched.unasked,
     }
+
+
+score = matching.score_with(match_answers, numbers)
 
 
 def headline(scores: dict) -> str:
@@ -113,7 +86,8 @@ def headline(scores: dict) -> str:
     most = [_BEST * sum(task in scores["tasks"] for task in ts) for ts in (PERCEPTION, COGNITION)]
     return (
         f"MME: perception {scores['perception']:.2f} of {most[0]}, cognition "
-        f"{scores['cognition']:.2f} of {most[1]} (total {scores['total']:.2f}{notes(scores)})"
+        f"{scores['cognition']:.2f} of {most[1]} (total {scores['total']:.2f}"
+        f"{matching.notes(scores)})"
     )
 
 
