@@ -26,6 +26,7 @@ MOVED = {
     "llava.eval.flags": ("llava.utils.flags",),
     "llava.eval.launch": ("llava.utils.launch",),
     "llava.eval.lines": ("llava.utils.jsonl",),
+    "llava.eval.report.own": ("llava.eval.report.units",),
     "llava.eval.processes": ("llava.utils.distributed",),
     "llava.eval.shared": ("llava.eval.caches",),
     "llava.eval.stopping": ("llava.utils.stopping",),

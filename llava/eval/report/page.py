@@ -9,18 +9,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
-from llava.eval.report import (
-    made,
-    methods,
-    own,
-    pareto,
-    plot,
-    published,
-    references,
-    standing,
-    table,
-    units,
-)
+from llava.eval.report import methods, pareto, plot, published, references, standing, table
 from llava.eval.report.circumstances import span
 from llava.eval.report.comparison import Comparison, Row
 from llava.eval.report.disagreements import GAP, Disagreement
@@ -69,20 +58,13 @@ def render_page(
         num_models=len({run.model for run in runs}),
         styles=styles,
         link=partial(_link, folder=folder),
-        BENCHMARKS=BENCHMARKS,
         UNBOUNDED=UNBOUNDED,
         GAP=GAP,
         MANY=_MANY,
-        made=made,
-        methods=methods,
-        own=own,
         pareto=pareto,
         plot=plot,
-        published=published,
         references=references,
-        standing=standing,
-        table=table,
-        units=units,
+        **table.WORDS,
     )
 
 

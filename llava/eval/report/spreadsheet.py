@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from llava.eval.cost import Cost
 from llava.eval.report.comparison import Comparison, Row
-from llava.eval.report.own import OWN
 from llava.eval.report.standing import differences
 from llava.eval.report.statistics import Sampled
+from llava.eval.report.units import OWN
 
 
 def csv_table(comparison: Comparison) -> str:

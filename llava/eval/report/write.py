@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llava.errors import UserError
-from llava.eval.report import published, standing_table
 from llava.eval.report.comparison import compare
 from llava.eval.report.disagreements import ReadQuestions, find_disagreements, read_benchmark
 from llava.eval.report.page import render_page
-from llava.eval.report.published import markdown
 from llava.eval.report.references import read_references, set_beside
 from llava.eval.report.runs import read_runs
 from llava.eval.report.spreadsheet import csv_table
-from llava.eval.report.standing import budgets
 from llava.eval.report.table import markdown_report, reference_table, terminal_table
 from llava.files import write_text
 
@@ -58,13 +55,7 @@ def write_report(
         raise UserError(
             f"cannot make the folder {folder} ({error.strerror}): name another"
         ) from error
-    sections = [
-        markdown_report(comparison, runs),
-        standing_table.markdown_section(budgets(comparison)),
-        markdown.markdown_section(published.set_beside(runs)),
-        reference_table(compared),
-    ]
-    write_text(folder / "report.md", "".join(sections))
+    write_text(folder / "report.md", markdown_report(comparison, runs) + reference_table(compared))
     write_text(folder / "report.csv", csv_table(comparison))
     write_text(folder / "report.html", page)
     return terminal_table(comparison) + reference_table(compared)
