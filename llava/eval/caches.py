@@ -1,17 +1,21 @@
-"""Caches that the runs of one process share: model, fingerprints, encoded images."""
+"""Caches: pixels of one run; model, fingerprints and encoded images of the runs of a process."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from cachetools import LRUCache
 from torch import Tensor
 
 from llava.arguments import ModelArguments
 from llava.compensations import CAPTIONS, NOTHING
 from llava.conversation import check_text
 from llava.errors import UserError
+from llava.mm_utils import load_image
 from llava.model.builder import load_from_arguments, with_compensation
 from llava.model.llava_arch import LlavaAccm
 from llava.model.loading.fingerprint import fingerprint
@@ -22,6 +26,8 @@ QUESTIONS_AT_ONCE = 32  # questions per batch of the text tower
 # Of a patch of LLaVA-1.5-7B in float32, if all is needed that any pruner reads: features, keys of
 # two layers, embeddings, and the projected features.
 _BYTES_OF_A_PATCH = 36 << 10
+READERS = min(8, max(2, (os.cpu_count() or 2) // 2))  # threads
+IMAGES_KEPT = 64  # the last ones read, for later questions: 1.4 MB each at 336 pixels
 
 Images = Mapping[Path | bytes, VisualTokens]
 
@@ -29,6 +35,38 @@ Images = Mapping[Path | bytes, VisualTokens]
 def images_at_once(num_patches: int) -> int:
     """Returns how many encoded images of N patches fit into MEMORY_LIMIT, at the least."""
     return max(1, MEMORY_LIMIT // (num_patches * _BYTES_OF_A_PATCH))
+
+
+class PixelReader:
+    """A reader and preprocessor of images that remembers the last ones.
+
+    Args:
+        model: defines the preprocessing.
+    """
+
+    def __init__(self, model: LlavaAccm) -> None:
+        self._model = model
+        self._threads = ThreadPoolExecutor(READERS)
+        self._last: LRUCache = LRUCache(IMAGES_KEPT)
+
+    def __enter__(self) -> PixelReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown()
+
+    def start(self, image: Path | bytes) -> Future[Tensor]:
+        """Starts to read an image, a file or its bytes.
+
+        Returns:
+            A future with the pixels (1, 3, S, S) float32, or with a UserError.
+        """
+        if image not in self._last:
+            self._last[image] = self._threads.submit(self._read, image)
+        return self._last[image]
+
+    def _read(self, image: Path | bytes) -> Tensor:
+        return self._model.preprocess([load_image(image)])
 
 
 class UnitMemory:

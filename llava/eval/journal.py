@@ -16,14 +16,18 @@ import json
 import os
 import reprlib
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from llava.errors import UserError
+from llava.errors import UserError, quoted
+from llava.eval.benchmarks.question import Question
 from llava.eval.outcomes import merge_outcomes, read_outcomes, seal
 from llava.files import check_target, dump_json, read_json, replacing, take_lock
+
+if TYPE_CHECKING:
+    from llava.eval.run import Run
 
 PRODUCTS = "cpu_products"
 # Values of runs from before they were recorded.
@@ -223,3 +227,30 @@ def disk_errors(path: Path) -> Iterator[None]:
             f"cannot write in {path} ({error.strerror}): make room or write elsewhere; what was "
             "answered is kept, and the same command goes on from there"
         ) from error
+
+
+def check_images(run: Run, outcomes: Mapping[str, dict]) -> None:
+    """Refuses to continue a run whose answers are about other images of the same names.
+
+    Raises:
+        UserError: an image has another size than when its question was answered.
+    """
+    for question in run.questions:
+        before = outcomes.get(question.key, {}).get("asked", {}).get("image_bytes")
+        now = image_bytes(question)
+        if None not in (before, now) and before != now:
+            raise UserError(
+                f"{run.answers_file} was begun with other images: that of question "
+                f"{quoted(question.key)} had {before} bytes and has {now}. Give the earlier folder,"
+                f" or {run.elsewhere}"
+            )
+
+
+def image_bytes(question: Question) -> int | None:
+    """Returns the size of a question's image in bytes; None if it no longer exists."""
+    if isinstance(question.image, bytes):
+        return len(question.image)
+    try:
+        return question.image.stat().st_size
+    except (OSError, ValueError):
+        return None

@@ -19,14 +19,12 @@ from llava.errors import UserError
 from llava.eval.benchmarks.question import Question
 from llava.eval.caches import Shared
 from llava.eval.engine import Clock, Outcome, Request, Unit, answer_units, units_by_length
-from llava.eval.finite import why_not_finite
-from llava.eval.image_sizes import check_images, image_bytes
-from llava.eval.journal import Journal
+from llava.eval.journal import Journal, check_images, image_bytes
 from llava.eval.outcomes import merge_outcomes
 from llava.eval.progress import show_progress
 from llava.eval.run_messages import answered_keys, how_far, report_run, say_what_was_before
 from llava.eval.sessions import noting_session
-from llava.files import dump_json, printable
+from llava.files import printable
 from llava.method import Method, label_of, method_of
 from llava.model.loading.parts import locate_parts
 from llava.model.loading.placement import Placement, placement
@@ -180,24 +178,19 @@ def _line(run: Run, question: Question, outcome: Outcome, batch_size: int) -> di
     be added, and a batch that did not fit be made smaller (in half precision a few answers change
     with it, see docs/exactness.md).
     """
-    key, answer = printable(question.key), outcome.answer
-    error = outcome.error if answer is None else why_not_finite(answer)
-    if answer is None or error is not None:
-        return {"key": key, "error": printable(str(error))}
+    key = printable(question.key)
     # Derived, not random: the same run gives the same file.
     answer_id = shortuuid.uuid(name=f"{printable(run.model_id)} {run.benchmark} {key}")
-    record = run.answer_record(question, answer.text, answer_id, run.model_id)
-    line = {
-        "key": question.key,
-        "record": record,
-        "trace": _trace(answer),
-        "asked": {"image_bytes": image_bytes(question), "batch_size": batch_size},
-    }
-    try:
-        dump_json(line)
-    except ValueError as problem:
-        return {"key": key, "error": f"the answer cannot be written down ({problem})"}
-    return line
+
+    def record(answer: Answer) -> dict:
+        return {
+            "key": question.key,
+            "record": run.answer_record(question, answer.text, answer_id, run.model_id),
+            "trace": _trace(answer),
+            "asked": {"image_bytes": image_bytes(question), "batch_size": batch_size},
+        }
+
+    return outcome.line({"key": key}, record)
 
 
 def _trace(answer: Answer) -> dict:

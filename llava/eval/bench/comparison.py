@@ -38,7 +38,7 @@ from llava.eval.bench.products import measure_products
 from llava.eval.bench.random_model import random_model
 from llava.eval.bench.speed import measure_machine
 from llava.eval.bench.table import markdown, records
-from llava.eval.machine import processor_name
+from llava.eval.sessions import processor_name
 from llava.files import write_json, write_text
 from llava.model.builder import load_from_arguments
 from llava.model.llava_arch import LlavaAccm

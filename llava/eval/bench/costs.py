@@ -26,8 +26,8 @@ from llava.eval.benchmarks.question import Question
 from llava.eval.caches import Shared
 from llava.eval.configurations import Configuration, SweepArguments
 from llava.eval.cost import Cost, read_cost, write_cost
-from llava.eval.machine import machine_name
 from llava.eval.run import Run, request_of
+from llava.eval.sessions import machine_name
 from llava.mm_utils import load_image
 from llava.model.llava_arch import LlavaAccm
 from llava.model.loading.placement import placement, uses_cuda_graphs

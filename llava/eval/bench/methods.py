@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from llava.eval.bench.arguments import ACCM, HF, HF_PACKED, PRUNE
-from llava.eval.bench.parts import compensator_of
+from llava.eval.bench.shapes import compensator_of
 from llava.eval.bench.stock import StockLlava
 from llava.method import Method
 from llava.model.compensation.compensator import Compensator

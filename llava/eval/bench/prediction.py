@@ -19,8 +19,8 @@ from llava.constants import IMAGE_TOKEN_INDEX
 from llava.eval.bench.arguments import ACCM, FULL
 from llava.eval.bench.memory import parameter_bytes
 from llava.eval.bench.methods import STOCK, Case, Lengths
-from llava.eval.bench.parts import compensator_of
 from llava.eval.bench.shapes import (
+    compensator_of,
     llm_shape,
     projector_operations,
     vision_operations,

@@ -16,7 +16,7 @@ from torch import nn
 from tqdm import tqdm
 from transformers.pytorch_utils import Conv1D
 
-from llava.eval.bench.parts import compensator_of
+from llava.eval.bench.shapes import compensator_of
 from llava.model.llava_arch import LlavaAccm
 from llava.model.products.forms import PACKED, PLAIN, Form, can_pack, processor
 from llava.model.products.optimize import optimize_for_inference, set_form

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from llava.errors import UserError, quoted
 from llava.eval.benchmarks.names import is_name
-from llava.eval.benchmarks.native import need_texts
-from llava.eval.benchmarks.question import Question
+from llava.eval.benchmarks.question import Question, need_texts
 from llava.files import read_json, read_text
 
 CAPTIONS_PER_IMAGE = 5

@@ -16,8 +16,7 @@ from llava.errors import UserError, quoted
 from llava.eval.benchmarks import llava_files
 from llava.eval.benchmarks.five_captions import References, read_karpathy, read_token_file
 from llava.eval.benchmarks.names import as_id, is_name, visible
-from llava.eval.benchmarks.native import need_unique
-from llava.eval.benchmarks.question import Question
+from llava.eval.benchmarks.question import Question, need_unique
 from llava.utils.jsonl import read_objects
 
 HOME = "https://shannon.cs.illinois.edu/DenotationGraph"

@@ -10,8 +10,7 @@ from llava.constants import SHORT_ANSWER_SUFFIX
 from llava.errors import UserError, quoted
 from llava.eval.benchmarks import llava_files
 from llava.eval.benchmarks.names import is_name
-from llava.eval.benchmarks.native import need, need_texts
-from llava.eval.benchmarks.question import Question
+from llava.eval.benchmarks.question import Question, need, need_texts
 from llava.files import read_json
 
 HOME = "https://cs.stanford.edu/people/dorarad/gqa/download.html"

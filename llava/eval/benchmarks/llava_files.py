@@ -13,8 +13,7 @@ from pathlib import Path
 
 from llava.errors import UserError, quoted
 from llava.eval.benchmarks.names import as_id, is_name, say_the_same
-from llava.eval.benchmarks.native import need_unique
-from llava.eval.benchmarks.question import Question
+from llava.eval.benchmarks.question import Question, need_unique
 from llava.utils.jsonl import read_objects
 
 MAX_NEW_TOKENS = 128

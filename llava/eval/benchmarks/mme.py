@@ -11,8 +11,7 @@ from llava.constants import SHORT_ANSWER_SUFFIX, YES_OR_NO
 from llava.errors import UserError, quoted
 from llava.eval.benchmarks import llava_files
 from llava.eval.benchmarks.names import is_name, visible, words
-from llava.eval.benchmarks.native import need, need_unique
-from llava.eval.benchmarks.question import Question
+from llava.eval.benchmarks.question import Question, need, need_unique
 from llava.files import read_text
 
 HOME = "https://github.com/BradyFU/Awesome-Multimodal-Large-Language-Models/tree/Evaluation"

@@ -11,8 +11,7 @@ from llava.constants import SHORT_ANSWER_SUFFIX
 from llava.errors import UserError, quoted
 from llava.eval.benchmarks import llava_files
 from llava.eval.benchmarks.names import words
-from llava.eval.benchmarks.native import need, need_texts
-from llava.eval.benchmarks.question import Question
+from llava.eval.benchmarks.question import Question, need, need_texts
 from llava.utils.jsonl import read_objects
 
 HOME = "https://github.com/AoiDragon/POPE/tree/e3e39262c85a6a83f26cf5094022a782cb0df58d"

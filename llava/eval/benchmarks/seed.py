@@ -11,8 +11,7 @@ from llava.constants import OPTION_LETTER_SUFFIX
 from llava.errors import UserError, quoted
 from llava.eval.benchmarks import llava_files
 from llava.eval.benchmarks.names import as_id
-from llava.eval.benchmarks.native import need, need_texts, need_unique
-from llava.eval.benchmarks.question import Question
+from llava.eval.benchmarks.question import Question, need, need_texts, need_unique
 from llava.files import read_json
 
 HOME = "https://huggingface.co/datasets/AILab-CVC/SEED-Bench"

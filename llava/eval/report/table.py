@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from llava.eval.report import made, methods, published, standing, units
+from llava.eval.report import made, methods, published, references, standing, units
 from llava.eval.report.comparison import Comparison, Row
-from llava.eval.report.references import HEADINGS, TITLE, Compared, explanation
 from llava.eval.report.rendering import render
 from llava.eval.report.runs import BENCHMARKS, Run
 from llava.eval.report.units import OWN, percent, tokens_text
@@ -19,6 +18,7 @@ WORDS: dict[str, object] = {
     "made": made,
     "methods": methods,
     "published": published,
+    "references": references,
     "standing": standing,
     "units": units,
 }
@@ -95,9 +95,10 @@ def markdown_report(comparison: Comparison, runs: Sequence[Run]) -> str:
     )
 
 
-def reference_table(compared: Sequence[Compared]) -> str:
+def reference_table(compared: Sequence[references.Compared]) -> str:
     """Returns the references under their own heading; empty if there are none."""
     if not compared:
         return ""
-    lines = markdown_table(HEADINGS, [one.cells() for one in compared], texts=5)
-    return f"\n## {TITLE}\n\n" + "\n".join(lines) + f"\n\n{explanation(compared)}\n"
+    lines = markdown_table(references.HEADINGS, [one.cells() for one in compared], texts=5)
+    explanation = references.explanation(compared)
+    return f"\n## {references.TITLE}\n\n" + "\n".join(lines) + f"\n\n{explanation}\n"
