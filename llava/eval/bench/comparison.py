@@ -24,7 +24,7 @@ from llava.eval.bench.arguments import (
     check_positive,
     check_source,
 )
-from llava.eval.bench.measuring import Measured, inspect, measure
+from llava.eval.bench.measuring import Measured, inspect_case, measure
 from llava.eval.bench.methods import (
     Bench,
     Case,
@@ -82,7 +82,7 @@ def compare(args: BenchArguments, model: LlavaAccm) -> tuple[dict, list[Measured
         machine = measure_machine(place.device, place.dtype, packs)
         # A replayed graph hides its operations.
         counts = not (args.compile or has_graphs)
-        found = [inspect(runner, case, place.device, counts) for case in todo]
+        found = [inspect_case(runner, case, place.device, counts) for case in todo]
         costs = _cost_model(runner, found, args.budgets[0], lengths)
         measure(runner, found, args.rounds, args.warm_up, place.device)
     report = {

@@ -168,9 +168,7 @@ class CostModel:
         one = vision_operations(self._model)
         if case.method in STOCK:  # the tower with the projector
             one += projector_operations(self._model, n)
-            yield Pass(self._images(case) * one, _bytes(clip.vision_model))
-            return
-        if case.method == FULL:  # nothing is pruned: nothing else is needed
+        if case.method in (*STOCK, FULL):  # nothing is pruned: nothing else is needed
             yield Pass(self._images(case) * one, _bytes(clip.vision_model))
             return
         one += 2 * n * width * clip.config.projection_dim

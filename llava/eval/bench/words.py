@@ -21,47 +21,41 @@ def _ids(text: str, size: int) -> list[int]:
     return [zlib.crc32(piece.encode()) % size for piece in _PIECE.findall(text)]
 
 
-class LlamaWords:
-    """A stand-in for LLaVA's tokenizer.
+class _Words:
+    """A stand-in for a tokenizer.
 
     Args:
-        vocab_size: rows of the LLM's embedding table. The last few ids are never used.
+        vocab_size: rows of the model's embedding table.
     """
-
-    unk_token_id, bos_token_id, eos_token_id = 0, 1, 2
-
-    def __init__(self, vocab_size: int) -> None:
-        self._size = vocab_size - 8
-
-    def encode(self, text: str) -> list[int]:
-        """Returns ids, the begin-of-text first."""
-        return [self.bos_token_id, *(3 + i for i in _ids(text, self._size - 3))]
-
-    def decode(self, ids: list[int]) -> str:
-        """Returns one word per id."""
-        return " ".join(_WORDS[i % len(_WORDS)] for i in ids)
-
-
-class GptWords:
-    """A stand-in for GPT-2's tokenizer; see LlamaWords."""
 
     def __init__(self, vocab_size: int) -> None:
         self._size = vocab_size
-
-    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
-        """Returns ids."""
-        return _ids(text, self._size)
 
     def decode(self, ids: list[int], clean_up_tokenization_spaces: bool = False) -> str:
         """Returns one word per id."""
         return " ".join(_WORDS[i % len(_WORDS)] for i in ids)
 
 
-class ClipWords:
-    """A stand-in for CLIP's tokenizer; see LlamaWords."""
+class LlamaWords(_Words):
+    """A stand-in for LLaVA's tokenizer; the last few ids are never used."""
 
-    def __init__(self, vocab_size: int) -> None:
-        self._size = vocab_size
+    unk_token_id, bos_token_id, eos_token_id = 0, 1, 2
+
+    def encode(self, text: str) -> list[int]:
+        """Returns ids, the begin-of-text first."""
+        return [self.bos_token_id, *(3 + i for i in _ids(text, self._size - 11))]
+
+
+class GptWords(_Words):
+    """A stand-in for GPT-2's tokenizer."""
+
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        """Returns ids."""
+        return _ids(text, self._size)
+
+
+class ClipWords(_Words):
+    """A stand-in for CLIP's tokenizer."""
 
     def encode(self, text: str, max_length: int) -> list[int]:
         """Returns ids between begin- and end-of-text."""
