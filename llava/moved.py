@@ -23,6 +23,7 @@ MOVED = {
     "llava.checkpoints.known": ("llava.checkpoints.download",),
     "llava.download.trouble": ("llava.download.errors",),
     "llava.eval.bench.parts": ("llava.eval.bench.shapes",),
+    "llava.eval.bench.picture": ("llava.eval.bench.table",),
     "llava.eval.benchmarks.native": ("llava.eval.benchmarks.question",),
     "llava.eval.command": ("llava.utils.cli",),
     "llava.eval.finite": ("llava.eval.engine",),
@@ -76,6 +77,7 @@ MOVED = {
 RENAMED: dict[str, dict[str, str]] = {
     "llava.benchmarks.bring": {"bring": "fetch_benchmark"},
     "llava.benchmarks.look": {"look": "verify_benchmark"},
+    "llava.eval.bench.picture": {"check": "check_picture", "draw": "draw_picture"},
     "llava.model.lagging": {"LaggingFlag": "AsyncStopFlag"},
     "llava.model.reading": {"Prefix": "KVPrefix", "Reader": "DecodeSession"},
 }

@@ -95,6 +95,11 @@ class _Seen:
         folder = self.places["model"]
         return read_llava_config(read_config(folder), str(folder))
 
+    def clip_width(self) -> int:
+        """Returns the width of the space that CLIP's images and texts share."""
+        folder = self.places["vision_tower"]
+        return clip_config(read_config(folder), str(folder)).projection_dim
+
 
 def verify(args: ModelArguments) -> Iterator[Verdict]:
     """Verifies the parts that the flags name, one after the other.
@@ -209,8 +214,7 @@ def _check_caption_model(path: Path, seen: _Seen) -> str:
         raise UserError(
             "it cannot be looked at without GPT-2's config and CLIP's: mend those first"
         )
-    clip, tensors = seen.places["vision_tower"], read_checkpoint(path)
-    width = clip_config(read_config(clip), str(clip)).projection_dim
+    tensors, width = read_checkpoint(path), seen.clip_width()
     gpt2 = read_config(seen.places["gpt2"])
     build_caption_model(gpt2, width, tensors, str(path), seen.place)
     return _details(path, tensors)
@@ -233,9 +237,8 @@ def _check_selector(path: Path, seen: _Seen) -> str:
 def _check_scene_graph(path: Path, seen: _Seen) -> str:
     if "vision_tower" not in seen.places:
         raise UserError("it cannot be looked at without CLIP's config: mend that first")
-    clip = seen.places["vision_tower"]
-    width = clip_config(read_config(clip), str(clip)).projection_dim
-    check_relation_model(load_relation_model(path, seen.place.device), width, str(path))
+    model = load_relation_model(path, seen.place.device)
+    check_relation_model(model, seen.clip_width(), str(path))
     return _details(path, read_checkpoint(path))
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from cachetools import LRUCache
@@ -153,6 +154,7 @@ class Shared:
     """Objects that several runs with the same model share, each made on first use.
 
     Attributes:
+        fingerprint: returns the fingerprint of a checkpoint, computed once.
         images: memory for the current benchmark. The default keeps none; a caller that answers a
             benchmark several times replaces it by one with room.
 
@@ -163,9 +165,9 @@ class Shared:
 
     def __init__(self, compensation: bool) -> None:
         self.images = UnitMemory(limit=0)
+        self.fingerprint = lru_cache(maxsize=None)(fingerprint)
         self._compensation = compensation
         self._models: dict[str, LlavaAccm] = {}
-        self._fingerprints: dict[Path, str] = {}
         self._texts: tuple[list[str], QuestionMemory] = ([], QuestionMemory(()))
 
     def load(self, args: ModelArguments) -> LlavaAccm:
@@ -188,16 +190,6 @@ class Shared:
         if name not in self._models:
             self._models[name] = with_compensation(self._models[NOTHING], args)
         return self._models[name]
-
-    def fingerprint(self, path: Path) -> str:
-        """Returns the fingerprint of a checkpoint, computed once.
-
-        Raises:
-            UserError: the checkpoint cannot be read.
-        """
-        if path not in self._fingerprints:
-            self._fingerprints[path] = fingerprint(path)
-        return self._fingerprints[path]
 
     def texts(self, questions: list[str]) -> QuestionMemory:
         """Returns the memory of a benchmark's questions, in their order; the last one is kept."""

@@ -21,7 +21,7 @@ from llava.eval.journal import read_settings
 from llava.eval.limit import first_questions, limit_of
 from llava.eval.scoring.matching import NoLabels
 from llava.files import check_target, printable, write_json
-from llava.utils.cli import run_benchmark_command
+from llava.utils.cli import benchmark_command
 from llava.utils.jsonl import read_objects
 
 
@@ -107,12 +107,7 @@ def _read_asked(benchmark: str, data_dir: Path, limit: int) -> tuple[set[str], i
     return {question.key for question in asked}, len(questions)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command."""
-    return run_benchmark_command(
-        ScoreArguments, score, BENCHMARKS, "llava.eval.score", __doc__.splitlines()[0], argv
-    )
-
+main = benchmark_command(ScoreArguments, score, BENCHMARKS, "llava.eval.score", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

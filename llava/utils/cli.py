@@ -212,24 +212,27 @@ def plain_output() -> Iterator[None]:
         warnings.formatwarning = before
 
 
-def run_benchmark_command(
+def benchmark_command(
     arguments: type[Arguments],
     work: Callable[[str, Arguments], int],
     benchmarks: Sequence[str],
     program: str,
-    description: str,
-    argv: Sequence[str] | None = None,
-) -> int:
-    """Runs run_command for a command whose first word is the name of a benchmark."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    name = words[0] if words else ""
-    if name in ("-h", "--help"):
-        program = f"{program} {'|'.join(benchmarks)}"
-    elif name in benchmarks:
-        program, words = f"{program} {name}", words[1:]
-    else:
-        return _refuse_word(name, "name a benchmark first", benchmarks)
-    return run_command(arguments, lambda args: work(name, args), program, description, words)
+    about: str,
+) -> Main:
+    """Returns the main function of a command whose first word is a benchmark; see command."""
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        words = list(sys.argv[1:] if argv is None else argv)
+        name = words[0] if words else ""
+        if name in ("-h", "--help"):
+            called_as = f"{program} {'|'.join(benchmarks)}"
+        elif name in benchmarks:
+            called_as, words = f"{program} {name}", words[1:]
+        else:
+            return _refuse_word(name, "name a benchmark first", benchmarks)
+        return command(arguments, lambda args: work(name, args), called_as, about)(words)
+
+    return main
 
 
 def run_words_command(

@@ -12,7 +12,6 @@ import torch
 
 from llava.compensations import CAPTIONS
 from llava.errors import UserError
-from llava.eval.bench import picture
 from llava.eval.bench.arguments import (
     ACCM,
     HF,
@@ -37,7 +36,7 @@ from llava.eval.bench.prediction import CostModel, count_tokens
 from llava.eval.bench.products import measure_products
 from llava.eval.bench.random_model import random_model
 from llava.eval.bench.speed import measure_machine
-from llava.eval.bench.table import markdown, records
+from llava.eval.bench.table import check_picture, draw_picture, markdown, records
 from llava.eval.sessions import processor_name
 from llava.files import write_json, write_text
 from llava.model.builder import load_from_arguments
@@ -105,7 +104,7 @@ def _check(args: BenchArguments, forms: Mapping[str, Form]) -> None:
     Raises:
         UserError: a setting is wrong; the message names it.
     """
-    check_source(args.model_path, args.shape, args.llm_layers, args.bits is not None)
+    check_source(args)
     if args.products:
         _check_products(args)
     if HF_PACKED in args.methods and set(forms.values()) == {PLAIN}:
@@ -133,7 +132,7 @@ def _check(args: BenchArguments, forms: Mapping[str, Form]) -> None:
     if args.warm_up < 0 or not args.methods:
         raise UserError("--warm-up must not be negative, and --methods must name one")
     if args.picture and not args.products:
-        picture.check()
+        check_picture()
 
 
 # Flags that have an effect on methods, and none on --products.
@@ -218,7 +217,7 @@ def _write(folder: Path, report: dict, found: list[Measured]) -> None:
     write_json(folder / "bench.json", report)
     write_text(folder / "bench.md", text)
     if settings["picture"]:
-        picture.draw(report["cases"], title, folder / "bench.png")
+        draw_picture(report["cases"], title, folder / "bench.png")
     print(
         f"written: {folder}/bench.json, bench.md" + (", bench.png" if settings["picture"] else "")
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Generic, NamedTuple, TypeVar
+from typing import TypeVar
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -95,35 +95,30 @@ class OperationWatch(Stopwatch):
         return end - start
 
 
-class Inspected(NamedTuple, Generic[Result]):
-    """What one piece of work gave and took: its operations (if counted) and its peak memory."""
-
-    result: Result
-    operations_by_stage: dict[str, float]
-    operations: float | None
-    peak_bytes: int | None
-
-
 def inspect(
     work: Callable[[Stopwatch], Result], device: torch.device, counts: bool
-) -> Inspected[Result]:
+) -> tuple[Result, dict[str, float], float | None, int | None]:
     """Runs some work once for its operations and its memory, which also warms it up.
 
     Args:
         work: receives a watch for its stages.
         device: the device.
         counts: whether to count operations, which graphs make impossible.
+
+    Returns:
+        What the work gives, its operations by stage, all its operations (none if they are not
+        counted), and its peak memory in bytes.
     """
     if not counts:
         with PeakMemory(device) as peak:
             result = work(Stopwatch(device))
-        return Inspected(result, {}, None, peak.bytes)
+        return result, {}, None, peak.bytes
     # torch's counter, which here knows packed products too.
     counter = FlopCounterMode(display=False, custom_mapping=_PACKED_PRODUCTS)
     watch = OperationWatch(device, counter)
     with PeakMemory(device) as peak, _counting(counter):
         result = work(watch)
-    return Inspected(result, watch.seconds(), float(counter.get_total_flops()), peak.bytes)
+    return result, watch.seconds(), float(counter.get_total_flops()), peak.bytes
 
 
 def inspect_case(bench: Bench, case: Case, device: torch.device, counts: bool) -> Measured:
@@ -131,9 +126,8 @@ def inspect_case(bench: Bench, case: Case, device: torch.device, counts: bool) -
     bench.prepare(case)
     bench.forget()
     pixels = bench.pixels(case, 0)
-    found = inspect(lambda watch: bench.run(case, pixels, watch), device, counts)
-    weights = parameter_bytes(bench.parts(case.method))
-    return Measured(case, found.result, found.operations_by_stage, weights, found.peak_bytes)
+    answers, operations, _, peak = inspect(partial(bench.run, case, pixels), device, counts)
+    return Measured(case, answers, operations, parameter_bytes(bench.parts(case.method)), peak)
 
 
 def timed(

@@ -70,14 +70,6 @@ class Label:
         return f"{self.image} {self.question}"
 
 
-@dataclass(frozen=True)
-class LabelledQuestion:
-    """A question with its label."""
-
-    question: Question
-    label: Label
-
-
 def question_key(question_id: int | str, prompt: str) -> str:
     """Returns the key of a question; the id is not enough: both questions of an image share it.
 
@@ -113,7 +105,7 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
     return need_unique([_question(label, release) for label in read_labels(data_dir)], release)
 
 
-def read_labelled_questions(data_dir: Path) -> tuple[list[LabelledQuestion], int]:
+def read_labelled_questions(data_dir: Path) -> tuple[list[tuple[Question, Label]], int]:
     """Returns the questions with their labels, and the number of labels without a question.
 
     Raises:
@@ -130,14 +122,14 @@ def read_labelled_questions(data_dir: Path) -> tuple[list[LabelledQuestion], int
                 f"question {quoted(question.key)} of {data_dir / _LLAVA_FILE.name} has no label in "
                 f"{data_dir / _RELEASE}: get both from {HOME}"
             )
-        labelled.append(LabelledQuestion(question, labels[key]))
-    lacking = {*PERCEPTION, *COGNITION} - {item.label.task for item in labelled}
+        labelled.append((question, labels[key]))
+    lacking = {*PERCEPTION, *COGNITION} - {label.task for _, label in labelled}
     if lacking:
         raise UserError(
             f"{data_dir / _LLAVA_FILE.name} asks nothing of {', '.join(sorted(lacking))}: the "
             "score is a sum over all 14 tasks, get the file again or take it away"
         )
-    return labelled, len(labels) - len({item.label.key for item in labelled})
+    return labelled, len(labels) - len({label.key for _, label in labelled})
 
 
 def finder(keys: Iterable[str]) -> Callable[[str], str | None]:

@@ -64,9 +64,7 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
         UserError: files are missing or not right.
     """
     of_llava = LLAVA_FILE.read(data_dir, question_file)
-    if of_llava is not None:
-        return of_llava
-    return [label.question for label in read_labels(data_dir)]
+    return of_llava or [label.question for label in read_labels(data_dir)]
 
 
 def read_labels(data_dir: Path) -> list[LabelledQuestion]:

@@ -52,9 +52,7 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
         UserError: files are missing or not right.
     """
     of_llava = LLAVA_FILE.read(data_dir, question_file)
-    if of_llava is not None:
-        return of_llava
-    return [annotation.question for annotation in read_annotations(data_dir)[1]]
+    return of_llava or [annotation.question for annotation in read_annotations(data_dir)[1]]
 
 
 def read_annotations(data_dir: Path) -> tuple[list[str], list[Annotation]]:

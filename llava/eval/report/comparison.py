@@ -212,7 +212,10 @@ def _mean_rows(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
 
 
 def _mean_row(members: Sequence[Row]) -> Row:
-    shares = [row.of_full_main for row in members if row.of_full_main is not None]
+    main, full, recovered = (
+        None if None in (values := [getattr(row, name) for row in members]) else values
+        for name in ("of_full_main", "of_full", "recovered")
+    )
     return replace(
         members[0],
         benchmark=None,
@@ -220,9 +223,9 @@ def _mean_row(members: Sequence[Row]) -> Row:
         unanswered=sum(row.unanswered for row in members),
         is_limited=any(row.is_limited for row in members),
         mean=None,
-        of_full_main=sum(shares) / len(shares) if len(shares) == len(members) else None,
-        of_full=_average_of_all([row.of_full for row in members]),
-        recovered=_average_of_all([row.recovered for row in members]),
+        of_full_main=main and sum(main) / len(main),
+        of_full=full and average(full),
+        recovered=recovered and average(recovered),
         seconds=_seconds_of_all(members),
         run=None,
         cost=next((row.cost for row in members if row.cost is not None), None),
@@ -235,8 +238,3 @@ def _seconds_of_all(rows: Sequence[Row]) -> float | None:
     if len(seconds) < len(rows):
         return None
     return sum(seconds) / sum(row.questions for row in rows)
-
-
-def _average_of_all(parts: Sequence[Sampled | None]) -> Sampled | None:
-    there = [part for part in parts if part is not None]
-    return average(there) if len(there) == len(parts) else None

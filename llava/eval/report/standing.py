@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llava.eval.report.comparison import Comparison, Row
@@ -102,10 +102,9 @@ def budgets(comparison: Comparison) -> list[Budget]:
         rows = [row for row in means or of_model if row.of_full is not None]
         if not means and len(benchmarks) > 1:
             continue
-        own = {
-            key: {row.benchmark: row for row in group if row.benchmark}
-            for key, group in _grouped(of_model)
-        }
+        own: dict[tuple, dict[str, Row]] = defaultdict(dict)
+        for row in of_model:
+            own[_key(row)][row.benchmark or ""] = row
         limits = [
             Standing(row, None, None, own[_key(row)]) for row in rows if row.method in (FULL, FLOOR)
         ]
@@ -118,12 +117,6 @@ def budgets(comparison: Comparison) -> list[Budget]:
 
 def _key(row: Row) -> tuple[str, int | None]:
     return row.method, row.tokens
-
-
-def _grouped(rows: Sequence[Row]) -> Iterable[tuple[tuple, list[Row]]]:
-    ordered = sorted(rows, key=lambda row: (row.method, row.tokens or 0))
-    for key, group in itertools.groupby(ordered, key=_key):
-        yield key, list(group)
 
 
 def _standings(rows: Sequence[Row], own: dict[tuple, dict[str, Row]]) -> list[Standing]:

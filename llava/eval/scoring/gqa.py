@@ -96,7 +96,9 @@ def numbers(data: Data) -> dict:
         "accuracyPerStructuralType": _accuracies(balanced, right, lambda item: item.structural),
         "accuracyPerSemanticType": _accuracies(balanced, right, lambda item: item.semantic),
         "accuracyPerSteps": _accuracies(balanced, right, count_steps),
-        "accuracyPerLength": _accuracies(balanced, right, _count_words),
+        "accuracyPerLength": _accuracies(
+            balanced, right, lambda item: len(item.question.tower_question.split())
+        ),
         "questions": {item.id: int(right[item.id]) for item in balanced},
         "missing": matched.missing,
         "unscored": matched.unscored,
@@ -118,10 +120,6 @@ def headline(scores: dict) -> str:
 def count_steps(annotation: Annotation) -> int:
     """Counts the reasoning steps of a question."""
     return sum(not any(mark in text for mark in _NO_STEP) for text in annotation.operations)
-
-
-def _count_words(annotation: Annotation) -> int:
-    return len(annotation.question.tower_question.split())
 
 
 def _percent(values: Sequence[float]) -> float:

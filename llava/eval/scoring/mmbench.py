@@ -233,9 +233,5 @@ def _means(rows: Sequence[Row], right: Mapping[int, bool]) -> dict:
     return {
         "overall": sum(right[row.index] for row in rows) / len(rows),
         "categories": by(lambda row: row.cells["category"]),
-        "l2_categories": by(lambda row: _ability(row.cells["l2-category"])),
+        "l2_categories": by(lambda row: _ABILITIES.get(name := row.cells["l2-category"], name)),
     }
-
-
-def _ability(name: str) -> str:
-    return _ABILITIES.get(name, name)

@@ -8,15 +8,17 @@ from pathlib import Path
 from llava.eval.benchmarks.mme import (
     COGNITION,
     PERCEPTION,
-    LabelledQuestion,
+    Label,
     finder,
     question_key,
     read_labelled_questions,
 )
+from llava.eval.benchmarks.question import Question
 from llava.eval.scoring import matching
 
 _TASKS = PERCEPTION + COGNITION
 _BEST = 200  # highest score of a task
+_Item = tuple[Question, Label]
 
 
 def predicted_label(text: str) -> str:
@@ -35,12 +37,12 @@ def match_answers(
     answers: list[dict],
     allow_missing: bool = False,
     asked: Collection[str] | None = None,
-) -> tuple[list[LabelledQuestion], matching.Matched]:
+) -> tuple[list[_Item], matching.Matched]:
     """Reads the labels and matches the answers to them; see score_with."""
     answers = matching.need_fields(answers, ("prompt", "text"))
     labelled, unasked = read_labelled_questions(data_dir)
-    labelled = matching.keep_asked(labelled, asked, lambda item: item.question.key)
-    keys = {item.question.key: item.question.key for item in labelled}
+    labelled = matching.keep_asked(labelled, asked, lambda item: item[0].key)
+    keys = {question.key: question.key for question, _ in labelled}
     find = finder(keys)
 
     def find_record(record: dict) -> str | None:
@@ -49,7 +51,7 @@ def match_answers(
     return labelled, matching.match(keys, answers, find_record, allow_missing, unasked=unasked)
 
 
-def numbers(data: tuple[list[LabelledQuestion], matching.Matched]) -> dict:
+def numbers(data: tuple[list[_Item], matching.Matched]) -> dict:
     """Returns the scores of matched answers.
 
     Returns:
@@ -60,7 +62,7 @@ def numbers(data: tuple[list[LabelledQuestion], matching.Matched]) -> dict:
     """
     labelled, matched = data
     given = {key: predicted_label(text) for key, text in matched.texts.items()}
-    by_task = {task: [item for item in labelled if item.label.task == task] for task in _TASKS}
+    by_task = {task: [item for item in labelled if item[1].task == task] for task in _TASKS}
     tasks = {task: _task_scores(items, given) for task, items in by_task.items() if items}
     perception = sum(tasks[task]["score"] for task in PERCEPTION if task in tasks)
     cognition = sum(tasks[task]["score"] for task in COGNITION if task in tasks)
@@ -70,8 +72,8 @@ def numbers(data: tuple[list[LabelledQuestion], matching.Matched]) -> dict:
         "total": perception + cognition,
         "tasks": tasks,
         "questions": {
-            item.question.key: int(given.get(item.question.key) == item.label.answer)
-            for item in labelled
+            question.key: int(given.get(question.key) == label.answer)
+            for question, label in labelled
         },
         "missing": matched.missing,
         "unasked": matched.unasked,
@@ -91,18 +93,17 @@ def headline(scores: dict) -> str:
     )
 
 
-def _task_scores(items: Sequence[LabelledQuestion], given: Mapping[str, str]) -> dict:
+def _task_scores(items: Sequence[_Item], given: Mapping[str, str]) -> dict:
     """Returns a task's scores by their official names; "other" and missing answers are wrong.
 
     Precision and recall of "yes" leave these out.
     """
-    pairs = [(given.get(item.question.key, "other"), item.label.answer) for item in items]
+    pairs = [(given.get(question.key, "other"), label.answer) for question, label in items]
     tp, fn = pairs.count(("yes", "yes")), pairs.count(("no", "yes"))
     tn, fp = pairs.count(("no", "no")), pairs.count(("yes", "no"))
     images: dict[str, bool] = {}
-    for item, (said, answer) in zip(items, pairs):
-        name = item.label.image
-        images[name] = images.get(name, True) and said == answer
+    for (_, label), (said, answer) in zip(items, pairs):
+        images[label.image] = images.get(label.image, True) and said == answer
     acc = (tp + tn) / len(items)
     acc_plus = sum(images.values()) / len(images)
     return {
@@ -117,6 +118,6 @@ def _task_scores(items: Sequence[LabelledQuestion], given: Mapping[str, str]) ->
         "acc_plus": acc_plus,
         "score": 100 * acc + 100 * acc_plus,
         "scored_questions": len(items),
-        "result_lines": sum(item.question.key in given for item in items),
+        "result_lines": sum(question.key in given for question, _ in items),
         "images_in_denominator": len(images),
     }
