@@ -63,11 +63,10 @@ class PixelReader:
             A future with the pixels (1, 3, S, S) float32, or with a UserError.
         """
         if image not in self._last:
-            self._last[image] = self._threads.submit(self._read, image)
+            self._last[image] = self._threads.submit(
+                lambda: self._model.preprocess([load_image(image)])
+            )
         return self._last[image]
-
-    def _read(self, image: Path | bytes) -> Tensor:
-        return self._model.preprocess([load_image(image)])
 
 
 class UnitMemory:

@@ -88,7 +88,8 @@ class Journal:
             except BaseException:
                 self._file.close()
                 raise
-            _drop_half_line(self._file)
+            self._file.seek(0)  # the last line of a killed process may lack its end
+            self._file.truncate(self._file.read().rfind(b"\n") + 1)
 
     def append(self, outcome: dict) -> None:
         """Writes one outcome: {"key": ..., "record": ...} or {"key": ..., "error": ...}.
@@ -209,12 +210,6 @@ def _changes(before: dict, settings: dict) -> list[str]:
         for name, was, now in pairs
         if was != now
     ]
-
-
-def _drop_half_line(file: BinaryIO) -> None:
-    """Cuts off the incomplete last line of a killed process."""
-    file.seek(0)
-    file.truncate(file.read().rfind(b"\n") + 1)
 
 
 @contextmanager

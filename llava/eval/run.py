@@ -92,9 +92,9 @@ def answer_questions(
         _open_journal(run, args, processes, shared) as journal,
         noting_what_is_kept(lambda: how_far(run, processes, journal)),
     ):
-        found = _gather_outcomes(processes, journal)
-        check_images(run, found)
-        done = answered_keys(found)
+        before = _gather_outcomes(processes, journal)
+        check_images(run, before)
+        done = answered_keys(before)
         # Machines that share a disk find the same damage.
         damage = sorted(set().union(*processes.gather(journal.damage)))
         # Whole units are answered again, even if some of their questions are done, so that each
@@ -109,7 +109,8 @@ def answer_questions(
             return 0
         outcomes = _gather_outcomes(processes, journal)
         if processes.is_first:
-            _publish(run, journal, outcomes)
+            found = [outcomes.get(question.key, {}) for question in run.questions]
+            journal.publish(outcome["record"] for outcome in found if "record" in outcome)
         processes.wait()  # a launcher ends all processes as soon as one fails
     if not processes.is_first:
         return 0
@@ -269,9 +270,3 @@ def _products(args: AskArguments, place: Placement) -> str:
     loaded = {part for file in args.compensation_parts for part in PARTS_OF.get(file, ())}
     forms = {part: form for part, form in forms.items() if part in loaded | {*PRUNING_PARTS}}
     return described(forms, args.cpu_products)
-
-
-def _publish(run: Run, journal: Journal, outcomes: dict[str, dict]) -> None:
-    """Writes the answers file, in the order of the questions."""
-    found = [outcomes.get(question.key, {}) for question in run.questions]
-    journal.publish(outcome["record"] for outcome in found if "record" in outcome)

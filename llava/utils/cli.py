@@ -65,10 +65,14 @@ def run_command(
     parser = FlagParser(arguments, called(program), _without_call(description), example(program))
     filled = parser.read(argv)
 
+    if less_memory is None:
+        has = {field.name for field in fields(arguments)}
+        less_memory = " or ".join(text for name, text in _SAVING.items() if name in has)
+
     def check_and_work() -> int:
         if isinstance(filled, ModelArguments):
             filled.check_device_map()
-        with out_of_memory(_saving(arguments) if less_memory is None else less_memory):
+        with out_of_memory(less_memory):
             return work(filled)
 
     words = sys.argv[1:] if argv is None else argv
@@ -168,12 +172,6 @@ def _last_line(reason: str, stop: BaseException, command: str) -> str:
     # If a launcher started this process, the launcher's command is not known here.
     known = command and read_launch(os.environ) is None
     return f"{reason}: {kept}; the same command goes on" + (f": {command}" if known else "")
-
-
-def _saving(arguments: type) -> str:
-    """Returns advice naming the command's flags that may help if memory is not enough."""
-    flags = {field.name for field in fields(arguments)}
-    return " or ".join(text for name, text in _SAVING.items() if name in flags)
 
 
 @contextmanager

@@ -130,7 +130,12 @@ class QuestionFile:
             return list(labelled)
         known = {question.key: question for question in labelled}
         pairs = [(question, known[question.key]) for question in asked if question.key in known]
-        astray = [ours for ours, theirs in pairs if not _are_one(ours, theirs)]
+        astray = [
+            ours
+            for ours, theirs in pairs
+            if ours.image != theirs.image
+            and not say_the_same(ours.tower_question, theirs.tower_question)
+        ]
         if astray or not pairs:
             about = quoted(astray[0].question_id) if astray else "any of its ids"
             raise UserError(
@@ -138,11 +143,6 @@ class QuestionFile:
                 f"{about}: they are of two editions that do not go together, get both again"
             )
         return [ours for ours, _ in pairs]
-
-
-def _are_one(question: Question, other: Question) -> bool:
-    same_image = question.image == other.image
-    return same_image or say_the_same(question.tower_question, other.tower_question)
 
 
 def answer_record(question: Question, text: str, answer_id: str, model_id: str) -> dict:

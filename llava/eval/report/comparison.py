@@ -212,29 +212,22 @@ def _mean_rows(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
 
 
 def _mean_row(members: Sequence[Row]) -> Row:
-    main, full, recovered = (
+    total = sum(row.questions for row in members)
+    main, full, recovered, seconds = (
         None if None in (values := [getattr(row, name) for row in members]) else values
-        for name in ("of_full_main", "of_full", "recovered")
+        for name in ("of_full_main", "of_full", "recovered", "seconds")
     )
     return replace(
         members[0],
         benchmark=None,
-        questions=sum(row.questions for row in members),
+        questions=total,
         unanswered=sum(row.unanswered for row in members),
         is_limited=any(row.is_limited for row in members),
         mean=None,
         of_full_main=main and sum(main) / len(main),
         of_full=full and average(full),
         recovered=recovered and average(recovered),
-        seconds=_seconds_of_all(members),
+        seconds=seconds and sum(s * row.questions for s, row in zip(seconds, members)) / total,
         run=None,
         cost=next((row.cost for row in members if row.cost is not None), None),
     )
-
-
-def _seconds_of_all(rows: Sequence[Row]) -> float | None:
-    """Returns the time per question over all benchmarks."""
-    seconds = [row.seconds * row.questions for row in rows if row.seconds is not None]
-    if len(seconds) < len(rows):
-        return None
-    return sum(seconds) / sum(row.questions for row in rows)

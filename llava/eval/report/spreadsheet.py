@@ -19,10 +19,11 @@ def csv_table(comparison: Comparison) -> str:
     rows = comparison.rows + comparison.mean_rows
     less = differences(rows)
     stages = dict.fromkeys(stage for row in rows if row.cost for stage in row.cost.stages)
-    records = [
-        _record(row) | _standing(*less.get(id(row), (None, None))) | _cost(row.cost, list(stages))
-        for row in rows
-    ]
+    records = []
+    for row in rows:
+        to_accm, to_best = less.get(id(row), (None, None))
+        points = _percent("points_to_accm", to_accm) | _percent("points_to_best", to_best)
+        records.append(_record(row) | points | _cost(row.cost, list(stages)))
     text = io.StringIO()
     writer = csv.DictWriter(text, records[0], lineterminator="\n")
     writer.writeheader()
@@ -56,10 +57,6 @@ def _record(row: Row) -> dict:
         "result_file": run and run.path,
         "answers_file": run and run.answers_file,
     }
-
-
-def _standing(to_accm: Sampled | None, to_best: Sampled | None) -> dict[str, float | None]:
-    return _percent("points_to_accm", to_accm) | _percent("points_to_best", to_best)
 
 
 def _cost(cost: Cost | None, stages: Sequence[str]) -> dict:

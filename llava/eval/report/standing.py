@@ -111,19 +111,15 @@ def budgets(comparison: Comparison) -> list[Budget]:
         pruned = [row for row in rows if row.method not in (FULL, FLOOR) and row.tokens]
         for tokens in sorted({row.tokens or 0 for row in pruned}, reverse=True):
             same = [row for row in pruned if row.tokens == tokens]
-            found.append(Budget(model, tokens, benchmarks, _standings(same, own), limits))
+            same.sort(key=lambda row: (-_share(row).value, row.method))
+            less = differences(same)
+            standings = [Standing(row, *less[id(row)], own[_key(row)]) for row in same]
+            found.append(Budget(model, tokens, benchmarks, standings, limits))
     return found
 
 
 def _key(row: Row) -> tuple[str, int | None]:
     return row.method, row.tokens
-
-
-def _standings(rows: Sequence[Row], own: dict[tuple, dict[str, Row]]) -> list[Standing]:
-    """Returns the rows of one budget with their differences, the best first."""
-    found = differences(rows)
-    ordered = sorted(rows, key=lambda row: (-_share(row).value, row.method))
-    return [Standing(row, *found[id(row)], own[_key(row)]) for row in ordered]
 
 
 def differences(rows: Sequence[Row]) -> dict[int, tuple[Sampled | None, Sampled | None]]:

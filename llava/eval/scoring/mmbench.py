@@ -104,7 +104,10 @@ def numbers(data: tuple[list[Row], matching.Matched]) -> dict:
         right, by the key of its first row; ``unscored`` (ids of answers to no row).
     """
     rows, matched = data
-    right = {row.index: _is_right(row, matched.texts.get(str(row.index))) for row in rows}
+    right = {row.index: False for row in rows}
+    for row in rows:
+        if (text := matched.texts.get(str(row.index))) is not None:
+            right[row.index] = extract_option(text, row.options) == row.cells["answer"]
     rotations = defaultdict(list)
     for row in rows:
         rotations[row.question].append(right[row.index])
@@ -217,10 +220,6 @@ def _match(rows: Sequence[Row], answers: list[dict], allow_missing: bool) -> mat
     return matching.match(
         ids, matching.need_fields(answers), find, allow_missing, ignore_unknown=True
     )
-
-
-def _is_right(row: Row, text: str | None) -> bool:
-    return text is not None and extract_option(text, row.options) == row.cells["answer"]
 
 
 def _means(rows: Sequence[Row], right: Mapping[int, bool]) -> dict:

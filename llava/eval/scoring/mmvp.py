@@ -31,10 +31,6 @@ def is_right(question: Question, text: str) -> bool:
     return extract_answer(text) in (letter, option.lower())
 
 
-def _asks(question: Question, prompt: str) -> bool:
-    return matching.asks_within(question.tower_question, prompt)
-
-
 def match_answers(
     data_dir: Path,
     answers: list[dict],
@@ -47,9 +43,10 @@ def match_answers(
     ]
     questions = matching.keep_asked(read_questions(data_dir), asked, lambda question: question.key)
     ids = {question.key: question.question_id for question in questions}
-    return questions, matching.match(
-        ids, records, matching.find_by_id(questions, _asks), allow_missing
+    find = matching.find_by_id(
+        questions, lambda q, prompt: matching.asks_within(q.tower_question, prompt)
     )
+    return questions, matching.match(ids, records, find, allow_missing)
 
 
 def numbers(data: tuple[list[Question], matching.Matched]) -> dict:

@@ -14,7 +14,6 @@ from llava.eval.benchmarks.pope import (
     object_of,
     read_labelled_questions,
 )
-from llava.eval.benchmarks.question import Question
 from llava.eval.scoring import matching
 
 # Without LLaVA's file, questions are numbered in the order of the labels, which is another one in
@@ -48,12 +47,11 @@ def match_answers(
     labelled = replace(labelled, questions=kept)
     questions = [item.question for item in labelled.questions]
     ids = {question.key: question.question_id for question in questions}
-    find = matching.find_by_id(questions, _asks)
+    find = matching.find_by_id(
+        questions,
+        lambda q, prompt: object_of(prompt.split("\n", 1)[0]) == object_of(q.tower_question),
+    )
     return labelled, matching.match(ids, answers, find, allow_missing, advice=_ADVICE)
-
-
-def _asks(question: Question, prompt: str) -> bool:
-    return object_of(prompt.split("\n", 1)[0]) == object_of(question.tower_question)
 
 
 def numbers(data: tuple[LabelledQuestions, matching.Matched]) -> dict:
