@@ -141,13 +141,11 @@ def _finders(args: ModelArguments) -> dict[str, Callable[[], Path]]:
         read_llava_config(read_config(folder), str(folder))
         return folder
 
-    def vision_tower() -> Path:
-        return locate_parts(replace(args, compensation=NOTHING))["vision_tower"]
-
-    finders: dict[str, Callable[[], Path]] = {"model": model, "vision_tower": vision_tower}
-    for name in args.compensation_parts:
-        finders[name] = partial(locate_part, args, name)
-    return finders
+    finders: dict[str, Callable[[], Path]] = {
+        "model": model,
+        "vision_tower": lambda: locate_parts(replace(args, compensation=NOTHING))["vision_tower"],
+    }
+    return finders | {name: partial(locate_part, args, name) for name in args.compensation_parts}
 
 
 def _way_to_fetch_model(args: ModelArguments) -> str:

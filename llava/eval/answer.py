@@ -13,8 +13,14 @@ from typing import TYPE_CHECKING, Optional
 from llava.arguments import AskArguments, flag
 from llava.errors import UserError
 from llava.eval.arguments import check_method
-from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT, data_folder, reader
-from llava.eval.limit import LIMIT_HELP, first_questions
+from llava.eval.benchmarks.registry import (
+    BENCHMARKS,
+    DATA_ROOT,
+    LIMIT_HELP,
+    data_folder,
+    first_questions,
+    reader,
+)
 from llava.utils.cli import benchmark_command
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, List, Optional
 from llava.arguments import AskArguments, flag, list_flag
 from llava.compensations import CAPTIONS, NOTHING, terms_of
 from llava.errors import UserError
-from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT
-from llava.eval.limit import LIMIT_HELP
+from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT, LIMIT_HELP
 from llava.method import ALL_TOKENS, DEFAULT_PRUNER, NO_TOKENS, Method, method_of
 
 if TYPE_CHECKING:

@@ -252,9 +252,9 @@ def _answer_batch(
     answers = dict(zip(samples, run.model.answer(encoded, memory=run.memory)))
     run.clock.model += time.perf_counter() - start
     for place, answer in list(answers.items()):
-        if (error := _why_not_finite(answer)) is not None:
+        if (why := _why_not_finite(answer)) is not None:
             del answers[place]
-            errors[place] = error
+            errors[place] = why
     return [
         Outcome(request, answers.get(place), errors.get(place))
         for place, request in enumerate(batch)

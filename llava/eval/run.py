@@ -21,8 +21,13 @@ from llava.eval.caches import Shared
 from llava.eval.engine import Clock, Outcome, Request, Unit, answer_units, units_by_length
 from llava.eval.journal import Journal, check_images, image_bytes
 from llava.eval.outcomes import merge_outcomes
-from llava.eval.progress import show_progress
-from llava.eval.run_messages import answered_keys, how_far, report_run, say_what_was_before
+from llava.eval.progress import (
+    answered_keys,
+    how_far,
+    report_run,
+    say_what_was_before,
+    show_progress,
+)
 from llava.eval.sessions import noting_session
 from llava.files import printable
 from llava.method import Method, label_of, method_of

@@ -13,12 +13,13 @@ from llava.eval.benchmarks.registry import (
     BENCHMARKS,
     DATA_ROOT,
     data_folder,
+    first_questions,
+    limit_of,
     main_number,
     reader,
     scorer,
 )
 from llava.eval.journal import read_settings
-from llava.eval.limit import first_questions, limit_of
 from llava.eval.scoring.matching import NoLabels
 from llava.files import check_target, printable, write_json
 from llava.utils.cli import benchmark_command

@@ -17,7 +17,6 @@ import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from typing import Protocol, TypeVar
 
 from llava.arguments import ModelArguments
@@ -34,9 +33,9 @@ SOME_FAILED = 1
 
 # Advice if memory is not enough, by the flag that the command must have.
 _SAVING = {
-    "batch_size": "a smaller --batch-size",
-    "dtype": "--dtype bfloat16",
-    "device_map": "--device-map auto",
+    "--batch-size": "a smaller --batch-size",
+    "--dtype": "--dtype bfloat16",
+    "--device-map": "--device-map auto",
 }
 
 
@@ -66,8 +65,7 @@ def run_command(
     filled = parser.read(argv)
 
     if less_memory is None:
-        has = {field.name for field in fields(arguments)}
-        less_memory = " or ".join(text for name, text in _SAVING.items() if name in has)
+        less_memory = " or ".join(text for name, text in _SAVING.items() if name in parser.known)
 
     def check_and_work() -> int:
         if isinstance(filled, ModelArguments):

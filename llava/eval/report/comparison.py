@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from llava.eval.report.statistics import SEED, Sampled, average, difference, rat
 
 LENIENT = "(lenient)"
 LIMITED = "(limited)"
+Value = TypeVar("Value")
 _Member = tuple[Run, Sampled]  # a run and its mean score
 
 
@@ -213,10 +215,10 @@ def _mean_rows(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
 
 def _mean_row(members: Sequence[Row]) -> Row:
     total = sum(row.questions for row in members)
-    main, full, recovered, seconds = (
-        None if None in (values := [getattr(row, name) for row in members]) else values
-        for name in ("of_full_main", "of_full", "recovered", "seconds")
-    )
+    main = _of_all(members, lambda row: row.of_full_main)
+    full = _of_all(members, lambda row: row.of_full)
+    recovered = _of_all(members, lambda row: row.recovered)
+    seconds = _of_all(members, lambda row: row.seconds and row.seconds * row.questions)
     return replace(
         members[0],
         benchmark=None,
@@ -224,10 +226,16 @@ def _mean_row(members: Sequence[Row]) -> Row:
         unanswered=sum(row.unanswered for row in members),
         is_limited=any(row.is_limited for row in members),
         mean=None,
-        of_full_main=main and sum(main) / len(main),
-        of_full=full and average(full),
-        recovered=recovered and average(recovered),
-        seconds=seconds and sum(s * row.questions for s, row in zip(seconds, members)) / total,
+        of_full_main=sum(main) / len(main) if main else None,
+        of_full=average(full) if full else None,
+        recovered=average(recovered) if recovered else None,
+        seconds=sum(seconds) / total if seconds else None,
         run=None,
         cost=next((row.cost for row in members if row.cost is not None), None),
     )
+
+
+def _of_all(rows: Sequence[Row], of: Callable[[Row], Value | None]) -> list[Value]:
+    """Returns a value of each row; nothing at all if one row lacks it."""
+    values = [value for row in rows if (value := of(row)) is not None]
+    return values if len(values) == len(rows) else []

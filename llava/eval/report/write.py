@@ -26,8 +26,7 @@ from llava.eval.report.disagreements import (
 from llava.eval.report.references import Compared, read_references, set_beside
 from llava.eval.report.rendering import render
 from llava.eval.report.runs import BENCHMARKS, UNBOUNDED, Run, read_runs
-from llava.eval.report.spreadsheet import csv_table
-from llava.eval.report.table import markdown_report, reference_table, terminal_table
+from llava.eval.report.table import csv_table, markdown_report, reference_table, terminal_table
 from llava.files import write_text
 
 DISAGREEMENTS = 12  # shown by default for each pair of runs

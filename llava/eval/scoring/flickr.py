@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from llava.errors import UserError
-from llava.eval.benchmarks.five_captions import CAPTIONS_PER_IMAGE
 from llava.eval.benchmarks.flickr import (
+    CAPTIONS_PER_IMAGE,
     HOME,
     LAYOUT,
     read_annotations,
