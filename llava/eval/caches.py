@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -38,7 +39,7 @@ def images_at_once(num_patches: int) -> int:
     return max(1, MEMORY_LIMIT // (num_patches * _BYTES_OF_A_PATCH))
 
 
-class PixelReader:
+class PixelReader(AbstractContextManager):
     """A reader and preprocessor of images that remembers the last ones.
 
     Args:
@@ -49,9 +50,6 @@ class PixelReader:
         self._model = model
         self._threads = ThreadPoolExecutor(READERS)
         self._last: LRUCache = LRUCache(IMAGES_KEPT)
-
-    def __enter__(self) -> PixelReader:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._threads.shutdown()

@@ -17,7 +17,7 @@ import os
 import reprlib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -51,7 +51,7 @@ def read_settings(answers_file: Path) -> dict | None:
     return read_json(path, advice) if path.is_file() else None
 
 
-class Journal:
+class Journal(AbstractContextManager):
     """The outcomes of one process, each appended and flushed.
 
     Attributes:
@@ -132,9 +132,6 @@ class Journal:
     def close(self) -> None:
         """Closes and unlocks the journal."""
         self._file.close()
-
-    def __enter__(self) -> Journal:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()

@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
@@ -50,14 +51,8 @@ class PlainLines:
             flush=True,
         )
 
-    def __enter__(self) -> PlainLines:
-        return self
 
-    def __exit__(self, *exception: object) -> None:
-        pass
-
-
-def show_progress(name: str, total: int, before: int, is_shown: bool) -> tqdm | PlainLines:
+def show_progress(name: str, total: int, before: int, is_shown: bool) -> AbstractContextManager:
     """Returns a context whose ``update()`` is called after each question.
 
     Args:
@@ -67,7 +62,7 @@ def show_progress(name: str, total: int, before: int, is_shown: bool) -> tqdm | 
         is_shown: whether progress is shown.
     """
     if is_shown and not sys.stderr.isatty():
-        return PlainLines(name, total, before)
+        return nullcontext(PlainLines(name, total, before))
     return tqdm(
         desc=name, total=total, initial=before, unit="question", smoothing=0, disable=not is_shown
     )

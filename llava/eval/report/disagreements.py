@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from llava.errors import UserError
 from llava.eval.benchmarks.question import Question
+from llava.eval.benchmarks.registry import reader
 from llava.eval.report.journal import Entry, read_entries
 from llava.eval.report.runs import ACCM, BENCHMARKS, FLOOR, FULL, PRUNE, Run
 
@@ -69,8 +69,7 @@ class Disagreement:
 
 def read_benchmark(benchmark: str, data_dir: Path) -> Sequence[Question]:
     """Reads the questions of a data folder with the benchmark's own reader."""
-    reader = importlib.import_module(f"llava.eval.benchmarks.{benchmark}")
-    return reader.read_questions(data_dir)
+    return reader(benchmark).read_questions(data_dir)
 
 
 def find_disagreements(
@@ -150,16 +149,8 @@ class _Details:
         )
         pictures: tuple[Thumbnail, ...] = ()
         if question is not None:
-            kept = [
-                (
-                    side.run.label,
-                    None if side.entry is None else side.entry.kept,
-                    side.run.num_patches,
-                )
-                for side in (one, other)
-            ]
             try:
-                pictures = _thumbnails(question.image, kept)
+                pictures = _thumbnails(question.image, (one, other))
             except UserError as error:
                 self.notes.append(f"A picture is left out: {error}.")
         return Case(key, question, (one, other), pictures)
@@ -193,14 +184,8 @@ class _Details:
         return {}
 
 
-def _thumbnails(
-    image: Path | bytes, runs: Sequence[tuple[str, Sequence[int] | None, int | None]]
-) -> tuple[Thumbnail, ...]:
+def _thumbnails(image: Path | bytes, sides: Sequence[Side]) -> tuple[Thumbnail, ...]:
     """Returns a picture for each set of kept patches; the plain image if nothing was dropped.
-
-    Args:
-        image: a file, or an encoded picture.
-        runs: name, kept patches (None if unknown) and number of patches of each run.
 
     Raises:
         UserError: the image cannot be read.
@@ -211,10 +196,10 @@ def _thumbnails(
 
     picture = expand2square(load_image(image), CLIP_BACKGROUND, _SIDE)
     groups: dict[tuple[tuple[int, ...], int], list[str]] = {}
-    for name, kept, num_patches in runs:
-        num_patches = num_patches or _DEFAULT_PATCHES
-        if kept and _is_pruned(kept, num_patches):
-            groups.setdefault((tuple(sorted(kept)), num_patches), []).append(name)
+    for side in sides:
+        kept, total = side.entry and side.entry.kept, side.run.num_patches or _DEFAULT_PATCHES
+        if kept and _is_pruned(kept, total):
+            groups.setdefault((tuple(sorted(kept)), total), []).append(side.run.label)
     named = {key: "kept by " + " and ".join(names) for key, names in groups.items()}
     named = named or {(tuple(range(_DEFAULT_PATCHES)), _DEFAULT_PATCHES): "the image"}
     return tuple(
