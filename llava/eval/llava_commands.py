@@ -90,7 +90,11 @@ def answer_as_llava(
     """
     from llava.eval.run import Run, answer_questions
 
-    _check_flags(args)
+    for flag_name in ("model_path", "question_file", "answers_file"):
+        if getattr(args, flag_name) is None:
+            raise UserError(f"give --{flag_name.replace('_', '-')}")
+    check_method(args)
+    check_one_value(args)
     questions = chunk(read(Path(args.question_file)), args.num_chunks, args.chunk_idx)
     run = Run(
         name,
@@ -117,11 +121,3 @@ def chunk(questions: Sequence[Question], count: int, index: int) -> Sequence[Que
             f"there are only {len(questions)} questions: block {index} of {count} is empty"
         )
     return block
-
-
-def _check_flags(args: LlavaCommandArguments) -> None:
-    for name in ("model_path", "question_file", "answers_file"):
-        if getattr(args, name) is None:
-            raise UserError(f"give --{name.replace('_', '-')}")
-    check_method(args)
-    check_one_value(args)
