@@ -1,4 +1,7 @@
-"""What a run says: what was before, its progress, what is kept when it stops, its result."""
+"""What a run says: what was before, its progress, what is kept when it stops, its result.
+
+tqdm draws the bar of a terminal; in a file its returns to the start of a line would be unreadable.
+"""
 
 from __future__ import annotations
 
