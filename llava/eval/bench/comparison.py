@@ -38,7 +38,7 @@ from llava.eval.bench.random_model import random_model
 from llava.eval.bench.speed import measure_machine
 from llava.eval.bench.table import check_picture, draw_picture, markdown, records
 from llava.eval.sessions import processor_name
-from llava.files import write_json, write_text
+from llava.files import make_folder, write_json, write_text
 from llava.model.builder import load_from_arguments
 from llava.model.llava_arch import LlavaAccm
 from llava.model.loading.placement import Placement, placement, uses_cuda_graphs
@@ -55,7 +55,7 @@ def measure_methods(args: BenchArguments) -> int:
     if args.products:
         print(measure_products(_load(args), forms, args.rounds))
         return 0
-    _make_folder(args.output)
+    make_folder(Path(args.output))
     report, found = compare(args, _load(args))
     _write(Path(args.output), report, found)
     return 0
@@ -155,18 +155,6 @@ def _check_products(args: BenchArguments) -> None:
         raise UserError(f"{flags} has no effect with --products: leave one of the two out")
     if placement(args).device.type != "cpu":
         raise UserError("--products measures a CPU: say --device cpu")
-
-
-def _make_folder(name: str) -> None:
-    """Makes the folder for the files.
-
-    Raises:
-        UserError: it cannot be made.
-    """
-    try:
-        Path(name).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {name} ({error.strerror})") from error
 
 
 def _load(args: BenchArguments) -> LlavaAccm:

@@ -27,7 +27,7 @@ from llava.eval.report.references import Compared, read_references, set_beside
 from llava.eval.report.rendering import render
 from llava.eval.report.runs import BENCHMARKS, UNBOUNDED, Run, read_runs
 from llava.eval.report.table import csv_table, markdown_report, reference_table, terminal_table
-from llava.files import write_text
+from llava.files import make_folder, write_text
 
 DISAGREEMENTS = 12  # shown by default for each pair of runs
 _MANY = 12  # rows of a table above which it is closed at first
@@ -64,12 +64,7 @@ def write_report(
     comparison = compare(runs)
     disagreements, left_out = find_disagreements(runs, limit, read_questions)
     page = render_page(comparison, disagreements, left_out, runs, compared, folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot make the folder {folder} ({error.strerror}): name another"
-        ) from error
+    make_folder(folder, ": name another")
     write_text(folder / "report.md", markdown_report(comparison, runs) + reference_table(compared))
     write_text(folder / "report.csv", csv_table(comparison))
     write_text(folder / "report.html", page)
