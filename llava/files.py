@@ -181,6 +181,22 @@ def check_target(path: Path) -> None:
         raise UserError(f"{path} is not a regular file: name one that can be replaced")
 
 
+def make_folder(path: Path, way_out: str = "") -> None:
+    """Makes a folder, and those above it; one that is there is left alone.
+
+    Args:
+        path: the folder.
+        way_out: the end of the message.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {path} ({error.strerror}){way_out}") from error
+
+
 def write_json(path: Path, value: dict) -> None:
     """Writes one object, whole or not at all.
 

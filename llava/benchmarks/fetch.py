@@ -97,7 +97,11 @@ def _unpack(
     if here is not None:
         name, archive = here.name, local_members(here)
     elif isinstance(source, ZipParts):
-        name, archive = source.archives[0], remote_members(_address(source, network))
+        if source.repository is None:
+            address = Address(source.file, network=network)
+        else:
+            address = hub_file(Repository(source.repository, "dataset", network), source.file)
+        name, archive = source.archives[0], remote_members(address)
     else:
         return
     with fetch_errors(name, folder), archive as (members, expect):
@@ -105,12 +109,6 @@ def _unpack(
         size = sum(member.stop - member.start for member in chosen.values())
         print(f"{name}: {len(chosen):,} files of {len(members):,}, {size / 1e9:.2f} GB", flush=True)
         extract(chosen, target, name, expect)
-
-
-def _address(source: ZipParts, network: Network) -> Address:
-    if source.repository is None:
-        return Address(source.file, network=network)
-    return hub_file(Repository(source.repository, "dataset", network), source.file)
 
 
 def _asked(benchmark: Benchmark, folder: Path, below: str) -> set[PurePosixPath]:

@@ -89,7 +89,10 @@ def verify_benchmark(
 def _look(benchmark: Benchmark, folder: Path, decode: bool, any_edition: bool) -> Finding:
     questions = reader(benchmark.name).read_questions(folder)
     images = asked_images(questions)
-    broken = broken_images([question.image for question in questions], benchmark.name, decode)
+    files = list(dict.fromkeys(question.image for question in questions))
+    bar = {"desc": f"opening {benchmark.name}", "unit": "file", "disable": not decode}
+    whole = thread_map(partial(is_there, decode=decode), files, max_workers=_THREADS, **bar)
+    broken = {image for image, is_whole in zip(files, whole) if not is_whole}
     missing = [image for image in images if image in broken]
     waiting = [source for source in benchmark.sources if isinstance(source, ByHand)]
     left = [s for s in waiting if any(i.is_relative_to(folder / s.folder) for i in missing)]
@@ -164,20 +167,6 @@ def _miscounted(
     if benchmark.images is not None and len(images) != benchmark.images:
         return f"questions about {len(images):,} images instead of {benchmark.images:,}: {_OTHER}"
     return None
-
-
-def broken_images(images: Sequence[Path | bytes], name: str, decode: bool) -> set[Path | bytes]:
-    """Returns the images that are not there, or cannot be opened.
-
-    Args:
-        images: files, and the bytes of pictures in a table.
-        name: of the benchmark.
-        decode: whether each is opened, instead of looked for only.
-    """
-    images = list(dict.fromkeys(images))
-    bar = {"desc": f"opening {name}", "unit": "file", "disable": not decode}
-    there = thread_map(partial(is_there, decode=decode), images, max_workers=_THREADS, **bar)
-    return {image for image, is_whole in zip(images, there) if not is_whole}
 
 
 def is_there(image: Path | bytes, decode: bool = False) -> bool:

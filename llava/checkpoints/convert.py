@@ -47,7 +47,8 @@ def convert(source: Path, target: Path, dtype: str | None) -> list[Path]:
     if dtype is not None and dtype not in DTYPES:
         raise UserError(f"there is no dtype {dtype!r}; there are: {', '.join(DTYPES)}")
     shards = weight_files(source)
-    names = [_name(place, len(shards)) for place in range(len(shards))]
+    names = [f"model-{n:05d}-of-{len(shards):05d}.safetensors" for n, _ in enumerate(shards, 1)]
+    names = names if len(shards) > 1 else ["model.safetensors"]
     try:
         origins = {name: _origin(shard, dtype) for shard, name in zip(shards, names)}
         _refuse_others(target, origins)
@@ -56,18 +57,14 @@ def convert(source: Path, target: Path, dtype: str | None) -> list[Path]:
             if not (target / name).is_file():
                 _convert_file(shard, target / name, dtype, origins[name])
         _write_index(target, names)
-        _copy_small_files(source, target)
+        for file in sorted(source.iterdir()):
+            if file.is_file() and not file.name.endswith(_NOT_COPIED):
+                shutil.copyfile(file, target / file.name)
     # safetensors wraps the system's error in its own.
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot write {target} ({reason}): make room there") from error
     return [target / name for name in names]
-
-
-def _name(place: int, number: int) -> str:
-    if number == 1:
-        return "model.safetensors"
-    return f"model-{place + 1:05d}-of-{number:05d}.safetensors"
 
 
 def _origin(shard: Path, dtype: str | None) -> str:
@@ -127,9 +124,3 @@ def _write_index(target: Path, names: list[str]) -> None:
             weight_map[key] = name
             size += tensor.nbytes
     write_json(target / _INDEX, {"metadata": {"total_size": size}, "weight_map": weight_map})
-
-
-def _copy_small_files(source: Path, target: Path) -> None:
-    for file in sorted(source.iterdir()):
-        if file.is_file() and not file.name.endswith(_NOT_COPIED):
-            shutil.copyfile(file, target / file.name)

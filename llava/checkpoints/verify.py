@@ -95,6 +95,11 @@ class _Seen:
         folder = self.places["model"]
         return read_llava_config(read_config(folder), str(folder))
 
+    def clip_width(self) -> int:
+        """Returns the width of the space that CLIP's images and texts share."""
+        folder = self.places["vision_tower"]
+        return clip_config(read_config(folder), str(folder)).projection_dim
+
 
 def verify(args: ModelArguments) -> Iterator[Verdict]:
     """Verifies the parts that the flags name, one after the other.
@@ -136,13 +141,11 @@ def _finders(args: ModelArguments) -> dict[str, Callable[[], Path]]:
         read_llava_config(read_config(folder), str(folder))
         return folder
 
-    def vision_tower() -> Path:
-        return locate_parts(replace(args, compensation=NOTHING))["vision_tower"]
-
-    finders: dict[str, Callable[[], Path]] = {"model": model, "vision_tower": vision_tower}
-    for name in args.compensation_parts:
-        finders[name] = partial(locate_part, args, name)
-    return finders
+    finders: dict[str, Callable[[], Path]] = {
+        "model": model,
+        "vision_tower": lambda: locate_parts(replace(args, compensation=NOTHING))["vision_tower"],
+    }
+    return finders | {name: partial(locate_part, args, name) for name in args.compensation_parts}
 
 
 def _way_to_fetch_model(args: ModelArguments) -> str:
@@ -209,8 +212,7 @@ def _check_caption_model(path: Path, seen: _Seen) -> str:
         raise UserError(
             "it cannot be looked at without GPT-2's config and CLIP's: mend those first"
         )
-    clip, tensors = seen.places["vision_tower"], read_checkpoint(path)
-    width = clip_config(read_config(clip), str(clip)).projection_dim
+    tensors, width = read_checkpoint(path), seen.clip_width()
     gpt2 = read_config(seen.places["gpt2"])
     build_caption_model(gpt2, width, tensors, str(path), seen.place)
     return _details(path, tensors)
@@ -233,14 +235,9 @@ def _check_selector(path: Path, seen: _Seen) -> str:
 def _check_scene_graph(path: Path, seen: _Seen) -> str:
     if "vision_tower" not in seen.places:
         raise UserError("it cannot be looked at without CLIP's config: mend that first")
-    clip = seen.places["vision_tower"]
-    width = clip_config(read_config(clip), str(clip)).projection_dim
-    check_relation_model(load_relation_model(path, seen.place.device), width, str(path))
+    model = load_relation_model(path, seen.place.device)
+    check_relation_model(model, seen.clip_width(), str(path))
     return _details(path, read_checkpoint(path))
-
-
-def _check_oracle(path: Path, seen: _Seen) -> str:
-    return f"{len(read_oracle(path))} keys"
 
 
 _CHECKS: dict[str, Callable[[Path, _Seen], str]] = {
@@ -251,5 +248,5 @@ _CHECKS: dict[str, Callable[[Path, _Seen], str]] = {
     "longclip": _check_longclip,
     "selector": _check_selector,
     "scene_graph": _check_scene_graph,
-    "oracle": _check_oracle,
+    "oracle": lambda path, seen: f"{len(read_oracle(path))} keys",
 }

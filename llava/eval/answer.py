@@ -13,9 +13,15 @@ from typing import TYPE_CHECKING, Optional
 from llava.arguments import AskArguments, flag
 from llava.errors import UserError
 from llava.eval.arguments import check_method
-from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT, data_folder, reader
-from llava.eval.limit import LIMIT_HELP, first_questions
-from llava.utils.cli import run_benchmark_command
+from llava.eval.benchmarks.registry import (
+    BENCHMARKS,
+    DATA_ROOT,
+    LIMIT_HELP,
+    data_folder,
+    first_questions,
+    reader,
+)
+from llava.utils.cli import benchmark_command
 
 if TYPE_CHECKING:
     from llava.eval.run import Run
@@ -80,12 +86,7 @@ def read_run(
     )
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command."""
-    return run_benchmark_command(
-        AnswerArguments, answer, BENCHMARKS, "llava.eval.answer", __doc__.splitlines()[0], argv
-    )
-
+main = benchmark_command(AnswerArguments, answer, BENCHMARKS, "llava.eval.answer", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,17 +1,23 @@
-"""Caches that the runs of one process share: model, fingerprints, encoded images."""
+"""Caches: pixels of one run; model, fingerprints and encoded images of the runs of a process."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
+from cachetools import LRUCache
 from torch import Tensor
 
 from llava.arguments import ModelArguments
 from llava.compensations import CAPTIONS, NOTHING
 from llava.conversation import check_text
 from llava.errors import UserError
+from llava.mm_utils import load_image
 from llava.model.builder import load_from_arguments, with_compensation
 from llava.model.llava_arch import LlavaAccm
 from llava.model.loading.fingerprint import fingerprint
@@ -22,6 +28,8 @@ QUESTIONS_AT_ONCE = 32  # questions per batch of the text tower
 # Of a patch of LLaVA-1.5-7B in float32, if all is needed that any pruner reads: features, keys of
 # two layers, embeddings, and the projected features.
 _BYTES_OF_A_PATCH = 36 << 10
+READERS = min(8, max(2, (os.cpu_count() or 2) // 2))  # threads
+IMAGES_KEPT = 64  # the last ones read, for later questions: 1.4 MB each at 336 pixels
 
 Images = Mapping[Path | bytes, VisualTokens]
 
@@ -29,6 +37,34 @@ Images = Mapping[Path | bytes, VisualTokens]
 def images_at_once(num_patches: int) -> int:
     """Returns how many encoded images of N patches fit into MEMORY_LIMIT, at the least."""
     return max(1, MEMORY_LIMIT // (num_patches * _BYTES_OF_A_PATCH))
+
+
+class PixelReader(AbstractContextManager):
+    """A reader and preprocessor of images that remembers the last ones.
+
+    Args:
+        model: defines the preprocessing.
+    """
+
+    def __init__(self, model: LlavaAccm) -> None:
+        self._model = model
+        self._threads = ThreadPoolExecutor(READERS)
+        self._last: LRUCache = LRUCache(IMAGES_KEPT)
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown()
+
+    def start(self, image: Path | bytes) -> Future[Tensor]:
+        """Starts to read an image, a file or its bytes.
+
+        Returns:
+            A future with the pixels (1, 3, S, S) float32, or with a UserError.
+        """
+        if image not in self._last:
+            self._last[image] = self._threads.submit(
+                lambda: self._model.preprocess([load_image(image)])
+            )
+        return self._last[image]
 
 
 class UnitMemory:
@@ -115,6 +151,7 @@ class Shared:
     """Objects that several runs with the same model share, each made on first use.
 
     Attributes:
+        fingerprint: returns the fingerprint of a checkpoint, computed once.
         images: memory for the current benchmark. The default keeps none; a caller that answers a
             benchmark several times replaces it by one with room.
 
@@ -125,9 +162,9 @@ class Shared:
 
     def __init__(self, compensation: bool) -> None:
         self.images = UnitMemory(limit=0)
+        self.fingerprint = lru_cache(maxsize=None)(fingerprint)
         self._compensation = compensation
         self._models: dict[str, LlavaAccm] = {}
-        self._fingerprints: dict[Path, str] = {}
         self._texts: tuple[list[str], QuestionMemory] = ([], QuestionMemory(()))
 
     def load(self, args: ModelArguments) -> LlavaAccm:
@@ -150,16 +187,6 @@ class Shared:
         if name not in self._models:
             self._models[name] = with_compensation(self._models[NOTHING], args)
         return self._models[name]
-
-    def fingerprint(self, path: Path) -> str:
-        """Returns the fingerprint of a checkpoint, computed once.
-
-        Raises:
-            UserError: the checkpoint cannot be read.
-        """
-        if path not in self._fingerprints:
-            self._fingerprints[path] = fingerprint(path)
-        return self._fingerprints[path]
 
     def texts(self, questions: list[str]) -> QuestionMemory:
         """Returns the memory of a benchmark's questions, in their order; the last one is kept."""

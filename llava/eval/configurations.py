@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, List, Optional
 from llava.arguments import AskArguments, flag, list_flag
 from llava.compensations import CAPTIONS, NOTHING, terms_of
 from llava.errors import UserError
-from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT
-from llava.eval.limit import LIMIT_HELP
+from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT, LIMIT_HELP
 from llava.method import ALL_TOKENS, DEFAULT_PRUNER, NO_TOKENS, Method, method_of
 
 if TYPE_CHECKING:
@@ -130,7 +129,8 @@ def choose_configurations(args: SweepArguments, says: bool = True) -> list[Confi
         UserError: no such method, pruner or compensation, an impossible or unused budget, or a
             part of the model is missing.
     """
-    methods = _methods(args)
+    default = DEFAULT_METHODS if args.pruners is None else ()
+    methods = choose("method", args.methods, METHODS, default)
     pairs = _pairs(args)
     _refuse_idle_flags(args, methods, [pruner for (pruner, _), _ in pairs])
     used = {NOTHING, *(compensation for _, compensation in pairs)}
@@ -207,11 +207,6 @@ def choose(
         if name not in known:
             raise UserError(f"there is no {what} {name!r}; name some of: {', '.join(known)}")
     return [name for name in known if name in names]
-
-
-def _methods(args: SweepArguments) -> list[str]:
-    default = DEFAULT_METHODS if args.pruners is None else ()
-    return choose("method", args.methods, METHODS, default)
 
 
 _Chosen = tuple[str, tuple[str, ...]]  # a pruner, and its options NAME=VALUE

@@ -6,9 +6,10 @@ for all its questions.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
@@ -19,8 +20,8 @@ from PIL import Image
 from torch import Tensor
 
 from llava.errors import UserError
-from llava.eval.caches import Images, QuestionMemory, UnitMemory
-from llava.eval.pixels import PixelReader
+from llava.eval.caches import Images, PixelReader, QuestionMemory, UnitMemory
+from llava.files import dump_json, printable
 from llava.method import Method
 from llava.model.llava_arch import LlavaAccm
 from llava.model.memory import Memory
@@ -28,6 +29,10 @@ from llava.model.multimodal_encoder.visual_tokens import Needs, VisualTokens, if
 from llava.model.sample import Answer, AnswerSettings, Asked, Sample
 
 UNITS_AHEAD = 2  # units whose images are read ahead of the model
+_WAY_OUT = (
+    "the weights are damaged (see python -m llava.checkpoints verify), or the dtype is too narrow "
+    "for them: try --dtype bfloat16 or float32"
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,17 @@ class Outcome:
     request: Request
     answer: Answer | None
     error: str | None
+
+    def line(self, name: dict, record: Callable[[Answer], dict]) -> dict:
+        """Returns a line of JSON: the name with the answer's record, or with why there is none."""
+        if self.answer is None:
+            return name | {"error": printable(str(self.error))}
+        line = name | record(self.answer)
+        try:
+            dump_json(line)
+        except ValueError as problem:
+            return name | {"error": f"the answer cannot be written down ({problem})"}
+        return line
 
 
 @dataclass
@@ -235,10 +251,24 @@ def _answer_batch(
     encoded = [_with_text(run.model, sample, run.texts) for sample in samples.values()]
     answers = dict(zip(samples, run.model.answer(encoded, memory=run.memory)))
     run.clock.model += time.perf_counter() - start
+    for place, answer in list(answers.items()):
+        if (why := _why_not_finite(answer)) is not None:
+            del answers[place]
+            errors[place] = why
     return [
         Outcome(request, answers.get(place), errors.get(place))
         for place, request in enumerate(batch)
     ]
+
+
+def _why_not_finite(answer: Answer) -> str | None:
+    """Returns why an answer cannot be used: NaN or infinite scores; None if all are finite."""
+    supplement = answer.supplement
+    if supplement is not None and not all(map(math.isfinite, supplement.scores)):
+        return f"the selector's scores are not finite: {_WAY_OUT}"
+    if not torch.isfinite(answer.first_logits).all():
+        return f"the LLM's scores of words are not finite: {_WAY_OUT}"
+    return None
 
 
 def _with_text(model: LlavaAccm, sample: Sample, texts: QuestionMemory) -> Sample:

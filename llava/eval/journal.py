@@ -16,14 +16,18 @@ import json
 import os
 import reprlib
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from llava.errors import UserError
+from llava.errors import UserError, quoted
+from llava.eval.benchmarks.question import Question
 from llava.eval.outcomes import merge_outcomes, read_outcomes, seal
 from llava.files import check_target, dump_json, read_json, replacing, take_lock
+
+if TYPE_CHECKING:
+    from llava.eval.run import Run
 
 PRODUCTS = "cpu_products"
 # Values of runs from before they were recorded.
@@ -47,7 +51,7 @@ def read_settings(answers_file: Path) -> dict | None:
     return read_json(path, advice) if path.is_file() else None
 
 
-class Journal:
+class Journal(AbstractContextManager):
     """The outcomes of one process, each appended and flushed.
 
     Attributes:
@@ -84,7 +88,8 @@ class Journal:
             except BaseException:
                 self._file.close()
                 raise
-            _drop_half_line(self._file)
+            self._file.seek(0)  # the last line of a killed process may lack its end
+            self._file.truncate(self._file.read().rfind(b"\n") + 1)
 
     def append(self, outcome: dict) -> None:
         """Writes one outcome: {"key": ..., "record": ...} or {"key": ..., "error": ...}.
@@ -127,9 +132,6 @@ class Journal:
     def close(self) -> None:
         """Closes and unlocks the journal."""
         self._file.close()
-
-    def __enter__(self) -> Journal:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
@@ -207,12 +209,6 @@ def _changes(before: dict, settings: dict) -> list[str]:
     ]
 
 
-def _drop_half_line(file: BinaryIO) -> None:
-    """Cuts off the incomplete last line of a killed process."""
-    file.seek(0)
-    file.truncate(file.read().rfind(b"\n") + 1)
-
-
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turns errors of the disk into one message for the user."""
@@ -223,3 +219,30 @@ def disk_errors(path: Path) -> Iterator[None]:
             f"cannot write in {path} ({error.strerror}): make room or write elsewhere; what was "
             "answered is kept, and the same command goes on from there"
         ) from error
+
+
+def check_images(run: Run, outcomes: Mapping[str, dict]) -> None:
+    """Refuses to continue a run whose answers are about other images of the same names.
+
+    Raises:
+        UserError: an image has another size than when its question was answered.
+    """
+    for question in run.questions:
+        before = outcomes.get(question.key, {}).get("asked", {}).get("image_bytes")
+        now = image_bytes(question)
+        if None not in (before, now) and before != now:
+            raise UserError(
+                f"{run.answers_file} was begun with other images: that of question "
+                f"{quoted(question.key)} had {before} bytes and has {now}. Give the earlier folder,"
+                f" or {run.elsewhere}"
+            )
+
+
+def image_bytes(question: Question) -> int | None:
+    """Returns the size of a question's image in bytes; None if it no longer exists."""
+    if isinstance(question.image, bytes):
+        return len(question.image)
+    try:
+        return question.image.stat().st_size
+    except (OSError, ValueError):
+        return None

@@ -23,11 +23,25 @@ class OneValueArguments:
 
 @dataclass
 class GreedyArguments(OneValueArguments):
-    """LLaVA's flags that have one value in benchmarks; see check_greedy."""
+    """LLaVA's flags that have one value in benchmarks; see check_one_value."""
 
     temperature: float = flag("0: benchmarks are answered greedily.", 0.0)
     top_p: Optional[float] = flag("Not supported: without effect at temperature 0.")
     num_beams: int = flag("1: benchmarks are answered greedily.", 1)
+
+
+_GREEDY = "benchmarks are answered greedily, as in the published results"
+# Flag -> its supported values, and why others are not. LLaVA's None for conv_mode means the
+# conversation that the model was tuned with.
+_ONE_VALUE = {
+    "model_base": ((None,), "checkpoints have to be merged"),
+    "conv_mode": (("vicuna_v1", None), "the method's program knows no other"),
+}
+_ONE_VALUE_IN_BENCHMARKS = _ONE_VALUE | {
+    "temperature": ((0.0,), _GREEDY),
+    "top_p": ((None,), _GREEDY),
+    "num_beams": ((1,), _GREEDY),
+}
 
 
 def check_one_value(args: OneValueArguments) -> None:
@@ -36,29 +50,14 @@ def check_one_value(args: OneValueArguments) -> None:
     Raises:
         UserError: a value is not supported; names the flag and its possible values.
     """
-    # LLaVA's None means the conversation that the model was tuned with.
-    _check(args, "model_base", (None,), "checkpoints have to be merged")
-    _check(args, "conv_mode", ("vicuna_v1", None), "the method's program knows no other")
-
-
-def check_greedy(args: GreedyArguments) -> None:
-    """Refuses a value that is not supported in benchmarks.
-
-    Raises:
-        UserError: a value is not supported; names the flag and its possible values.
-    """
-    why = "benchmarks are answered greedily, as in the published results"
-    for name, values in (("temperature", (0.0,)), ("top_p", (None,)), ("num_beams", (1,))):
-        _check(args, name, values, why)
-
-
-def _check(args: OneValueArguments, name: str, values: tuple, why: str) -> None:
-    if getattr(args, name) not in values:
-        only = "leave it out" if values[0] is None else f"only {values[0]} is"
-        raise UserError(
-            f"--{name.replace('_', '-')} {shown(str(getattr(args, name)))} is not supported,"
-            f" {only}: {why}"
-        )
+    is_greedy = isinstance(args, GreedyArguments)
+    for name, (values, why) in (_ONE_VALUE_IN_BENCHMARKS if is_greedy else _ONE_VALUE).items():
+        if getattr(args, name) not in values:
+            only = "leave it out" if values[0] is None else f"only {values[0]} is"
+            raise UserError(
+                f"--{name.replace('_', '-')} {shown(str(getattr(args, name)))} is not supported,"
+                f" {only}: {why}"
+            )
 
 
 @dataclass
@@ -91,7 +90,11 @@ def answer_as_llava(
     """
     from llava.eval.run import Run, answer_questions
 
-    _check_flags(args)
+    for flag_name in ("model_path", "question_file", "answers_file"):
+        if getattr(args, flag_name) is None:
+            raise UserError(f"give --{flag_name.replace('_', '-')}")
+    check_method(args)
+    check_one_value(args)
     questions = chunk(read(Path(args.question_file)), args.num_chunks, args.chunk_idx)
     run = Run(
         name,
@@ -118,12 +121,3 @@ def chunk(questions: Sequence[Question], count: int, index: int) -> Sequence[Que
             f"there are only {len(questions)} questions: block {index} of {count} is empty"
         )
     return block
-
-
-def _check_flags(args: LlavaCommandArguments) -> None:
-    for name in ("model_path", "question_file", "answers_file"):
-        if getattr(args, name) is None:
-            raise UserError(f"give --{name.replace('_', '-')}")
-    check_method(args)
-    check_one_value(args)
-    check_greedy(args)

@@ -21,15 +21,11 @@ class LoaderArguments(LlavaCommandArguments):
     max_new_tokens: int = flag("Longest answer in tokens.", llava_files.MAX_NEW_TOKENS)
 
 
-def key_by_id_and_prompt(question_id: int | str, prompt: str) -> str:
-    """Returns a key of id and prompt: in MME's file both questions of an image have one id."""
-    return f"{question_id} {prompt}"
-
-
 def read_questions(args: LoaderArguments, path: Path) -> list[Question]:
     """Reads the questions of a file, with the flags' image folder and answer length."""
     folder = Path(args.image_folder or "")
-    questions = llava_files.read_question_file(path, folder, key_by_id_and_prompt)
+    # In MME's file both questions of an image have one id.
+    questions = llava_files.read_question_file(path, folder, lambda i, prompt: f"{i} {prompt}")
     return [dataclasses.replace(q, max_new_tokens=args.max_new_tokens) for q in questions]
 
 

@@ -1,4 +1,7 @@
-"""Text on a picture: headings, paragraphs, bars and legends, one below the other."""
+"""Text on a picture: headings, paragraphs, bars and legends, one below the other.
+
+Lines are wrapped here, which Pillow 11 does not do.
+"""
 
 from __future__ import annotations
 

@@ -122,7 +122,9 @@ def replay_graph(case: object, call: int | None, recorded: RecordedGraphs) -> di
         raise UserError("a case must be an object with an id")
     if call is not None and call < 0:
         raise UserError("a filter case must have a list of calls")
-    question = _vector(case, recorded)
+    question = recorded.read("inputs", case.get("question_embed"))
+    if question.dim() != 1 or not len(question):
+        raise UserError(f"the question's embedding has shape {tuple(question.shape)}, not (P,)")
     if call is None:
         said, name = case, case["id"]
         question, *logits = _run_model(case, question, recorded)
@@ -146,13 +148,6 @@ def replay_graph(case: object, call: int | None, recorded: RecordedGraphs) -> di
         "text": join_texts([graph.texts[place] for place in chosen]),
         "null": not graph.triplets,
     }
-
-
-def _vector(case: dict, recorded: RecordedGraphs) -> Tensor:
-    question = recorded.read("inputs", case.get("question_embed"))
-    if question.dim() != 1 or not len(question):
-        raise UserError(f"the question's embedding has shape {tuple(question.shape)}, not (P,)")
-    return question
 
 
 @torch.inference_mode()

@@ -19,14 +19,17 @@ from llava.errors import UserError
 from llava.eval.benchmarks.question import Question
 from llava.eval.caches import Shared
 from llava.eval.engine import Clock, Outcome, Request, Unit, answer_units, units_by_length
-from llava.eval.finite import why_not_finite
-from llava.eval.image_sizes import check_images, image_bytes
-from llava.eval.journal import Journal
+from llava.eval.journal import Journal, check_images, image_bytes
 from llava.eval.outcomes import merge_outcomes
-from llava.eval.progress import show_progress
-from llava.eval.run_messages import answered_keys, how_far, report_run, say_what_was_before
+from llava.eval.progress import (
+    answered_keys,
+    how_far,
+    report_run,
+    say_what_was_before,
+    show_progress,
+)
 from llava.eval.sessions import noting_session
-from llava.files import dump_json, printable
+from llava.files import printable
 from llava.method import Method, label_of, method_of
 from llava.model.loading.parts import locate_parts
 from llava.model.loading.placement import Placement, placement
@@ -94,9 +97,9 @@ def answer_questions(
         _open_journal(run, args, processes, shared) as journal,
         noting_what_is_kept(lambda: how_far(run, processes, journal)),
     ):
-        found = _gather_outcomes(processes, journal)
-        check_images(run, found)
-        done = answered_keys(found)
+        before = _gather_outcomes(processes, journal)
+        check_images(run, before)
+        done = answered_keys(before)
         # Machines that share a disk find the same damage.
         damage = sorted(set().union(*processes.gather(journal.damage)))
         # Whole units are answered again, even if some of their questions are done, so that each
@@ -111,7 +114,8 @@ def answer_questions(
             return 0
         outcomes = _gather_outcomes(processes, journal)
         if processes.is_first:
-            _publish(run, journal, outcomes)
+            found = [outcomes.get(question.key, {}) for question in run.questions]
+            journal.publish(outcome["record"] for outcome in found if "record" in outcome)
         processes.wait()  # a launcher ends all processes as soon as one fails
     if not processes.is_first:
         return 0
@@ -180,24 +184,19 @@ def _line(run: Run, question: Question, outcome: Outcome, batch_size: int) -> di
     be added, and a batch that did not fit be made smaller (in half precision a few answers change
     with it, see docs/exactness.md).
     """
-    key, answer = printable(question.key), outcome.answer
-    error = outcome.error if answer is None else why_not_finite(answer)
-    if answer is None or error is not None:
-        return {"key": key, "error": printable(str(error))}
+    key = printable(question.key)
     # Derived, not random: the same run gives the same file.
     answer_id = shortuuid.uuid(name=f"{printable(run.model_id)} {run.benchmark} {key}")
-    record = run.answer_record(question, answer.text, answer_id, run.model_id)
-    line = {
-        "key": question.key,
-        "record": record,
-        "trace": _trace(answer),
-        "asked": {"image_bytes": image_bytes(question), "batch_size": batch_size},
-    }
-    try:
-        dump_json(line)
-    except ValueError as problem:
-        return {"key": key, "error": f"the answer cannot be written down ({problem})"}
-    return line
+
+    def record(answer: Answer) -> dict:
+        return {
+            "key": question.key,
+            "record": run.answer_record(question, answer.text, answer_id, run.model_id),
+            "trace": _trace(answer),
+            "asked": {"image_bytes": image_bytes(question), "batch_size": batch_size},
+        }
+
+    return outcome.line({"key": key}, record)
 
 
 def _trace(answer: Answer) -> dict:
@@ -276,9 +275,3 @@ def _products(args: AskArguments, place: Placement) -> str:
     loaded = {part for file in args.compensation_parts for part in PARTS_OF.get(file, ())}
     forms = {part: form for part, form in forms.items() if part in loaded | {*PRUNING_PARTS}}
     return described(forms, args.cpu_products)
-
-
-def _publish(run: Run, journal: Journal, outcomes: dict[str, dict]) -> None:
-    """Writes the answers file, in the order of the questions."""
-    found = [outcomes.get(question.key, {}) for question in run.questions]
-    journal.publish(outcome["record"] for outcome in found if "record" in outcome)

@@ -13,16 +13,17 @@ from llava.eval.benchmarks.registry import (
     BENCHMARKS,
     DATA_ROOT,
     data_folder,
+    first_questions,
+    limit_of,
     main_number,
     reader,
     scorer,
 )
 from llava.eval.journal import read_settings
-from llava.eval.limit import first_questions, limit_of
 from llava.eval.scoring.matching import NoLabels
 from llava.files import check_target, printable, write_json
-from llava.utils.cli import run_benchmark_command
-from llava.utils.jsonl import read_lines
+from llava.utils.cli import benchmark_command
+from llava.utils.jsonl import read_objects
 
 
 @dataclass
@@ -45,12 +46,7 @@ def read_answers(path: Path) -> list[dict]:
     Raises:
         UserError: no such file, or a line is not a JSON object.
     """
-    records = []
-    for _, value in read_lines(path):
-        if isinstance(value, str):
-            raise UserError(value)
-        records.append(value)
-    return records
+    return [record for _, record in read_objects(path)]
 
 
 def score(benchmark: str, args: ScoreArguments) -> int:
@@ -112,12 +108,7 @@ def _read_asked(benchmark: str, data_dir: Path, limit: int) -> tuple[set[str], i
     return {question.key for question in asked}, len(questions)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command."""
-    return run_benchmark_command(
-        ScoreArguments, score, BENCHMARKS, "llava.eval.score", __doc__.splitlines()[0], argv
-    )
-
+main = benchmark_command(ScoreArguments, score, BENCHMARKS, "llava.eval.score", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,6 +6,8 @@ files stay the same from run to run, whatever the machine and its speed.
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -15,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from llava.errors import UserError
 from llava.eval.journal import disk_errors, run_folder
-from llava.eval.machine import machine_name
 from llava.files import dump_json
 from llava.utils.jsonl import read_lines
 
@@ -86,3 +87,26 @@ def _is_sound(session: Session) -> bool:
         and 0 < session.questions < 10**9
         and 0 <= session.seconds < 1e12
     )
+
+
+def machine_name(device: str) -> str:
+    """Returns the name of the GPU, or of the processor with its number of cores.
+
+    Args:
+        device: type of the run's device, "cpu" or "cuda".
+    """
+    if device == "cuda":
+        import torch  # imported here: it takes seconds, and a report does not need it
+
+        return torch.cuda.get_device_name()
+    return f"{processor_name()}, {os.cpu_count()} cores"
+
+
+def processor_name() -> str:
+    """Returns the processor's name from Linux, or else from Python."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -66,7 +66,10 @@ def sweep(args: SweepArguments) -> int:
         measure_costs(runs[0], configurations, args, shared)
     found = [result for result in results if result is not None]
     if found:
-        print(_compare(found, args))
+        if args.report is None:
+            print(terminal_table(compare(read_runs(found))))
+        else:
+            print(write_report(found, Path(args.report), DISAGREEMENTS))
     return status if len(found) == len(results) else SOME_FAILED
 
 
@@ -166,13 +169,6 @@ def _try_to_score(run: Run, args: SweepArguments) -> Path | None:
     except UserError as error:
         print(f"error: {run.answers_file}: {error}", file=sys.stderr)
         return None
-
-
-def _compare(results: Sequence[Path], args: SweepArguments) -> str:
-    """Returns the table of all runs; with --report also writes files."""
-    if args.report is None:
-        return terminal_table(compare(read_runs(results)))
-    return write_report(results, Path(args.report), DISAGREEMENTS)
 
 
 main = command(SweepArguments, sweep, "llava.eval.sweep", __doc__)

@@ -13,7 +13,6 @@ from llava.errors import UserError, shown
 from llava.eval.arguments import TraceArguments
 from llava.eval.engine import Clock, Outcome, Request, answer_units, units_in_order
 from llava.eval.figure import draw_trace, picture_format
-from llava.eval.finite import why_not_finite
 from llava.files import check_target, dump_json, printable
 from llava.image_url import fetch, is_url
 from llava.method import method_of
@@ -76,17 +75,7 @@ def answer_record(answer: Answer) -> dict:
 
 def outcome_record(outcome: Outcome) -> dict:
     """Returns a line of the output: id and answer, or id and error."""
-    name: dict = {"id": outcome.request.id}
-    answer = outcome.answer
-    error = outcome.error if answer is None else why_not_finite(answer)
-    if answer is None or error is not None:
-        return name | {"error": printable(str(error))}
-    record = name | answer_record(answer)
-    try:
-        dump_json(record)
-    except ValueError as problem:
-        return name | {"error": f"the answer cannot be written down ({problem})"}
-    return record
+    return outcome.line({"id": outcome.request.id}, answer_record)
 
 
 def read_requests(args: TraceArguments) -> list[Request | dict]:

@@ -17,7 +17,6 @@ import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from typing import Protocol, TypeVar
 
 from llava.arguments import ModelArguments
@@ -34,9 +33,9 @@ SOME_FAILED = 1
 
 # Advice if memory is not enough, by the flag that the command must have.
 _SAVING = {
-    "batch_size": "a smaller --batch-size",
-    "dtype": "--dtype bfloat16",
-    "device_map": "--device-map auto",
+    "--batch-size": "a smaller --batch-size",
+    "--dtype": "--dtype bfloat16",
+    "--device-map": "--device-map auto",
 }
 
 
@@ -65,10 +64,13 @@ def run_command(
     parser = FlagParser(arguments, called(program), _without_call(description), example(program))
     filled = parser.read(argv)
 
+    if less_memory is None:
+        less_memory = " or ".join(text for name, text in _SAVING.items() if name in parser.known)
+
     def check_and_work() -> int:
         if isinstance(filled, ModelArguments):
             filled.check_device_map()
-        with out_of_memory(_saving(arguments) if less_memory is None else less_memory):
+        with out_of_memory(less_memory):
             return work(filled)
 
     words = sys.argv[1:] if argv is None else argv
@@ -170,12 +172,6 @@ def _last_line(reason: str, stop: BaseException, command: str) -> str:
     return f"{reason}: {kept}; the same command goes on" + (f": {command}" if known else "")
 
 
-def _saving(arguments: type) -> str:
-    """Returns advice naming the command's flags that may help if memory is not enough."""
-    flags = {field.name for field in fields(arguments)}
-    return " or ".join(text for name, text in _SAVING.items() if name in flags)
-
-
 @contextmanager
 def out_of_memory(advice: str) -> Iterator[None]:
     """Turns an out-of-memory error of a device into one message.
@@ -212,24 +208,27 @@ def plain_output() -> Iterator[None]:
         warnings.formatwarning = before
 
 
-def run_benchmark_command(
+def benchmark_command(
     arguments: type[Arguments],
     work: Callable[[str, Arguments], int],
     benchmarks: Sequence[str],
     program: str,
-    description: str,
-    argv: Sequence[str] | None = None,
-) -> int:
-    """Runs run_command for a command whose first word is the name of a benchmark."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    name = words[0] if words else ""
-    if name in ("-h", "--help"):
-        program = f"{program} {'|'.join(benchmarks)}"
-    elif name in benchmarks:
-        program, words = f"{program} {name}", words[1:]
-    else:
-        return _refuse_word(name, "name a benchmark first", benchmarks)
-    return run_command(arguments, lambda args: work(name, args), program, description, words)
+    about: str,
+) -> Main:
+    """Returns the main function of a command whose first word is a benchmark; see command."""
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        words = list(sys.argv[1:] if argv is None else argv)
+        name = words[0] if words else ""
+        if name in ("-h", "--help"):
+            called_as = f"{program} {'|'.join(benchmarks)}"
+        elif name in benchmarks:
+            called_as, words = f"{program} {name}", words[1:]
+        else:
+            return _refuse_word(name, "name a benchmark first", benchmarks)
+        return command(arguments, lambda args: work(name, args), called_as, about)(words)
+
+    return main
 
 
 def run_words_command(

@@ -1,6 +1,7 @@
 """Several processes on one question set: each takes a share, and the results are gathered.
 
-torchrun or `accelerate launch` start them; a single process has rank 0 of 1.
+torchrun or `accelerate launch` start them; a single process has rank 0 of 1. accelerate gathers
+results too, but says neither which process is missing (see launch.py) nor that one is gone.
 """
 
 from __future__ import annotations

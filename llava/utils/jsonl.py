@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 
 from llava.errors import UserError
 from llava.files import check_target, dump_json, parse_json, read_bytes
@@ -30,7 +30,19 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict | str]]:
                 yield number, f"line {number} of {path} holds a {kind}, not a JSON object"
 
 
-class LineWriter:
+def read_objects(path: Path) -> Iterator[tuple[int, dict]]:
+    """Yields each line's number with its JSON object.
+
+    Raises:
+        UserError: a line holds none.
+    """
+    for number, value in read_lines(path):
+        if isinstance(value, str):
+            raise UserError(value)
+        yield number, value
+
+
+class LineWriter(AbstractContextManager):
     """A writer of JSON lines to FILE.partial, each flushed; at the end the file gets its name.
 
     After an interruption FILE.partial keeps what was written, and an older FILE stays whole.
@@ -72,15 +84,7 @@ class LineWriter:
                 f"cannot write {self._partial} ({error.strerror}); the lines before are in it"
             ) from error
 
-    def __enter__(self) -> LineWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._file.close()
         if kind is None:
             os.replace(self._partial, self._path)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from llava.eval.machine import processor_name
+from llava.eval.sessions import processor_name
 from scripts.gpu.page import page
 from scripts.gpu.parts import PARTS, Check
 

@@ -14,10 +14,9 @@ from llava.eval.bench.measuring import Measured, measure
 from llava.eval.bench.memory import PeakMemory, parameter_bytes
 from llava.eval.bench.methods import Bench, Case, Lengths, cases, with_fixed_lengths
 from llava.eval.bench.prediction import Machine, Pass
-from llava.eval.bench.random_model import random_model
+from llava.eval.bench.random_model import LlamaWords, random_model
 from llava.eval.bench.stock import StockLlava
 from llava.eval.bench.table import markdown
-from llava.eval.bench.words import LlamaWords
 from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.loading.placement import Placement
 from llava.model.multimodal_encoder.clip_encoder import class_attention

@@ -8,9 +8,16 @@ import pytest
 from llava.errors import UserError
 from llava.eval import answer, score
 from llava.eval.benchmarks.question import Question
-from llava.eval.benchmarks.registry import BENCHMARKS, data_folder, main_number, reader, scorer
+from llava.eval.benchmarks.registry import (
+    BENCHMARKS,
+    data_folder,
+    first_questions,
+    limit_of,
+    main_number,
+    reader,
+    scorer,
+)
 from llava.eval.journal import Journal
-from llava.eval.limit import first_questions, limit_of
 from llava.eval.scoring.matching import keep_asked
 from llava.mini.benchmarks import write_benchmarks
 

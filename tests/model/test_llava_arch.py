@@ -13,7 +13,7 @@ from llava.mm_utils import process_images
 from llava.model.memory import Memory
 from llava.model.multimodal_encoder import clip_encoder
 from llava.model.products.forms import PACKED, PLAIN, Form
-from llava.model.products.optimize import parts_of, set_form
+from llava.model.products.layers import parts_of, set_form
 from llava.model.prompt import caption_ids, prompt_ids
 from llava.model.sample import Sample
 from llava.model.token_pruning.accm import text_distances

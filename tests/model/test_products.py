@@ -31,8 +31,7 @@ from llava.model.products.forms import (
     described,
     processor,
 )
-from llava.model.products.layers import Formed
-from llava.model.products.optimize import parts_of, set_form
+from llava.model.products.layers import Formed, parts_of, set_form
 
 ROOT = Path(__file__).parents[2]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

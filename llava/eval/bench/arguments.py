@@ -75,25 +75,24 @@ class BatchesArguments(ModelArguments):
     seed: int = flag("With --shape: of weights and images.", 0)
 
 
-def check_source(
-    model_path: str | None, shape: str | None, llm_layers: int | None, quantized: bool
-) -> None:
+def check_source(args: BenchArguments | BatchesArguments) -> None:
     """Refuses neither or both of a checkpoint and random weights, and quantised random weights.
 
     Raises:
         UserError: a flag is wrong; the message names it.
     """
-    if (shape is None) == (model_path is None):
+    shape = args.shape
+    if (shape is None) == (args.model_path is None):
         raise UserError("say what to measure: --shape NAME for random weights, or --model-path")
     if shape is not None and shape not in SHAPES:
         raise UserError(f"there is no shape {shape!r}; there are: {', '.join(SHAPES)}")
-    if shape is not None and quantized:
+    if shape is not None and args.bits is not None:
         raise UserError("--load-4bit and --load-8bit have no effect with --shape: leave them out")
-    if llm_layers is None:
+    if args.llm_layers is None:
         return
     if shape is None:
         raise UserError("--llm-layers goes with --shape: a checkpoint has the layers that it has")
-    check_positive({"llm-layers": llm_layers})
+    check_positive({"llm-layers": args.llm_layers})
 
 
 def check_positive(numbers: Mapping[str, int]) -> None:

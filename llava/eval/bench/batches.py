@@ -126,7 +126,7 @@ def _check(args: BatchesArguments) -> None:
     from llava.model.loading.placement import placement
     from llava.model.products.forms import choose_forms
 
-    check_source(args.model_path, args.shape, args.llm_layers, args.bits is not None)
+    check_source(args)
     place = placement(args)
     choose_forms(args.cpu_products, place.device, place.dtype, args.compile)
     if args.shape is not None and args.compile:

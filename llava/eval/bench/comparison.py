@@ -12,7 +12,6 @@ import torch
 
 from llava.compensations import CAPTIONS
 from llava.errors import UserError
-from llava.eval.bench import picture
 from llava.eval.bench.arguments import (
     ACCM,
     HF,
@@ -24,7 +23,7 @@ from llava.eval.bench.arguments import (
     check_positive,
     check_source,
 )
-from llava.eval.bench.measuring import Measured, inspect, measure
+from llava.eval.bench.measuring import Measured, inspect_case, measure
 from llava.eval.bench.methods import (
     Bench,
     Case,
@@ -37,9 +36,9 @@ from llava.eval.bench.prediction import CostModel, count_tokens
 from llava.eval.bench.products import measure_products
 from llava.eval.bench.random_model import random_model
 from llava.eval.bench.speed import measure_machine
-from llava.eval.bench.table import markdown, records
-from llava.eval.machine import processor_name
-from llava.files import write_json, write_text
+from llava.eval.bench.table import check_picture, draw_picture, markdown, records
+from llava.eval.sessions import processor_name
+from llava.files import make_folder, write_json, write_text
 from llava.model.builder import load_from_arguments
 from llava.model.llava_arch import LlavaAccm
 from llava.model.loading.placement import Placement, placement, uses_cuda_graphs
@@ -56,7 +55,7 @@ def measure_methods(args: BenchArguments) -> int:
     if args.products:
         print(measure_products(_load(args), forms, args.rounds))
         return 0
-    _make_folder(args.output)
+    make_folder(Path(args.output))
     report, found = compare(args, _load(args))
     _write(Path(args.output), report, found)
     return 0
@@ -82,7 +81,7 @@ def compare(args: BenchArguments, model: LlavaAccm) -> tuple[dict, list[Measured
         machine = measure_machine(place.device, place.dtype, packs)
         # A replayed graph hides its operations.
         counts = not (args.compile or has_graphs)
-        found = [inspect(runner, case, place.device, counts) for case in todo]
+        found = [inspect_case(runner, case, place.device, counts) for case in todo]
         costs = _cost_model(runner, found, args.budgets[0], lengths)
         measure(runner, found, args.rounds, args.warm_up, place.device)
     report = {
@@ -105,7 +104,7 @@ def _check(args: BenchArguments, forms: Mapping[str, Form]) -> None:
     Raises:
         UserError: a setting is wrong; the message names it.
     """
-    check_source(args.model_path, args.shape, args.llm_layers, args.bits is not None)
+    check_source(args)
     if args.products:
         _check_products(args)
     if HF_PACKED in args.methods and set(forms.values()) == {PLAIN}:
@@ -133,7 +132,7 @@ def _check(args: BenchArguments, forms: Mapping[str, Form]) -> None:
     if args.warm_up < 0 or not args.methods:
         raise UserError("--warm-up must not be negative, and --methods must name one")
     if args.picture and not args.products:
-        picture.check()
+        check_picture()
 
 
 # Flags that have an effect on methods, and none on --products.
@@ -156,18 +155,6 @@ def _check_products(args: BenchArguments) -> None:
         raise UserError(f"{flags} has no effect with --products: leave one of the two out")
     if placement(args).device.type != "cpu":
         raise UserError("--products measures a CPU: say --device cpu")
-
-
-def _make_folder(name: str) -> None:
-    """Makes the folder for the files.
-
-    Raises:
-        UserError: it cannot be made.
-    """
-    try:
-        Path(name).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {name} ({error.strerror})") from error
 
 
 def _load(args: BenchArguments) -> LlavaAccm:
@@ -218,7 +205,7 @@ def _write(folder: Path, report: dict, found: list[Measured]) -> None:
     write_json(folder / "bench.json", report)
     write_text(folder / "bench.md", text)
     if settings["picture"]:
-        picture.draw(report["cases"], title, folder / "bench.png")
+        draw_picture(report["cases"], title, folder / "bench.png")
     print(
         f"written: {folder}/bench.json, bench.md" + (", bench.png" if settings["picture"] else "")
     )

@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import statistics
 import sys
-import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
-import torch
 from tqdm import tqdm
 
 from llava.arguments import AskArguments
 from llava.errors import UserError
-from llava.eval.bench.measuring import OperationWatch, counting, operation_counter
-from llava.eval.bench.memory import PeakMemory
+from llava.eval.bench.measuring import in_turn, inspect, timed
 from llava.eval.bench.shapes import pipeline_operations
-from llava.eval.bench.speed import synchronise
 from llava.eval.benchmarks.question import Question
 from llava.eval.caches import Shared
 from llava.eval.configurations import Configuration, SweepArguments
 from llava.eval.cost import Cost, read_cost, write_cost
-from llava.eval.machine import machine_name
 from llava.eval.run import Run, request_of
+from llava.eval.sessions import machine_name
 from llava.mm_utils import load_image
 from llava.model.llava_arch import LlavaAccm
 from llava.model.loading.placement import placement, uses_cuda_graphs
@@ -50,6 +46,10 @@ class _Measured:
     peak_bytes: int | None = None
     totals: list[float] = field(default_factory=list)
     stages: list[dict[str, float]] = field(default_factory=list)
+
+    def answer_all(self, watch: Stopwatch) -> list[Answer]:
+        """Answers each question once, alone."""
+        return [answer for one in self.samples for answer in self.model.answer([one], watch)]
 
 
 def measure_costs(
@@ -76,13 +76,15 @@ def measure_costs(
         return
     with tqdm(total=(ROUNDS + 1) * len(found), desc="costs", unit="run") as progress:
         for one in found:
-            _inspect(one, place.device, counts)
+            # The first question also warms the method up.
+            answer = partial(one.model.answer, one.samples[:1])
+            _, _, one.counted, one.peak_bytes = inspect(answer, place.device, counts)
             progress.update()
-        for number in range(ROUNDS):
-            # Every other round runs backwards: a machine that slows down affects all alike.
-            for one in found if number % 2 else reversed(found):
-                _time(one, place.device)
-                progress.update()
+        for _, one in in_turn(found, ROUNDS):
+            one.answers, total, stages = timed(one.answer_all, place.device)
+            one.totals.append(total / len(one.samples))
+            one.stages.append({s: t / len(one.samples) for s, t in stages.items()})
+            progress.update()
     for one in found:
         cost = _cost(one, machine_name(place.device.type))
         write_cost(one.configuration.of(run).answers_file, cost)
@@ -102,29 +104,6 @@ def _prepare(
     for sample in samples:
         model.check(sample)
     return _Measured(one, model, samples)
-
-
-def _inspect(one: _Measured, device: torch.device, counts: bool) -> None:
-    """Asks the first question for operations and memory, which also warms the method up."""
-    counter = operation_counter()
-    watch = OperationWatch(device, counter) if counts else Stopwatch(device)
-    with PeakMemory(device) as peak, counting(counter) if counts else nullcontext():
-        one.model.answer(one.samples[:1], watch)
-    one.counted = float(counter.get_total_flops()) if counts else None
-    one.peak_bytes = peak.bytes
-
-
-def _time(one: _Measured, device: torch.device) -> None:
-    """Asks each question once, alone, and adds a round's times."""
-    watch, answers = Stopwatch(device), []
-    synchronise(device)
-    start = time.perf_counter()
-    for sample in one.samples:
-        answers += one.model.answer([sample], watch)
-    synchronise(device)
-    one.totals.append((time.perf_counter() - start) / len(one.samples))
-    one.stages.append({s: t / len(one.samples) for s, t in watch.seconds().items()})
-    one.answers = answers
 
 
 def _cost(one: _Measured, machine: str) -> Cost:

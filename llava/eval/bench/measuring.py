@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,6 +21,8 @@ from llava.eval.bench.speed import synchronise
 from llava.model.sample import Answer
 from llava.model.stopwatch import Stopwatch
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 # A row is marked as noisy if the spread of its totals is above this share of their median.
 NOISY = 0.1
 
@@ -91,38 +95,64 @@ class OperationWatch(Stopwatch):
         return end - start
 
 
-def inspect(bench: Bench, case: Case, device: torch.device, counts: bool) -> Measured:
-    """Runs a case once for its operations and its memory, which also warms it up.
+def inspect(
+    work: Callable[[Stopwatch], Result], device: torch.device, counts: bool
+) -> tuple[Result, dict[str, float], float | None, int | None]:
+    """Runs some work once for its operations and its memory, which also warms it up.
 
     Args:
-        bench: runs the case.
-        case: the case.
+        work: receives a watch for its stages.
         device: the device.
         counts: whether to count operations, which graphs make impossible.
+
+    Returns:
+        What the work gives, its operations by stage, all its operations (none if they are not
+        counted), and its peak memory in bytes.
     """
+    if not counts:
+        with PeakMemory(device) as peak:
+            result = work(Stopwatch(device))
+        return result, {}, None, peak.bytes
+    # torch's counter, which here knows packed products too.
+    counter = FlopCounterMode(display=False, custom_mapping=_PACKED_PRODUCTS)
+    watch = OperationWatch(device, counter)
+    with PeakMemory(device) as peak, _counting(counter):
+        result = work(watch)
+    return result, watch.seconds(), float(counter.get_total_flops()), peak.bytes
+
+
+def inspect_case(bench: Bench, case: Case, device: torch.device, counts: bool) -> Measured:
+    """Runs a case once for its operations and its memory; see inspect."""
     bench.prepare(case)
     bench.forget()
     pixels = bench.pixels(case, 0)
-    counter = operation_counter()
-    watch = OperationWatch(device, counter) if counts else Stopwatch(device)
-    with PeakMemory(device) as peak, counting(counter) if counts else nullcontext():
-        answers = bench.run(case, pixels, watch)
-    return Measured(
-        case,
-        answers,
-        watch.seconds() if counts else {},
-        parameter_bytes(bench.parts(case.method)),
-        peak.bytes,
-    )
+    answers, operations, _, peak = inspect(partial(bench.run, case, pixels), device, counts)
+    return Measured(case, answers, operations, parameter_bytes(bench.parts(case.method)), peak)
 
 
-def operation_counter() -> FlopCounterMode:
-    """Returns torch's counter of operations, which knows packed products too."""
-    return FlopCounterMode(display=False, custom_mapping=_PACKED_PRODUCTS)
+def timed(
+    work: Callable[[Stopwatch], Result], device: torch.device
+) -> tuple[Result, float, dict[str, float]]:
+    """Returns what some work gives, its seconds from start to end, and its seconds by stage."""
+    watch = Stopwatch(device)
+    synchronise(device)
+    start = time.perf_counter()
+    result = work(watch)
+    synchronise(device)
+    return result, time.perf_counter() - start, watch.seconds()
+
+
+def in_turn(found: Sequence[Item], rounds: int) -> Iterator[tuple[int, Item]]:
+    """Yields all items round after round, each with the number of the round.
+
+    Every other round runs backwards: a machine that slows down affects all alike.
+    """
+    for number in range(rounds):
+        yield from ((number, one) for one in (found if number % 2 else reversed(found)))
 
 
 @contextmanager
-def counting(counter: FlopCounterMode) -> Iterator[None]:
+def _counting(counter: FlopCounterMode) -> Iterator[None]:
     """Makes all operations visible to a counter: torch's attention fast path would hide some."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -138,8 +168,6 @@ def measure(
 ) -> None:
     """Times all cases in turn, round after round.
 
-    Every other round runs backwards, so that a machine that slows down affects all cases alike.
-
     Args:
         bench: runs the cases.
         found: receives the times.
@@ -148,18 +176,13 @@ def measure(
         device: the device.
     """
     with tqdm(total=(warm_up + rounds) * len(found), desc="rounds", unit="run") as progress:
-        for number in range(warm_up + rounds):
-            for one in found if number % 2 else reversed(found):
-                progress.set_postfix_str(str(one.case))
-                bench.prepare(one.case)
-                watch, pixels = Stopwatch(device), bench.pixels(one.case, 1 + number)
-                synchronise(device)
-                start = time.perf_counter()
-                bench.run(one.case, pixels, watch)
-                synchronise(device)
-                total = time.perf_counter() - start
-                if number >= warm_up:
-                    one.totals.append(total)
-                    for stage, seconds in watch.seconds().items():
-                        one.stages.setdefault(stage, []).append(seconds)
-                progress.update()
+        for number, one in in_turn(found, warm_up + rounds):
+            progress.set_postfix_str(str(one.case))
+            bench.prepare(one.case)
+            pixels = bench.pixels(one.case, 1 + number)
+            _, total, stages = timed(partial(bench.run, one.case, pixels), device)
+            if number >= warm_up:
+                one.totals.append(total)
+                for stage, seconds in stages.items():
+                    one.stages.setdefault(stage, []).append(seconds)
+            progress.update()

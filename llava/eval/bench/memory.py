@@ -1,4 +1,4 @@
-"""The peak memory of a piece of work."""
+"""The peak memory of a piece of work; psutil has no peak on Linux."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from llava.eval.bench.arguments import ACCM, HF, HF_PACKED, PRUNE
-from llava.eval.bench.parts import compensator_of
+from llava.eval.bench.shapes import compensator_of
 from llava.eval.bench.stock import StockLlava
 from llava.method import Method
 from llava.model.compensation.compensator import Compensator
@@ -23,9 +23,8 @@ from llava.model.prompt import prompt_ids
 from llava.model.sample import Answer, Sample
 from llava.model.stopwatch import Stopwatch
 
-STOCK = frozenset(
-    (HF, HF_PACKED)
-)  # transformers' own LLaVA: with plain weights, and with this pipeline's
+# transformers' own LLaVA: with plain weights, and with this pipeline's.
+STOCK = frozenset((HF, HF_PACKED))
 STAGES = ("encode", "prune", "caption", "select", "splice", "prefill", "decode")
 _NEVER = -1  # no token has this id: texts reach their limits
 

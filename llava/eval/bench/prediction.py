@@ -19,8 +19,8 @@ from llava.constants import IMAGE_TOKEN_INDEX
 from llava.eval.bench.arguments import ACCM, FULL
 from llava.eval.bench.memory import parameter_bytes
 from llava.eval.bench.methods import STOCK, Case, Lengths
-from llava.eval.bench.parts import compensator_of
 from llava.eval.bench.shapes import (
+    compensator_of,
     llm_shape,
     projector_operations,
     vision_operations,
@@ -168,9 +168,7 @@ class CostModel:
         one = vision_operations(self._model)
         if case.method in STOCK:  # the tower with the projector
             one += projector_operations(self._model, n)
-            yield Pass(self._images(case) * one, _bytes(clip.vision_model))
-            return
-        if case.method == FULL:  # nothing is pruned: nothing else is needed
+        if case.method in (*STOCK, FULL):  # nothing is pruned: nothing else is needed
             yield Pass(self._images(case) * one, _bytes(clip.vision_model))
             return
         one += 2 * n * width * clip.config.projection_dim

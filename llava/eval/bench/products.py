@@ -16,10 +16,10 @@ from torch import nn
 from tqdm import tqdm
 from transformers.pytorch_utils import Conv1D
 
-from llava.eval.bench.parts import compensator_of
+from llava.eval.bench.shapes import compensator_of
 from llava.model.llava_arch import LlavaAccm
 from llava.model.products.forms import PACKED, PLAIN, Form, can_pack, processor
-from llava.model.products.optimize import optimize_for_inference, set_form
+from llava.model.products.layers import optimize_for_inference, set_form
 
 _TURNED = Form(turned_rows=1 << 10)  # turned for all measured rows
 # Matrices of one shape are read in turn, so that they come from memory, as in a model.

@@ -1,7 +1,9 @@
-"""Models with random weights, made on the device without a checkpoint."""
+"""Models with random weights, made on the device without a checkpoint, and their tokenizers."""
 
 from __future__ import annotations
 
+import re
+import zlib
 from typing import Any
 
 import torch
@@ -16,7 +18,6 @@ from transformers import (
     LlamaConfig,
 )
 
-from llava.eval.bench.words import ClipWords, GptWords, LlamaWords
 from llava.model.backbones.llava15 import Llava15
 from llava.model.compensation.builder import build_caption_model, build_long_clip, build_selector
 from llava.model.compensation.caption_model import CaptionModel
@@ -36,6 +37,14 @@ from llava.model.shapes import ModelShape
 SOURCE = "random weights"
 _NOISE = 1 << 24  # random numbers; tensors repeat them
 _PREFIX_LENGTH = 20
+
+
+_PIECE = re.compile(r"\n|\w{1,9}|[^\w\s]")  # LLaVA-1.5's system prompt: 34, really 35
+# The words of captions: one token each for GPT-2, LongCLIP and Llama.
+_WORDS = (
+    "a man in the red shirt is on street with white dog and black car near tree under blue sky "
+    "while two people sit at table by water"
+).split()
 
 
 def random_model(
@@ -126,3 +135,50 @@ class _Noise:
         for part in tensor.view(-1).split(_NOISE):
             part.copy_(self._drawn[: len(part)])
         return tensor
+
+
+def _ids(text: str, size: int) -> list[int]:
+    """Returns an id below ``size`` for each piece, the same at every place."""
+    return [zlib.crc32(piece.encode()) % size for piece in _PIECE.findall(text)]
+
+
+class _Words:
+    """A stand-in for a tokenizer.
+
+    Args:
+        vocab_size: rows of the model's embedding table.
+    """
+
+    def __init__(self, vocab_size: int) -> None:
+        self._size = vocab_size
+
+    def decode(self, ids: list[int], clean_up_tokenization_spaces: bool = False) -> str:
+        """Returns one word per id."""
+        return " ".join(_WORDS[i % len(_WORDS)] for i in ids)
+
+
+class LlamaWords(_Words):
+    """A stand-in for LLaVA's tokenizer; the last few ids are never used."""
+
+    unk_token_id, bos_token_id, eos_token_id = 0, 1, 2
+
+    def encode(self, text: str) -> list[int]:
+        """Returns ids, the begin-of-text first."""
+        return [self.bos_token_id, *(3 + i for i in _ids(text, self._size - 11))]
+
+
+class GptWords(_Words):
+    """A stand-in for GPT-2's tokenizer."""
+
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        """Returns ids."""
+        return _ids(text, self._size)
+
+
+class ClipWords(_Words):
+    """A stand-in for CLIP's tokenizer."""
+
+    def encode(self, text: str, max_length: int) -> list[int]:
+        """Returns ids between begin- and end-of-text."""
+        ids = _ids(text, self._size - 2)[: max_length - 2]
+        return [self._size - 2, *ids, self._size - 1]

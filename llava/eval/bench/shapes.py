@@ -1,12 +1,27 @@
-"""The operations of a model's parts as formulas of their shapes; a multiply-add counts as two."""
+"""Parts of a model, and their operations as formulas of shapes; a multiply-add counts as two."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
+from llava.errors import UserError
+from llava.model.compensation.compensator import Compensator
+from llava.model.compensation.sums import find_term
 from llava.model.cost import Shape
 from llava.model.llava_arch import LlavaAccm
+
+
+def compensator_of(model: LlavaAccm) -> Compensator:
+    """Returns what writes and chooses a model's captions.
+
+    Raises:
+        UserError: the model was loaded without it.
+    """
+    compensator = find_term(model.compensator, Compensator)
+    if compensator is None:
+        raise UserError("the model has no captions, whose cost is measured: load it with them")
+    return compensator
 
 
 def vision_shape(model: LlavaAccm) -> Shape:

@@ -2,23 +2,26 @@
 
 Layout of a data folder: ``flickr30k-images/<name>.jpg``, ``questions*.jsonl`` (LLaVA's question
 file), ``annotations*.jsonl`` (one caption per image) and, for scores over five captions per image,
-``dataset_flickr30k.json`` (Karpathy's splits) or ``results*.token``.
+``dataset_flickr30k.json`` (Karpathy's splits) or ``results*.token``. Mistakes in these two about an
+image that no question asks about are ignored.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llava.errors import UserError, quoted
 from llava.eval.benchmarks import llava_files
-from llava.eval.benchmarks.five_captions import References, read_karpathy, read_token_file
 from llava.eval.benchmarks.names import as_id, is_name, visible
-from llava.eval.benchmarks.native import need_unique
-from llava.eval.benchmarks.question import Question
-from llava.utils.jsonl import read_lines
+from llava.eval.benchmarks.question import Question, need_texts, need_unique
+from llava.files import read_json, read_text
+from llava.utils.jsonl import read_objects
 
 HOME = "https://shannon.cs.illinois.edu/DenotationGraph"
 LAYOUT = (
@@ -29,6 +32,7 @@ LAYOUT = (
 # lmms-eval's wording; that of ACCM's authors is not published.
 PROMPT = "Provide a one-sentence caption for the provided image."
 MAX_NEW_TOKENS = 128
+CAPTIONS_PER_IMAGE = 5
 
 answer_record = llava_files.answer_record
 
@@ -130,9 +134,7 @@ def read_references(data_dir: Path) -> References | None:
 def _annotations(path: Path, field: str) -> list[dict]:
     """Returns the lines of an annotation file, which must have a text or an image in a field."""
     records = []
-    for number, record in read_lines(path):
-        if isinstance(record, str):
-            raise UserError(record)
+    for number, record in read_objects(path):
         value = record.get(field)
         if not (isinstance(value, str) if field == "text" else is_name(value)):
             raise UserError(
@@ -165,3 +167,111 @@ def _the_one(data_dir: Path, pattern: str) -> Path | None:
         names = ", ".join(path.name for path in found)
         raise UserError(f"{data_dir} has more than one {pattern} ({names}): leave one there")
     return found[0] if found else None
+
+
+@dataclass(frozen=True)
+class References:
+    """Captions of images.
+
+    Attributes:
+        path: the file that they come from.
+        captions: the captions of each image, by its name.
+        test: names of the images that are asked about by default.
+        bad: one message for each place that was skipped.
+    """
+
+    path: Path
+    captions: dict[str, list[str]]
+    test: list[str]
+    bad: list[str]
+
+    def asked(self) -> list[str]:
+        """Returns the names of the images that are asked about; warns if some are left out.
+
+        Raises:
+            UserError: there are none.
+        """
+        names = [name for name in self.test if self._has_five(name)]
+        if not names:
+            raise UserError(f"{self.path} has no image with five captions: {self._why(self.test)}")
+        if self.bad or len(names) < len(self.test):
+            warnings.warn(f"images are left out: {self._why(self.test)}", stacklevel=2)
+        return names
+
+    def of(self, questions: Sequence[Question]) -> list[list[str]]:
+        """Returns the five captions of the image of each question.
+
+        Raises:
+            UserError: an image does not have five.
+        """
+        names = [question.image_name for question in questions]
+        lacking = [name for name in names if not self._has_five(name)]
+        if lacking:
+            raise UserError(
+                f"{len(lacking)} of {len(names)} images have not {CAPTIONS_PER_IMAGE} captions in "
+                f"{self.path}: {self._why(lacking)}, or take it away to score by one caption"
+            )
+        return [self.captions[name] for name in names]
+
+    def _has_five(self, name: str) -> bool:
+        return len(self.captions.get(name, ())) == CAPTIONS_PER_IMAGE
+
+    def _why(self, names: Sequence[str]) -> str:
+        """Returns a message about images without captions: what is known, and the way out."""
+        lacking = next((name for name in names if not self._has_five(name)), None)
+        count = None if lacking is None else len(self.captions.get(lacking, ()))
+        image = [] if lacking is None else [f"{quoted(lacking)} has {count}"]
+        return "; ".join([*image, *(self.bad[:1] or ["mend the file, or get it again"])])
+
+
+def read_karpathy(path: Path) -> References:
+    """Reads Karpathy's dataset_flickr30k.json.
+
+    Raises:
+        UserError: the file has another format.
+    """
+    images = read_json(path).get("images")
+    if not isinstance(images, list):
+        raise UserError(f"{path} is not Karpathy's dataset: it has no list of images; get it again")
+    captions: dict[str, list[str]] = defaultdict(list)
+    test: dict[str, bool] = {}
+    bad: list[str] = []
+    for place, image in enumerate(images, start=1):
+        try:
+            name, split, texts = _image(image, f"image {place} of {path}")
+        except UserError as error:
+            bad.append(str(error))
+            continue
+        captions[name] += texts
+        if split == "test":
+            test[name] = True
+    return References(path, dict(captions), list(test), bad)
+
+
+def _image(image: object, where: str) -> tuple[str, str, list[str]]:
+    image = need_texts(image, ("split",), where, ids=("filename",))
+    sentences = image.get("sentences")
+    if not isinstance(sentences, list):
+        raise UserError(f"{where}: no list under sentences: mend it, or get it again")
+    texts = [need_texts(sentence, ("raw",), where)["raw"] for sentence in sentences]
+    return image["filename"], image["split"], texts
+
+
+def read_token_file(path: Path) -> References:
+    """Reads results_20130124.token: an image, #, a number, a tab and a caption on each line.
+
+    Raises:
+        UserError: the file is not UTF-8.
+    """
+    captions, bad = defaultdict(list), []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        name, tab, caption = line.partition("\t")
+        image, mark, _ = name.rpartition("#")
+        if tab and mark and is_name(image):
+            captions[image].append(caption)
+        elif line.strip():
+            bad.append(
+                f"line {number} of {path} is not '<name>.jpg#<number> TAB <caption>': mend it, or "
+                "get it again"
+            )
+    return References(path, dict(captions), list(captions), bad)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +10,7 @@ from llava.constants import SHORT_ANSWER_SUFFIX
 from llava.errors import UserError, quoted
 from llava.eval.benchmarks import llava_files
 from llava.eval.benchmarks.names import is_name
-from llava.eval.benchmarks.native import need, need_texts
-from llava.eval.benchmarks.question import Question
+from llava.eval.benchmarks.question import Question, need, need_texts
 from llava.files import read_json
 
 HOME = "https://cs.stanford.edu/people/dorarad/gqa/download.html"
@@ -21,7 +19,7 @@ LAYOUT = (
     "may hold llava_gqa_testdev_balanced.jsonl and data/testdev_balanced_choices.json"
 )
 
-_QUESTION_FILE = "llava_gqa_testdev_balanced.jsonl"
+LLAVA_FILE = llava_files.QuestionFile("llava_gqa_testdev_balanced.jsonl", "data/images")
 
 answer_record = llava_files.answer_record
 
@@ -74,21 +72,8 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
     Raises:
         UserError: files are missing or not right.
     """
-    path = llava_files.choose_question_file(data_dir / _QUESTION_FILE, question_file)
-    if path is not None:
-        return llava_files.read_question_file(path, data_dir / "data" / "images")
-    return [annotation.question for annotation in read_annotations(data_dir)]
-
-
-def read_asked(data_dir: Path, annotations: Sequence[Annotation]) -> list[Question]:
-    """Returns the questions that are scored; see llava_files.asked_questions.
-
-    Raises:
-        UserError: LLaVA's file is not right, or does not fit the annotations.
-    """
-    labelled = [annotation.question for annotation in annotations]
-    images = data_dir / "data" / "images"
-    return llava_files.asked_questions(data_dir / _QUESTION_FILE, images, labelled)
+    of_llava = LLAVA_FILE.read(data_dir, question_file)
+    return of_llava or [annotation.question for annotation in read_annotations(data_dir)]
 
 
 def read_annotations(data_dir: Path) -> list[Annotation]:

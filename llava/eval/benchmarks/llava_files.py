@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from llava.errors import UserError, quoted
 from llava.eval.benchmarks.names import as_id, is_name, say_the_same
-from llava.eval.benchmarks.native import need_unique
-from llava.eval.benchmarks.question import Question
-from llava.utils.jsonl import read_lines
+from llava.eval.benchmarks.question import Question, need_unique
+from llava.utils.jsonl import read_objects
 
 MAX_NEW_TOKENS = 128
 
@@ -41,13 +41,6 @@ def make_question(
     )
 
 
-def choose_question_file(default: Path, given: Path | None) -> Path | None:
-    """Returns the question file to read: the given one, or the default if it exists."""
-    if given is not None:
-        return given
-    return default if os.path.isfile(default) else None
-
-
 def read_question_records(path: Path) -> list[dict]:
     """Reads the lines of a question file, each with question_id, image and text.
 
@@ -55,9 +48,7 @@ def read_question_records(path: Path) -> list[dict]:
         UserError: no such file, not UTF-8, a line that is not a question, or no question at all.
     """
     records = []
-    for number, record in read_lines(path):
-        if isinstance(record, str):
-            raise UserError(record)
+    for number, record in read_objects(path):
         question_id = as_id(record.get("question_id"))
         if question_id is None or not isinstance(record.get("text"), str):
             raise UserError(
@@ -95,38 +86,63 @@ def read_question_file(
     return need_unique(questions, path)
 
 
-def asked_questions(path: Path, image_folder: Path, labelled: Sequence[Question]) -> list[Question]:
-    """Returns the questions to score: those of LLaVA's file with labels; without the file all.
+@dataclass(frozen=True)
+class QuestionFile:
+    """LLaVA's question file of a benchmark, which the benchmark's folder may lack.
 
-    Files of two editions fit together if an id means one question in both: the same image, or the
-    same words. The file may have questions without a label, and leave out questions with one.
-
-    Args:
-        path: LLaVA's file.
-        image_folder: the folder that its image paths are relative to.
-        labelled: the benchmark's own questions.
-
-    Raises:
-        UserError: as read_question_file, or the two do not fit together.
+    Attributes:
+        name: its name.
+        images: the folder below the benchmark's that its image paths are relative to.
+        key: makes a question's key from its id and its prompt.
     """
-    if not os.path.isfile(path):
-        return list(labelled)
-    known = {question.key: question for question in labelled}
-    asked = read_question_file(path, image_folder)
-    pairs = [(question, known[question.key]) for question in asked if question.key in known]
-    astray = [ours for ours, theirs in pairs if not _are_one(ours, theirs)]
-    if astray or not pairs:
-        about = quoted(astray[0].question_id) if astray else "any of its ids"
-        raise UserError(
-            f"{path} and the benchmark's own file mean different questions by {about}: they are of "
-            "two editions that do not go together, get both again"
-        )
-    return [ours for ours, _ in pairs]
 
+    name: str
+    images: str
+    key: Callable[[int | str, str], str] = key_by_id
 
-def _are_one(question: Question, other: Question) -> bool:
-    same_image = question.image == other.image
-    return same_image or say_the_same(question.tower_question, other.tower_question)
+    def read(self, data_dir: Path, given: Path | None = None) -> list[Question] | None:
+        """Returns the questions of the given file, or else of the folder's; None without one.
+
+        Raises:
+            UserError: as read_question_file.
+        """
+        path = given or data_dir / self.name
+        if given is None and not os.path.isfile(path):
+            return None
+        return read_question_file(path, data_dir / self.images, self.key)
+
+    def asked(self, data_dir: Path, labelled: Sequence[Question]) -> list[Question]:
+        """Returns the questions to score: those of the file with labels; without the file all.
+
+        Files of two editions fit together if an id means one question in both: the same image, or
+        the same words. The file may have questions without a label, and leave out questions with
+        one.
+
+        Args:
+            data_dir: the benchmark's folder.
+            labelled: the benchmark's own questions.
+
+        Raises:
+            UserError: as read_question_file, or the two do not fit together.
+        """
+        asked = self.read(data_dir)
+        if asked is None:
+            return list(labelled)
+        known = {question.key: question for question in labelled}
+        pairs = [(question, known[question.key]) for question in asked if question.key in known]
+        astray = [
+            ours
+            for ours, theirs in pairs
+            if ours.image != theirs.image
+            and not say_the_same(ours.tower_question, theirs.tower_question)
+        ]
+        if astray or not pairs:
+            about = quoted(astray[0].question_id) if astray else "any of its ids"
+            raise UserError(
+                f"{data_dir / self.name} and the benchmark's own file mean different questions by "
+                f"{about}: they are of two editions that do not go together, get both again"
+            )
+        return [ours for ours, _ in pairs]
 
 
 def answer_record(question: Question, text: str, answer_id: str, model_id: str) -> dict:

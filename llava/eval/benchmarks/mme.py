@@ -11,8 +11,7 @@ from llava.constants import SHORT_ANSWER_SUFFIX, YES_OR_NO
 from llava.errors import UserError, quoted
 from llava.eval.benchmarks import llava_files
 from llava.eval.benchmarks.names import is_name, visible, words
-from llava.eval.benchmarks.native import need, need_unique
-from llava.eval.benchmarks.question import Question
+from llava.eval.benchmarks.question import Question, need, need_unique
 from llava.files import read_text
 
 HOME = "https://github.com/BradyFU/Awesome-Multimodal-Large-Language-Models/tree/Evaluation"
@@ -40,7 +39,6 @@ COGNITION = (
 )
 _RELEASE = "MME_Benchmark_release_version"
 _IMAGE_TYPES = (".jpg", ".png", ".jpeg")
-_QUESTION_FILE = "llava_mme.jsonl"
 
 answer_record = llava_files.answer_record
 
@@ -72,14 +70,6 @@ class Label:
         return f"{self.image} {self.question}"
 
 
-@dataclass(frozen=True)
-class LabelledQuestion:
-    """A question with its label."""
-
-    question: Question
-    label: Label
-
-
 def question_key(question_id: int | str, prompt: str) -> str:
     """Returns the key of a question; the id is not enough: both questions of an image share it.
 
@@ -89,6 +79,9 @@ def question_key(question_id: int | str, prompt: str) -> str:
     task, _, path = str(question_id).partition("/")
     question = prompt.replace(SHORT_ANSWER_SUFFIX.strip(), "").replace(YES_OR_NO, "")
     return f"{_image_name(task, path)} {question.strip()}"
+
+
+_LLAVA_FILE = llava_files.QuestionFile("llava_mme.jsonl", _RELEASE, question_key)
 
 
 def scored_together(question: Question) -> int | str:
@@ -105,14 +98,14 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
     Raises:
         UserError: files are missing or not right.
     """
-    path = llava_files.choose_question_file(data_dir / _QUESTION_FILE, question_file)
-    if path is not None:
-        return llava_files.read_question_file(path, data_dir / _RELEASE, question_key)
+    of_llava = _LLAVA_FILE.read(data_dir, question_file)
+    if of_llava is not None:
+        return of_llava
     release = data_dir / _RELEASE
     return need_unique([_question(label, release) for label in read_labels(data_dir)], release)
 
 
-def read_labelled_questions(data_dir: Path) -> tuple[list[LabelledQuestion], int]:
+def read_labelled_questions(data_dir: Path) -> tuple[list[tuple[Question, Label]], int]:
     """Returns the questions with their labels, and the number of labels without a question.
 
     Raises:
@@ -126,17 +119,17 @@ def read_labelled_questions(data_dir: Path) -> tuple[list[LabelledQuestion], int
         key = find(question.key)
         if key is None:
             raise UserError(
-                f"question {quoted(question.key)} of {data_dir / _QUESTION_FILE} has no label in "
+                f"question {quoted(question.key)} of {data_dir / _LLAVA_FILE.name} has no label in "
                 f"{data_dir / _RELEASE}: get both from {HOME}"
             )
-        labelled.append(LabelledQuestion(question, labels[key]))
-    lacking = {*PERCEPTION, *COGNITION} - {item.label.task for item in labelled}
+        labelled.append((question, labels[key]))
+    lacking = {*PERCEPTION, *COGNITION} - {label.task for _, label in labelled}
     if lacking:
         raise UserError(
-            f"{data_dir / _QUESTION_FILE} asks nothing of {', '.join(sorted(lacking))}: the score "
-            "is a sum over all 14 tasks, get the file again or take it away"
+            f"{data_dir / _LLAVA_FILE.name} asks nothing of {', '.join(sorted(lacking))}: the "
+            "score is a sum over all 14 tasks, get the file again or take it away"
         )
-    return labelled, len(labels) - len({item.label.key for item in labelled})
+    return labelled, len(labels) - len({label.key for _, label in labelled})
 
 
 def finder(keys: Iterable[str]) -> Callable[[str], str | None]:

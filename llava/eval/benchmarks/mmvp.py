@@ -10,8 +10,7 @@ from pathlib import Path
 from llava.constants import OPTION_LETTER_SUFFIX, OPTIONS_HEADING
 from llava.conversation import question_prompt
 from llava.errors import UserError, quoted
-from llava.eval.benchmarks.native import need
-from llava.eval.benchmarks.question import Question
+from llava.eval.benchmarks.question import Question, need
 from llava.eval.benchmarks.table import need_number, read_table
 
 HOME = "https://huggingface.co/datasets/MMVP/MMVP"

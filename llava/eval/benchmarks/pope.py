@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +11,8 @@ from llava.constants import SHORT_ANSWER_SUFFIX
 from llava.errors import UserError, quoted
 from llava.eval.benchmarks import llava_files
 from llava.eval.benchmarks.names import words
-from llava.eval.benchmarks.native import need, need_texts
-from llava.eval.benchmarks.question import Question
-from llava.utils.jsonl import read_lines
+from llava.eval.benchmarks.question import Question, need, need_texts
+from llava.utils.jsonl import read_objects
 
 HOME = "https://github.com/AoiDragon/POPE/tree/e3e39262c85a6a83f26cf5094022a782cb0df58d"
 LAYOUT = (
@@ -22,25 +20,11 @@ LAYOUT = (
     "coco_pope_random.json and the images in val2014, and may hold llava_pope_test.jsonl"
 )
 CATEGORIES = ("adversarial", "popular", "random")
-QUESTION_FILE = "llava_pope_test.jsonl"
+LLAVA_FILE = llava_files.QuestionFile("llava_pope_test.jsonl", "val2014")
 # Finds the object in the words of a question: releases differ in "imange" and "image".
 _OBJECT = re.compile(r"is there (?:an? |any |the )?(.+?) in (?:the|this) (?:im|pic|photo)\w*")
 
 answer_record = llava_files.answer_record
-
-
-@dataclass(frozen=True)
-class Label:
-    """One line of a label file: file name of the image, question, "yes" or "no"."""
-
-    image: str
-    question: str
-    answer: str
-
-    @property
-    def subject(self) -> tuple[str, str]:
-        """The image and the object that the question is about."""
-        return self.image, object_of(self.question)
 
 
 @dataclass(frozen=True)
@@ -52,9 +36,10 @@ class LabelledQuestion:
     answer: str
 
     @property
-    def subject(self) -> tuple[str, str]:
-        """The image and the object that the question is about."""
-        return self.question.image_name, object_of(self.question.tower_question)
+    def subject(self) -> tuple[str, str, str]:
+        """The category, and the image and the object that the question is about."""
+        question = self.question
+        return self.category, question.image_name, object_of(question.tower_question)
 
 
 @dataclass(frozen=True)
@@ -78,35 +63,35 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
     Raises:
         UserError: files are missing or not right.
     """
-    path = llava_files.choose_question_file(data_dir / QUESTION_FILE, question_file)
-    if path is not None:
-        return llava_files.read_question_file(path, data_dir / "val2014")
-    return [labelled.question for labelled in _from_labels(read_labels(data_dir), data_dir)]
+    of_llava = LLAVA_FILE.read(data_dir, question_file)
+    return of_llava or [label.question for label in read_labels(data_dir)]
 
 
-def read_labels(data_dir: Path) -> dict[str, list[Label]]:
-    """Reads the label files, by category.
+def read_labels(data_dir: Path) -> list[LabelledQuestion]:
+    """Reads the label files in turn, with questions that are numbered as LLaVA's are.
 
     Raises:
         UserError: a file is missing, or a line is not a label.
     """
-    labels = {}
+    labels: list[LabelledQuestion] = []
     for category in CATEGORIES:
         path = need(data_dir / "coco" / f"coco_pope_{category}.json", LAYOUT, HOME)
-        labels[category] = [_label(line, number, path) for number, line in read_lines(path)]
-        if not labels[category]:
+        records = [_record(line, f"line {number} of {path}") for number, line in read_objects(path)]
+        if not records:
             raise UserError(f"{path} holds no label: get it again from {HOME}")
+        for number, record in enumerate(records, start=len(labels) + 1):
+            prompt = record["text"] + SHORT_ANSWER_SUFFIX
+            image = data_dir / LLAVA_FILE.images / record["image"]
+            question = llava_files.make_question(number, image, prompt)
+            labels.append(LabelledQuestion(question, category, record["label"]))
     return labels
 
 
-def _label(line: dict | str, number: int, path: Path) -> Label:
-    if isinstance(line, str):
-        raise UserError(line)
-    where = f"line {number} of {path}"
+def _record(line: dict, where: str) -> dict:
     record = need_texts(line, ("image", "text", "label"), where, ids=("image",))
     if record["label"] not in ("yes", "no"):
         raise UserError(f"{where}: label {quoted(record['label'])} is not yes or no")
-    return Label(record["image"], record["text"], record["label"])
+    return record
 
 
 def read_labelled_questions(data_dir: Path) -> LabelledQuestions:
@@ -120,27 +105,28 @@ def read_labelled_questions(data_dir: Path) -> LabelledQuestions:
         UserError: files are missing or not right, or a question has no label.
     """
     labels = read_labels(data_dir)
-    path = data_dir / QUESTION_FILE
-    if not os.path.isfile(path):
-        return LabelledQuestions(_from_labels(labels, data_dir), [], 0)
-    questions = llava_files.read_question_file(path, data_dir / "val2014")
+    questions = LLAVA_FILE.read(data_dir)
+    if questions is None:
+        return LabelledQuestions(labels, [], 0)
+    path = data_dir / LLAVA_FILE.name
     categories = [str(one.get("category")) for one in llava_files.read_question_records(path)]
-    known = {category: _answers(labels[category], category) for category in CATEGORIES}
+    answers = _answers(labels)
     labelled = []
     for question, category in zip(questions, categories, strict=True):
         item = LabelledQuestion(question, category, "")
-        answer = known.get(category, {}).get(item.subject)
-        if answer is None:
+        if item.subject not in answers:
             raise UserError(
                 f"question {quoted(question.question_id)} of {path} "
                 f"({quoted(question.tower_question)} about {quoted(question.image_name)}, category "
                 f"{quoted(category)}) has no label in {data_dir / 'coco'}: get the labels from "
                 f"{HOME}"
             )
-        labelled.append(replace(item, answer=answer))
-    asked = {(item.category, item.subject) for item in labelled}
-    unasked = sum((c, label.subject) not in asked for c in CATEGORIES for label in labels[c])
-    reordered = [c for c in CATEGORIES if _is_reordered(labelled, c, labels[c])]
+        labelled.append(replace(item, answer=answers[item.subject]))
+    asked = {item.subject for item in labelled}
+    unasked = sum(label.subject not in asked for label in labels)
+    # LLaVA's questions follow the labels of the first release.
+    pairs = {c: (_of(labelled, c), _of(labels, c)) for c in CATEGORIES}
+    reordered = [c for c, (ours, theirs) in pairs.items() if ours != theirs[: len(ours)]]
     return LabelledQuestions(labelled, reordered, unasked)
 
 
@@ -151,34 +137,19 @@ def object_of(question: str) -> str:
     return found[1] if found else text
 
 
-def _answers(labels: Sequence[Label], category: str) -> Mapping[tuple[str, str], str]:
-    answers: dict[tuple[str, str], str] = {}
+def _answers(labels: Sequence[LabelledQuestion]) -> Mapping[tuple[str, str, str], str]:
+    answers: dict[tuple[str, str, str], str] = {}
     for label in labels:
         if answers.setdefault(label.subject, label.answer) != label.answer:
             raise UserError(
-                f"coco_pope_{category}.json has both labels for {quoted(label.question)} about "
-                f"{quoted(label.image)}: get it again from {HOME}"
+                f"coco_pope_{label.category}.json has both labels for "
+                f"{quoted(label.question.tower_question)} about "
+                f"{quoted(label.question.image_name)}: get it again from {HOME}"
             )
     return answers
 
 
-def _is_reordered(
-    labelled: Sequence[LabelledQuestion], category: str, labels: Sequence[Label]
-) -> bool:
-    asked = [item.question for item in labelled if item.category == category]
-    names = [(question.image_name, question.tower_question) for question in asked]
-    return names != [(label.image, label.question) for label in labels[: len(names)]]
-
-
-def _from_labels(labels: Mapping[str, Sequence[Label]], data_dir: Path) -> list[LabelledQuestion]:
-    lines = [(category, label) for category in CATEGORIES for label in labels[category]]
-    return [
-        LabelledQuestion(
-            llava_files.make_question(
-                number, data_dir / "val2014" / label.image, label.question + SHORT_ANSWER_SUFFIX
-            ),
-            category,
-            label.answer,
-        )
-        for number, (category, label) in enumerate(lines, start=1)
-    ]
+def _of(items: Sequence[LabelledQuestion], category: str) -> list[tuple[str, str]]:
+    """Returns image and question of the items of a category."""
+    questions = [item.question for item in items if item.category == category]
+    return [(question.image_name, question.tower_question) for question in questions]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,7 @@ from llava.constants import OPTION_LETTER_SUFFIX
 from llava.errors import UserError, quoted
 from llava.eval.benchmarks import llava_files
 from llava.eval.benchmarks.names import as_id
-from llava.eval.benchmarks.native import need, need_texts, need_unique
-from llava.eval.benchmarks.question import Question
+from llava.eval.benchmarks.question import Question, need, need_texts, need_unique
 from llava.files import read_json
 
 HOME = "https://huggingface.co/datasets/AILab-CVC/SEED-Bench"
@@ -23,7 +22,8 @@ LAYOUT = (
 DATA_TYPES = ("image", "video")
 _ID_OF_IMAGE = re.compile(r"[0-9]{1,18}")
 _CHOICES = ("choice_a", "choice_b", "choice_c", "choice_d")
-_QUESTION_FILE = "llava-seed-bench.jsonl"
+# It follows the first edition; the edition of November 2023 lacks some of its videos.
+LLAVA_FILE = llava_files.QuestionFile("llava-seed-bench.jsonl", "")
 
 answer_record = llava_files.answer_record
 
@@ -51,22 +51,8 @@ def read_questions(data_dir: Path, question_file: Path | None = None) -> list[Qu
     Raises:
         UserError: files are missing or not right.
     """
-    path = llava_files.choose_question_file(data_dir / _QUESTION_FILE, question_file)
-    if path is not None:
-        return llava_files.read_question_file(path, data_dir)
-    return [annotation.question for annotation in read_annotations(data_dir)[1]]
-
-
-def read_asked(data_dir: Path, annotations: Sequence[Annotation]) -> list[Question]:
-    """Returns the questions that are scored; see llava_files.asked_questions.
-
-    LLaVA's file follows the first edition; the edition of November 2023 lacks some of its videos.
-
-    Raises:
-        UserError: LLaVA's file is not right, or does not fit the annotations.
-    """
-    labelled = [annotation.question for annotation in annotations]
-    return llava_files.asked_questions(data_dir / _QUESTION_FILE, data_dir, labelled)
+    of_llava = LLAVA_FILE.read(data_dir, question_file)
+    return of_llava or [annotation.question for annotation in read_annotations(data_dir)[1]]
 
 
 def read_annotations(data_dir: Path) -> tuple[list[str], list[Annotation]]:

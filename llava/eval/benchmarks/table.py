@@ -1,4 +1,7 @@
-"""Tables of any origin: columns are found by name, whichever program wrote the file."""
+"""Tables of any origin: columns are found by name, whichever program wrote the file.
+
+pandas would guess types, and take texts such as NA for empty cells.
+"""
 
 from __future__ import annotations
 

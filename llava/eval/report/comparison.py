@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from llava.eval.report.statistics import SEED, Sampled, average, difference, rat
 
 LENIENT = "(lenient)"
 LIMITED = "(limited)"
+Value = TypeVar("Value")
 _Member = tuple[Run, Sampled]  # a run and its mean score
 
 
@@ -212,31 +214,28 @@ def _mean_rows(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
 
 
 def _mean_row(members: Sequence[Row]) -> Row:
-    shares = [row.of_full_main for row in members if row.of_full_main is not None]
+    total = sum(row.questions for row in members)
+    main = _of_all(members, lambda row: row.of_full_main)
+    full = _of_all(members, lambda row: row.of_full)
+    recovered = _of_all(members, lambda row: row.recovered)
+    seconds = _of_all(members, lambda row: row.seconds and row.seconds * row.questions)
     return replace(
         members[0],
         benchmark=None,
-        questions=sum(row.questions for row in members),
+        questions=total,
         unanswered=sum(row.unanswered for row in members),
         is_limited=any(row.is_limited for row in members),
         mean=None,
-        of_full_main=sum(shares) / len(shares) if len(shares) == len(members) else None,
-        of_full=_average_of_all([row.of_full for row in members]),
-        recovered=_average_of_all([row.recovered for row in members]),
-        seconds=_seconds_of_all(members),
+        of_full_main=sum(main) / len(main) if main else None,
+        of_full=average(full) if full else None,
+        recovered=average(recovered) if recovered else None,
+        seconds=sum(seconds) / total if seconds else None,
         run=None,
         cost=next((row.cost for row in members if row.cost is not None), None),
     )
 
 
-def _seconds_of_all(rows: Sequence[Row]) -> float | None:
-    """Returns the time per question over all benchmarks."""
-    seconds = [row.seconds * row.questions for row in rows if row.seconds is not None]
-    if len(seconds) < len(rows):
-        return None
-    return sum(seconds) / sum(row.questions for row in rows)
-
-
-def _average_of_all(parts: Sequence[Sampled | None]) -> Sampled | None:
-    there = [part for part in parts if part is not None]
-    return average(there) if len(there) == len(parts) else None
+def _of_all(rows: Sequence[Row], of: Callable[[Row], Value | None]) -> list[Value]:
+    """Returns a value of each row; nothing at all if one row lacks it."""
+    values = [value for row in rows if (value := of(row)) is not None]
+    return values if len(values) == len(rows) else []

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from llava.errors import UserError
 from llava.eval.benchmarks.question import Question
+from llava.eval.benchmarks.registry import reader
 from llava.eval.report.journal import Entry, read_entries
 from llava.eval.report.runs import ACCM, BENCHMARKS, FLOOR, FULL, PRUNE, Run
-from llava.eval.report.thumbnails import Thumbnail, thumbnails
 
 ReadQuestions = Callable[[str, Path], Sequence[Question]]
 GAP = 0.5  # least difference of scores in a disagreement, also for scores that are not 0 or 1
+_SIDE = 240  # pixels; ten for each patch of the 24 in a row
+_QUALITY = 80
+_DEFAULT_PATCHES = 576
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture as a data: URI, with its description."""
+
+    caption: str
+    uri: str
 
 
 @dataclass(frozen=True)
@@ -58,8 +69,7 @@ class Disagreement:
 
 def read_benchmark(benchmark: str, data_dir: Path) -> Sequence[Question]:
     """Reads the questions of a data folder with the benchmark's own reader."""
-    reader = importlib.import_module(f"llava.eval.benchmarks.{benchmark}")
-    return reader.read_questions(data_dir)
+    return reader(benchmark).read_questions(data_dir)
 
 
 def find_disagreements(
@@ -139,16 +149,8 @@ class _Details:
         )
         pictures: tuple[Thumbnail, ...] = ()
         if question is not None:
-            kept = [
-                (
-                    side.run.label,
-                    None if side.entry is None else side.entry.kept,
-                    side.run.num_patches,
-                )
-                for side in (one, other)
-            ]
             try:
-                pictures = thumbnails(question.image, kept)
+                pictures = _thumbnails(question.image, (one, other))
             except UserError as error:
                 self.notes.append(f"A picture is left out: {error}.")
         return Case(key, question, (one, other), pictures)
@@ -180,3 +182,33 @@ class _Details:
             where = BENCHMARKS[runs[0].benchmark]
             self.notes.append(f"Pictures and questions of {where} are left out: {reasons[0]}.")
         return {}
+
+
+def _thumbnails(image: Path | bytes, sides: Sequence[Side]) -> tuple[Thumbnail, ...]:
+    """Returns a picture for each set of kept patches; the plain image if nothing was dropped.
+
+    Raises:
+        UserError: the image cannot be read.
+    """
+    # Imported here because it takes seconds, and a report without images does not need it.
+    from llava.eval.figure import data_uri, dim_patches
+    from llava.mm_utils import CLIP_BACKGROUND, expand2square, load_image
+
+    picture = expand2square(load_image(image), CLIP_BACKGROUND, _SIDE)
+    groups: dict[tuple[tuple[int, ...], int], list[str]] = {}
+    for side in sides:
+        kept, total = side.entry and side.entry.kept, side.run.num_patches or _DEFAULT_PATCHES
+        if kept and _is_pruned(kept, total):
+            groups.setdefault((tuple(sorted(kept)), total), []).append(side.run.label)
+    named = {key: "kept by " + " and ".join(names) for key, names in groups.items()}
+    named = named or {(tuple(range(_DEFAULT_PATCHES)), _DEFAULT_PATCHES): "the image"}
+    return tuple(
+        Thumbnail(caption, data_uri(dim_patches(picture, kept, total, _SIDE), _QUALITY))
+        for (kept, total), caption in named.items()
+    )
+
+
+def _is_pruned(kept: Sequence[int], num_patches: int) -> bool:
+    """Returns whether some patches, and not all, of a square grid were kept."""
+    square = math.isqrt(num_patches) ** 2 == num_patches
+    return square and 0 <= min(kept) and max(kept) < num_patches and len(set(kept)) < num_patches

@@ -51,9 +51,3 @@ def _names(members: Sequence[Run], runs: Sequence[Run]) -> str:
         whole = all(id(one) in members_by_id for one in same)
         names.append(run.label if whole else f"{BENCHMARKS[run.benchmark]} {run.label}")
     return "; ".join(dict.fromkeys(names))
-
-
-def markdown_section(runs: Sequence[Run]) -> list[str]:
-    """Returns the lines of report.md's section; report.csv has the table of files."""
-    lines = [f"- {line}" for line in common_lines(runs)]
-    return [f"## {TITLE}", "", *lines, f"- {TIME} Dates, times and files of each run: report.csv."]

@@ -15,11 +15,10 @@ from markupsafe import Markup
 
 from llava.eval.report.comparison import Row
 from llava.eval.report.methods import title as method_title
-from llava.eval.report.own import score_heading
 from llava.eval.report.rendering import render
 from llava.eval.report.runs import ACCM, FLOOR, FULL, PRUNE
 from llava.eval.report.statistics import Sampled
-from llava.eval.report.table import percent
+from llava.eval.report.units import percent, score_heading
 
 LEVELS = {FULL: "full", FLOOR: "floor"}  # methods drawn as horizontal lines, and their style
 _LEVEL = -1  # instead of a method's style

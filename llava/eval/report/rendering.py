@@ -1,12 +1,15 @@
-"""Rendering of the page's templates: HTML, its style, and SVG.
+"""Rendering of templates: HTML, its style, SVG, and Markdown.
 
-jinja2 escapes all values. Numbers with a fraction are printed to one digit.
+jinja2 escapes all values, but in Markdown, where ``cell`` does. Numbers with a fraction are printed
+to one digit.
 """
 
 from __future__ import annotations
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+
+from llava.markdown import escape
 
 
 def render(name: str, **values: object) -> Markup:
@@ -25,10 +28,11 @@ def _to_one_digit(value: object) -> object:
 
 _ENVIRONMENT = Environment(
     loader=PackageLoader(__package__),
-    autoescape=True,
+    autoescape=lambda name: not str(name).endswith(".md"),
     trim_blocks=True,
     lstrip_blocks=True,
     keep_trailing_newline=True,
     undefined=StrictUndefined,
     finalize=_to_one_digit,
 )
+_ENVIRONMENT.filters["cell"] = escape

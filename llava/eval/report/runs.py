@@ -97,9 +97,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     if not paths:
         raise UserError("name at least one result file of python -m llava.eval.score")
     runs = [read_run(path) for path in paths]
-    _refuse_different_limits(runs)
-    _refuse_doubles(runs)
-    _refuse_different_questions(runs)
+    _refuse_different(runs)
     return sorted(runs, key=_place)
 
 
@@ -205,42 +203,32 @@ def _settings(value: object, path: Path) -> dict:
     return computed | dict(model=model, method=method, tokens=tokens, num_patches=num_patches)
 
 
-def _refuse_different_limits(runs: Sequence[Run]) -> None:
+def _refuse_different(runs: Sequence[Run]) -> None:
+    """Refuses runs of one benchmark with different limits or questions, and the same run twice."""
     first: dict[str, Run] = {}
+    seen: dict[tuple, Run] = {}
     for run in runs:
-        other = first.setdefault(run.benchmark, run)
+        name, other = BENCHMARKS[run.benchmark], first.setdefault(run.benchmark, run)
         if run.limit != other.limit:
             asked = [f"the first {r.limit}" if r.limit else "all" for r in (other, run)]
             raise UserError(
-                f"{other.path} was asked {asked[0]} of {BENCHMARKS[run.benchmark]}'s questions and "
-                f"{run.path} {asked[1]} (--limit): compare runs of one limit"
+                f"{other.path} was asked {asked[0]} of {name}'s questions and {run.path} "
+                f"{asked[1]} (--limit): compare runs of one limit"
             )
-
-
-def _refuse_doubles(runs: Sequence[Run]) -> None:
-    seen: dict[tuple, Run] = {}
-    for run in runs:
-        other = seen.setdefault((run.benchmark, run.model, run.method, run.tokens), run)
-        if other is run:
-            continue
-        if other.path.resolve() == run.path.resolve():
+        twin = seen.setdefault((run.benchmark, run.model, run.method, run.tokens), run)
+        if twin is not run and twin.path.resolve() == run.path.resolve():
             raise UserError(f"{run.path} is named twice: name it once")
-        raise UserError(
-            f"{other.path} and {run.path} are the same run ({BENCHMARKS[run.benchmark]}, "
-            f"{run.model}, {run.label}): leave one out"
-        )
-
-
-def _refuse_different_questions(runs: Sequence[Run]) -> None:
-    first: dict[str, Run] = {}
-    for run in runs:
-        other = first.setdefault(run.benchmark, run)
+        if twin is not run:
+            raise UserError(
+                f"{twin.path} and {run.path} are the same run ({name}, {run.model}, {run.label}): "
+                "leave one out"
+            )
         differing = sorted(run.scores.keys() ^ other.scores.keys())
         if differing:
             raise UserError(
-                f"{other.path} and {run.path} are over different questions of "
-                f"{BENCHMARKS[run.benchmark]} ({len(other.scores)} and {len(run.scores)}; only one "
-                f"has {differing[0]!r}): score both against the same data"
+                f"{other.path} and {run.path} are over different questions of {name} "
+                f"({len(other.scores)} and {len(run.scores)}; only one has {differing[0]!r}): "
+                "score both against the same data"
             )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llava.eval.report.comparison import Comparison, Row
@@ -102,35 +102,24 @@ def budgets(comparison: Comparison) -> list[Budget]:
         rows = [row for row in means or of_model if row.of_full is not None]
         if not means and len(benchmarks) > 1:
             continue
-        own = {
-            key: {row.benchmark: row for row in group if row.benchmark}
-            for key, group in _grouped(of_model)
-        }
+        own: dict[tuple, dict[str, Row]] = defaultdict(dict)
+        for row in of_model:
+            own[_key(row)][row.benchmark or ""] = row
         limits = [
             Standing(row, None, None, own[_key(row)]) for row in rows if row.method in (FULL, FLOOR)
         ]
         pruned = [row for row in rows if row.method not in (FULL, FLOOR) and row.tokens]
         for tokens in sorted({row.tokens or 0 for row in pruned}, reverse=True):
             same = [row for row in pruned if row.tokens == tokens]
-            found.append(Budget(model, tokens, benchmarks, _standings(same, own), limits))
+            same.sort(key=lambda row: (-_share(row).value, row.method))
+            less = differences(same)
+            standings = [Standing(row, *less[id(row)], own[_key(row)]) for row in same]
+            found.append(Budget(model, tokens, benchmarks, standings, limits))
     return found
 
 
 def _key(row: Row) -> tuple[str, int | None]:
     return row.method, row.tokens
-
-
-def _grouped(rows: Sequence[Row]) -> Iterable[tuple[tuple, list[Row]]]:
-    ordered = sorted(rows, key=lambda row: (row.method, row.tokens or 0))
-    for key, group in itertools.groupby(ordered, key=_key):
-        yield key, list(group)
-
-
-def _standings(rows: Sequence[Row], own: dict[tuple, dict[str, Row]]) -> list[Standing]:
-    """Returns the rows of one budget with their differences, the best first."""
-    found = differences(rows)
-    ordered = sorted(rows, key=lambda row: (-_share(row).value, row.method))
-    return [Standing(row, *found[id(row)], own[_key(row)]) for row in ordered]
 
 
 def differences(rows: Sequence[Row]) -> dict[int, tuple[Sampled | None, Sampled | None]]:

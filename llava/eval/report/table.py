@@ -1,49 +1,40 @@
-"""The Markdown tables for people: one for the terminal, and those of report.md."""
+"""The tables of the terminal, of report.md and of report.csv, whose new columns come at the end."""
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
 import math
 from collections.abc import Sequence
 
+from llava.eval.cost import Cost
+from llava.eval.report import made, methods, published, references, standing, units
 from llava.eval.report.comparison import Comparison, Row
-from llava.eval.report.made import EXPLANATION, markdown_section, seconds_text
-from llava.eval.report.methods import explained, result_sentence
-from llava.eval.report.own import OWN, score_heading
-from llava.eval.report.references import HEADINGS as REFERENCE_HEADINGS
-from llava.eval.report.references import TITLE, Compared, explanation
-from llava.eval.report.runs import Run
+from llava.eval.report.rendering import render
+from llava.eval.report.runs import BENCHMARKS, Run
+from llava.eval.report.standing import differences
 from llava.eval.report.statistics import Sampled
+from llava.eval.report.units import OWN, percent, tokens_text
 from llava.markdown import escape, markdown_table
 
+# What templates take from other modules.
+WORDS: dict[str, object] = {
+    "BENCHMARKS": BENCHMARKS,
+    "made": made,
+    "methods": methods,
+    "published": published,
+    "references": references,
+    "standing": standing,
+    "units": units,
+}
 MOST_LINES = 20  # lines of the table in the terminal, its head included
-
-
-def percent(sampled: Sampled | None) -> str:
-    """Returns a share in per cent with its interval, unless that has no width."""
-    if sampled is None:
-        return "-"
-    number = f"{100 * sampled.value:.1f}"
-    return number if sampled.low == sampled.high else f"{number} {interval(sampled)}"
-
-
-def interval(sampled: Sampled) -> str:
-    """Returns an interval in per cent; an infinite end is called none."""
-    ends = [
-        f"{100 * end:.1f}" if math.isfinite(end) else "none" for end in (sampled.low, sampled.high)
-    ]
-    return f"[{', '.join(ends)}]"
 
 
 def by_benchmark(rows: Sequence[Row]) -> list[list[Row]]:
     """Groups rows by benchmark and model."""
     groups = itertools.groupby(rows, key=lambda row: (row.benchmark, row.model))
     return [list(group) for _, group in groups]
-
-
-def tokens_text(row: Row) -> str:
-    """Returns the number of visual tokens; a dash if it is not known."""
-    return "-" if row.tokens is None else str(row.tokens)
 
 
 def overview(comparison: Comparison) -> list[list[str]]:
@@ -89,51 +80,99 @@ def terminal_table(comparison: Comparison) -> str:
     if len(rows) > MOST_LINES - 2:
         lines += ["", f"{len(rows) - MOST_LINES + 2} more rows: report.md (--report)"]
     notes = [f"- {escape(note)}" for note in comparison.notes]
-    sentence = result_sentence(comparison)
+    sentence = methods.result_sentence(comparison)
     parts = ["\n".join(lines), "\n".join(notes), f"{sentence}." if sentence else ""]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def markdown_report(comparison: Comparison, runs: Sequence[Run]) -> str:
-    """Returns report.md: the result, all runs in one table, then each benchmark."""
-    sentence = result_sentence(comparison)
-    methods = explained([row.method for row in comparison.rows])
-    lines = ["# Evaluation report", ""]
-    lines += [f"**{sentence}.**", ""] if sentence else []
-    heads, *table = overview(comparison)
-    lines += [*markdown_table(heads, table, texts=2), ""]
-    lines += [f"- {escape(name)}: {line}" for name, line in methods]
-    for rows in by_benchmark(comparison.rows):
-        title = f"{rows[0].title}: {rows[0].model}, {rows[0].questions:,} questions"
-        lines += ["", f"## {escape(title)}", "", *_benchmark_table(rows[0].benchmark or "", rows)]
-    notes = [f"- {escape(note)}" for note in comparison.notes]
-    made = [escape(line) for line in markdown_section(runs)]
-    lines += ["", *made, *notes, "", EXPLANATION]
-    return "\n".join(lines) + "\n"
+    """Returns report.md: the result, all runs in one table, each benchmark, each budget."""
+    heads, *rows = overview(comparison)
+    return render(
+        "report.md",
+        sentence=methods.result_sentence(comparison),
+        overview="\n".join(markdown_table(heads, rows, texts=2)),
+        comparison=comparison,
+        runs=runs,
+        tables=by_benchmark(comparison.rows),
+        budgets=standing.budgets(comparison),
+        families=published.set_beside(runs),
+        **WORDS,
+    )
 
 
-def _benchmark_table(benchmark: str, rows: Sequence[Row]) -> list[str]:
-    own = OWN[benchmark]
-    heads = ["Method", "Tokens", own.heading, score_heading(benchmark), "Of full, %"]
-    heads += ["Floor to full, %", "s a question"]
-    values = [
-        [
-            row.marked_method,
-            tokens_text(row),
-            own.text(row.main_value),
-            percent(row.mean),
-            percent(row.of_full),
-            percent(row.recovered),
-            seconds_text(row.seconds),
-        ]
-        for row in rows
-    ]
-    return markdown_table(heads, values, texts=1)
-
-
-def reference_table(compared: Sequence[Compared]) -> str:
+def reference_table(compared: Sequence[references.Compared]) -> str:
     """Returns the references under their own heading; empty if there are none."""
     if not compared:
         return ""
-    lines = markdown_table(REFERENCE_HEADINGS, [one.cells() for one in compared], texts=5)
-    return f"\n## {TITLE}\n\n" + "\n".join(lines) + f"\n\n{explanation(compared)}\n"
+    lines = markdown_table(references.HEADINGS, [one.cells() for one in compared], texts=5)
+    explanation = references.explanation(compared)
+    return f"\n## {references.TITLE}\n\n" + "\n".join(lines) + f"\n\n{explanation}\n"
+
+
+def csv_table(comparison: Comparison) -> str:
+    """Returns the rows with all digits; missing values are empty cells."""
+    rows = comparison.rows + comparison.mean_rows
+    less = differences(rows)
+    stages = dict.fromkeys(stage for row in rows if row.cost for stage in row.cost.stages)
+    records = []
+    for row in rows:
+        to_accm, to_best = less.get(id(row), (None, None))
+        points = _percent("points_to_accm", to_accm) | _percent("points_to_best", to_best)
+        records.append(_record(row) | points | _cost(row.cost, list(stages)))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, records[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def _record(row: Row) -> dict:
+    run, share = row.run, row.of_full_main
+    return {
+        "benchmark": row.benchmark or "mean",
+        "model": row.model,
+        "method": row.method,
+        "visual_tokens": row.tokens,
+        "questions": row.questions,
+        "main_name": run and run.main_name,
+        "main_value": run and run.main_value,
+        **_percent("mean_percent", row.mean),
+        "main_percent_of_full": None if share is None else 100 * share,
+        **_percent("mean_percent_of_full", row.of_full),
+        **_percent("floor_to_full_percent", row.recovered),
+        "unanswered": row.unanswered,
+        "limited": int(row.is_limited),
+        "own_name": run and OWN[run.benchmark].heading,
+        "own_value": run and OWN[run.benchmark].times * run.main_value,
+        "seconds_per_question": row.seconds,
+        "date": run and run.made.date,
+        "machine": run and run.made.machine,
+        "versions": run and run.made.versions,
+        "settings": run and run.made.settings,
+        "result_file": run and run.path,
+        "answers_file": run and run.answers_file,
+    }
+
+
+def _cost(cost: Cost | None, stages: Sequence[str]) -> dict:
+    """Returns the cost of a question, if it was measured."""
+    return {
+        "tokens_read_by_a_layer": cost and cost.tokens,
+        "schedule": cost and cost.schedule,
+        "operations_by_formula": cost and cost.operations,
+        "operations_counted": cost and cost.counted,
+        "seconds_alone": cost and cost.seconds,
+        "seconds_spread": cost and cost.spread,
+        **{f"seconds_{stage}": cost and cost.stages.get(stage) for stage in stages},
+        "peak_bytes": cost and cost.peak_bytes,
+    }
+
+
+def _percent(name: str, sampled: Sampled | None) -> dict[str, float | None]:
+    """Returns a number and the ends of its interval; values that are not finite stay empty."""
+    names = (name, f"{name}_low", f"{name}_high")
+    if sampled is None:
+        return dict.fromkeys(names)
+    values = [100 * value for value in (sampled.value, sampled.low, sampled.high)]
+    return {n: value if math.isfinite(value) else None for n, value in zip(names, values)}

@@ -1,11 +1,70 @@
-"""Amounts in words: operations, seconds, bytes and differences."""
+"""Amounts in words: scores, shares, tokens, operations, seconds, bytes and differences."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from llava.eval.cost import Cost
+from llava.eval.report.comparison import Row
+from llava.eval.report.runs import UNBOUNDED
 from llava.eval.report.statistics import Sampled
+
+
+@dataclass(frozen=True)
+class Own:
+    """How papers print a benchmark's main number.
+
+    Attributes:
+        heading: its usual name and unit.
+        short: the same with the benchmark's name, for a narrow column.
+        times: factor from the number in a result file to that unit.
+    """
+
+    heading: str
+    short: str
+    times: float
+
+    def text(self, value: float | None) -> str:
+        """Returns the number of a result file as printed."""
+        return "-" if value is None else f"{self.times * value:.1f}"
+
+
+OWN = {
+    "mme": Own("total, points of 2,800", "MME, points", 1),
+    "mmbench": Own("circular accuracy, %", "MMBench, %", 100),
+    "pope": Own("F1, %", "POPE F1, %", 100),
+    "mmvp": Own("both of a pair right, %", "MMVP pairs, %", 1),
+    "seed": Own("accuracy, %", "SEED, %", 1),
+    "gqa": Own("accuracy, %", "GQA, %", 1),
+    "flickr": Own("CIDEr x 100", "CIDEr x 100", 100),
+}
+
+
+def score_heading(benchmark: str) -> str:
+    """Returns the name of the mean score of a benchmark's questions, with its unit."""
+    return "Mean CIDEr x 100" if benchmark in UNBOUNDED else "Right answers, %"
+
+
+def percent(sampled: Sampled | None) -> str:
+    """Returns a share in per cent with its interval, unless that has no width."""
+    if sampled is None:
+        return "-"
+    number = f"{100 * sampled.value:.1f}"
+    return number if sampled.low == sampled.high else f"{number} {interval(sampled)}"
+
+
+def interval(sampled: Sampled) -> str:
+    """Returns an interval in per cent; an infinite end is called none."""
+    ends = [
+        f"{100 * end:.1f}" if math.isfinite(end) else "none" for end in (sampled.low, sampled.high)
+    ]
+    return f"[{', '.join(ends)}]"
+
+
+def tokens_text(row: Row) -> str:
+    """Returns the number of visual tokens; a dash if it is not known."""
+    return "-" if row.tokens is None else str(row.tokens)
 
 
 def operations_text(count: float | None) -> str:

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from llava.errors import UserError
 from llava.eval.benchmarks.gqa import (
     HOME,
+    LLAVA_FILE,
     Annotation,
     Choices,
     read_annotations,
-    read_asked,
     read_choices,
 )
-from llava.eval.scoring.matching import (
-    Matched,
-    choose_scored,
-    find_by_id,
-    first,
-    match,
-    need_fields,
-    notes,
-)
+from llava.eval.scoring import matching
 
 # Questions of the type "...Common" ask what two things share.
 _COMMON = Choices(["color", "material", "shape"], ["color", "material", "shape"])
@@ -40,21 +32,12 @@ def predicted_answer(text: str) -> str:
     return text.rstrip(".").lower()
 
 
-@dataclass(frozen=True)
-class Data:
-    """Labels with the answers to them.
-
-    Attributes:
-        annotations: the annotations of the questions that were asked.
-        choices: the choices by question id; None if there are none.
-        unasked: the number of other annotations.
-        matched: the answers.
-    """
+class Data(NamedTuple):
+    """The labels of the questions that were asked, their choices if any, and the answers."""
 
     annotations: list[Annotation]
     choices: dict[str, Choices] | None
-    unasked: int
-    matched: Matched
+    matched: matching.Matched
 
 
 def match_answers(
@@ -63,11 +46,11 @@ def match_answers(
     allow_missing: bool = False,
     asked: Collection[str] | None = None,
 ) -> Data:
-    """Reads the labels and matches the answers to them; see score."""
-    answers = need_fields(answers)
+    """Reads the labels and matches the answers to them; see score_with."""
+    answers = matching.need_fields(answers)
     annotations = read_annotations(data_dir)
-    every = read_asked(data_dir, annotations)
-    questions, scored, unasked = choose_scored(every, annotations, asked)
+    every = LLAVA_FILE.asked(data_dir, [annotation.question for annotation in annotations])
+    questions, scored, unasked = matching.choose_scored(every, annotations, asked)
     ids = {question.key: question.question_id for question in questions}
     balanced = [item.id for item in scored if item.balanced]
     if not balanced:
@@ -76,28 +59,20 @@ def match_answers(
     lacking = [question_id for question_id in balanced if question_id not in (choices or ids)]
     if lacking:
         raise UserError(
-            f"testdev_balanced_choices.json lacks {len(lacking)} questions ({first(lacking)}): it "
-            "belongs to other annotations, get both again or remove it"
+            f"testdev_balanced_choices.json lacks {len(lacking)} questions "
+            f"({matching.first(lacking)}): it belongs to other annotations, get both again or "
+            "remove it"
         )
-    find = find_by_id([*(annotation.question for annotation in scored), *questions])
+    find = matching.find_by_id([*(annotation.question for annotation in scored), *questions])
     optional = ids.keys() - set(balanced)
-    matched = match(ids, answers, find, allow_missing, optional, ignore_unknown=True)
-    return Data(scored, choices, unasked, matched)
+    matched = matching.match(
+        ids, answers, find, allow_missing, optional, ignore_unknown=True, unasked=unasked
+    )
+    return Data(scored, choices, matched)
 
 
-def score(
-    data_dir: Path,
-    answers: list[dict],
-    allow_missing: bool = False,
-    asked: Collection[str] | None = None,
-) -> dict:
-    """Scores answers, matched to questions by id and question; answers to others are ignored.
-
-    Args:
-        data_dir: GQA's folder, with the annotations and perhaps the choices.
-        answers: records of LLaVA's answers file; with duplicates the last one counts.
-        allow_missing: count questions without an answer as wrong instead of refusing.
-        asked: keys of the questions of a limited run; None for all of them.
+def numbers(data: Data) -> dict:
+    """Returns the scores of matched answers; answers to other questions are ignored.
 
     Returns:
         ``accuracy``, ``binary``, ``open``, ``validity``, ``plausibility`` and, if all entailed
@@ -106,12 +81,8 @@ def score(
         both of balanced questions only; ``unscored`` (ids of answers to other questions) and
         ``unasked`` (the number of annotations that LLaVA's file leaves out). Without choices
         validity and plausibility are 0, as the script that LLaVA recommends prints them.
-
-    Raises:
-        UserError: files or records are not right, or answers are missing.
     """
-    data = match_answers(data_dir, answers, allow_missing, asked)
-    annotations, matched = data.annotations, data.matched
+    annotations, choices, matched = data
     balanced = [item for item in annotations if item.balanced]
     given = {key: predicted_answer(text) for key, text in matched.texts.items()}
     right = {item.id: given.get(item.id) == item.answer for item in annotations}
@@ -119,35 +90,36 @@ def score(
         "accuracy": _percent([right[item.id] for item in balanced]),
         "binary": _percent([right[item.id] for item in balanced if item.structural != "query"]),
         "open": _percent([right[item.id] for item in balanced if item.structural == "query"]),
-        **_validity(balanced, given, data.choices),
+        **_validity(balanced, given, choices),
         **_consistency(annotations, given, right),
         "distribution": _distribution(balanced, given),
         "accuracyPerStructuralType": _accuracies(balanced, right, lambda item: item.structural),
         "accuracyPerSemanticType": _accuracies(balanced, right, lambda item: item.semantic),
         "accuracyPerSteps": _accuracies(balanced, right, count_steps),
-        "accuracyPerLength": _accuracies(balanced, right, _count_words),
+        "accuracyPerLength": _accuracies(
+            balanced, right, lambda item: len(item.question.tower_question.split())
+        ),
         "questions": {item.id: int(right[item.id]) for item in balanced},
         "missing": matched.missing,
         "unscored": matched.unscored,
-        "unasked": data.unasked,
+        "unasked": matched.unasked,
     }
+
+
+score = matching.score_with(match_answers, numbers)
 
 
 def headline(scores: dict) -> str:
     """Returns the scores in one line."""
     return (
         f"GQA: accuracy {scores['accuracy']:.2f}% (binary {scores['binary']:.2f}, open "
-        f"{scores['open']:.2f}{notes(scores)})"
+        f"{scores['open']:.2f}{matching.notes(scores)})"
     )
 
 
 def count_steps(annotation: Annotation) -> int:
     """Counts the reasoning steps of a question."""
     return sum(not any(mark in text for mark in _NO_STEP) for text in annotation.operations)
-
-
-def _count_words(annotation: Annotation) -> int:
-    return len(annotation.question.tower_question.split())
 
 
 def _percent(values: Sequence[float]) -> float:

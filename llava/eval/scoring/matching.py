@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from llava.errors import UserError, quoted
-from llava.eval.benchmarks.names import as_id, say_the_same
+from llava.eval.benchmarks.names import as_id, say_the_same, words
 from llava.eval.benchmarks.question import Question
 
 
@@ -21,6 +21,8 @@ class Annotated(Protocol):
 
 
 Item = TypeVar("Item")
+Data = TypeVar("Data")
+Given = ParamSpec("Given")
 Annotation = TypeVar("Annotation", bound=Annotated)
 
 
@@ -36,11 +38,36 @@ class Matched:
         texts: the answers by the key of their question; the last one if there are several.
         missing: ids of the questions without an answer.
         unscored: ids of the ignored answers: they belong to no question with a label.
+        unasked: the number of labels without a question.
     """
 
     texts: dict[str, str]
     missing: list[int | str]
     unscored: list[int | str]
+    unasked: int = 0
+
+
+def score_with(
+    match_answers: Callable[Given, Data], numbers: Callable[[Data], dict]
+) -> Callable[Given, dict]:
+    """Returns a benchmark's score function: it matches answers to labels, and computes the numbers.
+
+    All such functions take and raise the same:
+
+    Args of them:
+        data_dir: the benchmark's folder, with the labels and perhaps LLaVA's questions.
+        answers: records of the answers file; with duplicates the last one counts.
+        allow_missing: count questions without an answer as wrong instead of refusing.
+        asked: keys of the questions of a limited run; None for all of them.
+
+    Raises:
+        UserError: files or records are not right, or answers are missing or to another benchmark.
+    """
+
+    def score(*args: Given.args, **kwargs: Given.kwargs) -> dict:
+        return numbers(match_answers(*args, **kwargs))
+
+    return score
 
 
 def keep_asked(
@@ -93,6 +120,11 @@ def same_first_line(question: Question, prompt: str) -> bool:
     return say_the_same(prompt.split("\n", 1)[0], question.tower_question)
 
 
+def asks_within(question: str, prompt: str) -> bool:
+    """Returns whether a record's prompt, a whole conversation, has a question in it."""
+    return question in prompt or words(question) in words(prompt)
+
+
 def find_by_id(
     questions: Sequence[Question], asks: Callable[[Question, str], bool] = same_first_line
 ) -> Callable[[dict], str | None]:
@@ -127,6 +159,7 @@ def match(
     optional: Collection[str] = (),
     ignore_unknown: bool = False,
     advice: str = "is this the answers file of another one?",
+    unasked: int = 0,
 ) -> Matched:
     """Matches answers to questions.
 
@@ -138,6 +171,7 @@ def match(
         optional: keys of questions that need no answer.
         ignore_unknown: whether some of the answers may be to other questions.
         advice: the end of the message about answers to other questions.
+        unasked: the number of labels without a question, for the result.
 
     Raises:
         UserError: answers are to other questions (or none is to these), or are missing.
@@ -164,7 +198,7 @@ def match(
             f"{first(missing)}){_way_out(retyped)}"
             + (", or count them as wrong with --allow-missing" if texts else "")
         )
-    return Matched(texts, missing, unknown)
+    return Matched(texts, missing, unknown, unasked)
 
 
 def need_fields(answers: Sequence[dict], fields: Sequence[str] = ("text",)) -> list[dict]:

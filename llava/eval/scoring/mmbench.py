@@ -13,16 +13,7 @@ from typing import TYPE_CHECKING
 
 from llava.errors import UserError
 from llava.eval.benchmarks.mmbench import LABELS, LETTERS, Row, find_table, read_rows
-from llava.eval.benchmarks.names import words
-from llava.eval.scoring.matching import (
-    Matched,
-    NoLabels,
-    first,
-    keep_asked,
-    match,
-    need_fields,
-    notes,
-)
+from llava.eval.scoring import matching
 from llava.extras import missing_package
 from llava.files import write_whole
 
@@ -93,38 +84,30 @@ def match_answers(
     answers: list[dict],
     allow_missing: bool = False,
     asked: Collection[str] | None = None,
-) -> tuple[list[Row], Matched]:
-    """Reads the labels and matches the answers to them; see score."""
-    rows = keep_asked(_labelled_rows(data_dir), asked, lambda row: str(row.index))
+) -> tuple[list[Row], matching.Matched]:
+    """Reads the labels and matches the answers to them; see score_with.
+
+    Raises:
+        NoLabels: the table has no labels.
+    """
+    rows = matching.keep_asked(_labelled_rows(data_dir), asked, lambda row: str(row.index))
     return rows, _match(rows, answers, allow_missing)
 
 
-def score(
-    data_dir: Path,
-    answers: list[dict],
-    allow_missing: bool = False,
-    asked: Collection[str] | None = None,
-) -> dict:
-    """Scores answers, matched to rows by ``question_id``; answers to no row are ignored.
-
-    Args:
-        data_dir: folder with MMBench's table.
-        answers: records with question_id and text; with duplicates the last one counts.
-        allow_missing: count rows without an answer as wrong instead of refusing.
-        asked: keys of the questions of a limited run; None for all of them.
+def numbers(data: tuple[list[Row], matching.Matched]) -> dict:
+    """Returns the scores of matched answers; answers to no row are ignored.
 
     Returns:
         ``overall``, ``categories`` and ``l2_categories`` by circular accuracy (fractions);
         ``vanilla.first_rotation`` and ``vanilla.all_rows``, the same three over single rows;
         ``missing`` (ids of rows); ``questions``, whether all rotations of a question are answered
         right, by the key of its first row; ``unscored`` (ids of answers to no row).
-
-    Raises:
-        NoLabels: the table has no labels.
-        UserError: the table is not right, or answers are missing or to another benchmark.
     """
-    rows, matched = match_answers(data_dir, answers, allow_missing, asked)
-    right = {row.index: _is_right(row, matched.texts.get(str(row.index))) for row in rows}
+    rows, matched = data
+    right = {row.index: False for row in rows}
+    for row in rows:
+        if (text := matched.texts.get(str(row.index))) is not None:
+            right[row.index] = extract_option(text, row.options) == row.cells["answer"]
     rotations = defaultdict(list)
     for row in rows:
         rotations[row.question].append(right[row.index])
@@ -139,12 +122,15 @@ def score(
     }
 
 
+score = matching.score_with(match_answers, numbers)
+
+
 def headline(scores: dict) -> str:
     """Returns the scores in one line."""
     vanilla = scores["vanilla"]["first_rotation"]["overall"]
     return (
         f"MMBench: circular accuracy {100 * scores['overall']:.2f}% of {len(scores['questions'])} "
-        f"questions (first rotation alone {100 * vanilla:.2f}%{notes(scores)})"
+        f"questions (first rotation alone {100 * vanilla:.2f}%{matching.notes(scores)})"
     )
 
 
@@ -201,16 +187,16 @@ def _labelled_rows(data_dir: Path) -> list[Row]:
     where = find_table(data_dir)
     lacking = [name for name in LABELS if name not in rows[0].cells]
     if lacking:
-        raise NoLabels(
+        raise matching.NoLabels(
             f"{where} lacks the column {', '.join(lacking)}: without labels it can be answered and "
             "uploaded (--upload FILE), but not scored"
         )
     unlabelled = [row.index for row in rows if row.cells["answer"] not in tuple(LETTERS)]
     if unlabelled:
-        raise NoLabels(
+        raise matching.NoLabels(
             f"{where}: in {len(unlabelled)} rows the answer is none of {', '.join(LETTERS)} (index "
-            f"{first(unlabelled)}): they can be answered and uploaded (--upload FILE), but not "
-            "scored"
+            f"{matching.first(unlabelled)}): they can be answered and uploaded (--upload FILE), "
+            "but not scored"
         )
     if not any(row.index == row.question for row in rows):
         raise UserError(
@@ -219,7 +205,7 @@ def _labelled_rows(data_dir: Path) -> list[Row]:
     return rows
 
 
-def _match(rows: Sequence[Row], answers: list[dict], allow_missing: bool) -> Matched:
+def _match(rows: Sequence[Row], answers: list[dict], allow_missing: bool) -> matching.Matched:
     """Returns the answers by row; unknown rows are ignored, as in the official conversion."""
     known = {row.index: row.cells["question"] for row in rows}
     ids = {str(index): index for index in known}
@@ -228,18 +214,12 @@ def _match(rows: Sequence[Row], answers: list[dict], allow_missing: bool) -> Mat
         index, prompt = record["question_id"], record.get("prompt")
         if index not in known:
             return None
-        fits = prompt is None or _asks(str(prompt), known[index])
+        fits = prompt is None or matching.asks_within(known[index], str(prompt))
         return str(index) if fits else None
 
-    return match(ids, need_fields(answers), find, allow_missing, ignore_unknown=True)
-
-
-def _asks(prompt: str, question: str) -> bool:
-    return question in prompt or words(question) in words(prompt)
-
-
-def _is_right(row: Row, text: str | None) -> bool:
-    return text is not None and extract_option(text, row.options) == row.cells["answer"]
+    return matching.match(
+        ids, matching.need_fields(answers), find, allow_missing, ignore_unknown=True
+    )
 
 
 def _means(rows: Sequence[Row], right: Mapping[int, bool]) -> dict:
@@ -252,9 +232,5 @@ def _means(rows: Sequence[Row], right: Mapping[int, bool]) -> dict:
     return {
         "overall": sum(right[row.index] for row in rows) / len(rows),
         "categories": by(lambda row: row.cells["category"]),
-        "l2_categories": by(lambda row: _ability(row.cells["l2-category"])),
+        "l2_categories": by(lambda row: _ABILITIES.get(name := row.cells["l2-category"], name)),
     }
-
-
-def _ability(name: str) -> str:
-    return _ABILITIES.get(name, name)

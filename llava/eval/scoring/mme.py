@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from llava.eval.benchmarks.mme import (
     COGNITION,
     PERCEPTION,
-    LabelledQuestion,
+    Label,
     finder,
     question_key,
     read_labelled_questions,
 )
-from llava.eval.scoring.matching import Matched, keep_asked, match, need_fields, notes
+from llava.eval.benchmarks.question import Question
+from llava.eval.scoring import matching
 
 _TASKS = PERCEPTION + COGNITION
 _BEST = 200  # highest score of a task
+_Item = tuple[Question, Label]
 
 
 def predicted_label(text: str) -> str:
@@ -31,66 +32,37 @@ def predicted_label(text: str) -> str:
     return next((label for label in ("yes", "no") if label in start), "other")
 
 
-@dataclass(frozen=True)
-class Data:
-    """Labels with the answers to them.
-
-    Attributes:
-        labelled: the questions with their labels.
-        unasked: the number of labels without a question.
-        matched: the answers.
-    """
-
-    labelled: list[LabelledQuestion]
-    unasked: int
-    matched: Matched
-
-
 def match_answers(
     data_dir: Path,
     answers: list[dict],
     allow_missing: bool = False,
     asked: Collection[str] | None = None,
-) -> Data:
-    """Reads the labels and matches the answers to them; see score."""
-    answers = need_fields(answers, ("prompt", "text"))
+) -> tuple[list[_Item], matching.Matched]:
+    """Reads the labels and matches the answers to them; see score_with."""
+    answers = matching.need_fields(answers, ("prompt", "text"))
     labelled, unasked = read_labelled_questions(data_dir)
-    labelled = keep_asked(labelled, asked, lambda item: item.question.key)
-    keys = {item.question.key: item.question.key for item in labelled}
+    labelled = matching.keep_asked(labelled, asked, lambda item: item[0].key)
+    keys = {question.key: question.key for question, _ in labelled}
     find = finder(keys)
 
     def find_record(record: dict) -> str | None:
         return find(question_key(record["question_id"], record["prompt"]))
 
-    return Data(labelled, unasked, match(keys, answers, find_record, allow_missing))
+    return labelled, matching.match(keys, answers, find_record, allow_missing, unasked=unasked)
 
 
-def score(
-    data_dir: Path,
-    answers: list[dict],
-    allow_missing: bool = False,
-    asked: Collection[str] | None = None,
-) -> dict:
-    """Scores answers, matched to questions by image and question.
-
-    Args:
-        data_dir: MME's folder, with the release and perhaps LLaVA's questions.
-        answers: records of LLaVA's answers file; with duplicates the last one counts.
-        allow_missing: count questions without an answer as wrong instead of refusing.
-        asked: keys of the questions of a limited run; None for all of them.
+def numbers(data: tuple[list[_Item], matching.Matched]) -> dict:
+    """Returns the scores of matched answers.
 
     Returns:
         ``perception`` (of 2000), ``cognition`` (of 800), ``total``, ``tasks`` (only those that were
         asked: the sums of a limited run are over fewer), ``questions`` (1 where right, by key),
         ``missing`` (keys: the ids are not unique) and ``unasked`` (the number of labels that
         LLaVA's file leaves out).
-
-    Raises:
-        UserError: files or records are not right, or answers are missing or to other questions.
     """
-    data = match_answers(data_dir, answers, allow_missing, asked)
-    given = {key: predicted_label(text) for key, text in data.matched.texts.items()}
-    by_task = {task: [i for i in data.labelled if i.label.task == task] for task in _TASKS}
+    labelled, matched = data
+    given = {key: predicted_label(text) for key, text in matched.texts.items()}
+    by_task = {task: [item for item in labelled if item[1].task == task] for task in _TASKS}
     tasks = {task: _task_scores(items, given) for task, items in by_task.items() if items}
     perception = sum(tasks[task]["score"] for task in PERCEPTION if task in tasks)
     cognition = sum(tasks[task]["score"] for task in COGNITION if task in tasks)
@@ -100,12 +72,15 @@ def score(
         "total": perception + cognition,
         "tasks": tasks,
         "questions": {
-            item.question.key: int(given.get(item.question.key) == item.label.answer)
-            for item in data.labelled
+            question.key: int(given.get(question.key) == label.answer)
+            for question, label in labelled
         },
-        "missing": data.matched.missing,
-        "unasked": data.unasked,
+        "missing": matched.missing,
+        "unasked": matched.unasked,
     }
+
+
+score = matching.score_with(match_answers, numbers)
 
 
 def headline(scores: dict) -> str:
@@ -113,22 +88,22 @@ def headline(scores: dict) -> str:
     most = [_BEST * sum(task in scores["tasks"] for task in ts) for ts in (PERCEPTION, COGNITION)]
     return (
         f"MME: perception {scores['perception']:.2f} of {most[0]}, cognition "
-        f"{scores['cognition']:.2f} of {most[1]} (total {scores['total']:.2f}{notes(scores)})"
+        f"{scores['cognition']:.2f} of {most[1]} (total {scores['total']:.2f}"
+        f"{matching.notes(scores)})"
     )
 
 
-def _task_scores(items: Sequence[LabelledQuestion], given: Mapping[str, str]) -> dict:
+def _task_scores(items: Sequence[_Item], given: Mapping[str, str]) -> dict:
     """Returns a task's scores by their official names; "other" and missing answers are wrong.
 
     Precision and recall of "yes" leave these out.
     """
-    pairs = [(given.get(item.question.key, "other"), item.label.answer) for item in items]
+    pairs = [(given.get(question.key, "other"), label.answer) for question, label in items]
     tp, fn = pairs.count(("yes", "yes")), pairs.count(("no", "yes"))
     tn, fp = pairs.count(("no", "no")), pairs.count(("yes", "no"))
     images: dict[str, bool] = {}
-    for item, (said, answer) in zip(items, pairs):
-        name = item.label.image
-        images[name] = images.get(name, True) and said == answer
+    for (_, label), (said, answer) in zip(items, pairs):
+        images[label.image] = images.get(label.image, True) and said == answer
     acc = (tp + tn) / len(items)
     acc_plus = sum(images.values()) / len(images)
     return {
@@ -143,6 +118,6 @@ def _task_scores(items: Sequence[LabelledQuestion], given: Mapping[str, str]) ->
         "acc_plus": acc_plus,
         "score": 100 * acc + 100 * acc_plus,
         "scored_questions": len(items),
-        "result_lines": sum(item.question.key in given for item in items),
+        "result_lines": sum(question.key in given for question, _ in items),
         "images_in_denominator": len(images),
     }

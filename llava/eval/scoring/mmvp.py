@@ -7,9 +7,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from llava.eval.benchmarks.mmvp import read_questions
-from llava.eval.benchmarks.names import words
 from llava.eval.benchmarks.question import Question
-from llava.eval.scoring.matching import Matched, find_by_id, keep_asked, match, need_fields
+from llava.eval.scoring import matching
 
 
 def extract_answer(text: str) -> str:
@@ -37,37 +36,28 @@ def match_answers(
     answers: list[dict],
     allow_missing: bool = False,
     asked: Collection[str] | None = None,
-) -> tuple[list[Question], Matched]:
-    """Reads the questions and brings answers to them; see score."""
-    records = [record | {"text": record["answer"]} for record in need_fields(answers, ("answer",))]
-    questions = keep_asked(read_questions(data_dir), asked, lambda question: question.key)
+) -> tuple[list[Question], matching.Matched]:
+    """Reads the questions and matches the answers to them; see score_with."""
+    records = [
+        record | {"text": record["answer"]} for record in matching.need_fields(answers, ("answer",))
+    ]
+    questions = matching.keep_asked(read_questions(data_dir), asked, lambda question: question.key)
     ids = {question.key: question.question_id for question in questions}
-    return questions, match(ids, records, find_by_id(questions, _asks), allow_missing)
+    find = matching.find_by_id(
+        questions, lambda q, prompt: matching.asks_within(q.tower_question, prompt)
+    )
+    return questions, matching.match(ids, records, find, allow_missing)
 
 
-def score(
-    data_dir: Path,
-    answers: list[dict],
-    allow_missing: bool = False,
-    asked: Collection[str] | None = None,
-) -> dict:
-    """Scores answers, matched to questions by ``question_id``.
-
-    Args:
-        data_dir: MMVP's folder; its questions name their pairs.
-        answers: records with question_id and answer; with duplicates the last one counts.
-        allow_missing: count questions without an answer as wrong instead of refusing.
-        asked: keys of the questions of a limited run; None for all of them.
+def numbers(data: tuple[list[Question], matching.Matched]) -> dict:
+    """Returns the scores of matched answers.
 
     Returns:
         ``accuracy`` (per cent of the pairs), ``correct`` (twice the number of right pairs),
         ``total`` (questions), ``individually_correct``, ``questions`` (1 where right, by key),
         ``missing`` and ``incorrect`` (ids).
-
-    Raises:
-        UserError: files or records are not right, or answers are missing or to other questions.
     """
-    questions, matched = match_answers(data_dir, answers, allow_missing, asked)
+    questions, matched = data
     texts = matched.texts
     right = [q.key in texts and is_right(q, texts[q.key]) for q in questions]
     pairs = defaultdict(list)
@@ -86,6 +76,9 @@ def score(
     }
 
 
+score = matching.score_with(match_answers, numbers)
+
+
 def headline(scores: dict) -> str:
     """Returns the scores in one line."""
     return (
@@ -93,8 +86,3 @@ def headline(scores: dict) -> str:
         f"{scores['total'] // 2} pairs, {scores['individually_correct']} of {scores['total']} "
         "single answers)"
     )
-
-
-def _asks(question: Question, prompt: str) -> bool:
-    """Returns whether a record's prompt, a whole conversation, asks a question."""
-    return question.tower_question in prompt or words(question.tower_question) in words(prompt)

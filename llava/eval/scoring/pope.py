@@ -8,20 +8,19 @@ from pathlib import Path
 
 from llava.eval.benchmarks.pope import (
     CATEGORIES,
-    QUESTION_FILE,
+    LLAVA_FILE,
     LabelledQuestion,
     LabelledQuestions,
     object_of,
     read_labelled_questions,
 )
-from llava.eval.benchmarks.question import Question
-from llava.eval.scoring.matching import Matched, find_by_id, keep_asked, match, need_fields, notes
+from llava.eval.scoring import matching
 
 # Without LLaVA's file, questions are numbered in the order of the labels, which is another one in
 # POPE's current repository.
 _ADVICE = (
     "is this the answers file of another one? Or does the folder lack LLaVA's "
-    f"{QUESTION_FILE}, with labels in another order?"
+    f"{LLAVA_FILE.name}, with labels in another order?"
 )
 _AVERAGED = ("accuracy", "precision", "recall", "f1", "yes_ratio")
 
@@ -40,46 +39,31 @@ def match_answers(
     answers: list[dict],
     allow_missing: bool = False,
     asked: Collection[str] | None = None,
-) -> tuple[LabelledQuestions, Matched]:
-    """Reads the labels and matches the answers to them; see score."""
-    answers = need_fields(answers)
+) -> tuple[LabelledQuestions, matching.Matched]:
+    """Reads the labels and matches the answers to them; see score_with."""
+    answers = matching.need_fields(answers)
     labelled = read_labelled_questions(data_dir)
-    kept = keep_asked(labelled.questions, asked, lambda item: item.question.key)
+    kept = matching.keep_asked(labelled.questions, asked, lambda item: item.question.key)
     labelled = replace(labelled, questions=kept)
     questions = [item.question for item in labelled.questions]
     ids = {question.key: question.question_id for question in questions}
-    find = find_by_id(questions, _asks)
-    return labelled, match(ids, answers, find, allow_missing, advice=_ADVICE)
+    find = matching.find_by_id(
+        questions,
+        lambda q, prompt: object_of(prompt.split("\n", 1)[0]) == object_of(q.tower_question),
+    )
+    return labelled, matching.match(ids, answers, find, allow_missing, advice=_ADVICE)
 
 
-def _asks(question: Question, prompt: str) -> bool:
-    return object_of(prompt.split("\n", 1)[0]) == object_of(question.tower_question)
-
-
-def score(
-    data_dir: Path,
-    answers: list[dict],
-    allow_missing: bool = False,
-    asked: Collection[str] | None = None,
-) -> dict:
-    """Scores answers, matched to questions by id and question.
-
-    Args:
-        data_dir: POPE's folder, with the labels and perhaps LLaVA's questions.
-        answers: records of LLaVA's answers file; with duplicates the last one counts.
-        allow_missing: count questions without an answer as wrong instead of refusing.
-        asked: keys of the questions of a limited run; None for all of them.
+def numbers(data: tuple[LabelledQuestions, matching.Matched]) -> dict:
+    """Returns the scores of matched answers.
 
     Returns:
         ``categories`` and ``average`` (their plain mean), as fractions; ``reordered_labels``
         (categories whose label file is of another release than LLaVA's questions), ``questions``
         (1 where right, by key), ``missing`` (ids) and ``unasked`` (the number of labels that
         LLaVA's file leaves out).
-
-    Raises:
-        UserError: files or records are not right, or answers are missing or to other questions.
     """
-    labels, matched = match_answers(data_dir, answers, allow_missing, asked)
+    labels, matched = data
     labelled = labels.questions
     given = {key: predicted_label(text) for key, text in matched.texts.items()}
     by_category = {c: [item for item in labelled if item.category == c] for c in CATEGORIES}
@@ -95,6 +79,9 @@ def score(
     }
 
 
+score = matching.score_with(match_answers, numbers)
+
+
 def headline(scores: dict) -> str:
     """Returns the scores in one line; POPE's quoted number is the mean of the three F1."""
     mean = scores["average"]
@@ -102,7 +89,7 @@ def headline(scores: dict) -> str:
     if scores["reordered_labels"]:
         names = ", ".join(scores["reordered_labels"])
         note = f"; labels of another release ({names}) matched by question"
-    note += notes(scores)
+    note += matching.notes(scores)
     return (
         f"POPE: F1 {100 * mean['f1']:.2f} (accuracy {100 * mean['accuracy']:.2f}, yes ratio "
         f"{100 * mean['yes_ratio']:.1f}%{note})"

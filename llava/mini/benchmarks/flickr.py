@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llava.eval.benchmarks.five_captions import CAPTIONS_PER_IMAGE
+from llava.eval.benchmarks.flickr import CAPTIONS_PER_IMAGE
 from llava.files import write_json
 from llava.mini.benchmarks.drawing import Note, SceneSource, write_image
 from llava.mini.language import caption

@@ -119,8 +119,9 @@ def choose_forms(
         if compiled:
             raise UserError("--compile knows no packed weights: leave out one of the two")
         if not can_pack(dtype):
+            name = str(dtype).removeprefix("torch.")
             raise UserError(
-                f"this torch or this processor cannot pack {_name(dtype)} weights: leave out "
+                f"this torch or this processor cannot pack {name} weights: leave out "
                 "--cpu-products packed"
             )
         return dict(_ALL_PACKED)
@@ -169,7 +170,3 @@ def described(forms: Mapping[str, Form], choice: str) -> str:
     if choice == "packed" or not words:
         return choice if words else "plain"
     return f"{', '.join(words)}, from {SMALL}"
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

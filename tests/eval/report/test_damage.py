@@ -9,8 +9,7 @@ from llava.eval.report.comparison import compare
 from llava.eval.report.journal import read_entries
 from llava.eval.report.references import read_references, set_beside
 from llava.eval.report.runs import read_run
-from llava.eval.report.spreadsheet import csv_table
-from llava.eval.report.table import markdown_report
+from llava.eval.report.table import csv_table, markdown_report
 
 SCORES = [1, 0, 1]
 

@@ -6,8 +6,7 @@ import pytest
 from llava.eval.report.comparison import compare
 from llava.eval.report.methods import result_sentence
 from llava.eval.report.runs import BENCHMARKS, read_runs
-from llava.eval.report.spreadsheet import csv_table
-from llava.eval.report.table import MOST_LINES, markdown_report, terminal_table
+from llava.eval.report.table import MOST_LINES, csv_table, markdown_report, terminal_table
 
 
 def read_csv(comparison):

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llava.eval.report.own import OWN
 from llava.eval.report.references import number_of
 from llava.eval.report.runs import FULL, Run
+from llava.eval.report.units import OWN
 from llava.files import read_json
 
 TITLE = "Published numbers, not measured here"
@@ -38,6 +38,11 @@ class Line:
     note: str
     published: Mapping[str, float]
     measured: Mapping[str, float]
+
+    def text(self, benchmark: str) -> str:
+        """Returns a published number as it is printed."""
+        value = self.published.get(benchmark)
+        return "-" if value is None else f"{value:g}" if benchmark == "mme" else f"{value:.1f}"
 
 
 @dataclass(frozen=True)
