@@ -30,6 +30,7 @@ MOVED = {
     "llava.eval.shared": ("llava.eval.caches",),
     "llava.eval.stopping": ("llava.utils.stopping",),
     "llava.mini.measuring.figures": ("llava.mini.measuring.metrics",),
+    "llava.mini.stages.sights": ("llava.mini.stages.llava",),
     "llava.model.bpe": (f"{_LOADING}.bpe",),
     "llava.model.configs": (f"{_LOADING}.configs",),
     "llava.model.fingerprint": (f"{_LOADING}.fingerprint",),
@@ -54,12 +55,15 @@ MOVED = {
     "llava.model.side_stream": ("llava.model.cuda",),
     "llava.model.tensor_files": (f"{_LOADING}.tensor_files",),
     "llava.model.weights": (f"{_LOADING}.weights",),
+    "llava.serve.web.reading": ("llava.serve.web.inputs",),
+    "llava.serve.web.style": ("llava.serve.web.layout",),
     "llava.train.folder": ("llava.train.run_dir",),
     "llava.train.learner": ("llava.train.step",),
     "llava.train.mini_llava": ("llava.mini.stages.mini_llava",),
     "llava.train.order": ("llava.train.sampler",),
     "llava.train.outcome": ("llava.train.answer_logprobs",),
     "llava.train.record": ("llava.train.provenance",),
+    "llava.train.stages.new_caption_model": ("llava.train.stages.caption",),
     "llava.train.team": ("llava.train.distributed",),
 }
 

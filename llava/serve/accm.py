@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from llava.model.multimodal_encoder import clip_encoder
 from llava.model.sample import (
     DEFAULT_MAX_NEW_TOKENS,
     Answer,
+    AnswerSettings,
     Sample,
     check_number,
 )
@@ -101,18 +102,16 @@ class Accm:
         pruner_options: Options = (),
     ) -> None:
         self.model = model
-        self.visual_token_num = visual_token_num
-        self.pruner = pruner
-        self.pruner_options = pruner_options
+        self.method = Method(visual_token_num, pruner=pruner, pruner_options=pruner_options)
 
     def __repr__(self) -> str:
         model, place = self.model, next(self.model.tower.parameters())
-        kept = self.visual_token_num
+        kept, pruner = self.method.visual_token_num, self.method.pruner
         kept = clip_encoder.VISUAL_TOKEN_NUM if kept is None else kept
         parts = [
             model.about.line or model.about.name,
             f"{kept} of {model.count_tokens()} visual tokens",
-            *([] if self.pruner == DEFAULT_PRUNER else [f"pruner {self.pruner}"]),
+            *([] if pruner == DEFAULT_PRUNER else [f"pruner {pruner}"]),
             "captions" if model.gives_text else "no captions",
             f"{str(place.dtype).removeprefix('torch.')} on {place.device}",
         ]
@@ -186,22 +185,16 @@ class Accm:
         check_number("batch_size", batch_size, 1)
         pairs = _pairs(image, question)
         opened = {key: _open(each) for key, each in {_key(each): each for each, _ in pairs}.items()}
-        kept = self.visual_token_num if visual_token_num is None else visual_token_num
-        options = self.pruner_options if pruner is None else ()
+        if pruner is not None and pruner_options is None:
+            pruner_options = ()
+        given: dict[str, Any] = dict(visual_token_num=visual_token_num, pruner=pruner)
+        given |= dict(pruner_options=pruner_options, seed=seed)
+        method = replace(self.method, **{k: v for k, v in given.items() if v is not None})
+        settings = vars(method) | vars(
+            AnswerSettings(max_new_tokens, temperature, top_p, num_beams)
+        )
         samples = [
-            Sample(
-                opened[_key(each)],
-                text,
-                visual_token_num=kept,
-                seed=seed,
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                top_p=top_p,
-                num_beams=num_beams,
-                image_name=Path(fspath(each)).name if isinstance(each, (str, PathLike)) else None,
-                pruner=self.pruner if pruner is None else pruner,
-                pruner_options=options if pruner_options is None else pruner_options,
-            )
+            Sample(opened[_key(each)], text, image_name=_name(each), **settings)
             for each, text in pairs
         ]
         for sample in samples:  # errors show before the first batch is answered
@@ -262,6 +255,11 @@ def _key(image: ImageSource) -> Hashable:
     if isinstance(image, (str, PathLike)):
         return fspath(image)
     return image if isinstance(image, bytes) else id(image)
+
+
+def _name(image: ImageSource) -> str | None:
+    """Returns the name of an image's file, if it is one."""
+    return Path(fspath(image)).name if isinstance(image, (str, PathLike)) else None
 
 
 def _open(image: ImageSource) -> Image.Image:

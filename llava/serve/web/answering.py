@@ -5,19 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from threading import Event
 
 from PIL import Image
 
 from llava.errors import UserError
-from llava.method import DEFAULT_PRUNER, Options
+from llava.method import Method
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Answer, Sample
-from llava.model.token_pruning.registry import find_pruner
 from llava.serve.chat import TextPieces
-from llava.serve.web.lengths import check_question
 
 STOPPED = "the page is being stopped: ask again when it is back"
 
@@ -51,25 +49,14 @@ class Answerer:
 
     Args:
         model: the model.
+        method: how a question is asked where a visitor does not say it.
         max_new_tokens: limit of an answer.
-        seed: seed of the one random draw of each question.
-        pruner: chooses the visual tokens where a visitor names no other.
-        pruner_options: its settings.
     """
 
-    def __init__(
-        self,
-        model: LlavaAccm,
-        max_new_tokens: int,
-        seed: int,
-        pruner: str = DEFAULT_PRUNER,
-        pruner_options: Options = (),
-    ) -> None:
+    def __init__(self, model: LlavaAccm, method: Method, max_new_tokens: int) -> None:
         self.model = model
-        self.pruner = find_pruner(pruner).name
-        self._pruner_options = pruner_options
-        self._max_new_tokens = max_new_tokens
-        self._seed = seed
+        self.method = method
+        self.max_new_tokens = max_new_tokens
         self._closed = Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
 
@@ -85,21 +72,12 @@ class Answerer:
         Raises:
             UserError: it cannot be answered.
         """
-        sample = Sample(
-            image,
-            question,
-            visual_token_num=visual_token_num,
-            seed=self._seed,
-            max_new_tokens=self._max_new_tokens,
-            pruner=pruner or self.pruner,
-            pruner_options=self._pruner_options if pruner in (None, self.pruner) else (),
-        )
+        method = replace(self.method, visual_token_num=visual_token_num)
+        if pruner not in (None, method.pruner):
+            method = replace(method, pruner=pruner, pruner_options=())
+        sample = Sample(image, question, max_new_tokens=self.max_new_tokens, **vars(method))
         self.model.check(sample)
         return sample
-
-    def check_question(self, question: str, visual_token_num: int) -> str | None:
-        """Checks a question before there is an image; see lengths.check_question."""
-        return check_question(self.model, question, visual_token_num, self._max_new_tokens)
 
     def stream(self, sample: Sample) -> Generator[str | Timed, None, None]:
         """Answers a question; closing the iterator early ends the work.

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Optional
 
 from llava.arguments import PrunerArguments, budget_flag, flag
-from llava.method import DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED
+from llava.method import DEFAULT_MAX_NEW_TOKENS
 from llava.serve.arguments import TryArguments
+from llava.serve.web.limits import Limits
 
 
 @dataclass
-class WebArguments(TryArguments, PrunerArguments):
+class WebArguments(Limits, TryArguments, PrunerArguments):
     """Flags of the command."""
 
     host: str = flag(
@@ -39,12 +40,4 @@ class WebArguments(TryArguments, PrunerArguments):
         "away with a message.",
         32,
     )
-    max_upload_bytes: int = flag("Largest image file.", 10 * 1024 * 1024)
-    max_all_uploads_bytes: int = flag(
-        "Room for all uploads together; the oldest make room for another.", 2**30
-    )
-    upload_age: int = flag("Seconds after which an upload is removed.", 3600)
-    max_pixels: int = flag("Largest image, width times height.", 25_000_000)
-    max_question_length: int = flag("Longest question in characters.", 1000)
     max_new_tokens: int = flag("Longest answer in tokens.", DEFAULT_MAX_NEW_TOKENS)
-    seed: int = flag("Seed of the one random draw of each question.", DEFAULT_SEED)

@@ -43,7 +43,7 @@ class Calls:
         inputs: Number of values that each function takes, by its number.
         ask: The function that programs may call.
         files: The functions whose first value is an uploaded file.
-        folder: The folder of uploads.
+        folder: The folder of the files that may be read, uploads and examples.
     """
 
     inputs: Mapping[int, int]

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import re
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -43,42 +43,34 @@ _LOGIN = ("/login", "/login/")
 _log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class Gate:
     """Passes only requests that the page needs, from its own visitors, and not too large.
 
-    Args:
+    Attributes:
         app: The application behind it.
         names: The names of the page.
-        folder: The folder of the files that may be read, uploads and examples.
         uploads: The keeper of uploaded files; Gradio's own way does not remove all of them.
-        calls: The calls that the page accepts.
+        calls: The calls that the page accepts, and the folder of the files that may be read.
         limits, patience: The limits of the page.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        names: Names,
-        folder: Path,
-        uploads: Uploads,
-        calls: Calls,
-        limits: Limits,
-        patience: Patience,
-    ) -> None:
-        self._app = app
-        self._names = names
-        self._folder = folder
-        self._uploads = uploads
-        self._limits = limits
-        self._logins = Logins(patience.wrong_password_seconds)
-        self._calls = calls
+    app: ASGIApp
+    names: Names
+    uploads: Uploads
+    calls: Calls
+    limits: Limits
+    patience: Patience
+
+    def __post_init__(self) -> None:
+        self._logins = Logins(self.patience.wrong_password_seconds)
         self._replies: dict[asyncio.Task, Reply] = {}
         self._is_stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers an ASGI request."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         reply = Reply(scope, send)
         task: Any = asyncio.current_task()  # in a coroutine there is always one
@@ -119,7 +111,7 @@ class Gate:
             await refusal(scope, receive, reply.send)
             return
         scope = {**scope, "headers": [h for h in scope["headers"] if not _steers(h[0])]}
-        room = FORM_BYTES + (self._limits.upload_bytes if path == _UPLOAD else 0)
+        room = FORM_BYTES + (self.limits.max_upload_bytes if path == _UPLOAD else 0)
         body = Body(scope, receive, room)
         if path == _UPLOAD and is_post:
             await self._upload(scope, body, reply)
@@ -130,18 +122,18 @@ class Gate:
         else:
             if is_post and path not in _LOGIN:
                 await self._make_plain(path, body)
-            await self._app(scope, body.receive, reply.send)
+            await self.app(scope, body.receive, reply.send)
 
     def _refusal(self, scope: Scope) -> Response | None:
         path = scope["path"]
-        if not self._names.has(scope):
+        if not self.names.has(scope):
             text = "this page has another address: whoever serves it can name this one with "
             return PlainTextResponse(text + "--public-url", 400)
-        if not self._names.sent_it(scope):
+        if not self.names.sent_it(scope):
             return PlainTextResponse("another web page may not use this one", 403)
         if not _OPEN.fullmatch(path) and not _KNOWN.fullmatch(path):
             return PlainTextResponse("there is no such page", 404)
-        if path.startswith(_FILE) and not find_upload(path.removeprefix(_FILE), self._folder):
+        if path.startswith(_FILE) and not find_upload(path.removeprefix(_FILE), self.calls.folder):
             return PlainTextResponse("this file is not for reading", 403)
         return None
 
@@ -157,16 +149,16 @@ class Gate:
 
         path = "/gradio_api/login_check"
         question = {"method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
-        await self._app({**scope, **question}, nothing, see)
+        await self.app({**scope, **question}, nothing, see)
         return seen[0] == 200
 
     async def _upload(self, scope: Scope, body: Body, reply: Reply) -> None:
         async def receive() -> Message:
             message = await body.receive()
-            self._uploads.hear()
+            self.uploads.hear()
             return message
 
-        path = await self._uploads.take(Request(scope, receive))
+        path = await self.uploads.take(Request(scope, receive))
         await JSONResponse([path])(scope, body.receive, reply.send)
 
     async def _login(self, scope: Scope, body: Body, reply: Reply) -> None:
@@ -177,13 +169,13 @@ class Gate:
 
         await body.read()
         async with self._logins.turn(scope["client"]):
-            await self._app(scope, body.receive, send)
+            await self.app(scope, body.receive, send)
 
     async def _make_plain(self, path: str, body: Body) -> None:
         """Reduces a request's body to the parts that the page reads."""
         text = await body.read()
         if path in (_JOIN, _CALL):
-            body.replace(self._calls.rewrite(text, by_program=path == _CALL))
+            body.replace(self.calls.rewrite(text, by_program=path == _CALL))
         else:
             body.replace(json.dumps(read_object(text)).encode("ascii"))
 

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llava.arguments import flag
 
-@dataclass(frozen=True)
+
+@dataclass
 class Limits:
-    """The limits of what visitors may send.
+    """The limits of what visitors may send."""
 
-    Attributes:
-        upload_bytes: Of an image file.
-        pixels: Of an image; read from its header, before it is decoded.
-        question_length: Characters.
-        all_uploads_bytes: Of all kept files; the oldest are removed for new ones.
-        upload_age: Seconds that a file is kept.
-    """
-
-    upload_bytes: int
-    pixels: int
-    question_length: int
-    all_uploads_bytes: int
-    upload_age: int
+    max_upload_bytes: int = flag("Largest image file.", 10 * 1024 * 1024)
+    max_all_uploads_bytes: int = flag(
+        "Room for all uploads together; the oldest make room for another.", 2**30
+    )
+    upload_age: int = flag("Seconds after which an upload is removed.", 3600)
+    # Read from an image's header, before it is decoded.
+    max_pixels: int = flag("Largest image, width times height.", 25_000_000)
+    max_question_length: int = flag("Longest question in characters.", 1000)
 
 
 @dataclass(frozen=True)
