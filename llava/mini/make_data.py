@@ -51,13 +51,13 @@ def make_data(args: MakeDataArguments) -> int:
     """
     out = _checked_folder(args)
     processes = args.processes or os.cpu_count() or 1
+    # Each benchmark has at least one pair of questions.
+    sizes = {name: max(2, round(args.share * size)) for name, size in SIZES.items()}
     writers: dict[str, Callable[[Path], None]] = {
         "train": partial(
             write_training_set, seed=args.seed, images=args.train_images, processes=processes
         ),
-        "eval": partial(
-            write_benchmarks, seed=args.seed, split=args.split, sizes=_sizes(args.share)
-        ),
+        "eval": partial(write_benchmarks, seed=args.seed, split=args.split, sizes=sizes),
     }
     settings: dict[str, dict] = {
         "train": {"seed": args.seed, "train_images": args.train_images},
@@ -74,11 +74,6 @@ def make_data(args: MakeDataArguments) -> int:
         else:
             _make(out / part, settings[part], writers[part])
     return 0
-
-
-def _sizes(share: float) -> dict[str, int]:
-    """Returns the sizes of the benchmarks; each has at least one pair of questions."""
-    return {name: max(2, round(share * size)) for name, size in SIZES.items()}
 
 
 def _checked_folder(args: MakeDataArguments) -> Path:

@@ -53,7 +53,8 @@ def result(args: ResultArguments) -> int:
     from llava.eval.figure import save_picture
     from llava.mini.pair import pair_picture, verdict
 
-    runs = read_runs(_result_files(Path(args.report) / "report.csv"))
+    rows = csv.DictReader(read_text(Path(args.report) / "report.csv").splitlines())
+    runs = read_runs([Path(row["result_file"]) for row in rows if row.get("result_file")])
     comparison = compare(runs)
     example = _choose_example(runs, result_rows(comparison))
     if example is not None:
@@ -69,13 +70,6 @@ def result(args: ResultArguments) -> int:
     sentence = result_sentence(comparison) or "There is no run with all tokens to compare with"
     print(f"{sentence}; report: {Path(args.report) / 'report.html'}")
     return 0
-
-
-def _result_files(path: Path) -> list[Path]:
-    """Returns the result files of a report."""
-    rows = csv.DictReader(read_text(path).splitlines())
-    files = [row.get("result_file") for row in rows]
-    return [Path(file) for file in files if file]
 
 
 def _choose_example(runs: Sequence[Run], rows: Sequence[Row | None]) -> Example | None:

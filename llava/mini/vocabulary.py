@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import sentencepiece
@@ -127,8 +126,5 @@ def _learn_merges(texts: list[str], ending: str) -> list[tuple[str, str]]:
 def _write_bpe(folder: Path, words: list[str], merges: list[tuple[str, str]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "vocab.json", {word: i for i, word in enumerate(words)})
-    write_text(folder / "merges.txt", "\n".join(["#version: 0.2", *_lines(merges)]) + "\n")
-
-
-def _lines(merges: list[tuple[str, str]]) -> Iterator[str]:
-    return (" ".join(pair) for pair in merges)
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+    write_text(folder / "merges.txt", "\n".join(lines) + "\n")

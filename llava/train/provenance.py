@@ -83,7 +83,12 @@ def write_record(
         "outputs": {str(output.relative_to(folder)): file_hash(output) for output in outputs},
     }
     if run is not None:
-        record["run"] = read_json(run / "settings.json") | _time_spent(run)
+        checkpoints = list_checkpoints(run)
+        if not checkpoints:
+            raise UserError(f"{run} holds no checkpoint: train first")
+        state = read_state(checkpoints[-1])
+        spent = {"steps": state["step"], "seconds": round(state["seconds"], 1)}
+        record["run"] = read_json(run / "settings.json") | spent
     write_json(path, stages | {stage: record})
 
 
@@ -113,11 +118,3 @@ def file_hash(path: Path) -> str:
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror}): check the path") from error
     return digest.hexdigest()
-
-
-def _time_spent(run: Path) -> dict:
-    checkpoints = list_checkpoints(run)
-    if not checkpoints:
-        raise UserError(f"{run} holds no checkpoint: train first")
-    state = read_state(checkpoints[-1])
-    return {"steps": state["step"], "seconds": round(state["seconds"], 1)}

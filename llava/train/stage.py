@@ -31,6 +31,17 @@ class Stage:
     folder: Any  # a RunFolder; None on all processes but the first
 
 
+def check_given(args: TrainArguments, *names: str) -> None:
+    """Refuses flags of which one that a stage needs is missing.
+
+    Raises:
+        UserError: names all of them.
+    """
+    if any(getattr(args, name) is None for name in names):
+        *flags, last = [f"--{name.replace('_', '-')}" for name in names]
+        raise UserError(f"name {', '.join(flags)} and {last}")
+
+
 @contextmanager
 def open_stage(name: str, args: TrainArguments) -> Iterator[Stage]:
     """Opens a stage, before anything is read or written.

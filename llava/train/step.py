@@ -99,7 +99,11 @@ class Learner:
         factor = means.get("batch_weight", 1.0)
         means["loss"] *= factor
         if not math.isfinite(means["loss"]):
-            bad = [indices for indices, sums in parts if not _is_finite(sums)]
+            bad = [
+                indices
+                for indices, sums in parts
+                if not math.isfinite(sums["loss"] * sums.get("batch_weight", 1.0))
+            ]
             self._stop(number, "the loss", means["loss"], bad)
         self._team.sum_(self._gradients())
         self._scaler.unscale_(self._optimiser)
@@ -167,8 +171,3 @@ class Learner:
             "was learnt from it, and the newest checkpoint is whole. Look at these samples, or "
             "train with a lower --learning-rate into another --output-dir"
         )
-
-
-def _is_finite(sums: dict[str, torch.Tensor]) -> bool:
-    """Tells whether a micro batch's share of the loss is finite."""
-    return math.isfinite(sums["loss"] * sums.get("batch_weight", 1.0))

@@ -11,7 +11,7 @@ import numpy as np
 
 from llava.mini.benchmarks.drawing import Note, SceneSource, note, write_image
 from llava.mini.language import ATTRIBUTES, Fact, attribute_of, named_without
-from llava.mini.scene import Scene, Thing, change_one
+from llava.mini.scene import Scene, change_one
 
 _COLUMNS = ("Index", "Question", "Options", "Correct Answer")
 _LETTERS = ("(a)", "(b)")
@@ -31,16 +31,7 @@ class Pair:
 
 
 def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
-    """Writes the benchmark.
-
-    Args:
-        folder: an existing, empty one.
-        source: of the scenes.
-        size: number of pairs.
-
-    Returns:
-        The record of each question, by its key.
-    """
+    """Writes the benchmark, of that many pairs; see write_benchmarks."""
     notes: dict[str, Note] = {}
     kinds = tuple(ATTRIBUTES)
     with (folder / "Questions.csv").open("w", encoding="utf-8", newline="") as file:
@@ -75,14 +66,12 @@ def draw_pair(kind: str, scene: Scene, generator: np.random.Generator) -> Pair |
     """
     changed, which, attribute = change_one(generator, scene)
     scenes = (scene, changed)
-    names = [_names(s, s.things[which], kind) for s in scenes]
+    names = [
+        [name for thing, name in named_without(s, kind) if thing == s.things[which]] for s in scenes
+    ]
     common = [name for name in names[0] if name in names[1]]
     if attribute != kind or not common:
         return None
     name = common[generator.integers(len(common))]
     first, second = (attribute_of(s.things[which], name, kind) for s in scenes)
     return Pair(scenes, (first, second))
-
-
-def _names(scene: Scene, thing: Thing, kind: str) -> list[str]:
-    return [name for other, name in named_without(scene, kind) if other == thing]

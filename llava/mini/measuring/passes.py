@@ -10,6 +10,7 @@ import torch
 
 from llava.errors import UserError
 from llava.eval.engine import Request, units_by_length
+from llava.method import Method
 from llava.mini.measuring.captions import false_caption
 from llava.mini.measuring.questions import Asked
 from llava.mm_utils import load_image
@@ -65,10 +66,8 @@ class Measured:
 def ask_all(
     model: LlavaAccm,
     asked: Sequence[Asked],
+    method: Method,
     batch_size: int,
-    budget: int,
-    text_token_num: int | None,
-    seed: int,
     conditions: Sequence[str] = CONDITIONS,
 ) -> Iterator[Measured]:
     """Asks the questions of one benchmark, in batches of similar length.
@@ -76,17 +75,15 @@ def ask_all(
     Args:
         model: with a compensator.
         asked: the questions.
+        method: how the pruned conditions are asked.
         batch_size: questions per batch.
-        budget: number of tokens that pruning keeps.
-        text_token_num: number of them that the question picks; None takes the paper's share.
-        seed: of the one random draw of each question.
         conditions: the LLM's inputs, in sequence: some of CONDITIONS, and FALSE.
 
     Raises:
         UserError: the budget prunes nothing, or a question cannot be asked.
     """
-    patches = model.count_tokens()
-    if not 1 <= budget < patches:
+    budget, patches = method.visual_token_num, model.count_tokens()
+    if budget is None or not 1 <= budget < patches:
         raise UserError(f"--budget {budget}: say 1 to {patches - 1}, this model has {patches}")
     by_key = {one.question.key: one for one in asked}
     requests = [
@@ -95,10 +92,8 @@ def ask_all(
             image=one.question.image,
             question=one.question.prompt,
             tower_question=one.question.tower_question,
-            visual_token_num=budget,
-            text_token_num=text_token_num,
-            seed=seed,
             max_new_tokens=one.question.max_new_tokens,
+            **vars(method),
         )
         for one in asked
     ]

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
-from llava.errors import UserError
 from llava.files import read_json
 from llava.mini.scene import COLORS, IMAGE_SIZE, PLACES, SHAPES, SIZES, Thing
 from llava.mini.stages.arguments import ClipArguments
@@ -30,7 +29,7 @@ from llava.train.batches import TensorBatch
 from llava.train.closing import command_line, finish, write_weights
 from llava.train.provenance import hashes_of
 from llava.train.pruning import draw
-from llava.train.stage import Stage, open_stage
+from llava.train.stage import Stage, check_given, open_stage
 from llava.train.trainer import train
 
 POSITION_SCALE = 0.3  # of the sines that the position table starts with
@@ -231,8 +230,7 @@ class ClipData:
 
 def train_clip(args: ClipArguments) -> int:
     """Runs the stage."""
-    if None in (args.vision_tower, args.data, args.output_dir):
-        raise UserError("name --vision-tower, --data and --output-dir")
+    check_given(args, "vision_tower", "data", "output_dir")
     with open_stage("train_clip", args) as stage:
         return _train(stage, args)
 

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llava.errors import UserError
 from llava.mini.scene import COLORS, SHAPES
 from llava.mini.stages.arguments import LongClipArguments
 from llava.mini.training_set import TrainingSet, read_training_set
@@ -31,7 +30,7 @@ from llava.train.captions import tower_questions
 from llava.train.closing import command_line, finish, write_weights
 from llava.train.provenance import hashes_of
 from llava.train.pruning import draw
-from llava.train.stage import Stage, open_stage
+from llava.train.stage import Stage, check_given, open_stage
 from llava.train.trainer import train
 
 _OBJECT = re.compile(rf"\b({'|'.join(COLORS)}) ({'|'.join(SHAPES)})\b")
@@ -158,8 +157,7 @@ def long_clip_tensors(text: LongClipText) -> dict[str, Tensor]:
 
 def train_long_clip(args: LongClipArguments) -> int:
     """Runs the stage."""
-    if None in (args.data, args.output, args.output_dir):
-        raise UserError("name --data, --output-dir and --output")
+    check_given(args, "data", "output_dir", "output")
     with open_stage("train_long_clip", args) as stage:
         return _train(stage, args)
 

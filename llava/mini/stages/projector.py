@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llava.errors import UserError
 from llava.mini.scene import COLORS, PLACES, SHAPES, SIZES, Thing
 from llava.mini.stages.arguments import ProjectorArguments
 from llava.mini.stages.clip import NOTHING, UNCLEAR, patch_labels
@@ -29,7 +28,7 @@ from llava.train.batches import TensorBatch
 from llava.train.closing import command_line, finish
 from llava.train.features import ImageFeatures, vision_settings
 from llava.train.provenance import hashes_of
-from llava.train.stage import Stage, open_stage
+from llava.train.stage import Stage, check_given, open_stage
 from llava.train.trainer import train
 
 OBJECTS = 0.8  # weight of objects, beside the background
@@ -132,8 +131,7 @@ def patch_words(things: list[Thing], patch_size: int) -> tuple[Tensor, Tensor]:
 
 def train_projector(args: ProjectorArguments) -> int:
     """Runs the stage."""
-    if None in (args.model_path, args.data, args.output, args.output_dir):
-        raise UserError("name --model-path, --data, --output-dir and --output")
+    check_given(args, "model_path", "data", "output_dir", "output")
     with open_stage("train_projector", args) as stage:
         return _train(stage, args)
 

@@ -9,6 +9,7 @@ it to use the question.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,15 +18,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import GPT2Tokenizer
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
-from llava.errors import UserError
+from llava.files import read_json
 from llava.mm_utils import pad_left
 from llava.model.builder import load_vision
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.caption_writer import MAX_CAPTION_LENGTH, STOP_TEXT
 from llava.model.loading.bpe import check_vocabulary, read_bpe
 from llava.model.loading.parts import locate_part
+from llava.model.loading.weights import has_weights
 from llava.model.multimodal_encoder.visual_tokens import needed
 from llava.train.arguments import model_arguments
 from llava.train.batches import TensorBatch
@@ -39,12 +41,15 @@ from llava.train.features import (
 )
 from llava.train.provenance import hashes_of
 from llava.train.pruning import Pruner, check_budgets, draw
-from llava.train.stage import Stage, open_stage
+from llava.train.stage import Stage, check_given, open_stage
 from llava.train.stages.arguments import CaptionArguments
-from llava.train.stages.new_caption_model import new_caption_model
 from llava.train.trainer import train
 
 IGNORED = -100  # label of a position that is not to be predicted
+# The sizes of a GPT-2 and a mapper without published weights, at the width of the mini model.
+INITIAL_STD = 0.08
+POSITION_STD = 0.03
+PREFIX_STD = 0.3
 
 
 @dataclass(frozen=True)
@@ -211,10 +216,49 @@ def caption_ids(text: str, tokenizer: GPT2Tokenizer) -> list[int]:
     return ids + tokenizer.encode(STOP_TEXT)[:1]
 
 
+def new_caption_model(gpt2: Path, embed_dim: int, args: CaptionArguments) -> CaptionModel:
+    """Returns GPT-2, with published weights or new where there are none, and a new mapper."""
+    torch.manual_seed(args.seed)
+    if has_weights(gpt2):
+        gpt = GPT2LMHeadModel.from_pretrained(gpt2, dtype=torch.float32)
+    else:
+        print(f"{gpt2} has no weights: GPT-2 starts from nothing", file=sys.stderr)
+        gpt = GPT2LMHeadModel(GPT2Config(**read_json(gpt2 / "config.json")))
+    model = CaptionModel(gpt, embed_dim, args.prefix_length, args.mapper_layers)
+    with torch.no_grad():
+        model.clip_project.prefix_const.normal_()
+        if not has_weights(gpt2):
+            _start_copying(model)
+    return model
+
+
+def _start_copying(model: CaptionModel) -> None:
+    """Initialises attention in GPT-2 and mapper: it copies tokens like the current one.
+
+    It finds them by keys = queries, and copies by output = transposed values. A GPT-2 from
+    random weights otherwise learns to name what is there, and for a long time not where.
+    """
+    for name, parameter in model.gpt.named_parameters():
+        if parameter.dim() == 2:
+            parameter.normal_(0, POSITION_STD if "wpe" in name else INITIAL_STD)
+    for block in model.gpt.transformer.h:
+        weight = block.attn.c_attn.weight  # (D, 3 D), transposed as GPT-2 has it
+        width = len(weight)
+        weight[:, width : 2 * width] = weight[:, :width]
+        block.attn.c_proj.weight.copy_(weight[:, 2 * width :].T)
+    for layer in model.clip_project.transformer.layers:
+        queries, both = layer.attn.to_queries.weight, layer.attn.to_keys_values.weight
+        queries.normal_(0, INITIAL_STD)
+        both.normal_(0, INITIAL_STD)
+        both[: len(queries)] = queries
+        layer.attn.project.weight.copy_(both[len(queries) :].T)
+        layer.attn.project.bias.zero_()
+    model.clip_project.prefix_const.normal_(0, PREFIX_STD)
+
+
 def train_caption(args: CaptionArguments) -> int:
     """Runs the stage."""
-    if None in (args.captions, args.images, args.output, args.output_dir):
-        raise UserError("name --captions, --images, --output-dir and --output")
+    check_given(args, "captions", "images", "output_dir", "output")
     with open_stage("train_caption", args) as stage:
         return _train(stage, args)
 

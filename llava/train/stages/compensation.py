@@ -44,7 +44,7 @@ from llava.train.samples import (
     load_frozen_llm,
     read_short_questions,
 )
-from llava.train.stage import Stage, open_stage
+from llava.train.stage import Stage, check_given, open_stage
 from llava.train.stages.arguments import KINDS, MARGINS, CompensationArguments
 from llava.train.stages.compensation_objective import CompensationObjective
 from llava.train.trainer import train
@@ -190,11 +190,7 @@ def _train(stage: Stage, args: CompensationArguments) -> int:
 
 
 def _check(args: CompensationArguments) -> None:
-    needed = (args.data, args.images, args.caption_output, args.selector_output, args.output_dir)
-    if None in needed:
-        raise UserError(
-            "name --data, --images, --output-dir, --caption-output and --selector-output"
-        )
+    check_given(args, "data", "images", "output_dir", "caption_output", "selector_output")
     if Path(args.caption_output).parent != Path(args.selector_output).parent:
         raise UserError("--caption-output and --selector-output must lie in one folder")
     for name, known in (("candidates", KINDS), ("margins", MARGINS)):

@@ -39,7 +39,7 @@ from llava.train.samples import (
     load_frozen_llm,
     read_short_questions,
 )
-from llava.train.stage import Stage, open_stage
+from llava.train.stage import Stage, check_given, open_stage
 from llava.train.stages.arguments import SelectorArguments
 from llava.train.trainer import train
 
@@ -169,16 +169,9 @@ def read_texts(long_clip: LongClipText, texts: Sequence[str], batch_size: int = 
     return torch.cat([long_clip(texts[i : i + batch_size]).float().cpu() for i in starts])
 
 
-def _tried_with(args: SelectorArguments) -> dict:
-    """Returns the flags that decide how questions are tried."""
-    settings = {"seed": args.seed, "budget": args.kept}
-    return settings | ({"silence": True} if args.silence else {})
-
-
 def train_selector(args: SelectorArguments) -> int:
     """Runs the stage."""
-    if None in (args.data, args.images, args.output, args.output_dir):
-        raise UserError("name --data, --images, --output-dir and --output")
+    check_given(args, "data", "images", "output_dir", "output")
     with open_stage("train_selector", args) as stage:
         return _train(stage, args)
 
@@ -193,6 +186,7 @@ def _train(stage: Stage, args: SelectorArguments) -> int:
     inputs["vision_tower"] = asked.vision_tower
     hashes = {name: hashes_of(path) for name, path in inputs.items()}
     chosen = asked.settings | dict(inputs=hashes, weights=llm_fingerprints(which))
+    tries = {"seed": args.seed, "budget": args.kept} | ({"silence": True} if args.silence else {})
     tried = team.first_then_all(
         lambda: resumable(
             run / "tried.jsonl",
@@ -200,7 +194,7 @@ def _train(stage: Stage, args: SelectorArguments) -> int:
             args.mining_batch_size,
             lambda: begin_trying(args, asked),
             "questions tried",
-            chosen | _tried_with(args),
+            chosen | tries,
             args,
         )
     )
