@@ -85,16 +85,13 @@ def _choose_example(runs: Sequence[Run], rows: Sequence[Row | None]) -> Example 
     """
     if rows[0] is None or None in rows:
         return None
-    wanted = rows[0].model, rows[0].tokens
+    model, tokens = rows[0].model, rows[0].tokens
     for benchmark in BENCHMARKS:
-        members = [run for run in runs if (run.benchmark, run.model) == (benchmark, wanted[0])]
-        full = next((run for run in members if run.method == FULL), None)
-        prune, accm = (
-            next((r for r in members if (r.method, r.tokens) == (method, wanted[1])), None)
-            for method in (PRUNE, ACCM)
-        )
-        if full is not None and prune is not None and accm is not None:
-            return _example(full, prune, accm)
+        members = [run for run in runs if (run.benchmark, run.model) == (benchmark, model)]
+        fitting = [run for run in members if run.method == FULL or run.tokens == tokens]
+        first = {run.method: run for run in reversed(fitting)}
+        if {FULL, PRUNE, ACCM} <= first.keys():
+            return _example(first[FULL], first[PRUNE], first[ACCM])
     return None
 
 

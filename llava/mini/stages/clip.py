@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,10 +25,10 @@ from llava.mm_utils import load_image, process_images
 from llava.model.multimodal_encoder.builder import load_processor
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.train.batches import TensorBatch
-from llava.train.closing import command_line, finish, write_weights
+from llava.train.closing import command_line, finish
 from llava.train.provenance import hashes_of
 from llava.train.pruning import draw
-from llava.train.stage import Stage, check_given, open_stage
+from llava.train.stage import check_given, open_stage
 from llava.train.trainer import train
 
 POSITION_SCALE = 0.3  # of the sines that the position table starts with
@@ -232,26 +231,22 @@ def train_clip(args: ClipArguments) -> int:
     """Runs the stage."""
     check_given(args, "vision_tower", "data", "output_dir")
     with open_stage("train_clip", args) as stage:
-        return _train(stage, args)
-
-
-def _train(stage: Stage, args: ClipArguments) -> int:
-    folder, data_folder = Path(args.vision_tower), Path(args.data)
-    texts = read_training_set(data_folder)
-    clip = new_clip(folder, args.seed)
-    vision = clip.config.vision_config
-    processor = load_processor(folder, vision.image_size)
-    data = ClipData(
-        texts,
-        data_folder / "images",
-        args.images,
-        ClipTokenizer(folder),
-        processor,
-        vision.patch_size,
-    )
-    inputs = {"data": data_folder / "texts.jsonl", "config": folder / "config.json"}
-    chosen = {"images": args.images, "inputs": {k: hashes_of(p) for k, p in inputs.items()}}
-    train(stage, ClipObjective(clip), data, chosen)
-    use = command_line("llava.train.train_projector", vision_tower=folder)
-    weights = {folder / "model.safetensors": clip.state_dict()}
-    return finish(stage, chosen, inputs, use, partial(write_weights, weights))
+        folder, data_folder = Path(args.vision_tower), Path(args.data)
+        texts = read_training_set(data_folder)
+        clip = new_clip(folder, args.seed)
+        vision = clip.config.vision_config
+        processor = load_processor(folder, vision.image_size)
+        data = ClipData(
+            texts,
+            data_folder / "images",
+            args.images,
+            ClipTokenizer(folder),
+            processor,
+            vision.patch_size,
+        )
+        inputs = {"data": data_folder / "texts.jsonl", "config": folder / "config.json"}
+        chosen = {"images": args.images, "inputs": {k: hashes_of(p) for k, p in inputs.items()}}
+        train(stage, ClipObjective(clip), data, chosen)
+        use = command_line("llava.train.train_projector", vision_tower=folder)
+        weights = {folder / "model.safetensors": clip.state_dict()}
+        return finish(stage, chosen, inputs, use, weights)

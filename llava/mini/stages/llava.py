@@ -43,7 +43,7 @@ from llava.train.features import ImageFeatures, encode_questions, vision_setting
 from llava.train.packing import PackedBatch, Packer, collate, predict, run_llm
 from llava.train.provenance import hashes_of
 from llava.train.pruning import Pruner, draw
-from llava.train.stage import Stage, check_given, open_stage
+from llava.train.stage import check_given, open_stage
 from llava.train.trainer import train
 
 WITHOUT_IMAGE = ("described", "nothing")  # of SIGHTS
@@ -229,28 +229,24 @@ def train_llava(args: LlavaArguments) -> int:
     check_sight(args)
     check_pruned(args)
     with open_stage("train_llava", args) as stage:
-        return _train(stage, args)
-
-
-def _train(stage: Stage, args: LlavaArguments) -> int:
-    source, folder, run = Path(args.model_path), Path(args.data), Path(args.output_dir)
-    texts = read_training_set(folder)
-    llm, projector = load_llava(source, args.seed)
-    inputs = {"data": folder / "conversations.json"} | model_files(source)
-    features, pruner, chosen = None, None, {}
-    if shows_images(args.shares):
-        seen = load_vision(model_arguments(args))
-        inputs["vision_tower"] = seen.folder
-        pruner = Pruner(encode_topics(seen, texts), seen.text_selection == "nearest")
-        cache = Path(args.features or run / "features")
-        features = mini_features(folder, cache, texts, seen, stage.team)
-        chosen = vision_settings(seen) | {"text_selection": seen.text_selection}
-    data = LlavaData(texts, features, pruner, Packer(LlamaTokenizer(source)), args)
-    chosen |= dict(inputs={name: hashes_of(path) for name, path in inputs.items()})
-    objective = LlavaObjective(llm, projector, args.question_share)
-    train(stage, objective, data, chosen)
-    write = partial(save_llava, llm, projector, source, Path(args.output))
-    return finish(stage, chosen, inputs, _use(args), write)
+        source, folder, run = Path(args.model_path), Path(args.data), Path(args.output_dir)
+        texts = read_training_set(folder)
+        llm, projector = load_llava(source, args.seed)
+        inputs = {"data": folder / "conversations.json"} | model_files(source)
+        features, pruner, chosen = None, None, {}
+        if shows_images(args.shares):
+            seen = load_vision(model_arguments(args))
+            inputs["vision_tower"] = seen.folder
+            pruner = Pruner(encode_topics(seen, texts), seen.text_selection == "nearest")
+            cache = Path(args.features or run / "features")
+            features = mini_features(folder, cache, texts, seen, stage.team)
+            chosen = vision_settings(seen) | {"text_selection": seen.text_selection}
+        data = LlavaData(texts, features, pruner, Packer(LlamaTokenizer(source)), args)
+        chosen |= dict(inputs={name: hashes_of(path) for name, path in inputs.items()})
+        objective = LlavaObjective(llm, projector, args.question_share)
+        train(stage, objective, data, chosen)
+        write = partial(save_llava, llm, projector, source, Path(args.output))
+        return finish(stage, chosen, inputs, _use(args), write)
 
 
 def _use(args: LlavaArguments) -> str:

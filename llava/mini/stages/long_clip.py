@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,10 +26,10 @@ from llava.model.compensation.selector import selector_text
 from llava.model.shapes import MINI
 from llava.train.batches import TensorBatch
 from llava.train.captions import tower_questions
-from llava.train.closing import command_line, finish, write_weights
+from llava.train.closing import command_line, finish
 from llava.train.provenance import hashes_of
 from llava.train.pruning import draw
-from llava.train.stage import Stage, check_given, open_stage
+from llava.train.stage import check_given, open_stage
 from llava.train.trainer import train
 
 _OBJECT = re.compile(rf"\b({'|'.join(COLORS)}) ({'|'.join(SHAPES)})\b")
@@ -159,16 +158,12 @@ def train_long_clip(args: LongClipArguments) -> int:
     """Runs the stage."""
     check_given(args, "data", "output_dir", "output")
     with open_stage("train_long_clip", args) as stage:
-        return _train(stage, args)
-
-
-def _train(stage: Stage, args: LongClipArguments) -> int:
-    folder = Path(args.data)
-    text = new_long_clip(args.seed)
-    inputs = {"data": folder / "conversations.json"}
-    chosen = {"shape": MINI.long_clip, "inputs": {k: hashes_of(p) for k, p in inputs.items()}}
-    objective = LongClipObjective(text, MINI.long_clip["embed_dim"])
-    train(stage, objective, LongClipData(read_training_set(folder)), chosen)
-    use = command_line("llava.train.train_selector", longclip=Path(args.output))
-    weights = {Path(args.output): long_clip_tensors(text)}
-    return finish(stage, chosen, inputs, use, partial(write_weights, weights))
+        folder = Path(args.data)
+        text = new_long_clip(args.seed)
+        inputs = {"data": folder / "conversations.json"}
+        chosen = {"shape": MINI.long_clip, "inputs": {k: hashes_of(p) for k, p in inputs.items()}}
+        objective = LongClipObjective(text, MINI.long_clip["embed_dim"])
+        train(stage, objective, LongClipData(read_training_set(folder)), chosen)
+        use = command_line("llava.train.train_selector", longclip=Path(args.output))
+        weights = {Path(args.output): long_clip_tensors(text)}
+        return finish(stage, chosen, inputs, use, weights)

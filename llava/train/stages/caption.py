@@ -32,7 +32,7 @@ from llava.model.multimodal_encoder.visual_tokens import needed
 from llava.train.arguments import model_arguments
 from llava.train.batches import TensorBatch
 from llava.train.captions import CaptionPairs, read_caption_pairs, read_questions
-from llava.train.closing import command_line, finish, write_weights
+from llava.train.closing import command_line, finish
 from llava.train.features import (
     ImageFeatures,
     encode_questions,
@@ -41,7 +41,7 @@ from llava.train.features import (
 )
 from llava.train.provenance import hashes_of
 from llava.train.pruning import Pruner, check_budgets, draw
-from llava.train.stage import Stage, check_given, open_stage
+from llava.train.stage import check_given, open_stage
 from llava.train.stages.arguments import CaptionArguments
 from llava.train.trainer import train
 
@@ -260,33 +260,29 @@ def train_caption(args: CaptionArguments) -> int:
     """Runs the stage."""
     check_given(args, "captions", "images", "output_dir", "output")
     with open_stage("train_caption", args) as stage:
-        return _train(stage, args)
-
-
-def _train(stage: Stage, args: CaptionArguments) -> int:
-    run, which = Path(args.output_dir), model_arguments(args)
-    pairs = read_caption_pairs(Path(args.captions), Path(args.images))
-    questions = read_questions(Path(args.questions) if args.questions else None)
-    seen = load_vision(which)
-    check_budgets(args.budgets, seen.tower.num_patches)
-    gpt2 = locate_part(which, "gpt2", weights=True)
-    tokenizer = read_bpe(GPT2Tokenizer, gpt2)
-    features = stage.team.first_then_all(
-        lambda: image_features(Path(args.features or run / "features"), pairs.images, seen)
-    )
-    texts = encode_questions(seen.tower, seen.tokenizer, questions)
-    pruner = Pruner(texts, seen.text_selection == "nearest")
-    model = new_caption_model(gpt2, features.embed_dim, args)
-    check_vocabulary(tokenizer, model.gpt.config.vocab_size, gpt2)
-    data = CaptionData(
-        pairs, features, questions, pruner, args.budgets, tokenizer, args.prefix_length
-    )
-    inputs = {"captions": Path(args.captions), "vision_tower": seen.folder, "gpt2": gpt2}
-    inputs |= {"questions": Path(args.questions)} if args.questions else {}
-    hashes = {"questions": None} | {name: hashes_of(path) for name, path in inputs.items()}
-    chosen = vision_settings(seen) | {"text_selection": seen.text_selection, "inputs": hashes}
-    train(stage, CaptionObjective(model), data, chosen)
-    parts = {"model_path": args.model_path, "caption_model": Path(args.output)}
-    use = command_line("llava.train.train_selector", **parts)
-    weights = {Path(args.output): model.state_dict()}
-    return finish(stage, chosen, inputs, use, partial(write_weights, weights))
+        run, which = Path(args.output_dir), model_arguments(args)
+        pairs = read_caption_pairs(Path(args.captions), Path(args.images))
+        questions = read_questions(Path(args.questions) if args.questions else None)
+        seen = load_vision(which)
+        check_budgets(args.budgets, seen.tower.num_patches)
+        gpt2 = locate_part(which, "gpt2", weights=True)
+        tokenizer = read_bpe(GPT2Tokenizer, gpt2)
+        features = stage.team.first_then_all(
+            lambda: image_features(Path(args.features or run / "features"), pairs.images, seen)
+        )
+        texts = encode_questions(seen.tower, seen.tokenizer, questions)
+        pruner = Pruner(texts, seen.text_selection == "nearest")
+        model = new_caption_model(gpt2, features.embed_dim, args)
+        check_vocabulary(tokenizer, model.gpt.config.vocab_size, gpt2)
+        data = CaptionData(
+            pairs, features, questions, pruner, args.budgets, tokenizer, args.prefix_length
+        )
+        inputs = {"captions": Path(args.captions), "vision_tower": seen.folder, "gpt2": gpt2}
+        inputs |= {"questions": Path(args.questions)} if args.questions else {}
+        hashes = {"questions": None} | {name: hashes_of(path) for name, path in inputs.items()}
+        chosen = vision_settings(seen) | {"text_selection": seen.text_selection, "inputs": hashes}
+        train(stage, CaptionObjective(model), data, chosen)
+        parts = {"model_path": args.model_path, "caption_model": Path(args.output)}
+        use = command_line("llava.train.train_selector", **parts)
+        weights = {Path(args.output): model.state_dict()}
+        return finish(stage, chosen, inputs, use, weights)

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -32,7 +31,7 @@ from llava.model.loading.placement import Placement, placement
 from llava.model.sample import Sample
 from llava.train.arguments import SHORT, model_arguments
 from llava.train.batches import TensorBatch
-from llava.train.closing import command_line, finish, write_weights
+from llava.train.closing import command_line, finish
 from llava.train.provenance import hashes_of
 from llava.train.resumable import Work, resumable
 from llava.train.samples import (
@@ -186,7 +185,7 @@ def _train(stage: Stage, args: CompensationArguments) -> int:
     }
     parts = {"caption_model": args.caption_output, "selector": args.selector_output}
     use = command_line("llava.serve.cli", model_path=args.model_path, **parts)
-    return finish(stage, chosen, inputs, use, partial(write_weights, trained))
+    return finish(stage, chosen, inputs, use, trained)
 
 
 def _check(args: CompensationArguments) -> None:
