@@ -57,8 +57,7 @@ class Result:
     seconds: dict[str, float]
     answer: Answer
     _model: LlavaAccm
-    _image: Image.Image
-    _question: str
+    _sample: Sample
 
     def __repr__(self) -> str:
         caption = "no caption" if self.caption is None else f"caption {self.caption!r}"
@@ -77,7 +76,8 @@ class Result:
         if path is not None:
             picture_format(Path(path))
             check_target(Path(path))
-        picture = trace_picture(self._model, self._image, self._question, self.answer)
+        image: Any = self._sample.image  # images that are encoded already are none of its inputs
+        picture = trace_picture(self._model, image, self._sample.question, self.answer)
         if path is not None:
             save_picture(picture, Path(path))
         return picture
@@ -213,7 +213,6 @@ class Accm:
         supplement = answer.supplement
         if not answer.text:
             warnings.warn(f"{sample.question[:60]!r}: {NO_WORDS}", stacklevel=3)
-        picture: Any = sample.image  # images that are encoded already are none of its inputs
         return Result(
             text=answer.text,
             caption=None if supplement is None else supplement.told,
@@ -221,8 +220,7 @@ class Accm:
             seconds=answer.seconds,
             answer=answer,
             _model=self.model,
-            _image=picture,
-            _question=sample.question,
+            _sample=sample,
         )
 
 

@@ -31,7 +31,7 @@ from llava.train.features import (
     image_features,
     vision_settings,
 )
-from llava.train.pruning import Pruner, check_budgets, draw_budget
+from llava.train.pruning import Pruner, check_budgets, draw
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,8 @@ class AskedImages:
         sample = self.samples[number]
         image = self.features.image(self.places[sample.image])
         generator = torch.Generator().manual_seed(seed)
-        budget = draw_budget(budget, generator)
+        if not isinstance(budget, int):
+            budget = draw(budget, generator)
         pruned = self.pruner.select(image, sample.tower_question, budget, generator)
         return Look(
             all=image.features,

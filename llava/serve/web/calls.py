@@ -11,7 +11,7 @@ from typing import Any
 
 from llava.errors import UserError
 from llava.files import parse_json
-from llava.serve.web.uploads import NOT_UPLOADED, find_upload
+from llava.serve.web.inputs import read_upload
 
 _ASKED = 3  # values of a question without the last one, what chooses the tokens
 _SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -88,9 +88,7 @@ class Calls:
         """Returns Gradio's description of a file, made only from the path of an upload."""
         if value is None:
             return None
-        path = find_upload(value.get("path") if isinstance(value, dict) else None, self.folder)
-        if path is None:
-            raise UserError(NOT_UPLOADED)
+        path = read_upload(value, self.folder)
         return {"path": str(path), "meta": {"_type": "gradio.FileData"}}
 
 

@@ -204,14 +204,9 @@ class Reader:
 
     def read(self, upload: object, question: object, kept: object, pruner: object) -> Entered:
         """Reads all fields, which are unchecked JSON values."""
-        entered = self.read_text(question, kept)
+        entered = self.read_text(question, kept, self.read_image(upload))
         with _told(entered.problems, "budget"):
             entered.pruner = read_pruner(pruner)
-        picture = self.read_image(upload)
-        entered.image_file, entered.image = picture.image_file, picture.image
-        entered.is_shown = picture.is_shown
-        entered.problems = picture.problems | entered.problems
-        entered.advice |= picture.advice
         return entered
 
     def read_image(self, upload: object) -> Entered:
@@ -225,9 +220,14 @@ class Reader:
             entered.is_shown, entered.advice["image"] = look_at(data)
         return entered
 
-    def read_text(self, question: object, kept: object) -> Entered:
-        """Reads the question and the budget, which decides which parts read the question."""
-        entered = Entered()
+    def read_text(self, question: object, kept: object, entered: Entered | None = None) -> Entered:
+        """Reads the budget and the question, whose length counts in parts that the budget decides.
+
+        Args:
+            question, kept: unchecked JSON values.
+            entered: the record to add them to; None makes one.
+        """
+        entered = entered or Entered()
         with _told(entered.problems, "budget"):
             entered.budget = read_budget(kept, self._patches)
         with _told(entered.problems, "question"):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import gradio as gr
 import uvicorn
@@ -18,13 +19,14 @@ from fastapi import FastAPI
 from PIL import Image
 
 from llava.errors import UserError
+from llava.mini.drawing import draw_scene
+from llava.mini.scene import make_scene, scene_generator
 from llava.model.llava_arch import LlavaAccm
 from llava.model.multimodal_encoder import clip_encoder
 from llava.serve.web.address import Names, listen, shown_address
 from llava.serve.web.answering import Answerer
 from llava.serve.web.arguments import WebArguments
 from llava.serve.web.connection import Connection, cut_overdue
-from llava.serve.web.examples import draw_examples
 from llava.serve.web.gate import Gate
 from llava.serve.web.inputs import read_pruner
 from llava.serve.web.layout import STYLE, theme
@@ -36,6 +38,12 @@ from llava.serve.web.uploads import Uploads, page_folder
 # as one; after this number of others, an idle visitor's slider waits for the next question.
 VISITORS = 200
 _STOPPED = 130  # exit status, as in other commands
+# Seed, split and number of a scene (the first is images/scene.png), and a question about it.
+_EXAMPLES = (
+    ((5, "train", 16), "What color is the star?"),
+    ((5, "train", 41), "Where is the green circle?"),
+    ((5, "train", 55), "What size is the red star?"),
+)
 
 
 def run(model: LlavaAccm, args: WebArguments) -> int:
@@ -66,7 +74,7 @@ def opened(model: LlavaAccm, args: WebArguments, patience: Patience = Patience()
     answerer = Answerer(model, method, args.max_new_tokens)
     answerer.sample(Image.new("RGB", (8, 8)), "?", budget)  # errors show before it is served
     with listen(args.host, args.port) as listener, page_folder() as folder:
-        page = Page(answerer, args, folder, draw_examples(folder), budget)
+        page = Page(answerer, args, folder, _draw_examples(folder), budget)
         uploads, names = Uploads(folder, args), Names(args.host, args.public_url or "")
         gate = Gate(_app(page.blocks, args), names, uploads, page.calls, args, patience)
         server = _Server(gate, uploads, patience, has_proxy=bool(args.public_url))
@@ -76,6 +84,16 @@ def opened(model: LlavaAccm, args: WebArguments, patience: Patience = Patience()
         finally:
             server.stop()  # first: Gradio does not count an answer without a reader as failed
             answerer.close()
+
+
+def _draw_examples(folder: Path) -> list[tuple[str, str]]:
+    """Writes the scenes as PNG to a folder; returns their paths and questions."""
+    examples = []
+    for number, (scene, question) in enumerate(_EXAMPLES, 1):
+        path = folder / f"scene_{number}.png"
+        draw_scene(make_scene(scene_generator(*scene))).save(path)
+        examples.append((str(path), question))
+    return examples
 
 
 def _app(blocks: gr.Blocks, args: WebArguments) -> FastAPI:

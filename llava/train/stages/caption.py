@@ -168,18 +168,16 @@ class CaptionData:
         features: of the images, in the same order.
         questions: drawn for each caption.
         pruner: chooses tokens for them.
-        budgets: numbers of kept tokens, drawn uniformly.
         tokenizer: GPT-2's.
-        prefix_length: positions of the visual prefix.
+        args: the budgets, drawn uniformly, and the length of the visual prefix.
     """
 
     pairs: CaptionPairs
     features: ImageFeatures
     questions: Sequence[str]
     pruner: Pruner
-    budgets: Sequence[int]
     tokenizer: GPT2Tokenizer
-    prefix_length: int
+    args: CaptionArguments
 
     def __post_init__(self) -> None:
         counts = [len(captions) for captions in self.pairs.captions]
@@ -196,13 +194,13 @@ class CaptionData:
         for index in indices:
             number, which = self._places[index]
             question = draw(self.questions, generator)
-            budget = draw(self.budgets, generator)
+            budget = draw(self.args.budgets, generator)
             image = self.features.image(number)
             pruned = self.pruner.select(image, question, budget, generator)
             dropped.append(needed(image.patch_embeds)[pruned.dropped_idx])
             questions.append(self._question_ids[question])
             captions.append(caption_ids(self.pairs.captions[number][which], self.tokenizer))
-        return caption_batch(dropped, questions, captions, self.prefix_length)
+        return caption_batch(dropped, questions, captions, self.args.prefix_length)
 
     def describe(self, indices: list[int]) -> str:
         """Returns the names of a batch's images."""
@@ -274,9 +272,7 @@ def train_caption(args: CaptionArguments) -> int:
         pruner = Pruner(texts, seen.text_selection == "nearest")
         model = new_caption_model(gpt2, features.embed_dim, args)
         check_vocabulary(tokenizer, model.gpt.config.vocab_size, gpt2)
-        data = CaptionData(
-            pairs, features, questions, pruner, args.budgets, tokenizer, args.prefix_length
-        )
+        data = CaptionData(pairs, features, questions, pruner, tokenizer, args)
         inputs = {"captions": Path(args.captions), "vision_tower": seen.folder, "gpt2": gpt2}
         inputs |= {"questions": Path(args.questions)} if args.questions else {}
         hashes = {"questions": None} | {name: hashes_of(path) for name, path in inputs.items()}
