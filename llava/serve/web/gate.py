@@ -19,7 +19,7 @@ from llava.serve.web.answering import STOPPED
 from llava.serve.web.calls import Calls, read_object
 from llava.serve.web.limits import Limits, Patience
 from llava.serve.web.logins import Logins
-from llava.serve.web.messages import Body, Broken, Gone, Reply, TooLarge
+from llava.serve.web.messages import Body, Broken, Reply, TooLarge
 from llava.serve.web.uploads import Uploads, find_upload
 
 # Bytes of a form around an upload, and of other bodies that a browser sends.
@@ -80,7 +80,7 @@ class Gate:
         except asyncio.CancelledError:
             busy = "too many files are being sent at once: send yours again"
             await reply.end(STOPPED if self._is_stopping else busy, 503)
-        except (Gone, ClientDisconnect):  # nobody is there to read an answer
+        except ClientDisconnect:  # nobody is there to read an answer
             pass
         except UserError as error:
             await reply.end(str(error), 400)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
@@ -23,10 +24,6 @@ class TooLarge(Exception):
     """A body exceeds its limit."""
 
 
-class Gone(Exception):
-    """The browser left before its request was complete."""
-
-
 class Broken(Exception):
     """Gradio failed on a request."""
 
@@ -41,6 +38,7 @@ class Body:
     """
 
     def __init__(self, scope: Scope, receive: Receive, room: int) -> None:
+        self._scope = scope
         self._receive = receive
         self._room = room
         self._taken = 0
@@ -69,16 +67,9 @@ class Body:
 
         Raises:
             TooLarge: The body exceeds its limit.
-            Gone: The browser left before its end.
+            ClientDisconnect: The browser left before its end.
         """
-        pieces, is_whole = [], False
-        while not is_whole:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise Gone
-            pieces.append(message.get("body", b""))
-            is_whole = not message.get("more_body", False)
-        body = b"".join(pieces)
+        body = await Request(self._scope, self.receive).body()
         self.replace(body)
         return body
 
