@@ -123,11 +123,12 @@ def change_one(generator: np.random.Generator, scene: Scene) -> tuple[Scene, int
     thing = scene.things[which]
     attribute = ("color", "shape", "place", "size")[generator.integers(4)]
     taken = {other.name for other in scene.things}
-    if attribute in ("color", "shape"):
-        values = COLORS if attribute == "color" else SHAPES
-        others = [replace(thing, **{attribute: value}) for value in values]
-        free = [other for other in others if other.name not in taken]
-        changed = free[generator.integers(len(free))]
+    if attribute == "color":
+        free = [c for c in COLORS if f"{c} {thing.shape}" not in taken]
+        changed = replace(thing, color=free[generator.integers(len(free))])
+    elif attribute == "shape":
+        free = [s for s in SHAPES if f"{thing.color} {s}" not in taken]
+        changed = replace(thing, shape=free[generator.integers(len(free))])
     elif attribute == "size":
         size = SIZES[1 - SIZES.index(thing.size)]
         changed = replace(thing, size=size, radius=float(generator.uniform(*_RADII[size])))

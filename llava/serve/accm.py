@@ -185,16 +185,16 @@ class Accm:
         check_number("batch_size", batch_size, 1)
         pairs = _pairs(image, question)
         opened = {key: _open(each) for key, each in {_key(each): each for each, _ in pairs}.items()}
-        if pruner is not None and pruner_options is None:
-            pruner_options = ()
-        given: dict[str, Any] = dict(visual_token_num=visual_token_num, pruner=pruner)
-        given |= dict(pruner_options=pruner_options, seed=seed)
-        method = replace(self.method, **{k: v for k, v in given.items() if v is not None})
-        settings = vars(method) | vars(
-            AnswerSettings(max_new_tokens, temperature, top_p, num_beams)
-        )
+        method = replace(self.method, seed=seed)
+        if visual_token_num is not None:
+            method = replace(method, visual_token_num=visual_token_num)
+        if pruner is not None:
+            method = replace(method, pruner=pruner, pruner_options=())
+        if pruner_options is not None:
+            method = replace(method, pruner_options=pruner_options)
+        how = AnswerSettings(max_new_tokens, temperature, top_p, num_beams)
         samples = [
-            Sample(opened[_key(each)], text, image_name=_name(each), **settings)
+            Sample(opened[_key(each)], text, image_name=_name(each), **vars(method), **vars(how))
             for each, text in pairs
         ]
         for sample in samples:  # errors show before the first batch is answered

@@ -137,9 +137,8 @@ class AskedImages:
         sample = self.samples[number]
         image = self.features.image(self.places[sample.image])
         generator = torch.Generator().manual_seed(seed)
-        if not isinstance(budget, int):
-            budget = draw(budget, generator)
-        pruned = self.pruner.select(image, sample.tower_question, budget, generator)
+        kept = budget if isinstance(budget, int) else draw(budget, generator)
+        pruned = self.pruner.select(image, sample.tower_question, kept, generator)
         return Look(
             all=image.features,
             kept=image.features[pruned.kept_idx],
