@@ -18,7 +18,7 @@ from typing import Optional
 
 from llava.arguments import flag
 from llava.errors import UserError
-from llava.files import read_json, write_json
+from llava.files import read_json, system_errors, write_json
 from llava.mini.benchmarks import SIZES, write_benchmarks
 from llava.mini.training_set import write_training_set
 from llava.utils.cli import command
@@ -113,15 +113,13 @@ def _check_made(folder: Path, settings: dict) -> None:
 def _make(folder: Path, settings: dict, write: Callable[[Path], None]) -> None:
     """Writes a part beside its place and moves it there when it is complete."""
     partial_folder = folder.with_name(folder.name + ".partial")
-    try:
+    with system_errors(f"write {folder}", "write elsewhere"):
         if partial_folder.exists():  # left by a run that was stopped
             shutil.rmtree(partial_folder)
         partial_folder.mkdir(parents=True)
         write(partial_folder)
         write_json(partial_folder / _MADE_WITH, settings)
         os.replace(partial_folder, folder)
-    except OSError as error:
-        raise UserError(f"cannot write {folder} ({error.strerror}): write elsewhere") from error
 
 
 main = command(MakeDataArguments, make_data, "llava.mini.make_data", __doc__)

@@ -11,7 +11,7 @@ from typing import Optional
 import torch
 
 from llava.errors import UserError
-from llava.files import check_target, read_json, replacing, write_json
+from llava.files import check_target, read_json, replacing, system_errors, write_json
 from llava.train.checkpoints import (
     disk_errors,
     flush_to_disk,
@@ -111,10 +111,7 @@ def file_hash(path: Path) -> str:
         UserError: it does not exist or cannot be read.
     """
     digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror}): check the path") from error
+    with system_errors(f"read {path}", "check the path"), path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
