@@ -15,8 +15,9 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 _LOADING = "llava.model.loading"
+_FILES = ("bpe", "configs", "fingerprint", "foreign", "locate", "tensor_files", "weights")
 # Old name -> the new name, or several if the module was split.
-MOVED = {
+MOVED = {f"llava.model.{name}": (f"{_LOADING}.{name}",) for name in _FILES} | {
     "llava.benchmarks.bring": ("llava.benchmarks.fetch",),
     "llava.benchmarks.known": ("llava.benchmarks.catalog",),
     "llava.benchmarks.look": ("llava.benchmarks.verify",),
@@ -31,14 +32,10 @@ MOVED = {
     "llava.eval.stopping": ("llava.utils.stopping",),
     "llava.mini.measuring.figures": ("llava.mini.measuring.metrics",),
     "llava.mini.stages.sights": ("llava.mini.stages.llava",),
-    "llava.model.bpe": (f"{_LOADING}.bpe",),
-    "llava.model.configs": (f"{_LOADING}.configs",),
-    "llava.model.fingerprint": (f"{_LOADING}.fingerprint",),
-    "llava.model.foreign": (f"{_LOADING}.foreign",),
+    "llava.mini.vocabulary": ("llava.mini.architecture",),
     "llava.model.lagging": ("llava.model.cuda",),
     "llava.model.language_model.decoding": ("llava.decoding",),
     "llava.model.language_model.graphs": ("llava.model.language_model.compiled",),
-    "llava.model.locate": (f"{_LOADING}.locate",),
     "llava.model.parts": (
         f"{_LOADING}.placement",
         f"{_LOADING}.llava_config",
@@ -53,8 +50,6 @@ MOVED = {
     ),
     "llava.model.reading": ("llava.model.kv_cache",),
     "llava.model.side_stream": ("llava.model.cuda",),
-    "llava.model.tensor_files": (f"{_LOADING}.tensor_files",),
-    "llava.model.weights": (f"{_LOADING}.weights",),
     "llava.serve.web.reading": ("llava.serve.web.inputs",),
     "llava.serve.web.style": ("llava.serve.web.layout",),
     "llava.train.folder": ("llava.train.run_dir",),
