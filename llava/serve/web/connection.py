@@ -10,7 +10,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from llava.serve.web.limits import Patience
+from llava.serve.web.arguments import Patience
 
 
 class Connection(H11Protocol):

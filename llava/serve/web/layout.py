@@ -7,8 +7,8 @@ from typing import Any
 
 import gradio as gr
 
+from llava.serve.web.arguments import Limits
 from llava.serve.web.inputs import SOME_TOKENS
-from llava.serve.web.limits import Limits
 from llava.serve.web.panels import EMPTY_CANDIDATES, EMPTY_OVERLAY, SEEN, answer_card, name_of, safe
 from llava.serve.web.script import read_template, refuse_files
 

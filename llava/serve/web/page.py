@@ -14,10 +14,10 @@ import gradio as gr
 from llava.errors import UserError
 from llava.serve.web import panels, script
 from llava.serve.web.answering import Answerer
+from llava.serve.web.arguments import Limits
 from llava.serve.web.calls import Calls
 from llava.serve.web.inputs import Reader, read_budget, read_pruner
 from llava.serve.web.layout import Parts, lay_out
-from llava.serve.web.limits import Limits
 from llava.serve.web.replies import Replies, Shown
 
 _log = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from llava.model.sample import Sample
 from llava.serve.likeness import warning_of
 from llava.serve.web import panels
 from llava.serve.web.answering import Answerer, Timed
+from llava.serve.web.arguments import Limits
 from llava.serve.web.inputs import Entered, open_upload, read_file
 from llava.serve.web.layout import Parts
-from llava.serve.web.limits import Limits
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from starlette.requests import Request
 
 from llava.errors import UserError
 from llava.files import take_lock
-from llava.serve.web.limits import Limits
+from llava.serve.web.arguments import Limits
 from llava.serve.web.messages import TooLarge
 
 NOT_UPLOADED = "the image is not one that was uploaded here, or it was long ago: upload it (again)"
