@@ -30,6 +30,8 @@ MOVED = {f"llava.model.{name}": (f"{_LOADING}.{name}",) for name in _FILES} | {
     "llava.eval.processes": ("llava.utils.distributed",),
     "llava.eval.shared": ("llava.eval.caches",),
     "llava.eval.stopping": ("llava.utils.stopping",),
+    "llava.mini.facts": ("llava.mini.scene",),
+    "llava.mini.measuring.captions": ("llava.mini.measuring.questions",),
     "llava.mini.measuring.figures": ("llava.mini.measuring.metrics",),
     "llava.mini.stages.sights": ("llava.mini.stages.llava",),
     "llava.mini.vocabulary": ("llava.mini.architecture",),

@@ -14,8 +14,7 @@ from llava.constants import (
     SHORT_ANSWER_SUFFIX,
     YES_OR_NO,
 )
-from llava.mini.facts import LETTERS, Choice, Fact
-from llava.mini.scene import COLORS, PLACES, SHAPES, SIZES, Scene, Thing
+from llava.mini.scene import COLORS, LETTERS, PLACES, SHAPES, SIZES, Choice, Fact, Scene, Thing
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 CAPTION_PROMPT = "Provide a one-sentence caption for the provided image."

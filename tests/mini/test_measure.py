@@ -11,7 +11,6 @@ from llava.eval.scoring import captions as metrics
 from llava.method import Method
 from llava.mini import by_budget, measure
 from llava.mini.benchmarks import write_benchmarks
-from llava.mini.measuring.captions import count_phrases, false_caption, names, names_truly
 from llava.mini.measuring.metrics import Result, figures, to_json
 from llava.mini.measuring.passes import (
     CANDIDATES,
@@ -25,7 +24,14 @@ from llava.mini.measuring.passes import (
     ask_all,
 )
 from llava.mini.measuring.patches import count_kept, patches_on
-from llava.mini.measuring.questions import Asked, read_asked
+from llava.mini.measuring.questions import (
+    Asked,
+    count_phrases,
+    false_caption,
+    names,
+    names_truly,
+    read_asked,
+)
 from llava.mini.measuring.scores import choose
 from llava.mini.measuring.table import tables
 from llava.mini.scene import Thing

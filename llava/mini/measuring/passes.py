@@ -11,8 +11,7 @@ import torch
 from llava.errors import UserError
 from llava.eval.engine import Request, units_by_length
 from llava.method import Method
-from llava.mini.measuring.captions import false_caption
-from llava.mini.measuring.questions import Asked
+from llava.mini.measuring.questions import Asked, false_caption
 from llava.mm_utils import load_image
 from llava.model.compensation.caption_writer import NUM_CANDIDATES
 from llava.model.compensation.compensator import Compensation
