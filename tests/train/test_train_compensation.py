@@ -17,7 +17,6 @@ from llava.train.arguments import Plan, TrainArguments, model_arguments
 from llava.train.batches import MicroBatch
 from llava.train.candidates import write_candidates
 from llava.train.distributed import Team
-from llava.train.optimiser import trainable
 from llava.train.packing import Packer, Reading, answer_log_probs
 from llava.train.samples import load_asked_images, read_short_questions
 from llava.train.stages.arguments import CompensationArguments
@@ -27,7 +26,7 @@ from llava.train.stages.compensation import (
     CompensationObjective,
     begin_answering,
 )
-from llava.train.step import Learner
+from llava.train.step import Learner, trainable
 from tests.helpers.plain import caption_losses
 from tests.helpers.processes import run_together
 

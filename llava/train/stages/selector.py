@@ -23,13 +23,12 @@ from llava.model.loading.locate import locate
 from llava.model.loading.parts import locate_part
 from llava.model.loading.placement import placement
 from llava.train.arguments import model_arguments
-from llava.train.batches import TensorBatch
+from llava.train.batches import TensorBatch, stream_seed
 from llava.train.candidates import write_candidates
 from llava.train.closing import command_line, finish
 from llava.train.packing import Packer, Reading, answer_log_probs, is_likeliest
 from llava.train.provenance import hashes_of
 from llava.train.resumable import Work, resumable
-from llava.train.sampler import stream_seed
 from llava.train.samples import (
     AskedImages,
     llm_fingerprints,
