@@ -17,6 +17,7 @@ from llava.eval.figure import picture_format, save_picture, trace_picture
 from llava.files import check_target
 from llava.image_url import open_image
 from llava.method import DEFAULT_PRUNER, DEFAULT_SEED, Method, Options
+from llava.mini.likeness import warning_of
 from llava.mm_utils import to_rgb
 from llava.model.builder import load_pretrained_model
 from llava.model.llava_arch import LlavaAccm
@@ -32,7 +33,6 @@ from llava.model.sample import (
 from llava.model.token_pruning.registry import resolved
 from llava.namesakes import warn_of_namesakes
 from llava.serve.chat import NO_WORDS
-from llava.serve.likeness import warning_of
 
 ImageSource = Image.Image | np.ndarray | str | PathLike | bytes
 DEFAULT_BATCH_SIZE = 8

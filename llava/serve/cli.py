@@ -12,11 +12,11 @@ from llava.arguments import DecodingArguments, PrunerArguments, flag, path_flag
 from llava.errors import UserError
 from llava.image_url import open_image
 from llava.method import Method, given_options
+from llava.mini.likeness import warning_of
 from llava.serve.arguments import TryArguments
 from llava.serve.chat import NO_WORDS, Chat, why
 from llava.serve.commands import HELP, image_name, read_tokens, split_command
 from llava.serve.interrupts import ctrl_c, interrupt_once
-from llava.serve.likeness import warning_of
 from llava.serve.terminal import Terminal, open_terminal
 from llava.utils.cli import command
 

@@ -22,8 +22,7 @@ from llava.model.loading.weights import weight_files
 from llava.model.multimodal_encoder.visual_tokens import needed
 from llava.train.arguments import SHORT
 from llava.train.batches import TensorBatch
-from llava.train.captions import check_image_file, tower_questions
-from llava.train.conversations import read_conversations
+from llava.train.captions import check_image_file, read_conversations, tower_questions
 from llava.train.distributed import Team
 from llava.train.features import (
     ImageFeatures,

@@ -11,10 +11,9 @@ from PIL import Image
 from llava.errors import UserError
 from llava.method import Method
 from llava.serve.web import costs, panels
-from llava.serve.web.answering import Answerer, Timed
+from llava.serve.web.answering import Answerer, Timed, check_question
 from llava.serve.web.arguments import Limits
 from llava.serve.web.inputs import look_at, open_upload, read_budget, read_file, read_upload
-from llava.serve.web.lengths import check_question
 from llava.serve.web.uploads import find_upload, page_folder
 from tests.load.bad_images import bad_images
 

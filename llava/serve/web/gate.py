@@ -14,11 +14,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llava.errors import UserError
-from llava.serve.web.address import Names
+from llava.serve.web.address import Logins, Names
 from llava.serve.web.answering import STOPPED
 from llava.serve.web.arguments import Limits, Patience
 from llava.serve.web.calls import Calls, read_object
-from llava.serve.web.logins import Logins
 from llava.serve.web.messages import Body, Broken, Reply, TooLarge
 from llava.serve.web.uploads import Uploads, find_upload
 

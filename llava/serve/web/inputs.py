@@ -15,9 +15,8 @@ from llava.errors import UserError, quoted
 from llava.method import ALL_TOKENS, NO_TOKENS
 from llava.mm_utils import IMAGE_FORMATS, load_image
 from llava.model.token_pruning.registry import PRUNERS, find_pruner
-from llava.serve.web.answering import Answerer
+from llava.serve.web.answering import Answerer, check_question
 from llava.serve.web.arguments import Limits
-from llava.serve.web.lengths import check_question
 from llava.serve.web.uploads import NOT_UPLOADED, find_upload
 
 # The pruners that a visitor may choose.

@@ -10,8 +10,8 @@ from typing import Any
 
 import gradio as gr
 
+from llava.mini.likeness import warning_of
 from llava.model.sample import Sample
-from llava.serve.likeness import warning_of
 from llava.serve.web import panels
 from llava.serve.web.answering import Answerer, Timed
 from llava.serve.web.arguments import Limits
