@@ -15,7 +15,7 @@ from llava.errors import UserError
 from llava.serve.web import panels, script
 from llava.serve.web.answering import Answerer
 from llava.serve.web.arguments import Limits
-from llava.serve.web.calls import Calls
+from llava.serve.web.gate import Calls
 from llava.serve.web.inputs import Reader, read_budget, read_pruner
 from llava.serve.web.layout import Parts, lay_out
 from llava.serve.web.replies import Replies, Shown

@@ -26,10 +26,10 @@ from llava.model.multimodal_encoder import clip_encoder
 from llava.serve.web.address import Names, listen, shown_address
 from llava.serve.web.answering import Answerer
 from llava.serve.web.arguments import Patience, WebArguments
-from llava.serve.web.connection import Connection, cut_overdue
 from llava.serve.web.gate import Gate
 from llava.serve.web.inputs import read_pruner
 from llava.serve.web.layout import STYLE, theme
+from llava.serve.web.messages import Connection, cut_overdue
 from llava.serve.web.page import Page
 from llava.serve.web.uploads import Uploads, page_folder
 
