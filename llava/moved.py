@@ -16,28 +16,43 @@ from types import ModuleType
 
 _LOADING = "llava.model.loading"
 _FILES = ("bpe", "configs", "fingerprint", "foreign", "locate", "tensor_files", "weights")
+# Package -> its modules that have another name in it, each as OLD:NEW.
+_WITHIN = {
+    "llava.benchmarks": "bring:fetch known:catalog look:verify",
+    "llava.checkpoints": "known:download",
+    "llava.download": "trouble:errors",
+    "llava.eval": "shared:caches",
+    "llava.mini": "facts:scene vocabulary:architecture",
+    "llava.mini.measuring": "captions:questions figures:metrics",
+    "llava.mini.stages": "sights:llava",
+    "llava.model": "lagging:cuda reading:kv_cache side_stream:cuda",
+    "llava.model.language_model": "graphs:compiled",
+    "llava.serve": "history:prompt",
+    "llava.serve.web": (
+        "calls:gate connection:messages lengths:answering limits:arguments logins:address "
+        "reading:inputs style:layout"
+    ),
+    "llava.train": (
+        "answer_logprobs:packing conversations:captions folder:stage learner:step "
+        "optimiser:step order:batches outcome:packing record:provenance run_dir:stage "
+        "sampler:batches team:distributed"
+    ),
+    "llava.train.stages": "new_caption_model:caption",
+}
 # Old name -> the new name, or several if the module was split.
-MOVED = {f"llava.model.{name}": (f"{_LOADING}.{name}",) for name in _FILES} | {
-    "llava.benchmarks.bring": ("llava.benchmarks.fetch",),
-    "llava.benchmarks.known": ("llava.benchmarks.catalog",),
-    "llava.benchmarks.look": ("llava.benchmarks.verify",),
-    "llava.checkpoints.known": ("llava.checkpoints.download",),
-    "llava.download.trouble": ("llava.download.errors",),
+MOVED: dict[str, tuple[str, ...]] = {
+    f"{package}.{old}": (f"{package}.{new}",)
+    for package, names in _WITHIN.items()
+    for old, new in (name.split(":") for name in names.split())
+}
+MOVED |= {f"llava.model.{name}": (f"{_LOADING}.{name}",) for name in _FILES} | {
     "llava.eval.command": ("llava.utils.cli",),
     "llava.eval.flags": ("llava.utils.flags",),
     "llava.eval.launch": ("llava.utils.launch",),
     "llava.eval.lines": ("llava.utils.jsonl",),
     "llava.eval.processes": ("llava.utils.distributed",),
-    "llava.eval.shared": ("llava.eval.caches",),
     "llava.eval.stopping": ("llava.utils.stopping",),
-    "llava.mini.facts": ("llava.mini.scene",),
-    "llava.mini.measuring.captions": ("llava.mini.measuring.questions",),
-    "llava.mini.measuring.figures": ("llava.mini.measuring.metrics",),
-    "llava.mini.stages.sights": ("llava.mini.stages.llava",),
-    "llava.mini.vocabulary": ("llava.mini.architecture",),
-    "llava.model.lagging": ("llava.model.cuda",),
     "llava.model.language_model.decoding": ("llava.decoding",),
-    "llava.model.language_model.graphs": ("llava.model.language_model.compiled",),
     "llava.model.parts": (
         f"{_LOADING}.placement",
         f"{_LOADING}.llava_config",
@@ -50,30 +65,8 @@ MOVED = {f"llava.model.{name}": (f"{_LOADING}.{name}",) for name in _FILES} | {
         "llava.model.language_model.quantized",
         "llava.model.language_model.builder",
     ),
-    "llava.model.reading": ("llava.model.kv_cache",),
-    "llava.model.side_stream": ("llava.model.cuda",),
-    "llava.serve.history": ("llava.serve.prompt",),
     "llava.serve.likeness": ("llava.mini.likeness",),
-    "llava.serve.web.calls": ("llava.serve.web.gate",),
-    "llava.serve.web.connection": ("llava.serve.web.messages",),
-    "llava.serve.web.lengths": ("llava.serve.web.answering",),
-    "llava.serve.web.limits": ("llava.serve.web.arguments",),
-    "llava.serve.web.logins": ("llava.serve.web.address",),
-    "llava.serve.web.reading": ("llava.serve.web.inputs",),
-    "llava.serve.web.style": ("llava.serve.web.layout",),
-    "llava.train.answer_logprobs": ("llava.train.packing",),
-    "llava.train.conversations": ("llava.train.captions",),
-    "llava.train.folder": ("llava.train.stage",),
-    "llava.train.learner": ("llava.train.step",),
     "llava.train.mini_llava": ("llava.mini.stages.mini_llava",),
-    "llava.train.optimiser": ("llava.train.step",),
-    "llava.train.order": ("llava.train.batches",),
-    "llava.train.outcome": ("llava.train.packing",),
-    "llava.train.record": ("llava.train.provenance",),
-    "llava.train.run_dir": ("llava.train.stage",),
-    "llava.train.sampler": ("llava.train.batches",),
-    "llava.train.stages.new_caption_model": ("llava.train.stages.caption",),
-    "llava.train.team": ("llava.train.distributed",),
 }
 
 # Old module -> the old names in it -> the new names.

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from llava.arguments import flag, path_flag
 from llava.errors import UserError
@@ -26,9 +25,7 @@ from llava.files import check_target, read_text
 from llava.model.about import read_about
 from llava.utils.cli import command
 
-if TYPE_CHECKING:
-    from llava.mini.pair import Example
-
+Example = tuple[Question, str, list[Side]]  # a question, its right answer, and those of two runs
 BENCHMARKS = ("gqa", "pope")  # their questions have one right answer that can be written down
 
 
@@ -58,12 +55,13 @@ def result(args: ResultArguments) -> int:
     comparison = compare(runs)
     example = _choose_example(runs, result_rows(comparison))
     if example is not None:
-        save_picture(pair_picture(example), Path(args.figure))
+        question, truth, sides = example
+        save_picture(pair_picture(question, truth, sides), Path(args.figure))
         print(f"picture: {args.figure}")
-        print(f"  {example.question} Truth: {example.truth}.")
-        for side in example.sides:
+        print(f"  {question.tower_question} Truth: {truth}.")
+        for side in sides:
             answer = "" if side.entry is None else side.entry.text
-            print(f"  {side.run.label}: {answer}, {verdict(side, example.truth)}")
+            print(f"  {side.run.label}: {answer}, {verdict(side, truth)}")
     model = Path(args.model_path)
     if (about := read_about(model, model.resolve().name).line) is not None:
         print(f"{about}.")
@@ -73,7 +71,7 @@ def result(args: ResultArguments) -> int:
 
 
 def _choose_example(runs: Sequence[Run], rows: Sequence[Row | None]) -> Example | None:
-    """Returns the question to show, of GQA if it was run, else of POPE.
+    """Returns the question to show, of GQA if it was run, else of POPE; its right answer; two runs.
 
     It is the first one, in the order of the questions and with answers other than yes and no
     first, that is answered right with all tokens, wrong after pruning, and right again with a
@@ -96,8 +94,6 @@ def _choose_example(runs: Sequence[Run], rows: Sequence[Row | None]) -> Example 
 
 
 def _example(full: Run, prune: Run, accm: Run) -> Example:
-    from llava.mini.pair import Example
-
     truths = _truths(prune)
     keys = [key for key in prune.scores if key in truths]
     if not keys:
@@ -110,7 +106,7 @@ def _example(full: Run, prune: Run, accm: Run) -> Example:
     key = min(keys, key=rank)
     question, truth = truths[key]
     sides = [Side(run, run.scores[key], _entry(run, key)) for run in (prune, accm)]
-    return Example(question.image, question.tower_question, truth, sides)
+    return question, truth, sides
 
 
 def _entry(run: Run, key: str):

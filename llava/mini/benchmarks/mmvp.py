@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -17,17 +16,7 @@ _COLUMNS = ("Index", "Question", "Options", "Correct Answer")
 _LETTERS = ("(a)", "(b)")
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two scenes and the same question about both.
-
-    Attributes:
-        scenes: the second differs from the first in one attribute of one object.
-        facts: question and answer for each.
-    """
-
-    scenes: tuple[Scene, Scene]
-    facts: tuple[Fact, Fact]
+Pair = tuple[tuple[Scene, Fact], tuple[Scene, Fact]]  # two scenes, the same question about both
 
 
 def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
@@ -39,12 +28,11 @@ def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
         table.writerow(_COLUMNS)
         for turn in range(size):
             found = source.find(partial(draw_pair, kinds[turn % len(kinds)]))
-            pair = found.value
-            options = [fact.answer for fact in pair.facts]
+            options = [fact.answer for _, fact in found.value]
             if turn // len(kinds) % 2:
                 options.reverse()
             text = " ".join(f"{mark} {option}" for mark, option in zip(_LETTERS, options))
-            for scene, fact in zip(pair.scenes, pair.facts):
+            for scene, fact in found.value:
                 key = str(len(notes))
                 index = len(notes) + 1
                 table.writerow((index, fact.text, text, _LETTERS[options.index(fact.answer)]))
@@ -74,4 +62,4 @@ def draw_pair(kind: str, scene: Scene, generator: np.random.Generator) -> Pair |
         return None
     name = common[generator.integers(len(common))]
     first, second = (attribute_of(s.things[which], name, kind) for s in scenes)
-    return Pair(scenes, (first, second))
+    return (scene, first), (changed, second)

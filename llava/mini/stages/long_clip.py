@@ -99,31 +99,31 @@ class LongClipObjective(nn.Module):
         return {"loss": loss, "accuracy": right}
 
 
+@dataclass(frozen=True, eq=False)
 class LongClipData:
     """Questions of the training set, each with a caption of its own scene.
 
-    Args:
+    Attributes:
         texts: the training set.
     """
 
-    def __init__(self, texts: TrainingSet) -> None:
-        self._texts = texts
+    texts: TrainingSet
 
     def __len__(self) -> int:
-        return len(self._texts.images)
+        return len(self.texts.images)
 
     def collate(self, indices: list[int], generator: torch.Generator) -> TextBatch:
         """Returns a batch of texts."""
         rows = []
         for index in indices:
-            pair = draw(self._texts.conversations[index].pairs, generator)
+            pair = draw(self.texts.conversations[index].pairs, generator)
             question = draw(tower_questions(pair[0]), generator)
-            rows.append((question, draw(self._texts.captions[index], generator)))
+            rows.append((question, draw(self.texts.captions[index], generator)))
         return text_batch(rows)
 
     def describe(self, indices: list[int]) -> str:
         """Returns the names of a batch's entries."""
-        return ", ".join(self._texts.images[index] for index in indices)
+        return ", ".join(self.texts.images[index] for index in indices)
 
 
 def text_batch(rows: Sequence[tuple[str, str]]) -> TextBatch:

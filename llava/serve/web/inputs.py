@@ -186,20 +186,19 @@ class Entered:
     advice: dict[str, str | None] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
 class Reader:
     """A reader of the page's fields.
 
-    Args:
+    Attributes:
         answerer: checks the questions.
         uploads: the folder of uploaded files.
         limits: limits of what a visitor may send.
     """
 
-    def __init__(self, answerer: Answerer, uploads: Path, limits: Limits) -> None:
-        self._answerer = answerer
-        self._uploads = uploads
-        self._limits = limits
-        self._patches = answerer.model.count_tokens()
+    answerer: Answerer
+    uploads: Path
+    limits: Limits
 
     def read(self, upload: object, question: object, kept: object, pruner: object) -> Entered:
         """Reads all fields, which are unchecked JSON values."""
@@ -212,9 +211,9 @@ class Reader:
         """Reads only an upload."""
         entered = Entered()
         with _told(entered.problems, "image"):
-            path = read_upload(upload, self._uploads)
-            data = read_file(path, self._limits)
-            entered.image = open_upload(data, self._limits)
+            path = read_upload(upload, self.uploads)
+            data = read_file(path, self.limits)
+            entered.image = open_upload(data, self.limits)
             entered.image_file = path
             entered.is_shown, entered.advice["image"] = look_at(data)
         return entered
@@ -226,15 +225,15 @@ class Reader:
             question, kept: unchecked JSON values.
             entered: the record to add them to; None makes one.
         """
-        entered = entered or Entered()
+        entered, model = entered or Entered(), self.answerer.model
+        patches = model.count_tokens()
         with _told(entered.problems, "budget"):
-            entered.budget = read_budget(kept, self._patches)
+            entered.budget = read_budget(kept, patches)
         with _told(entered.problems, "question"):
-            text = read_question(question, self._limits)
-            for budget in (self._patches, entered.budget or self._patches):
-                entered.advice["question"] = check_question(
-                    self._answerer.model, text, budget, self._answerer.max_new_tokens
-                )
+            text = read_question(question, self.limits)
+            for budget in (patches, entered.budget or patches):
+                advice = check_question(model, text, budget, self.answerer.max_new_tokens)
+                entered.advice["question"] = advice
             entered.question = text
         return entered
 
