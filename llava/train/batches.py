@@ -22,24 +22,13 @@ Made = TypeVar("Made")
 Tensors = TypeVar("Tensors", bound="TensorBatch")
 
 
-class Batch(Protocol):
-    """Samples as tensors."""
-
-    @property
-    def weight(self) -> float:
-        """How much the batch counts: its number of tokens, or of samples."""
-
-    def to(self, device: torch.device) -> Batch:
-        """Returns the batch on a device."""
-
-
 @dataclass(frozen=True)
 class TensorBatch:
-    """A base of batches whose fields are tensors, or hold some, or go to no device."""
+    """A base of batches of samples, whose fields are tensors, or hold some, or go to no device."""
 
     @property
     def weight(self) -> float:
-        """The number of samples: of the items of the first field."""
+        """How much the batch counts: the number of samples, the items of the first field."""
         return len(getattr(self, fields(self)[0].name))
 
     def to(self: Tensors, device: torch.device) -> Tensors:
@@ -54,7 +43,7 @@ class Data(Protocol):
     def __len__(self) -> int:
         """Returns the number of samples."""
 
-    def collate(self, indices: list[int], generator: torch.Generator) -> Batch:
+    def collate(self, indices: list[int], generator: torch.Generator) -> TensorBatch:
         """Returns a batch of samples.
 
         All its randomness comes from the generator: it is called from a thread of its own, beside
@@ -71,7 +60,7 @@ class MicroBatch:
 
     indices: list[int]
     seed: int
-    batch: Batch
+    batch: TensorBatch
 
 
 def micro_batches(

@@ -121,7 +121,11 @@ def _ask_batch(
     found = model.compensate(encoded, pruned, samples)
     written = [one for one in found if isinstance(one, Compensation)]
     reads = _inputs(model, encoded, pruned, written, samples, asked)
-    texts = {condition: _answers(model, reads[condition](), samples) for condition in conditions}
+    decode = model.language_model.tokenizer.decode
+    texts = {
+        condition: [decode(o.out_ids).strip() for o in model.generate(reads[condition](), samples)]
+        for condition in conditions
+    }
     kept = [_kept(model, *both) for both in zip(encoded, samples)]
     for place, one in enumerate(asked):
         answers = {condition: texts[condition][place] for condition in conditions}
@@ -159,11 +163,6 @@ def _inputs(
         TRUE: lambda: told([about.caption for about in asked]),
         FALSE: lambda: told([false_caption(about) for about in asked]),
     }
-
-
-def _answers(model: LlavaAccm, inputs: list[Prompt], samples: list[Sample]) -> list[str]:
-    tokenizer = model.language_model.tokenizer
-    return [tokenizer.decode(one.out_ids).strip() for one in model.generate(inputs, samples)]
 
 
 def _kept(model: LlavaAccm, encoded: Encoded, sample: Sample) -> dict[str, Kept]:

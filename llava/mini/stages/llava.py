@@ -190,27 +190,13 @@ def shows_images(shares: Sequence[float]) -> bool:
     return any(share and sight not in WITHOUT_IMAGE for share, sight in zip(shares, SIGHTS))
 
 
-def check_pruned(args: LlavaArguments) -> None:
-    """Refuses invalid numbers of tokens, and shares of false captions where none are shown.
+def check_flags(args: LlavaArguments) -> None:
+    """Refuses invalid flags, and those about captions or pictures where none are shown.
 
     Raises:
         UserError: says which.
     """
-    if not args.one_in or min(args.one_in) < 1:
-        numbers = " ".join(map(str, args.one_in))
-        raise UserError(f"--one-in is {numbers or 'empty'}: say numbers from 1 on")
-    if not 0 <= args.false_phrases <= 1:
-        raise UserError(f"--false-phrases is {args.false_phrases}: say a share from 0 to 1")
-    if args.false_phrases and not args.shares[SIGHTS.index("compensated")]:
-        raise UserError("--false-phrases would do nothing: these --shares show no captions")
-
-
-def check_sight(args: LlavaArguments) -> None:
-    """Refuses flags about pictures where none are shown.
-
-    Raises:
-        UserError: names them.
-    """
+    check_shares(args.shares)
     about = "vision_tower features dtype patch_post_layernorm text_selection checkpoints_root"
     unseen = [] if shows_images(args.shares) else [*about.split(), "focus"]
     if not args.shares[SIGHTS.index("full")]:
@@ -220,14 +206,19 @@ def check_sight(args: LlavaArguments) -> None:
     if given:
         flags = " and ".join(f"--{name.replace('_', '-')}" for name in dict.fromkeys(given))
         raise UserError(f"{flags} would do nothing with these --shares: leave them out")
+    if not args.one_in or min(args.one_in) < 1:
+        numbers = " ".join(map(str, args.one_in))
+        raise UserError(f"--one-in is {numbers or 'empty'}: say numbers from 1 on")
+    if not 0 <= args.false_phrases <= 1:
+        raise UserError(f"--false-phrases is {args.false_phrases}: say a share from 0 to 1")
+    if args.false_phrases and not args.shares[SIGHTS.index("compensated")]:
+        raise UserError("--false-phrases would do nothing: these --shares show no captions")
 
 
 def train_llava(args: LlavaArguments) -> int:
     """Runs the stage."""
     check_given(args, "model_path", "data", "output_dir", "output")
-    check_shares(args.shares)
-    check_sight(args)
-    check_pruned(args)
+    check_flags(args)
     with open_stage("train_llava", args) as stage:
         source, folder, run = Path(args.model_path), Path(args.data), Path(args.output_dir)
         texts = read_training_set(folder)
@@ -246,12 +237,8 @@ def train_llava(args: LlavaArguments) -> int:
         objective = LlavaObjective(llm, projector, args.question_share)
         train(stage, objective, data, chosen)
         write = partial(save_llava, llm, projector, source, Path(args.output))
-        return finish(stage, chosen, inputs, _use(args), write)
-
-
-def _use(args: LlavaArguments) -> str:
-    """Returns the use of the weights: questions or, if they saw no picture, the next stage."""
-    parts = dict(model_path=args.output, vision_tower=args.vision_tower)
-    if shows_images(args.shares):
-        return command_line("llava.serve.cli", **parts, no_compensation=True)
-    return command_line("llava.train.train_projector", **parts)
+        parts = dict(model_path=args.output, vision_tower=args.vision_tower)
+        use = command_line("llava.train.train_projector", **parts)
+        if shows_images(args.shares):  # it can answer questions
+            use = command_line("llava.serve.cli", **parts, no_compensation=True)
+        return finish(stage, chosen, inputs, use, write)
