@@ -13,8 +13,7 @@ import numpy as np
 from PIL import Image
 
 from llava.errors import UserError
-from llava.eval.figure import picture_format, save_picture, trace_picture
-from llava.files import check_target
+from llava.eval.figure import save_picture, trace_picture
 from llava.image_url import open_image
 from llava.method import DEFAULT_PRUNER, DEFAULT_SEED, Method, Options
 from llava.mini.likeness import warning_of
@@ -73,9 +72,6 @@ class Result:
         Raises:
             UserError: it cannot be written there, or the ending is not a picture's.
         """
-        if path is not None:
-            picture_format(Path(path))
-            check_target(Path(path))
         image: Any = self._sample.image  # images that are encoded already are none of its inputs
         picture = trace_picture(self._model, image, self._sample.question, self.answer)
         if path is not None:

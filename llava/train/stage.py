@@ -14,12 +14,7 @@ from typing import Any, Optional
 from llava.errors import UserError
 from llava.files import read_json, take_lock
 from llava.train.arguments import TrainArguments, check_arguments
-from llava.train.checkpoints import (
-    clear_unfinished,
-    disk_errors,
-    list_checkpoints,
-    read_state,
-)
+from llava.train.checkpoints import clear_unfinished, disk_errors, list_checkpoints, read_state
 from llava.train.distributed import Team
 from llava.train.settings import keep_settings
 from llava.train.step import has_begun_as

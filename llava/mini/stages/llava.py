@@ -198,13 +198,13 @@ def check_flags(args: LlavaArguments) -> None:
     """
     check_shares(args.shares)
     about = "vision_tower features dtype patch_post_layernorm text_selection checkpoints_root"
-    unseen = [] if shows_images(args.shares) else [*about.split(), "focus"]
+    unseen = [] if shows_images(args.shares) else about.split()
     if not args.shares[SIGHTS.index("full")]:
         unseen.append("focus")
     defaults = LlavaArguments()
     given = [name for name in unseen if getattr(args, name) != getattr(defaults, name)]
     if given:
-        flags = " and ".join(f"--{name.replace('_', '-')}" for name in dict.fromkeys(given))
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
         raise UserError(f"{flags} would do nothing with these --shares: leave them out")
     if not args.one_in or min(args.one_in) < 1:
         numbers = " ".join(map(str, args.one_in))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -127,16 +127,10 @@ def look_at(data: bytes) -> tuple[bool, str | None]:
     with _opened(data) as image:
         if image.format not in _SHOWN_BY_BROWSERS:
             return False, f"the model reads {image.format} files; browsers do not show them"
-        moves = _is_animated(image)
+        moves = False
+        with suppress(Exception):  # a decoder may raise anything on a damaged frame
+            moves = getattr(image, "is_animated", False)  # a second frame; others are not read
     return True, "the model sees the first frame of the animation" if moves else None
-
-
-def _is_animated(image: Image.Image) -> bool:
-    """Returns whether there is a second frame, without reading the others."""
-    try:
-        return getattr(image, "is_animated", False)
-    except Exception:  # a decoder may raise anything on a damaged frame
-        return False
 
 
 def _check_pixels(data: bytes, most: int) -> None:
