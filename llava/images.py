@@ -20,7 +20,7 @@ MAX_SQUARE_PIXELS = 89_478_485
 # What is read as an image. Other decoders of Pillow call outside programs or are seldom tested.
 IMAGE_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 
-# EXIF's orientation -> what sets the image upright.
+# EXIF's orientation -> what sets the image upright. ImageOps.exif_transpose fails on damaged EXIF.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
