@@ -15,7 +15,7 @@ from llava.compensations import CAPTIONS, COMPENSATIONS, NOTHING, name_of, terms
 from llava.decoding import Decoding
 from llava.errors import UserError
 from llava.files import is_there
-from llava.method import ALL_TOKENS, DEFAULT_PRUNER, DEFAULT_SEED, NO_TOKENS
+from llava.method import Method, method_of
 
 PROJECT = Path(__file__).parents[1]  # the folder of this package's source
 DTYPES = ("float32", "float16", "bfloat16")
@@ -237,24 +237,29 @@ class PrunerArguments(ModelArguments):
         "What chooses the visual tokens: accm, a published method (fastervlm, vispruner, visionzip,"
         " ...; an unknown name lists all), one of the controls that read neither image nor question"
         " (random, uniform, pool), none (keeps all) or zero (keeps none).",
-        DEFAULT_PRUNER,
+        Method.pruner,
     )
     pruner_options: List[str] = list_flag(
         "Settings of the pruner, NAME=VALUE; an unknown name lists those that it has. With "
         "published=true it keeps as many tokens as its authors' code, not exactly the budget.",
         [],
     )
+    visual_token_num: Optional[int] = budget_flag("Visual tokens to keep.")
+    seed: int = flag("Seed of the random draws of each question.", Method.seed)
+
+    @property
+    def method(self) -> Method:
+        """How a question is asked with these flags."""
+        return Method(**method_of(self))
 
 
 @dataclass
 class AskArguments(PrunerArguments):
-    """The flags of the budget, and of how a model is asked."""
+    """The flags of how a model is asked."""
 
-    visual_token_num: Optional[int] = budget_flag("Visual tokens to keep.")
     text_token_num: Optional[int] = flag(
         "Tokens that the question picks. Default: the paper's number for this budget."
     )
-    seed: int = flag("Seed of the one random draw of each question.", DEFAULT_SEED)
     batch_size: int = flag("Questions at once.", 8)
     no_image: bool = flag("Ask without any visual token or caption: the floor.", False)
 
@@ -263,8 +268,7 @@ class AskArguments(PrunerArguments):
 
         The parts that write captions are then neither loaded nor asked to read the question.
         """
-        drops_some = not self.no_image and self.pruner not in (ALL_TOKENS, NO_TOKENS)
-        return self if drops_some else replace(self, compensation=NOTHING, oracle=None)
+        return self if self.method.drops_some else replace(self, compensation=NOTHING, oracle=None)
 
 
 @dataclass

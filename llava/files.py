@@ -231,13 +231,18 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """
     check_target(path)
     path = path.resolve()
-    try:
+    with system_errors(f"write {path}", "make room or write elsewhere"):
         with replacing(path) as partial, partial.open("wb") as file:
             write(file)
+
+
+@contextmanager
+def system_errors(doing: str, way_out: str) -> Iterator[None]:
+    """Turns an error of the system into one line: cannot DOING (why): WAY OUT."""
+    try:
+        yield
     except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({error.strerror}): make room or write elsewhere"
-        ) from error
+        raise UserError(f"cannot {doing} ({error.strerror}): {way_out}") from error
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""Connections for pictures, only to machines of the network that are allowed."""
+"""Connections for pictures, only to machines of the network that are allowed.
+
+requests and httpx would look a name up again, after it was checked.
+"""
 
 from __future__ import annotations
 

@@ -59,8 +59,15 @@ def fetch(url: str, guard: Guard = USUAL) -> bytes:
     """
     visit = _Visit(guard)
     outcome: Future[bytes] = Future()
+
+    def settle() -> None:
+        try:
+            outcome.set_result(visit.fetch(url))
+        except BaseException as error:
+            outcome.set_exception(error)
+
     # In a thread, since nothing else limits the time that the system takes to look a name up.
-    threading.Thread(target=_settle, args=(outcome, visit, url), daemon=True).start()
+    threading.Thread(target=settle, daemon=True).start()
     try:
         return outcome.result(guard.seconds)
     except NotInTime:
@@ -69,13 +76,6 @@ def fetch(url: str, guard: Guard = USUAL) -> bytes:
         ) from None
     finally:
         visit.stop()
-
-
-def _settle(outcome: Future, visit: _Visit, url: str) -> None:
-    try:
-        outcome.set_result(visit.fetch(url))
-    except BaseException as error:
-        outcome.set_exception(error)
 
 
 class _Visit:

@@ -20,7 +20,8 @@ MAX_SQUARE_PIXELS = 89_478_485
 # The formats that are read. Other decoders of Pillow call outside programs or are seldom tested.
 IMAGE_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 
-# EXIF's orientation -> the operation that turns the image upright.
+# EXIF's orientation -> the operation that turns the image upright. ImageOps.exif_transpose fails on
+# damaged EXIF.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

@@ -46,10 +46,16 @@ class Method:
         """Whether the LLM reads no visual token of the image."""
         return self.no_image or self.pruner == NO_TOKENS
 
+    @property
+    def drops_some(self) -> bool:
+        """Whether the LLM reads some visual tokens, and others may be given back."""
+        return not self.sees_nothing and self.pruner != ALL_TOKENS
+
 
 def method_of(asked: object) -> dict[str, Any]:
-    """Returns the fields of Method from flags, a request or a sample, as keyword arguments."""
-    return {field.name: getattr(asked, field.name) for field in fields(Method)}
+    """Returns the fields of Method that flags, a request or a sample have, as keyword arguments."""
+    names = [field.name for field in fields(Method)]
+    return {name: getattr(asked, name) for name in names if hasattr(asked, name)}
 
 
 def given_options(options: object) -> dict[str, object]:

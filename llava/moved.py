@@ -15,44 +15,51 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 _LOADING = "llava.model.loading"
+_FILES = ("bpe", "configs", "fingerprint", "foreign", "locate", "tensor_files", "weights")
+# Package -> its modules that have another name in it, each as OLD:NEW.
+_WITHIN = {
+    "llava.benchmarks": "bring:fetch known:catalog look:verify",
+    "llava.checkpoints": "known:download",
+    "llava.download": "trouble:errors",
+    "llava.eval": (
+        "finite:engine image_sizes:journal machine:sessions pixels:caches run_messages:progress "
+        "shared:caches"
+    ),
+    "llava.eval.bench": "parts:shapes picture:table words:random_model",
+    "llava.eval.benchmarks": "five_captions:flickr native:question",
+    "llava.eval.report": "own:units page:write spreadsheet:table thumbnails:disagreements",
+    "llava.mini": "facts:scene vocabulary:architecture",
+    "llava.mini.measuring": "captions:questions figures:metrics",
+    "llava.mini.stages": "sights:llava",
+    "llava.model": "lagging:cuda reading:kv_cache side_stream:cuda",
+    "llava.model.language_model": "graphs:compiled",
+    "llava.serve": "history:prompt",
+    "llava.serve.web": (
+        "calls:gate connection:messages lengths:answering limits:arguments logins:address "
+        "reading:inputs style:layout"
+    ),
+    "llava.train": (
+        "answer_logprobs:packing conversations:captions folder:stage learner:step "
+        "optimiser:step order:batches outcome:packing record:provenance run_dir:stage "
+        "sampler:batches team:distributed"
+    ),
+    "llava.train.stages": "new_caption_model:caption",
+}
 # Old name -> the new name, or several if the module was split.
-MOVED = {
-    "llava.benchmarks.bring": ("llava.benchmarks.fetch",),
-    "llava.benchmarks.known": ("llava.benchmarks.catalog",),
-    "llava.benchmarks.look": ("llava.benchmarks.verify",),
-    "llava.checkpoints.known": ("llava.checkpoints.download",),
-    "llava.download.trouble": ("llava.download.errors",),
-    "llava.eval.bench.parts": ("llava.eval.bench.shapes",),
-    "llava.eval.bench.picture": ("llava.eval.bench.table",),
-    "llava.eval.bench.words": ("llava.eval.bench.random_model",),
-    "llava.eval.benchmarks.five_captions": ("llava.eval.benchmarks.flickr",),
-    "llava.eval.benchmarks.native": ("llava.eval.benchmarks.question",),
+MOVED: dict[str, tuple[str, ...]] = {
+    f"{package}.{old}": (f"{package}.{new}",)
+    for package, names in _WITHIN.items()
+    for old, new in (name.split(":") for name in names.split())
+}
+MOVED |= {f"llava.model.{name}": (f"{_LOADING}.{name}",) for name in _FILES} | {
     "llava.eval.command": ("llava.utils.cli",),
-    "llava.eval.finite": ("llava.eval.engine",),
     "llava.eval.flags": ("llava.utils.flags",),
-    "llava.eval.image_sizes": ("llava.eval.journal",),
     "llava.eval.launch": ("llava.utils.launch",),
     "llava.eval.limit": ("llava.eval.benchmarks.registry",),
     "llava.eval.lines": ("llava.utils.jsonl",),
-    "llava.eval.machine": ("llava.eval.sessions",),
-    "llava.eval.pixels": ("llava.eval.caches",),
     "llava.eval.processes": ("llava.utils.distributed",),
-    "llava.eval.report.own": ("llava.eval.report.units",),
-    "llava.eval.report.page": ("llava.eval.report.write",),
-    "llava.eval.report.spreadsheet": ("llava.eval.report.table",),
-    "llava.eval.report.thumbnails": ("llava.eval.report.disagreements",),
-    "llava.eval.run_messages": ("llava.eval.progress",),
-    "llava.eval.shared": ("llava.eval.caches",),
     "llava.eval.stopping": ("llava.utils.stopping",),
-    "llava.mini.measuring.figures": ("llava.mini.measuring.metrics",),
-    "llava.model.bpe": (f"{_LOADING}.bpe",),
-    "llava.model.configs": (f"{_LOADING}.configs",),
-    "llava.model.fingerprint": (f"{_LOADING}.fingerprint",),
-    "llava.model.foreign": (f"{_LOADING}.foreign",),
-    "llava.model.lagging": ("llava.model.cuda",),
     "llava.model.language_model.decoding": ("llava.decoding",),
-    "llava.model.language_model.graphs": ("llava.model.language_model.compiled",),
-    "llava.model.locate": (f"{_LOADING}.locate",),
     "llava.model.parts": (
         f"{_LOADING}.placement",
         f"{_LOADING}.llava_config",
@@ -66,17 +73,8 @@ MOVED = {
         "llava.model.language_model.quantized",
         "llava.model.language_model.builder",
     ),
-    "llava.model.reading": ("llava.model.kv_cache",),
-    "llava.model.side_stream": ("llava.model.cuda",),
-    "llava.model.tensor_files": (f"{_LOADING}.tensor_files",),
-    "llava.model.weights": (f"{_LOADING}.weights",),
-    "llava.train.folder": ("llava.train.run_dir",),
-    "llava.train.learner": ("llava.train.step",),
+    "llava.serve.likeness": ("llava.mini.likeness",),
     "llava.train.mini_llava": ("llava.mini.stages.mini_llava",),
-    "llava.train.order": ("llava.train.sampler",),
-    "llava.train.outcome": ("llava.train.answer_logprobs",),
-    "llava.train.record": ("llava.train.provenance",),
-    "llava.train.team": ("llava.train.distributed",),
 }
 
 # Old module -> the old names in it -> the new names.

@@ -14,8 +14,7 @@ from llava.constants import (
     SHORT_ANSWER_SUFFIX,
     YES_OR_NO,
 )
-from llava.mini.facts import LETTERS, Choice, Fact
-from llava.mini.scene import COLORS, PLACES, SHAPES, SIZES, Scene, Thing
+from llava.mini.scene import COLORS, LETTERS, PLACES, SHAPES, SIZES, Choice, Fact, Scene, Thing
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 CAPTION_PROMPT = "Provide a one-sentence caption for the provided image."
@@ -166,7 +165,7 @@ def count(scene: Scene, generator: np.random.Generator) -> Fact:
         # Each number is asked for equally often, as far as the scene allows.
         wanted = _pick(generator, sorted({tally[s] for s in SHAPES}))
         shape = _pick(generator, [s for s in SHAPES if tally[s] == wanted])
-        number, what = tally[shape], _plural(shape)
+        number, what = tally[shape], shape + ("es" if shape == "cross" else "s")
     others = [n for n in range(max(0, number - 2), number + 4) if n != number and n < len(NUMBERS)]
     wrong = tuple(NUMBERS[n] for n in others)
     return Fact("count", f"How many {what} are there in the image?", NUMBERS[number], None, wrong)
@@ -272,10 +271,6 @@ def _formatted(fact: Fact, generator: np.random.Generator) -> str:
 
 def _a(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
-
-
-def _plural(shape: str) -> str:
-    return f"{shape}es" if shape == "cross" else f"{shape}s"
 
 
 def _coin(generator: np.random.Generator) -> str:

@@ -1,4 +1,4 @@
-"""Tells drawn scenes from other pictures by their colours."""
+"""Tells drawn scenes from other pictures by their colours, and warns of these."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from PIL import Image, ImageFilter
 
 from llava.mini.drawing import RGB, TONES
 from llava.mini.scene import IMAGE_SIZE
+from llava.model.about import About
 
 # Measured on scenes and photographs, see tests/mini/test_likeness.py; scenes are far from each
 # limit.
@@ -37,4 +38,17 @@ def looks_drawn(image: Image.Image) -> bool:
         and background >= _MIN_BACKGROUND
         and objects >= _MIN_OBJECTS
         and background + objects >= _MIN_TOGETHER
+    )
+
+
+def warning_of(about: About, image: Image.Image) -> str | None:
+    """Returns a warning if an RGB picture is far from drawn scenes, and the model knows no others.
+
+    Returns None if it is not, or if the model's card does not say that.
+    """
+    if about.pictures != "drawn scenes" or looks_drawn(image):
+        return None
+    return (
+        f"this picture does not look like a drawn scene; {about.name} knows nothing else, and what "
+        "it answers here means nothing"
     )

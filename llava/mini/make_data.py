@@ -18,7 +18,7 @@ from typing import Optional
 
 from llava.arguments import flag
 from llava.errors import UserError
-from llava.files import read_json, write_json
+from llava.files import read_json, system_errors, write_json
 from llava.mini.benchmarks import SIZES, write_benchmarks
 from llava.mini.training_set import write_training_set
 from llava.utils.cli import command
@@ -51,13 +51,13 @@ def make_data(args: MakeDataArguments) -> int:
     """
     out = _checked_folder(args)
     processes = args.processes or os.cpu_count() or 1
+    # Each benchmark has at least one pair of questions.
+    sizes = {name: max(2, round(args.share * size)) for name, size in SIZES.items()}
     writers: dict[str, Callable[[Path], None]] = {
         "train": partial(
             write_training_set, seed=args.seed, images=args.train_images, processes=processes
         ),
-        "eval": partial(
-            write_benchmarks, seed=args.seed, split=args.split, sizes=_sizes(args.share)
-        ),
+        "eval": partial(write_benchmarks, seed=args.seed, split=args.split, sizes=sizes),
     }
     settings: dict[str, dict] = {
         "train": {"seed": args.seed, "train_images": args.train_images},
@@ -74,11 +74,6 @@ def make_data(args: MakeDataArguments) -> int:
         else:
             _make(out / part, settings[part], writers[part])
     return 0
-
-
-def _sizes(share: float) -> dict[str, int]:
-    """Returns the sizes of the benchmarks; each has at least one pair of questions."""
-    return {name: max(2, round(share * size)) for name, size in SIZES.items()}
 
 
 def _checked_folder(args: MakeDataArguments) -> Path:
@@ -118,15 +113,13 @@ def _check_made(folder: Path, settings: dict) -> None:
 def _make(folder: Path, settings: dict, write: Callable[[Path], None]) -> None:
     """Writes a part beside its place and moves it there when it is complete."""
     partial_folder = folder.with_name(folder.name + ".partial")
-    try:
+    with system_errors(f"write {folder}", "write elsewhere"):
         if partial_folder.exists():  # left by a run that was stopped
             shutil.rmtree(partial_folder)
         partial_folder.mkdir(parents=True)
         write(partial_folder)
         write_json(partial_folder / _MADE_WITH, settings)
         os.replace(partial_folder, folder)
-    except OSError as error:
-        raise UserError(f"cannot write {folder} ({error.strerror}): write elsewhere") from error
 
 
 main = command(MakeDataArguments, make_data, "llava.mini.make_data", __doc__)

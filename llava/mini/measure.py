@@ -10,22 +10,19 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
-from tqdm import tqdm
-
 from llava.arguments import flag
 from llava.files import check_target, write_json, write_text
+from llava.method import Method
 from llava.mini.measuring.arguments import MeasuringArguments
-from llava.mini.measuring.questions import Asked, read_asked
+from llava.mini.measuring.questions import read_asked
 from llava.utils.cli import command
 
 if TYPE_CHECKING:
     from llava.mini.measuring.metrics import Result
-    from llava.model.llava_arch import LlavaAccm
 
 
 @dataclass
@@ -50,7 +47,8 @@ def measure(args: MeasureArguments) -> int:
     args.check()
     if args.questions_file is not None:
         check_target(Path(args.questions_file))
-    from llava.mini.measuring.metrics import figures, to_json
+    from llava.mini.measuring.metrics import Result, figures, to_json
+    from llava.mini.measuring.scores import ask_and_score, choose
     from llava.mini.measuring.table import tables
     from llava.model.builder import load_from_arguments
 
@@ -58,10 +56,13 @@ def measure(args: MeasureArguments) -> int:
     root = Path(args.data_root)
     asked = read_asked(root, args.benchmarks, args.limit)
     model = load_from_arguments(args)
+    method = Method(args.budget, args.text_token_num, args.seed)
     results = [
-        result
-        for benchmark in dict.fromkeys(args.benchmarks)
-        for result in _results(model, args, [one for one in asked if one.benchmark == benchmark])
+        Result(one, choose(scores, one.chosen))
+        for name in dict.fromkeys(args.benchmarks)
+        for one, scores in ask_and_score(
+            model, args, [one for one in asked if one.benchmark == name], method
+        )
     ]
     found = figures(results, model.count_tokens())
     if args.questions_file is not None:
@@ -81,19 +82,6 @@ def measure(args: MeasureArguments) -> int:
         write_json(Path(args.output), {"settings": settings, **to_json(found)})
     print(tables(found, args.budget), end="")
     return 0
-
-
-def _results(model: LlavaAccm, args: MeasureArguments, asked: Sequence[Asked]) -> list[Result]:
-    """Asks and scores the questions of one benchmark."""
-    from llava.mini.measuring.metrics import Result
-    from llava.mini.measuring.passes import ask_all
-    from llava.mini.measuring.scores import choose, score_answers
-
-    name = asked[0].benchmark
-    answers = ask_all(model, asked, args.batch_size, args.budget, args.text_token_num, args.seed)
-    measured = list(tqdm(answers, name, len(asked), unit="question", smoothing=0))
-    scores = score_answers(Path(args.data_root), name, measured, args.limit is not None)
-    return [Result(one, choose(row, one.chosen)) for one, row in zip(measured, scores)]
 
 
 def _line(result: Result) -> dict:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from llava.eval.benchmarks.question import Question
 from llava.eval.figure import CHOSEN, MARGIN, dim_patches
 from llava.eval.panel import INK, PAPER, Panel
 from llava.eval.report.disagreements import Side
@@ -19,39 +18,22 @@ _HEAD = 2 * SIDE + MARGIN
 RIGHT, WRONG = CHOSEN, (190, 30, 30)
 
 
-@dataclass(frozen=True)
-class Example:
-    """A question that two runs were asked.
-
-    Attributes:
-        image: its picture.
-        question: as people read it.
-        truth: the right answer.
-        sides: the runs, with their answers.
-    """
-
-    image: Path | bytes
-    question: str
-    truth: str
-    sides: Sequence[Side]
-
-
 def verdict(side: Side, truth: str) -> str:
     """Returns whether an answer is right, and the right one if it is wrong."""
     return "right" if side.score == 1 else f"wrong, truth: {truth}"
 
 
-def pair_picture(example: Example) -> Image.Image:
-    """Draws the question with the truth, and below it the sides beside each other.
+def pair_picture(question: Question, truth: str, sides: Sequence[Side]) -> Image.Image:
+    """Draws a question with the right answer, and below it two runs' answers beside each other.
 
     Raises:
         UserError: the image cannot be read.
     """
     head = Panel(_HEAD, 100)
-    head.heading(example.question)
-    head.text(f"Truth: {example.truth}")
-    square = expand2square(load_image(example.image), CLIP_BACKGROUND, SIDE)
-    columns = [_column(side, square, example.truth) for side in example.sides]
+    head.heading(question.tower_question)
+    head.text(f"Truth: {truth}")
+    square = expand2square(load_image(question.image), CLIP_BACKGROUND, SIDE)
+    columns = [_column(side, square, truth) for side in sides]
     top = head.height + 2 * MARGIN
     height = top + SIDE + MARGIN + max(column.height for _, column in columns) + MARGIN
     sheet = Image.new("RGB", (_HEAD + 2 * MARGIN, height), PAPER)

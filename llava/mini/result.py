@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from llava.arguments import flag, path_flag
 from llava.errors import UserError
@@ -26,9 +25,7 @@ from llava.files import check_target, read_text
 from llava.model.about import read_about
 from llava.utils.cli import command
 
-if TYPE_CHECKING:
-    from llava.mini.pair import Example
-
+Example = tuple[Question, str, list[Side]]  # a question, its right answer, and those of two runs
 BENCHMARKS = ("gqa", "pope")  # their questions have one right answer that can be written down
 
 
@@ -53,16 +50,18 @@ def result(args: ResultArguments) -> int:
     from llava.eval.figure import save_picture
     from llava.mini.pair import pair_picture, verdict
 
-    runs = read_runs(_result_files(Path(args.report) / "report.csv"))
+    rows = csv.DictReader(read_text(Path(args.report) / "report.csv").splitlines())
+    runs = read_runs([Path(row["result_file"]) for row in rows if row.get("result_file")])
     comparison = compare(runs)
     example = _choose_example(runs, result_rows(comparison))
     if example is not None:
-        save_picture(pair_picture(example), Path(args.figure))
+        question, truth, sides = example
+        save_picture(pair_picture(question, truth, sides), Path(args.figure))
         print(f"picture: {args.figure}")
-        print(f"  {example.question} Truth: {example.truth}.")
-        for side in example.sides:
+        print(f"  {question.tower_question} Truth: {truth}.")
+        for side in sides:
             answer = "" if side.entry is None else side.entry.text
-            print(f"  {side.run.label}: {answer}, {verdict(side, example.truth)}")
+            print(f"  {side.run.label}: {answer}, {verdict(side, truth)}")
     model = Path(args.model_path)
     if (about := read_about(model, model.resolve().name).line) is not None:
         print(f"{about}.")
@@ -71,15 +70,8 @@ def result(args: ResultArguments) -> int:
     return 0
 
 
-def _result_files(path: Path) -> list[Path]:
-    """Returns the result files of a report."""
-    rows = csv.DictReader(read_text(path).splitlines())
-    files = [row.get("result_file") for row in rows]
-    return [Path(file) for file in files if file]
-
-
 def _choose_example(runs: Sequence[Run], rows: Sequence[Row | None]) -> Example | None:
-    """Returns the question to show, of GQA if it was run, else of POPE.
+    """Returns the question to show, of GQA if it was run, else of POPE; its right answer; two runs.
 
     It is the first one, in the order of the questions and with answers other than yes and no
     first, that is answered right with all tokens, wrong after pruning, and right again with a
@@ -91,22 +83,17 @@ def _choose_example(runs: Sequence[Run], rows: Sequence[Row | None]) -> Example 
     """
     if rows[0] is None or None in rows:
         return None
-    wanted = rows[0].model, rows[0].tokens
+    model, tokens = rows[0].model, rows[0].tokens
     for benchmark in BENCHMARKS:
-        members = [run for run in runs if (run.benchmark, run.model) == (benchmark, wanted[0])]
-        full = next((run for run in members if run.method == FULL), None)
-        prune, accm = (
-            next((r for r in members if (r.method, r.tokens) == (method, wanted[1])), None)
-            for method in (PRUNE, ACCM)
-        )
-        if full is not None and prune is not None and accm is not None:
-            return _example(full, prune, accm)
+        members = [run for run in runs if (run.benchmark, run.model) == (benchmark, model)]
+        fitting = [run for run in members if run.method == FULL or run.tokens == tokens]
+        first = {run.method: run for run in reversed(fitting)}
+        if {FULL, PRUNE, ACCM} <= first.keys():
+            return _example(first[FULL], first[PRUNE], first[ACCM])
     return None
 
 
 def _example(full: Run, prune: Run, accm: Run) -> Example:
-    from llava.mini.pair import Example
-
     truths = _truths(prune)
     keys = [key for key in prune.scores if key in truths]
     if not keys:
@@ -119,7 +106,7 @@ def _example(full: Run, prune: Run, accm: Run) -> Example:
     key = min(keys, key=rank)
     question, truth = truths[key]
     sides = [Side(run, run.scores[key], _entry(run, key)) for run in (prune, accm)]
-    return Example(question.image, question.tower_question, truth, sides)
+    return question, truth, sides
 
 
 def _entry(run: Run, key: str):

@@ -1,4 +1,4 @@
-"""Scenes of the mini world: a few coloured shapes on a 4 x 4 grid, drawn from a seed."""
+"""Scenes of the mini world and their facts: coloured shapes on a 4 x 4 grid, drawn from a seed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ COLORS = ("red", "green", "blue", "yellow", "purple", "orange", "white", "black"
 SIZES = ("small", "large")
 PLACES = ("northwest", "northeast", "southwest", "southeast")
 MIN_OBJECTS, MAX_OBJECTS = 3, 6
+LETTERS = "ABCD"  # of options
 _RADII = {"small": (6.0, 7.5), "large": (9.5, 11.5)}  # pixels
 _JITTER = 3  # pixels, of a centre around the middle of its cell: it never reaches another quarter
 
@@ -64,6 +65,46 @@ class Scene:
 
     things: tuple[Thing, ...]
     background: int
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A question with its answer.
+
+    Attributes:
+        kind: existence, color, shape, place, size, count or relation.
+        text: the question, without options and answer format.
+        answer: a word, "yes" and "no" included.
+        subject: the object that it is about; None where there is none or no single one.
+        others: wrong answers of the same sort; empty for yes and no.
+    """
+
+    kind: str
+    text: str
+    answer: str
+    subject: Thing | None = None
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A fact as multiple choice.
+
+    Attributes:
+        fact: what is asked.
+        options: two to four answers, one of them right.
+        letter: of the right one.
+    """
+
+    fact: Fact
+    options: tuple[str, ...]
+    letter: str
+
+    @property
+    def text(self) -> str:
+        """Question and options, without the answer format."""
+        lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, self.options)]
+        return "\n".join([self.fact.text, *lines])
 
 
 def describe_things(scene: Scene) -> list[dict]:

@@ -30,7 +30,7 @@ from llava.mini.scene import (
     read_things,
     scene_generator,
 )
-from llava.train.conversations import Conversation, read_conversations
+from llava.train.captions import Conversation, read_conversations
 
 CAPTIONS_PER_IMAGE = 5
 JPEG_QUALITY = 95

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 
 from llava.errors import UserError
-from llava.eval.figure import picture_format, save_picture, trace_picture
-from llava.files import check_target
+from llava.eval.figure import save_picture, trace_picture
 from llava.image_url import open_image
 from llava.method import DEFAULT_PRUNER, DEFAULT_SEED, Method, Options
+from llava.mini.likeness import warning_of
 from llava.mm_utils import to_rgb
 from llava.model.builder import load_pretrained_model
 from llava.model.llava_arch import LlavaAccm
@@ -25,13 +25,13 @@ from llava.model.multimodal_encoder import clip_encoder
 from llava.model.sample import (
     DEFAULT_MAX_NEW_TOKENS,
     Answer,
+    AnswerSettings,
     Sample,
     check_number,
 )
 from llava.model.token_pruning.registry import resolved
 from llava.namesakes import warn_of_namesakes
 from llava.serve.chat import NO_WORDS
-from llava.serve.likeness import warning_of
 
 ImageSource = Image.Image | np.ndarray | str | PathLike | bytes
 DEFAULT_BATCH_SIZE = 8
@@ -56,8 +56,7 @@ class Result:
     seconds: dict[str, float]
     answer: Answer
     _model: LlavaAccm
-    _image: Image.Image
-    _question: str
+    _sample: Sample
 
     def __repr__(self) -> str:
         caption = "no caption" if self.caption is None else f"caption {self.caption!r}"
@@ -73,10 +72,8 @@ class Result:
         Raises:
             UserError: it cannot be written there, or the ending is not a picture's.
         """
-        if path is not None:
-            picture_format(Path(path))
-            check_target(Path(path))
-        picture = trace_picture(self._model, self._image, self._question, self.answer)
+        image: Any = self._sample.image  # images that are encoded already are none of its inputs
+        picture = trace_picture(self._model, image, self._sample.question, self.answer)
         if path is not None:
             save_picture(picture, Path(path))
         return picture
@@ -101,18 +98,16 @@ class Accm:
         pruner_options: Options = (),
     ) -> None:
         self.model = model
-        self.visual_token_num = visual_token_num
-        self.pruner = pruner
-        self.pruner_options = pruner_options
+        self.method = Method(visual_token_num, pruner=pruner, pruner_options=pruner_options)
 
     def __repr__(self) -> str:
         model, place = self.model, next(self.model.tower.parameters())
-        kept = self.visual_token_num
+        kept, pruner = self.method.visual_token_num, self.method.pruner
         kept = clip_encoder.VISUAL_TOKEN_NUM if kept is None else kept
         parts = [
             model.about.line or model.about.name,
             f"{kept} of {model.count_tokens()} visual tokens",
-            *([] if self.pruner == DEFAULT_PRUNER else [f"pruner {self.pruner}"]),
+            *([] if pruner == DEFAULT_PRUNER else [f"pruner {pruner}"]),
             "captions" if model.gives_text else "no captions",
             f"{str(place.dtype).removeprefix('torch.')} on {place.device}",
         ]
@@ -186,22 +181,16 @@ class Accm:
         check_number("batch_size", batch_size, 1)
         pairs = _pairs(image, question)
         opened = {key: _open(each) for key, each in {_key(each): each for each, _ in pairs}.items()}
-        kept = self.visual_token_num if visual_token_num is None else visual_token_num
-        options = self.pruner_options if pruner is None else ()
+        method = replace(self.method, seed=seed)
+        if visual_token_num is not None:
+            method = replace(method, visual_token_num=visual_token_num)
+        if pruner is not None:
+            method = replace(method, pruner=pruner, pruner_options=())
+        if pruner_options is not None:
+            method = replace(method, pruner_options=pruner_options)
+        how = AnswerSettings(max_new_tokens, temperature, top_p, num_beams)
         samples = [
-            Sample(
-                opened[_key(each)],
-                text,
-                visual_token_num=kept,
-                seed=seed,
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                top_p=top_p,
-                num_beams=num_beams,
-                image_name=Path(fspath(each)).name if isinstance(each, (str, PathLike)) else None,
-                pruner=self.pruner if pruner is None else pruner,
-                pruner_options=options if pruner_options is None else pruner_options,
-            )
+            Sample(opened[_key(each)], text, image_name=_name(each), **vars(method), **vars(how))
             for each, text in pairs
         ]
         for sample in samples:  # errors show before the first batch is answered
@@ -220,7 +209,6 @@ class Accm:
         supplement = answer.supplement
         if not answer.text:
             warnings.warn(f"{sample.question[:60]!r}: {NO_WORDS}", stacklevel=3)
-        picture: Any = sample.image  # images that are encoded already are none of its inputs
         return Result(
             text=answer.text,
             caption=None if supplement is None else supplement.told,
@@ -228,8 +216,7 @@ class Accm:
             seconds=answer.seconds,
             answer=answer,
             _model=self.model,
-            _image=picture,
-            _question=sample.question,
+            _sample=sample,
         )
 
 
@@ -262,6 +249,11 @@ def _key(image: ImageSource) -> Hashable:
     if isinstance(image, (str, PathLike)):
         return fspath(image)
     return image if isinstance(image, bytes) else id(image)
+
+
+def _name(image: ImageSource) -> str | None:
+    """Returns the name of an image's file, if it is one."""
+    return Path(fspath(image)).name if isinstance(image, (str, PathLike)) else None
 
 
 def _open(image: ImageSource) -> Image.Image:

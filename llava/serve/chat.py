@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from llava.method import DEFAULT_PRUNER, DEFAULT_SEED, Options
-
 if TYPE_CHECKING:
     from llava.model.llava_arch import LlavaAccm
-    from llava.model.sample import Answer
+    from llava.model.sample import Answer, Sample
 
 NO_WORDS = (
     "the model ended its answer before a word, as it may where it does not know the question's "
@@ -27,37 +25,21 @@ class Chat:
 
     Attributes:
         model: the model that answers.
-        image: RGB; None at first.
-        visual_token_num: tokens kept; None takes VISUAL_TOKEN_NUM of clip_encoder.py.
-        max_new_tokens: limit of an answer.
-        seed: seed of the random draws of each question.
-        temperature, top_p, num_beams: how an answer's tokens are chosen; see Decoding.
-        pruner: chooses the visual tokens.
-        pruner_options: its settings.
+        asked: the RGB image, and how questions about it are asked; its own question is not asked.
         asks_alone: whether each question is asked without the turns before it.
         turns: questions and answers.
         last: the last answer with all its details.
-        image_name: the name of the image's file, if any.
     """
 
     model: LlavaAccm
-    image: Image.Image | None = None
-    visual_token_num: int | None = None
-    max_new_tokens: int = 128
-    seed: int = DEFAULT_SEED
-    temperature: float = 0.0
-    top_p: float | None = None
-    num_beams: int = 1
-    pruner: str = DEFAULT_PRUNER
-    pruner_options: Options = ()
+    asked: Sample
     asks_alone: bool = False
     turns: list[tuple[str, str]] = field(default_factory=list)
     last: Answer | None = None
-    image_name: str | None = None
 
     def show(self, image: Image.Image, image_name: str | None = None) -> None:
         """Starts again, about another image."""
-        self.image, self.image_name = image, image_name
+        self.asked = replace(self.asked, image=image, image_name=image_name)
         self.clear()
 
     def clear(self) -> None:
@@ -74,22 +56,8 @@ class Chat:
         Raises:
             UserError: it cannot be answered.
         """
-        from llava.model.sample import Sample  # torch comes with it
-
-        sample = Sample(
-            self.image,  # type: ignore[arg-type]  # callers have shown one
-            question,
-            visual_token_num=self.visual_token_num,
-            seed=self.seed,
-            max_new_tokens=self.max_new_tokens,
-            image_name=self.image_name,
-            history=() if self.asks_alone else tuple(self.turns),
-            temperature=self.temperature,
-            top_p=self.top_p,
-            num_beams=self.num_beams,
-            pruner=self.pruner,
-            pruner_options=self.pruner_options,
-        )
+        history = () if self.asks_alone else tuple(self.turns)
+        sample = replace(self.asked, question=question, history=history)
         pieces = TextPieces(
             self.model.language_model.tokenizer.decode, on_text or (lambda text: None)
         )

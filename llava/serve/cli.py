@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Optional
 
-from llava.arguments import DecodingArguments, PrunerArguments, budget_flag, flag, path_flag
+from PIL import Image
+
+from llava.arguments import DecodingArguments, PrunerArguments, flag, path_flag
 from llava.errors import UserError
 from llava.image_url import open_image
-from llava.method import DEFAULT_SEED, Method, given_options
+from llava.method import Method, given_options
+from llava.mini.likeness import warning_of
 from llava.serve.arguments import TryArguments
 from llava.serve.chat import NO_WORDS, Chat, why
 from llava.serve.commands import HELP, image_name, read_tokens, split_command
 from llava.serve.interrupts import ctrl_c, interrupt_once
-from llava.serve.likeness import warning_of
 from llava.serve.terminal import Terminal, open_terminal
 from llava.utils.cli import command
 
@@ -25,8 +26,6 @@ class CliArguments(TryArguments, DecodingArguments, PrunerArguments):
     """Flags of the command."""
 
     image_file: str = path_flag("The image to begin with: a file, or a URL.", "images/scene.png")
-    visual_token_num: Optional[int] = budget_flag("Visual tokens to keep.")
-    seed: int = flag("Seed of the random draws of each question.", DEFAULT_SEED)
     max_new_tokens: int = flag("Longest answer in tokens.", 512)
     history: bool = flag(
         "Keep what is typed at a terminal for later chats, in ~/.local/state/accm/chat-history.",
@@ -37,33 +36,25 @@ class CliArguments(TryArguments, DecodingArguments, PrunerArguments):
 def chat(args: CliArguments) -> int:
     """Loads the model, and answers until the end of the input."""
     from llava.model.builder import load_from_arguments
+    from llava.model.sample import Sample
     from llava.model.token_pruning.budget import resolve_budget
     from llava.model.token_pruning.registry import resolved
 
     args.check_decoding()
-    resolved(Method(pruner=args.pruner, pruner_options=args.pruner_options))
+    resolved(args.method)
     image = open_image(args.image_file, upright=True)
     model = load_from_arguments(args)
     if args.visual_token_num is not None:
         resolve_budget(args.visual_token_num, None, model.count_tokens())
-    talk = Chat(
-        model,
-        image,
-        args.visual_token_num,
-        max_new_tokens=args.max_new_tokens,
-        seed=args.seed,
-        pruner=args.pruner,
-        pruner_options=tuple(args.pruner_options),
-        asks_alone=model.about.conversations == "no",
-        image_name=Path(args.image_file).name,
-        **args.decoding(),
-    )
+    how = vars(args.method) | args.decoding() | {"max_new_tokens": args.max_new_tokens}
+    asked = Sample(image, "", image_name=Path(args.image_file).name, **how)
+    talk = Chat(model, asked, asks_alone=model.about.conversations == "no")
     terminal = open_terminal(args.history)
     about = f"about {args.image_file}" + ", each question by itself" * talk.asks_alone
     terminal.write(f"{args.model_path}, {about}. /help lists what can be typed.")
     if model.about.line is not None:
         terminal.write(f"{model.about.line}.")
-    _warn(talk, terminal)
+    _warn(talk, image, terminal)
     while True:
         try:
             return _converse(talk, terminal)
@@ -100,9 +91,10 @@ def _turn(talk: Chat, terminal: Terminal, line: str) -> None:
     command, rest = split_command(line)
     if command == "/image":
         name = image_name(rest)
-        talk.show(open_image(name, upright=True), Path(name).name)
+        image = open_image(name, upright=True)
+        talk.show(image, Path(name).name)
         terminal.write(f"about {name} now")
-        _warn(talk, terminal)
+        _warn(talk, image, terminal)
     elif command == "/tokens":
         _tokens(talk, terminal, rest)
     elif command == "/pruner":
@@ -135,9 +127,9 @@ def _ask(talk: Chat, terminal: Terminal, question: str) -> None:
         terminal.complain(f"warning: {NO_WORDS}")
 
 
-def _warn(talk: Chat, terminal: Terminal) -> None:
+def _warn(talk: Chat, image: Image.Image, terminal: Terminal) -> None:
     """Warns if the picture is far from the kind that the model knows."""
-    if talk.image is not None and (unlike := warning_of(talk.model.about, talk.image)):
+    if unlike := warning_of(talk.model.about, image):
         terminal.complain(f"warning: {unlike}")
 
 
@@ -151,8 +143,8 @@ def _tokens(talk: Chat, terminal: Terminal, words: str) -> None:
 
     patches = talk.model.count_tokens()
     if words:
-        talk.visual_token_num = read_tokens(words, patches)
-    kept = talk.visual_token_num
+        talk.asked = replace(talk.asked, visual_token_num=read_tokens(words, patches))
+    kept = talk.asked.visual_token_num
     kept = clip_encoder.VISUAL_TOKEN_NUM if kept is None else kept
     terminal.write(f"{kept} of {patches} visual tokens" + " from now on" * bool(words))
 
@@ -167,10 +159,11 @@ def _pruner(talk: Chat, terminal: Terminal, words: str) -> None:
 
     if words:
         name, *options = words.split()
-        method = resolved(Method(pruner=name, pruner_options=options))
-        talk.pruner, talk.pruner_options = method.pruner, method.pruner_options
-    said = " ".join(f"{name}={value}" for name, value in given_options(talk.pruner_options).items())
-    terminal.write(f"pruner {talk.pruner} {said}".rstrip() + " from now on" * bool(words))
+        new = resolved(Method(pruner=name, pruner_options=options))
+        talk.asked = replace(talk.asked, pruner=new.pruner, pruner_options=new.pruner_options)
+    chosen = given_options(talk.asked.pruner_options)
+    said = " ".join(f"{name}={value}" for name, value in chosen.items())
+    terminal.write(f"pruner {talk.asked.pruner} {said}".rstrip() + " from now on" * bool(words))
 
 
 main = command(CliArguments, chat, "llava.serve.cli", __doc__)

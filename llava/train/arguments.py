@@ -10,8 +10,6 @@ from llava.arguments import ModelArguments, flag, list_flag
 from llava.errors import UserError
 
 SCHEDULES = ("linear", "cosine", "constant")
-_PRECISIONS = ("no", "bf16", "fp16")
-_DEVICES = ("auto", "cpu", "cuda")
 SHORT = 3  # words of a short answer, at most
 
 
@@ -41,8 +39,8 @@ class TrainArguments:
     warmup_steps: int = flag("Steps in which the learning rate rises from 0.", 0)
     schedule: str = flag("What follows; linear and cosine go down to 0.", "linear", SCHEDULES)
     max_grad_norm: float = flag("Longer gradients are shortened to this; 0: none are.", 0.0)
-    mixed_precision: str = flag("The arithmetic of forwards.", "no", _PRECISIONS)
-    device: str = flag("auto is a GPU if there is one.", "auto", _DEVICES)
+    mixed_precision: str = flag("The arithmetic of forwards.", "no", ("no", "bf16", "fp16"))
+    device: str = flag("auto is a GPU if there is one.", "auto", ("auto", "cpu", "cuda"))
     save_every: int = flag("Steps between checkpoints; the last step has one always.", 1000)
     keep_checkpoints: int = flag("How many checkpoints are kept.", 2)
     log_every: int = flag("Steps between TensorBoard points; loss.jsonl has every step.", 10)
@@ -133,14 +131,10 @@ def check_arguments(args: TrainArguments) -> None:
     """
     if args.output_dir is None:
         raise UserError("say where checkpoints and logs go: --output-dir FOLDER")
-    choices = {
-        "schedule": SCHEDULES,
-        "mixed_precision": _PRECISIONS,
-        "device": _DEVICES,
-    }
-    for name, known in choices.items():
-        if getattr(args, name) not in known:
-            _refuse(args, name, f"the choices are {', '.join(known)}")
+    for of in fields(TrainArguments):
+        known = of.metadata["choices"]
+        if known and getattr(args, of.name) not in known:
+            _refuse(args, of.name, f"the choices are {', '.join(known)}")
     lowest = {"batch_size": 1, "micro_batch_size": 1, "max_steps": 1, "warmup_steps": 0}
     lowest |= {"save_every": 1, "keep_checkpoints": 1, "log_every": 1, "seed": 0}
     lowest |= {"weight_decay": 0, "max_grad_norm": 0, "learning_rate": 0, "beta1": 0, "beta2": 0}

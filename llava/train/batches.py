@@ -1,41 +1,34 @@
-"""The data that a stage gives to the training loop, and micro batches made ahead of their use."""
+"""The data that a stage gives to the training loop, and micro batches made ahead of their use.
+
+The samples of a step are a pure function of seed and step: nothing is saved for a resume.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Protocol, TypeVar
 
 import torch
 from accelerate.utils import send_to_device
 
 from llava.train.arguments import Plan
-from llava.train.sampler import sample_indices, stream_seed
 
 Key = TypeVar("Key")
 Made = TypeVar("Made")
 Tensors = TypeVar("Tensors", bound="TensorBatch")
 
 
-class Batch(Protocol):
-    """Samples as tensors."""
-
-    @property
-    def weight(self) -> float:
-        """How much the batch counts: its number of tokens, or of samples."""
-
-    def to(self, device: torch.device) -> Batch:
-        """Returns the batch on a device."""
-
-
 @dataclass(frozen=True)
 class TensorBatch:
-    """A base of batches whose fields are tensors, or hold some, or go to no device."""
+    """A base of batches of samples, whose fields are tensors, or hold some, or go to no device."""
 
     @property
     def weight(self) -> float:
-        """The number of samples: of the items of the first field."""
+        """How much the batch counts: the number of samples, the items of the first field."""
         return len(getattr(self, fields(self)[0].name))
 
     def to(self: Tensors, device: torch.device) -> Tensors:
@@ -50,7 +43,7 @@ class Data(Protocol):
     def __len__(self) -> int:
         """Returns the number of samples."""
 
-    def collate(self, indices: list[int], generator: torch.Generator) -> Batch:
+    def collate(self, indices: list[int], generator: torch.Generator) -> TensorBatch:
         """Returns a batch of samples.
 
         All its randomness comes from the generator: it is called from a thread of its own, beside
@@ -67,7 +60,7 @@ class MicroBatch:
 
     indices: list[int]
     seed: int
-    batch: Batch
+    batch: TensorBatch
 
 
 def micro_batches(
@@ -112,3 +105,39 @@ def prefetch(make: Callable[[Key], Made], keys: Iterable[Key]) -> Generator[Made
                 yield ready.result()
         if coming is not None:
             yield coming.result()
+
+
+def stream_seed(*names: object) -> int:
+    """Returns a 63-bit seed for the random stream of that name; similar names are independent."""
+    digest = hashlib.sha256(" ".join(map(str, names)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def sample_indices(num_samples: int, batch_size: int, step: int, seed: int) -> list[int]:
+    """Returns the samples of one step.
+
+    Each epoch is a permutation of its own; batches continue across its end, so that all are full.
+
+    Args:
+        num_samples: number of samples, at least 1.
+        batch_size: number of samples to return.
+        step: number of the step, from 0.
+        seed: decides the permutations.
+
+    Returns:
+        batch_size indices below num_samples.
+    """
+    indices: list[int] = []
+    position = step * batch_size
+    while len(indices) < batch_size:
+        epoch, start = divmod(position, num_samples)
+        part = _permutation(num_samples, epoch, seed)[start : start + batch_size - len(indices)]
+        indices += part.tolist()
+        position += len(part)
+    return indices
+
+
+@lru_cache(maxsize=1)  # steps go through one epoch after the other
+def _permutation(num_samples: int, epoch: int, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(stream_seed(seed, "order", epoch))
+    return torch.randperm(num_samples, generator=generator)

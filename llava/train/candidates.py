@@ -18,7 +18,7 @@ from llava.model.compensation.caption_writer import (
     STOP_TEXT,
     decode_caption,
 )
-from llava.train.sampler import stream_seed
+from llava.train.batches import stream_seed
 
 NUCLEUS = 0.9
 TOP_K = 10

@@ -1,17 +1,19 @@
-"""Image-caption pairs in COCO's format, and questions for them."""
+"""Texts about images: captions in COCO's format, instructions in LLaVA's, and their questions."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from llava.constants import OPTION_LETTER_SUFFIX, SHORT_ANSWER_SUFFIX
+from llava.constants import DEFAULT_IMAGE_TOKEN, OPTION_LETTER_SUFFIX, SHORT_ANSWER_SUFFIX
 from llava.errors import UserError
-from llava.files import read_json
-from llava.train.conversations import read_conversations
+from llava.files import read_json, read_text
 
 DEFAULT_QUESTION = "Describe the image."
-_HOME = "https://cocodataset.org/#download (captions_train2017.json)"
+_COCO = "https://cocodataset.org/#download (captions_train2017.json)"
+_LLAVA = "https://huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K (llava_v1_5_mix665k.json)"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def read_caption_pairs(path: Path, folder: Path) -> CaptionPairs:
     content = read_json(path)
     images, annotations = content.get("images"), content.get("annotations")
     if not isinstance(images, list) or not isinstance(annotations, list):
-        raise UserError(f"{path} has no lists images and annotations: get it from {_HOME}")
+        raise UserError(f"{path} has no lists images and annotations: get it from {_COCO}")
     names = {}
     for place, image in enumerate(images):
         if not isinstance(image, dict) or "id" not in image or "file_name" not in image:
@@ -52,7 +54,7 @@ def read_caption_pairs(path: Path, folder: Path) -> CaptionPairs:
         name, text = _annotation(annotation, names, f"{path}, annotation {place + 1}")
         captions.setdefault(name, []).append(text)
     if not captions:
-        raise UserError(f"{path} holds no captions: get it from {_HOME}")
+        raise UserError(f"{path} holds no captions: get it from {_COCO}")
     files = [folder / name for name in captions]
     for file in files:
         check_image_file(file, str(path))
@@ -112,3 +114,55 @@ def _annotation(annotation: object, names: dict, where: str) -> tuple[str, str]:
     if not isinstance(text, str) or not text.strip():
         raise UserError(f"{where}: its caption is empty: write one, or take the annotation out")
     return names[annotation["image_id"]], " ".join(text.split())
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Questions and answers about one image, or about none.
+
+    Attributes:
+        id: name of the entry.
+        image: path below the image folder; None for text alone.
+        pairs: question (without the image's placeholder) and answer, in order.
+    """
+
+    id: str
+    image: str | None
+    pairs: list[tuple[str, str]]
+
+
+def read_conversations(path: Path) -> list[Conversation]:
+    """Reads all entries of an instruction file.
+
+    Raises:
+        UserError: the file has another format, or a question lacks an answer; names the entry.
+    """
+    try:
+        content = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON ({error}): get it again from {_LLAVA}") from error
+    if not isinstance(content, list) or not content:
+        raise UserError(f"{path} is not a list of conversations, as LLaVA has it: see {_LLAVA}")
+    return [_conversation(entry, f"{path}, entry {i + 1}") for i, entry in enumerate(content)]
+
+
+def _conversation(entry: Any, where: str) -> Conversation:
+    turns = entry.get("conversations") if isinstance(entry, dict) else None
+    if not isinstance(turns, list) or not turns:
+        raise UserError(f"{where} has no conversations: take it out, or see {_LLAVA}")
+    where = f"{where} ({entry.get('id', 'without id')})"
+    texts = []
+    for place, turn in enumerate(turns):
+        speaker = "human" if place % 2 == 0 else "gpt"
+        text = turn.get("value") if isinstance(turn, dict) else None
+        if not isinstance(text, str) or turn.get("from") != speaker:
+            raise UserError(f"{where}: turn {place + 1} is not a text from {speaker}")
+        text = text.replace(DEFAULT_IMAGE_TOKEN, "").strip()
+        if not text:
+            raise UserError(f"{where}: turn {place + 1} is empty: fill it, or take the entry out")
+        texts.append(text)
+    if len(texts) % 2:
+        raise UserError(f"{where}: the last question has no answer: add it, or take the entry out")
+    image = entry.get("image")
+    pairs = list(zip(texts[::2], texts[1::2]))
+    return Conversation(str(entry.get("id", "")), None if image is None else str(image), pairs)

@@ -17,13 +17,15 @@ from llava.train.provenance import save_weights, write_record
 from llava.train.settings import settings_of
 from llava.train.stage import Stage
 
+Weights = Mapping[Path, Mapping[str, Tensor]]
+
 
 def finish(
     stage: Stage,
     settings: dict,
     inputs: Mapping[str, Path],
     use: str,
-    write: Callable[[], Sequence[Path]],
+    weights: Weights | Callable[[], Sequence[Path]],
 ) -> int:
     """Writes the weights of a trained stage and their record; only the first process does.
 
@@ -32,7 +34,8 @@ def finish(
         settings: all that the result depends on besides the flags, JSON.
         inputs: files or folders that it read, by their role.
         use: a command that uses the weights.
-        write: writes the weights into one folder, and returns their files.
+        weights: the tensors of each file, all in one folder, or a function that writes them and
+            returns the files.
 
     Returns:
         The exit status.
@@ -41,14 +44,15 @@ def finish(
         UserError: a file cannot be read or written.
     """
     if stage.team.is_first:
-        files, run = write(), Path(stage.args.output_dir)
+        files = weights() if callable(weights) else _write(weights)
+        run = Path(stage.args.output_dir)
         settings = settings_of(stage.args) | settings
         write_record(files[0].parent, stage.name, settings, files, inputs, run)
         say_done(stage, files, use)
     return 0
 
 
-def write_weights(weights: Mapping[Path, Mapping[str, Tensor]]) -> list[Path]:
+def _write(weights: Weights) -> list[Path]:
     """Writes the tensors of each file, whose folder is made; see save_weights."""
     for path, tensors in weights.items():
         path.parent.mkdir(parents=True, exist_ok=True)

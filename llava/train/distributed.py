@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from typing import Any, Optional, Protocol, TypeVar
+from typing import Any, Optional, TypeVar
 
 import torch
 from torch import distributed
@@ -12,13 +12,7 @@ from torch import distributed
 from llava.errors import UserError
 from llava.utils.distributed import Processes, others_gone
 
-
-class _Closable(Protocol):
-    def close(self) -> None: ...
-
-
 Result = TypeVar("Result")
-Closable = TypeVar("Closable", bound=_Closable)
 
 
 class Team(Processes):
@@ -109,7 +103,7 @@ class Team(Processes):
         return result if self.is_first else work()  # type: ignore[return-value]  # not None there
 
     @contextmanager
-    def first_opens(self, work: Callable[[], Closable]) -> Iterator[Any]:
+    def first_opens(self, work: Callable[[], Any]) -> Iterator[Any]:
         """Opens something on the first process and closes it at the end; None on the others.
 
         Raises:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from llava.errors import UserError
-from llava.files import read_json, take_lock, write_json
+from llava.files import read_json, system_errors, take_lock, write_json
 from llava.mm_utils import load_image, process_images
 from llava.model.multimodal_encoder.builder import Vision
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
@@ -146,7 +146,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another run is using it, or the disk is full.
     """
-    try:
+    with system_errors(f"write features to {folder}", "make room, and start again"):
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "lock").open("ab") as lock:
             if not take_lock(lock):
@@ -156,10 +156,6 @@ def _alone_in(folder: Path) -> Iterator[None]:
                     " share"
                 )
             yield
-    except OSError as error:
-        raise UserError(
-            f"cannot write features to {folder} ({error.strerror}): make room, and start again"
-        ) from error
 
 
 @torch.inference_mode()

@@ -9,6 +9,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from statistics import fmean
@@ -97,10 +98,8 @@ class Progress:
         """Closes bar and files."""
         self._bar.close()
         self._lines.close()
-        try:
+        with suppress(OSError):  # a full disk was reported already; the log itself is complete
             self._events.close()
-        except OSError:  # a full disk was reported already; the log itself is complete
-            pass
 
 
 def read_losses(log: Path) -> dict[int, float]:

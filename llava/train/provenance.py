@@ -11,7 +11,7 @@ from typing import Optional
 import torch
 
 from llava.errors import UserError
-from llava.files import check_target, read_json, replacing, write_json
+from llava.files import check_target, read_json, replacing, system_errors, write_json
 from llava.train.checkpoints import (
     disk_errors,
     flush_to_disk,
@@ -83,7 +83,12 @@ def write_record(
         "outputs": {str(output.relative_to(folder)): file_hash(output) for output in outputs},
     }
     if run is not None:
-        record["run"] = read_json(run / "settings.json") | _time_spent(run)
+        checkpoints = list_checkpoints(run)
+        if not checkpoints:
+            raise UserError(f"{run} holds no checkpoint: train first")
+        state = read_state(checkpoints[-1])
+        spent = {"steps": state["step"], "seconds": round(state["seconds"], 1)}
+        record["run"] = read_json(run / "settings.json") | spent
     write_json(path, stages | {stage: record})
 
 
@@ -106,18 +111,7 @@ def file_hash(path: Path) -> str:
         UserError: it does not exist or cannot be read.
     """
     digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror}): check the path") from error
+    with system_errors(f"read {path}", "check the path"), path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
-
-
-def _time_spent(run: Path) -> dict:
-    checkpoints = list_checkpoints(run)
-    if not checkpoints:
-        raise UserError(f"{run} holds no checkpoint: train first")
-    state = read_state(checkpoints[-1])
-    return {"steps": state["step"], "seconds": round(state["seconds"], 1)}

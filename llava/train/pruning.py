@@ -53,11 +53,6 @@ def check_budgets(budgets: Sequence[int], num_patches: int, flag: str = "--budge
         raise UserError(f"{flag} is empty: name at least one number of tokens to keep")
 
 
-def draw_budget(budget: int | Sequence[int], generator: torch.Generator) -> int:
-    """Returns the budget, or draws one of several; a single one draws nothing."""
-    return budget if isinstance(budget, int) else draw(budget, generator)
-
-
 def draw(items: Sequence, generator: torch.Generator):
     """Draws one of the items."""
     return items[int(torch.randint(len(items), (1,), generator=generator))]

@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from llava.errors import UserError
+from llava.files import system_errors
 from llava.train.arguments import TrainArguments
 from llava.train.settings import keep_settings
 from llava.utils.jsonl import read_lines
@@ -51,23 +52,19 @@ def resumable(
     if results:
         print(f"{path}: {len(results)} of {total} {what} before; going on", file=sys.stderr)
     work = begin()
-    try:
-        with (
-            path.open("a", encoding="utf-8") as file,
-            noting_what_is_kept(lambda: f"{len(results)} of {total} {what} are kept in {path}"),
-        ):
-            bar = tqdm(total=total, desc=what, unit="sample", initial=len(results))
-            while len(results) < total:
-                numbers = list(range(len(results), min(len(results) + batch_size, total)))
-                made = work(numbers)
-                file.write("".join(json.dumps(result) + "\n" for result in made))
-                file.flush()
-                results += made
-                bar.update(len(made))
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({error.strerror}): make room; the same command goes on"
-        ) from error
+    with (
+        system_errors(f"write {path}", "make room; the same command goes on"),
+        path.open("a", encoding="utf-8") as file,
+        noting_what_is_kept(lambda: f"{len(results)} of {total} {what} are kept in {path}"),
+    ):
+        bar = tqdm(total=total, desc=what, unit="sample", initial=len(results))
+        while len(results) < total:
+            numbers = list(range(len(results), min(len(results) + batch_size, total)))
+            made = work(numbers)
+            file.write("".join(json.dumps(result) + "\n" for result in made))
+            file.flush()
+            results += made
+            bar.update(len(made))
     return results
 
 

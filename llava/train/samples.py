@@ -22,8 +22,7 @@ from llava.model.loading.weights import weight_files
 from llava.model.multimodal_encoder.visual_tokens import needed
 from llava.train.arguments import SHORT
 from llava.train.batches import TensorBatch
-from llava.train.captions import check_image_file, tower_questions
-from llava.train.conversations import read_conversations
+from llava.train.captions import check_image_file, read_conversations, tower_questions
 from llava.train.distributed import Team
 from llava.train.features import (
     ImageFeatures,
@@ -31,7 +30,7 @@ from llava.train.features import (
     image_features,
     vision_settings,
 )
-from llava.train.pruning import Pruner, check_budgets, draw_budget
+from llava.train.pruning import Pruner, check_budgets, draw
 
 
 @dataclass(frozen=True)
@@ -137,8 +136,8 @@ class AskedImages:
         sample = self.samples[number]
         image = self.features.image(self.places[sample.image])
         generator = torch.Generator().manual_seed(seed)
-        budget = draw_budget(budget, generator)
-        pruned = self.pruner.select(image, sample.tower_question, budget, generator)
+        kept = budget if isinstance(budget, int) else draw(budget, generator)
+        pruned = self.pruner.select(image, sample.tower_question, kept, generator)
         return Look(
             all=image.features,
             kept=image.features[pruned.kept_idx],

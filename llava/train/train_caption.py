@@ -1,11 +1,4 @@
-"""Caption model and mapper on image-caption pairs: what pruning drops, in words.
-
-    python -m llava.train.train_caption --captions captions_train2017.json --images train2017 ...
-
-The work of the stage is in llava.train.stages.caption.
-"""
-
-from __future__ import annotations
+"""Caption model and mapper on image-caption pairs: what pruning drops, in words."""
 
 import sys
 

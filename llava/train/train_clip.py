@@ -1,9 +1,4 @@
-"""CLIP of the mini model: vision and text together, on drawn scenes.
-
-The work of the stage is in llava.mini.stages.clip.
-"""
-
-from __future__ import annotations
+"""CLIP of the mini model: vision and text together, on drawn scenes."""
 
 import sys
 

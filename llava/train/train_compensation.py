@@ -1,11 +1,4 @@
-"""Caption model and selector together, taught by the LLM itself (arXiv 2508.01236).
-
-    python -m llava.train.train_compensation --data llava_v1_5_mix665k.json --images ... ...
-
-The work of the stage is in llava.train.stages.compensation.
-"""
-
-from __future__ import annotations
+"""Caption model and selector together, taught by the LLM itself (arXiv 2508.01236)."""
 
 import sys
 

@@ -1,11 +1,4 @@
-"""LLaVA's second stage, for the mini model: projector and LLM learn to answer.
-
-    python -m llava.train.train_llava --model-path ... --data ... --output ... --output-dir ...
-
-The work of the stage is in llava.mini.stages.llava.
-"""
-
-from __future__ import annotations
+"""LLaVA's second stage, for the mini model: projector and LLM learn to answer."""
 
 import sys
 

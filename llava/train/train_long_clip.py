@@ -1,11 +1,4 @@
-"""LongCLIP's text tower of the mini model.
-
-    python -m llava.train.train_long_clip --data ... --output longclip-L.pt --output-dir ...
-
-The work of the stage is in llava.mini.stages.long_clip.
-"""
-
-from __future__ import annotations
+"""LongCLIP's text tower of the mini model."""
 
 import sys
 

@@ -1,11 +1,4 @@
-"""LLaVA's first stage, for the mini model: visual tokens aligned with words.
-
-    python -m llava.train.train_projector --model-path ... --data ... --output ... --output-dir ...
-
-The work of the stage is in llava.mini.stages.projector.
-"""
-
-from __future__ import annotations
+"""LLaVA's first stage, for the mini model: visual tokens aligned with words."""
 
 import sys
 

@@ -1,11 +1,4 @@
-"""The selector, on questions where it matters which caption the LLM reads.
-
-    python -m llava.train.train_selector --data llava_v1_5_mix665k.json --images ... --output ...
-
-The work of the stage is in llava.train.stages.selector.
-"""
-
-from __future__ import annotations
+"""The selector, on questions where it matters which caption the LLM reads."""
 
 import sys
 

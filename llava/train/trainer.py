@@ -15,9 +15,8 @@ from llava.train.batches import Data, micro_batches
 from llava.train.checkpoints import read_state, save_checkpoint
 from llava.train.distributed import Team
 from llava.train.progress import Progress
-from llava.train.run_dir import RunFolder
 from llava.train.settings import settings_of
-from llava.train.stage import Stage
+from llava.train.stage import RunFolder, Stage
 from llava.train.step import Learner
 from llava.utils.stopping import noting_what_is_kept
 

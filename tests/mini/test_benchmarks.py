@@ -131,14 +131,14 @@ def test_mmvp_pairs_differ_in_one_attribute():
     source = SceneSource(seed=5, split="test", first=0)
     for kind in ATTRIBUTES:
         for _ in range(5):
-            pair = source.find(partial(draw_pair, kind)).value
-            first, second = (scene.things for scene in pair.scenes)
+            scenes, facts = zip(*source.find(partial(draw_pair, kind)).value)
+            first, second = (scene.things for scene in scenes)
             differing = [(a, b) for a, b in zip(first, second) if a != b]
             assert len(first) == len(second) and len(differing) == 1
             (a, b), *_ = differing
             assert [k for k in ATTRIBUTES if getattr(a, k) != getattr(b, k)] == [kind]
-            assert pair.facts[0].text == pair.facts[1].text
-            assert [fact.answer for fact in pair.facts] == [getattr(a, kind), getattr(b, kind)]
+            assert facts[0].text == facts[1].text
+            assert [fact.answer for fact in facts] == [getattr(a, kind), getattr(b, kind)]
 
 
 def test_wrong_options_are_those_of_other_objects(eval_folder):

@@ -85,7 +85,7 @@ def test_a_short_run(tmp_path, tiny_flags, monkeypatch, capsys):
         return [dict.fromkeys(one.texts, 1.0) for one in measured]
 
     monkeypatch.setattr("llava.mini.measuring.by_budget.read_asked", read_short)
-    monkeypatch.setattr("llava.mini.measuring.by_budget.score_answers", score)
+    monkeypatch.setattr("llava.mini.measuring.scores.score_answers", score)
     output = tmp_path / "out.json"
     flags = ["--data-root", str(root), "--benchmarks", "pope", "mmvp", "--budgets", "20", "5"]
     flags += ["--true-and-false", "--output", str(output)]

@@ -9,12 +9,11 @@ from transformers import GPT2Tokenizer
 from llava.arguments import ModelArguments
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.mini import make_model
-from llava.mini.architecture import CLIP_NAME
+from llava.mini.architecture import CLIP_NAME, constant_phrases
 from llava.mini.language import caption, conversations
 from llava.mini.scene import make_scene, scene_generator
 from llava.mini.stages.clip import new_clip
 from llava.mini.stages.projector import WORDS
-from llava.mini.vocabulary import constant_phrases
 from llava.model.builder import load_vision
 from llava.model.compensation.caption_writer import MAX_CAPTION_LENGTH, STOP_TEXT
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer

@@ -8,9 +8,9 @@ import pytest
 
 from llava.eval.benchmarks.question import Question
 from llava.eval.scoring import captions as metrics
+from llava.method import Method
 from llava.mini import by_budget, measure
 from llava.mini.benchmarks import write_benchmarks
-from llava.mini.measuring.captions import count_phrases, false_caption, names, names_truly
 from llava.mini.measuring.metrics import Result, figures, to_json
 from llava.mini.measuring.passes import (
     CANDIDATES,
@@ -24,7 +24,14 @@ from llava.mini.measuring.passes import (
     ask_all,
 )
 from llava.mini.measuring.patches import count_kept, patches_on
-from llava.mini.measuring.questions import Asked, read_asked
+from llava.mini.measuring.questions import (
+    Asked,
+    count_phrases,
+    false_caption,
+    names,
+    names_truly,
+    read_asked,
+)
 from llava.mini.measuring.scores import choose
 from llava.mini.measuring.table import tables
 from llava.mini.scene import Thing
@@ -236,7 +243,7 @@ def test_a_short_run(
 def test_answers_are_those_of_the_model(tiny_eval, model, prune_only):
     """The passes share their stages; the same questions asked one way at a time say the same."""
     asked = read_short(tiny_eval, ["pope"], 3)
-    for one in ask_all(model, asked, batch_size=2, budget=9, text_token_num=None, seed=42):
+    for one in ask_all(model, asked, Method(9), batch_size=2):
         question = one.asked.question
         few = Sample(
             image=load_image(question.image),

@@ -192,7 +192,7 @@ def test_an_answer_of_beams_comes_at_its_end(model):
     answers = model.answer(samples, on_token=lambda *token: told.append(token))
     for place, answer in enumerate(answers):
         assert [token for where, token in told if where == place] == answer.out_ids
-    pieces, chat = [], Chat(model, IMAGES[0], 36, max_new_tokens=5, num_beams=2)
+    pieces, chat = [], Chat(model, sample_of(0, max_new_tokens=5, num_beams=2))
     answer = chat.ask("What?", pieces.append)
     assert "".join(pieces).strip() == answer.text
 
@@ -273,7 +273,7 @@ def test_python_and_chat_hand_it_on(model):
     sample = Sample(IMAGES[0], QUESTIONS[0], visual_token_num=36, **settings)
     (expected,) = model.answer([sample])
     result = Accm(model, 36).answer(IMAGES[0], QUESTIONS[0], **settings)
-    talk = Chat(model, IMAGES[0], 36, **settings)
+    talk = Chat(model, sample)
     assert result.answer.out_ids == talk.ask(QUESTIONS[0]).out_ids == expected.out_ids
     several = Accm(model, 36).answer(IMAGES[0], QUESTIONS * 2, batch_size=3, **settings)
     assert several[0].text == several[2].text == result.text

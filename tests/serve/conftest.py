@@ -32,8 +32,7 @@ def scene() -> bytes:
 @pytest.fixture(scope="session")
 def open_page(mini):
     """Serves a page with other settings, or another model; gives its address."""
-    from llava.serve.web.arguments import WebArguments
-    from llava.serve.web.limits import Patience
+    from llava.serve.web.arguments import Patience, WebArguments
     from llava.serve.web.server import opened
     from tests.load.process import free_port
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.errors import UserError
+from llava.model.sample import Sample
 from llava.serve.chat import Chat, TextPieces, why
 
 ROOT = Path(__file__).parents[2]
@@ -15,7 +16,7 @@ STAR = "What color is the star?"
 
 def talk(model, **settings):
     with Image.open(ROOT / "images" / "scene.png") as image:
-        return Chat(model, image.convert("RGB"), **settings)
+        return Chat(model, Sample(image.convert("RGB"), "", **settings))
 
 
 def test_the_llm_reads_the_turns_before(mini):

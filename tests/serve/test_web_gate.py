@@ -15,7 +15,7 @@ import pytest
 
 from llava.errors import UserError
 from llava.serve.web.answering import STOPPED
-from llava.serve.web.limits import Patience
+from llava.serve.web.arguments import Patience
 from llava.serve.web.uploads import page_folder
 from tests.load.forged import forged, is_handled
 from tests.load.odd_uploads import odd_uploads

@@ -6,9 +6,8 @@ import pytest
 
 from llava.errors import UserError
 from llava.serve.web.__main__ import read_password
-from llava.serve.web.address import Names
+from llava.serve.web.address import Logins, Names
 from llava.serve.web.arguments import WebArguments
-from llava.serve.web.logins import Logins
 
 
 def test_passwords_are_tried_one_after_the_other():

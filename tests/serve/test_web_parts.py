@@ -9,22 +9,21 @@ import pytest
 from PIL import Image
 
 from llava.errors import UserError
+from llava.method import Method
 from llava.serve.web import costs, panels
-from llava.serve.web.answering import Answerer, Timed
+from llava.serve.web.answering import Answerer, Timed, check_question
+from llava.serve.web.arguments import Limits
 from llava.serve.web.inputs import look_at, open_upload, read_budget, read_file, read_upload
-from llava.serve.web.lengths import check_question
-from llava.serve.web.limits import Limits
 from llava.serve.web.uploads import find_upload, page_folder
 from tests.load.bad_images import bad_images
 
 ROOT = Path(__file__).parents[2]
 STAR = "What color is the star?"
 LIMITS = Limits(
-    upload_bytes=100_000,
-    pixels=1_000_000,
-    question_length=50,
-    all_uploads_bytes=250_000,
-    upload_age=3600,
+    max_upload_bytes=100_000,
+    max_all_uploads_bytes=250_000,
+    max_pixels=1_000_000,
+    max_question_length=50,
 )
 
 
@@ -34,7 +33,7 @@ def image(scene):
 
 
 def test_pieces_come_before_the_whole(mini, image):
-    answerer = Answerer(mini, max_new_tokens=16, seed=42)
+    answerer = Answerer(mini, Method(), max_new_tokens=16)
     *pieces, whole = answerer.stream(answerer.sample(image, STAR, 9))
     assert isinstance(whole, Timed) and "".join(pieces).strip() == whole.answer.text == "black"
     assert whole.seconds >= sum(whole.answer.seconds.values()) * 0.99
@@ -43,7 +42,7 @@ def test_pieces_come_before_the_whole(mini, image):
 
 def test_nothing_is_remembered(mini, image):
     """The second time takes the same stages: both answers of a page are timed alike."""
-    answerer = Answerer(mini, max_new_tokens=16, seed=42)
+    answerer = Answerer(mini, Method(), max_new_tokens=16)
     sample = answerer.sample(image, STAR, 144)
     (*_, first), (*_, second) = answerer.stream(sample), answerer.stream(sample)
     assert second.answer.seconds["encode"] > first.answer.seconds["encode"] / 20
@@ -52,7 +51,7 @@ def test_nothing_is_remembered(mini, image):
 
 
 def test_who_closes_the_stream_ends_the_work(held, image):
-    answerer = Answerer(held, max_new_tokens=16, seed=42)
+    answerer = Answerer(held, Method(), max_new_tokens=16)
     stream = answerer.stream(answerer.sample(image, STAR, 9))
     next(stream)
     stream.close()
@@ -64,7 +63,7 @@ def test_who_closes_the_stream_ends_the_work(held, image):
 
 
 def test_the_end_of_the_page_ends_the_work(held, image):
-    answerer = Answerer(held, max_new_tokens=16, seed=42)
+    answerer = Answerer(held, Method(), max_new_tokens=16)
     stream = answerer.stream(answerer.sample(image, STAR, 9))
     next(stream)
     answerer.close()

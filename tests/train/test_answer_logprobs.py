@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from llava.train.answer_logprobs import Reading, answer_log_probs, is_likeliest
-from llava.train.packing import Packer
+from llava.train.packing import Packer, Reading, answer_log_probs, is_likeliest
 from tests.helpers.plain import IdPacker, prompt
 
 QUESTION = "Is there a dog?\nAnswer the question using a single word or phrase."

@@ -8,10 +8,10 @@ from llava.errors import UserError
 from llava.train.captions import (
     DEFAULT_QUESTION,
     read_caption_pairs,
+    read_conversations,
     read_questions,
     tower_questions,
 )
-from llava.train.conversations import read_conversations
 from llava.train.pruning import check_budgets
 
 

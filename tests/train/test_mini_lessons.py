@@ -12,6 +12,7 @@ from llava.errors import UserError
 from llava.mini.architecture import CLIP_NAME
 from llava.mini.language import CAPTION_PROMPT, describe, statements
 from llava.mini.scene import COLORS, PLACES, SHAPES, SIZES, Thing
+from llava.mini.stages.arguments import LlavaArguments
 from llava.mini.stages.clip import NOTHING, UNCLEAR, new_clip, patch_labels, sine_positions
 from llava.mini.stages.llava import SIGHTS, LlavaData, check_shares, encode_topics, shows_images
 from llava.mini.stages.long_clip import is_related, named_words, text_batch
@@ -101,18 +102,10 @@ def test_sights_show_what_they_should(world, untrained, sight):
     count, tokenizer = len(texts.images), LlamaTokenizer(untrained)
     arrays = torch.arange(count * 20 * 3.0).reshape(count, 20, 3).numpy()
     features = ImageFeatures(list(range(count)), arrays, arrays, arrays[..., 0])
-    data = LlavaData(
-        texts.conversations,
-        texts.captions,
-        texts.scenes,
-        features,
-        pruner=Pruner(defaultdict(lambda: torch.ones(3)), nearest=True),
-        packer=Packer(tokenizer),
-        questions_per_image=3,
-        shares=[float(name == sight) for name in SIGHTS],
-        focus=None,
-        exercises=0,
-    )
+    pruner = Pruner(defaultdict(lambda: torch.ones(3)), nearest=True)
+    shares = [float(name == sight) for name in SIGHTS]
+    args = LlavaArguments(questions_per_image=3, shares=shares, exercises=0)
+    data = LlavaData(texts, features, pruner, Packer(tokenizer), args)
     batch = data.collate([5, 2], torch.Generator().manual_seed(0))
     both = [set(features.image(number).features[:, 0].tolist()) for number in (5, 2)]
     seen = set(batch.features[:, 0].tolist())
@@ -130,9 +123,9 @@ def test_of_a_pruned_image_one_in_so_many_stays(world, untrained, one_in, kept):
     arrays = np.ones((len(texts.images), 20, 3), dtype=np.float32)
     features = ImageFeatures(list(range(len(arrays))), arrays, arrays, arrays[..., 0])
     pruner = Pruner(defaultdict(lambda: torch.ones(3)), nearest=True)
-    sets = (texts.conversations, texts.captions, texts.scenes, features, pruner)
     shares = [0.0, 1.0, 0.0, 0.0, 0.0]  # pruned
-    data = LlavaData(*sets, Packer(LlamaTokenizer(untrained)), 1, shares, None, 0, one_in=one_in)
+    args = LlavaArguments(questions_per_image=1, shares=shares, exercises=0, one_in=one_in)
+    data = LlavaData(texts, features, pruner, Packer(LlamaTokenizer(untrained)), args)
     batch = data.collate([0, 1], torch.Generator().manual_seed(0))
     assert len(batch.features) == 2 * kept
 
@@ -144,9 +137,9 @@ def test_captions_are_false_as_often_as_asked(world, untrained, false_phrases):
     arrays = np.ones((count, 20, 3), dtype=np.float32)
     features = ImageFeatures(list(range(count)), arrays, arrays, arrays[..., 0])
     pruner = Pruner(defaultdict(lambda: torch.ones(3)), nearest=True)
-    sets = (texts.conversations, texts.captions, texts.scenes, features, pruner)
-    shares = [0.0, 0.0, 1.0, 0.0, 0.0]  # pruned, with a caption
-    data = LlavaData(*sets, Packer(tokenizer), 1, shares, None, 0, false_phrases)
+    args = LlavaArguments(questions_per_image=1, exercises=0, false_phrases=false_phrases)
+    args.shares = [0.0, 0.0, 1.0, 0.0, 0.0]  # pruned, with a caption
+    data = LlavaData(texts, features, pruner, Packer(tokenizer), args)
     said = []
     for seed in range(60):
         batch = data.collate([0, 1], torch.Generator().manual_seed(seed))
@@ -183,8 +176,8 @@ def test_what_pruning_keeps_follows_the_first_question(world, untrained):
         pruner = Pruner(defaultdict(lambda p=place: torch.eye(20)[p]), nearest=True)
         pack = Packer(LlamaTokenizer(untrained))
         shares = [0.0, 1.0, 0.0, 0.0, 0.0]  # pruned
-        sets = (texts.conversations, texts.captions, texts.scenes, features, pruner, pack)
-        data = LlavaData(*sets, questions_per_image=2, shares=shares, focus=None, exercises=0)
+        args = LlavaArguments(questions_per_image=2, shares=shares, exercises=0)
+        data = LlavaData(texts, features, pruner, pack, args)
         batches = [data.collate([0], torch.Generator().manual_seed(s)) for s in range(8)]
         kept[place] = [set(batch.features.argmax(dim=-1).tolist()) for batch in batches]
     assert all(3 in one for one in kept[3]) and all(17 in one for one in kept[17])

@@ -5,7 +5,7 @@ import torch
 from transformers import get_scheduler
 
 from llava.train.arguments import TrainArguments
-from llava.train.optimiser import build_optimiser, schedule_factor, set_learning_rates, trainable
+from llava.train.step import build_optimiser, schedule_factor, set_learning_rates, trainable
 from tests.helpers.toy_stage import Toy
 
 

@@ -1,6 +1,6 @@
 """The order of samples is a pure function of seed and step."""
 
-from llava.train.sampler import sample_indices, stream_seed
+from llava.train.batches import sample_indices, stream_seed
 
 
 def steps(count, num_samples=10, batch_size=4, seed=0):

@@ -9,7 +9,7 @@ import torch
 from transformers import get_scheduler
 
 from llava.errors import UserError
-from llava.train.sampler import sample_indices
+from llava.train.batches import sample_indices
 from tests.helpers.toy_runs import assert_same, losses
 from tests.helpers.toy_stage import SAMPLES, Toy, ToyData, train_toy
 

@@ -13,13 +13,11 @@ from llava.model.loading.placement import Placement
 from llava.model.loading.weights import read_checkpoint
 from llava.model.sample import Sample
 from llava.train import train_compensation
-from llava.train.answer_logprobs import Reading, answer_log_probs
 from llava.train.arguments import Plan, TrainArguments, model_arguments
 from llava.train.batches import MicroBatch
 from llava.train.candidates import write_candidates
 from llava.train.distributed import Team
-from llava.train.optimiser import trainable
-from llava.train.packing import Packer
+from llava.train.packing import Packer, Reading, answer_log_probs
 from llava.train.samples import load_asked_images, read_short_questions
 from llava.train.stages.arguments import CompensationArguments
 from llava.train.stages.compensation import (
@@ -28,7 +26,7 @@ from llava.train.stages.compensation import (
     CompensationObjective,
     begin_answering,
 )
-from llava.train.step import Learner
+from llava.train.step import Learner, trainable
 from tests.helpers.plain import caption_losses
 from tests.helpers.processes import run_together
 

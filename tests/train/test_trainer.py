@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from llava.errors import UserError
-from llava.train.sampler import sample_indices
+from llava.train.batches import sample_indices
 from tests.helpers.processes import run_together, start
 from tests.helpers.toy_runs import StoppedData, assert_same, interrupted, losses
 from tests.helpers.toy_stage import SAMPLES, train_toy

@@ -31,6 +31,8 @@ def write_benchmarks(
 ) -> None:
     """Writes all seven, and a record of each question.
 
+    The module of each has write(folder, source, size), which writes its files into an existing,
+    empty folder about scenes of a source, and returns the record of each question by its key.
     ``<folder>/<name>`` is named as in registry.FOLDERS. ``kinds.json`` holds the kind of each
     question ({benchmark: {Question.key: kind}}); ``scenes.json`` a true caption that names the
     object asked for first, that object, and all objects ({benchmark: {key: {"caption", "subject",

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from llava.eval.benchmarks.flickr import CAPTIONS_PER_IMAGE
 from llava.files import write_json
 from llava.mini.benchmarks.drawing import Note, SceneSource, write_image
 from llava.mini.language import caption
-from llava.mini.scene import Scene, describe_things
+from llava.mini.scene import describe_things
 
 
 def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
-    """Writes the benchmark.
-
-    Args:
-        folder: an existing, empty one.
-        source: of the scenes.
-        size: number of images.
-
-    Returns:
-        The record of each question, by its key.
-    """
+    """Writes the benchmark, of that many images; see write_benchmarks."""
     records, notes = [], {}
     for number in range(size):
-        found = source.find(_captions)
+        found = source.find(
+            lambda scene, generator: [caption(scene, generator) for _ in range(CAPTIONS_PER_IMAGE)]
+        )
         name = f"{number + 1}.jpg"
         write_image(found.scene, folder / "flickr30k-images" / name)
         records.append(_record(number, name, found.value))
@@ -34,10 +25,6 @@ def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
         notes[str(number)] = Note("caption", true, None, describe_things(found.scene))
     write_json(folder / "dataset_flickr30k.json", {"images": records, "dataset": "flickr30k"})
     return notes
-
-
-def _captions(scene: Scene, generator: np.random.Generator) -> list[str]:
-    return [caption(scene, generator) for _ in range(CAPTIONS_PER_IMAGE)]
 
 
 def _record(number: int, name: str, captions: list[str]) -> dict:

@@ -36,16 +36,7 @@ _FIRST_ID = 10_000_000
 
 
 def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
-    """Writes the benchmark.
-
-    Args:
-        folder: an existing, empty one.
-        source: of the scenes.
-        size: number of questions per kind and form.
-
-    Returns:
-        The record of each question, by its key.
-    """
+    """Writes the benchmark, with that many questions per kind and form; see write_benchmarks."""
     kinds = [*(("query", *item) for item in _OPEN.items())]
     kinds += [("verify", *item) for item in _YES_NO.items()]
     records: dict[str, dict] = {}

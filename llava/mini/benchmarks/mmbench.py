@@ -25,16 +25,7 @@ _ABILITIES = {
 
 
 def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
-    """Writes the benchmark.
-
-    Args:
-        folder: an existing, empty one.
-        source: of the scenes.
-        size: number of questions per kind.
-
-    Returns:
-        The record of each question, by its key.
-    """
+    """Writes the benchmark, with that many questions per kind; see write_benchmarks."""
     notes: dict[str, Note] = {}
     with (folder / FILE).open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, _COLUMNS, restval="", delimiter="\t", lineterminator="\n")

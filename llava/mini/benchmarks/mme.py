@@ -30,16 +30,7 @@ _STAND_INS = {
 
 
 def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
-    """Writes the benchmark.
-
-    Args:
-        folder: an existing, empty one.
-        source: of the scenes.
-        size: number of images per task.
-
-    Returns:
-        The record of each question, by its key.
-    """
+    """Writes the benchmark, with that many images per task; see write_benchmarks."""
     release = folder / "MME_Benchmark_release_version"
     notes: dict[str, Note] = {}
     for task, kinds in (_TASKS | _STAND_INS).items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -11,36 +10,17 @@ import numpy as np
 
 from llava.mini.benchmarks.drawing import Note, SceneSource, note, write_image
 from llava.mini.language import ATTRIBUTES, Fact, attribute_of, named_without
-from llava.mini.scene import Scene, Thing, change_one
+from llava.mini.scene import Scene, change_one
 
 _COLUMNS = ("Index", "Question", "Options", "Correct Answer")
 _LETTERS = ("(a)", "(b)")
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two scenes and the same question about both.
-
-    Attributes:
-        scenes: the second differs from the first in one attribute of one object.
-        facts: question and answer for each.
-    """
-
-    scenes: tuple[Scene, Scene]
-    facts: tuple[Fact, Fact]
+Pair = tuple[tuple[Scene, Fact], tuple[Scene, Fact]]  # two scenes, the same question about both
 
 
 def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
-    """Writes the benchmark.
-
-    Args:
-        folder: an existing, empty one.
-        source: of the scenes.
-        size: number of pairs.
-
-    Returns:
-        The record of each question, by its key.
-    """
+    """Writes the benchmark, of that many pairs; see write_benchmarks."""
     notes: dict[str, Note] = {}
     kinds = tuple(ATTRIBUTES)
     with (folder / "Questions.csv").open("w", encoding="utf-8", newline="") as file:
@@ -48,12 +28,11 @@ def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
         table.writerow(_COLUMNS)
         for turn in range(size):
             found = source.find(partial(draw_pair, kinds[turn % len(kinds)]))
-            pair = found.value
-            options = [fact.answer for fact in pair.facts]
+            options = [fact.answer for _, fact in found.value]
             if turn // len(kinds) % 2:
                 options.reverse()
             text = " ".join(f"{mark} {option}" for mark, option in zip(_LETTERS, options))
-            for scene, fact in zip(pair.scenes, pair.facts):
+            for scene, fact in found.value:
                 key = str(len(notes))
                 index = len(notes) + 1
                 table.writerow((index, fact.text, text, _LETTERS[options.index(fact.answer)]))
@@ -75,14 +54,12 @@ def draw_pair(kind: str, scene: Scene, generator: np.random.Generator) -> Pair |
     """
     changed, which, attribute = change_one(generator, scene)
     scenes = (scene, changed)
-    names = [_names(s, s.things[which], kind) for s in scenes]
+    names = [
+        [name for thing, name in named_without(s, kind) if thing == s.things[which]] for s in scenes
+    ]
     common = [name for name in names[0] if name in names[1]]
     if attribute != kind or not common:
         return None
     name = common[generator.integers(len(common))]
     first, second = (attribute_of(s.things[which], name, kind) for s in scenes)
-    return Pair(scenes, (first, second))
-
-
-def _names(scene: Scene, thing: Thing, kind: str) -> list[str]:
-    return [name for other, name in named_without(scene, kind) if other == thing]
+    return (scene, first), (changed, second)

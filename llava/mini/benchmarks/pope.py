@@ -18,15 +18,10 @@ _EACH = 3  # questions per image and category to be answered by yes, and the sam
 
 
 def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
-    """Writes the benchmark.
+    """Writes the benchmark, of that many images; see write_benchmarks.
 
-    Args:
-        folder: an existing, empty one.
-        source: of the scenes.
-        size: number of images; each has questions in all three categories, as in POPE.
-
-    Returns:
-        The record of each question, by its key: our reader numbers them through the categories.
+    Each image has questions in all three categories, as in POPE; our reader numbers them through
+    the categories.
     """
     (folder / "coco").mkdir()
     found = [source.find(_facts) for _ in range(size)]
@@ -38,15 +33,12 @@ def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
         lines: list[dict] = []
         for name, image in zip(names, found):
             for fact in image.value[category]:
-                lines.append({"question_id": len(lines) + 1, "image": name, **_label(fact)})
+                label = {"text": fact.text, "label": fact.answer}
+                lines.append({"question_id": len(lines) + 1, "image": name, **label})
                 notes[str(len(notes) + 1)] = note(image.scene, fact, image.generator)
         path = folder / "coco" / f"coco_pope_{category}.json"
         path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     return notes
-
-
-def _label(fact: Fact) -> dict[str, str]:
-    return {"text": fact.text, "label": fact.answer}
 
 
 def _facts(scene: Scene, generator: np.random.Generator) -> dict[str, list[Fact]] | None:

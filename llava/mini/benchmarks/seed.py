@@ -32,16 +32,7 @@ _KINDS = {
 
 
 def write(folder: Path, source: SceneSource, size: int) -> dict[str, Note]:
-    """Writes the benchmark.
-
-    Args:
-        folder: an existing, empty one.
-        source: of the scenes.
-        size: number of questions per kind.
-
-    Returns:
-        The record of each question, by its key.
-    """
+    """Writes the benchmark, with that many questions per kind; see write_benchmarks."""
     records: list[dict] = []
     notes: dict[str, Note] = {}
     for turn in range(size):

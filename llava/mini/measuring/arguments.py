@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
@@ -21,9 +21,7 @@ class MeasuringArguments(ModelArguments):
     """Flags of what is asked."""
 
     data_root: str = flag("Folder of the benchmarks, as llava.mini.make_data writes it.")
-    benchmarks: list[str] = field(
-        default_factory=lambda: list(BENCHMARKS), metadata={"help": "Which. Default: all."}
-    )
+    benchmarks: list[str] = list_flag("Which. Default: all.", BENCHMARKS)
     seed: int = flag("Seed of the one random draw of each question.", DEFAULT_SEED)
     batch_size: int = flag("Questions at once.", 64)
     limit: Optional[int] = flag("Questions of each benchmark, for a quick look. Default: all.")

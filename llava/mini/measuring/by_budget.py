@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from llava.errors import UserError
 from llava.eval.benchmarks.registry import BENCHMARKS
 from llava.eval.report.statistics import SEED, Sampled, average, difference, ratio
 from llava.files import write_json
 from llava.markdown import markdown_table
+from llava.method import Method
 from llava.mini.measuring.arguments import ByBudgetArguments
 from llava.mini.measuring.metrics import sampled_by_image, to_json
-from llava.mini.measuring.passes import CANDIDATES, FALSE, FULL, PRUNED, TRUE, ask_all
+from llava.mini.measuring.passes import CANDIDATES, FALSE, FULL, PRUNED, TRUE
 from llava.mini.measuring.questions import Asked, read_asked
-from llava.mini.measuring.scores import ACCM, BEST, FIRST, score_answers
+from llava.mini.measuring.scores import ACCM, BEST, FIRST, ask_and_score, choose
 from llava.mini.measuring.table import cell
 from llava.model.builder import load_from_arguments
 from llava.model.llava_arch import LlavaAccm
@@ -57,20 +56,13 @@ def measure_by_budget(args: ByBudgetArguments) -> int:
 
 def _scores(model: LlavaAccm, args: ByBudgetArguments, asked: Sequence[Asked]) -> list[Scores]:
     """Returns the scores of one benchmark's questions, in the order of the questions."""
-    name = asked[0].benchmark
     rows: dict[str, Scores] = {one.question.key: {} for one in asked}
     conditions = [PRUNED, *CANDIDATES, *((TRUE, FALSE) if args.true_and_false else ())]
     for budget in sorted(set(args.budgets)):
         wanted = [FULL, *conditions] if budget == min(args.budgets) else conditions
-        answers = ask_all(model, asked, args.batch_size, budget, None, args.seed, wanted)
-        progress = tqdm(answers, f"{name}, {budget} tokens", len(asked), unit="question")
-        measured = list(progress)
-        scores = score_answers(Path(args.data_root), name, measured, args.limit is not None)
-        for one, row in zip(measured, scores):
-            candidates = [row.pop(condition) for condition in CANDIDATES]
-            row[ACCM] = [*candidates, row[PRUNED]][one.chosen]  # silence is last
-            row |= {FIRST: candidates[0], BEST: max(candidates)}
-            rows[one.asked.question.key] |= {(budget, read): row[read] for read in row}
+        for one, row in ask_and_score(model, args, asked, Method(budget, seed=args.seed), wanted):
+            read = choose(row, one.chosen)
+            rows[one.asked.question.key] |= {(budget, name): read[name] for name in read}
     return list(rows.values())
 
 

@@ -25,9 +25,9 @@ from llava.eval.report.statistics import (
     ratio,
     sampled_means,
 )
-from llava.mini.measuring.captions import count_phrases, names, names_truly
 from llava.mini.measuring.passes import FULL, PRUNED, RULES, TRUE, Measured
 from llava.mini.measuring.patches import GROUPS, KEPT, count_kept, patches_on
+from llava.mini.measuring.questions import count_phrases, names, names_truly
 from llava.mini.measuring.scores import ACCM, BEST, FIRST, RANDOM, ROWS
 from llava.model.compensation.caption_writer import NUM_CANDIDATES
 

@@ -10,8 +10,8 @@ import torch
 
 from llava.errors import UserError
 from llava.eval.engine import Request, units_by_length
-from llava.mini.measuring.captions import false_caption
-from llava.mini.measuring.questions import Asked
+from llava.method import Method
+from llava.mini.measuring.questions import Asked, false_caption
 from llava.mm_utils import load_image
 from llava.model.compensation.caption_writer import NUM_CANDIDATES
 from llava.model.compensation.compensator import Compensation
@@ -65,10 +65,8 @@ class Measured:
 def ask_all(
     model: LlavaAccm,
     asked: Sequence[Asked],
+    method: Method,
     batch_size: int,
-    budget: int,
-    text_token_num: int | None,
-    seed: int,
     conditions: Sequence[str] = CONDITIONS,
 ) -> Iterator[Measured]:
     """Asks the questions of one benchmark, in batches of similar length.
@@ -76,17 +74,15 @@ def ask_all(
     Args:
         model: with a compensator.
         asked: the questions.
+        method: how the pruned conditions are asked.
         batch_size: questions per batch.
-        budget: number of tokens that pruning keeps.
-        text_token_num: number of them that the question picks; None takes the paper's share.
-        seed: of the one random draw of each question.
         conditions: the LLM's inputs, in sequence: some of CONDITIONS, and FALSE.
 
     Raises:
         UserError: the budget prunes nothing, or a question cannot be asked.
     """
-    patches = model.count_tokens()
-    if not 1 <= budget < patches:
+    budget, patches = method.visual_token_num, model.count_tokens()
+    if budget is None or not 1 <= budget < patches:
         raise UserError(f"--budget {budget}: say 1 to {patches - 1}, this model has {patches}")
     by_key = {one.question.key: one for one in asked}
     requests = [
@@ -95,10 +91,8 @@ def ask_all(
             image=one.question.image,
             question=one.question.prompt,
             tower_question=one.question.tower_question,
-            visual_token_num=budget,
-            text_token_num=text_token_num,
-            seed=seed,
             max_new_tokens=one.question.max_new_tokens,
+            **vars(method),
         )
         for one in asked
     ]
@@ -127,7 +121,11 @@ def _ask_batch(
     found = model.compensate(encoded, pruned, samples)
     written = [one for one in found if isinstance(one, Compensation)]
     reads = _inputs(model, encoded, pruned, written, samples, asked)
-    texts = {condition: _answers(model, reads[condition](), samples) for condition in conditions}
+    decode = model.language_model.tokenizer.decode
+    texts = {
+        condition: [decode(o.out_ids).strip() for o in model.generate(reads[condition](), samples)]
+        for condition in conditions
+    }
     kept = [_kept(model, *both) for both in zip(encoded, samples)]
     for place, one in enumerate(asked):
         answers = {condition: texts[condition][place] for condition in conditions}
@@ -165,11 +163,6 @@ def _inputs(
         TRUE: lambda: told([about.caption for about in asked]),
         FALSE: lambda: told([false_caption(about) for about in asked]),
     }
-
-
-def _answers(model: LlavaAccm, inputs: list[Prompt], samples: list[Sample]) -> list[str]:
-    tokenizer = model.language_model.tokenizer
-    return [tokenizer.decode(one.out_ids).strip() for one in model.generate(inputs, samples)]
 
 
 def _kept(model: LlavaAccm, encoded: Encoded, sample: Sample) -> dict[str, Kept]:

@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tqdm import tqdm
+
 from llava.eval.benchmarks.registry import data_folder, reader, scorer
 from llava.eval.scoring import flickr
+from llava.method import Method
+from llava.mini.measuring.arguments import MeasuringArguments
 from llava.mini.measuring.passes import (
     CANDIDATES,
+    CONDITIONS,
     FULL,
     NOTHING,
     PRUNED,
     TRUE,
     Measured,
+    ask_all,
 )
+from llava.mini.measuring.questions import Asked
+from llava.model.llava_arch import LlavaAccm
 
 ACCM, FIRST, RANDOM, BEST = "accm", "first beam", "random candidate", "best candidate"
 # CIDEr of a true caption of two objects against the five references of its scene, about (measured:
@@ -58,21 +66,42 @@ def score_answers(
     return scores
 
 
-def choose(scores: dict[str, float], chosen: int) -> dict[str, float]:
-    """Returns the scores of one question by ROWS.
+def ask_and_score(
+    model: LlavaAccm,
+    args: MeasuringArguments,
+    asked: Sequence[Asked],
+    method: Method,
+    conditions: Sequence[str] = CONDITIONS,
+) -> list[tuple[Measured, dict[str, float]]]:
+    """Returns the questions of one benchmark with their answers and scores by condition.
 
     Args:
-        scores: by condition, each of CONDITIONS.
+        model, asked, method, conditions: see ask_all.
+        args: the folder of the benchmarks, the batch size, and whether all questions are asked.
+
+    Raises:
+        UserError: see ask_all and score_answers.
+    """
+    name = asked[0].benchmark
+    answers = ask_all(model, asked, method, args.batch_size, conditions)
+    about = f"{name}, {method.visual_token_num} tokens"
+    measured = list(tqdm(answers, about, len(asked), unit="question", smoothing=0))
+    scores = score_answers(Path(args.data_root), name, measured, args.limit is not None)
+    return list(zip(measured, scores))
+
+
+def choose(scores: dict[str, float], chosen: int) -> dict[str, float]:
+    """Returns the scores of one question, those of the candidates by the ways to choose one.
+
+    Args:
+        scores: by condition.
         chosen: the selector's choice among the candidates; silence is last.
     """
     candidates = [scores[condition] for condition in CANDIDATES]
-    return {
-        FULL: scores[FULL],
-        NOTHING: scores[NOTHING],
-        PRUNED: scores[PRUNED],
+    ways = {
         ACCM: [*candidates, scores[PRUNED]][chosen],
         FIRST: candidates[0],
         RANDOM: sum(candidates) / len(candidates),  # the expected score
         BEST: max(candidates),
-        TRUE: scores[TRUE],
     }
+    return {name: score for name, score in scores.items() if name not in CANDIDATES} | ways

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig
 
-from llava.errors import UserError
 from llava.files import read_json
 from llava.mini.scene import COLORS, IMAGE_SIZE, PLACES, SHAPES, SIZES, Thing
 from llava.mini.stages.arguments import ClipArguments
@@ -27,10 +25,10 @@ from llava.mm_utils import load_image, process_images
 from llava.model.multimodal_encoder.builder import load_processor
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.train.batches import TensorBatch
-from llava.train.closing import command_line, finish, write_weights
+from llava.train.closing import command_line, finish
 from llava.train.provenance import hashes_of
 from llava.train.pruning import draw
-from llava.train.stage import Stage, open_stage
+from llava.train.stage import check_given, open_stage
 from llava.train.trainer import train
 
 POSITION_SCALE = 0.3  # of the sines that the position table starts with
@@ -180,30 +178,27 @@ class ClipData:
 
     Attributes:
         texts: the training set.
-        folder: of its images.
-        count: number of images; all, if there are fewer.
-        tokenizer: CLIP's.
-        processor: turns images into pixels.
-        patch_size: side of a patch, pixels.
+        args: the folders of its images and of CLIP, and how many images there are at most.
+        vision: the sizes of images and patches.
     """
 
     texts: TrainingSet
-    folder: Path
-    count: int
-    tokenizer: ClipTokenizer
-    processor: CLIPImageProcessorPil
-    patch_size: int
+    args: ClipArguments
+    vision: CLIPVisionConfig
 
     def __post_init__(self) -> None:
+        folder = Path(self.args.vision_tower)
+        self._tokenizer = ClipTokenizer(folder)
+        self._processor = load_processor(folder, self.vision.image_size)
         self._pixels: dict[int, Tensor] = {}
         self._phrase_ids = self._pad([f"a {color} {shape}" for color in COLORS for shape in SHAPES])
 
     def __len__(self) -> int:
-        return min(self.count, len(self.texts.images))
+        return min(self.args.images, len(self.texts.images))
 
     def collate(self, indices: list[int], generator: torch.Generator) -> ClipBatch:
         """Returns a batch of images."""
-        labels = [patch_labels(self.texts.scenes[i], self.patch_size) for i in indices]
+        labels = [patch_labels(self.texts.scenes[i], self.vision.patch_size) for i in indices]
         captions = [draw(self.texts.captions[i], generator) for i in indices]
         return ClipBatch(
             pixels=torch.stack([self._image(i) for i in indices]).float(),
@@ -219,41 +214,27 @@ class ClipData:
     def _image(self, index: int) -> Tensor:
         """Returns pixels (3, S, S) of an image, read once and kept in half precision."""
         if index not in self._pixels:
-            image = load_image(self.folder / self.texts.images[index])
-            self._pixels[index] = process_images([image], self.processor, "pad")[0].half()
+            image = load_image(Path(self.args.data) / "images" / self.texts.images[index])
+            self._pixels[index] = process_images([image], self._processor, "pad")[0].half()
         return self._pixels[index]
 
     def _pad(self, texts: Sequence[str]) -> Tensor:
-        ids = [self.tokenizer.encode(text, 77) for text in texts]
+        ids = [self._tokenizer.encode(text, 77) for text in texts]
         length = max(map(len, ids))
         return torch.tensor([row + [row[-1]] * (length - len(row)) for row in ids])
 
 
 def train_clip(args: ClipArguments) -> int:
     """Runs the stage."""
-    if None in (args.vision_tower, args.data, args.output_dir):
-        raise UserError("name --vision-tower, --data and --output-dir")
+    check_given(args, "vision_tower", "data", "output_dir")
     with open_stage("train_clip", args) as stage:
-        return _train(stage, args)
-
-
-def _train(stage: Stage, args: ClipArguments) -> int:
-    folder, data_folder = Path(args.vision_tower), Path(args.data)
-    texts = read_training_set(data_folder)
-    clip = new_clip(folder, args.seed)
-    vision = clip.config.vision_config
-    processor = load_processor(folder, vision.image_size)
-    data = ClipData(
-        texts,
-        data_folder / "images",
-        args.images,
-        ClipTokenizer(folder),
-        processor,
-        vision.patch_size,
-    )
-    inputs = {"data": data_folder / "texts.jsonl", "config": folder / "config.json"}
-    chosen = {"images": args.images, "inputs": {k: hashes_of(p) for k, p in inputs.items()}}
-    train(stage, ClipObjective(clip), data, chosen)
-    use = command_line("llava.train.train_projector", vision_tower=folder)
-    weights = {folder / "model.safetensors": clip.state_dict()}
-    return finish(stage, chosen, inputs, use, partial(write_weights, weights))
+        folder, data_folder = Path(args.vision_tower), Path(args.data)
+        texts = read_training_set(data_folder)
+        clip = new_clip(folder, args.seed)
+        data = ClipData(texts, args, clip.config.vision_config)
+        inputs = {"data": data_folder / "texts.jsonl", "config": folder / "config.json"}
+        chosen = {"images": args.images, "inputs": {k: hashes_of(p) for k, p in inputs.items()}}
+        train(stage, ClipObjective(clip), data, chosen)
+        use = command_line("llava.train.train_projector", vision_tower=folder)
+        weights = {folder / "model.safetensors": clip.state_dict()}
+        return finish(stage, chosen, inputs, use, weights)

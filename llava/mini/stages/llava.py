@@ -9,6 +9,7 @@ ready-made.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,16 +29,8 @@ from llava.mini.language import (
     letter_exercise,
     statements,
 )
-from llava.mini.scene import Thing
-from llava.mini.stages.arguments import ONE_IN, SIGHTS, LlavaArguments
+from llava.mini.stages.arguments import SIGHTS, LlavaArguments
 from llava.mini.stages.mini_llava import load_llava, mini_features, model_files, save_llava
-from llava.mini.stages.sights import (
-    WITHOUT_IMAGE,
-    check_pruned,
-    check_shares,
-    check_sight,
-    shows_images,
-)
 from llava.mini.training_set import TrainingSet, read_training_set
 from llava.model.builder import load_vision
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
@@ -46,13 +39,14 @@ from llava.model.multimodal_encoder.visual_tokens import needed
 from llava.train.arguments import model_arguments
 from llava.train.captions import tower_questions
 from llava.train.closing import command_line, finish
-from llava.train.conversations import Conversation
 from llava.train.features import ImageFeatures, encode_questions, vision_settings
 from llava.train.packing import PackedBatch, Packer, collate, predict, run_llm
 from llava.train.provenance import hashes_of
 from llava.train.pruning import Pruner, draw
-from llava.train.stage import Stage, open_stage
+from llava.train.stage import check_given, open_stage
 from llava.train.trainer import train
+
+WITHOUT_IMAGE = ("described", "nothing")  # of SIGHTS
 
 
 class LlavaObjective(nn.Module):
@@ -88,46 +82,33 @@ class LlavaData:
     """Images with questions, captions and descriptions, packed.
 
     Attributes:
-        conversations: one per image.
-        captions: of each image.
-        scenes: the objects of each image.
-        features: of the images; None where the shares show no image.
+        texts: the training set.
+        features: of its images; None where the shares show no image.
         pruner: chooses tokens for the first question of a sequence; None likewise.
         packer: turns texts into sequences.
-        questions_per_image: questions of one sequence.
-        shares: how often each of SIGHTS is shown.
-        focus: number of tokens for "full"; None for all.
-        exercises: letter exercises in every sequence.
-        false_phrases: how often a phrase of a shown caption is false in one attribute.
-        one_in: a pruned image keeps 1/one_in of its tokens; the values are drawn uniformly.
+        args: what a sequence shows and asks.
     """
 
-    conversations: Sequence[Conversation]
-    captions: Sequence[list[str]]
-    scenes: Sequence[list[Thing]]
+    texts: TrainingSet
     features: ImageFeatures | None
     pruner: Pruner | None
     packer: Packer
-    questions_per_image: int
-    shares: Sequence[float]
-    focus: int | None
-    exercises: int
-    false_phrases: float = 0.0
-    one_in: Sequence[int] = ONE_IN
+    args: LlavaArguments
 
     def __post_init__(self) -> None:
-        self._shares = torch.tensor(self.shares)
+        self._shares = torch.tensor(self.args.shares)
         # All captions of an image are answers to the request for one; statements teach through
         # their words, which are predicted too.
+        of_images = zip(self.texts.conversations, self.texts.captions, self.texts.scenes)
         self._pairs = [
             [pair for pair in conversation.pairs if pair[0] != CAPTION_PROMPT]
-            + [(CAPTION_PROMPT, text) for text in texts]
+            + [(CAPTION_PROMPT, text) for text in captions]
             + statements(things)
-            for conversation, texts, things in zip(self.conversations, self.captions, self.scenes)
+            for conversation, captions, things in of_images
         ]
 
     def __len__(self) -> int:
-        return len(self.conversations)
+        return len(self.texts.conversations)
 
     def collate(self, indices: list[int], generator: torch.Generator) -> PackedBatch:
         """Returns a batch of sequences."""
@@ -135,24 +116,21 @@ class LlavaData:
         for index in indices:
             sight = SIGHTS[int(torch.multinomial(self._shares, 1, generator=generator))]
             pairs = self._pairs[index]
-            order = torch.randperm(len(pairs), generator=generator)[: self.questions_per_image]
+            order = torch.randperm(len(pairs), generator=generator)
+            order = order[: self.args.questions_per_image]
             chosen = [pairs[i] for i in order.tolist()]
             seen = self._look(index, sight, chosen[0][0], generator)
             hint = self._hint(index, sight, generator)
-            chosen += [self._letter_exercise(generator) for _ in range(self.exercises)]
+            chosen += [
+                letter_exercise(_numpy_generator(generator)) for _ in range(self.args.exercises)
+            ]
             sequences.append(self.packer.pack(chosen, len(seen), hint))
             features.append(seen)
         return collate(sequences, features)
 
     def describe(self, indices: list[int]) -> str:
         """Returns the names of a batch's entries."""
-        return ", ".join(self.conversations[index].id for index in indices)
-
-    def _letter_exercise(self, generator: torch.Generator) -> tuple[str, str]:
-        return letter_exercise(_numpy_generator(generator))
-
-    def _falsified(self, caption: str, generator: torch.Generator) -> str:
-        return falsify(caption, self.false_phrases, _numpy_generator(generator))
+        return ", ".join(self.texts.conversations[index].id for index in indices)
 
     def _look(self, index: int, sight: str, question: str, generator: torch.Generator) -> Tensor:
         """Returns the visual tokens (K, C) that are shown."""
@@ -161,23 +139,23 @@ class LlavaData:
         image = self.features.image(index)
         features = image.features
         if sight == "full":
-            if self.focus is None:
+            if self.args.focus is None:
                 return features
-            return features[needed(image.cls_attention).topk(self.focus).indices.sort().values]
+            return features[needed(image.cls_attention).topk(self.args.focus).indices.sort().values]
         if sight in WITHOUT_IMAGE:
             return features[:0]
-        budget = len(features) // draw(self.one_in, generator)
+        budget = len(features) // draw(self.args.one_in, generator)
         budget = max(1, min(budget, len(features) - 1))
         topic = tower_questions(question)[0]
         return features[self.pruner.select(image, topic, budget, generator).kept_idx]
 
     def _hint(self, index: int, sight: str, generator: torch.Generator) -> str | None:
         if sight == "compensated":
-            caption = draw(self.captions[index], generator)
-            return self._falsified(caption, generator) if self.false_phrases else caption
+            caption, share = draw(self.texts.captions[index], generator), self.args.false_phrases
+            return falsify(caption, share, _numpy_generator(generator)) if share else caption
         if sight != "described":
             return None
-        phrases = [describe(thing) for thing in self.scenes[index]]
+        phrases = [describe(thing) for thing in self.texts.scenes[index]]
         order = torch.randperm(len(phrases), generator=generator).tolist()
         return " and ".join(phrases[i] for i in order) + "."
 
@@ -194,54 +172,73 @@ def encode_topics(seen: Vision, texts: TrainingSet) -> dict[str, Tensor]:
     return encode_questions(seen.tower, seen.tokenizer, sorted(topics))
 
 
+def check_shares(shares: Sequence[float]) -> None:
+    """Refuses shares that cannot be drawn from.
+
+    Raises:
+        UserError: says what is wrong.
+    """
+    if len(shares) != len(SIGHTS) or min(shares) < 0 or not 0 < sum(shares) < math.inf:
+        raise UserError(
+            f"--shares is {' '.join(map(str, shares))}: give {len(SIGHTS)} numbers for "
+            f"{', '.join(SIGHTS)}: none below 0, and not all of them 0"
+        )
+
+
+def shows_images(shares: Sequence[float]) -> bool:
+    """Returns whether any of SIGHTS with a share above 0 has visual tokens."""
+    return any(share and sight not in WITHOUT_IMAGE for share, sight in zip(shares, SIGHTS))
+
+
+def check_flags(args: LlavaArguments) -> None:
+    """Refuses invalid flags, and those about captions or pictures where none are shown.
+
+    Raises:
+        UserError: says which.
+    """
+    check_shares(args.shares)
+    about = "vision_tower features dtype patch_post_layernorm text_selection checkpoints_root"
+    unseen = [] if shows_images(args.shares) else about.split()
+    if not args.shares[SIGHTS.index("full")]:
+        unseen.append("focus")
+    defaults = LlavaArguments()
+    given = [name for name in unseen if getattr(args, name) != getattr(defaults, name)]
+    if given:
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UserError(f"{flags} would do nothing with these --shares: leave them out")
+    if not args.one_in or min(args.one_in) < 1:
+        numbers = " ".join(map(str, args.one_in))
+        raise UserError(f"--one-in is {numbers or 'empty'}: say numbers from 1 on")
+    if not 0 <= args.false_phrases <= 1:
+        raise UserError(f"--false-phrases is {args.false_phrases}: say a share from 0 to 1")
+    if args.false_phrases and not args.shares[SIGHTS.index("compensated")]:
+        raise UserError("--false-phrases would do nothing: these --shares show no captions")
+
+
 def train_llava(args: LlavaArguments) -> int:
     """Runs the stage."""
-    if None in (args.model_path, args.data, args.output, args.output_dir):
-        raise UserError("name --model-path, --data, --output-dir and --output")
-    check_shares(args.shares)
-    check_sight(args)
-    check_pruned(args)
+    check_given(args, "model_path", "data", "output_dir", "output")
+    check_flags(args)
     with open_stage("train_llava", args) as stage:
-        return _train(stage, args)
-
-
-def _train(stage: Stage, args: LlavaArguments) -> int:
-    source, folder, run = Path(args.model_path), Path(args.data), Path(args.output_dir)
-    texts = read_training_set(folder)
-    llm, projector = load_llava(source, args.seed)
-    inputs = {"data": folder / "conversations.json"} | model_files(source)
-    features, pruner, chosen = None, None, {}
-    if shows_images(args.shares):
-        seen = load_vision(model_arguments(args))
-        inputs["vision_tower"] = seen.folder
-        pruner = Pruner(encode_topics(seen, texts), seen.text_selection == "nearest")
-        cache = Path(args.features or run / "features")
-        features = mini_features(folder, cache, texts, seen, stage.team)
-        chosen = vision_settings(seen) | {"text_selection": seen.text_selection}
-    data = LlavaData(
-        texts.conversations,
-        texts.captions,
-        texts.scenes,
-        features,
-        pruner,
-        Packer(LlamaTokenizer(source)),
-        args.questions_per_image,
-        args.shares,
-        args.focus,
-        args.exercises,
-        args.false_phrases,
-        args.one_in,
-    )
-    chosen |= dict(inputs={name: hashes_of(path) for name, path in inputs.items()})
-    objective = LlavaObjective(llm, projector, args.question_share)
-    train(stage, objective, data, chosen)
-    write = partial(save_llava, llm, projector, source, Path(args.output))
-    return finish(stage, chosen, inputs, _use(args), write)
-
-
-def _use(args: LlavaArguments) -> str:
-    """Returns the use of the weights: questions or, if they saw no picture, the next stage."""
-    parts = dict(model_path=args.output, vision_tower=args.vision_tower)
-    if shows_images(args.shares):
-        return command_line("llava.serve.cli", **parts, no_compensation=True)
-    return command_line("llava.train.train_projector", **parts)
+        source, folder, run = Path(args.model_path), Path(args.data), Path(args.output_dir)
+        texts = read_training_set(folder)
+        llm, projector = load_llava(source, args.seed)
+        inputs = {"data": folder / "conversations.json"} | model_files(source)
+        features, pruner, chosen = None, None, {}
+        if shows_images(args.shares):
+            seen = load_vision(model_arguments(args))
+            inputs["vision_tower"] = seen.folder
+            pruner = Pruner(encode_topics(seen, texts), seen.text_selection == "nearest")
+            cache = Path(args.features or run / "features")
+            features = mini_features(folder, cache, texts, seen, stage.team)
+            chosen = vision_settings(seen) | {"text_selection": seen.text_selection}
+        data = LlavaData(texts, features, pruner, Packer(LlamaTokenizer(source)), args)
+        chosen |= dict(inputs={name: hashes_of(path) for name, path in inputs.items()})
+        objective = LlavaObjective(llm, projector, args.question_share)
+        train(stage, objective, data, chosen)
+        write = partial(save_llava, llm, projector, source, Path(args.output))
+        parts = dict(model_path=args.output, vision_tower=args.vision_tower)
+        use = command_line("llava.train.train_projector", **parts)
+        if shows_images(args.shares):  # it can answer questions
+            use = command_line("llava.serve.cli", **parts, no_compensation=True)
+        return finish(stage, chosen, inputs, use, write)

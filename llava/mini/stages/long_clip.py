@@ -12,14 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llava.errors import UserError
 from llava.mini.scene import COLORS, SHAPES
 from llava.mini.stages.arguments import LongClipArguments
 from llava.mini.training_set import TrainingSet, read_training_set
@@ -28,10 +26,10 @@ from llava.model.compensation.selector import selector_text
 from llava.model.shapes import MINI
 from llava.train.batches import TensorBatch
 from llava.train.captions import tower_questions
-from llava.train.closing import command_line, finish, write_weights
+from llava.train.closing import command_line, finish
 from llava.train.provenance import hashes_of
 from llava.train.pruning import draw
-from llava.train.stage import Stage, open_stage
+from llava.train.stage import check_given, open_stage
 from llava.train.trainer import train
 
 _OBJECT = re.compile(rf"\b({'|'.join(COLORS)}) ({'|'.join(SHAPES)})\b")
@@ -101,31 +99,31 @@ class LongClipObjective(nn.Module):
         return {"loss": loss, "accuracy": right}
 
 
+@dataclass(frozen=True, eq=False)
 class LongClipData:
     """Questions of the training set, each with a caption of its own scene.
 
-    Args:
+    Attributes:
         texts: the training set.
     """
 
-    def __init__(self, texts: TrainingSet) -> None:
-        self._texts = texts
+    texts: TrainingSet
 
     def __len__(self) -> int:
-        return len(self._texts.images)
+        return len(self.texts.images)
 
     def collate(self, indices: list[int], generator: torch.Generator) -> TextBatch:
         """Returns a batch of texts."""
         rows = []
         for index in indices:
-            pair = draw(self._texts.conversations[index].pairs, generator)
+            pair = draw(self.texts.conversations[index].pairs, generator)
             question = draw(tower_questions(pair[0]), generator)
-            rows.append((question, draw(self._texts.captions[index], generator)))
+            rows.append((question, draw(self.texts.captions[index], generator)))
         return text_batch(rows)
 
     def describe(self, indices: list[int]) -> str:
         """Returns the names of a batch's entries."""
-        return ", ".join(self._texts.images[index] for index in indices)
+        return ", ".join(self.texts.images[index] for index in indices)
 
 
 def text_batch(rows: Sequence[tuple[str, str]]) -> TextBatch:
@@ -158,19 +156,14 @@ def long_clip_tensors(text: LongClipText) -> dict[str, Tensor]:
 
 def train_long_clip(args: LongClipArguments) -> int:
     """Runs the stage."""
-    if None in (args.data, args.output, args.output_dir):
-        raise UserError("name --data, --output-dir and --output")
+    check_given(args, "data", "output_dir", "output")
     with open_stage("train_long_clip", args) as stage:
-        return _train(stage, args)
-
-
-def _train(stage: Stage, args: LongClipArguments) -> int:
-    folder = Path(args.data)
-    text = new_long_clip(args.seed)
-    inputs = {"data": folder / "conversations.json"}
-    chosen = {"shape": MINI.long_clip, "inputs": {k: hashes_of(p) for k, p in inputs.items()}}
-    objective = LongClipObjective(text, MINI.long_clip["embed_dim"])
-    train(stage, objective, LongClipData(read_training_set(folder)), chosen)
-    use = command_line("llava.train.train_selector", longclip=Path(args.output))
-    weights = {Path(args.output): long_clip_tensors(text)}
-    return finish(stage, chosen, inputs, use, partial(write_weights, weights))
+        folder = Path(args.data)
+        text = new_long_clip(args.seed)
+        inputs = {"data": folder / "conversations.json"}
+        chosen = {"shape": MINI.long_clip, "inputs": {k: hashes_of(p) for k, p in inputs.items()}}
+        objective = LongClipObjective(text, MINI.long_clip["embed_dim"])
+        train(stage, objective, LongClipData(read_training_set(folder)), chosen)
+        use = command_line("llava.train.train_selector", longclip=Path(args.output))
+        weights = {Path(args.output): long_clip_tensors(text)}
+        return finish(stage, chosen, inputs, use, weights)

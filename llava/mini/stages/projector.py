@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llava.errors import UserError
 from llava.mini.scene import COLORS, PLACES, SHAPES, SIZES, Thing
 from llava.mini.stages.arguments import ProjectorArguments
 from llava.mini.stages.clip import NOTHING, UNCLEAR, patch_labels
@@ -29,7 +28,7 @@ from llava.train.batches import TensorBatch
 from llava.train.closing import command_line, finish
 from llava.train.features import ImageFeatures, vision_settings
 from llava.train.provenance import hashes_of
-from llava.train.stage import Stage, open_stage
+from llava.train.stage import check_given, open_stage
 from llava.train.trainer import train
 
 OBJECTS = 0.8  # weight of objects, beside the background
@@ -132,29 +131,24 @@ def patch_words(things: list[Thing], patch_size: int) -> tuple[Tensor, Tensor]:
 
 def train_projector(args: ProjectorArguments) -> int:
     """Runs the stage."""
-    if None in (args.model_path, args.data, args.output, args.output_dir):
-        raise UserError("name --model-path, --data, --output-dir and --output")
+    check_given(args, "model_path", "data", "output_dir", "output")
     with open_stage("train_projector", args) as stage:
-        return _train(stage, args)
-
-
-def _train(stage: Stage, args: ProjectorArguments) -> int:
-    source, folder, run = Path(args.model_path), Path(args.data), Path(args.output_dir)
-    texts = read_training_set(folder)
-    seen = load_vision(model_arguments(args))
-    cache = Path(args.features or run / "features")
-    features = mini_features(folder, cache, texts, seen, stage.team)
-    llm, projector = load_llava(source, args.seed)
-    tokenizer = LlamaTokenizer(source)
-    ids = [tokenizer.encode(word)[-1] for word in WORDS]
-    objective = ProjectorObjective(projector, llm.get_input_embeddings().weight[ids].detach())
-    data = ProjectorData(texts, features, seen.tower.clip.config.vision_config.patch_size)
-    inputs = {"data": folder / "texts.jsonl", "vision_tower": seen.folder} | model_files(source)
-    chosen = vision_settings(seen)
-    chosen |= dict(inputs={name: hashes_of(path) for name, path in inputs.items()})
-    train(stage, objective, data, chosen)
-    output = Path(args.output)
-    parts = {"model_path": output, "vision_tower": args.vision_tower}
-    use = command_line("llava.train.train_llava", **parts)
-    write = partial(save_llava, llm, projector, source, output)
-    return finish(stage, chosen, inputs, use, write)
+        source, folder, run = Path(args.model_path), Path(args.data), Path(args.output_dir)
+        texts = read_training_set(folder)
+        seen = load_vision(model_arguments(args))
+        cache = Path(args.features or run / "features")
+        features = mini_features(folder, cache, texts, seen, stage.team)
+        llm, projector = load_llava(source, args.seed)
+        tokenizer = LlamaTokenizer(source)
+        ids = [tokenizer.encode(word)[-1] for word in WORDS]
+        objective = ProjectorObjective(projector, llm.get_input_embeddings().weight[ids].detach())
+        data = ProjectorData(texts, features, seen.tower.clip.config.vision_config.patch_size)
+        inputs = {"data": folder / "texts.jsonl", "vision_tower": seen.folder} | model_files(source)
+        chosen = vision_settings(seen)
+        chosen |= dict(inputs={name: hashes_of(path) for name, path in inputs.items()})
+        train(stage, objective, data, chosen)
+        output = Path(args.output)
+        parts = {"model_path": output, "vision_tower": args.vision_tower}
+        use = command_line("llava.train.train_llava", **parts)
+        write = partial(save_llava, llm, projector, source, output)
+        return finish(stage, chosen, inputs, use, write)

@@ -1,25 +1,33 @@
-"""The model behind the page: one answer at a time, word by word, while somebody reads it."""
+"""The model behind the page: one answer at a time, word by word, while somebody reads it.
+
+Questions that are too long for a part of the model are found by counting tokens, before there is an
+image.
+"""
 
 from __future__ import annotations
 
+import math
+import sys
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from threading import Event
 
 from PIL import Image
 
-from llava.errors import UserError
-from llava.method import DEFAULT_PRUNER, Options
+from llava.errors import TooLong, UserError
+from llava.method import Method
+from llava.model.compensation.compensator import Compensator
+from llava.model.compensation.selector import selector_text
+from llava.model.compensation.sums import find_term
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Answer, Sample
-from llava.model.token_pruning.registry import find_pruner
 from llava.serve.chat import TextPieces
-from llava.serve.web.lengths import check_question
 
 STOPPED = "the page is being stopped: ask again when it is back"
+_NO_PICTURE = Image.new("RGB", (1, 1))  # lengths do not depend on it
 
 
 @dataclass(frozen=True)
@@ -51,25 +59,14 @@ class Answerer:
 
     Args:
         model: the model.
+        method: how a question is asked where a visitor does not say it.
         max_new_tokens: limit of an answer.
-        seed: seed of the one random draw of each question.
-        pruner: chooses the visual tokens where a visitor names no other.
-        pruner_options: its settings.
     """
 
-    def __init__(
-        self,
-        model: LlavaAccm,
-        max_new_tokens: int,
-        seed: int,
-        pruner: str = DEFAULT_PRUNER,
-        pruner_options: Options = (),
-    ) -> None:
+    def __init__(self, model: LlavaAccm, method: Method, max_new_tokens: int) -> None:
         self.model = model
-        self.pruner = find_pruner(pruner).name
-        self._pruner_options = pruner_options
-        self._max_new_tokens = max_new_tokens
-        self._seed = seed
+        self.method = method
+        self.max_new_tokens = max_new_tokens
         self._closed = Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
 
@@ -85,21 +82,12 @@ class Answerer:
         Raises:
             UserError: it cannot be answered.
         """
-        sample = Sample(
-            image,
-            question,
-            visual_token_num=visual_token_num,
-            seed=self._seed,
-            max_new_tokens=self._max_new_tokens,
-            pruner=pruner or self.pruner,
-            pruner_options=self._pruner_options if pruner in (None, self.pruner) else (),
-        )
+        method = replace(self.method, visual_token_num=visual_token_num)
+        if pruner not in (None, method.pruner):
+            method = replace(method, pruner=pruner, pruner_options=())
+        sample = Sample(image, question, max_new_tokens=self.max_new_tokens, **vars(method))
         self.model.check(sample)
         return sample
-
-    def check_question(self, question: str, visual_token_num: int) -> str | None:
-        """Checks a question before there is an image; see lengths.check_question."""
-        return check_question(self.model, question, visual_token_num, self._max_new_tokens)
 
     def stream(self, sample: Sample) -> Generator[str | Timed, None, None]:
         """Answers a question; closing the iterator early ends the work.
@@ -146,3 +134,53 @@ class Answerer:
 
 class _Left(Exception):
     """The reader has left."""
+
+
+def check_question(
+    model: LlavaAccm, question: str, visual_token_num: int, max_new_tokens: int
+) -> str | None:
+    """Checks that a question can be answered from a number of visual tokens.
+
+    Returns:
+        A note on a part that does not read the question to its end, with advice, or None.
+
+    Raises:
+        UserError: It is not a question, or it is too long for a part.
+    """
+    sample = Sample(
+        _NO_PICTURE, question, visual_token_num=visual_token_num, max_new_tokens=max_new_tokens
+    )
+    try:
+        model.check(sample)
+    except TooLong as error:
+        length = len(error.question)
+        raise UserError(
+            f"the question is too long for the {error.part}: shorten it by some "
+            f"{math.ceil(length * error.share):,} of its {length:,} characters"
+        ) from error
+    return _unread(model, sample.question_of_the_method) if model.is_pruned(sample) else None
+
+
+def _unread(model: LlavaAccm, question: str) -> str | None:
+    """Returns a note on what pruning and compensation do not read of a question."""
+    most = model.tower.max_text_length
+    length = len(model.clip_tokenizer.encode(question, sys.maxsize))
+    if length <= most:
+        return None
+    first = len(question) * most // length
+    crowded = ", and LongCLIP, which chooses a caption, may not see the captions' ends"
+    return (
+        "the question is long: CLIP's text tower, by which patches are kept, reads about the "
+        f"first {first:,} of its {len(question):,} characters"
+        f"{crowded if _is_crowded(model, question) else ''}; shorten it, or begin with what is"
+        " asked"
+    )
+
+
+def _is_crowded(model: LlavaAccm, question: str) -> bool:
+    """Returns whether question and longest caption together exceed LongCLIP's length."""
+    parts = find_term(model.compensator, Compensator)
+    if parts is None:
+        return False
+    length = parts.long_clip.tokenize([selector_text(question, "")]).shape[1]
+    return length + parts.max_length > parts.long_clip.tower.context_length

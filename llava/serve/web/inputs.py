@@ -1,9 +1,12 @@
-"""Checks of the values that a browser sends, before any use."""
+"""The values that a browser sends, checked before any use: field by field, with their problems."""
 
 from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
@@ -12,7 +15,8 @@ from llava.errors import UserError, quoted
 from llava.method import ALL_TOKENS, NO_TOKENS
 from llava.mm_utils import IMAGE_FORMATS, load_image
 from llava.model.token_pruning.registry import PRUNERS, find_pruner
-from llava.serve.web.limits import Limits
+from llava.serve.web.answering import Answerer, check_question
+from llava.serve.web.arguments import Limits
 from llava.serve.web.uploads import NOT_UPLOADED, find_upload
 
 # The pruners that a visitor may choose.
@@ -48,10 +52,10 @@ def read_question(question: object, limits: Limits) -> str:
         raise UserError("there is no question yet: write what is asked about the image")
     if not isinstance(question, str):
         raise UserError("the question is not a text")
-    if len(question) > limits.question_length:
+    if len(question) > limits.max_question_length:
         raise UserError(
             f"the question has {len(question):,} characters; this page takes at most "
-            f"{limits.question_length:,}: shorten it"
+            f"{limits.max_question_length:,}: shorten it"
         )
     return question.strip()
 
@@ -94,12 +98,12 @@ def read_file(path: Path, limits: Limits) -> bytes:
     """
     try:
         with path.open("rb") as file:
-            data = file.read(limits.upload_bytes + 1)
+            data = file.read(limits.max_upload_bytes + 1)
     except OSError as error:
         raise UserError(NOT_UPLOADED) from error
-    if len(data) > limits.upload_bytes:
+    if len(data) > limits.max_upload_bytes:
         raise UserError(
-            f"the image has more than {limits.upload_bytes:,} bytes, the limit of this page: "
+            f"the image has more than {limits.max_upload_bytes:,} bytes, the limit of this page: "
             "save it smaller"
         )
     return data
@@ -111,7 +115,7 @@ def open_upload(data: bytes, limits: Limits) -> Image.Image:
     Raises:
         UserError: it has too many pixels, is not an image, or is damaged.
     """
-    _check_pixels(data, limits.pixels)
+    _check_pixels(data, limits.max_pixels)
     return load_image(data, upright=True, name="the image")
 
 
@@ -120,30 +124,20 @@ def look_at(data: bytes) -> tuple[bool, str | None]:
 
     The note is for the visitor; None if browser and model see the same.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # open_upload has checked
-        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
-            if image.format not in _SHOWN_BY_BROWSERS:
-                return False, f"the model reads {image.format} files; browsers do not show them"
-            moves = _is_animated(image)
+    with _opened(data) as image:
+        if image.format not in _SHOWN_BY_BROWSERS:
+            return False, f"the model reads {image.format} files; browsers do not show them"
+        moves = False
+        with suppress(Exception):  # a decoder may raise anything on a damaged frame
+            moves = getattr(image, "is_animated", False)  # a second frame; others are not read
     return True, "the model sees the first frame of the animation" if moves else None
-
-
-def _is_animated(image: Image.Image) -> bool:
-    """Returns whether there is a second frame, without reading the others."""
-    try:
-        return getattr(image, "is_animated", False)
-    except Exception:  # a decoder may raise anything on a damaged frame
-        return False
 
 
 def _check_pixels(data: bytes, most: int) -> None:
     """Refuses an image of too many pixels by its header; load_image refuses other files."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked just below
-            with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
-                width, height = image.size
+        with _opened(data) as image:
+            width, height = image.size
     except Exception:  # a decoder may raise anything on a damaged file
         return
     if width * height > most:
@@ -151,3 +145,97 @@ def _check_pixels(data: bytes, most: int) -> None:
             f"the image has {width:,} x {height:,} pixels, and this page takes at most {most:,} "
             "altogether: scale it down"
         )
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """Opens an image for its header; the number of its pixels is checked here, not by Pillow."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+            yield image
+
+
+@dataclass
+class Entered:
+    """The fields; a value is None if there is a problem with it.
+
+    Attributes:
+        image_file, image: the picture, as a file and as RGB.
+        question: text of the question.
+        budget: K.
+        pruner: what chooses the K tokens; None is the page's own.
+        is_shown: whether browsers can show the picture.
+        problems: one line each, by "image", "question" and "budget".
+        advice: advice on a field, likewise.
+    """
+
+    image_file: Path | None = None
+    image: Image.Image | None = None
+    question: str | None = None
+    budget: int | None = None
+    pruner: str | None = None
+    is_shown: bool = False
+    problems: dict[str, str] = field(default_factory=dict)
+    advice: dict[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A reader of the page's fields.
+
+    Attributes:
+        answerer: checks the questions.
+        uploads: the folder of uploaded files.
+        limits: limits of what a visitor may send.
+    """
+
+    answerer: Answerer
+    uploads: Path
+    limits: Limits
+
+    def read(self, upload: object, question: object, kept: object, pruner: object) -> Entered:
+        """Reads all fields, which are unchecked JSON values."""
+        entered = self.read_text(question, kept, self.read_image(upload))
+        with _told(entered.problems, "budget"):
+            entered.pruner = read_pruner(pruner)
+        return entered
+
+    def read_image(self, upload: object) -> Entered:
+        """Reads only an upload."""
+        entered = Entered()
+        with _told(entered.problems, "image"):
+            path = read_upload(upload, self.uploads)
+            data = read_file(path, self.limits)
+            entered.image = open_upload(data, self.limits)
+            entered.image_file = path
+            entered.is_shown, entered.advice["image"] = look_at(data)
+        return entered
+
+    def read_text(self, question: object, kept: object, entered: Entered | None = None) -> Entered:
+        """Reads the budget and the question, whose length counts in parts that the budget decides.
+
+        Args:
+            question, kept: unchecked JSON values.
+            entered: the record to add them to; None makes one.
+        """
+        entered, model = entered or Entered(), self.answerer.model
+        patches = model.count_tokens()
+        with _told(entered.problems, "budget"):
+            entered.budget = read_budget(kept, patches)
+        with _told(entered.problems, "question"):
+            text = read_question(question, self.limits)
+            for budget in (patches, entered.budget or patches):
+                advice = check_question(model, text, budget, self.answerer.max_new_tokens)
+                entered.advice["question"] = advice
+            entered.question = text
+        return entered
+
+
+@contextmanager
+def _told(problems: dict[str, str], field: str) -> Iterator[None]:
+    """Records the problem with a field instead of raising it."""
+    try:
+        yield
+    except UserError as error:
+        problems[field] = str(error)

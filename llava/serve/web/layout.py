@@ -1,24 +1,32 @@
-"""The components of the page and their layout."""
+"""The components of the page, their layout, and their look in light and dark colours."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import gradio as gr
 
+from llava.serve.web.arguments import Limits
 from llava.serve.web.inputs import SOME_TOKENS
-from llava.serve.web.limits import Limits
 from llava.serve.web.panels import EMPTY_CANDIDATES, EMPTY_OVERLAY, SEEN, answer_card, name_of, safe
-from llava.serve.web.script import refuse_files
+from llava.serve.web.script import read_template, refuse_files
 
 _INTRO = """<div class="intro"><h1>Ask with fewer visual tokens</h1>{about}
 <p>The model answers twice: from the few patches of the image that it may keep and a caption of the
 others, and from all of them. Move the slider to see which patches stay, and why.</p></div>"""
 
-
 # Characters of a question that the browser accepts: a longer one is reported, not cut.
 _TYPED = 10_000
+# Fonts of the visitor's machine: nothing is loaded from elsewhere.
+_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif"]
+_MONOSPACE = ["ui-monospace", "Consolas", "DejaVu Sans Mono", "monospace"]
+STYLE = read_template("style.css")
+
+
+def theme() -> gr.themes.Base:
+    """Returns Gradio's default theme in blue, with fonts of the visitor's machine."""
+    return gr.themes.Default(primary_hue="blue", font=_FONTS, font_mono=_MONOSPACE)
 
 
 @dataclass(frozen=True)
@@ -27,13 +35,13 @@ class Parts:
 
     Attributes:
         image, question, budget, pruner, button: the inputs.
-        image_note, question_note, budget_note, button_note: the notes on each.
         examples: the buttons of the examples.
+        looked: the result of checking an uploaded file, only for the browser.
+        record: the answers with their details for programs, as hidden JSON.
+        image_note, question_note, budget_note, button_note: the notes on each input.
         warning: the warning that the picture is far from the kind that the model knows.
         pruned, full: the two answers.
         overlay, candidates, stages: the details of the answers.
-        record: the same for programs, as hidden JSON.
-        looked: the result of checking an uploaded file, only for the browser.
         shown: the subject of the answers, on the server's side.
     """
 
@@ -42,38 +50,26 @@ class Parts:
     budget: gr.Slider
     pruner: gr.Dropdown
     button: gr.Button
+    examples: list[gr.Button]
+    looked: gr.JSON
+    record: gr.JSON  # the first of the outputs, in the order in which programs receive them
     image_note: gr.HTML
     question_note: gr.HTML
     budget_note: gr.HTML
     button_note: gr.HTML
-    examples: list[gr.Button]
     warning: gr.HTML
     pruned: gr.HTML
     full: gr.HTML
     overlay: gr.HTML
     candidates: gr.HTML
     stages: gr.HTML
-    record: gr.JSON
-    looked: gr.JSON
     shown: gr.State
 
     @property
     def outputs(self) -> list[gr.components.Component]:
         """All components that a question changes, the record first."""
-        return [
-            self.record,
-            self.image_note,
-            self.question_note,
-            self.budget_note,
-            self.button_note,
-            self.warning,
-            self.pruned,
-            self.full,
-            self.overlay,
-            self.candidates,
-            self.stages,
-            self.shown,
-        ]
+        names = [field.name for field in fields(self)]
+        return [getattr(self, name) for name in names[names.index("record") :]]
 
 
 def lay_out(
@@ -113,8 +109,9 @@ def _lay_out_question(
     examples: list[tuple[str, str]], budgets: tuple[int, int], pruner: str, limits: Limits
 ) -> dict[str, Any]:
     """Lays out the inputs; returns them by their names in Parts."""
+    parts: dict[str, Any] = {}
     with gr.Column(elem_classes="field", min_width=0):
-        image = gr.Image(
+        parts["image"] = gr.Image(
             examples[0][0],
             label="Image",
             type="filepath",
@@ -124,67 +121,49 @@ def _lay_out_question(
             elem_classes="asked",
             alt_text="the image that is asked about",
         )
-        image_note = gr.HTML(
-            SEEN, elem_classes="notes", js_on_load=refuse_files(limits.upload_bytes)
+        parts["image_note"] = gr.HTML(
+            SEEN, elem_classes="notes", js_on_load=refuse_files(limits.max_upload_bytes)
         )
     with gr.Column(elem_classes="field", min_width=0):
-        question = gr.Textbox(
+        parts["question"] = gr.Textbox(
             examples[0][1],
             label="Question",
-            max_length=max(_TYPED, limits.question_length),
+            max_length=max(_TYPED, limits.max_question_length),
             lines=1,
             max_lines=6,
         )
-        question_note = gr.HTML(elem_classes="notes")
-    tokens = _lay_out_tokens(*budgets, pruner)
+        parts["question_note"] = gr.HTML(elem_classes="notes")
     with gr.Column(elem_classes="field", min_width=0):
-        button = gr.Button("Ask", variant="primary", elem_classes="ask")
-        button_note = gr.HTML(elem_classes="notes")
+        budget, patches = budgets
+        label = f"Tokens to keep, of {patches}"
+        parts["budget"] = gr.Slider(1, patches, budget, step=1, label=label)
+        parts["pruner"] = gr.Dropdown(
+            SOME_TOKENS, value=pruner, label="Chosen by", filterable=False
+        )
+        parts["budget_note"] = gr.HTML(elem_classes="notes")
+    with gr.Column(elem_classes="field", min_width=0):
+        parts["button"] = gr.Button("Ask", variant="primary", elem_classes="ask")
+        parts["button_note"] = gr.HTML(elem_classes="notes")
     with gr.Column(elem_classes="examples", min_width=0):
         gr.HTML("<h2>Examples</h2>")
-        picks = [
+        parts["examples"] = [
             gr.Button(text, icon=path, size="sm", elem_classes="example") for path, text in examples
         ]
-    return {
-        "image": image,
-        "image_note": image_note,
-        "question": question,
-        "question_note": question_note,
-        **tokens,
-        "button": button,
-        "button_note": button_note,
-        "examples": picks,
-    }
-
-
-def _lay_out_tokens(budget: int, patches: int, pruner: str) -> dict[str, Any]:
-    """Lays out how many tokens are kept, and what chooses them; by their names in Parts."""
-    with gr.Column(elem_classes="field", min_width=0):
-        slider = gr.Slider(1, patches, budget, step=1, label=f"Tokens to keep, of {patches}")
-        rule = gr.Dropdown(SOME_TOKENS, value=pruner, label="Chosen by", filterable=False)
-        note = gr.HTML(elem_classes="notes")
-    return {"budget": slider, "pruner": rule, "budget_note": note}
+    return parts
 
 
 def _lay_out_answers(patches: int, has_caption: bool) -> dict[str, gr.HTML]:
     """Lays out the answers; returns their components by their names in Parts."""
-    warning = gr.HTML(visible=False)  # otherwise it would take up space
+    parts = {"warning": gr.HTML(visible=False)}  # otherwise it would take up space
     with gr.Row():
         with gr.Column(min_width=250, elem_classes="half"):
-            pruned = gr.HTML(answer_card(name_of(None, patches, has_caption), ""))
+            parts["pruned"] = gr.HTML(answer_card(name_of(None, patches, has_caption), ""))
         with gr.Column(min_width=250):
-            full = gr.HTML(answer_card(name_of(patches, patches, has_caption), ""))
+            parts["full"] = gr.HTML(answer_card(name_of(patches, patches, has_caption), ""))
     with gr.Row():
         with gr.Column(scale=5, min_width=280):
-            overlay = gr.HTML(EMPTY_OVERLAY)
+            parts["overlay"] = gr.HTML(EMPTY_OVERLAY)
         with gr.Column(scale=4, min_width=280):
-            candidates = gr.HTML(EMPTY_CANDIDATES)
-            stages = gr.HTML()
-    return {
-        "warning": warning,
-        "pruned": pruned,
-        "full": full,
-        "overlay": overlay,
-        "candidates": candidates,
-        "stages": stages,
-    }
+            parts["candidates"] = gr.HTML(EMPTY_CANDIDATES)
+            parts["stages"] = gr.HTML()
+    return parts

@@ -14,12 +14,10 @@ import gradio as gr
 from llava.errors import UserError
 from llava.serve.web import panels, script
 from llava.serve.web.answering import Answerer
-from llava.serve.web.calls import Calls
-from llava.serve.web.changes import Changes
-from llava.serve.web.inputs import read_budget, read_pruner
+from llava.serve.web.arguments import Limits
+from llava.serve.web.gate import Calls
+from llava.serve.web.inputs import Reader, read_budget, read_pruner
 from llava.serve.web.layout import Parts, lay_out
-from llava.serve.web.limits import Limits
-from llava.serve.web.reading import Reader
 from llava.serve.web.replies import Replies, Shown
 
 _log = logging.getLogger(__name__)
@@ -58,13 +56,12 @@ class Page:
             self._parts = lay_out(
                 examples,
                 (visual_token_num, self._patches),
-                answerer.pruner,
+                answerer.method.pruner,
                 model.gives_text,
                 limits,
                 model.about.line,
             )
-            self._changes = Changes(self._parts, model)
-            self._replies = Replies(answerer, self._parts, self._changes, limits)
+            self._replies = Replies(answerer, self._parts, limits)
             self._connect_answers(self._parts)
             self._connect_entries(self._parts)
         functions = {n: each for n, each in self.blocks.fns.items() if each.fn is not None}
@@ -156,9 +153,9 @@ class Page:
             Changes of the page.
         """
         entered = self._reader.read(upload, question, kept, pruner)
-        yield self._changes.notes(entered)
+        yield self._replies.notes(entered)
         if entered.problems:
-            yield self._changes.no_answers()
+            yield self._replies.no_answers()
             raise _message(next(iter(entered.problems.values())))
         yield from self._told(self._replies.ask(entered))
 
@@ -171,7 +168,7 @@ class Page:
         try:
             budget, chosen = read_budget(kept, self._patches), read_pruner(pruner)
         except UserError:  # check_text reports it
-            yield self._changes.no_pruned_answer()
+            yield self._replies.no_pruned_answer()
             return
         if shown is None:
             yield {self._parts.shown: gr.skip()}
@@ -180,7 +177,7 @@ class Page:
 
     def check_text(self, question: object, kept: object) -> dict:
         """Returns notes on the question being written and on the number."""
-        return self._changes.text_notes(self._reader.read_text(question, kept), question)
+        return self._replies.text_notes(self._reader.read_text(question, kept), question)
 
     def check_image(self, upload: Any) -> dict:
         """Returns the note on a new image; see script.LOOKED.
@@ -192,9 +189,9 @@ class Page:
         looked = {
             "path": upload and upload["path"],
             "is_good": entered.image is not None,
-            "note": self._changes.image_note(entered),
+            "note": self._replies.image_note(entered),
         }
-        return {self._parts.looked: looked} | ({} if entered.image else self._changes.no_answers())
+        return {self._parts.looked: looked} | ({} if entered.image else self._replies.no_answers())
 
     def pick(self, place: int) -> dict:
         """Returns the image and the question of an example."""
@@ -212,7 +209,7 @@ class Page:
         except Exception:
             _log.exception("a question could not be answered")
             text = "the server could not answer this; its log says why"
-        yield self._changes.no_answers() | {self._parts.button_note: panels.problem(text)}
+        yield self._replies.no_answers() | {self._parts.button_note: panels.fill("problem", text)}
         raise _message(text)
 
 

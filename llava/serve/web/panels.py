@@ -46,21 +46,6 @@ def safe(text: str) -> str:
     return html.escape(text).translate(_BRACES)
 
 
-def warning(text: str | None) -> str:
-    """Returns a warning above the answers; empty for None."""
-    return _fill("warning", text)
-
-
-def problem(text: str) -> str:
-    """Returns the problem shown beside a field."""
-    return _fill("problem", text)
-
-
-def advice(text: str | None) -> str:
-    """Returns the advice shown beside a field; empty for None."""
-    return _fill("advice", text)
-
-
 def answer_card(name: str, text: str, timed: Timed | None = None, is_waiting: bool = False) -> str:
     """Returns an answer, so far or complete, under the name of its source.
 
@@ -70,7 +55,7 @@ def answer_card(name: str, text: str, timed: Timed | None = None, is_waiting: bo
         timed: the complete answer.
         is_waiting: whether more will follow.
     """
-    return _fill("answer_card", name, text, timed, is_waiting)
+    return fill("answer_card", name, text, timed, is_waiting)
 
 
 def overlay(model: LlavaAccm, image: Image.Image, answer: Answer | None) -> str:
@@ -82,7 +67,7 @@ def overlay(model: LlavaAccm, image: Image.Image, answer: Answer | None) -> str:
     uri = data_uri(picture, quality=90, subsampling=0)  # frames keep their colours
     counts = Counter(reasons.values())
     legend = [(why, colour, counts[why]) for why, colour in REASON_COLOURS.items() if counts[why]]
-    return _fill("overlay", uri, len(kept), patches, legend)
+    return fill("overlay", uri, len(kept), patches, legend)
 
 
 def candidates(answer: Answer) -> str:
@@ -90,7 +75,7 @@ def candidates(answer: Answer) -> str:
     supplement = answer.supplement
     if supplement is None or not supplement.candidates:
         return ""
-    return _fill("candidates", supplement.shown)
+    return fill("candidates", supplement.shown)
 
 
 def stage_bars(answers: Sequence[tuple[str, Mapping[str, float]]]) -> str:
@@ -101,7 +86,7 @@ def stage_bars(answers: Sequence[tuple[str, Mapping[str, float]]]) -> str:
     """
     longest = max(sum(stages.values()) for _, stages in answers)
     seen = {stage for _, stages in answers for stage in stages}
-    return _fill("stage_bars", answers, longest, seen)
+    return fill("stage_bars", answers, longest, seen)
 
 
 def why_slower(pruned: Mapping[str, float], full: Mapping[str, float]) -> str:
@@ -113,7 +98,7 @@ def why_slower(pruned: Mapping[str, float], full: Mapping[str, float]) -> str:
     if "caption" not in pruned or sum(pruned.values()) <= sum(full.values()):
         return ""
     saved = sum(full[stage] - pruned[stage] for stage in ("prefill", "decode"))
-    return _fill("why_slower", pruned["caption"] + pruned.get("select", 0), saved)
+    return fill("why_slower", pruned["caption"] + pruned.get("select", 0), saved)
 
 
 def costs_elsewhere(model: LlavaAccm, budget: int) -> str:
@@ -130,7 +115,7 @@ def costs_elsewhere(model: LlavaAccm, budget: int) -> str:
     patches, has_caption = model.count_tokens(), model.gives_text
     few = costs.WITH_CAPTION if has_caption else costs.PRUNED
     shown = [(name_of(c.tokens, costs.PATCHES, has_caption), c) for c in (few, costs.FULL)]
-    return _fill("costs_elsewhere", costs, shown, _correspondence(budget, patches, few.tokens))
+    return fill("costs_elsewhere", costs, shown, _correspondence(budget, patches, few.tokens))
 
 
 def name_of(budget: int | None, patches: int, has_caption: bool) -> str:
@@ -151,26 +136,18 @@ def _correspondence(budget: int, patches: int, measured: int) -> str:
     return f"{share}, as {of_all:.0f} of {costs.PATCHES} {are}."
 
 
-def _duration(seconds: float) -> str:
-    return f"{1000 * seconds:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
-
-
-def _escaped(value: object) -> Markup:
-    return value if isinstance(value, Markup) else Markup(safe(str(value)))
-
-
 _ENVIRONMENT = Environment(
     loader=PackageLoader(__package__),
     autoescape=True,
     trim_blocks=True,
     undefined=StrictUndefined,
-    finalize=_escaped,
+    finalize=lambda value: value if isinstance(value, Markup) else Markup(safe(str(value))),
 )
-_ENVIRONMENT.filters["duration"] = _duration
+_ENVIRONMENT.filters["duration"] = lambda s: f"{1000 * s:.1f} ms" if s < 1 else f"{s:.1f} s"
 _ENVIRONMENT.globals["STAGE_COLOURS"] = STAGE_COLOURS
 _PANELS = _ENVIRONMENT.get_template("panels.html").module
 
 
-def _fill(name: str, *values: object) -> str:
-    """Returns a filled-in part of templates/panels.html."""
+def fill(name: str, *values: object) -> str:
+    """Returns a filled-in part of templates/panels.html, such as a problem beside a field."""
     return str(getattr(_PANELS, name)(*values)).strip()

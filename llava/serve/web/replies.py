@@ -1,4 +1,4 @@
-"""Answers as they appear on the page, with their kept patches and captions."""
+"""The changes of the page: notes beside its fields, and answers with patches and captions."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from typing import Any
 
 import gradio as gr
 
+from llava.mini.likeness import warning_of
 from llava.model.sample import Sample
-from llava.serve.likeness import warning_of
 from llava.serve.web import panels
 from llava.serve.web.answering import Answerer, Timed
-from llava.serve.web.changes import Changes
-from llava.serve.web.inputs import open_upload, read_file
+from llava.serve.web.arguments import Limits
+from llava.serve.web.inputs import Entered, open_upload, read_file
 from llava.serve.web.layout import Parts
-from llava.serve.web.limits import Limits
-from llava.serve.web.reading import Entered
 
 
 @dataclass(frozen=True)
@@ -37,21 +35,83 @@ class Shown:
 
 
 class Replies:
-    """The changes of the page while questions are answered, by component.
+    """New values of the page's components, by component.
 
     Args:
         answerer: answers the questions.
         parts: the components.
-        changes: other changes of the page.
         limits: limits of what a visitor may send.
     """
 
-    def __init__(self, answerer: Answerer, parts: Parts, changes: Changes, limits: Limits) -> None:
+    def __init__(self, answerer: Answerer, parts: Parts, limits: Limits) -> None:
         self._answerer = answerer
+        self._model = answerer.model
         self._parts = parts
-        self._changes = changes
         self._limits = limits
-        self._patches = answerer.model.count_tokens()
+        self._patches = self._model.count_tokens()
+
+    def notes(self, entered: Entered) -> dict:
+        """Returns the notes on each field."""
+        parts = self._parts
+        return {
+            parts.image_note: self.image_note(entered),
+            parts.question_note: _note(entered, "question"),
+            parts.budget_note: _note(entered, "budget"),
+            parts.button_note: "",
+        }
+
+    def text_notes(self, entered: Entered, question: object) -> dict:
+        """Returns the notes on budget and question, which may still be empty."""
+        return {
+            self._parts.budget_note: _note(entered, "budget"),
+            self._parts.question_note: _note(entered, "question") if question else "",
+        }
+
+    def image_note(self, entered: Entered) -> str:
+        """Returns the note on the image, which the page now shows."""
+        return (panels.SEEN if entered.is_shown else "") + _note(entered, "image")
+
+    def no_answers(self) -> dict:
+        """Removes everything that belongs to another question."""
+        parts = self._parts
+        return self.no_pruned_answer() | {
+            parts.record: None,
+            parts.warning: gr.HTML("", visible=False),
+            parts.full: panels.answer_card(self.name(self._patches), ""),
+            parts.shown: None,
+            parts.button_note: "",
+        }
+
+    def no_pruned_answer(self) -> dict:
+        """Removes everything that belongs to another number of tokens."""
+        parts = self._parts
+        return {
+            parts.pruned: panels.answer_card(self.name(None), ""),
+            parts.overlay: panels.EMPTY_OVERLAY,
+            parts.candidates: panels.EMPTY_CANDIDATES,
+            parts.stages: "",
+        }
+
+    def times(
+        self, budget: int, pruned: Mapping[str, float] | None, full: Mapping[str, float]
+    ) -> dict:
+        """Shows the times of the stages, here and at the real shapes.
+
+        Args:
+            budget: K.
+            pruned: seconds of each stage; None if K is all tokens.
+            full: the same for all tokens.
+        """
+        rows, why = [(self.name(self._patches), full)], ""
+        if pruned is not None:
+            rows.insert(0, (self.name(budget), pruned))
+            why = panels.why_slower(pruned, full)
+        elsewhere = panels.costs_elsewhere(self._model, budget)
+        return {self._parts.stages: panels.stage_bars(rows) + why + elsewhere}
+
+    def name(self, budget: int | None) -> str:
+        """Returns the name of an answer."""
+        return panels.name_of(budget, self._patches, self._model.gives_text)
 
     def ask(self, entered: Entered) -> Iterator[dict]:
         """Answers the entered question from some tokens and from all."""
@@ -61,16 +121,16 @@ class Replies:
             return  # the page asks only where no field has a problem
         some = self._answerer.sample(image, question, budget, entered.pruner)
         whole = self._answerer.sample(image, question, patches)
-        unlike = warning_of(self._answerer.model.about, image)
+        unlike = warning_of(self._model.about, image)
         yield {
-            parts.warning: gr.HTML(panels.warning(unlike), visible=unlike is not None),
-            parts.full: panels.answer_card(self._changes.name(patches), "", is_waiting=True),
+            parts.warning: gr.HTML(panels.fill("warning", unlike), visible=unlike is not None),
+            parts.full: panels.answer_card(self.name(patches), "", is_waiting=True),
         }
         pruned = yield from self._pruned_answer(some)
         full = yield from self._answer(parts.full, whole)
         stages = full.answer.seconds
         of_pruned = None if pruned is None else pruned.answer.seconds
-        yield self._changes.times(budget, of_pruned, stages)
+        yield self.times(budget, of_pruned, stages)
         pruned = pruned or full
         yield {
             parts.record: {"warning": unlike, "pruned": pruned.record(), "full": full.record()},
@@ -83,11 +143,11 @@ class Replies:
         sample = self._answerer.sample(image, shown.question, budget, pruner)
         pruned = yield from self._pruned_answer(sample)
         stages = None if pruned is None else pruned.answer.seconds
-        yield self._changes.times(budget, stages, shown.full_stages)
+        yield self.times(budget, stages, shown.full_stages)
 
     def _pruned_answer(self, sample: Sample) -> Generator[dict, None, Timed | None]:
         """Shows a pruned answer with its patches and captions; with all tokens there is none."""
-        parts, model = self._parts, self._answerer.model
+        parts, model = self._parts, self._model
         picture: Any = sample.image  # no encoding: visitors send files
         if sample.visual_token_num == self._patches:
             yield {
@@ -105,7 +165,7 @@ class Replies:
 
     def _answer(self, card: gr.HTML, sample: Sample) -> Generator[dict, None, Timed]:
         """Shows an answer as it is decoded."""
-        name, text = self._changes.name(sample.visual_token_num), ""
+        name, text = self.name(sample.visual_token_num), ""
         yield {card: panels.answer_card(name, text, is_waiting=True)}
         with closing(self._answerer.stream(sample)) as pieces:
             for piece in pieces:
@@ -116,3 +176,9 @@ class Replies:
                 yield {card: panels.answer_card(name, text, is_waiting=True)}
         yield {card: panels.answer_card(name, timed.answer.text, timed)}
         return timed
+
+
+def _note(entered: Entered, field: str) -> str:
+    if field in entered.problems:
+        return panels.fill("problem", entered.problems[field])
+    return panels.fill("advice", entered.advice.get(field))

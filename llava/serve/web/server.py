@@ -9,7 +9,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import gradio as gr
 import uvicorn
@@ -17,31 +19,36 @@ from fastapi import FastAPI
 from PIL import Image
 
 from llava.errors import UserError
+from llava.mini.drawing import draw_scene
+from llava.mini.scene import make_scene, scene_generator
 from llava.model.llava_arch import LlavaAccm
 from llava.model.multimodal_encoder import clip_encoder
 from llava.serve.web.address import Names, listen, shown_address
 from llava.serve.web.answering import Answerer
-from llava.serve.web.arguments import WebArguments
-from llava.serve.web.connection import Connection, cut_overdue
-from llava.serve.web.examples import draw_examples
+from llava.serve.web.arguments import Patience, WebArguments
 from llava.serve.web.gate import Gate
 from llava.serve.web.inputs import read_pruner
-from llava.serve.web.limits import Limits, Patience
+from llava.serve.web.layout import STYLE, theme
+from llava.serve.web.messages import Connection, cut_overdue
 from llava.serve.web.page import Page
-from llava.serve.web.style import STYLE, theme
 from llava.serve.web.uploads import Uploads, page_folder
 
 # Visitors whose last question Gradio remembers: some 100 kB each. Each question of a program counts
 # as one; after this number of others, an idle visitor's slider waits for the next question.
 VISITORS = 200
 _STOPPED = 130  # exit status, as in other commands
+# Seed, split and number of a scene (the first is images/scene.png), and a question about it.
+_EXAMPLES = (
+    ((5, "train", 16), "What color is the star?"),
+    ((5, "train", 41), "Where is the green circle?"),
+    ((5, "train", 55), "What size is the red star?"),
+)
 
 
 def run(model: LlavaAccm, args: WebArguments) -> int:
     """Serves the page until the process is stopped."""
-    answerer = _answerer(model, args)
     try:
-        with _served(answerer, args, Patience()) as address:
+        with opened(model, args) as address:
             print(f"{args.model_path} at {address} (Ctrl+C ends it)", flush=True)
             threading.Event().wait()
     except KeyboardInterrupt:
@@ -59,50 +66,16 @@ def opened(model: LlavaAccm, args: WebArguments, patience: Patience = Patience()
     Raises:
         UserError: The page cannot be served there, or no question can be answered with these flags.
     """
-    with _served(_answerer(model, args), args, patience) as address:
-        yield address
-
-
-def _answerer(model: LlavaAccm, args: WebArguments) -> Answerer:
-    answerer = Answerer(
-        model,
-        args.max_new_tokens,
-        args.seed,
-        read_pruner(args.pruner) or args.pruner,
-        tuple(args.pruner_options),
-    )
-    answerer.sample(Image.new("RGB", (8, 8)), "?", _first_budget(model, args))
-    return answerer
-
-
-def _first_budget(model: LlavaAccm, args: WebArguments) -> int:
-    if args.visual_token_num is not None:
-        return args.visual_token_num
-    return min(clip_encoder.VISUAL_TOKEN_NUM, model.count_tokens())
-
-
-@contextmanager
-def _served(answerer: Answerer, args: WebArguments, patience: Patience) -> Iterator[str]:
-    limits = Limits(
-        upload_bytes=args.max_upload_bytes,
-        pixels=args.max_pixels,
-        question_length=args.max_question_length,
-        all_uploads_bytes=args.max_all_uploads_bytes,
-        upload_age=args.upload_age,
-    )
+    budget = args.visual_token_num
+    if budget is None:
+        budget = min(clip_encoder.VISUAL_TOKEN_NUM, model.count_tokens())
+    method = replace(args.method, pruner=read_pruner(args.pruner) or args.pruner)
+    answerer = Answerer(model, method, args.max_new_tokens)
+    answerer.sample(Image.new("RGB", (8, 8)), "?", budget)  # errors show before it is served
     with listen(args.host, args.port) as listener, page_folder() as folder:
-        budget = _first_budget(answerer.model, args)
-        page = Page(answerer, limits, folder, draw_examples(folder), budget)
-        uploads = Uploads(folder, limits)
-        gate = Gate(
-            app=_app(page.blocks, args),
-            names=Names(args.host, args.public_url or ""),
-            folder=folder,
-            uploads=uploads,
-            calls=page.calls,
-            limits=limits,
-            patience=patience,
-        )
+        page = Page(answerer, args, folder, _draw_examples(folder), budget)
+        uploads, names = Uploads(folder, args), Names(args.host, args.public_url or "")
+        gate = Gate(_app(page.blocks, args), names, uploads, page.calls, args, patience)
         server = _Server(gate, uploads, patience, has_proxy=bool(args.public_url))
         try:
             server.start(listener)
@@ -110,6 +83,16 @@ def _served(answerer: Answerer, args: WebArguments, patience: Patience) -> Itera
         finally:
             server.stop()  # first: Gradio does not count an answer without a reader as failed
             answerer.close()
+
+
+def _draw_examples(folder: Path) -> list[tuple[str, str]]:
+    """Writes the scenes as PNG to a folder; returns their paths and questions."""
+    examples = []
+    for number, (scene, question) in enumerate(_EXAMPLES, 1):
+        path = folder / f"scene_{number}.png"
+        draw_scene(make_scene(scene_generator(*scene))).save(path)
+        examples.append((str(path), question))
+    return examples
 
 
 def _app(blocks: gr.Blocks, args: WebArguments) -> FastAPI:

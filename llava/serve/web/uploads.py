@@ -21,7 +21,7 @@ from starlette.requests import Request
 
 from llava.errors import UserError
 from llava.files import take_lock
-from llava.serve.web.limits import Limits
+from llava.serve.web.arguments import Limits
 from llava.serve.web.messages import TooLarge
 
 NOT_UPLOADED = "the image is not one that was uploaded here, or it was long ago: upload it (again)"
@@ -89,8 +89,8 @@ class Uploads:
                 file = form.get("files")
                 if not isinstance(file, UploadFile) or not file.size:
                     raise UserError("the form has no file, or an empty one: send one image")
-                if file.size > self._limits.upload_bytes:
-                    most = self._limits.upload_bytes
+                if file.size > self._limits.max_upload_bytes:
+                    most = self._limits.max_upload_bytes
                     raise TooLarge(f"the file has more than {most:,} bytes: save it smaller")
                 return str(await asyncio.to_thread(self._keep, file.file, file.size, file.filename))
         except MultiPartException as error:
@@ -124,7 +124,7 @@ class Uploads:
 
     def _make_room(self, size: int) -> None:
         files = self._files()
-        spare = self._limits.all_uploads_bytes - size - sum(taken for _, taken, _ in files)
+        spare = self._limits.max_all_uploads_bytes - size - sum(taken for _, taken, _ in files)
         for _, taken, path in files:
             if spare >= 0:
                 break

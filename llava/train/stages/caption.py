@@ -9,6 +9,7 @@ it to use the question.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,20 +18,21 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import GPT2Tokenizer
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
-from llava.errors import UserError
+from llava.files import read_json
 from llava.mm_utils import pad_left
 from llava.model.builder import load_vision
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.caption_writer import MAX_CAPTION_LENGTH, STOP_TEXT
 from llava.model.loading.bpe import check_vocabulary, read_bpe
 from llava.model.loading.parts import locate_part
+from llava.model.loading.weights import has_weights
 from llava.model.multimodal_encoder.visual_tokens import needed
 from llava.train.arguments import model_arguments
 from llava.train.batches import TensorBatch
 from llava.train.captions import CaptionPairs, read_caption_pairs, read_questions
-from llava.train.closing import command_line, finish, write_weights
+from llava.train.closing import command_line, finish
 from llava.train.features import (
     ImageFeatures,
     encode_questions,
@@ -39,12 +41,15 @@ from llava.train.features import (
 )
 from llava.train.provenance import hashes_of
 from llava.train.pruning import Pruner, check_budgets, draw
-from llava.train.stage import Stage, open_stage
+from llava.train.stage import check_given, open_stage
 from llava.train.stages.arguments import CaptionArguments
-from llava.train.stages.new_caption_model import new_caption_model
 from llava.train.trainer import train
 
 IGNORED = -100  # label of a position that is not to be predicted
+# The sizes of a GPT-2 and a mapper without published weights, at the width of the mini model.
+INITIAL_STD = 0.08
+POSITION_STD = 0.03
+PREFIX_STD = 0.3
 
 
 @dataclass(frozen=True)
@@ -163,18 +168,16 @@ class CaptionData:
         features: of the images, in the same order.
         questions: drawn for each caption.
         pruner: chooses tokens for them.
-        budgets: numbers of kept tokens, drawn uniformly.
         tokenizer: GPT-2's.
-        prefix_length: positions of the visual prefix.
+        args: the budgets, drawn uniformly, and the length of the visual prefix.
     """
 
     pairs: CaptionPairs
     features: ImageFeatures
     questions: Sequence[str]
     pruner: Pruner
-    budgets: Sequence[int]
     tokenizer: GPT2Tokenizer
-    prefix_length: int
+    args: CaptionArguments
 
     def __post_init__(self) -> None:
         counts = [len(captions) for captions in self.pairs.captions]
@@ -191,13 +194,13 @@ class CaptionData:
         for index in indices:
             number, which = self._places[index]
             question = draw(self.questions, generator)
-            budget = draw(self.budgets, generator)
+            budget = draw(self.args.budgets, generator)
             image = self.features.image(number)
             pruned = self.pruner.select(image, question, budget, generator)
             dropped.append(needed(image.patch_embeds)[pruned.dropped_idx])
             questions.append(self._question_ids[question])
             captions.append(caption_ids(self.pairs.captions[number][which], self.tokenizer))
-        return caption_batch(dropped, questions, captions, self.prefix_length)
+        return caption_batch(dropped, questions, captions, self.args.prefix_length)
 
     def describe(self, indices: list[int]) -> str:
         """Returns the names of a batch's images."""
@@ -211,38 +214,71 @@ def caption_ids(text: str, tokenizer: GPT2Tokenizer) -> list[int]:
     return ids + tokenizer.encode(STOP_TEXT)[:1]
 
 
+def new_caption_model(gpt2: Path, embed_dim: int, args: CaptionArguments) -> CaptionModel:
+    """Returns GPT-2, with published weights or new where there are none, and a new mapper."""
+    torch.manual_seed(args.seed)
+    if has_weights(gpt2):
+        gpt = GPT2LMHeadModel.from_pretrained(gpt2, dtype=torch.float32)
+    else:
+        print(f"{gpt2} has no weights: GPT-2 starts from nothing", file=sys.stderr)
+        gpt = GPT2LMHeadModel(GPT2Config(**read_json(gpt2 / "config.json")))
+    model = CaptionModel(gpt, embed_dim, args.prefix_length, args.mapper_layers)
+    with torch.no_grad():
+        model.clip_project.prefix_const.normal_()
+        if not has_weights(gpt2):
+            _start_copying(model)
+    return model
+
+
+def _start_copying(model: CaptionModel) -> None:
+    """Initialises attention in GPT-2 and mapper: it copies tokens like the current one.
+
+    It finds them by keys = queries, and copies by output = transposed values. A GPT-2 from
+    random weights otherwise learns to name what is there, and for a long time not where.
+    """
+    for name, parameter in model.gpt.named_parameters():
+        if parameter.dim() == 2:
+            parameter.normal_(0, POSITION_STD if "wpe" in name else INITIAL_STD)
+    for block in model.gpt.transformer.h:
+        weight = block.attn.c_attn.weight  # (D, 3 D), transposed as GPT-2 has it
+        width = len(weight)
+        weight[:, width : 2 * width] = weight[:, :width]
+        block.attn.c_proj.weight.copy_(weight[:, 2 * width :].T)
+    for layer in model.clip_project.transformer.layers:
+        queries, both = layer.attn.to_queries.weight, layer.attn.to_keys_values.weight
+        queries.normal_(0, INITIAL_STD)
+        both.normal_(0, INITIAL_STD)
+        both[: len(queries)] = queries
+        layer.attn.project.weight.copy_(both[len(queries) :].T)
+        layer.attn.project.bias.zero_()
+    model.clip_project.prefix_const.normal_(0, PREFIX_STD)
+
+
 def train_caption(args: CaptionArguments) -> int:
     """Runs the stage."""
-    if None in (args.captions, args.images, args.output, args.output_dir):
-        raise UserError("name --captions, --images, --output-dir and --output")
+    check_given(args, "captions", "images", "output_dir", "output")
     with open_stage("train_caption", args) as stage:
-        return _train(stage, args)
-
-
-def _train(stage: Stage, args: CaptionArguments) -> int:
-    run, which = Path(args.output_dir), model_arguments(args)
-    pairs = read_caption_pairs(Path(args.captions), Path(args.images))
-    questions = read_questions(Path(args.questions) if args.questions else None)
-    seen = load_vision(which)
-    check_budgets(args.budgets, seen.tower.num_patches)
-    gpt2 = locate_part(which, "gpt2", weights=True)
-    tokenizer = read_bpe(GPT2Tokenizer, gpt2)
-    features = stage.team.first_then_all(
-        lambda: image_features(Path(args.features or run / "features"), pairs.images, seen)
-    )
-    texts = encode_questions(seen.tower, seen.tokenizer, questions)
-    pruner = Pruner(texts, seen.text_selection == "nearest")
-    model = new_caption_model(gpt2, features.embed_dim, args)
-    check_vocabulary(tokenizer, model.gpt.config.vocab_size, gpt2)
-    data = CaptionData(
-        pairs, features, questions, pruner, args.budgets, tokenizer, args.prefix_length
-    )
-    inputs = {"captions": Path(args.captions), "vision_tower": seen.folder, "gpt2": gpt2}
-    inputs |= {"questions": Path(args.questions)} if args.questions else {}
-    hashes = {"questions": None} | {name: hashes_of(path) for name, path in inputs.items()}
-    chosen = vision_settings(seen) | {"text_selection": seen.text_selection, "inputs": hashes}
-    train(stage, CaptionObjective(model), data, chosen)
-    parts = {"model_path": args.model_path, "caption_model": Path(args.output)}
-    use = command_line("llava.train.train_selector", **parts)
-    weights = {Path(args.output): model.state_dict()}
-    return finish(stage, chosen, inputs, use, partial(write_weights, weights))
+        run, which = Path(args.output_dir), model_arguments(args)
+        pairs = read_caption_pairs(Path(args.captions), Path(args.images))
+        questions = read_questions(Path(args.questions) if args.questions else None)
+        seen = load_vision(which)
+        check_budgets(args.budgets, seen.tower.num_patches)
+        gpt2 = locate_part(which, "gpt2", weights=True)
+        tokenizer = read_bpe(GPT2Tokenizer, gpt2)
+        features = stage.team.first_then_all(
+            lambda: image_features(Path(args.features or run / "features"), pairs.images, seen)
+        )
+        texts = encode_questions(seen.tower, seen.tokenizer, questions)
+        pruner = Pruner(texts, seen.text_selection == "nearest")
+        model = new_caption_model(gpt2, features.embed_dim, args)
+        check_vocabulary(tokenizer, model.gpt.config.vocab_size, gpt2)
+        data = CaptionData(pairs, features, questions, pruner, tokenizer, args)
+        inputs = {"captions": Path(args.captions), "vision_tower": seen.folder, "gpt2": gpt2}
+        inputs |= {"questions": Path(args.questions)} if args.questions else {}
+        hashes = {"questions": None} | {name: hashes_of(path) for name, path in inputs.items()}
+        chosen = vision_settings(seen) | {"text_selection": seen.text_selection, "inputs": hashes}
+        train(stage, CaptionObjective(model), data, chosen)
+        parts = {"model_path": args.model_path, "caption_model": Path(args.output)}
+        use = command_line("llava.train.train_selector", **parts)
+        weights = {Path(args.output): model.state_dict()}
+        return finish(stage, chosen, inputs, use, weights)

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -32,7 +31,7 @@ from llava.model.loading.placement import Placement, placement
 from llava.model.sample import Sample
 from llava.train.arguments import SHORT, model_arguments
 from llava.train.batches import TensorBatch
-from llava.train.closing import command_line, finish, write_weights
+from llava.train.closing import command_line, finish
 from llava.train.provenance import hashes_of
 from llava.train.resumable import Work, resumable
 from llava.train.samples import (
@@ -44,7 +43,7 @@ from llava.train.samples import (
     load_frozen_llm,
     read_short_questions,
 )
-from llava.train.stage import Stage, open_stage
+from llava.train.stage import Stage, check_given, open_stage
 from llava.train.stages.arguments import KINDS, MARGINS, CompensationArguments
 from llava.train.stages.compensation_objective import CompensationObjective
 from llava.train.trainer import train
@@ -186,15 +185,11 @@ def _train(stage: Stage, args: CompensationArguments) -> int:
     }
     parts = {"caption_model": args.caption_output, "selector": args.selector_output}
     use = command_line("llava.serve.cli", model_path=args.model_path, **parts)
-    return finish(stage, chosen, inputs, use, partial(write_weights, trained))
+    return finish(stage, chosen, inputs, use, trained)
 
 
 def _check(args: CompensationArguments) -> None:
-    needed = (args.data, args.images, args.caption_output, args.selector_output, args.output_dir)
-    if None in needed:
-        raise UserError(
-            "name --data, --images, --output-dir, --caption-output and --selector-output"
-        )
+    check_given(args, "data", "images", "output_dir", "caption_output", "selector_output")
     if Path(args.caption_output).parent != Path(args.selector_output).parent:
         raise UserError("--caption-output and --selector-output must lie in one folder")
     for name, known in (("candidates", KINDS), ("margins", MARGINS)):

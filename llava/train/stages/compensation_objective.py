@@ -13,9 +13,8 @@ from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.long_clip import LongClipText
 from llava.model.compensation.selector import Selector, selector_text
 from llava.model.language_model.llava_llama import LanguageModel
-from llava.train.answer_logprobs import Reading, answer_log_probs
 from llava.train.candidates import Candidates, write_candidates
-from llava.train.packing import Packer
+from llava.train.packing import Packer, Reading, answer_log_probs
 from llava.train.stages.caption import caption_batch, caption_loss
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,15 +22,13 @@ from llava.model.compensation.selector import Selector, selector_text
 from llava.model.loading.locate import locate
 from llava.model.loading.parts import locate_part
 from llava.model.loading.placement import placement
-from llava.train.answer_logprobs import Reading, answer_log_probs, is_likeliest
 from llava.train.arguments import model_arguments
-from llava.train.batches import TensorBatch
+from llava.train.batches import TensorBatch, stream_seed
 from llava.train.candidates import write_candidates
-from llava.train.closing import command_line, finish, write_weights
-from llava.train.packing import Packer
+from llava.train.closing import command_line, finish
+from llava.train.packing import Packer, Reading, answer_log_probs, is_likeliest
 from llava.train.provenance import hashes_of
 from llava.train.resumable import Work, resumable
-from llava.train.sampler import stream_seed
 from llava.train.samples import (
     AskedImages,
     llm_fingerprints,
@@ -39,7 +36,7 @@ from llava.train.samples import (
     load_frozen_llm,
     read_short_questions,
 )
-from llava.train.stage import Stage, open_stage
+from llava.train.stage import check_given, open_stage
 from llava.train.stages.arguments import SelectorArguments
 from llava.train.trainer import train
 
@@ -169,56 +166,48 @@ def read_texts(long_clip: LongClipText, texts: Sequence[str], batch_size: int = 
     return torch.cat([long_clip(texts[i : i + batch_size]).float().cpu() for i in starts])
 
 
-def _tried_with(args: SelectorArguments) -> dict:
-    """Returns the flags that decide how questions are tried."""
-    settings = {"seed": args.seed, "budget": args.kept}
-    return settings | ({"silence": True} if args.silence else {})
-
-
 def train_selector(args: SelectorArguments) -> int:
     """Runs the stage."""
-    if None in (args.data, args.images, args.output, args.output_dir):
-        raise UserError("name --data, --images, --output-dir and --output")
+    check_given(args, "data", "images", "output_dir", "output")
     with open_stage("train_selector", args) as stage:
-        return _train(stage, args)
-
-
-def _train(stage: Stage, args: SelectorArguments) -> int:
-    run, team, which = Path(args.output_dir), stage.team, model_arguments(args)
-    samples = read_short_questions(Path(args.data), args.samples, args.seed)
-    cache = Path(args.features or run / "features")
-    asked = load_asked_images(which, team, samples, Path(args.images), cache, args.kept)
-    inputs = {part: locate_part(which, part) for part in ("gpt2", "caption_model", "longclip")}
-    inputs |= {"model": locate(args.model_path) / "config.json", "data": Path(args.data)}
-    inputs["vision_tower"] = asked.vision_tower
-    hashes = {name: hashes_of(path) for name, path in inputs.items()}
-    chosen = asked.settings | dict(inputs=hashes, weights=llm_fingerprints(which))
-    tried = team.first_then_all(
-        lambda: resumable(
-            run / "tried.jsonl",
-            len(samples),
-            args.mining_batch_size,
-            lambda: begin_trying(args, asked),
-            "questions tried",
-            chosen | _tried_with(args),
-            args,
+        run, team, which = Path(args.output_dir), stage.team, model_arguments(args)
+        samples = read_short_questions(Path(args.data), args.samples, args.seed)
+        cache = Path(args.features or run / "features")
+        asked = load_asked_images(which, team, samples, Path(args.images), cache, args.kept)
+        inputs = {part: locate_part(which, part) for part in ("gpt2", "caption_model", "longclip")}
+        inputs |= {"model": locate(args.model_path) / "config.json", "data": Path(args.data)}
+        inputs["vision_tower"] = asked.vision_tower
+        hashes = {name: hashes_of(path) for name, path in inputs.items()}
+        chosen = asked.settings | dict(inputs=hashes, weights=llm_fingerprints(which))
+        tries = {"seed": args.seed, "budget": args.kept} | (
+            {"silence": True} if args.silence else {}
         )
-    )
-    mined = [record for record in tried if is_mixed(record)]
-    if team.is_first:
-        print(f"{len(mined)} of {len(tried)} questions are answered with some captions only")
-    if not mined:
-        raise UserError(
-            "no question was mined: the captions are all alike, or the LLM does not read them; try "
-            "more --samples, or train the caption model longer"
+        tried = team.first_then_all(
+            lambda: resumable(
+                run / "tried.jsonl",
+                len(samples),
+                args.mining_batch_size,
+                lambda: begin_trying(args, asked),
+                "questions tried",
+                chosen | tries,
+                args,
+            )
         )
-    torch.manual_seed(args.seed)
-    long_clip = load_long_clip(inputs["longclip"], placement(which)).requires_grad_(False)
-    selector = Selector(long_clip.embed_dim, LAYERS, args.silence)
-    data = SelectorData(mined, long_clip)
-    chosen |= dict(tried=len(samples))
-    train(stage, SelectorObjective(selector), data, chosen)
-    parts = {name: getattr(args, name) for name in ("model_path", "caption_model")}
-    use = command_line("llava.serve.cli", **parts, selector=Path(args.output))
-    weights = {Path(args.output): selector.state_dict()}
-    return finish(stage, chosen, inputs, use, partial(write_weights, weights))
+        mined = [record for record in tried if is_mixed(record)]
+        if team.is_first:
+            print(f"{len(mined)} of {len(tried)} questions are answered with some captions only")
+        if not mined:
+            raise UserError(
+                "no question was mined: the captions are all alike, or the LLM does not read them; "
+                "try more --samples, or train the caption model longer"
+            )
+        torch.manual_seed(args.seed)
+        long_clip = load_long_clip(inputs["longclip"], placement(which)).requires_grad_(False)
+        selector = Selector(long_clip.embed_dim, LAYERS, args.silence)
+        data = SelectorData(mined, long_clip)
+        chosen |= dict(tried=len(samples))
+        train(stage, SelectorObjective(selector), data, chosen)
+        parts = {name: getattr(args, name) for name in ("model_path", "caption_model")}
+        use = command_line("llava.serve.cli", **parts, selector=Path(args.output))
+        weights = {Path(args.output): selector.state_dict()}
+        return finish(stage, chosen, inputs, use, weights)
