@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llava.errors import UserError
-from llava.files import read_json
+from llava.files import is_there, read_json
 
 PLACEHOLDER = 0  # the index of "N/A" among the objects, and of "__background__"
 NO_ROUNDING, HALF_BFLOAT16 = "none", "half-bfloat16"
@@ -73,8 +73,35 @@ class Names:
 @lru_cache(maxsize=1)
 def vg150_names() -> Names:
     """Returns the 150 objects and 50 predicates of Visual Genome's usual split, VG150."""
-    found = read_json(Path(__file__).with_name("vg150.json"))
-    return Names(tuple(found["classes"]), tuple(found["predicates"]))
+    return _read_names(Path(__file__).with_name("vg150.json"))
+
+
+def names_file(weights: Path) -> Path:
+    """Returns the file that says the names of a relation model, beside its weights."""
+    return weights.with_suffix(".names.json")
+
+
+def names_of(weights: Path) -> Names:
+    """Returns the names that a relation model was trained with: VG150's where no file says them.
+
+    Raises:
+        UserError: the file beside the weights is damaged.
+    """
+    path = names_file(weights)
+    return _read_names(path) if is_there(path) else vg150_names()
+
+
+def _read_names(path: Path) -> Names:
+    found = read_json(path)
+    kinds = [found.get(kind) for kind in ("classes", "predicates")]
+    for names in kinds:
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError(
+                f"{path} has no lists of texts under classes and predicates: fetch it again"
+            )
+        if len(set(names)) < max(2, len(names)):
+            raise UserError(f"{path} lacks names, or has one twice: fetch it again")
+    return Names(*map(tuple, kinds))
 
 
 @dataclass(frozen=True)
