@@ -28,6 +28,7 @@ from llava.files import check_target, dump_json, read_json, replacing, take_lock
 PRODUCTS = "cpu_products"
 # Values of runs from before they were recorded.
 _OLDER: dict[str, Any] = {PRODUCTS: "plain", "pruner": "accm", "pruner_options": {}}
+_OLDER["compensation_options"] = {}
 SHOWN = 5  # most changed settings that a message names
 
 

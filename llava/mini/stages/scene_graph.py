@@ -37,7 +37,7 @@ from llava.mini.training_set import TrainingSet, read_training_set
 from llava.model.builder import load_vision
 from llava.model.compensation.relation_layers import BRANCHES, DecoderState
 from llava.model.compensation.relation_model import RelationModel, RelationSizes
-from llava.model.compensation.triplets import names_file
+from llava.model.loading.parts import names_file
 from llava.model.shapes import MINI
 from llava.train.arguments import model_arguments
 from llava.train.batches import TensorBatch

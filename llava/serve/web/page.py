@@ -59,7 +59,7 @@ class Page:
                 examples,
                 (visual_token_num, self._patches),
                 answerer.pruner,
-                model.gives_text,
+                model.writes,
                 limits,
                 model.about.line,
             )
