@@ -10,9 +10,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
+
+from llava.extras import missing_package
+
+try:
+    from scipy.optimize import linear_sum_assignment
+except ModuleNotFoundError as error:
+    raise missing_package("learning of scene graphs", error.name, "train") from error
 
 BOX_L1, BOX_GIOU = 5.0, 2.0  # weights of the two distances of boxes, in costs and losses
 NONE_WEIGHT = 0.1  # of the class "none", which most queries are

@@ -70,8 +70,9 @@ stage long-clip train_long_clip --data "$DATA" --max-steps 800 \
     --batch-size 96 --micro-batch-size 48 --output "$OUT/longclip-L.pt"
 
 # The relation model of --compensation scene-graph, on the true graphs of the scenes.
-stage scene-graph train_scene_graph --model-path "$OUT" --data "$DATA" "${FEATURES[@]}" \
-    --batch-size 32 --micro-batch-size 16 --learning-rate 1.5e-3 --max-steps 1800 \
+# Its norms see the images of one forward pass, so they stay together.
+NPROC=1 stage scene-graph train_scene_graph --model-path "$OUT" --data "$DATA" "${FEATURES[@]}" \
+    --learning-rate 1.5e-3 --max-steps 1800 \
     --output "$OUT/accm/checkpoint0104.pth"
 
 # Who chooses among captions, and then both, taught by the LLM: mostly where captions are needed, and
