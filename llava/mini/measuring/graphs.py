@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,7 @@ def measure_graphs(args: GraphArguments) -> int:
     rows = list(_rows(load_from_arguments(args), args))
     found = shares(rows)
     if args.output is not None:
-        settings = {"scenes": args.scenes, "scene_seed": args.scene_seed}
+        settings: dict[str, object] = {"scenes": args.scenes, "scene_seed": args.scene_seed}
         settings |= {"model_path": args.model_path, "options": args.compensation_options}
         write_json(Path(args.output), {"settings": settings, **to_json(found)})
     lines = [[name, cell(share)] for name, share in found.items()]
@@ -70,7 +70,7 @@ def counts_of(truth: list[str], found: list[str]) -> dict[str, float]:
     return counts | {FOUND: len(found)}
 
 
-def shares(rows: list[Mapping[str, float]]) -> dict[str, Sampled]:
+def shares(rows: Sequence[Mapping[str, float]]) -> dict[str, Sampled]:
     """Returns recall of all triplets and of each predicate, and precision, over all scenes."""
     names = list(rows[0])
     means = sampled_means(np.array([[row[name] for row in rows] for name in names]), SEED)

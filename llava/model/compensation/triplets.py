@@ -138,7 +138,7 @@ def _read_names(path: Path) -> Names:
             )
         if len(set(names)) < max(2, len(names)):
             raise UserError(f"{path} lacks names, or has one twice: fetch it again")
-    return Names(*map(tuple, kinds))
+    return Names(*(tuple(names or ()) for names in kinds))
 
 
 @dataclass(frozen=True)
