@@ -167,16 +167,17 @@ def test_the_options_of_a_scene_graph_are_in_the_settings(settings_of, tmp_path)
         "scene_graph_names"
     }
     older = {name: value for name, value in usual.items() if name != "compensation_options"}
-    Journal(tmp_path / "c.jsonl", older).close()
+    with Journal(tmp_path / "c.jsonl", older) as journal:
+        journal.append({"key": "1", "record": {}})
     Journal(tmp_path / "c.jsonl", usual).close()
-    with pytest.raises(UserError, match="compensation_options was {} and is {'chosen': 3}"):
+    with pytest.raises(UserError, match="compensation_options.chosen was None and is 3"):
         Journal(tmp_path / "c.jsonl", other)
 
 
 @pytest.mark.parametrize(
     "options, error",
     [
-        (["chose=3"], "scene-graph: there is no setting chose; did you mean chosen"),
+        (["chose=3"], "scene-graph: there is no setting chose .did you mean chosen"),
         (["chosen=0"], "setting chosen is 0; it must be at least 1"),
         (["threshold=1"], "setting threshold is 1.0; it must be from 0 to below 1"),
         (["rounding=up"], "it must be none or half-bfloat16"),
