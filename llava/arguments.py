@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, List, Optional, TypeVar
 
-from llava.compensations import CAPTIONS, COMPENSATIONS, NOTHING, name_of, terms_of
+from llava.compensations import CAPTIONS, COMPENSATIONS, NOTHING, UNCOMPENSATED, name_of, terms_of
 from llava.decoding import Decoding
 from llava.errors import UserError
 from llava.files import is_there
@@ -140,6 +140,9 @@ class ModelArguments:
         CAPTIONS,
         off=NOTHING,
     )
+    compensation_options: List[str] = list_flag(
+        "Settings of scene-graph, NAME=VALUE; an unknown name lists those that it has.", []
+    )
     oracle: Optional[str] = flag(
         "The texts of --compensation oracle, JSON or JSON lines: objects with text and question_id,"
         " or with text, image (a file's name) and question; or one object, from ids to texts."
@@ -175,9 +178,10 @@ class ModelArguments:
             "silence": ("selector", "captions among which a selector chooses"),
             "oracle": ("oracle", "--compensation oracle"),
             "scene_graph": ("scene_graph", "--compensation scene-graph"),
+            "compensation_options": ("scene_graph", "--compensation scene-graph"),
         }
         for name, (part, needed) in unused.items():
-            if getattr(self, name) is not None and part not in parts:
+            if getattr(self, name) not in (None, [], ()) and part not in parts:
                 raise UserError(
                     f"--{name.replace('_', '-')} would do nothing without {needed}: leave out "
                     "one of the flags"
@@ -268,7 +272,7 @@ class AskArguments(PrunerArguments):
 
         The parts that write captions are then neither loaded nor asked to read the question.
         """
-        return self if self.method.drops_some else replace(self, compensation=NOTHING, oracle=None)
+        return self if self.method.drops_some else replace(self, **UNCOMPENSATED)
 
 
 @dataclass

@@ -46,6 +46,7 @@ STAGES = {
     "projector": Command("llava.train.train_projector", "the mini model's projector"),
     "llava": Command("llava.train.train_llava", "the mini model's projector and LLM"),
     "long-clip": Command("llava.train.train_long_clip", "the mini model's LongCLIP"),
+    "scene-graph": Command("llava.train.train_scene_graph", "the mini model's relation model"),
 }
 
 _MODEL = "checkpoints/llava-v1.5-7b"

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from llava.errors import UserError, did_you_mean, quoted
 
-CAPTIONS, NOTHING = "caption+selector", "none"
+CAPTIONS, GRAPHS, NOTHING = "caption+selector", "scene-graph", "none"
 # The compensations for dropped tokens, and the flags of the files that each reads. Their loaders
 # are in llava.model.compensation.registry.
 COMPENSATIONS: dict[str, tuple[str, ...]] = {
     CAPTIONS: ("gpt2", "caption_model", "longclip", "selector"),
     "caption": ("gpt2", "caption_model"),
-    "scene-graph": ("scene_graph",),
+    GRAPHS: ("scene_graph",),
     "oracle": ("oracle",),
     "merge": (),
     "rectify": (),
     NOTHING: (),
+}
+# The flags of compensations, where nothing is given back.
+UNCOMPENSATED: dict[str, Any] = {"compensation": NOTHING, "compensation_options": ()} | {
+    "oracle": None
 }
 # --compensation once was yes or no.
 _YES_OR_NO = {"true": CAPTIONS, "yes": CAPTIONS, "false": NOTHING, "no": NOTHING}

@@ -58,11 +58,12 @@ def method_of(asked: object) -> dict[str, Any]:
     return {name: getattr(asked, name) for name in names if hasattr(asked, name)}
 
 
-def given_options(options: object) -> dict[str, object]:
-    """Returns a pruner's options by their names.
+def given_options(options: object, what: str = "pruner") -> dict[str, object]:
+    """Returns options by their names.
 
     Args:
         options: values by name, or texts NAME=VALUE.
+        what: the options are of; names them in errors.
 
     Raises:
         UserError: they are neither, or a name is given twice.
@@ -71,12 +72,12 @@ def given_options(options: object) -> dict[str, object]:
         return dict(options)
     found: dict[str, object] = {}
     if not isinstance(options, (list, tuple)):
-        raise UserError(f"pruner_options is {quoted(options)}: give texts NAME=VALUE")
+        raise UserError(f"{what}_options is {quoted(options)}: give texts NAME=VALUE")
     for option in options:
         name, equals, value = str(option).partition("=")
         if not (name and equals) or name in found:
             wrong = "is given twice" if name in found else "is not NAME=VALUE"
-            raise UserError(f"the pruner option {quoted(str(option))} {wrong}")
+            raise UserError(f"the {what} option {quoted(str(option))} {wrong}")
         found[name] = value
     return found
 

@@ -28,6 +28,7 @@ from llava.model.compensation.builder import (
 from llava.model.compensation.oracle import read_oracle
 from llava.model.compensation.relation_builder import load_relation_model
 from llava.model.compensation.scene_graph import check_relation_model
+from llava.model.compensation.triplets import names_of
 from llava.model.language_model.builder import load_llama_tokenizer, load_llm
 from llava.model.loading.configs import clip_config, read_config
 from llava.model.loading.llava_config import LlavaConfig, Tensors, read_llava_config, split_llava
@@ -236,7 +237,7 @@ def _check_scene_graph(path: Path, seen: _Seen) -> str:
     if "vision_tower" not in seen.places:
         raise UserError("it cannot be looked at without CLIP's config: mend that first")
     model = load_relation_model(path, seen.place.device)
-    check_relation_model(model, seen.clip_width(), str(path))
+    check_relation_model(model, seen.clip_width(), names_of(path), str(path))
     return _details(path, read_checkpoint(path))
 
 

@@ -19,6 +19,7 @@ from llava.conversation import check_text
 from llava.errors import UserError
 from llava.mm_utils import load_image
 from llava.model.builder import load_from_arguments, with_compensation
+from llava.model.compensation.remembered import remembering
 from llava.model.llava_arch import LlavaAccm
 from llava.model.loading.fingerprint import fingerprint
 from llava.model.memory import MEMORY_LIMIT
@@ -147,6 +148,12 @@ def _is_readable(question: str) -> bool:
     return True
 
 
+def _of_run(model: LlavaAccm) -> LlavaAccm:
+    """Returns a model for the runs of one process: the same, but that it keeps scene graphs."""
+    graphs = remembering(model.compensator)
+    return model if graphs is model.compensator else model.with_compensator(graphs).eval()
+
+
 class Shared:
     """Objects that several runs with the same model share, each made on first use.
 
@@ -180,12 +187,11 @@ class Shared:
         name = args.compensation_name
         if not self._models:
             first = CAPTIONS if self._compensation and name == NOTHING else name
-            self._models[first] = load_from_arguments(
-                args if first == name else replace(args, compensation=first)
-            )
+            asked = args if first == name else replace(args, compensation=first)
+            self._models[first] = _of_run(load_from_arguments(asked))
             self._models.setdefault(NOTHING, self._models[first].without_captions())
         if name not in self._models:
-            self._models[name] = with_compensation(self._models[NOTHING], args)
+            self._models[name] = _of_run(with_compensation(self._models[NOTHING], args))
         return self._models[name]
 
     def texts(self, questions: list[str]) -> QuestionMemory:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, List, Optional
 
 from llava.arguments import AskArguments, flag, list_flag
-from llava.compensations import CAPTIONS, NOTHING, terms_of
+from llava.compensations import CAPTIONS, GRAPHS, NOTHING, terms_of
 from llava.errors import UserError
 from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT, LIMIT_HELP
 from llava.method import ALL_TOKENS, DEFAULT_PRUNER, NO_TOKENS, Method, method_of
@@ -106,6 +106,7 @@ class Configuration:
             compensation=self.compensation,
             silence=args.silence if not terms or CAPTIONS in terms else None,
             oracle=args.oracle if "oracle" in terms else None,
+            compensation_options=args.compensation_options if GRAPHS in terms else [],
             no_image=self.method == "no-image",
             text_token_num=args.text_token_num if "text_token_num" in known else None,
         )
@@ -132,6 +133,8 @@ def choose_configurations(args: SweepArguments, says: bool = True) -> list[Confi
     default = DEFAULT_METHODS if args.pruners is None else ()
     methods = choose("method", args.methods, METHODS, default)
     pairs = _pairs(args)
+    if args.compensation_options and not any(GRAPHS in terms_of(back) for _, back in pairs):
+        raise UserError(f"--compensation-options has no effect without --compensations {GRAPHS}")
     _refuse_idle_flags(args, methods, [pruner for (pruner, _), _ in pairs])
     used = {NOTHING, *(compensation for _, compensation in pairs)}
     used |= {_PARTS[method][1] for method in methods if method in _PARTS}

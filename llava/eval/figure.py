@@ -169,11 +169,11 @@ def _draw_budget(panel: Panel, answer: Answer, num_patches: int, reasons: dict[i
 
 
 def _draw_candidates(panel: Panel, answer: Answer) -> None:
-    """Draws the candidate captions with the selector's scores, the chosen one marked."""
+    """Draws the candidate texts with their scores, the chosen ones marked."""
     supplement = answer.supplement
     if supplement is None or not supplement.candidates:
         return
-    panel.heading("What the dropped tokens said")
+    panel.heading(supplement.title)
     for caption, score, chosen in supplement.shown:
         colour = CHOSEN if chosen else FAINT
         if score is not None:

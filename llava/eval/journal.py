@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 PRODUCTS = "cpu_products"
 # Values of runs from before they were recorded.
 _OLDER: dict[str, Any] = {PRODUCTS: "plain", "pruner": "accm", "pruner_options": {}}
+_OLDER["compensation_options"] = {}
 SHOWN = 5  # most changed settings that a message names
 
 

@@ -19,10 +19,12 @@ from llava.model.compensation.relation_model import RelationModel
 from llava.model.compensation.triplets import (
     NO_ROUNDING,
     ROUNDINGS,
+    Names,
     SceneGraph,
     choose,
     find_triplets,
     join_texts,
+    names_of,
     vg150_names,
 )
 
@@ -53,10 +55,14 @@ class RecordedGraphs:
         return torch.from_numpy(self._open(what).read(name)).float()
 
     def _model(self, name: str, rounding: str) -> RelationModel:
-        """Returns the relation model of a name.
+        """Returns the relation model of a name; see weights_file."""
+        return load_relation_model(self.weights_file(name), rounding=rounding)
+
+    def weights_file(self, name: str) -> Path:
+        """Returns the file of a relation model.
 
         Raises:
-            UserError: its file is in none of the folders, or damaged.
+            UserError: it is in none of the folders.
         """
         if not re.fullmatch(r"[\w-]+", name):
             raise UserError(f"{quoted(name)} is no name of weights")
@@ -66,7 +72,7 @@ class RecordedGraphs:
         if not found:
             folders = ", ".join(str(folder) for folder in self._weights)
             raise UserError(f"there is no {names[-1]} in {folders}: name its folder in --weights")
-        return load_relation_model(found[0], rounding=rounding)
+        return found[0]
 
 
 def replay_graphs(folder: Path, weights: Sequence[Path], output: Path) -> int:
@@ -128,12 +134,13 @@ def replay_graph(case: object, call: int | None, recorded: RecordedGraphs) -> di
     if call is None:
         said, name = case, case["id"]
         question, *logits = _run_model(case, question, recorded)
+        names = names_of(recorded.weights_file(case["weights"]))
     else:
-        said, name = case["calls"][call], f"{case['id']}/{call}"
+        said, name, names = case["calls"][call], f"{case['id']}/{call}", vg150_names()
         kinds = ("rel_logits", "sub_logits", "obj_logits")
         logits = [recorded.read("outputs", f"{name}/{kind}") for kind in kinds]
-    rel_logits, sub_logits, obj_logits = _checked(logits)
-    graph = find_triplets(rel_logits, sub_logits, obj_logits, vg150_names())
+    rel_logits, sub_logits, obj_logits = _checked(logits, names)
+    graph = find_triplets(rel_logits, sub_logits, obj_logits, names)
     chosen: list[int] = []
     if graph.triplets:
         texts = _text_embeds(graph, said, recorded.read("outputs", f"{name}/triplet_embeds"))
@@ -168,17 +175,17 @@ def _run_model(case: dict, question: Tensor, recorded: RecordedGraphs) -> tuple[
     return question, found.rel_logits[0], found.sub_logits[0], found.obj_logits[0]
 
 
-def _checked(logits: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def _checked(logits: list[Tensor], names: Names) -> tuple[Tensor, Tensor, Tensor]:
     """Returns three logits (Nt, ...) that belong together.
 
     Raises:
-        UserError: they do not, or are not of VG150's objects and predicates.
+        UserError: they do not, or are not of the objects and predicates that have names.
     """
     shapes = [tuple(part.shape) for part in logits]
     if {len(shape) for shape in shapes} != {2} or len({shape[0] for shape in shapes}) > 1:
         raise UserError(f"the logits have shapes {shapes}, which do not belong together")
     for subjects_or_objects in shapes[1:]:
-        vg150_names().check(subjects_or_objects[1], shapes[0][1], "the model of the case")
+        names.check(subjects_or_objects[1], shapes[0][1], "the model of the case")
     rel_logits, sub_logits, obj_logits = logits
     return rel_logits, sub_logits, obj_logits
 

@@ -31,6 +31,7 @@ from llava.eval.progress import (
 from llava.eval.sessions import noting_session
 from llava.files import printable
 from llava.method import Method, label_of, method_of
+from llava.model.compensation.triplets import changed_settings
 from llava.model.loading.parts import locate_parts
 from llava.model.loading.placement import Placement, placement
 from llava.model.multimodal_encoder.builder import count_patches
@@ -238,6 +239,8 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
     num_patches = count_patches(parts["vision_tower"])
     method = resolved(Method(**method_of(args)))
     budget = budget_of(method, num_patches)
+    options = changed_settings(args.compensation_options)
+    compensation = " ".join([args.compensation_name, *(f"{k}={v}" for k, v in options.items())])
     packages = _DECIDING if args.bits is None else (*_DECIDING, "bitsandbytes")
     if args.seed < 0:
         raise UserError(f"--seed is {args.seed}; it must be at least 0")
@@ -248,7 +251,8 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
         "pruner": method.pruner,
         "pruner_options": method.pruner_options,
         "compensation": args.compensation_name,
-        "method": label_of(method, args.compensation_name, budget.visual_token_num, num_patches),
+        "compensation_options": options,
+        "method": label_of(method, compensation, budget.visual_token_num, num_patches),
         "visual_token_num": 0 if method.sees_nothing else budget.visual_token_num,
         "text_token_num": budget.text_token_num,
         "num_patches": num_patches,

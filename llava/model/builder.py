@@ -11,13 +11,14 @@ from torch import Tensor
 from transformers import CLIPImageProcessorPil
 
 from llava.arguments import ModelArguments
-from llava.compensations import NOTHING
+from llava.compensations import UNCOMPENSATED
 from llava.errors import UserError, quoted
 from llava.model.about import read_about
 from llava.model.backbones.llava15 import Llava15
 from llava.model.compensation.builder import LoadedFrom
 from llava.model.compensation.registry import load_compensation
 from llava.model.compensation.supplement import CompensationModule
+from llava.model.compensation.triplets import graph_settings
 from llava.model.language_model.builder import load_llama_tokenizer, load_llm
 from llava.model.language_model.compiled import check_compiler
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
@@ -149,7 +150,8 @@ def _load_compensator(
         return tower.embed_text([tokenizer.encode(text, tower.max_text_length) for text in texts])
 
     width = tower.clip.config.projection_dim
-    source = LoadedFrom(parts, width, placement(args), embed_texts, args.silence)
+    settings = graph_settings(args.compensation_options)
+    source = LoadedFrom(parts, width, placement(args), embed_texts, args.silence, settings)
     return load_compensation(args.compensation_terms, source)
 
 
@@ -159,7 +161,7 @@ def load_vision(args: ModelArguments) -> Vision:
     Raises:
         UserError: see load_pretrained_model.
     """
-    parts, config = read_model(dataclasses.replace(args, compensation=NOTHING, oracle=None))
+    parts, config = read_model(dataclasses.replace(args, **UNCOMPENSATED))
     source = str(parts["model"])
     # A LLaVA that is yet to be trained has no weights, and no tower of its own.
     tensors = read_checkpoint(parts["model"]) if has_weights(parts["model"]) else {}

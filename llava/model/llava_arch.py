@@ -87,9 +87,9 @@ class LlavaAccm(nn.Module):
         return other
 
     @property
-    def gives_text(self) -> bool:
-        """Whether its compensation is in words."""
-        return self.compensator is not None and Gives.TEXT in self.compensator.gives
+    def writes(self) -> str:
+        """What its compensation writes, such as "a caption"; empty if it uses no words."""
+        return "" if self.compensator is None else self.compensator.writes
 
     def use_cuda_graphs(self) -> LlavaAccm:
         """Turns the passes of all parts into CUDA graphs on a GPU; returns the model."""

@@ -36,6 +36,9 @@ from llava.serve.chat import NO_WORDS
 ImageSource = Image.Image | np.ndarray | str | PathLike | bytes
 DEFAULT_BATCH_SIZE = 8
 
+# How a model is described by what its compensation writes.
+_TEXTS = {"a caption": "captions", "": "no captions"}
+
 
 @dataclass(frozen=True, repr=False)
 class Result:
@@ -108,7 +111,7 @@ class Accm:
             model.about.line or model.about.name,
             f"{kept} of {model.count_tokens()} visual tokens",
             *([] if pruner == DEFAULT_PRUNER else [f"pruner {pruner}"]),
-            "captions" if model.gives_text else "no captions",
+            _TEXTS.get(model.writes, model.writes),
             f"{str(place.dtype).removeprefix('torch.')} on {place.device}",
         ]
         return f"Accm({'; '.join(parts)})"

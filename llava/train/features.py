@@ -187,14 +187,26 @@ def _compute(
 
 
 def encode_questions(
-    tower: ClipTower, tokenizer, questions: Sequence[str], batch_size: int = 256
+    tower: ClipTower,
+    tokenizer,
+    questions: Sequence[str],
+    batch_size: int = 256,
+    is_unit: bool = True,
 ) -> dict[str, Tensor]:
-    """Returns the text tower's embedding of every different question, (P,) float32 on the CPU."""
+    """Returns the text tower's embedding of every different question, (P,) float32 on the CPU.
+
+    Args:
+        tower, tokenizer: CLIP's.
+        questions: any number of texts.
+        batch_size: texts per pass.
+        is_unit: whether the embeddings are brought to unit length.
+    """
+    embed = tower.embed_text if is_unit else tower.project_text
     different = list(dict.fromkeys(questions))
     found: dict[str, Tensor] = {}
     for start in range(0, len(different), batch_size):
         texts = different[start : start + batch_size]
         ids = [tokenizer.encode(text, tower.max_text_length) for text in texts]
         with torch.inference_mode():
-            found.update(zip(texts, tower.embed_text(ids).cpu()))
+            found.update(zip(texts, embed(ids).cpu()))
     return found

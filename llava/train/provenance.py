@@ -29,15 +29,15 @@ def save_weights(
     """Writes weights atomically.
 
     Args:
-        path: ends in .safetensors, or in .pt for a plain dict written by torch.save.
+        path: ends in .safetensors, or in .pt or .pth for a plain dict written by torch.save.
         tensors: by name, on any device; those that share memory are written twice.
         dtype: of the floating-point ones in the file.
 
     Raises:
         UserError: the folder does not exist, or the disk is full; an older file stays whole then.
     """
-    if path.suffix not in (".safetensors", ".pt"):
-        raise ValueError(f"{path} ends neither in .safetensors nor in .pt")
+    if path.suffix not in (".safetensors", ".pt", ".pth"):
+        raise ValueError(f"{path} ends neither in .safetensors nor in .pt or .pth")
     check_target(path)
     kept = {
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None, copy=True)

@@ -16,8 +16,10 @@ from llava.eval.benchmarks.question import Question
 from llava.eval.caches import Shared
 from llava.eval.journal import Journal
 from llava.eval.run import Run, run_settings
+from llava.model.compensation.triplets import graph_settings
 from llava.model.loading.parts import locate_parts
 from llava.model.loading.placement import Placement
+from tests.helpers.relations import save_relation_model
 
 # Flags that decide the result, each with another value; settings must tell the two apart.
 DECIDING = {
@@ -43,7 +45,7 @@ DECIDING = {
 
 
 OF_A_PRUNER = {"pruner_options"}  # decides as well, with a pruner that has some
-OF_A_COMPENSATION = {"oracle", "scene_graph"}  # decide as well, with the one that reads the file
+OF_A_COMPENSATION = {"oracle", "scene_graph", "compensation_options"}  # decide with one of them
 ON_A_GPU = {"load_8bit": "8bit", "load_4bit": "4bit"}  # they decide as well; refused elsewhere
 ONLY_ON_A_GPU = {"eager"}  # decides there, and is not in the settings elsewhere
 
@@ -151,6 +153,40 @@ def test_a_compensation_and_its_files_are_in_the_settings(settings_of, tmp_path)
     assert one["checkpoints"].pop("oracle") != other["checkpoints"].pop("oracle")
     assert one == other and "selector" not in one["checkpoints"]
     assert settings_of(compensation="caption")["cpu_products"] == settings_of()["cpu_products"]
+
+
+def test_the_options_of_a_scene_graph_are_in_the_settings(settings_of, tmp_path):
+    weights = save_relation_model(tmp_path / "graph.pth")
+    graph = {"compensation": "scene-graph", "scene_graph": str(weights)}
+    usual = settings_of(**graph)
+    other = settings_of(**graph, compensation_options=["chosen=3", "threshold=0.3"])
+    assert usual["compensation_options"] == {} and other["compensation_options"] == {"chosen": 3}
+    assert other["method"] == "accm with scene-graph chosen=3"
+    (tmp_path / "graph.names.json").write_text('{"classes": [], "predicates": []}', "utf-8")
+    assert settings_of(**graph)["checkpoints"].keys() - usual["checkpoints"].keys() == {
+        "scene_graph_names"
+    }
+    older = {name: value for name, value in usual.items() if name != "compensation_options"}
+    with Journal(tmp_path / "c.jsonl", older) as journal:
+        journal.append({"key": "1", "record": {}})
+    Journal(tmp_path / "c.jsonl", usual).close()
+    with pytest.raises(UserError, match="compensation_options.chosen was None and is 3"):
+        Journal(tmp_path / "c.jsonl", other)
+
+
+@pytest.mark.parametrize(
+    "options, error",
+    [
+        (["chose=3"], "scene-graph: there is no setting chose .did you mean chosen"),
+        (["chosen=0"], "setting chosen is 0; it must be at least 1"),
+        (["threshold=1"], "setting threshold is 1.0; it must be from 0 to below 1"),
+        (["rounding=up"], "it must be none or half-bfloat16"),
+        (["chosen"], "the compensation option 'chosen' is not NAME=VALUE"),
+    ],
+)
+def test_an_option_that_means_nothing_is_named(options, error):
+    with pytest.raises(UserError, match=error):
+        graph_settings(options)
 
 
 def test_runs_from_before_compensations_had_names_go_on(settings_of, tmp_path):

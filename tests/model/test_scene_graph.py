@@ -7,6 +7,7 @@ import argparse
 import functools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from llava.mm_utils import load_image
 from llava.model.compensation.relation_builder import load_relation_model, round_input
 from llava.model.compensation.relation_layers import grid_positions
 from llava.model.compensation.relation_model import RelationModel, RelationSizes
+from llava.model.compensation.remembered import remembering
 from llava.model.compensation.triplets import (
     Names,
     SceneGraphSettings,
@@ -30,6 +32,8 @@ from llava.model.compensation.triplets import (
     vg150_names,
 )
 from llava.model.sample import Sample
+from llava.serve.chat import why
+from llava.serve.web.panels import candidates, name_of
 from tests.conftest import SHARED
 from tests.helpers.relations import SIZES, save_relation_model, small_relation_model
 
@@ -432,6 +436,61 @@ def test_the_graph_does_not_depend_on_what_is_kept(graphs):
         for k, pruner in ((5, "uniform"), (300, "accm"))
     ]
     assert len({answer.supplement.text for (answer,) in from_budgets}) == 1
+
+
+def test_what_is_shown_marks_every_triplet_that_the_llm_reads(graphs):
+    (answer,) = graphs.answer(samples(1))
+    marked = [text for text, _, is_read in answer.supplement.shown if is_read]
+    assert sorted(marked) == sorted(answer.supplement.text[:-1].split(", "))
+    assert why(answer, 576).count("\n  * ") == len(marked) <= 7
+    page = candidates(answer)
+    assert page.count("<em>chosen</em>") == len(marked)
+    assert "What was found in the image, and its likeness to the question" in page
+    assert graphs.writes == "a scene graph"
+    assert name_of(20, 576, graphs.writes) == "20 of 576 tokens and a scene graph"
+
+
+def test_options_decide_what_is_read(load_tiny, tmp_path):
+    weights = save_relation_model(tmp_path / "model.pth")
+    options = ["chosen=2", "heading=seen:", "drop_placeholders=true"]
+    model = load_tiny(
+        compensation="scene-graph", scene_graph=str(weights), compensation_options=options
+    )
+    (answer,) = model.answer(samples(1))
+    assert len(answer.compensation.chosen) == 2 and answer.supplement.heading == "seen:"
+    with pytest.raises(UserError, match="--compensation-options would do nothing without"):
+        load_tiny(compensation="merge", compensation_options=options)
+
+
+def test_names_beside_the_weights_are_written(load_tiny, tmp_path):
+    sizes = RelationSizes(48, 16, 24, 1, 1, 5, 12, 4, 3)
+    weights = save_relation_model(tmp_path / "own.pth", small_relation_model(sizes=sizes))
+    with pytest.raises(UserError, match="tells 4 objects and 3 predicates apart"):
+        load_tiny(compensation="scene-graph", scene_graph=str(weights))
+    names = {"classes": ["N/A", "disc", "bar"], "predicates": ["__background__", "beside"]}
+    (tmp_path / "own.names.json").write_text(json.dumps(names), "utf-8")
+    model = load_tiny(compensation="scene-graph", scene_graph=str(weights))
+    (answer,) = model.answer(samples(1))
+    words = {word for text in answer.supplement.candidates for word in text.split()}
+    assert words and words <= {"N/A", "disc", "bar", "__background__", "beside"}
+
+
+def test_a_run_finds_a_graph_once_for_all_budgets(graphs, monkeypatch):
+    model = graphs.with_compensator(remembering(graphs.compensator)).eval()
+    calls = []
+    run = model.compensator.run_model
+    monkeypatch.setattr(
+        model.compensator, "run_model", lambda *x: calls.append(len(x[0])) or run(*x)
+    )
+    of_images = graphs.encode_images(graphs.preprocess([s.image for s in samples()]))
+    asked = [replace(s, image=image) for s, image in zip(samples(), of_images)]
+    for budget, pruner in ((20, "accm"), (9, "uniform")):
+        now = [replace(s, visual_token_num=budget, pruner=pruner) for s in asked]
+        for mine, usual in zip(model.answer(now), graphs.answer(now)):
+            assert mine.supplement.text == usual.supplement.text and mine.out_ids == usual.out_ids
+    assert calls == [4]
+    model.answer([replace(asked[0], question="Where is it?")])
+    assert calls == [4, 1]
 
 
 def test_without_triplets_the_prompt_stays_as_it_was(load_tiny, prune_only, tmp_path):

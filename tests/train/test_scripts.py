@@ -19,7 +19,7 @@ STAGES = {
         *("llava.mini.make_data", "llava.mini.make_model", "llava.train.train_clip"),
         *("llava.train.train_projector", "llava.train.train_llava", "llava.train.train_caption"),
         *("llava.train.train_long_clip", "llava.train.train_selector"),
-        "llava.train.train_compensation",
+        *("llava.train.train_compensation", "llava.train.train_scene_graph"),
     },
 }
 

@@ -17,6 +17,7 @@ from llava.train import (
     train_llava,
     train_long_clip,
     train_projector,
+    train_scene_graph,
     train_selector,
 )
 from llava.train.arguments import TrainArguments, model_arguments
@@ -30,6 +31,7 @@ STAGES = [
     train_llava.LlavaArguments,
     train_long_clip.LongClipArguments,
     train_projector.ProjectorArguments,
+    train_scene_graph.SceneGraphArguments,
     train_selector.SelectorArguments,
 ]
 # Every flag, placed by hand: a new one fails the test until it is placed here and there.

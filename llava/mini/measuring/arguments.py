@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Optional
 
 from llava.arguments import ModelArguments, flag, list_flag
-from llava.compensations import CAPTIONS
+from llava.compensations import CAPTIONS, GRAPHS, NOTHING
 from llava.errors import UserError
 from llava.eval.benchmarks.registry import BENCHMARKS
 from llava.files import check_target
@@ -61,3 +61,30 @@ class ByBudgetArguments(MeasuringArguments):
         "Let the LLM read true captions as well, and captions that are false in what is asked.",
         False,
     )
+
+
+@dataclass
+class GraphArguments(ModelArguments):
+    """Flags of the command."""
+
+    compensation: str = flag("What finds the triplets.", GRAPHS, off=NOTHING)
+    scenes: int = flag("Number of test scenes.", 300)
+    scene_seed: int = flag("Seed of the mini world: that of llava.mini.make_data.", 0)
+    batch_size: int = flag("Scenes at once.", 32)
+    output: Optional[str] = flag("Where the numbers go, as JSON.")
+
+    def check(self) -> None:
+        """Refuses settings that cannot be measured.
+
+        Raises:
+            UserError: names the flag, and the reason.
+        """
+        if self.model_path is None:
+            raise UserError("say which model: --model-path FOLDER")
+        if self.compensation_name != GRAPHS:
+            raise UserError(f"only --compensation {GRAPHS} finds triplets: leave the flag out")
+        for name in ("scenes", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: say 1 or more")
+        if self.output is not None:
+            check_target(Path(self.output))

@@ -95,3 +95,19 @@ class LongClipArguments(TrainArguments):
     warmup_steps: int = flag("Steps in which the learning rate rises from 0.", 50)
     schedule: str = flag("What follows the rise.", "cosine", SCHEDULES)
     max_grad_norm: float = flag("Longer gradients are shortened to this.", 1.0)
+
+
+@dataclass
+class SceneGraphArguments(SeeingArguments):
+    """Flags of the stage; the defaults are for the mini model."""
+
+    data: str = flag("Training data of the mini world: llava.mini.make_data's train.")
+    output: str = flag(
+        "Where the relation model goes: a .pth file; its names go beside it, as .names.json."
+    )
+    batch_size: int = flag("Images of one optimiser step.", 32)
+    learning_rate: float = flag("Highest learning rate.", 1e-3)
+    warmup_steps: int = flag("Steps in which the learning rate rises from 0.", 100)
+    schedule: str = flag("What follows the rise.", "cosine", SCHEDULES)
+    max_grad_norm: float = flag("Longer gradients are shortened to this.", 1.0)
+    weight_decay: float = flag("AdamW's.", 1e-4)

@@ -22,6 +22,7 @@ from llava.model.compensation.caption_writer import FirstCaption
 from llava.model.compensation.compensator import Compensator
 from llava.model.compensation.long_clip import LongClipText, build_text_tower, merge_positions
 from llava.model.compensation.selector import Selector
+from llava.model.compensation.triplets import SceneGraphSettings
 from llava.model.loading.bpe import check_vocabulary, read_bpe
 from llava.model.loading.configs import config_errors, gpt2_config, read_config
 from llava.model.loading.llava_config import Tensors
@@ -42,6 +43,7 @@ class LoadedFrom:
         place: device and dtype of its parts.
         embed_texts: encodes B texts by CLIP's text tower, (B, P) float32 of unit length.
         silence: see build_selector.
+        graph_settings: of a scene graph.
     """
 
     paths: Mapping[str, Path]
@@ -49,6 +51,7 @@ class LoadedFrom:
     place: Placement
     embed_texts: Callable[[Sequence[str]], Tensor]
     silence: bool | None = None
+    graph_settings: SceneGraphSettings = SceneGraphSettings()
 
     def caption_model(self) -> tuple[CaptionModel, GPT2Tokenizer]:
         """Loads the caption model; see load_caption_model."""

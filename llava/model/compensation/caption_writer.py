@@ -81,6 +81,7 @@ class CaptionWriter(nn.Module):
 
     needs = Needs.PATCH_EMBEDS
     gives = Gives.TEXT
+    writes = "a caption"
 
     def __init__(
         self,

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llava.mm_utils import send
-from llava.model.compensation.supplement import PrunedSample
-from llava.model.multimodal_encoder.visual_tokens import needed
+from llava.model.multimodal_encoder.visual_tokens import VisualTokens, needed
+from llava.model.token_pruning.pruner import Pruned
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,16 @@ class Clusters:
         return self.own_sizes + self.num_joined
 
 
-def clusters_of(sample: PrunedSample) -> Clusters:
+def clusters_of(image: VisualTokens, pruned: Pruned) -> Clusters:
     """Gives each dropped token of an image to the kept one with the highest cosine to it.
 
     Cosines are of the tower's features, in float32; if the pruner merges tokens after the
     projector, of the features after it. Among kept tokens with equal cosines the first gets the
     token. Tokens that the pruner itself merged are already part of their kept tokens.
     """
-    image, pruned = sample.image, sample.pruned
     tokens = needed(image.projected) if pruned.is_projected else image.features
     kept = pruned.apply(tokens, image.cls_feature).float()
-    left = tokens[send(_left_idx(sample), tokens.device)].float()
+    left = tokens[send(_left_idx(pruned), tokens.device)].float()
     cosines = F.normalize(left, dim=-1) @ F.normalize(kept, dim=-1).T
     # One row for each kept token. A product sums in one order, which atomic additions do not.
     owned = F.one_hot(cosines.argmax(dim=-1), len(kept)).T.float()
@@ -58,9 +57,8 @@ def clusters_of(sample: PrunedSample) -> Clusters:
     return Clusters(kept, own_sizes, owned @ left, owned.sum(dim=1))
 
 
-def _left_idx(sample: PrunedSample) -> Tensor:
+def _left_idx(pruned: Pruned) -> Tensor:
     """Returns the rising indices (M,) int64 of the tokens that are not part of a kept one."""
-    pruned = sample.pruned
     left = torch.zeros(pruned.num_tokens, dtype=torch.bool)
     left[pruned.dropped_idx] = True
     if pruned.weights is not None:

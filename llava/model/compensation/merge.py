@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llava.model.compensation.clusters import clusters_of
 from llava.model.compensation.supplement import (
     CompensationModule,
     Gives,
@@ -33,7 +32,7 @@ class Merge(CompensationModule):
 
 def merged(sample: PrunedSample) -> Supplement:
     """Returns the means of a sample's clusters, in the dtype of its features."""
-    found = clusters_of(sample)
+    found = sample.clusters
     sums = found.own_sizes[:, None] * found.kept + found.joined
     means = (sums / found.sizes[:, None]).to(sample.image.features.dtype)
     return Supplement(features=Projected(means) if sample.pruned.is_projected else means)

@@ -35,6 +35,7 @@ class Oracle(CompensationModule):
     """
 
     gives = Gives.TEXT
+    writes = "a text"
 
     def __init__(self, path: Path, texts: dict[Key, str]) -> None:
         self._path = path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llava.model.compensation.clusters import clusters_of
 from llava.model.compensation.supplement import (
     CompensationModule,
     Gives,
@@ -37,5 +36,5 @@ def rectified(sample: PrunedSample) -> Supplement:
     """Returns the positions and the biases of a sample's kept tokens."""
     return Supplement(
         position_ids=sample.pruned.kept_idx.clamp(min=0),
-        key_bias=clusters_of(sample).sizes.log(),
+        key_bias=sample.clusters.sizes.log(),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llava.compensations import CAPTIONS, NOTHING
+from llava.compensations import CAPTIONS, GRAPHS, NOTHING
 from llava.model.compensation.builder import LoadedFrom, load_compensator, load_first_caption
 from llava.model.compensation.merge import Merge
 from llava.model.compensation.oracle import read_oracle
@@ -21,7 +21,7 @@ from llava.model.compensation.supplement import CompensationModule
 LOADERS: dict[str, Callable[[LoadedFrom], Any]] = {
     CAPTIONS: load_compensator,  # arXiv 2508.01236
     "caption": load_first_caption,
-    "scene-graph": load_scene_graph,  # arXiv 2201.11460
+    GRAPHS: load_scene_graph,  # arXiv 2201.11460
     "oracle": lambda source: read_oracle(source.paths["oracle"]),
     "merge": lambda source: Merge(),
     "rectify": lambda source: Rectify(),

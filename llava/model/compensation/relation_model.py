@@ -152,18 +152,24 @@ class RelationModel(nn.Module):
         """Returns the outputs of the heads for a state of any decoder layer."""
         entities, subjects, objects, sub_maps, obj_maps = state
         features = self.mask_features(sub_maps, obj_maps)
-        pairs = torch.cat([subjects, objects, features], dim=-1)
+        rel_logits = self.rel_class_embed(torch.cat([subjects, objects, features], dim=-1))
+        sub_logits, sub_boxes = self.nodes("sub", subjects)
+        obj_logits, obj_boxes = self.nodes("obj", objects)
         return Relations(
-            self.rel_class_embed(pairs),
-            self.sub_class_embed(subjects),
-            self.obj_class_embed(objects),
-            self.sub_bbox_embed(subjects).sigmoid(),
-            self.obj_bbox_embed(objects).sigmoid(),
-            sub_maps,
-            obj_maps,
-            self.entity_class_embed(entities),
-            self.entity_bbox_embed(entities).sigmoid(),
+            rel_logits,
+            *(sub_logits, obj_logits, sub_boxes, obj_boxes, sub_maps, obj_maps),
+            *self.nodes("entity", entities),
         )
+
+    def nodes(self, branch: str, contents: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns class logits (B, Q, classes) and boxes (B, Q, 4) of contents (B, Q, d).
+
+        Args:
+            branch: of BRANCHES.
+            contents: of the branch's queries, after any decoder layer.
+        """
+        logits = getattr(self, f"{branch}_class_embed")(contents)
+        return logits, getattr(self, f"{branch}_bbox_embed")(contents).sigmoid()
 
     def mask_features(self, sub_maps: Tensor, obj_maps: Tensor) -> Tensor:
         """Returns features (B, Nt, 128) of the maps (B, Nt, N), to which no gradient flows back."""

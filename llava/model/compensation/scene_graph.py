@@ -24,7 +24,7 @@ from llava.model.compensation.triplets import (
     choose,
     find_triplets,
     join_texts,
-    vg150_names,
+    names_of,
 )
 from llava.model.cuda import CudaGraphs
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
@@ -62,7 +62,10 @@ class ChosenGraph:
             text,
             candidates=tuple(texts),
             scores=tuple(self.similarity),
+            parts=tuple(self.chosen),
             heading=self.heading,
+            title="What was found in the image",
+            scored="its likeness to the question",
             details=self,
         )
 
@@ -87,7 +90,8 @@ class SceneGraphWriter(nn.Module):
     """Relation model and choice of triplets; a CompensationModule.
 
     Attributes:
-        needs, gives: see CompensationModule.
+        needs, gives, writes: see CompensationModule.
+        run_model: the pass of the relation model, or its CUDA graphs.
 
     Args:
         model: the relation model, in eval mode.
@@ -98,6 +102,7 @@ class SceneGraphWriter(nn.Module):
 
     needs = Needs.PATCH_EMBEDS | Needs.TEXT_EMBEDS
     gives = Gives.TEXT
+    writes = "a scene graph"
 
     def __init__(
         self,
@@ -110,8 +115,8 @@ class SceneGraphWriter(nn.Module):
         self.model = model
         self.names = names
         self.settings = settings
-        self._embed_texts = embed_texts
-        self._run: Callable[..., tuple[Tensor, ...]] = model
+        self.embed_texts = embed_texts
+        self.run_model: Callable[..., tuple[Tensor, ...]] = model.forward
 
     def check(self, query: TextQuery) -> None:
         """Accepts every question: the text tower reads its first 77 ids."""
@@ -125,7 +130,7 @@ class SceneGraphWriter(nn.Module):
 
     def use_cuda_graphs(self) -> None:
         """Turns the relation model's pass into a CUDA graph on a GPU."""
-        self._run = CudaGraphs(self.model.forward)
+        self.run_model = CudaGraphs(self.model.forward)
 
     def parts(self) -> dict[str, nn.Module]:
         """Returns no modules: the relation model computes in float32, as it was trained."""
@@ -162,7 +167,7 @@ class SceneGraphWriter(nn.Module):
             places = [b for b, of_image in enumerate(patches) if len(of_image) == size]
             embeds = torch.stack([patches[b] for b in places])
             asked = torch.stack([questions[b].to(embeds.device) for b in places])
-            of_all = zip(*self._run(embeds, asked))
+            of_all = zip(*self.run_model(embeds, asked))
             found |= {b: Relations(*of_one) for b, of_one in zip(places, of_all)}
         return [found[b] for b in range(len(samples))]
 
@@ -176,7 +181,7 @@ class SceneGraphWriter(nn.Module):
         graph = find_triplets(*logits, self.names, self.settings)
         if not graph.triplets:
             return ChosenGraph(graph)
-        texts = self._embed_texts(graph.texts)
+        texts = self.embed_texts(graph.texts)
         chosen, similarity = choose(texts, question.to(texts.device), self.settings)
         queries = [triplet.query for triplet in graph.triplets]
         return ChosenGraph(
@@ -190,18 +195,19 @@ class SceneGraphWriter(nn.Module):
 
 
 def load_scene_graph(source: LoadedFrom) -> SceneGraphWriter:
-    """Loads the relation model, for the 150 objects and 50 predicates of VG150.
+    """Loads the relation model, and the names beside its weights; see names_of.
 
     Raises:
-        UserError: the file is missing, damaged, of another model or another CLIP.
+        UserError: a file is missing, damaged, of another model or another CLIP.
     """
-    path, settings = source.paths["scene_graph"], SceneGraphSettings()
+    path, settings = source.paths["scene_graph"], source.graph_settings
     model = load_relation_model(path, source.place.device, settings.rounding)
-    check_relation_model(model, source.embed_dim, str(path))
-    return SceneGraphWriter(model, source.embed_texts, vg150_names(), settings)
+    names = names_of(path)
+    check_relation_model(model, source.embed_dim, names, str(path))
+    return SceneGraphWriter(model, source.embed_texts, names, settings)
 
 
-def check_relation_model(model: RelationModel, embed_dim: int, source: str) -> None:
+def check_relation_model(model: RelationModel, embed_dim: int, names: Names, source: str) -> None:
     """Refuses a relation model of another CLIP or other names; see load_scene_graph."""
     if model.embed_dim != embed_dim:
         raise UserError(
@@ -209,4 +215,4 @@ def check_relation_model(model: RelationModel, embed_dim: int, source: str) -> N
             "it was trained with another CLIP"
         )
     num_classes = model.sub_class_embed.out_features
-    vg150_names().check(num_classes, model.rel_class_embed.layers[-1].out_features, source)
+    names.check(num_classes, model.rel_class_embed.layers[-1].out_features, source)

@@ -24,6 +24,7 @@ from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.pruner import Needs
 
 Term = TypeVar("Term")
+_SHOWN = ("candidates", "scores", "chosen", "parts", "title", "scored")  # all of one term
 
 
 class Sum(nn.Module):
@@ -51,6 +52,7 @@ class Sum(nn.Module):
                 )
         self.needs = reduce(or_, (term.needs for term in terms.values()), Needs.NOTHING)
         self.gives = reduce(or_, (term.gives for term in terms.values()), Gives.NOTHING)
+        self.writes = " and ".join(term.writes for term in terms.values() if term.writes)
         self.terms = dict(terms)
         self.with_weights = nn.ModuleList(
             term for term in terms.values() if isinstance(term, nn.Module)
@@ -93,7 +95,7 @@ def joined(records: Iterable[HasSupplement]) -> Supplement:
             if getattr(given, name) is not None
         }
         if given.candidates and not whole.candidates:
-            found |= {n: getattr(given, n) for n in ("candidates", "scores", "chosen")}
+            found |= {name: getattr(given, name) for name in _SHOWN}
         if given.text is not None and whole.text is None:
             found |= {"text": given.text, "heading": given.heading}
         elif given.text is not None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Flag, auto
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
 from llava.constants import CAPTION_HEADING
 from llava.mm_utils import send
+from llava.model.compensation.clusters import Clusters, clusters_of
 from llava.model.multimodal_encoder.visual_tokens import (
     Needs,
     Projected,
@@ -86,6 +88,11 @@ class PrunedSample:
         embeds = needed(self.image.patch_embeds)
         return embeds[send(self.pruned.described_idx, embeds.device)]
 
+    @cached_property
+    def clusters(self) -> Clusters:
+        """The kept tokens with the dropped ones that are most like them; see clusters_of."""
+        return clusters_of(self.image, self.pruned)
+
     @property
     def kept_share(self) -> float:
         """The share K / N of the tokens that the LLM reads, in the mean over its layers."""
@@ -100,8 +107,10 @@ class Supplement:
         text: what the LLM reads as additional information; None where it receives no text.
         candidates: the texts from which it was chosen; "" stands for no text.
         scores: one for each candidate; empty where they have none.
-        chosen: index of the chosen one; None where there was no choice.
+        chosen: index of the chosen one; None where there was no choice of one.
+        parts: indices of the candidates that the text is made of, where it is made of several.
         heading: precedes the text, with a blank between them.
+        title, scored: what the candidates and their scores are, where they are shown.
         features: K tokens that replace the kept ones: features (K, C), or already projected; None
             replaces none.
         position_ids: (K,) int64, the kept tokens' positions among the image's N positions. The text
@@ -116,7 +125,10 @@ class Supplement:
     candidates: tuple[str, ...] = ()
     scores: tuple[float, ...] = ()
     chosen: int | None = None
+    parts: tuple[int, ...] = ()
     heading: str = CAPTION_HEADING
+    title: str = "What the dropped tokens said"
+    scored: str = "the selector’s scores"
     features: Tensor | Projected | None = None
     position_ids: Tensor | None = None
     key_bias: Tensor | None = None
@@ -140,10 +152,11 @@ class Supplement:
 
     @property
     def shown(self) -> list[tuple[str, float | None, bool]]:
-        """The candidates to show: each with its score, if any, and whether it was chosen."""
+        """The candidates to show: each with its score, if any, and whether the LLM reads it."""
         scores = self.scores or (None,) * len(self.candidates)
+        read = self.parts or (self.chosen,)
         return [
-            (text.strip() or "(no caption)", score, place == self.chosen)
+            (text.strip() or "(no caption)", score, place in read)
             for place, (text, score) in enumerate(zip(self.candidates, scores))
         ]
 
@@ -165,10 +178,12 @@ class CompensationModule(Protocol):
     Attributes:
         needs: the values that the towers must compute for it.
         gives: the parts of its supplements.
+        writes: its text in words, such as "a caption"; empty where it writes none.
     """
 
     needs: Needs = Needs.NOTHING
     gives: Gives = Gives.NOTHING
+    writes: str = ""
 
     def check(self, query: TextQuery) -> None:
         """Refuses a question that it cannot compensate, before anything is computed.

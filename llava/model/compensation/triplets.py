@@ -7,7 +7,7 @@ the order of their queries, equal similarities that of their texts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,8 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llava.errors import UserError
-from llava.files import read_json
+from llava.errors import UserError, quoted
+from llava.files import is_there, read_json
+from llava.method import Options, given_options
+from llava.model.loading.parts import names_file
+from llava.model.token_pruning.options import settings_of, typed
 
 PLACEHOLDER = 0  # the index of "N/A" among the objects, and of "__background__"
 NO_ROUNDING, HALF_BFLOAT16 = "none", "half-bfloat16"
@@ -47,6 +50,45 @@ class SceneGraphSettings:
     drop_placeholders: bool = False
     repeats_first: bool = False
 
+    def check(self) -> None:
+        """Refuses settings with which no graph can be found.
+
+        Raises:
+            UserError: names the setting.
+        """
+        wrong = {
+            "threshold": not 0 <= self.threshold < 1 and "from 0 to below 1",
+            "candidates": self.candidates < 1 and "at least 1",
+            "chosen": self.chosen < 1 and "at least 1",
+            "rounding": self.rounding not in ROUNDINGS and " or ".join(ROUNDINGS),
+        }
+        for name, rule in wrong.items():
+            if rule:
+                value = quoted(getattr(self, name))
+                raise UserError(f"scene-graph: setting {name} is {value}; it must be {rule}")
+
+
+def graph_settings(given: Options) -> SceneGraphSettings:
+    """Returns the settings that options mean, values by name or texts NAME=VALUE.
+
+    Raises:
+        UserError: a name is unknown, or a value is invalid.
+    """
+    named = given_options(given, "compensation")
+    try:
+        settings = settings_of(SceneGraphSettings, typed(SceneGraphSettings, named))
+    except UserError as error:
+        raise UserError(f"scene-graph: {error}") from error
+    settings.check()
+    return settings
+
+
+def changed_settings(given: Options) -> dict[str, object]:
+    """Returns those settings that options change, by name; see graph_settings."""
+    usual = asdict(SceneGraphSettings())
+    now = asdict(graph_settings(given))
+    return {name: value for name, value in now.items() if value != usual[name]}
+
 
 @dataclass(frozen=True)
 class Names:
@@ -73,8 +115,30 @@ class Names:
 @lru_cache(maxsize=1)
 def vg150_names() -> Names:
     """Returns the 150 objects and 50 predicates of Visual Genome's usual split, VG150."""
-    found = read_json(Path(__file__).with_name("vg150.json"))
-    return Names(tuple(found["classes"]), tuple(found["predicates"]))
+    return _read_names(Path(__file__).with_name("vg150.json"))
+
+
+def names_of(weights: Path) -> Names:
+    """Returns the names that a relation model was trained with: VG150's where no file says them.
+
+    Raises:
+        UserError: the file beside the weights is damaged.
+    """
+    path = names_file(weights)
+    return _read_names(path) if is_there(path) else vg150_names()
+
+
+def _read_names(path: Path) -> Names:
+    found = read_json(path)
+    kinds = [found.get(kind) for kind in ("classes", "predicates")]
+    for names in kinds:
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError(
+                f"{path} has no lists of texts under classes and predicates: fetch it again"
+            )
+        if len(set(names)) < max(2, len(names)):
+            raise UserError(f"{path} lacks names, or has one twice: fetch it again")
+    return Names(*(tuple(names or ()) for names in kinds))
 
 
 @dataclass(frozen=True)

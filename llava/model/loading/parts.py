@@ -42,6 +42,8 @@ def read_model(args: ModelArguments) -> tuple[dict[str, Path], LlavaConfig]:
         "vision_tower": _find(args, model, "vision_tower", config.vision_tower),
     }
     parts |= {part: _find(args, model, part) for part in args.compensation_parts}
+    if "scene_graph" in parts and is_there(names_file(parts["scene_graph"])):
+        parts["scene_graph_names"] = names_file(parts["scene_graph"])  # decide as the weights do
     return parts, config
 
 
@@ -57,6 +59,11 @@ def locate_part(args: ModelArguments, part: str, weights: bool = False) -> Path:
         UserError: it is not found.
     """
     return _find(args, locate(args.model_path), part, weights=weights)
+
+
+def names_file(weights: Path) -> Path:
+    """Returns the file that says the names of a relation model, beside its weights."""
+    return weights.with_suffix(".names.json")
 
 
 def _find(

@@ -9,12 +9,20 @@ import gradio as gr
 
 from llava.serve.web.arguments import Limits
 from llava.serve.web.inputs import SOME_TOKENS
-from llava.serve.web.panels import EMPTY_CANDIDATES, EMPTY_OVERLAY, SEEN, answer_card, name_of, safe
+from llava.serve.web.panels import (
+    CAPTION,
+    EMPTY_OVERLAY,
+    SEEN,
+    answer_card,
+    empty_candidates,
+    name_of,
+    safe,
+)
 from llava.serve.web.script import read_template, refuse_files
 
 _INTRO = """<div class="intro"><h1>Ask with fewer visual tokens</h1>{about}
-<p>The model answers twice: from the few patches of the image that it may keep and a caption of the
-others, and from all of them. Move the slider to see which patches stay, and why.</p></div>"""
+<p>The model answers twice: from the few patches of the image that it may keep{text}, and
+from all of them. Move the slider to see which patches stay, and why.</p></div>"""
 
 # Characters of a question that the browser accepts: a longer one is reported, not cut.
 _TYPED = 10_000
@@ -76,7 +84,7 @@ def lay_out(
     examples: list[tuple[str, str]],
     budgets: tuple[int, int],
     pruner: str,
-    has_caption: bool,
+    writes: str,
     limits: Limits,
     about: str | None,
 ) -> Parts:
@@ -86,16 +94,18 @@ def lay_out(
         examples: image files and questions to pick from; the first is chosen at the start.
         budgets: the initial K, and N of the model.
         pruner: the initial one.
-        has_caption: whether the model writes captions.
+        writes: what the model reads beside the patches; see LlavaAccm.writes.
         limits: limits of what a visitor may send.
         about: a line on what the model knows.
     """
-    gr.HTML(_INTRO.format(about=f"<p><b>{safe(about)}.</b></p>" if about else ""))
+    of_others = " of the others" * (writes == CAPTION)
+    text = f" and {writes}{of_others}" if writes else ""
+    gr.HTML(_INTRO.format(text=text, about=f"<p><b>{safe(about)}.</b></p>" if about else ""))
     with gr.Row():
         with gr.Column(scale=4, min_width=300):
             asked = _lay_out_question(examples, budgets, pruner, limits)
         with gr.Column(scale=9, min_width=300, elem_classes="answers"):
-            answers = _lay_out_answers(budgets[1], has_caption)
+            answers = _lay_out_answers(budgets[1], writes)
     return Parts(
         **asked,
         **answers,
@@ -152,18 +162,18 @@ def _lay_out_question(
     return parts
 
 
-def _lay_out_answers(patches: int, has_caption: bool) -> dict[str, gr.HTML]:
+def _lay_out_answers(patches: int, writes: str) -> dict[str, gr.HTML]:
     """Lays out the answers; returns their components by their names in Parts."""
     parts = {"warning": gr.HTML(visible=False)}  # otherwise it would take up space
     with gr.Row():
         with gr.Column(min_width=250, elem_classes="half"):
-            parts["pruned"] = gr.HTML(answer_card(name_of(None, patches, has_caption), ""))
+            parts["pruned"] = gr.HTML(answer_card(name_of(None, patches, writes), ""))
         with gr.Column(min_width=250):
-            parts["full"] = gr.HTML(answer_card(name_of(patches, patches, has_caption), ""))
+            parts["full"] = gr.HTML(answer_card(name_of(patches, patches, writes), ""))
     with gr.Row():
         with gr.Column(scale=5, min_width=280):
             parts["overlay"] = gr.HTML(EMPTY_OVERLAY)
         with gr.Column(scale=4, min_width=280):
-            parts["candidates"] = gr.HTML(EMPTY_CANDIDATES)
+            parts["candidates"] = gr.HTML(empty_candidates(writes))
             parts["stages"] = gr.HTML()
     return parts

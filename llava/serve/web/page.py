@@ -57,7 +57,7 @@ class Page:
                 examples,
                 (visual_token_num, self._patches),
                 answerer.method.pruner,
-                model.gives_text,
+                model.writes,
                 limits,
                 model.about.line,
             )

@@ -26,15 +26,13 @@ STAGE_COLOURS = {
     "prefill": "#56b4e9",
     "decode": "#009e73",
 }
+CAPTION = "a caption"
 # A placeholder for something that will appear.
 EMPTY_OVERLAY = (
     '<div class="empty">Here the image appears as the model sees it, the patches that it keeps '
     "framed by the reason why.</div>"
 )
-EMPTY_CANDIDATES = (
-    '<div class="empty">Here, what three captions say of the other patches, which of them was '
-    "chosen, and where the time goes.</div>"
-)
+_CAPTIONS = "what three captions say of the other patches, which of them was chosen, and "
 # Marks a picture that has been checked: before that it is not shown, for it may not be one.
 SEEN = '<i class="seen"></i>'
 # Gradio takes the text of a component for a template.
@@ -71,11 +69,11 @@ def overlay(model: LlavaAccm, image: Image.Image, answer: Answer | None) -> str:
 
 
 def candidates(answer: Answer) -> str:
-    """Returns the captions of the dropped tokens with the selector's scores."""
+    """Returns the texts that a compensation wrote, with their scores."""
     supplement = answer.supplement
     if supplement is None or not supplement.candidates:
         return ""
-    return fill("candidates", supplement.shown)
+    return fill("candidates", supplement.shown, supplement.title, supplement.scored)
 
 
 def stage_bars(answers: Sequence[tuple[str, Mapping[str, float]]]) -> str:
@@ -89,16 +87,28 @@ def stage_bars(answers: Sequence[tuple[str, Mapping[str, float]]]) -> str:
     return fill("stage_bars", answers, longest, seen)
 
 
-def why_slower(pruned: Mapping[str, float], full: Mapping[str, float]) -> str:
-    """Returns why a pruned answer with a caption took longer than the full one, if it did.
+def empty_candidates(writes: str) -> str:
+    """Returns the placeholder for what the compensation writes; see LlavaAccm.writes."""
+    text = (
+        _CAPTIONS if writes == CAPTION else f"{writes} as the model reads it, and " * bool(writes)
+    )
+    return f'<div class="empty">Here, {text}where the time goes.</div>'
+
+
+def why_slower(
+    pruned: Mapping[str, float], full: Mapping[str, float], writes: str = CAPTION
+) -> str:
+    """Returns why a pruned answer with a text took longer than the full one, if it did.
 
     Args:
         pruned, full: seconds of the stages of each.
+        writes: what the text is; see LlavaAccm.writes.
     """
     if "caption" not in pruned or sum(pruned.values()) <= sum(full.values()):
         return ""
     saved = sum(full[stage] - pruned[stage] for stage in ("prefill", "decode"))
-    return fill("why_slower", pruned["caption"] + pruned.get("select", 0), saved)
+    spent = pruned["caption"] + pruned.get("select", 0)
+    return fill("why_slower", writes.removeprefix("a "), spent, saved)
 
 
 def costs_elsewhere(model: LlavaAccm, budget: int) -> str:
@@ -112,18 +122,25 @@ def costs_elsewhere(model: LlavaAccm, budget: int) -> str:
     """
     if costs.is_of_these_shapes(model):
         return ""
-    patches, has_caption = model.count_tokens(), model.gives_text
-    few = costs.WITH_CAPTION if has_caption else costs.PRUNED
-    shown = [(name_of(c.tokens, costs.PATCHES, has_caption), c) for c in (few, costs.FULL)]
+    patches = model.count_tokens()
+    writes = CAPTION if model.writes == CAPTION else ""  # no other text was measured there
+    few = costs.WITH_CAPTION if writes else costs.PRUNED
+    shown = [(name_of(c.tokens, costs.PATCHES, writes), c) for c in (few, costs.FULL)]
     return fill("costs_elsewhere", costs, shown, _correspondence(budget, patches, few.tokens))
 
 
-def name_of(budget: int | None, patches: int, has_caption: bool) -> str:
-    """Returns the name of an answer from ``budget`` of N tokens; None is a number yet unknown."""
+def name_of(budget: int | None, patches: int, writes: str) -> str:
+    """Returns the name of an answer from ``budget`` of N tokens; None is a number yet unknown.
+
+    Args:
+        budget: K.
+        patches: N.
+        writes: what the model reads beside them; see LlavaAccm.writes.
+    """
     if budget == patches:
         return f"All {budget} tokens"
     some = "Some" if budget is None else f"{budget} of {patches}"
-    return f"{some} tokens{' and a caption' if has_caption else ''}"
+    return f"{some} tokens{f' and {writes}' if writes else ''}"
 
 
 def _correspondence(budget: int, patches: int, measured: int) -> str:

@@ -88,7 +88,7 @@ class Replies:
         return {
             parts.pruned: panels.answer_card(self.name(None), ""),
             parts.overlay: panels.EMPTY_OVERLAY,
-            parts.candidates: panels.EMPTY_CANDIDATES,
+            parts.candidates: panels.empty_candidates(self._model.writes),
             parts.stages: "",
         }
 
@@ -105,13 +105,13 @@ class Replies:
         rows, why = [(self.name(self._patches), full)], ""
         if pruned is not None:
             rows.insert(0, (self.name(budget), pruned))
-            why = panels.why_slower(pruned, full)
+            why = panels.why_slower(pruned, full, self._model.writes)
         elsewhere = panels.costs_elsewhere(self._model, budget)
         return {self._parts.stages: panels.stage_bars(rows) + why + elsewhere}
 
     def name(self, budget: int | None) -> str:
         """Returns the name of an answer."""
-        return panels.name_of(budget, self._patches, self._model.gives_text)
+        return panels.name_of(budget, self._patches, self._model.writes)
 
     def ask(self, entered: Entered) -> Iterator[dict]:
         """Answers the entered question from some tokens and from all."""

@@ -69,6 +69,12 @@ stage caption train_caption --model-path "$OUT" --captions "$DATA/captions.json"
 stage long-clip train_long_clip --data "$DATA" --max-steps 800 \
     --batch-size 96 --micro-batch-size 48 --output "$OUT/longclip-L.pt"
 
+# The relation model of --compensation scene-graph, on the true graphs of the scenes.
+# Its norms see the images of one forward pass, so they stay together.
+NPROC=1 stage scene-graph train_scene_graph --model-path "$OUT" --data "$DATA" "${FEATURES[@]}" \
+    --learning-rate 1.5e-3 --max-steps 1800 \
+    --output "$OUT/accm/checkpoint0104.pth"
+
 # The selector, and then both parts, learn from the LLM: mostly at small budgets, where captions are
 # needed, and at larger ones, so that the selector learns silence.
 BUDGETS=(9 9 9 9 9 9 18 36 72 143)
