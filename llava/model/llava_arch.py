@@ -134,7 +134,8 @@ class LlavaAccm(nn.Module):
         Args:
             samples: B of them.
             watch: receives the time of each stage; it may hold those of others already.
-            on_token: receives each new token as it comes: the sample's index, and the id.
+            on_token: receives each new token as it comes: the sample's index, and the id; returns
+                True to end that answer.
             memory: of the run that these samples belong to; None keeps nothing beyond this call.
 
         Raises:
@@ -146,7 +147,7 @@ class LlavaAccm(nn.Module):
         memory = Memory() if memory is None else memory
         starts_slowly = self.tower.device.type == "cuda" and not self.has_graphs
         reads_ahead = starts_slowly if self.reads_ahead is None else self.reads_ahead
-        stages = self._stages(samples, watch, memory, reads_ahead)
+        stages = self.stages(samples, watch, memory, reads_ahead)
         generated = self.generate(stages[-1], samples, watch, on_token, memory)
         seconds = watch.seconds()
         return [self._answer(*one, seconds) for one in zip(samples, *stages, generated)]
@@ -161,12 +162,13 @@ class LlavaAccm(nn.Module):
         if not samples:
             return []
         watch = watch or Stopwatch(self.tower.device)
-        prompts = self._stages(samples, watch, Memory(), reads_ahead=False)[-1]
+        prompts = self.stages(samples, watch, Memory(), reads_ahead=False)[-1]
         # The key of an image is valid as long as its encoding, which ends here.
         return [check_whole(replace(prompt, shared_image=None)) for prompt in prompts]
 
-    def _stages(
-        self, samples: list[Sample], watch: Stopwatch, memory: Memory, reads_ahead: bool
+    @torch.inference_mode()
+    def stages(
+        self, samples: list[Sample], watch: Stopwatch, memory: Memory, reads_ahead: bool = False
     ) -> tuple[list[Pruned | None], list[HasSupplement | None], list[Prompt]]:
         """Returns the results of stages 2 to 4 for samples."""
         for sample in samples:

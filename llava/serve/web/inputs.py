@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from llava.errors import UserError, quoted
+from llava.images import check_pixels
 from llava.method import ALL_TOKENS, NO_TOKENS
 from llava.mm_utils import IMAGE_FORMATS, load_image
 from llava.model.token_pruning.registry import PRUNERS, find_pruner
@@ -111,7 +112,7 @@ def open_upload(data: bytes, limits: Limits) -> Image.Image:
     Raises:
         UserError: it has too many pixels, is not an image, or is damaged.
     """
-    _check_pixels(data, limits.pixels)
+    check_pixels(data, limits.pixels, "this page")
     return load_image(data, upright=True, name="the image")
 
 
@@ -135,19 +136,3 @@ def _is_animated(image: Image.Image) -> bool:
         return getattr(image, "is_animated", False)
     except Exception:  # a decoder may raise anything on a damaged frame
         return False
-
-
-def _check_pixels(data: bytes, most: int) -> None:
-    """Refuses an image of too many pixels by its header; load_image refuses other files."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked just below
-            with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
-                width, height = image.size
-    except Exception:  # a decoder may raise anything on a damaged file
-        return
-    if width * height > most:
-        raise UserError(
-            f"the image has {width:,} x {height:,} pixels, and this page takes at most {most:,} "
-            "altogether: scale it down"
-        )
