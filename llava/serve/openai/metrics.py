@@ -32,10 +32,11 @@ class Counter:
 
     def lines(self) -> list[str]:
         """Returns its numbers, one a line."""
-        names = {
-            value: f'{{{self._label}="{value}"}}' if self._label else "" for value in self._values
-        }
-        return [f"{self.name}{names[value]} {n:.17g}" for value, n in self._values.items()]
+        values = list(self._values.items())  # another thread may add one meanwhile
+        return [f"{self.name}{self._labelled(value)} {number:.17g}" for value, number in values]
+
+    def _labelled(self, value: str) -> str:
+        return f'{{{self._label}="{value}"}}' if self._label else ""
 
 
 class Histogram:

@@ -1,4 +1,4 @@
-"""Requests for chat completions, read field by field; what has no effect here is refused by name."""
+"""Requests for chat completions, field by field; what has no effect here is refused by name."""
 
 from __future__ import annotations
 

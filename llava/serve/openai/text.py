@@ -55,7 +55,8 @@ class AnswerText:
     def _sure(self) -> int:
         """Returns the number of characters that what follows cannot change."""
         text = self.text.rstrip(_INCOMPLETE).rstrip()
-        return min((_before_begun(text, stop) for stop in self._stop), default=len(text))
+        sure = min((_before_begun(text, stop) for stop in self._stop), default=len(text))
+        return len(text[:sure].rstrip())
 
 
 def _before_begun(text: str, stop: str) -> int:
