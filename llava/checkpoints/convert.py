@@ -19,7 +19,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 _INDEX = "model.safetensors.index.json"
 _NOT_COPIED = (".bin", ".pt", ".safetensors", ".index.json", ".h5", ".msgpack", ".partial", ".lock")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-_ORIGIN = "converted_from"  # key in a file's metadata
+ORIGIN = "converted_from"  # key in a file's metadata
 
 
 def convert(source: Path, target: Path, dtype: str | None) -> list[Path]:
@@ -49,13 +49,13 @@ def convert(source: Path, target: Path, dtype: str | None) -> list[Path]:
     shards = weight_files(source)
     names = [_name(place, len(shards)) for place in range(len(shards))]
     try:
-        origins = {name: _origin(shard, dtype) for shard, name in zip(shards, names)}
-        _refuse_others(target, origins)
+        origins = {name: origin_of(shard, dtype) for shard, name in zip(shards, names)}
+        refuse_others(target, origins)
         target.mkdir(parents=True, exist_ok=True)
         for shard, name in zip(tqdm(shards, "converting", unit="file"), names):
             if not (target / name).is_file():
                 _convert_file(shard, target / name, dtype, origins[name])
-        _write_index(target, names)
+        write_index(target, names)
         _copy_small_files(source, target)
     # safetensors wraps the system's error in its own.
     except (OSError, SafetensorError) as error:
@@ -70,13 +70,13 @@ def _name(place: int, number: int) -> str:
     return f"model-{place + 1:05d}-of-{number:05d}.safetensors"
 
 
-def _origin(shard: Path, dtype: str | None) -> str:
+def origin_of(shard: Path, dtype: str | None) -> str:
     """Returns the identity of a conversion: its shard, in its present state, and the dtype."""
     now = shard.stat()
     return f"{shard.name}, {now.st_size} bytes, {now.st_mtime_ns} ns, dtype {dtype}"
 
 
-def _refuse_others(target: Path, origins: dict[str, str]) -> None:
+def refuse_others(target: Path, origins: dict[str, str]) -> None:
     """Refuses weights in the target that are not from this conversion: they would be mixed.
 
     Args:
@@ -95,7 +95,7 @@ def _read_origin(file: Path) -> str | None:
     """Returns the origin in a file's metadata; None if there is none."""
     try:
         with safe_open(file, framework="pt") as opened:
-            return (opened.metadata() or {}).get(_ORIGIN)
+            return (opened.metadata() or {}).get(ORIGIN)
     except SafetensorError:  # damaged, or another kind of file
         return None
 
@@ -103,21 +103,21 @@ def _read_origin(file: Path) -> str | None:
 def _convert_file(shard: Path, path: Path, dtype: str | None, origin: str) -> None:
     """Converts one file, whole or not at all."""
     tensors = {
-        key: _converted(tensor, f"{shard}: {key}", dtype).contiguous().clone()
+        key: converted(tensor, f"{shard}: {key}", dtype).contiguous().clone()
         for key, tensor in read_tensors(shard)
     }
     with replacing(path) as partial:
-        save_file(tensors, partial, metadata={"format": "pt", _ORIGIN: origin})
+        save_file(tensors, partial, metadata={"format": "pt", ORIGIN: origin})
 
 
-def _converted(tensor: Tensor, source: str, dtype: str | None) -> Tensor:
+def converted(tensor: Tensor, source: str, dtype: str | None) -> Tensor:
     """Returns a finite weight in the dtype; a buffer of whole numbers stays unchanged."""
     if not tensor.is_floating_point():
         return tensor
     return cast(tensor, source, tensor.dtype if dtype is None else DTYPES[dtype], "cpu")
 
 
-def _write_index(target: Path, names: list[str]) -> None:
+def write_index(target: Path, names: list[str]) -> None:
     """Writes the index of tensors by file, if there is more than one file."""
     if len(names) == 1:
         return
