@@ -129,6 +129,11 @@ class Models:
             )
         return self._models[compensation]
 
+    @property
+    def usual_model(self) -> LlavaAccm:
+        """The model as it was loaded."""
+        return self._models[self.usual]
+
     def items(self) -> Iterable[tuple[str, LlavaAccm]]:
         """Returns the names of the compensations, and their variants."""
         return self._models.items()
@@ -197,16 +202,13 @@ class Job:
         with suppress(RuntimeError):  # the loop is closed: nobody waits
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
-    async def events(self) -> AsyncIterator[Event]:
-        """Yields the events up to the last token.
+    async def next(self) -> Event:
+        """Returns the next event.
 
         Raises:
-            Exception: one that came in the place of an event.
+            Exception: one that came in its place.
         """
-        while True:
-            event = await self._events.get()
-            if isinstance(event, BaseException):
-                raise event
-            yield event
-            if isinstance(event, Token) and event.reason is not None:
-                return
+        event = await self._events.get()
+        if isinstance(event, BaseException):
+            raise event
+        return event

@@ -70,8 +70,11 @@ class LocalEngine:
         job = Job(request)
         self._batcher.put(job)
         try:
-            async for event in job.events():
+            is_over = False
+            while not is_over:
+                event = await job.next()
                 yield event
+                is_over = isinstance(event, Token) and event.reason is not None
         finally:
             job.has_left = True
 

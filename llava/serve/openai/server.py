@@ -22,7 +22,7 @@ from llava.model.token_pruning.registry import resolved
 from llava.serve.engines.engine import Engine, Models
 from llava.serve.engines.local import LocalEngine
 from llava.serve.openai.app import App
-from llava.serve.openai.arguments import ServeArguments
+from llava.serve.openai.arguments import LOCAL, ServeArguments
 from llava.serve.openai.asking import Asker, Defaults
 from llava.serve.openai.images import ImageReader
 from llava.serve.openai.limits import Limits
@@ -67,8 +67,12 @@ def opened(
 def _engine(model: LlavaAccm, args: ServeArguments, metrics: Metrics) -> Engine:
     compensation = args.compensation_name if model.compensator is not None else NOTHING
     models = Models(model, compensation)
-    seconds = args.batch_ms / 1000
-    return LocalEngine(models, args.batch_size, seconds, args.cache_bytes, metrics.add_batch)
+    how = (args.batch_size, args.batch_ms / 1000, args.cache_bytes, metrics.add_batch)
+    if args.engine == LOCAL:
+        return LocalEngine(models, *how)
+    from llava.serve.engines.vllm import VllmEngine  # with it comes httpx
+
+    return VllmEngine(models, args.engine_urls, *how)
 
 
 def _app(engine: Engine, args: ServeArguments, key: str | None, metrics: Metrics) -> App:
