@@ -168,3 +168,10 @@ def held_engine(mini):
     model = HeldEngine(mini)
     yield model
     model.may_go.set()
+
+
+@pytest.fixture(scope="session")
+def load_mini():
+    """Loads the mini model with other settings."""
+    path = str(ROOT / "checkpoints/accm-mini")
+    return lambda **settings: load_from_arguments(ModelArguments(path, device="cpu", **settings))

@@ -95,7 +95,7 @@ class Batcher:
 
 
 def _failure(error: Exception) -> Exception:
-    """Returns what a client is told of an error; one that nobody expected goes to the log."""
+    """Returns the error that a client sees; one that nobody expected goes to the log."""
     if isinstance(error, (UserError, EngineError)):
         return error
     _log.error("a batch failed", exc_info=error)

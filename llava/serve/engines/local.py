@@ -89,7 +89,7 @@ class LocalEngine:
         return None if self._batcher.is_alive else "the thread of the model has ended"
 
     async def close(self) -> None:
-        """Ends all work: nobody is told of what is still being answered."""
+        """Refuses what waits; the present batch goes on, and nobody receives its rest."""
         self._batcher.close()
 
     def _answer_all(self, jobs: list[Job]) -> None:

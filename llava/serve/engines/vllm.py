@@ -48,7 +48,6 @@ class VllmEngine:
         models: make the prompts.
         addresses: of the servers.
         batch_size, batch_seconds, memory_bytes, on_batch: see LocalEngine.
-        look_seconds: between two looks at the servers.
     """
 
     def __init__(
@@ -59,14 +58,12 @@ class VllmEngine:
         batch_seconds: float,
         memory_bytes: int,
         on_batch: OnBatch,
-        look_seconds: float = _LOOK_SECONDS,
     ) -> None:
         self.models = models
         self._replicas = Replicas(addresses)
         self._memory = Memory(memory_bytes)
         self._batcher = Batcher(self._prepare_all, batch_size, batch_seconds)
         self._on_batch = on_batch
-        self._look_seconds = look_seconds
 
     async def start(self) -> None:
         """Asks the servers whether they can answer, and begins to look after them.
@@ -135,7 +132,7 @@ class VllmEngine:
                     async with aclosing(tokens):
                         async for token in tokens:
                             is_begun = True
-                            yield self._named(token)
+                            yield self._named(token, request.top_logprobs)
                 return
             except Lost as lost:
                 replica.problem = f"it was lost ({lost})"
@@ -180,19 +177,18 @@ class VllmEngine:
             else:
                 job.tell(each)
 
-    def _named(self, token: Token) -> Token:
-        """Returns a token whose likely ones have their texts."""
-        if not token.top:
-            return token
+    def _named(self, token: Token, most: int | None) -> Token:
+        """Returns a token with the texts of the likeliest ones at its place."""
         decode = self.models.usual_model.language_model.tokenizer.decode
-        ids = [(token_id(name), name, logprob) for name, logprob in token.top]
+        likeliest = sorted(token.top, key=lambda one: -one[1])[:most]
+        ids = [(token_id(name), name, logprob) for name, logprob in likeliest]
         top = tuple((name if i is None else decode([i]), logprob) for i, name, logprob in ids)
         return replace(token, top=top)
 
     async def _look_after(self) -> None:
         """Notices servers that die, and those that are back."""
         while True:
-            await asyncio.sleep(self._look_seconds)
+            await asyncio.sleep(_LOOK_SECONDS)
             await asyncio.gather(*map(self._look, self._replicas.all))
 
     async def _look(self, replica: Replica) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from llava.decoding import Decoding
+from llava.errors import shown
 from llava.serve.engines.engine import EngineError, Token
 from llava.serve.engines.replicas import Replica
 
@@ -82,7 +83,7 @@ async def stream_tokens(
                         if token.reason is not None:
                             return
     except httpx.HTTPError as error:
-        raise Lost(str(error) or type(error).__name__) from error
+        raise Lost(shown(str(error) or type(error).__name__)) from error
     raise Lost("it ended the answer without saying so")
 
 
@@ -146,10 +147,10 @@ async def probe(client: httpx.AsyncClient, replica: Replica, width: int) -> str 
             f"{replica.model} is not the LLM of this one, or --enable-prompt-embeds is missing "
             f"({_said(tried.content)})"
         )
-    except httpx.HTTPError as error:
-        return f"it is not there ({error or type(error).__name__})"
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (httpx.HTTPStatusError, ValueError, KeyError, IndexError, TypeError):
         return "it does not answer like vLLM"
+    except httpx.HTTPError as error:
+        return f"it is not there ({shown(str(error) or type(error).__name__)})"
 
 
 async def is_healthy(client: httpx.AsyncClient, replica: Replica) -> bool:

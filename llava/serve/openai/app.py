@@ -225,7 +225,7 @@ async def _departure(receive: Receive) -> None:
 
 
 def _told(error: Exception) -> ApiError:
-    """Returns what a client is told of an error; one that nobody expected goes to the log."""
+    """Returns the error that a client sees; one that nobody expected goes to the log."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, UserError):

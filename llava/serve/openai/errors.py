@@ -1,4 +1,4 @@
-"""What a client of the server is told of a failure: OpenAI's error object."""
+"""A failure as a client of the server sees it: OpenAI's error object."""
 
 from __future__ import annotations
 
