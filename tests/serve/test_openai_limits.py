@@ -420,6 +420,7 @@ def wait_for_503(address, scene):
         ({"max_seconds": float("inf")}, "--max-seconds"),
         ({"engine": "vllm"}, "--engine-urls"),
         ({"engine_urls": ["http://a"]}, "--engine-urls"),
+        ({"front_device": "cpu"}, "--front-device goes with --engine vllm"),
         ({"engine": "tgi"}, "there is no --engine 'tgi'"),
         ({"api_key": "a", "api_key_variable": "B"}, "give one of --api-key-file"),
     ],

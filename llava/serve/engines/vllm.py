@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 import httpx
+from torch import nn
 
 from llava.errors import UserError
 from llava.model.compensation.supplement import Gives
@@ -39,6 +40,13 @@ from llava.serve.engines.vllm_http import (
 )
 
 _LOOK_SECONDS = 2.0  # between two looks at the servers
+
+
+def without_layers(model: LlavaAccm) -> LlavaAccm:
+    """Returns a model whose LLM has only its embeddings: enough for prompts, and little memory."""
+    llm = model.language_model.llm
+    llm.model.layers, llm.lm_head = nn.ModuleList(), nn.Identity()
+    return model
 
 
 class VllmEngine:

@@ -30,6 +30,10 @@ class ServeArguments(TryArguments, PrunerArguments):
     engine_urls: List[str] = list_flag(
         "With --engine vllm: addresses of its servers, as http://127.0.0.1:8001.", []
     )
+    front_device: Optional[str] = flag(
+        "With --engine vllm: device of the vision tower and the captions, which are all that runs "
+        "here. Default: --device."
+    )
     host: str = flag(
         "Address to listen on; 0.0.0.0 lets other machines in: give --api-key-file too.",
         "127.0.0.1",
@@ -92,6 +96,10 @@ def check_flags(args: ServeArguments) -> None:
     if (args.engine == VLLM) != bool(args.engine_urls):
         raise UserError(
             "--engine vllm and --engine-urls go together: give both, or none for --engine local"
+        )
+    if args.front_device is not None and args.engine != VLLM:
+        raise UserError(
+            "--front-device goes with --engine vllm, where the LLM is elsewhere: give --device"
         )
     if len([name for name in _KEYS if getattr(args, name) is not None]) > 1:
         raise UserError("give one of --api-key-file, --api-key-variable and --api-key")

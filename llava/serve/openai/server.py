@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from llava.model.token_pruning.registry import resolved
 from llava.serve.engines.engine import Engine, Models
 from llava.serve.engines.local import LocalEngine
 from llava.serve.openai.app import App
-from llava.serve.openai.arguments import LOCAL, ServeArguments
+from llava.serve.openai.arguments import LOCAL, VLLM, ServeArguments
 from llava.serve.openai.asking import Asker, Defaults
 from llava.serve.openai.images import ImageReader
 from llava.serve.openai.limits import Limits
@@ -36,7 +37,11 @@ from llava.version import find_version
 def run(args: ServeArguments, key: str | None) -> int:
     """Serves until the process is stopped."""
     resolved(Method(pruner=args.pruner, pruner_options=tuple(args.pruner_options)))
-    model = load_from_arguments(args)
+    model = load_from_arguments(replace(args, device=args.front_device or args.device))
+    if args.engine == VLLM:
+        from llava.serve.engines.vllm import without_layers  # with it comes httpx
+
+        model = without_layers(model)
     with opened(model, args, key) as address:
         print(f"{_name(args)} at {address}v1 (Ctrl+C ends it)", flush=True)
         threading.Event().wait()
