@@ -72,6 +72,33 @@ fi
 FRONT_PYTHON=.venv/bin/python
 "$FRONT_PYTHON" -m llava.checkpoints convert "$MODEL_PATH" --part llm --output "$LLM_DIR"
 
+# keep_engine PORT: runs an engine, and starts it again if it dies after it was ready once.
+keep_engine() {
+    local port=$1 pid=
+    trap '[ -z "$pid" ] || kill -TERM "$pid" 2>/dev/null; wait; exit 0' TERM
+    trap '' INT
+    while :; do
+        # Loopback only: an engine that takes embeddings reads tensors that others have made.
+        # shellcheck disable=SC2086  # several flags
+        env VLLM_CPU_KVCACHE_SPACE="$KV_GIB" VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1 \
+            "$VLLM_VENV/bin/python" -m vllm.entrypoints.openai.api_server --model "$LLM_DIR" \
+            --enable-prompt-embeds --host 127.0.0.1 --port "$port" --dtype "$DTYPE" \
+            $ENGINE_FLAGS >>"$LLM_DIR/engine-$port.log" 2>&1 &
+        pid=$!
+        wait "$pid" || true
+        [ -e "$LLM_DIR/engine-$port.ready" ] || exit 1
+        echo "The engine on port $port has ended; starting it again" >&2
+        sleep 1
+    done
+}
+
+# is_ready URL: whether an engine answers.
+is_ready() {
+    "$FRONT_PYTHON" -c 'import sys, urllib.request
+urllib.request.build_opener(urllib.request.ProxyHandler({})).open(sys.argv[1] + "/health", timeout=2)' \
+        "$1" 2>/dev/null
+}
+
 engines=() front=
 stop() { # the front first: it ends its answers, for which it needs the engines
     trap - EXIT
@@ -88,36 +115,26 @@ trap 'exit 130' INT
 
 urls=()
 for port in $ENGINE_PORTS; do
-    # Loopback only: an engine that takes embeddings reads tensors that others have made.
-    # shellcheck disable=SC2086  # several flags
-    env VLLM_CPU_KVCACHE_SPACE="$KV_GIB" VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1 \
-        "$VLLM_VENV/bin/python" -m vllm.entrypoints.openai.api_server --model "$LLM_DIR" \
-        --enable-prompt-embeds --host 127.0.0.1 --port "$port" --dtype "$DTYPE" \
-        $ENGINE_FLAGS >"$LLM_DIR/engine-$port.log" 2>&1 &
+    rm -f "$LLM_DIR/engine-$port.log" "$LLM_DIR/engine-$port.ready"
+    keep_engine "$port" &
     engines+=($!)
     urls+=("http://127.0.0.1:$port")
 done
-
-# is_ready URL: whether an engine answers.
-is_ready() {
-    "$FRONT_PYTHON" -c 'import sys, urllib.request
-urllib.request.build_opener(urllib.request.ProxyHandler({})).open(sys.argv[1] + "/health", timeout=2)' \
-        "$1" 2>/dev/null
-}
 echo "Starting ${#urls[@]} engine(s); logs: $LLM_DIR/engine-*.log" >&2
-end=$((SECONDS + READY_SECONDS))
-for place in "${!urls[@]}"; do
+end=$((SECONDS + READY_SECONDS)) place=0
+for port in $ENGINE_PORTS; do
     until is_ready "${urls[$place]}"; do
         kill -0 "${engines[$place]}" 2>/dev/null ||
-            refuse "an engine has ended; the end of its log says why: $LLM_DIR/engine-*.log"
+            refuse "the engine on port $port has ended; its log says why: $LLM_DIR/engine-$port.log"
         [ $SECONDS -lt $end ] ||
-            refuse "no engine after $READY_SECONDS seconds; see $LLM_DIR/engine-*.log"
+            refuse "no engine after $READY_SECONDS seconds; see $LLM_DIR/engine-$port.log"
         sleep 1
     done
+    touch "$LLM_DIR/engine-$port.ready"
+    place=$((place + 1))
 done
 
 "$FRONT_PYTHON" -m llava.serve.openai --model-path "$MODEL_PATH" --port "$PORT" \
     --engine vllm --engine-urls "${urls[@]}" "$@" &
 front=$!
-wait -n "$front" "${engines[@]}" || status=$?
-exit "${status:-0}"
+wait "$front"
