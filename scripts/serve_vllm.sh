@@ -14,6 +14,7 @@
 #   KV_GIB          memory of an engine's keys and values on a CPU, in GiB
 #   ENGINE_FLAGS    more flags of vLLM's server
 #   READY_SECONDS   that the engines may take to start
+#   SETUP_ONLY      sets vLLM up, and starts nothing
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/settings.sh
@@ -29,6 +30,7 @@ ENGINE_FLAGS=${ENGINE_FLAGS:-}
 READY_SECONDS=${READY_SECONDS:-600}
 CPU_VLLM=0.32.0 CPU_TORCH=2.13.0 # tested together
 count PORT KV_GIB READY_SECONDS
+switch SETUP_ONLY
 
 has_gpu() {
     command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1
@@ -68,9 +70,11 @@ if [ ! -e "$VLLM_VENV/installed" ]; then
     fi
     touch "$VLLM_VENV/installed"
 fi
+[ -z "$SETUP_ONLY" ] || exit 0
 
 FRONT_PYTHON=.venv/bin/python
 "$FRONT_PYTHON" -m llava.checkpoints convert "$MODEL_PATH" --part llm --output "$LLM_DIR"
+mkdir -p "$LLM_DIR"
 
 # keep_engine PORT: runs an engine, and starts it again if it dies after it was ready once.
 keep_engine() {
