@@ -147,10 +147,11 @@ class LlavaAccm(nn.Module):
         memory = Memory() if memory is None else memory
         starts_slowly = self.tower.device.type == "cuda" and not self.has_graphs
         reads_ahead = starts_slowly if self.reads_ahead is None else self.reads_ahead
-        stages = self.stages(samples, watch, memory, reads_ahead)
-        generated = self.generate(stages[-1], samples, watch, on_token, memory)
+        pruned, given, prompts = self.stages(samples, watch, memory, reads_ahead)
+        generated = self.generate(prompts, samples, watch, on_token, memory)
         seconds = watch.seconds()
-        return [self._answer(*one, seconds) for one in zip(samples, *stages, generated)]
+        stages = zip(samples, pruned, given, prompts, generated)
+        return [self._answer(*one, seconds) for one in stages]
 
     @torch.inference_mode()
     def prompts(self, samples: list[Sample], watch: Stopwatch | None = None) -> list[Prompt]:

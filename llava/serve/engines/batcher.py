@@ -76,8 +76,9 @@ class Batcher:
         if first is not None:
             first.tell(Unavailable(_STOPPED))
         while not self._jobs.empty():
-            if (job := self._jobs.get()) is not None:
-                job.tell(Unavailable(_STOPPED))
+            left = self._jobs.get()
+            if left is not None:
+                left.tell(Unavailable(_STOPPED))
 
     def _collect(self, first: Job) -> list[Job]:
         """Returns a batch: a job, and those that come soon after it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from llava.errors import UserError
 from llava.model.llava_arch import LlavaAccm
@@ -61,7 +61,7 @@ class LocalEngine:
             )
         self.models[request.compensation].check(request.sample)
 
-    async def generate(self, request: Request) -> AsyncIterator[Event]:
+    async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """Yields a Prepared, and then the tokens as they come; closing it ends the work.
 
         Raises:

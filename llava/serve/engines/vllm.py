@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -112,7 +112,7 @@ class VllmEngine:
                 f"{min(lengths)} (--max-model-len): shorten the question, or ask for fewer tokens"
             )
 
-    async def generate(self, request: Request) -> AsyncIterator[Event]:
+    async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """Yields a Prepared, and then the tokens as they come; closing it ends the work.
 
         Raises:

@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx
@@ -55,7 +55,7 @@ def completion_body(
 
 async def stream_tokens(
     client: httpx.AsyncClient, replica: Replica, body: dict, end_id: int
-) -> AsyncIterator[Token]:
+) -> AsyncGenerator[Token, None]:
     """Yields the tokens of an answer as they come from a server.
 
     Args:

@@ -115,9 +115,10 @@ def _read_message(value: object, name: str) -> _Message:
     role = needed(message, "role", text)
     if role not in ("system", "developer", "user", "assistant"):
         raise ApiError(f"{name} is of the role {quoted(role)}, which is not supported", param=name)
-    content = message.get("content")
+    content: Any = message.get("content")
     parts = [content] if isinstance(content, str) else items(content, f"{name}.content")
-    texts, urls = [], []
+    texts: list[str] = []
+    urls: list[str] = []
     for place, part in enumerate(parts):
         what = f"{name}.content[{place}]"
         if isinstance(part, str) and part is content:

@@ -173,7 +173,7 @@ def _read_stop(given: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _read_stream_options(given: Mapping[str, Any], is_stream: bool) -> bool:
-    options = read(given, "stream_options", mapping, {})
+    options: dict[str, Any] = read(given, "stream_options", mapping, {})
     if options and not is_stream:
         raise ApiError("stream_options go with stream: leave them out", param="stream_options")
     refuse_unknown(options, ("include_usage", "include_obfuscation"), "stream_options")
@@ -194,7 +194,7 @@ def _read_logprobs(given: Mapping[str, Any]) -> int | None:
 
 
 def _read_accm(given: Mapping[str, Any]) -> AccmFields:
-    values = read(given, "accm", mapping, {})
+    values: dict[str, Any] = read(given, "accm", mapping, {})
     refuse_unknown(values, [field.name for field in fields(AccmFields)], "accm")
     seed, own_seed = read(given, "seed", whole, None), read(values, "seed", whole, None)
     if None not in (seed, own_seed) and seed != own_seed:
