@@ -91,6 +91,8 @@ def test_the_bench_wants_the_key(open_server, capsys, tmp_path, monkeypatch):
         words = ["--serve", client.address, "--output", str(tmp_path), "--requests", "1"]
         assert bench(words) == 2
         assert "--key-variable" in capsys.readouterr().err
+        assert bench([*words, "--key-variable", "NO_KEY"]) == 2
+        assert "that variable has no key" in capsys.readouterr().err
         monkeypatch.setenv("KEY", "rosebud")
         words += ["--concurrent", "1", "--budgets", "9", "--answer-lengths", "4"]
         assert bench([*words, "--key-variable", "KEY"]) == 0

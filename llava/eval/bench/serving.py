@@ -76,8 +76,11 @@ def measure_server(args: ServingArguments) -> int:
     )
     if args.warm_up < 0 or min(args.budgets, default=-1) < 0:
         raise UserError("--warm-up and --budgets must not be negative, and name a budget")
-    key = None if args.key_variable is None else os.environ.get(args.key_variable)
-    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    headers = {}
+    if args.key_variable is not None:
+        if not (key := os.environ.get(args.key_variable, "")):
+            raise UserError(f"--key-variable {args.key_variable}: that variable has no key")
+        headers = {"Authorization": f"Bearer {key}"}
     rows = asyncio.run(_measure_all(args, headers))
     text = _table(rows)
     print(text)
