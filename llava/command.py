@@ -61,6 +61,11 @@ COMMANDS = {
         "ask in the browser: full and pruned answers side by side",
         "--visual-token-num 9",
     ),
+    "serve": Command(
+        "llava.serve.openai.__main__",
+        "serve OpenAI's interface, many questions at once",
+        "--visual-token-num 9",
+    ),
     "answer": Command(
         "llava.eval.answer",
         "answer a benchmark",
@@ -181,8 +186,8 @@ def hand_on(
 def _help(commands: Mapping[str, Command], name: str, title: str, examples: Sequence[str]) -> str:
     lines = [f"usage: {name} COMMAND [flags]", "", title, ""]
     lines += [f"  {key:<14}{command.does}" for key, command in commands.items()]
-    lines += ["", f"{name} COMMAND --help tells a command's flags."]
-    lines += ["Examples:", *(f"  {line}" for line in examples)] if examples else []
+    lines += ["", f"{name} COMMAND --help tells a command's flags.{' Examples:' * bool(examples)}"]
+    lines += [f"  {line}" for line in examples]
     return "\n".join(lines)
 
 

@@ -127,6 +127,33 @@ def _damage_told(name: str) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def opened(data: bytes) -> Iterator[Image.Image]:
+    """Opens an image file for its header; check_pixels counts its pixels in place of Pillow."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+            yield image
+
+
+def check_pixels(data: bytes, most: int, taker: str) -> None:
+    """Refuses an image file of too many pixels by its header; load_image refuses other files.
+
+    Raises:
+        UserError: it has more than ``most`` pixels, which ``taker`` does not take.
+    """
+    try:
+        with opened(data) as image:
+            width, height = image.size
+    except Exception:  # a decoder may raise anything on a damaged file
+        return
+    if width * height > most:
+        raise UserError(
+            f"the image has {width:,} x {height:,} pixels, and {taker} takes at most {most:,} "
+            "altogether: scale it down"
+        )
+
+
 def check_size(image: Image.Image, name: object = "the image") -> None:
     """Refuses an image without pixels, or one that is too large once padded to a square.
 

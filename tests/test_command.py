@@ -16,7 +16,18 @@ from llava.utils import cli as eval_command
 
 ROOT = Path(__file__).parents[1]
 # Every command that has flags, by the words in front of them.
-FLAGGED = ["chat", "web", "answer pope", "answer", "score mme", "sweep", "report", "trace", "bench"]
+FLAGGED = [
+    "chat",
+    "web",
+    "serve",
+    "answer pope",
+    "answer",
+    "score mme",
+    "sweep",
+    "report",
+    "trace",
+    "bench",
+]
 FLAGGED += [
     f"{name} {word}" for name in ("benchmarks", "checkpoints") for word in COMMANDS[name].words
 ]

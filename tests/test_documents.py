@@ -73,6 +73,7 @@ RUN_BY = {
     "llava.mini.measure_graphs": "tests/mini/test_graphs.py",
     "llava.mini.result": "test_the_quickstart",
     "llava.serve.cli": "tests/serve/test_cli.py",
+    "llava.serve.openai": "tests/serve/test_openai_command.py",
     "llava.serve.web": "test_the_web_page_is_served_and_bears_visitors",
     "llava.train.cost": "test_the_cost_of_training_is_printed",
     "llava.train.train_caption": "tests/train/test_train_caption.py",
@@ -91,6 +92,7 @@ RUN_BY = {
     "scripts/make_figures.py": "tests/test_figures.py",
     "scripts/quickstart.sh": "test_the_quickstart",
     "scripts/reproduce.sh": "tests/test_reproduce.py",
+    "scripts/serve_vllm.sh": "tests/test_serve_vllm.py",
     "scripts/setup.sh": "tests/test_setup.py",
     "scripts/test.sh": ".ci/run",
     "scripts/v1_5/eval/all.sh": "test_benchmarks_by_script",
@@ -99,8 +101,11 @@ RUN_BY = {
     "scripts/v1_5/compare.sh": "test_a_comparison",
     "scripts/v1_5/train/mini.sh": "tests/train/test_scripts.py",
     "tests.load": "test_the_web_page_is_served_and_bears_visitors",
+    "tests.load.api_crowd": "tests/serve/test_openai_load.py",
+    "tests.load.same_answers": "tests/serve/test_openai_load.py",
     "tests.load.attack": "tests/serve/test_web_gate.py",
     "tests.load.stress_pairs": "tests/train/test_stage.py",
+    "vllm.entrypoints.openai.api_server": "scripts/serve_vllm.sh",
 }
 
 
@@ -119,11 +124,13 @@ def tree(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tree")
     shutil.copytree(ROOT / "scripts", folder / "scripts")
     (folder / "scripts" / "setup.sh").write_text("exit 0\n")
-    programs = folder / ".venv" / "bin"
-    programs.mkdir(parents=True)
-    for name in PROGRAMS:
-        (programs / name).write_text(RECORDER)
-        (programs / name).chmod(0o755)
+    for environment in (".venv", ".venv-vllm"):
+        programs = folder / environment / "bin"
+        programs.mkdir(parents=True)
+        for name in PROGRAMS:
+            (programs / name).write_text(RECORDER)
+            (programs / name).chmod(0o755)
+    (folder / ".venv-vllm" / "installed").touch()
     return folder
 
 
@@ -227,6 +234,7 @@ def test_a_wrong_flag_would_be_found(words, monkeypatch, capsys):
 FOREIGN = {
     *("--batch_size", "--device", "--include_path", "--log_samples", "--model", "--model_args"),
     *("--use_cache", "--ntasks-per-node", "--node_rank", "--num_processes"),
+    "--gpu-memory-utilization",
 }
 
 
@@ -307,8 +315,8 @@ def test_python_is_that_of_the_readme():
     code = re.compile(r"```python\n.*?```", re.S)
     (of_the_readme,) = code.findall((ROOT / "README.md").read_text("utf-8"))
     for document in DOCUMENTS:
-        if document.name == "methods.md":
-            continue  # its example is run by tests/test_methods.py
+        if document.name in ("methods.md", "serving.md"):
+            continue  # run by tests/test_methods.py and tests/serve/test_openai_load.py
         assert set(code.findall(document.read_text("utf-8"))) <= {of_the_readme}, document
 
 

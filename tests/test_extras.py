@@ -56,7 +56,16 @@ def test_every_extra_that_is_named_exists():
         for path in ROOT.glob("llava/**/*.py")
         for extra in NAMED.findall(path.read_text("utf-8"))
     }
-    assert named == {"bench", "captions", "mmbench", "quantized", "quickstart", "train", "web"}
+    assert named == {
+        "bench",
+        "captions",
+        "mmbench",
+        "quantized",
+        "quickstart",
+        "serve",
+        "train",
+        "web",
+    }
     project = (ROOT / "pyproject.toml").read_text("utf-8")
     for extra in named:
         assert re.search(rf"^{extra} = \[", project, re.M), extra

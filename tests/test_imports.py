@@ -33,6 +33,7 @@ ROOMS = [
     "llava.mini.stages",
     "llava.serve",
     "llava.serve.web",
+    "llava.serve.openai",
     "llava.lmms",
     "commands",  # what is run with python -m, of every room
 ]

@@ -30,6 +30,12 @@ class ConvertArguments:
     """Flags of convert; the folder comes before them."""
 
     output: Optional[str] = flag("Folder for the safetensors files.")
+    part: str = flag(
+        "all (every tensor as it is called), or llm (the LLM alone, as a plain Llama folder for "
+        "another engine).",
+        "all",
+        choices=("all", "llm"),
+    )
     dtype: Optional[str] = flag(
         "Of all tensors. Default: as each is.", choices=("float32", "float16", "bfloat16")
     )
@@ -66,9 +72,13 @@ def _verify(words: Sequence[str], args: ModelArguments) -> int:
 def _convert(words: Sequence[str], args: ConvertArguments) -> int:
     if len(words) != 1 or args.output is None:
         raise UserError("say what and where to: convert FOLDER --output FOLDER")
+    if args.part not in ("all", "llm"):
+        raise UserError(f"--part is {args.part!r}: all or llm")
     from llava.checkpoints.convert import convert  # with it comes torch: seconds
+    from llava.checkpoints.llm import convert_llm
 
-    files = convert(Path(words[0]), Path(args.output), args.dtype)
+    work = convert_llm if args.part == "llm" else convert
+    files = work(Path(words[0]), Path(args.output), args.dtype)
     print(f"{len(files)} files of weights in {args.output}")
     return 0
 

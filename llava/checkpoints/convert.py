@@ -19,7 +19,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 _INDEX = "model.safetensors.index.json"
 _NOT_COPIED = (".bin", ".pt", ".safetensors", ".index.json", ".h5", ".msgpack", ".partial", ".lock")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-_ORIGIN = "converted_from"  # key in a file's metadata
+ORIGIN = "converted_from"  # key in a file's metadata
 
 
 def convert(source: Path, target: Path, dtype: str | None) -> list[Path]:
@@ -50,13 +50,13 @@ def convert(source: Path, target: Path, dtype: str | None) -> list[Path]:
     names = [f"model-{n:05d}-of-{len(shards):05d}.safetensors" for n, _ in enumerate(shards, 1)]
     names = names if len(shards) > 1 else ["model.safetensors"]
     try:
-        origins = {name: _origin(shard, dtype) for shard, name in zip(shards, names)}
-        _refuse_others(target, origins)
+        origins = {name: origin_of(shard, dtype) for shard, name in zip(shards, names)}
+        refuse_others(target, origins)
         target.mkdir(parents=True, exist_ok=True)
         for shard, name in zip(tqdm(shards, "converting", unit="file"), names):
             if not (target / name).is_file():
                 _convert_file(shard, target / name, dtype, origins[name])
-        _write_index(target, names)
+        write_index(target, names)
         for file in sorted(source.iterdir()):
             if file.is_file() and not file.name.endswith(_NOT_COPIED):
                 shutil.copyfile(file, target / file.name)
@@ -67,13 +67,13 @@ def convert(source: Path, target: Path, dtype: str | None) -> list[Path]:
     return [target / name for name in names]
 
 
-def _origin(shard: Path, dtype: str | None) -> str:
+def origin_of(shard: Path, dtype: str | None) -> str:
     """Returns the identity of a conversion: its shard, in its present state, and the dtype."""
     now = shard.stat()
     return f"{shard.name}, {now.st_size} bytes, {now.st_mtime_ns} ns, dtype {dtype}"
 
 
-def _refuse_others(target: Path, origins: dict[str, str]) -> None:
+def refuse_others(target: Path, origins: dict[str, str]) -> None:
     """Refuses weights in the target that are not from this conversion: they would be mixed.
 
     Args:
@@ -92,7 +92,7 @@ def _read_origin(file: Path) -> str | None:
     """Returns the origin in a file's metadata; None if there is none."""
     try:
         with safe_open(file, framework="pt") as opened:
-            return (opened.metadata() or {}).get(_ORIGIN)
+            return (opened.metadata() or {}).get(ORIGIN)
     except SafetensorError:  # damaged, or another kind of file
         return None
 
@@ -100,21 +100,21 @@ def _read_origin(file: Path) -> str | None:
 def _convert_file(shard: Path, path: Path, dtype: str | None, origin: str) -> None:
     """Converts one file, whole or not at all."""
     tensors = {
-        key: _converted(tensor, f"{shard}: {key}", dtype).contiguous().clone()
+        key: converted(tensor, f"{shard}: {key}", dtype).contiguous().clone()
         for key, tensor in read_tensors(shard)
     }
     with replacing(path) as partial:
-        save_file(tensors, partial, metadata={"format": "pt", _ORIGIN: origin})
+        save_file(tensors, partial, metadata={"format": "pt", ORIGIN: origin})
 
 
-def _converted(tensor: Tensor, source: str, dtype: str | None) -> Tensor:
+def converted(tensor: Tensor, source: str, dtype: str | None) -> Tensor:
     """Returns a finite weight in the dtype; a buffer of whole numbers stays unchanged."""
     if not tensor.is_floating_point():
         return tensor
     return cast(tensor, source, tensor.dtype if dtype is None else DTYPES[dtype], "cpu")
 
 
-def _write_index(target: Path, names: list[str]) -> None:
+def write_index(target: Path, names: list[str]) -> None:
     """Writes the index of tensors by file, if there is more than one file."""
     if len(names) == 1:
         return

@@ -113,7 +113,8 @@ class LlavaAccm(nn.Module):
         Args:
             samples: B of them.
             watch: receives the time of each stage; it may already hold earlier times.
-            on_token: receives each new token immediately: the sample's index, and the id.
+            on_token: receives each new token immediately: the sample's index, and the id; returns
+                True to end that answer.
             memory: the memory of the run; None keeps nothing beyond this call.
 
         Raises:
@@ -125,10 +126,11 @@ class LlavaAccm(nn.Module):
         memory = Memory() if memory is None else memory
         starts_slowly = self.tower.device.type == "cuda" and not self.has_graphs
         reads_ahead = starts_slowly if self.reads_ahead is None else self.reads_ahead
-        stages = self._stages(samples, watch, memory, reads_ahead)
-        generated = self.generate(stages[-1], samples, watch, on_token, memory)
+        pruned, given, prompts = self.stages(samples, watch, memory, reads_ahead)
+        generated = self.generate(prompts, samples, watch, on_token, memory)
         seconds = watch.seconds()
-        return [self._answer(*one, seconds) for one in zip(samples, *stages, generated)]
+        stages = zip(samples, pruned, given, prompts, generated)
+        return [self._answer(*one, seconds) for one in stages]
 
     @torch.inference_mode()
     def prompts(self, samples: list[Sample], watch: Stopwatch | None = None) -> list[Prompt]:
@@ -140,12 +142,13 @@ class LlavaAccm(nn.Module):
         if not samples:
             return []
         watch = watch or Stopwatch(self.tower.device)
-        prompts = self._stages(samples, watch, Memory(), reads_ahead=False)[-1]
+        prompts = self.stages(samples, watch, Memory(), reads_ahead=False)[-1]
         # The key of an image is valid only while its encoding exists, which ends here.
         return [check_whole(replace(prompt, shared_image=None)) for prompt in prompts]
 
-    def _stages(
-        self, samples: list[Sample], watch: Stopwatch, memory: Memory, reads_ahead: bool
+    @torch.inference_mode()
+    def stages(
+        self, samples: list[Sample], watch: Stopwatch, memory: Memory, reads_ahead: bool = False
     ) -> tuple[list[Pruned | None], list[HasSupplement | None], list[Prompt]]:
         """Returns the results of stages 2 to 4 for samples."""
         for sample in samples:

@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import LlamaForCausalLM
 
 from llava.arguments import ModelArguments
 from llava.checkpoints.__main__ import main
 from llava.checkpoints.download import ALL, PUBLISHED
 from llava.model.builder import load_from_arguments
+from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.loading import locate as locating
+from llava.model.loading.llava_config import split_llava
 from llava.model.loading.weights import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -172,6 +175,42 @@ def test_half_precision_on_request_and_an_interrupted_conversion_goes_on(checkpo
     assert first.stat().st_mtime_ns == kept and again.keys() == content.keys()
     assert all(torch.equal(again[key], content[key]) for key in content)
     assert not list(target.glob("*.partial"))
+
+
+@pytest.mark.parametrize("name", ["llava-v1.5-tiny", "accm-mini"])
+def test_the_llm_alone_is_a_plain_llama(checkpoints, tmp_path, name):
+    """transformers' own loader reads it, and it answers as the LLM of the whole checkpoint."""
+    source = MINI if name == "accm-mini" else checkpoints / name
+    target = tmp_path / "llm"
+    words = ["convert", str(source), "--output", str(target), "--part", "llm"]
+    assert main(words) == 0
+    llm = LlamaForCausalLM.from_pretrained(target, dtype=torch.float32)
+    own = {
+        key: tensor.float()
+        for key, tensor in split_llava(read_checkpoint(source), "source")["llm"].items()
+        if not key.endswith("inv_freq")
+    }
+    loaded = llm.state_dict()
+    assert own.keys() <= loaded.keys() and loaded.keys() - own.keys() <= {"lm_head.weight"}
+    assert all(torch.equal(loaded[key], own[key]) for key in own)
+    tokenizer = LlamaTokenizer(source)
+    ends = (llm.config.bos_token_id, llm.generation_config.eos_token_id)
+    assert ends == (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    assert (target / "tokenizer.model").read_bytes() == (source / "tokenizer.model").read_bytes()
+    before = {path: path.stat().st_mtime_ns for path in target.glob("*.safetensors")}
+    assert main(words) == 0  # what is there is kept
+    assert {path: path.stat().st_mtime_ns for path in target.glob("*.safetensors")} == before
+
+
+def test_an_llm_is_not_mixed_with_other_weights(checkpoints, tmp_path, capsys):
+    words = ["convert", str(checkpoints / "llava-v1.5-tiny"), "--output", str(tmp_path / "all")]
+    assert main(words) == 0
+    assert main([*words, "--part", "llm"]) == 2
+    assert "was not made from these weights" in capsys.readouterr().err
+    assert main(["convert", str(tmp_path), "--output", "y", "--part", "llm"]) == 2
+    assert main(["convert", str(MINI / "accm"), "--output", "y", "--part", "llm"]) == 2
+    assert main([*words, "--part", "tower"]) == 2
+    assert "--part is 'tower': all or llm" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("change", ["dtype", "source", "other"])

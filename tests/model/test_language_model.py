@@ -177,6 +177,26 @@ def test_an_answer_may_go_on_to_its_limit(model):
     assert [len(answer.out_ids) for answer in answers] == [30] * len(samples)
 
 
+def test_an_answer_ends_where_its_reader_wants_no_more(model, reads):
+    """The others go on, and a batch that nobody reads costs no further pass."""
+    whole = model.language_model
+    endless = LanguageModel(whole.llm, whole.projector, whole.tokenizer, end_id=-1)
+    endless = rebuilt(model, language_model=endless)
+    samples = samples_of(image_of(2), visual_token_num=36, max_new_tokens=9)
+    expected = [answer.out_ids for answer in endless.answer(samples)]
+    told = [[] for _ in samples]
+
+    def tell(place, token):
+        told[place].append(token)
+        return len(told[place]) == (2, 9, 4)[place]
+
+    found = [answer.out_ids for answer in endless.answer(samples, on_token=tell)]
+    assert found == told == [expected[0][:2], expected[1], expected[2][:4]]
+    reads.clear()
+    endless.answer(samples, on_token=lambda place, token: True)
+    assert sum(length == 1 for _, length in reads) == 0
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with g++")
 def test_compiled_answers_are_the_same(model):
     """Graphs of fixed lengths, used again for other prompts: the same ids, eagerly or compiled."""

@@ -93,3 +93,84 @@ def held(mini):
     model = Held(mini)
     yield model
     model.may_go.set()
+
+
+@pytest.fixture(scope="session")
+def open_server(mini):
+    """Serves OpenAI's interface with other settings, or another model; gives its client."""
+    from llava.serve.openai.arguments import ServeArguments
+    from llava.serve.openai.server import opened
+    from llava.serve.web.arguments import Patience
+    from tests.helpers.chat_client import ChatClient
+    from tests.load.process import free_port
+
+    @contextmanager
+    def start(model=mini, key=None, patience=None, **settings):
+        usual = ServeArguments(
+            device="cpu", port=free_port(), visual_token_num=36, drain_seconds=0.1
+        )
+        arguments = dataclasses.replace(usual, **settings)
+        with (
+            opened(model, arguments, key, patience or Patience()) as address,
+            ChatClient(address, key) as client,
+        ):
+            yield client
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def server(open_server):
+    with open_server() as client:
+        yield client
+
+
+class HeldEngine:
+    """A model whose answers wait after each token.
+
+    Attributes:
+        began: a first token has come.
+        may_go: it waits no longer.
+        ended: an answer has ended, or failed.
+        lengths: tokens of each answer that has ended.
+    """
+
+    def __init__(self, model):
+        self._model = model
+        self.began, self.may_go, self.ended = (threading.Event() for _ in range(3))
+        self.lengths = []
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+    def without_captions(self):
+        return self
+
+    def generate(self, prompts, samples, watch, on_token, memory):
+        if any("Break" in sample.question for sample in samples):
+            raise RuntimeError("something inside")
+
+        def tell(place, token):
+            has_ended = on_token(place, token)
+            self.began.set()
+            self.may_go.wait(30)
+            return has_ended
+
+        found = self._model.generate(prompts, samples, watch, tell, memory)
+        self.lengths += [len(one.out_ids) for one in found]
+        self.ended.set()
+        return found
+
+
+@pytest.fixture
+def held_engine(mini):
+    model = HeldEngine(mini)
+    yield model
+    model.may_go.set()
+
+
+@pytest.fixture(scope="session")
+def load_mini():
+    """Loads the mini model with other settings."""
+    path = str(ROOT / "checkpoints/accm-mini")
+    return lambda **settings: load_from_arguments(ModelArguments(path, device="cpu", **settings))

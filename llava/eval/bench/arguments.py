@@ -28,6 +28,10 @@ SHAPES = {
 class BenchArguments(ModelArguments):
     """Flags of the command."""
 
+    serve: Optional[str] = flag(
+        "Measure, instead of methods, a running server at this address; bench --serve URL --help "
+        "lists the flags of that."
+    )
     shape: Optional[str] = flag(
         "Random weights of this shape in the place of --model-path.", choices=tuple(SHAPES)
     )

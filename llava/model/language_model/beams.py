@@ -21,7 +21,7 @@ def search_beams(
     num_beams: int,
     max_new_tokens: int,
     end_id: int,
-    on_token: Callable[[int], None] | None,
+    on_token: Callable[[int], object] | None,
 ) -> Generated:
     """Searches for the answer whose tokens have the highest mean log-probability.
 

@@ -141,8 +141,8 @@ class LanguageModel(nn.Module):
             prompts: B of them.
             max_new_tokens: B limits.
             watch: receives the times of "prefill" and "decode".
-            on_token: receives each new token immediately: the prompt's index, and the id. The
-                tokens of a beam search come at its end.
+            on_token: receives each new token immediately: the prompt's index, and the id; returns
+                True to end that answer. The tokens of a beam search come at its end.
             memory: the run's; None keeps nothing beyond this call.
             decoding: B settings of how tokens are chosen; None takes the likeliest each time.
         """
@@ -219,7 +219,7 @@ class LanguageModel(nn.Module):
     def _answer(
         self,
         prompts: Sequence[Prompt],
-        limits: Sequence[int],
+        limits: list[int],
         choose: TokenChooser,
         watch: Stopwatch,
         on_token: OnToken | None,
@@ -239,7 +239,7 @@ class LanguageModel(nn.Module):
             if not isinstance(session, LayerSession):
                 remember_images(prompts, session, memory)
         with watch.stage("decode"):
-            tell = told(on_token, wanted)
+            tell = told(on_token, wanted, limits)
             tokens = self._decode(session, choose(logits), limits, choose, tell)
             found = generated(tokens.tolist()[:wanted], limits, self.end_id, logits.cpu())
         if isinstance(session, LayerSession):
@@ -273,12 +273,12 @@ class LanguageModel(nn.Module):
         tokens: Tensor,
         limits: Sequence[int],
         choose: TokenChooser,
-        tell: Callable[[Tensor, Tensor], None],
+        tell: Callable[[Tensor, Tensor], Tensor],
     ) -> Tensor:
         """Returns (B, T) int64, the chosen token at each step, starting with the first ones (B,).
 
         Tokens after an answer's end have no meaning. tell receives each column, and flags of the
-        answers that ended before it.
+        answers that ended before it; it returns the flags of those that have ended now.
         """
         table = self.llm.get_input_embeddings()
         ones = torch.ones(len(tokens), 1, device=tokens.device)
@@ -286,7 +286,7 @@ class LanguageModel(nn.Module):
         ended = AsyncStopFlag(tokens.device)
         done = torch.zeros_like(tokens, dtype=torch.bool)
         written = [tokens]
-        tell(tokens, done)
+        done = tell(tokens, done)
         for _ in range(1, max(limits)):
             left = left - 1
             done = done | (written[-1] == self.end_id) | (left == 0)
@@ -295,5 +295,5 @@ class LanguageModel(nn.Module):
                 break
             logits = session.forward(table(written[-1])[:, None], ones)
             written.append(choose(logits))
-            tell(written[-1], done)
+            done = tell(written[-1], done)
         return torch.stack(written, dim=1)

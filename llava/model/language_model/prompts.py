@@ -12,6 +12,7 @@ from typing import Any, Union
 from torch import Tensor
 
 from llava.constants import IMAGE_TOKEN_INDEX
+from llava.mm_utils import send
 from llava.model.kv_cache import DecodeSession
 from llava.model.memory import Memory
 from llava.model.static_cache import StaticSession
@@ -21,7 +22,8 @@ from llava.model.token_pruning.layer_pruner import LayerKept, LayerPlan
 # much as a pass.
 MAX_PADDING = 64
 
-OnToken = Callable[[int, int], None]  # the index of a prompt, and the id of its next token
+# Receives the index of a prompt and the id of its next token; True ends its answer there.
+OnToken = Callable[[int, int], Union[bool, None]]
 Session = Union[DecodeSession, StaticSession]
 
 
@@ -148,19 +150,31 @@ def length_buckets(lengths: Sequence[int]) -> list[list[int]]:
     return buckets
 
 
-def tell_row(on_token: OnToken, rows: Sequence[int], place: int, token: int) -> None:
+def tell_row(on_token: OnToken, rows: Sequence[int], place: int, token: int) -> bool | None:
     """Reports a token of an answer, whose row is at that place in a list of rows."""
-    on_token(rows[place], token)
+    return on_token(rows[place], token)
 
 
-def told(on_token: OnToken | None, wanted: int) -> Callable[[Tensor, Tensor], None]:
-    """Returns a callback that reports the tokens of that many answers; a no-op if unused."""
+def told(
+    on_token: OnToken | None, wanted: int, limits: list[int]
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Returns a callback that reports the tokens of that many answers; a no-op if unused.
+
+    It receives the next tokens (B,) and which answers had ended before, (B,) bool, and returns
+    which have ended now. The limit of an answer that on_token ends becomes the length that it has.
+    """
     if on_token is None:
-        return lambda tokens, done: None
+        return lambda tokens, done: done
+    lengths = [0] * wanted
 
-    def tell(tokens: Tensor, done: Tensor) -> None:
-        for place, (token, is_done) in enumerate(zip(tokens.tolist(), done.tolist())):
-            if place < wanted and not is_done:
-                on_token(place, token)
+    def tell(tokens: Tensor, done: Tensor) -> Tensor:
+        ended = done.tolist()
+        for place, token in enumerate(tokens.tolist()[:wanted]):
+            if ended[place]:
+                continue
+            lengths[place] += 1
+            if on_token(place, token):
+                ended[place], limits[place] = True, lengths[place]
+        return send(ended, done.device)
 
     return tell

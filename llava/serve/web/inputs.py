@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,8 +10,9 @@ from pathlib import Path
 from PIL import Image
 
 from llava.errors import UserError, quoted
+from llava.images import check_pixels, opened
 from llava.method import ALL_TOKENS, NO_TOKENS
-from llava.mm_utils import IMAGE_FORMATS, load_image
+from llava.mm_utils import load_image
 from llava.model.token_pruning.registry import PRUNERS, find_pruner
 from llava.serve.web.answering import Answerer, check_question
 from llava.serve.web.arguments import Limits
@@ -115,7 +114,7 @@ def open_upload(data: bytes, limits: Limits) -> Image.Image:
     Raises:
         UserError: it has too many pixels, is not an image, or is damaged.
     """
-    _check_pixels(data, limits.max_pixels)
+    check_pixels(data, limits.max_pixels, "this page")
     return load_image(data, upright=True, name="the image")
 
 
@@ -124,36 +123,13 @@ def look_at(data: bytes) -> tuple[bool, str | None]:
 
     The note is for the visitor; None if browser and model see the same.
     """
-    with _opened(data) as image:
+    with opened(data) as image:
         if image.format not in _SHOWN_BY_BROWSERS:
             return False, f"the model reads {image.format} files; browsers do not show them"
         moves = False
         with suppress(Exception):  # a decoder may raise anything on a damaged frame
             moves = getattr(image, "is_animated", False)  # a second frame; others are not read
     return True, "the model sees the first frame of the animation" if moves else None
-
-
-def _check_pixels(data: bytes, most: int) -> None:
-    """Refuses an image of too many pixels by its header; load_image refuses other files."""
-    try:
-        with _opened(data) as image:
-            width, height = image.size
-    except Exception:  # a decoder may raise anything on a damaged file
-        return
-    if width * height > most:
-        raise UserError(
-            f"the image has {width:,} x {height:,} pixels, and this page takes at most {most:,} "
-            "altogether: scale it down"
-        )
-
-
-@contextmanager
-def _opened(data: bytes) -> Iterator[Image.Image]:
-    """Opens an image for its header; the number of its pixels is checked here, not by Pillow."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
-            yield image
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""The server with OpenAI's interface: ``python -m llava.serve.openai``."""

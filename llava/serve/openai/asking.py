@@ -1,0 +1,114 @@
+"""From a request for a chat completion to a question for an engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llava.errors import UserError, quoted
+from llava.method import ALL_TOKENS, NO_TOKENS, Options
+from llava.model.sample import Sample
+from llava.serve.engines.engine import Engine, Request
+from llava.serve.openai.errors import ApiError
+from llava.serve.openai.images import ImageReader
+from llava.serve.openai.limits import Limits
+from llava.serve.openai.protocol import ChatRequest
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """How a server asks where a request does not say.
+
+    Attributes:
+        model: the name under which clients know the model.
+        visual_token_num, pruner, pruner_options, seed: see Method.
+    """
+
+    model: str
+    visual_token_num: int | None
+    pruner: str
+    pruner_options: Options
+    seed: int
+
+
+class Asker:
+    """Makes questions for an engine.
+
+    Args:
+        engine: checks them.
+        images: reads their images.
+        limits: of a request.
+        defaults: of what it does not say.
+    """
+
+    def __init__(
+        self, engine: Engine, images: ImageReader, limits: Limits, defaults: Defaults
+    ) -> None:
+        self._engine = engine
+        self._images = images
+        self._limits = limits
+        self._defaults = defaults
+
+    def ask(self, asked: ChatRequest) -> Request:
+        """Returns the question of a request; it may take the seconds of fetching its image.
+
+        Raises:
+            ApiError: it cannot be answered.
+        """
+        if asked.model != self._defaults.model:
+            raise ApiError(
+                f"there is no model {quoted(asked.model)} here, only {self._defaults.model!r}",
+                404,
+                param="model",
+                code="model_not_found",
+            )
+        self._check_lengths(asked)
+        try:
+            return self._checked(asked)
+        except UserError as error:
+            raise ApiError(str(error)) from error
+
+    def _check_lengths(self, asked: ChatRequest) -> None:
+        talk, most = asked.conversation, self._limits.text_characters
+        length = len(talk.question) + sum(len(text) for turn in talk.history for text in turn)
+        if length > most:
+            raise ApiError(
+                f"the messages have {length:,} characters, and this server takes at most {most:,}: "
+                "shorten them",
+                param="messages",
+            )
+        if (asked.max_tokens or 1) > self._limits.new_tokens:
+            raise ApiError(
+                f"max_tokens is {asked.max_tokens}, and this server gives answers of at most "
+                f"{self._limits.new_tokens}: ask for fewer",
+                param="max_tokens",
+            )
+
+    def _checked(self, asked: ChatRequest) -> Request:
+        """Returns the question.
+
+        Raises:
+            UserError: it cannot be answered.
+        """
+        accm, usual, talk = asked.accm, self._defaults, asked.conversation
+        pruner = accm.pruner or usual.pruner
+        options = usual.pruner_options if accm.pruner is None else ()
+        kept = accm.visual_token_num
+        if kept is None and pruner not in (ALL_TOKENS, NO_TOKENS):
+            kept = usual.visual_token_num
+        sample = Sample(
+            self._images.read(talk.image_url),
+            talk.question,
+            history=talk.history,
+            visual_token_num=kept,
+            text_token_num=accm.text_token_num,
+            seed=usual.seed if accm.seed is None else accm.seed,
+            max_new_tokens=asked.max_tokens or self._limits.new_tokens,
+            temperature=asked.temperature,
+            top_p=asked.top_p,
+            pruner=pruner,
+            pruner_options=options if accm.pruner_options is None else accm.pruner_options,
+        )
+        compensation = accm.compensation or self._engine.models.usual
+        request = Request(sample, compensation, asked.top_logprobs)
+        self._engine.check(request)
+        return request

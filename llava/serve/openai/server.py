@@ -1,0 +1,191 @@
+"""The server: engine, application and uvicorn, from the start to the end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import uvicorn
+
+from llava.compensations import NOTHING
+from llava.errors import UserError
+from llava.method import Method
+from llava.model.builder import load_from_arguments
+from llava.model.llava_arch import LlavaAccm
+from llava.model.token_pruning.registry import resolved
+from llava.serve.engines.engine import Engine, Models
+from llava.serve.engines.local import LocalEngine
+from llava.serve.openai.app import App
+from llava.serve.openai.arguments import LOCAL, VLLM, ServeArguments
+from llava.serve.openai.asking import Asker, Defaults
+from llava.serve.openai.images import ImageReader
+from llava.serve.openai.limits import Limits
+from llava.serve.openai.metrics import Metrics
+from llava.serve.web.address import Names, listen, shown_address
+from llava.serve.web.arguments import Patience
+from llava.serve.web.messages import Connection, cut_overdue
+from llava.version import find_version
+
+
+def run(args: ServeArguments, key: str | None) -> int:
+    """Serves until the process is stopped."""
+    resolved(Method(pruner=args.pruner, pruner_options=tuple(args.pruner_options)))
+    model = load_from_arguments(replace(args, device=args.front_device or args.device))
+    if args.engine == VLLM:
+        from llava.serve.engines.vllm import without_layers  # with it comes httpx
+
+        model = without_layers(model)
+    with opened(model, args, key) as address:
+        print(f"{_name(args)} at {address}v1 (Ctrl+C ends it)", flush=True)
+        threading.Event().wait()
+    return 0
+
+
+@contextmanager
+def opened(
+    model: LlavaAccm, args: ServeArguments, key: str | None = None, patience: Patience = Patience()
+) -> Iterator[str]:
+    """Serves a model in threads of this process; yields the address, with a slash at its end.
+
+    Raises:
+        UserError: it cannot be served there, or no question can be answered with these flags.
+    """
+    metrics = Metrics()
+    engine = _engine(model, args, metrics)
+    with listen(args.host, args.port) as listener:
+        app = _app(engine, args, key, metrics)
+        server = _Server(app, engine, patience)
+        server.start(listener)
+        try:
+            yield shown_address(args.host, listener.getsockname()[1])
+        finally:
+            server.stop(args.drain_seconds)
+
+
+def _engine(model: LlavaAccm, args: ServeArguments, metrics: Metrics) -> Engine:
+    compensation = args.compensation_name if model.compensator is not None else NOTHING
+    models = Models(model, compensation)
+    how = (args.batch_size, args.batch_ms / 1000, args.cache_bytes, metrics.add_batch)
+    if args.engine == LOCAL:
+        return LocalEngine(models, *how)
+    from llava.serve.engines.vllm import VllmEngine  # with it comes httpx
+
+    return VllmEngine(models, args.engine_urls, *how)
+
+
+def _app(engine: Engine, args: ServeArguments, key: str | None, metrics: Metrics) -> App:
+    limits = Limits(
+        body_bytes=args.max_request_bytes,
+        text_characters=args.max_characters,
+        new_tokens=args.max_new_tokens,
+        seconds=args.max_seconds,
+        in_flight=args.max_in_flight,
+    )
+    defaults = Defaults(
+        model=_name(args),
+        visual_token_num=args.visual_token_num,
+        pruner=args.pruner,
+        pruner_options=tuple(args.pruner_options),
+        seed=args.seed,
+    )
+    images = ImageReader(args.image_hosts, args.max_image_bytes, args.max_pixels)
+    return App(
+        engine=engine,
+        asker=Asker(engine, images, limits, defaults),
+        metrics=metrics,
+        limits=limits,
+        model=defaults.model,
+        version=f"accm-{find_version()}",
+        key=key,
+        names=Names(args.host),
+    )
+
+
+def _name(args: ServeArguments) -> str:
+    """Returns the name under which clients know the model."""
+    return args.served_model_name or Path(args.model_path).resolve().name
+
+
+class _Server(uvicorn.Server):
+    """uvicorn in a thread, which closes connections that keep it waiting.
+
+    Args:
+        app: answers the requests.
+        engine: generates the answers.
+        patience: limits of waiting for clients.
+    """
+
+    def __init__(self, app: App, engine: Engine, patience: Patience) -> None:
+        self._app = app
+        self._engine = engine
+        self._end_seconds = patience.end_seconds
+        self._problem: UserError | None = None
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=partial(Connection, patience=patience),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="error",  # no lines about clients that send nonsense
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=patience.connections,
+                timeout_graceful_shutdown=int(patience.end_seconds) or 1,
+                timeout_notify=1,
+                callback_notify=self._look_around,
+            )
+        )
+
+    def start(self, listener: socket.socket) -> None:
+        """Starts serving in its own thread, and returns once it serves.
+
+        Raises:
+            UserError: it cannot serve.
+        """
+        self._thread = threading.Thread(
+            target=self.run, kwargs={"sockets": [listener]}, daemon=True, name="server"
+        )
+        self._thread.start()
+        while not self.started:
+            self._thread.join(0.01)
+            if self._problem is not None:
+                raise self._problem
+            if not self._thread.is_alive():
+                raise UserError("the server cannot start: the lines above say why")
+
+    def stop(self, drain_seconds: float) -> None:
+        """Refuses new requests, waits for running answers, tells the others, and ends."""
+        end = time.monotonic() + drain_seconds
+        self._app.refuse_new()
+        while self._app.in_flight and time.monotonic() < end:
+            time.sleep(0.02)
+        self._loop.call_soon_threadsafe(self._app.end_running)
+        self.should_exit = True
+        self._thread.join(self._end_seconds + 2)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts to serve, as uvicorn does, when the engine is ready."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            await self._engine.start()
+        except UserError as error:
+            self._problem, self.should_exit = error, True
+            return
+        await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends as uvicorn does, and then the engine."""
+        await super().shutdown(sockets)
+        await self._engine.close()
+
+    async def _look_around(self) -> None:
+        cut_overdue(self.server_state.connections)
