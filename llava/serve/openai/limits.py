@@ -90,7 +90,7 @@ class BodyReader:
 
         Raises:
             ApiError: it is too large, or made room for another one.
-            Gone: its client left.
+            ClientDisconnect: its client left.
         """
         task = asyncio.current_task()
         assert task is not None  # in a coroutine there is always one
