@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, List, Optional, TypeVar
 
-from llava.compensations import CAPTIONS, COMPENSATIONS, NOTHING, UNCOMPENSATED, name_of, terms_of
+from llava.compensations import CAPTIONS, FLAGS, NOTHING, UNCOMPENSATED, name_of, parts_of, terms_of
 from llava.decoding import Decoding
 from llava.errors import UserError
 from llava.files import is_there
@@ -164,8 +164,7 @@ class ModelArguments:
     @property
     def compensation_parts(self) -> tuple[str, ...]:
         """The flags of the files that the compensation reads."""
-        parts = [part for term in self.compensation_terms for part in COMPENSATIONS[term]]
-        return tuple(dict.fromkeys(parts))
+        return parts_of(self.compensation)
 
     def check_compensation(self) -> None:
         """Refuses an unknown compensation, and flags that have no effect with the given one.
@@ -173,15 +172,8 @@ class ModelArguments:
         Raises:
             UserError: it is unknown; the message lists the known ones. Or a flag has no effect.
         """
-        parts = self.compensation_parts
-        unused = {
-            "silence": ("selector", "captions among which a selector chooses"),
-            "oracle": ("oracle", "--compensation oracle"),
-            "scene_graph": ("scene_graph", "--compensation scene-graph"),
-            "compensation_options": ("scene_graph", "--compensation scene-graph"),
-        }
-        for name, (part, needed) in unused.items():
-            if getattr(self, name) not in (None, [], ()) and part not in parts:
+        for name, (part, needed) in FLAGS.items():
+            if getattr(self, name) not in (None, [], ()) and part not in self.compensation_parts:
                 raise UserError(
                     f"--{name.replace('_', '-')} would do nothing without {needed}: leave out "
                     "one of the flags"

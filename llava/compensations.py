@@ -19,10 +19,15 @@ COMPENSATIONS: dict[str, tuple[str, ...]] = {
     "rectify": (),
     NOTHING: (),
 }
-# The flags of compensations, where nothing is given back.
-UNCOMPENSATED: dict[str, Any] = {"compensation": NOTHING, "compensation_options": ()} | {
-    "oracle": None
+# The flags of some compensations -> the file that each needs to have an effect, and its name.
+FLAGS = {
+    "silence": ("selector", "captions among which a selector chooses"),
+    "oracle": ("oracle", "--compensation oracle"),
+    "scene_graph": ("scene_graph", "--compensation scene-graph"),
+    "compensation_options": ("scene_graph", "--compensation scene-graph"),
 }
+# The values of flags where nothing is given back.
+UNCOMPENSATED: dict[str, Any] = dict(compensation=NOTHING, compensation_options=(), oracle=None)
 # --compensation once was yes or no.
 _YES_OR_NO = {"true": CAPTIONS, "yes": CAPTIONS, "false": NOTHING, "no": NOTHING}
 
@@ -56,6 +61,16 @@ def terms_of(compensation: object) -> tuple[str, ...]:
             "leave it out of the sum"
         )
     return () if terms == (NOTHING,) else terms
+
+
+def parts_of(compensation: object) -> tuple[str, ...]:
+    """Returns the flags of the files that a compensation reads, each once.
+
+    Raises:
+        UserError: see terms_of.
+    """
+    parts = (part for term in terms_of(compensation) for part in COMPENSATIONS[term])
+    return tuple(dict.fromkeys(parts))
 
 
 def _terms(name: str) -> Iterator[str]:

@@ -120,8 +120,9 @@ def _draw_prompt(page: Page, model: LlavaAccm, scene: Image.Image, answer: Answe
 
 def _patch(model: LlavaAccm, scene: Image.Image, patch: int) -> Image.Image:
     """Returns one patch as the tower reads it."""
-    view = square_view(scene, model.image_processor, model.image_aspect_ratio, max(scene.size))
-    across = round(model.tower.num_patches**0.5)
+    ratio = model.config.image_aspect_ratio
+    view = square_view(scene, model.image_processor, ratio, max(scene.size))
+    across = round(model.count_tokens() ** 0.5)
     side = view.width / across
     row, column = divmod(patch, across)
     box = (column * side, row * side, (column + 1) * side, (row + 1) * side)

@@ -57,7 +57,7 @@ def measure_training(check: Check) -> dict:
 def _caption(model: LlavaAccm, check: Check) -> dict:
     caption_model = model.compensator.caption_model
     ids = model.compensator.tokenizer.encode(questions(1)[0])
-    n, width = model.tower.num_patches, model.tower.clip.config.projection_dim
+    n, width = model.count_tokens(), model.tower.clip.config.projection_dim
     batch = caption_batch(
         [torch.randn(n - SMALLEST, width) for _ in range(CAPTION_BATCH)],
         [ids] * CAPTION_BATCH,
@@ -77,7 +77,7 @@ def _selector(model: LlavaAccm, check: Check) -> dict:
 
 def _tried(model: LlavaAccm, check: Check) -> dict:
     compensator, device = model.compensator, check.place.device
-    n, width = model.tower.num_patches, model.tower.clip.config.projection_dim
+    n, width = model.count_tokens(), model.tower.clip.config.projection_dim
     number = 2 if check.rehearse else TRIED
     dropped = [torch.randn(n - KEPT, width).to(device, check.place.dtype) for _ in range(number)]
     asked = [question.split("\n")[0] for question in questions(number)]
@@ -92,7 +92,7 @@ def _tried(model: LlavaAccm, check: Check) -> dict:
 def _compensation(model: LlavaAccm, check: Check) -> dict:
     compensator, language_model = model.compensator, model.language_model
     args = CompensationArguments(batch_size=4, max_steps=STEPS)
-    n, width = model.tower.num_patches, model.tower.clip.config.projection_dim
+    n, width = model.count_tokens(), model.tower.clip.config.projection_dim
     features = model.tower.clip.config.vision_config.hidden_size
     samples = [ShortQuestion(i, "", q, q.split("\n")[0], "red") for i, q in enumerate(questions(4))]
     looks = [

@@ -208,7 +208,7 @@ def test_a_model_of_these_shapes_has_times_of_its_own():
             hidden_size=4096, intermediate_size=11008, num_hidden_layers=layers
         )
         return SimpleNamespace(
-            tower=SimpleNamespace(num_patches=patches),
+            count_tokens=lambda: patches,
             language_model=SimpleNamespace(llm=SimpleNamespace(config=config)),
         )
 

@@ -67,6 +67,7 @@ HEEDED = {
     "CaptionArguments": {"gpt2", "text_selection"},
     "LlavaArguments": {"text_selection"},
     "ProjectorArguments": set(),
+    "SceneGraphArguments": set(),
     "SelectorArguments": ASKING | {"silence"},  # its own flag of that name: to teach silence
     "CompensationArguments": ASKING | {"selector", "compile"},
 }
