@@ -11,6 +11,13 @@ from llava.errors import UserError, quoted
 
 DEFAULT_SEED = 42
 DEFAULT_PRUNER = "accm"
+# Methods that have a name: their pruner, and what is given back for the dropped tokens. accm+ was
+# best on validation scenes of the small model (docs/methods.md, "The best of all combined").
+NAMED = {
+    "prune": (DEFAULT_PRUNER, NOTHING),
+    "accm": (DEFAULT_PRUNER, CAPTIONS),
+    "accm+": ("mmtok", "merge"),
+}
 ALL_TOKENS, NO_TOKENS = "none", "zero"  # the pruners that keep every token, and no token
 DEFAULT_MAX_NEW_TOKENS = 128
 
@@ -95,10 +102,12 @@ def label_of(method: Method, compensation: str, budget: int, num_patches: int) -
         return "no image"
     if budget == num_patches:
         return "full"
-    if method.pruner == DEFAULT_PRUNER:
-        usual = {CAPTIONS: "accm", NOTHING: "prune"}
-        return usual.get(compensation, f"accm with {compensation}")
     options = given_options(method.pruner_options)
+    for name, parts in NAMED.items():
+        if parts == (method.pruner, compensation) and not options:
+            return name
+    if method.pruner == DEFAULT_PRUNER:
+        return f"{DEFAULT_PRUNER} with {compensation}"
     pruner = " ".join([method.pruner, *(f"{name}={value}" for name, value in options.items())])
     if compensation == NOTHING:
         return pruner

@@ -13,19 +13,18 @@ from llava.arguments import AskArguments, flag, list_flag
 from llava.compensations import CAPTIONS, GRAPHS, NOTHING, terms_of
 from llava.errors import UserError
 from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT, LIMIT_HELP
-from llava.method import ALL_TOKENS, DEFAULT_PRUNER, NO_TOKENS, Method, method_of
+from llava.method import ALL_TOKENS, DEFAULT_PRUNER, NAMED, NO_TOKENS, Method, method_of
 
 if TYPE_CHECKING:
     from llava.eval.run import Run
     from llava.model.multimodal_encoder.visual_tokens import Needs
 
-METHODS = ("full", "prune", "accm", "no-image")
+METHODS = ("full", *NAMED, "no-image")
 DEFAULT_METHODS = ("full", "prune", "accm")
 DEFAULT_BUDGETS = ("1/4", "1/8", "1/16")
 ALL = "all"
-# What the methods are by their parts; full and no-image are kept under the settings of ACCM's
-# pruner, so that a sweep continues what one before --pruners has begun.
-_PARTS = {"prune": (DEFAULT_PRUNER, NOTHING), "accm": (DEFAULT_PRUNER, CAPTIONS)}
+# These two are kept under the settings of ACCM's pruner, so that a sweep continues what one before
+# --pruners has begun.
 _WITHOUT_BUDGET = {ALL_TOKENS: "full", NO_TOKENS: "no-image"}
 _BUDGET = re.compile(r"(\d{1,9})(?:/(\d{1,9}))?")
 
@@ -40,7 +39,8 @@ class SweepArguments(AskArguments):
         f"1/4. Default: {' '.join(DEFAULT_BUDGETS)}."
     )
     methods: Optional[List[str]] = flag(
-        "full (all tokens), prune, accm (pruned, with captions), no-image (the floor). Default: "
+        "full (all tokens), prune, accm (pruned, with captions), accm+ (pruner mmtok, compensation "
+        "merge), no-image (the floor). Default: "
         f"{' '.join(DEFAULT_METHODS)}; with --pruners none.",
         choices=METHODS,
     )
@@ -137,14 +137,14 @@ def choose_configurations(args: SweepArguments, says: bool = True) -> list[Confi
         raise UserError(f"--compensation-options has no effect without --compensations {GRAPHS}")
     _refuse_idle_flags(args, methods, [pruner for (pruner, _), _ in pairs])
     used = {NOTHING, *(compensation for _, compensation in pairs)}
-    used |= {_PARTS[method][1] for method in methods if method in _PARTS}
+    used |= {NAMED[method][1] for method in methods if method in NAMED}
     for compensation in used:
         num_patches, num_layers = sizes_of(dataclasses.replace(args, compensation=compensation))
     words = DEFAULT_BUDGETS if args.budgets is None else args.budgets
     budgets = list(dict.fromkeys(parse_budget(word, num_patches) for word in words))
     found = []
     for method in methods:
-        parts = _PARTS.get(method)
+        parts = NAMED.get(method)
         for tokens in [num_patches] if parts is None else budgets:
             found.append(Configuration(method, tokens, *(parts or ())))
     possible, left_out = _possible(pairs, budgets, (num_patches, num_layers), args)
@@ -269,7 +269,7 @@ def _named(chosen: _Chosen, compensation: str, tokens: int) -> Configuration:
     pruner, options = chosen
     if pruner in _WITHOUT_BUDGET:
         return Configuration(_WITHOUT_BUDGET[pruner], tokens)
-    for method, parts in _PARTS.items():
+    for method, parts in NAMED.items():
         if parts == (pruner, compensation) and not options:
             return Configuration(method, tokens, *parts)
     method = ",".join((pruner, *options))
@@ -281,7 +281,7 @@ def _refuse_idle_flags(
     args: SweepArguments, methods: Sequence[str], pruners: Sequence[str]
 ) -> None:
     """Refuses pruning flags if no method prunes."""
-    if set(_PARTS) & set(methods) or set(pruners) - set(_WITHOUT_BUDGET):
+    if set(NAMED) & set(methods) or set(pruners) - set(_WITHOUT_BUDGET):
         return
     named = f"--methods {' '.join(methods)}" if methods else f"--pruners {' '.join(pruners)}"
     for name in ("budgets", "text_token_num", "text_selection"):

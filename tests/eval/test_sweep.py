@@ -28,6 +28,7 @@ SINGLE = {
     "full": ["--visual-token-num", "576", "--no-compensation"],
     "prune-30": ["--visual-token-num", "30", "--no-compensation"],
     "accm-30": ["--visual-token-num", "30"],
+    "accm+-30": ["--visual-token-num", "30", "--pruner", "mmtok", "--compensation", "merge"],
     "no-image": ["--visual-token-num", "576", "--no-compensation", "--no-image"],
 }
 
@@ -70,7 +71,7 @@ def short_answers(monkeypatch):
 
 def sweep_flags(tiny_flags, data_root):
     words = f"--data-root {data_root} --batch-size 3 --benchmarks pope mmvp --budgets 30 30"
-    return [*tiny_flags, *words.split(), "--methods", *sweep.METHODS]
+    return [*tiny_flags, *words.split(), *"--methods full prune accm no-image".split()]
 
 
 @pytest.fixture
@@ -117,7 +118,8 @@ def test_a_sweep_gives_what_the_single_commands_give(
     flags, tiny_flags, data_root, tmp_path, capsys
 ):
     folder = tmp_path / "sweep"
-    assert sweep.main([*flags, "--output-dir", str(folder)]) == 0
+    methods = ["--methods", *sweep.METHODS]
+    assert sweep.main([*flags, *methods, "--output-dir", str(folder)]) == 0
     table = " ".join(capsys.readouterr().out.split())
     assert "| MMVP pairs, % |" in table
     assert "| llava-v1.5-tiny | accm | 30 |" in table
@@ -130,7 +132,7 @@ def test_a_sweep_gives_what_the_single_commands_give(
             flags = [*tiny_flags, *single, *data, "--batch-size", "3"]
             assert answer.main([benchmark, *flags]) == 0
             assert score.main([benchmark, *data, "--json", str(path.with_suffix(".json"))]) == 0
-    assert len(files(folder)) == 2 * 4 * 4  # answers, scores, journal and settings of each
+    assert len(files(folder)) == 2 * 5 * 4  # answers, scores, journal and settings of each
     assert files(folder) == files(tmp_path / "single")
 
 

@@ -319,6 +319,8 @@ def test_beams_are_refused_where_positions_change(everything, samples):
         ("accm", CAPTIONS, "accm"),
         ("accm", "none", "prune"),
         ("accm", "merge", "accm with merge"),
+        ("mmtok", "merge", "accm+"),
+        ("mmtok", CAPTIONS, "mmtok with captions"),
         ("random", CAPTIONS, "random with captions"),
         ("fastervlm", "caption", "fastervlm with caption"),
         ("fastervlm", "none", "fastervlm"),
