@@ -172,8 +172,9 @@ class ModelArguments:
         Raises:
             UserError: it is unknown; the message lists the known ones. Or a flag has no effect.
         """
+        parts = self.compensation_parts
         for name, (part, needed) in FLAGS.items():
-            if getattr(self, name) not in (None, [], ()) and part not in self.compensation_parts:
+            if getattr(self, name) not in (None, [], ()) and part not in parts:
                 raise UserError(
                     f"--{name.replace('_', '-')} would do nothing without {needed}: leave out "
                     "one of the flags"

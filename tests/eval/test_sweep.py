@@ -23,12 +23,14 @@ MMVP_ROWS = [
     ["3", "How many?", "(a) One, or so (b) Two", "(b)"],
     ["4", "How many?", "(a) One (b) Two", "(a)"],
 ]
+COMBINED = {
+    "accm+-30": ["--visual-token-num", "30", "--pruner", "mmtok", "--compensation", "merge"]
+}
 # File name of a configuration -> flags of the single command.
 SINGLE = {
     "full": ["--visual-token-num", "576", "--no-compensation"],
     "prune-30": ["--visual-token-num", "30", "--no-compensation"],
     "accm-30": ["--visual-token-num", "30"],
-    "accm+-30": ["--visual-token-num", "30", "--pruner", "mmtok", "--compensation", "merge"],
     "no-image": ["--visual-token-num", "576", "--no-compensation", "--no-image"],
 }
 
@@ -125,7 +127,7 @@ def test_a_sweep_gives_what_the_single_commands_give(
     assert "| llava-v1.5-tiny | accm | 30 |" in table
     assert "| llava-v1.5-tiny | no image | 0 |" in table
     for benchmark in ("pope", "mmvp"):
-        for name, single in SINGLE.items():
+        for name, single in (SINGLE | COMBINED).items():
             path = tmp_path / "single" / benchmark / f"llava-v1.5-tiny-{name}.jsonl"
             path.parent.mkdir(parents=True, exist_ok=True)
             data = ["--data-root", str(data_root), "--answers-file", str(path)]
