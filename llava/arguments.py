@@ -246,7 +246,7 @@ class PrunerArguments(ModelArguments):
 
     @property
     def method(self) -> Method:
-        """How a question is asked with these flags."""
+        """The record of how a question is asked with these flags."""
         return Method(**method_of(self))
 
 

@@ -28,7 +28,7 @@ _OTHER = "another edition, or cut short"
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of a benchmark.
+    """The findings about a benchmark.
 
     Attributes:
         benchmark: which.

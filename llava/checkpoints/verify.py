@@ -53,7 +53,7 @@ _PUBLISHED_AS = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found of one part.
+    """The findings about one part.
 
     Attributes:
         part: its name, or those of several with one problem.
@@ -75,7 +75,7 @@ class Verdict:
 
 @dataclass
 class _Seen:
-    """What is known so far.
+    """The parts that have been read so far.
 
     Attributes:
         args: which model.

@@ -14,8 +14,6 @@ from llava.method import (
     DEFAULT_PRUNER,
     DEFAULT_SEED,
     NO_TOKENS,
-    Method,
-    method_of,
 )
 
 
@@ -63,7 +61,7 @@ def check_method(args: AskArguments) -> None:
                 f"{name} has no effect with --no-image, which keeps no visual token: leave one of "
                 "the two out"
             )
-    resolved(Method(**method_of(args)))
+    resolved(args.method)
     args.check_compensation()
     kept_by = {ALL_TOKENS: "keeps all visual tokens", NO_TOKENS: "keeps no visual token"}
     kept = kept_by.get(pruner.name)

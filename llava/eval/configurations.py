@@ -13,7 +13,7 @@ from llava.arguments import AskArguments, flag, list_flag
 from llava.compensations import CAPTIONS, GRAPHS, NOTHING, terms_of
 from llava.errors import UserError
 from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT, LIMIT_HELP
-from llava.method import ALL_TOKENS, DEFAULT_PRUNER, NAMED, NO_TOKENS, Method, method_of
+from llava.method import ALL_TOKENS, DEFAULT_PRUNER, NAMED, NO_TOKENS
 
 if TYPE_CHECKING:
     from llava.eval.run import Run
@@ -254,7 +254,7 @@ def _possible(
     for chosen, compensation in pairs:
         for tokens in [num_patches] if chosen[0] in _WITHOUT_BUDGET else budgets:
             one = _named(chosen, compensation, tokens)
-            method = Method(**method_of(one.arguments(args)))
+            method = one.arguments(args).method
             try:
                 pruning_of(method, num_patches, nearest=False, num_layers=num_layers)
             except UserError as error:

@@ -30,7 +30,7 @@ from llava.eval.progress import (
 )
 from llava.eval.sessions import noting_session
 from llava.files import printable
-from llava.method import Method, label_of, method_of
+from llava.method import label_of, method_of
 from llava.model.compensation.triplets import changed_settings
 from llava.model.loading.parts import locate_parts
 from llava.model.loading.placement import Placement, placement
@@ -237,7 +237,7 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
     parts = locate_parts(args)
     place = placement(args)
     num_patches = count_patches(parts["vision_tower"])
-    method = resolved(Method(**method_of(args)))
+    method = resolved(args.method)
     budget = budget_of(method, num_patches)
     options = changed_settings(args.compensation_options)
     compensation = " ".join([args.compensation_name, *(f"{k}={v}" for k, v in options.items())])

@@ -44,7 +44,7 @@ def finish(
         UserError: a file cannot be read or written.
     """
     if stage.team.is_first:
-        files = weights() if callable(weights) else _write(weights)
+        files = weights() if callable(weights) else write_weights(weights)
         run = Path(stage.args.output_dir)
         settings = settings_of(stage.args) | settings
         write_record(files[0].parent, stage.name, settings, files, inputs, run)
@@ -52,8 +52,8 @@ def finish(
     return 0
 
 
-def _write(weights: Weights) -> list[Path]:
-    """Writes the tensors of each file, whose folder is made; see save_weights."""
+def write_weights(weights: Weights) -> list[Path]:
+    """Writes the tensors of each file into its folder, which is made; returns the files."""
     for path, tensors in weights.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         save_weights(path, tensors)

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from llava.arguments import flag, list_flag
 from llava.errors import UserError, shown
 from llava.eval.bench.arguments import check_positive
-from llava.files import write_json, write_text
+from llava.files import make_folder, write_json, write_text
 from llava.markdown import markdown_table
 
 _SHORT = "What is in the middle of the image?\nAnswer the question using a single word or phrase."
@@ -81,11 +81,11 @@ def measure_server(args: ServingArguments) -> int:
         if not (key := os.environ.get(args.key_variable, "")):
             raise UserError(f"--key-variable {args.key_variable}: that variable has no key")
         headers = {"Authorization": f"Bearer {key}"}
+    folder = Path(args.output)
+    make_folder(folder)
     rows = asyncio.run(_measure_all(args, headers))
     text = _table(rows)
     print(text)
-    folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "serving.json", {"settings": asdict(args), "cases": rows})
     write_text(folder / "serving.md", text + "\n")
     failed = sum(row["failed"] for row in rows)

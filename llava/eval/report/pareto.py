@@ -27,7 +27,7 @@ _FACTORS = ((1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 1.8, 2, 2.2, 2.5, 3, 
 
 @dataclass(frozen=True)
 class Axis:
-    """What is on the horizontal axis.
+    """The horizontal axis.
 
     Attributes:
         name: with its unit.

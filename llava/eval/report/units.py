@@ -13,7 +13,7 @@ from llava.eval.report.statistics import Sampled
 
 @dataclass(frozen=True)
 class Own:
-    """How papers print a benchmark's main number.
+    """The form in which papers print a benchmark's main number.
 
     Attributes:
         heading: its usual name and unit.

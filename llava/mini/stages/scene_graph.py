@@ -42,9 +42,9 @@ from llava.model.shapes import MINI
 from llava.train.arguments import model_arguments
 from llava.train.batches import TensorBatch
 from llava.train.captions import tower_questions
-from llava.train.closing import command_line, finish
+from llava.train.closing import command_line, finish, write_weights
 from llava.train.features import ImageFeatures, encode_questions, vision_settings
-from llava.train.provenance import hashes_of, save_weights
+from llava.train.provenance import hashes_of
 from llava.train.pruning import draw
 from llava.train.stage import Stage, open_stage
 from llava.train.trainer import train
@@ -286,7 +286,6 @@ def _write(model: RelationModel, data: GraphData, output: Path) -> list[Path]:
     measure_statistics(model, data)
     state = model.state_dict()
     counters = [name for name in state if name.endswith("num_batches_tracked")]
-    output.parent.mkdir(parents=True, exist_ok=True)
-    save_weights(output, {k: t for k, t in state.items() if k not in counters})
+    written = write_weights({output: {k: t for k, t in state.items() if k not in counters}})
     write_json(names_file(output), {"classes": NAMES.classes, "predicates": NAMES.predicates})
-    return [output, names_file(output)]
+    return [*written, names_file(output)]

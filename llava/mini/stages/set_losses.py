@@ -26,7 +26,7 @@ RIGHT_IOU = 0.7  # from here on a box lies where a truth lies
 
 
 class Nodes(NamedTuple):
-    """What the queries of B images say.
+    """The predictions of the queries of B images.
 
     Attributes:
         logits: (B, Q, classes), "none" last.
@@ -38,7 +38,7 @@ class Nodes(NamedTuple):
 
 
 class Truths(NamedTuple):
-    """What is true of B images, padded to the longest.
+    """The truths of B images, padded to the longest.
 
     Attributes:
         classes: (B, M) int64.

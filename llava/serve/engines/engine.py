@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, Union
@@ -134,9 +134,11 @@ class Models:
         """The model as it was loaded."""
         return self._models[self.usual]
 
-    def items(self) -> Iterable[tuple[str, LlavaAccm]]:
-        """Returns the names of the compensations, and their variants."""
-        return self._models.items()
+    def each(self, jobs: Sequence[Job]) -> Iterator[tuple[LlavaAccm, list[Job]]]:
+        """Yields the variants that jobs ask for, each with its jobs."""
+        for name, model in self._models.items():
+            if own := [job for job in jobs if job.request.compensation == name]:
+                yield model, own
 
 
 class Engine(Protocol):

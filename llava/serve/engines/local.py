@@ -93,9 +93,8 @@ class LocalEngine:
         self._batcher.close()
 
     def _answer_all(self, jobs: list[Job]) -> None:
-        for name, model in self.models.items():
-            if of_model := [job for job in jobs if job.request.compensation == name]:
-                self._answer(model, of_model)
+        for model, own in self.models.each(jobs):
+            self._answer(model, own)
 
     def _answer(self, model: LlavaAccm, jobs: list[Job]) -> None:
         """Answers the jobs of one model; an answer nobody waits for ends at its next token."""

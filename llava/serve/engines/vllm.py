@@ -169,9 +169,8 @@ class VllmEngine:
         await self._client.aclose()
 
     def _prepare_all(self, jobs: list[Job]) -> None:
-        for name, model in self.models.items():
-            if of_model := [job for job in jobs if job.request.compensation == name]:
-                self._prepare(model, of_model)
+        for model, own in self.models.each(jobs):
+            self._prepare(model, own)
 
     def _prepare(self, model: LlavaAccm, jobs: list[Job]) -> None:
         """Makes the prompts of the jobs of one model."""

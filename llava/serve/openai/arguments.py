@@ -10,7 +10,6 @@ from typing import List, Optional
 from llava.arguments import PrunerArguments, budget_flag, flag, list_flag
 from llava.errors import UserError
 from llava.files import read_text
-from llava.method import DEFAULT_SEED
 from llava.serve.arguments import TryArguments
 
 LOCAL, VLLM = ENGINES = ("local", "vllm")
@@ -50,7 +49,6 @@ class ServeArguments(TryArguments, PrunerArguments):
     visual_token_num: Optional[int] = budget_flag(
         "Visual tokens to keep where a request does not say."
     )
-    seed: int = flag("Seed of the random draws where a request does not say.", DEFAULT_SEED)
     batch_size: int = flag("Most questions at once in the model.", 32)
     batch_ms: float = flag(
         "Milliseconds that a question waits for others while nothing is being answered.", 5.0

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from llava.errors import UserError, quoted
-from llava.method import ALL_TOKENS, NO_TOKENS, Options
+from llava.method import ALL_TOKENS, NO_TOKENS, Method
 from llava.model.sample import Sample
 from llava.serve.engines.engine import Engine, Request
 from llava.serve.openai.errors import ApiError
 from llava.serve.openai.images import ImageReader
 from llava.serve.openai.limits import Limits
 from llava.serve.openai.protocol import ChatRequest
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """How a server asks where a request does not say.
-
-    Attributes:
-        model: the name under which clients know the model.
-        visual_token_num, pruner, pruner_options, seed: see Method.
-    """
-
-    model: str
-    visual_token_num: int | None
-    pruner: str
-    pruner_options: Options
-    seed: int
 
 
 class Asker:
@@ -37,16 +19,18 @@ class Asker:
         engine: checks them.
         images: reads their images.
         limits: of a request.
-        defaults: of what it does not say.
+        model: the name under which clients know the model.
+        method: how a question is asked where a request does not say.
     """
 
     def __init__(
-        self, engine: Engine, images: ImageReader, limits: Limits, defaults: Defaults
+        self, engine: Engine, images: ImageReader, limits: Limits, model: str, method: Method
     ) -> None:
         self._engine = engine
         self._images = images
         self._limits = limits
-        self._defaults = defaults
+        self._model = model
+        self._method = method
 
     def ask(self, asked: ChatRequest) -> Request:
         """Returns the question of a request; it may take the seconds of fetching its image.
@@ -54,9 +38,9 @@ class Asker:
         Raises:
             ApiError: it cannot be answered.
         """
-        if asked.model != self._defaults.model:
+        if asked.model != self._model:
             raise ApiError(
-                f"there is no model {quoted(asked.model)} here, only {self._defaults.model!r}",
+                f"there is no model {quoted(asked.model)} here, only {self._model!r}",
                 404,
                 param="model",
                 code="model_not_found",
@@ -89,7 +73,7 @@ class Asker:
         Raises:
             UserError: it cannot be answered.
         """
-        accm, usual, talk = asked.accm, self._defaults, asked.conversation
+        accm, usual, talk = asked.accm, self._method, asked.conversation
         pruner = accm.pruner or usual.pruner
         options = usual.pruner_options if accm.pruner is None else ()
         kept = accm.visual_token_num

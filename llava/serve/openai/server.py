@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-
-import uvicorn
 
 from llava.compensations import NOTHING
 from llava.errors import UserError
-from llava.method import Method
 from llava.model.builder import load_from_arguments
 from llava.model.llava_arch import LlavaAccm
 from llava.model.token_pruning.registry import resolved
@@ -24,19 +19,19 @@ from llava.serve.engines.engine import Engine, Models
 from llava.serve.engines.local import LocalEngine
 from llava.serve.openai.app import App
 from llava.serve.openai.arguments import LOCAL, VLLM, ServeArguments
-from llava.serve.openai.asking import Asker, Defaults
+from llava.serve.openai.asking import Asker
 from llava.serve.openai.images import ImageReader
 from llava.serve.openai.limits import Limits
 from llava.serve.openai.metrics import Metrics
 from llava.serve.web.address import Names, listen, shown_address
 from llava.serve.web.arguments import Patience
-from llava.serve.web.messages import Connection, cut_overdue
+from llava.serve.web.threaded import ThreadedServer
 from llava.version import find_version
 
 
 def run(args: ServeArguments, key: str | None) -> int:
     """Serves until the process is stopped."""
-    resolved(Method(pruner=args.pruner, pruner_options=tuple(args.pruner_options)))
+    resolved(args.method)
     model = load_from_arguments(replace(args, device=args.front_device or args.device))
     if args.engine == VLLM:
         from llava.serve.engines.vllm import without_layers  # with it comes httpx
@@ -88,20 +83,14 @@ def _app(engine: Engine, args: ServeArguments, key: str | None, metrics: Metrics
         seconds=args.max_seconds,
         in_flight=args.max_in_flight,
     )
-    defaults = Defaults(
-        model=_name(args),
-        visual_token_num=args.visual_token_num,
-        pruner=args.pruner,
-        pruner_options=tuple(args.pruner_options),
-        seed=args.seed,
-    )
+    name = _name(args)
     images = ImageReader(args.image_hosts, args.max_image_bytes, args.max_pixels)
     return App(
         engine=engine,
-        asker=Asker(engine, images, limits, defaults),
+        asker=Asker(engine, images, limits, name, args.method),
         metrics=metrics,
         limits=limits,
-        model=defaults.model,
+        model=name,
         version=f"accm-{find_version()}",
         key=key,
         names=Names(args.host),
@@ -113,8 +102,8 @@ def _name(args: ServeArguments) -> str:
     return args.served_model_name or Path(args.model_path).resolve().name
 
 
-class _Server(uvicorn.Server):
-    """uvicorn in a thread, which closes connections that keep it waiting.
+class _Server(ThreadedServer):
+    """The server with OpenAI's interface.
 
     Args:
         app: answers the requests.
@@ -125,42 +114,14 @@ class _Server(uvicorn.Server):
     def __init__(self, app: App, engine: Engine, patience: Patience) -> None:
         self._app = app
         self._engine = engine
-        self._end_seconds = patience.end_seconds
-        self._problem: UserError | None = None
         super().__init__(
-            uvicorn.Config(
-                app,
-                http=partial(Connection, patience=patience),
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                log_level="error",  # no lines about clients that send nonsense
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                limit_concurrency=patience.connections,
-                timeout_graceful_shutdown=int(patience.end_seconds) or 1,
-                timeout_notify=1,
-                callback_notify=self._look_around,
-            )
+            app,
+            patience,
+            "the server cannot start",
+            lifespan="off",
+            proxy_headers=False,
+            timeout_graceful_shutdown=int(patience.end_seconds) or 1,
         )
-
-    def start(self, listener: socket.socket) -> None:
-        """Starts serving in its own thread, and returns once it serves.
-
-        Raises:
-            UserError: it cannot serve.
-        """
-        self._thread = threading.Thread(
-            target=self.run, kwargs={"sockets": [listener]}, daemon=True, name="server"
-        )
-        self._thread.start()
-        while not self.started:
-            self._thread.join(0.01)
-            if self._problem is not None:
-                raise self._problem
-            if not self._thread.is_alive():
-                raise UserError("the server cannot start: the lines above say why")
 
     def stop(self, drain_seconds: float) -> None:
         """Refuses new requests, waits for running answers, tells the others, and ends."""
@@ -169,16 +130,14 @@ class _Server(uvicorn.Server):
         while self._app.in_flight and time.monotonic() < end:
             time.sleep(0.02)
         self._loop.call_soon_threadsafe(self._app.end_running)
-        self.should_exit = True
-        self._thread.join(self._end_seconds + 2)
+        self.end(self._end_seconds + 2)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts to serve, as uvicorn does, when the engine is ready."""
-        self._loop = asyncio.get_running_loop()
         try:
             await self._engine.start()
         except UserError as error:
-            self._problem, self.should_exit = error, True
+            self.problem, self.should_exit = error, True
             return
         await super().startup(sockets)
 
@@ -186,6 +145,3 @@ class _Server(uvicorn.Server):
         """Ends as uvicorn does, and then the engine."""
         await super().shutdown(sockets)
         await self._engine.close()
-
-    async def _look_around(self) -> None:
-        cut_overdue(self.server_state.connections)

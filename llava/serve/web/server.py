@@ -10,15 +10,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import gradio as gr
-import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 
-from llava.errors import UserError
 from llava.mini.drawing import draw_scene
 from llava.mini.scene import make_scene, scene_generator
 from llava.model.llava_arch import LlavaAccm
@@ -29,8 +26,8 @@ from llava.serve.web.arguments import Patience, WebArguments
 from llava.serve.web.gate import Gate
 from llava.serve.web.inputs import read_pruner
 from llava.serve.web.layout import STYLE, theme
-from llava.serve.web.messages import Connection, cut_overdue
 from llava.serve.web.page import Page
+from llava.serve.web.threaded import ThreadedServer
 from llava.serve.web.uploads import Uploads, page_folder
 
 # Visitors whose last question Gradio remembers: some 100 kB each. Each question of a program counts
@@ -118,8 +115,8 @@ def _app(blocks: gr.Blocks, args: WebArguments) -> FastAPI:
     )
 
 
-class _Server(uvicorn.Server):
-    """uvicorn in a thread, which closes connections that keep the page waiting.
+class _Server(ThreadedServer):
+    """The server of the page.
 
     Args:
         gate: Answers the requests.
@@ -131,56 +128,26 @@ class _Server(uvicorn.Server):
     def __init__(self, gate: Gate, uploads: Uploads, patience: Patience, has_proxy: bool) -> None:
         self._gate = gate
         self._uploads = uploads
-        self._end_seconds = patience.end_seconds
         super().__init__(
-            uvicorn.Config(
-                gate,
-                http=partial(Connection, patience=patience),
-                ws="none",
-                log_config=None,
-                log_level="error",  # no lines about browsers that send nonsense
-                access_log=False,
-                server_header=False,
-                proxy_headers=has_proxy,
-                forwarded_allow_ips=["127.0.0.1", "::1"],
-                limit_concurrency=patience.connections,
-                timeout_graceful_shutdown=patience.end_seconds,
-                timeout_notify=1,
-                callback_notify=self._look_around,
-            )
+            gate,
+            patience,
+            "the page cannot be served",
+            proxy_headers=has_proxy,
+            forwarded_allow_ips=["127.0.0.1", "::1"],
+            timeout_graceful_shutdown=patience.end_seconds,
         )
-
-    def start(self, listener: socket.socket) -> None:
-        """Starts serving in its own thread, and returns once it serves.
-
-        Raises:
-            UserError: It cannot serve.
-        """
-        self._thread = threading.Thread(
-            target=self.run, kwargs={"sockets": [listener]}, daemon=True, name="server"
-        )
-        self._thread.start()
-        while not self.started:
-            self._thread.join(0.01)
-            if not self._thread.is_alive():
-                raise UserError("the page cannot be served: the lines above say why")
 
     def stop(self) -> None:
         """Informs the visitors that the page is being stopped, and ends."""
         self._loop.call_soon_threadsafe(self._gate.stop)
-        self.should_exit = True
-        self._thread.join(self._end_seconds + 1.2)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Starts to serve, as uvicorn does."""
-        self._loop = asyncio.get_running_loop()
-        await super().startup(sockets)
+        self.end(self._end_seconds + 1.2)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Ends as uvicorn does, after informing requests that were still arriving."""
         await asyncio.sleep(self._end_seconds / 2)
         await super().shutdown(sockets)
 
-    async def _look_around(self) -> None:
-        cut_overdue(self.server_state.connections)
+    async def look_around(self) -> None:
+        """Does what is due every second."""
+        await super().look_around()
         await asyncio.to_thread(self._uploads.forget_old)
