@@ -1,4 +1,4 @@
-"""The geometry of LLaVA-NeXT's images: one base view, and tiles of the image at a higher resolution.
+"""The geometry of LLaVA-NeXT's images: a base view, and tiles at a higher resolution.
 
 The base view is the whole image, scaled to one square. The tiles cut up the image in its own
 proportions, which is padded to the best of a few resolutions. Their patches form one grid, of which
@@ -14,23 +14,9 @@ import torch
 from torch import Tensor
 from transformers.image_processing_utils import select_best_resolution
 
-from llava.errors import UserError
-from llava.model.multimodal_encoder.visual_tokens import View
+from llava.model.multimodal_encoder.visual_tokens import View, VisualTokens
 
 Size = tuple[int, int]  # height, width
-
-
-@dataclass(frozen=True, eq=False)
-class Tiles:
-    """The pixels of one image.
-
-    Attributes:
-        values: (V, 3, S, S) float32 on the CPU: the base view, and the tiles row by row.
-        size: height and width of the image in pixels.
-    """
-
-    values: Tensor
-    size: Size
 
 
 @dataclass(frozen=True)
@@ -72,7 +58,7 @@ class TileLayout:
 
     @property
     def views(self) -> tuple[View, ...]:
-        """The base view, and the part of each tile that is not padding; tiles without one miss."""
+        """The base view, and of each tile the part that is not padding, if there is one."""
         found = [View(0, self.side, self.side)]
         for top, bottom in self._bands(self.rows, self.top):
             for left, right in self._bands(self.columns, self.left):
@@ -97,12 +83,16 @@ class TileLayout:
         shown = grid[self.top : len(grid) - self.top, self.left : grid.shape[1] - self.left]
         return torch.cat([base, shown.flatten()])
 
-    def rows_of(self, idx: Tensor) -> Tensor:
-        """Returns the row (K,) of the grid of tiles of each token; -1 of one of the base view."""
-        if self.width == 0:
-            return torch.full_like(idx, -1)
-        row = (idx - self.base).div(self.width, rounding_mode="floor")
-        return row.clamp(min=-1)
+
+@dataclass(frozen=True, eq=False)
+class TiledTokens(VisualTokens):
+    """The visual tokens of an image of several views.
+
+    Attributes:
+        layout: of its views.
+    """
+
+    layout: TileLayout | None = None
 
 
 def layout_of(size: Size, resolutions: Sequence[Size], image_size: int, side: int) -> TileLayout:
@@ -113,16 +103,8 @@ def layout_of(size: Size, resolutions: Sequence[Size], image_size: int, side: in
         resolutions: heights and widths, multiples of image_size, of which the best is taken.
         image_size: the side of a view in pixels.
         side: the side of a view in patches.
-
-    Raises:
-        UserError: the image is so narrow that nothing would be left of it at any resolution.
     """
     best = select_best_resolution(size, resolutions)
-    if best is None:
-        raise UserError(
-            f"the image has {size[1]} x {size[0]} pixels: scaled to LLaVA-NeXT's resolutions, its "
-            "shorter side would vanish. Cut a part out of it, or pad it"
-        )
     rows, columns = best[0] // image_size, best[1] // image_size
     whole, (height, width) = TileLayout(side, rows, columns), size
     # As in transformers, whose rounding decides which patches at the edges count as padding.
@@ -133,14 +115,12 @@ def layout_of(size: Size, resolutions: Sequence[Size], image_size: int, side: in
     return TileLayout(side, rows, columns, left=(whole.width - shown) // 2)
 
 
-def with_newlines(
-    tokens: Tensor, kept_idx: Tensor | None, layout: TileLayout, newline: Tensor
-) -> Tensor:
+def with_newlines(tokens: Tensor, kept_idx: Tensor, layout: TileLayout, newline: Tensor) -> Tensor:
     """Returns what the LLM reads of an image: its tokens, and newline tokens among them.
 
     Args:
         tokens: (K, D), the kept tokens after the projector.
-        kept_idx: (K,) int64, their indices; None: all N are kept.
+        kept_idx: (K,) int64, their indices.
         layout: of the image.
         newline: (D,).
 
@@ -154,17 +134,25 @@ def with_newlines(
     return torch.cat([*pieces, tokens[start:]])
 
 
-def newline_places(kept_idx: Tensor | None, layout: TileLayout) -> list[int]:
+def newline_places(kept_idx: Tensor, layout: TileLayout) -> list[int]:
     """Returns the numbers of kept tokens before each newline token, rising.
 
     The newline token of a row of tiles follows the last kept token of that row, in the order in
-    which the LLM reads them. A row of which nothing is kept has none. If all tokens are kept (None),
-    each row has one, as in transformers, even in a grid whose columns are all padding.
+    which the LLM reads them; a row of which nothing is kept has none. A grid whose columns are all
+    padding has newline tokens only while every token is kept, as in transformers.
     """
-    if kept_idx is None:
-        return [layout.base + layout.width * (row + 1) for row in range(layout.height)]
+    if layout.width == 0:
+        return [layout.base] * (layout.height if len(kept_idx) == layout.num_tokens else 0)
     last: dict[int, int] = {}
-    for place, row in enumerate(layout.rows_of(kept_idx).tolist()):
+    rows = (kept_idx - layout.base).div(layout.width, rounding_mode="floor")
+    for place, row in enumerate(rows.tolist()):
         if row >= 0:
             last[row] = place + 1
     return sorted(last.values())
+
+
+def most_newlines(num_tokens: int, layout: TileLayout) -> int:
+    """Returns the largest number of newline tokens among that many kept tokens of an image."""
+    if layout.width == 0:
+        return len(newline_places(torch.arange(num_tokens), layout))
+    return min(num_tokens, layout.height)
