@@ -15,7 +15,7 @@ from llava.compensations import CAPTIONS, FLAGS, NOTHING, UNCOMPENSATED, name_of
 from llava.decoding import Decoding
 from llava.errors import UserError
 from llava.files import is_there
-from llava.method import Method, method_of
+from llava.method import VIEW_SPLITS, Method, method_of
 
 PROJECT = Path(__file__).parents[1]  # the folder of this package's source
 DTYPES = ("float32", "float16", "bfloat16")
@@ -240,6 +240,10 @@ class PrunerArguments(ModelArguments):
         "Settings of the pruner, NAME=VALUE; an unknown name lists those that it has. With "
         "published=true it keeps as many tokens as its authors' code, not exactly the budget.",
         [],
+    )
+    view_split: Optional[str] = flag(
+        "How LLaVA-NeXT spreads the budget over an image's views; see docs/models.md.",
+        choices=VIEW_SPLITS,
     )
     visual_token_num: Optional[int] = budget_flag("Visual tokens to keep.")
     seed: int = flag("Seed of the random draws of each question.", Method.seed)

@@ -29,15 +29,17 @@ class Family:
             patches ("farthest" or "nearest"); see select_tokens.
         count_tokens: count_tokens(parts, config) returns the largest number of visual tokens of an
             image, without loading weights.
+        has_views: whether an image may be read in several views, each a grid of its own.
     """
 
     load: Callable[[ModelArguments, Mapping[str, Path], Any, Placement], tuple[Backbone, str]]
     count_tokens: Callable[[Mapping[str, Path], Any], int]
+    has_views: bool = False
 
 
 FAMILIES = {
     LLAVA15: Family(load_llava15, count_llava15),
-    LLAVA_NEXT: Family(load_llava_next, count_llava_next),
+    LLAVA_NEXT: Family(load_llava_next, count_llava_next, has_views=True),
 }
 
 
@@ -65,3 +67,8 @@ def most_tokens(parts: Mapping[str, Path], config: CheckpointConfig) -> int:
         UserError: a configuration is damaged.
     """
     return FAMILIES[config.family].count_tokens(parts, config)
+
+
+def reads_views(config: CheckpointConfig) -> bool:
+    """Returns whether a model may read an image in several views."""
+    return FAMILIES[config.family].has_views

@@ -28,7 +28,7 @@ from llava.model.compensation.triplets import (
 )
 from llava.model.cuda import CudaGraphs
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
-from llava.model.multimodal_encoder.visual_tokens import Needs, needed
+from llava.model.multimodal_encoder.visual_tokens import Needs
 from llava.model.prompt import text_room
 from llava.model.stopwatch import Stopwatch
 
@@ -158,10 +158,7 @@ class SceneGraphWriter(nn.Module):
         self, samples: Sequence[PrunedSample], questions: Sequence[Tensor]
     ) -> list[Relations]:
         """Returns the model's outputs for each sample; images of one size share a pass."""
-        patches = [
-            round_input(needed(sample.image.patch_embeds), self.settings.rounding)
-            for sample in samples
-        ]
+        patches = [round_input(sample.whole, self.settings.rounding) for sample in samples]
         found: dict[int, Relations] = {}
         for size in dict.fromkeys(len(of_image) for of_image in patches):
             places = [b for b, of_image in enumerate(patches) if len(of_image) == size]

@@ -84,9 +84,22 @@ class PrunedSample:
 
     @property
     def dropped(self) -> Tensor:
-        """The embeddings (M, P) of the tokens to describe in index order; see described_idx."""
-        embeds = needed(self.image.patch_embeds)
-        return embeds[send(self.pruned.described_idx, embeds.device)]
+        """The embeddings (M, P) of the tokens to describe in index order; see described_idx.
+
+        Of an image of several views they are those of the first, which shows the whole image; or of
+        all views where it drops none.
+        """
+        embeds, idx = needed(self.image.patch_embeds), self.pruned.described_idx
+        first = self.image.views[0]
+        of_first = idx[idx < first.rows * first.columns]
+        idx = of_first if len(of_first) else idx
+        return embeds[send(idx, embeds.device)]
+
+    @property
+    def whole(self) -> Tensor:
+        """The embeddings (N, P) of all tokens; of several views, of the first."""
+        first = self.image.views[0]
+        return needed(self.image.patch_embeds)[: first.rows * first.columns]
 
     @cached_property
     def clusters(self) -> Clusters:

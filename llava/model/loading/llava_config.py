@@ -151,7 +151,7 @@ def check_variant(config: dict, known: dict[str, tuple], family: str, source: st
     for key, values in known.items():
         if config.get(key) not in values:
             raise UserError(
-                f"{source} has {key} {quoted(config[key])}; {family} has {values[0]!r}, "
+                f"{source} has {key} {quoted(config.get(key))}; {family} has {values[0]!r}, "
                 "and no other is supported"
             )
 
