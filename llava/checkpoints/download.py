@@ -43,6 +43,27 @@ PUBLISHED = {
     "llava-v1.5-13b": Published(
         "liuhaotian/llava-v1.5-13b", _LLAVA_FILES, "llava-v1.5-13b", 26.1, _LLAVA_LICENCE
     ),
+    "llava-v1.6-vicuna-7b": Published(
+        "liuhaotian/llava-v1.6-vicuna-7b",
+        _LLAVA_FILES,
+        "llava-v1.6-vicuna-7b",
+        14.1,
+        _LLAVA_LICENCE,
+    ),
+    "llava-v1.6-vicuna-13b": Published(
+        "liuhaotian/llava-v1.6-vicuna-13b",
+        _LLAVA_FILES,
+        "llava-v1.6-vicuna-13b",
+        26.7,
+        _LLAVA_LICENCE,
+    ),
+    "llava-v1.6-mistral-7b": Published(
+        "liuhaotian/llava-v1.6-mistral-7b",
+        _LLAVA_FILES,
+        "llava-v1.6-mistral-7b",
+        15.1,
+        "Apache-2.0",
+    ),
     "clip": Published(
         "openai/clip-vit-large-patch14-336",
         ("*.json", "merges.txt", "*.safetensors|pytorch_model.bin"),

@@ -19,6 +19,7 @@ from llava.checkpoints.download import ALL, PUBLISHED
 from llava.command import called
 from llava.compensations import NOTHING
 from llava.errors import UserError
+from llava.model.backbones.llava_next import load_tile_processor
 from llava.model.compensation.builder import (
     build_caption_model,
     build_long_clip,
@@ -31,8 +32,10 @@ from llava.model.compensation.scene_graph import check_relation_model
 from llava.model.compensation.triplets import names_of
 from llava.model.language_model.builder import load_llama_tokenizer, load_llm
 from llava.model.loading.configs import clip_config, read_config
-from llava.model.loading.llava_config import LlavaConfig, Tensors, read_llava_config, split_llava
+from llava.model.loading.families import read_model_config
+from llava.model.loading.llava_config import LlavaConfig, Tensors, split_llava
 from llava.model.loading.locate import is_hub_name, locate
+from llava.model.loading.next_config import NextConfig, take_newline
 from llava.model.loading.parts import locate_part, locate_parts
 from llava.model.loading.placement import Placement, placement
 from llava.model.loading.weights import read_checkpoint, weight_files
@@ -94,7 +97,7 @@ class _Seen:
     def llava_config(self) -> LlavaConfig:
         """Returns what config.json of the LLaVA checkpoint says."""
         folder = self.places["model"]
-        return read_llava_config(read_config(folder), str(folder))
+        return llava_config_of(folder)
 
     def clip_width(self) -> int:
         """Returns the width of the space that CLIP's images and texts share."""
@@ -134,12 +137,24 @@ def verify(args: ModelArguments) -> Iterator[Verdict]:
             yield Verdict(part, path, str(error))
 
 
+def llava_config_of(folder: Path) -> LlavaConfig:
+    """Returns the settings in the config.json of a LLaVA checkpoint.
+
+    Raises:
+        UserError: it is damaged, or another model's.
+    """
+    config = read_model_config(read_config(folder), str(folder))
+    if not isinstance(config, LlavaConfig):
+        raise UserError(f"{folder} is {config.family}, which this command does not know")
+    return config
+
+
 def _finders(args: ModelArguments) -> dict[str, Callable[[], Path]]:
     """Returns how each part is found."""
 
     def model() -> Path:
         folder = Path(args.model_path)
-        read_llava_config(read_config(folder), str(folder))
+        llava_config_of(folder)
         return folder
 
     finders: dict[str, Callable[[], Path]] = {
@@ -189,6 +204,8 @@ def _check_model(path: Path, seen: _Seen) -> str:
     load_llama_tokenizer(path, config)
     first = llava["projector"].get("0.weight", torch.empty(0))
     build_projector(config, first.shape[-1], llava["projector"], str(path), seen.place)
+    if isinstance(config, NextConfig):
+        take_newline(llava["llm"], config, str(path), seen.place)
     load_llm(seen.args, config, llava["llm"], str(path), seen.place)
     seen.llava = llava
     return _details(path, tensors)
@@ -200,6 +217,8 @@ def _check_vision_tower(path: Path, seen: _Seen) -> str:
     width = vision.tower.clip.config.vision_config.hidden_size
     if seen.llava is not None:
         build_projector(config, width, llava["projector"], str(seen.places["model"]), seen.place)
+    if isinstance(config, NextConfig):
+        load_tile_processor(seen.places, config, vision.tower.image_size)
     return _details(path, read_checkpoint(path))
 
 

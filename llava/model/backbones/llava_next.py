@@ -31,9 +31,9 @@ from llava.model.compensation.supplement import Supplement
 from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.loading.configs import clip_config, config_errors, read_config
 from llava.model.loading.llava_config import split_llava
-from llava.model.loading.next_config import NextConfig
+from llava.model.loading.next_config import NextConfig, take_newline
 from llava.model.loading.placement import Placement
-from llava.model.loading.weights import cast, read_checkpoint
+from llava.model.loading.weights import read_checkpoint
 from llava.model.multimodal_encoder.builder import count_patches
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
@@ -41,8 +41,6 @@ from llava.model.multimodal_encoder.view_values import joined_views
 from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, View, VisualTokens
 from llava.model.prompt import prompt_ids
 from llava.model.sample import Sample
-
-_NEWLINE_KEYS = ("model.image_newline", "image_newline")
 
 
 def load_llava_next(
@@ -55,7 +53,7 @@ def load_llava_next(
     """
     source = str(parts["model"])
     llava = split_llava(read_checkpoint(parts["model"]), source)
-    newline = _take_newline(llava["llm"], config, source, place)
+    newline = take_newline(llava["llm"], config, source, place)
     seen, language_model = load_halves(args, parts, config, place, llava)
     size = seen.tower.image_size
     _check_resolutions(config, size, source)
@@ -96,24 +94,6 @@ def _check_resolutions(config: NextConfig, image_size: int, source: str) -> None
                 f"{source} has the resolution {size[0]} x {size[1]} in image_grid_pinpoints, and "
                 f"its vision tower reads squares of {image_size}: they are not of the same model"
             )
-
-
-def _take_newline(
-    llm: dict[str, Tensor], config: NextConfig, source: str, place: Placement
-) -> Tensor:
-    """Takes the newline token (D,) out of the tensors of the LLM.
-
-    Raises:
-        UserError: it is missing, or not one embedding of the LLM.
-    """
-    found = [llm.pop(key) for key in _NEWLINE_KEYS if key in llm]
-    if len(found) != 1 or found[0].shape != (config.llm.hidden_size,):
-        what = " and ".join(str(tuple(one.shape)) for one in found) or "none"
-        raise UserError(
-            f"{source} is not the file of this model: LLaVA-NeXT has one image_newline of "
-            f"{config.llm.hidden_size} numbers, and it has {what}; fetch the weights again"
-        )
-    return cast(found[0], f"{source}: image_newline", place.dtype, place.device)
 
 
 def load_tile_processor(

@@ -1,9 +1,10 @@
-"""The config.json of a LLaVA-NeXT checkpoint (LLaVA v1.6, on Vicuna or Mistral)."""
+"""A LLaVA-NeXT checkpoint (LLaVA v1.6, on Vicuna or Mistral): its config.json and newline token."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
 from transformers import LlamaConfig, LlavaNextConfig, MistralConfig
 
 from llava.errors import UserError, quoted
@@ -15,6 +16,8 @@ from llava.model.loading.llava_config import (
     is_nested,
     shared_settings,
 )
+from llava.model.loading.placement import Placement
+from llava.model.loading.weights import cast
 
 LLAVA_NEXT = "LLaVA-NeXT"
 VICUNA, MISTRAL = "vicuna_v1", "mistral_instruct"  # templates in llava.conversation
@@ -30,6 +33,7 @@ _TEMPLATES = {
 # Vicuna and Mistral have 32,000 words, and transformers' checkpoints a few more for the image. LLMs
 # of other templates, also Llamas by their weights, have twice as many and more.
 _MOST_WORDS = 33_000
+_NEWLINE_KEYS = ("model.image_newline", "image_newline")
 _MOST_RESOLUTIONS, _MOST_PIXELS = 64, 336 * 12
 
 
@@ -138,3 +142,21 @@ _NESTED_VARIANT = {
     "multimodal_projector_bias": (True, None),
     "use_image_newline_parameter": (True, None),
 }
+
+
+def take_newline(
+    llm: dict[str, Tensor], config: NextConfig, source: str, place: Placement
+) -> Tensor:
+    """Takes the newline token (D,) out of the tensors of the LLM; see split_llava.
+
+    Raises:
+        UserError: it is missing, or not one embedding of the LLM.
+    """
+    found = [llm.pop(key) for key in _NEWLINE_KEYS if key in llm]
+    if len(found) != 1 or found[0].shape != (config.llm.hidden_size,):
+        what = " and ".join(str(tuple(one.shape)) for one in found) or "none"
+        raise UserError(
+            f"{source} is not the file of this model: LLaVA-NeXT has one image_newline of "
+            f"{config.llm.hidden_size} numbers, and it has {what}; fetch the weights again"
+        )
+    return cast(found[0], f"{source}: image_newline", place.dtype, place.device)
