@@ -103,7 +103,7 @@ def trace_picture(
     panel = Panel(PANEL_WIDTH, IMAGE_SIDE)
     panel.paragraph("Question", question)
     panel.paragraph("Answer", answer.text or "(nothing)")
-    _draw_budget(panel, answer, model.count_tokens(), reasons)
+    _draw_budget(panel, answer, model.count_tokens(image), reasons)
     _draw_candidates(panel, answer)
     height = max(IMAGE_SIDE, panel.height) + 2 * MARGIN
     sheet = Image.new("RGB", (IMAGE_SIDE + PANEL_WIDTH + 3 * MARGIN, height), PAPER)
@@ -115,14 +115,19 @@ def trace_picture(
 def draw_patches(
     model: LlavaAccm, image: Image.Image, kept: list[int], reasons: dict[int, str]
 ) -> Image.Image:
-    """Returns the image that the tower saw, dropped patches dimmed, kept ones framed by reason."""
-    num_patches = model.count_tokens()
+    """Returns the image that the tower saw, dropped patches dimmed, kept ones framed by reason.
+
+    Of several views it is the first.
+    """
+    first = model.backbone.views(image)[0]
+    num_patches = first.rows * first.columns
+    kept = [patch for patch in kept if patch < num_patches]
     ratio = model.config.image_aspect_ratio
     view = square_view(image, model.image_processor, ratio, IMAGE_SIDE)
     picture = dim_patches(view, kept, num_patches, IMAGE_SIDE)
     draw = ImageDraw.Draw(picture)
     for patch, reason in reasons.items():
-        if patch == CLS:
+        if patch == CLS or patch >= num_patches:
             continue
         left, top, right, bottom = _patch_box(patch, num_patches, IMAGE_SIDE)
         draw.rectangle((left, top, right - 1, bottom - 1), outline=REASON_COLOURS[reason], width=3)

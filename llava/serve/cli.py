@@ -102,7 +102,7 @@ def _turn(talk: Chat, terminal: Terminal, line: str) -> None:
     elif command == "/why":
         if talk.last is None:
             raise UserError("nothing was asked yet")
-        terminal.write(why(talk.last, talk.model.count_tokens()), "aside")
+        terminal.write(why(talk.last, talk.model.count_tokens(talk.asked.image)), "aside")
     elif command == "/clear":
         talk.clear()
         terminal.write("the conversation is forgotten; the next question is its first", "aside")

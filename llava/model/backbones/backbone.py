@@ -28,7 +28,7 @@ class Backbone(Protocol):
         tower: encodes images, and questions for the pruners that compare them with patches.
         clip_tokenizer: of the tower's text side.
         image_processor: images to pixels.
-        image_aspect_ratio: "pad", or None; see process_images.
+        image_aspect_ratio: "pad", "anyres" or None; see square_view.
         language_model: projector and LLM.
     """
 
