@@ -76,6 +76,7 @@ def _answer(args: RunLlavaArguments) -> str:
         image_name=Path(args.image_file).name,
         pruner=args.pruner,
         pruner_options=args.pruner_options,
+        view_split=args.view_split,
         **args.decoding(),
     )
     (answer,) = load_from_arguments(args).answer([sample])

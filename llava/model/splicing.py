@@ -35,17 +35,18 @@ def splice_prompts(
     ids = [input_ids(model, *both) for both in zip(samples, given)]
     stages = list(zip(encoded, pruned, samples, given))
     visible = [visible_tokens(*one) for one in stages]
+    seen = [seen_idx(*one) for one in zip(encoded, pruned, samples)]
     projected = project_each(model.language_model.project, visible)
     images = [
-        Projected(model.backbone.arrange(projected[id(seen)], seen_idx(*one), one[0].image))
-        for seen, one in zip(visible, zip(encoded, pruned, samples))
+        Projected(model.backbone.arrange(projected[id(tokens)], idx, one.image))
+        for tokens, idx, one in zip(visible, seen, encoded)
     ]
     embeds = model.language_model.embed(ids, images)
     names = [shared_name(*one) for one in stages]
     readings = [reading_of(*one) for one in zip(pruned, given)]
     return [
-        Prompt(row, embed, name, reading=reading)
-        for row, embed, name, reading in zip(ids, embeds, names, readings)
+        Prompt(row, embed, name, reading=reading, num_visual=len(idx))
+        for row, embed, name, reading, idx in zip(ids, embeds, names, readings, seen)
     ]
 
 

@@ -93,6 +93,7 @@ class Accm:
             clip_encoder.py.
         pruner: chooses the visual tokens.
         pruner_options: its settings, values by name.
+        view_split: how the budget is spread over several views of an image; see Method.
     """
 
     def __init__(
@@ -101,9 +102,12 @@ class Accm:
         visual_token_num: int | None = None,
         pruner: str = DEFAULT_PRUNER,
         pruner_options: Options = (),
+        view_split: str | None = None,
     ) -> None:
         self.model = model
-        self.method = Method(visual_token_num, pruner=pruner, pruner_options=pruner_options)
+        self.method = Method(
+            visual_token_num, pruner=pruner, pruner_options=pruner_options, view_split=view_split
+        )
 
     def __repr__(self) -> str:
         model, place = self.model, next(self.model.tower.parameters())
@@ -125,13 +129,14 @@ class Accm:
         visual_token_num: int | None = None,
         pruner: str = DEFAULT_PRUNER,
         pruner_options: Options = (),
+        view_split: str | None = None,
         **settings: Any,
     ) -> Accm:
         """Loads a model.
 
         Args:
             model_path: a folder of checkpoints, or a name on the Hugging Face hub.
-            visual_token_num, pruner, pruner_options: see Accm.
+            visual_token_num, pruner, pruner_options, view_split: see Accm.
             settings: device, dtype and the other fields of ModelArguments.
 
         Raises:
@@ -140,7 +145,7 @@ class Accm:
         warn_of_namesakes()
         resolved(Method(pruner=pruner, pruner_options=pruner_options))  # errors show at once
         _, model, _, _ = load_pretrained_model(str(model_path), **settings)
-        return cls(model, visual_token_num, pruner, pruner_options)
+        return cls(model, visual_token_num, pruner, pruner_options, view_split)
 
     def answer(
         self,

@@ -54,11 +54,13 @@ class Prompt:
 
     Attributes:
         input_ids: the prompt's ids with the caption's; IMAGE_TOKEN_INDEX stands for the image.
-        embeds: (L, D), L = len(input_ids) - 1 + K.
+        embeds: (L, D), L = len(input_ids) - 1 + K, or more where a family puts
+            something between the K visual tokens.
         shared_image: a key of the K visual tokens if other prompts may have the same ones, which
             does not keep them in memory; None if they depend on the question.
         prefix: keys and values of the part that was read already; None if there is none.
         reading: how the layers read it if they are called one by one; None: as in transformers.
+        num_visual: K, without what a model family puts between the visual tokens.
     """
 
     input_ids: list[int]
@@ -66,6 +68,7 @@ class Prompt:
     shared_image: Hashable | None = None
     prefix: Any = None  # a KVPrefix, or None
     reading: Reading | None = None
+    num_visual: int = 0
 
     @property
     def system_length(self) -> int:
