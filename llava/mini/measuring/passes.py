@@ -79,11 +79,8 @@ def ask_all(
         conditions: the LLM's inputs, in sequence: some of CONDITIONS, and FALSE.
 
     Raises:
-        UserError: the budget prunes nothing, or a question cannot be asked.
+        UserError: a question cannot be asked.
     """
-    budget, patches = method.visual_token_num, model.count_tokens()
-    if budget is None or not 1 <= budget < patches:
-        raise UserError(f"--budget {budget}: say 1 to {patches - 1}, this model has {patches}")
     by_key = {one.question.key: one for one in asked}
     requests = [
         Request(
