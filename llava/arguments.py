@@ -56,7 +56,8 @@ def _default_path(name: str) -> str:
 def budget_flag(help: str) -> Any:
     """Returns the field of a dataclass for a budget whose default is VISUAL_TOKEN_NUM."""
     return flag(
-        f"{help} A number, a share of an image's tokens (1/9, 11%) or all. Default: {_default_budget()} (VISUAL_TOKEN_NUM in "
+        f"{help} A number, a share of an image's tokens (1/9, 11%) or all. Default: "
+        f"{_default_budget()} (VISUAL_TOKEN_NUM in "
         "llava/model/multimodal_encoder/clip_encoder.py)."
     )
 

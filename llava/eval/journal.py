@@ -59,9 +59,9 @@ def mean_resolved(answers_file: Path) -> float | None:
     counts = {}
     for path in sorted(run_folder(answers_file).glob("answers-*.jsonl")):
         for outcome in read_outcomes(path):
-            trace = None if isinstance(outcome, str) else outcome.get("trace")
-            if isinstance(trace, dict) and isinstance(count := trace.get(RESOLVED), int):
-                counts[outcome["key"]] = count
+            trace = {} if isinstance(outcome, str) else outcome.get("trace")
+            if isinstance(outcome, dict) and isinstance(trace, dict) and RESOLVED in trace:
+                counts[outcome["key"]] = trace[RESOLVED]
     return statistics.fmean(counts.values()) if counts else None
 
 

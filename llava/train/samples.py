@@ -168,9 +168,10 @@ def load_asked_images(
         UserError: an image is missing, or a budget does not fit.
     """
     seen = load_vision(args)
-    is_one = isinstance(budget, (int, str))
-    flag, budgets = ("--budget", [budget]) if is_one else ("--budgets", budget)
-    check_budgets(budgets, seen.tower.num_patches, flag)
+    if isinstance(budget, (int, str)):
+        check_budgets([budget], seen.tower.num_patches, "--budget")
+    else:
+        check_budgets(budget, seen.tower.num_patches)
     names = sorted({sample.image for sample in samples})
     files = [folder / name for name in names]
     for file in files:

@@ -222,7 +222,6 @@ def _entry(typed: str, text: str, width: int) -> list[str]:
 
 def _reader(kind: Any) -> Callable[[str], object]:
     """Returns a function from a word to a value; its error says in plain English what is wrong."""
-
     read_typed = read_budget if kind == AskedBudget else kind
 
     def read(word: str) -> object:

@@ -8,7 +8,6 @@ from functools import partial
 
 import torch
 
-from llava.errors import UserError
 from llava.eval.engine import Request, units_by_length
 from llava.method import Method
 from llava.mini.measuring.questions import Asked, false_caption

@@ -61,7 +61,7 @@ def read_question(question: object, limits: Limits) -> str:
 
 
 def read_budget(value: object, num_patches: int) -> int:
-    """Returns K from a JSON value, which the slider gives as a number, and a program as a share too.
+    """Returns K from a JSON value: a number, as of the slider, or a share, as a program may give.
 
     Raises:
         UserError: it is not a whole number from 1 to N, and no share of N.
