@@ -56,13 +56,13 @@ def read_settings(answers_file: Path) -> dict | None:
 
 def mean_resolved(answers_file: Path) -> float | None:
     """Returns the mean K of the answers of a run that asks for a share; None if none is known."""
-    counts = {}
+    counts: dict[str, object] = {}
     for path in sorted(run_folder(answers_file).glob("answers-*.jsonl")):
         for outcome in read_outcomes(path):
-            trace = {} if isinstance(outcome, str) else outcome.get("trace")
-            if isinstance(outcome, dict) and isinstance(trace, dict) and RESOLVED in trace:
-                counts[outcome["key"]] = trace[RESOLVED]
-    return statistics.fmean(counts.values()) if counts else None
+            if isinstance(outcome, dict) and isinstance(outcome.get("trace"), dict):
+                counts[outcome["key"]] = outcome["trace"].get(RESOLVED)
+    known = [count for count in counts.values() if isinstance(count, int)]
+    return statistics.fmean(known) if known else None
 
 
 class Journal(AbstractContextManager):

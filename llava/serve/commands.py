@@ -96,7 +96,7 @@ def read_tokens(words: str, num_patches: int) -> int:
         kept = count_kept(read_budget(words), num_patches)
     if not 1 <= kept <= num_patches:
         raise UserError(
-            f"/tokens wants a whole number from 1 to {num_patches}, a share such as 1/4, 0.25 or "
-            f"25%, or all, not {quoted(words)}"
+            f"/tokens wants a whole number from 1 to {num_patches}, or a share such as 1/4, 0.25 "
+            f"or 25%, not {quoted(words)}"
         )
     return kept

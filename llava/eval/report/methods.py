@@ -78,8 +78,8 @@ def result_sentence(comparison: Comparison) -> str:
     where = "With" if row.benchmark is None else f"On {row.title}, with"
     captions = " and captions" if prune is None else ""
     sentence = (
-        f"{where} {budget_text(row)}{of_all} tokens{captions} the model reaches {_share(row)} of its "
-        "score with all tokens"
+        f"{where} {budget_text(row)}{of_all} tokens{captions} the model reaches {_share(row)} of "
+        "its score with all tokens"
     )
     if prune is not None and accm is not None:
         sentence += f"; with captions {_share(accm)}"
