@@ -215,6 +215,7 @@ def _settings(value: object, mean: object, path: Path) -> dict:
     setting = partial(_optional, value, path=path, place=" in settings")
     num_patches = setting("num_patches", int, "a number of tokens")
     method, share = value["method"], None
+    tokens: int | None
     if method == FLOOR:
         tokens = 0
     elif method == FULL and num_patches is not None:
