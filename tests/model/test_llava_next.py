@@ -12,6 +12,7 @@ from transformers import LlavaNextConfig, LlavaNextModel
 from llava.arguments import ModelArguments
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.errors import UserError
+from llava.eval import trace
 from llava.method import VIEW_SPLITS
 from llava.model.backbones.tiles import layout_of, newline_places, with_newlines
 from llava.model.builder import load_from_arguments
@@ -262,6 +263,35 @@ def test_the_newline_is_no_token_of_the_budget(on_vicuna, pictures):
     small, large = pictures[9], pictures[10]  # nothing but the base view, and all tiles
     assert on_vicuna.count_tokens(small) == SIDE**2
     assert on_vicuna.count_tokens(large) == on_vicuna.count_tokens() == 5 * SIDE**2
+
+
+def test_a_budget_above_the_tokens_of_a_small_image_prunes_nothing(on_vicuna, pictures):
+    small, large = pictures[9], pictures[10]
+    for pruner in ("accm", "pool"):
+        asked = [ask(p, visual_token_num=100, pruner=pruner) for p in (small, large)]
+        whole, some = on_vicuna.answer(asked)
+        assert whole.pruned is None and len(whole.kept_idx) == on_vicuna.count_tokens(small)
+        assert len(some.kept_idx) == 100 and sum(k for _, k in some.view_counts) == 100
+
+
+def test_a_share_is_of_the_tokens_of_each_image(on_vicuna, pictures):
+    for answer in on_vicuna.answer([ask(p, visual_token_num="1/4") for p in pictures[8:14]]):
+        whole = sum(size for size, _ in answer.view_counts)
+        assert len(answer.kept_idx) == (2 * whole + 4) // 8  # rounded, halves up
+
+
+def test_a_command_records_the_views(vicuna, pictures, tmp_path, capsys):
+    pictures[6].save(tmp_path / "picture.png")
+    words = dict(
+        model_path=vicuna.nested, vision_tower=vicuna.clip, compensation="none", device="cpu",
+        image=tmp_path / "picture.png", question="What?", max_new_tokens=2, visual_token_num=20,
+        pruner="random", view_split="proportional", figure=tmp_path / "figure.png",
+    )  # fmt: skip
+    flags = [w for name, value in words.items() for w in (f"--{name.replace('_', '-')}", value)]
+    assert trace.main([str(word) for word in flags]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert sum(view["kept"] for view in record["views"]) == len(record["kept_idx"]) == 20
+    assert record["newline_tokens"] >= 1 and (tmp_path / "figure.png").is_file()
 
 
 @pytest.mark.parametrize(
