@@ -259,6 +259,21 @@ def test_captions_describe_the_dropped_tokens_of_the_base_view(on_vicuna, pictur
         assert torch.equal(read.whole, one.image.patch_embeds[: SIDE**2])
 
 
+def test_accm_s_own_weights_write_captions(vicuna, tiny_settings, pictures):
+    """The caption model and the selector of the tiny LLaVA-1.5, whose CLIP is as wide."""
+    parts = {name: tiny_settings[name] for name in ("gpt2", "checkpoints_root")}
+    captioning = load(vicuna.nested, vicuna.clip, compensation="caption+selector", **parts)
+    asked = [ask(picture, visual_token_num=30) for picture in pictures[4:8]]
+    together = captioning.answer(asked)
+    for sample, answer in zip(asked, together):
+        (alone,) = captioning.answer([sample])
+        assert len(answer.kept_idx) == 30 and answer.written.captions
+        assert answer.written.captions == alone.written.captions
+        assert answer.input_ids == alone.input_ids and answer.kept_idx == alone.kept_idx
+        assert answer.input_length <= captioning.prompt_length(sample)
+        assert len(answer.input_ids) > len(captioning.backbone.prompt_ids(sample, Supplement(), 0))
+
+
 def test_the_newline_is_no_token_of_the_budget(on_vicuna, pictures):
     small, large = pictures[9], pictures[10]  # nothing but the base view, and all tiles
     assert on_vicuna.count_tokens(small) == SIDE**2
