@@ -18,6 +18,8 @@ from llava.model.backbones.tiles import layout_of, newline_places, with_newlines
 from llava.model.builder import load_from_arguments
 from llava.model.compensation.supplement import PrunedSample, Supplement
 from llava.model.sample import Sample
+from llava.model.token_pruning.hiprune import HiPruneOptions, hiprune
+from llava.model.token_pruning.mustdrop import MustDropOptions, window_sides
 from llava.model.token_pruning.pruner import CLS
 from llava.model.token_pruning.registry import PRUNERS
 from llava.model.token_pruning.views import split_budget
@@ -177,6 +179,22 @@ def test_by_hand_a_budget_is_spread_over_views():
         assert [k for _, k in split_budget(views, budget, "base-first")] == base_first
 
 
+def test_by_hand_grids_that_are_not_square():
+    for budget, sides, windows in [
+        (2, (6, 5), (3, 5)),  # 5 has no divisor from 3 on but itself
+        (1, (6, 5), (6, 5)),
+        (9, (2, 9), (2, 3)),  # a side shorter than the window is taken whole
+        (2, (6, 6), (6, 6)),  # square windows in a square
+    ]:
+        assert window_sides(budget, sides, MustDropOptions()) == windows
+    attention = torch.tensor([[0.0, 0.9, 0.1, 0.2, 0.1, 0.3, 0.15]])
+    x = {name: attention for name in ("attn_mean_mid", "attn_mean_deep")}
+    for sides, kept in (((3, 2), [0, 1, 2, 4, 5]), ((2, 3), [0, 1, 2, 3, 4])):
+        # Patch 0 with its right and lower neighbours, and the two largest of the others.
+        (choice,) = hiprune(x | {"grid": torch.tensor([sides])}, 5, HiPruneOptions(alpha=1))
+        assert choice.kept.tolist() == kept
+
+
 @pytest.mark.parametrize("split", [None, "proportional", "base-first"])
 def test_every_budget_is_met_by_every_pruner_alone_and_in_a_batch(on_vicuna, pictures, split):
     """In one grid and over views of any shape; what is beside it in a batch changes nothing."""
@@ -315,7 +333,7 @@ def test_a_command_records_the_views(vicuna, pictures, tmp_path, capsys):
         ({"view_split": "even"}, "view_split is 'even'; it must be one of global"),
         ({"view_split": "globl"}, "did you mean global"),
         ({"view_split": "global", "pruner": "pool"}, "no effect with the pruner pool"),
-        ({"view_split": "global", "pruner": "none"}, "no effect with the pruner none"),
+        ({"view_split": "global", "pruner": "none"}, "no effect where all tokens are kept"),
         ({"view_split": "proportional", "text_token_num": 3}, "no effect with text_token_num"),
         ({"pruner": "fastv", "visual_token_num": 50}, "fastv works inside the LLM, .* newline"),
         ({"visual_token_num": 0}, "visual_token_num is 0"),
