@@ -21,6 +21,7 @@ from llava.mm_utils import load_image
 from llava.model.builder import load_from_arguments
 from llava.model.sample import Sample
 from tests.helpers import fuzzing
+from tests.helpers import warm_python as warm
 from tests.helpers.standin import Web
 
 ROOT = Path(__file__).parents[1]
@@ -148,6 +149,13 @@ def untrained(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("untrained") / "model"
     assert make_model.main(["--out", str(folder)]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def warm_python(tmp_path_factory) -> Path:
+    """An interpreter for scripts; see tests/helpers/warm_python.py."""
+    with warm.warm_python(tmp_path_factory.mktemp("warm")) as program:
+        yield program
 
 
 @pytest.fixture

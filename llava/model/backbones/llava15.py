@@ -16,7 +16,7 @@ from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens, if_fewer
-from llava.model.prompt import prompt_ids
+from llava.model.prompt_ids import prompt_ids
 from llava.model.sample import Sample
 from llava.model.token_pruning.content_words import content_words
 
