@@ -44,7 +44,7 @@ def other_state(module):
 
 
 def weights_copied(model):
-    """A copy that shares the tokenizers, which take nearly all of the time and which nothing changes."""
+    """A copy that shares the tokenizers, which take most of the time; nothing changes them."""
     shared = [model.language_model.tokenizer, model.clip_tokenizer, model.compensator.tokenizer]
     shared.append(model.compensator.long_clip._tokenizer)
     return copy.deepcopy(model, {id(tokenizer): tokenizer for tokenizer in shared})
