@@ -36,11 +36,14 @@ class Request:
         compensation: a name in Models.
         top_logprobs: number of likely tokens whose log-probabilities are given with each token;
             None gives none.
+        num_ids: token ids of its prompt without a text for dropped tokens, one of them for the
+            image; None where it was not counted.
     """
 
     sample: Sample
     compensation: str
     top_logprobs: int | None = None
+    num_ids: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,13 @@ class Token:
         id: in the LLM's vocabulary.
         reason: why the answer ends with it, "stop" or "length"; None where it goes on.
         logprob: its log-probability; None where it was not asked for.
-        top: likely tokens at its place as texts, with their log-probabilities.
+        top: the ids of the likeliest tokens at its place, with their log-probabilities.
     """
 
     id: int
     reason: str | None = None
     logprob: float | None = None
-    top: tuple[tuple[str, float], ...] = ()
+    top: tuple[tuple[int, float], ...] = ()
 
 
 # Receives the number of requests of a batch, and the seconds of its stages.
