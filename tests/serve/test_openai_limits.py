@@ -1,5 +1,6 @@
 """What the server refuses, and whom it does not wait for."""
 
+import asyncio
 import json
 import threading
 import time
@@ -286,7 +287,7 @@ def test_no_url_leads_into_the_servers_network(reader, web):
     for host in SOMEWHERE:
         for url in (f"http://{host}:{port}/x.png", f"https://{host}/x.png"):
             with pytest.raises(UserError) as caught:
-                reader.read(url)
+                asyncio.run(reader.read(url))
             assert str(caught.value).isprintable(), url
     assert web.requests == []
 
@@ -299,10 +300,10 @@ def test_images_come_from_hosts_of_the_list_only(web, scene):
     web.moved["/inside"] = f"http://127.0.0.1:{here}/star.png"
     guard = Guard(look_up=lambda host, port: ["127.0.0.1"], allows=lambda address: True, seconds=10)
     reader = ImageReader(["Pictures.test"], 1 << 20, 1 << 20, guard)
-    assert reader.read(f"http://pictures.test:{here}/star.png").size == (96, 96)
+    assert asyncio.run(reader.read(f"http://pictures.test:{here}/star.png")).size == (96, 96)
     for path in ("moved", "inside"):
         with pytest.raises(UserError, match="fetches no images from"):
-            reader.read(f"http://pictures.test:{here}/{path}")
+            asyncio.run(reader.read(f"http://pictures.test:{here}/{path}"))
     assert [path for _, path, _ in web.requests] == ["/star.png", "/moved", "/inside"]
 
 

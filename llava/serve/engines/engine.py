@@ -194,16 +194,18 @@ class Job:
 
     Attributes:
         has_left: whether nobody waits for its answer any more.
+        is_begun: whether a token of its answer was told, or an exception in its place.
     """
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.has_left = False
+        self.has_left = self.is_begun = False
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event | BaseException] = asyncio.Queue()
 
     def tell(self, event: Event | BaseException) -> None:
         """Hands an event, or an exception, to whoever waits for it; from any thread."""
+        self.is_begun = self.is_begun or not isinstance(event, Prepared)
         with suppress(RuntimeError):  # the loop is closed: nobody waits
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 

@@ -77,7 +77,8 @@ class VllmEngine:
         Raises:
             UserError: none can.
         """
-        limits = httpx.Limits(max_connections=None)
+        # vLLM closes a connection that was idle for 5 seconds, maybe just when a request leaves.
+        limits = httpx.Limits(max_connections=None, keepalive_expiry=2.0)
         timeout = httpx.Timeout(None, connect=5.0)
         # Proxies of the environment are for other machines.
         self._client = httpx.AsyncClient(limits=limits, timeout=timeout, trust_env=False)
@@ -136,7 +137,8 @@ class VllmEngine:
                             yield replace(token, top=token.top[: request.top_logprobs])
                 return
             except Lost as lost:
-                replica.problem = f"it was lost ({lost})"
+                if not await is_healthy(self._client, replica):  # else it failed on this one only
+                    replica.problem = f"it was lost ({lost})"
                 tried.add(replica)
                 if is_begun:
                     raise Unavailable(

@@ -148,7 +148,7 @@ async def probe(client: httpx.AsyncClient, replica: Replica, width: int) -> str 
             f"{replica.model} is not the LLM of this one, or --enable-prompt-embeds is missing "
             f"({_said(tried.content)})"
         )
-    except (httpx.HTTPStatusError, ValueError, KeyError, IndexError, TypeError):
+    except (httpx.HTTPStatusError, ValueError, KeyError, IndexError, TypeError, AttributeError):
         return "it does not answer like vLLM"
     except httpx.HTTPError as error:
         return f"it is not there ({shown(str(error) or type(error).__name__)})"
