@@ -206,6 +206,13 @@ def test_a_server_that_fails_on_one_request_still_gets_others(
         assert client.text(STAR, scene) == "black"
 
 
+def test_the_health_is_counted_by_what_it_says(open_vllm, stand_in):
+    with open_vllm(stand_in) as client:
+        stand_in.is_well = False
+        wait_until(lambda: client.http.get("/health").status_code == 503)
+        assert 'accm_requests_total{status="503"} 1\n' in client.http.get("/metrics").text
+
+
 def test_a_client_that_leaves_ends_the_answer_of_the_engine(open_vllm, stand_in, scene):
     with open_vllm(stand_in) as client, ThreadPoolExecutor(1) as pool:
         stand_in.may_go.clear()

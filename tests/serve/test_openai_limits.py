@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import httpx
 import numpy as np
@@ -247,6 +248,35 @@ def test_sizes(open_server, scene):
         assert (large.status_code, large.json()["error"]["code"]) == (413, "request_too_large")
 
 
+NOT_READ = "which is no URL of the kinds that are read (data, http, https)"
+IMAGE_FORMS = {
+    "": NOT_READ,
+    "scene.png": NOT_READ,
+    "iVBORw0KGgo=": NOT_READ,
+    "file:///etc/passwd": NOT_READ,
+    "blob:https://a.test/1": NOT_READ,
+    "data:": "which is no whole data: URL",
+    "data:" + ";" * 300 + ",": "which is no whole data: URL",
+    "data:image/png;base64,": "the image is empty (0 bytes)",
+    "data:image/png;base64,_-8=": "the base64 of the image is damaged",
+    "data:image/png;base64,aGVsbG8=": "save it as one of them",
+    "http://pictures.test/a.png": "this server fetches no images by their URL",
+}
+
+
+def test_what_a_refused_image_says(server, scene):
+    """The field, and a way out for a program that sends requests."""
+    field = "messages[0].content[0].image_url.url"
+    forms = IMAGE_FORMS | {data_url(scene[:300]): "send the whole file"}
+    for url, says in forms.items():
+        value = {"model": "accm-mini", "messages": [message(STAR, url)]}
+        error = server.refused(value)
+        assert (error["param"], error["code"]) == (field, "invalid_image")
+        assert says in error["message"] and "browser" not in error["message"]
+        if not says.startswith(("save", "send", "the base64")):
+            assert "send the file itself, as data:image/png;base64," in error["message"]
+
+
 # Images by their URL -----------------------------------------------------------------------------
 
 SOMEWHERE = [
@@ -312,6 +342,31 @@ def test_a_server_without_a_list_fetches_nothing(server, web):
     value = {"model": "accm-mini", "messages": [message(STAR, f"{web.url}/star.png")]}
     assert "fetches no images" in server.refused(value)["message"]
     assert web.requests == []
+
+
+def test_images_that_come_slowly_stop_nobody(open_server, scene, monkeypatch):
+    """More of them than the process has workers; a client that leaves frees its place."""
+    may_go, asked = threading.Event(), []
+
+    def look_up(host, port):
+        asked.append(host)
+        may_go.wait(30)
+        raise OSError("no such name")
+
+    guard = Guard(look_up=look_up)
+    monkeypatch.setattr("llava.serve.openai.server.ImageReader", partial(ImageReader, guard=guard))
+    value = {"model": "accm-mini", "messages": [message(STAR, "http://pictures.test/a.png")]}
+    with open_server(image_hosts=["pictures.test"]) as client, ThreadPoolExecutor(40) as pool:
+        waiting = [pool.submit(client.post, value) for _ in range(40)]
+        wait_until(lambda: len(asked) == 40)
+        with pytest.raises(httpx.ReadTimeout):
+            client.http.post(client.PATH, json=value, timeout=0.5)
+        assert client.text(STAR, scene) == "black"
+        wait_until(lambda: metric(client, "accm_requests_in_flight") == 40)
+        may_go.set()
+        for each in waiting:
+            said = each.result(20).json()["error"]["message"]
+            assert "no such name" in said and "send the file itself" in said
 
 
 # Many, slow and leaving clients ------------------------------------------------------------------
@@ -396,6 +451,35 @@ def test_running_answers_end_or_are_told_when_the_server_stops(
     else:
         assert responses[0].status_code == 503
         assert "stopped" in responses[1].text and "[DONE]" not in responses[1].text
+
+
+def test_a_request_whose_body_comes_while_the_server_stops(open_server, held_engine, scene):
+    text = json.dumps(body(STAR, scene)).encode()
+    fields = ("Content-Type: application/json", f"Content-Length: {len(text)}")
+
+    def finish(slow, address):
+        assert wait_for_503(address, scene)
+        slow.sendall(text[100:])
+        try:
+            return slow.recv(65_536)
+        finally:
+            held_engine.may_go.set()
+
+    def ask(address):
+        with ChatClient(address) as client:
+            return client.text(STAR, scene)
+
+    with ThreadPoolExecutor(2) as pool:
+        with open_server(held_engine, drain_seconds=20) as client:
+            slow = connect(client.address)
+            start = head(client.address, "POST /v1/chat/completions", *fields)
+            slow.sendall(start + b"\r\n" + text[:100])
+            running = pool.submit(ask, client.address)
+            assert held_engine.began.wait(20)
+            ending = pool.submit(finish, slow, client.address)
+        assert ending.result(20).startswith(b"HTTP/1.1 503 ")
+        assert running.result(20) == "black"
+        slow.close()
 
 
 def wait_for_503(address, scene):
