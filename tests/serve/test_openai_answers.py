@@ -14,16 +14,10 @@ from llava.mini.scene import make_scene, scene_generator
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.sample import Sample
 from llava.serve.openai.text import AnswerText
-from tests.helpers.chat_client import data_url, message
+from tests.helpers.chat_client import data_url, message, png
 
 STAR = "What color is the star?"
 LONG = "Provide a one-sentence caption for the provided image."
-
-
-def png(image):
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,16 @@ from functools import partial
 import httpx
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from llava.errors import UserError
 from llava.guard import Guard
+from llava.model.sample import Sample
 from llava.serve.openai.arguments import ServeArguments, check_flags, read_key
 from llava.serve.openai.images import ImageReader
 from llava.serve.web.arguments import Patience
-from tests.helpers.chat_client import ChatClient, body, data_url, message
+from tests.helpers.chat_client import ChatClient, body, data_url, message, png
 from tests.load.bad_images import bad_images
 from tests.load.raw import connect, head, seconds_until_cut
 
@@ -277,6 +280,24 @@ def test_what_a_refused_image_says(server, scene):
             assert "send the file itself, as data:image/png;base64," in error["message"]
 
 
+def test_a_waiting_request_keeps_its_image_as_small_as_the_model_sees_it(
+    open_server, held_engine, mini
+):
+    """And the answer is that of the whole image, whatever its shape."""
+    generator = np.random.default_rng(3)
+    pixels = generator.integers(0, 256, (40, 60, 3), np.uint8)
+    image = Image.fromarray(pixels).resize((1800, 1100)).crop((0, 0, 1500, 1100))
+    held_engine.may_go.set()
+    with open_server(held_engine) as client:
+        found = client.text(STAR, png(image))
+    (seen,) = held_engine.images
+    side = mini.image_processor.size.shortest_edge or mini.image_processor.size.height
+    assert seen.size == (side, side)
+    assert torch.equal(mini.preprocess([seen]), mini.preprocess([image]))
+    own = Sample(image, STAR, visual_token_num=36, max_new_tokens=16)
+    assert found == mini.answer([own])[0].text
+
+
 # Images by their URL -----------------------------------------------------------------------------
 
 SOMEWHERE = [
@@ -307,7 +328,7 @@ def reader():
     names = {"inner.test": ["10.0.0.7"], "both.test": ["93.184.216.34", "127.0.0.1"]}
     hosts = ["pictures.test", "inner.test", "both.test"]
     guard = Guard(look_up=lambda host, port: names[host], seconds=5)
-    return ImageReader(hosts, 1 << 20, 1 << 20, guard)
+    return ImageReader(hosts, 1 << 20, 1 << 20, lambda image: image, guard)
 
 
 def test_no_url_leads_into_the_servers_network(reader, web):
@@ -329,7 +350,7 @@ def test_images_come_from_hosts_of_the_list_only(web, scene):
     web.moved["/moved"] = f"http://other.test:{here}/star.png"
     web.moved["/inside"] = f"http://127.0.0.1:{here}/star.png"
     guard = Guard(look_up=lambda host, port: ["127.0.0.1"], allows=lambda address: True, seconds=10)
-    reader = ImageReader(["Pictures.test"], 1 << 20, 1 << 20, guard)
+    reader = ImageReader(["Pictures.test"], 1 << 20, 1 << 20, lambda image: image, guard)
     assert asyncio.run(reader.read(f"http://pictures.test:{here}/star.png")).size == (96, 96)
     for path in ("moved", "inside"):
         with pytest.raises(UserError, match="fetches no images from"):

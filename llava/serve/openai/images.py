@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from PIL import Image
@@ -29,15 +29,23 @@ class ImageReader:
         hosts: names of the hosts that are asked for images; of none if it is empty.
         most_bytes: largest file.
         most_pixels: largest image, width times height.
+        view: makes an image as small as the model sees it, so that waiting requests take little
+            memory, and the thread of the model little time.
         guard: limits of fetching; its addresses are checked for the hosts too.
     """
 
     def __init__(
-        self, hosts: Collection[str], most_bytes: int, most_pixels: int, guard: Guard = USUAL
+        self,
+        hosts: Collection[str],
+        most_bytes: int,
+        most_pixels: int,
+        view: Callable[[Image.Image], Image.Image],
+        guard: Guard = USUAL,
     ) -> None:
         self._hosts = frozenset(_plain(host) for host in hosts)
         self._most_bytes = most_bytes
         self._most_pixels = most_pixels
+        self._view = view
         self._guard = Guard(
             look_up=lambda host, port: guard.look_up(self._checked(host), port),
             allows=guard.allows,
@@ -79,7 +87,8 @@ class ImageReader:
         if not data:
             raise UserError(f"the image is empty (0 bytes): {_WAY_OUT}")
         check_pixels(data, self._most_pixels, "this server")
-        return load_image(data, upright=True, name="the image", advice="send the whole file")
+        image = load_image(data, upright=True, name="the image", advice="send the whole file")
+        return self._view(image)
 
     def _decoded(self, url: str) -> bytes:
         """Returns the bytes of a data: URL."""
