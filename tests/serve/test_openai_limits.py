@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import httpx
@@ -429,6 +430,18 @@ def test_who_keeps_the_server_waiting_is_cut_and_stops_nobody(open_server, scene
             each.sendall(requests[place % len(requests)])
         assert client.text(STAR, scene) == "black"
         assert None not in seconds_until_cut(clients, 30)
+
+
+def test_a_connection_is_kept_between_requests(open_server):
+    """Longer than the first lines of a request may take; and then closed."""
+    patience = replace(SHORT, head_seconds=0.5, idle_seconds=3)
+    with open_server(patience=patience) as client, connect(client.address) as one:
+        request = head(client.address, "GET /health") + b"\r\n"
+        for _ in range(2):
+            one.sendall(request)
+            assert one.recv(65_536).startswith(b"HTTP/1.1 200 ")
+            time.sleep(2)
+        assert None not in seconds_until_cut([one], 4)
 
 
 def test_an_answer_that_takes_too_long(open_server, held_engine, scene):
