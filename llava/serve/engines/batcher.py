@@ -22,7 +22,7 @@ class Batcher:
 
     Args:
         work: answers a batch. If it raises an exception, the jobs without a token are tried again,
-            one by one, so that the exception is told only to those whose fault it is.
+            one by one, so that only those whose fault it is receive the exception.
         most: largest batch.
         seconds: that the first job of a batch waits for others.
     """

@@ -194,7 +194,7 @@ class Job:
 
     Attributes:
         has_left: whether nobody waits for its answer any more.
-        is_begun: whether a token of its answer was told, or an exception in its place.
+        is_begun: whether it has received a token of its answer, or an exception in its place.
     """
 
     def __init__(self, request: Request) -> None:
