@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, List, Optional, TypeVar
 
+from llava.budgets import AskedBudget
 from llava.compensations import CAPTIONS, FLAGS, NOTHING, UNCOMPENSATED, name_of, parts_of, terms_of
 from llava.decoding import Decoding
 from llava.errors import UserError
@@ -55,7 +56,8 @@ def _default_path(name: str) -> str:
 def budget_flag(help: str) -> Any:
     """Returns the field of a dataclass for a budget whose default is VISUAL_TOKEN_NUM."""
     return flag(
-        f"{help} Default: {_default_budget()} (VISUAL_TOKEN_NUM in "
+        f"{help} A number, a share of an image's tokens (1/9, 11%) or all. Default: "
+        f"{_default_budget()} (VISUAL_TOKEN_NUM in "
         "llava/model/multimodal_encoder/clip_encoder.py)."
     )
 
@@ -63,7 +65,7 @@ def budget_flag(help: str) -> Any:
 def _default_budget() -> str:
     """Reads VISUAL_TOKEN_NUM from the file that users edit, without importing it and torch."""
     source = PROJECT / "llava" / "model" / "multimodal_encoder" / "clip_encoder.py"
-    found = re.search(r"^VISUAL_TOKEN_NUM = (\w+)", source.read_text("utf-8"), re.M)
+    found = re.search(r"^VISUAL_TOKEN_NUM = [\"']?([\w./%]+)", source.read_text("utf-8"), re.M)
     return found[1] if found else "as set"
 
 
@@ -241,7 +243,7 @@ class PrunerArguments(ModelArguments):
         "published=true it keeps as many tokens as its authors' code, not exactly the budget.",
         [],
     )
-    visual_token_num: Optional[int] = budget_flag("Visual tokens to keep.")
+    visual_token_num: Optional[AskedBudget] = budget_flag("Visual tokens to keep.")
     seed: int = flag("Seed of the random draws of each question.", Method.seed)
 
     @property

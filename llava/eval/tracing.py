@@ -42,6 +42,8 @@ def answer_record(answer: Answer) -> dict:
             union_idx=selection.union_idx.tolist(),
         )
     record["kept_idx"] = answer.kept_idx
+    if answer.resolved_num is not None:
+        record["visual_token_num"] = answer.resolved_num
     if written is not None:
         record.update(
             captions=written.captions,

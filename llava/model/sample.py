@@ -124,6 +124,8 @@ class Answer:
         decoding: how its tokens were chosen.
         layer_kept: the visual tokens that remained inside the LLM, by rising layers; empty if all
             its layers read the same ones.
+        resolved_num: the budget of this image where it is not the number that was asked for: K of
+            a share, or N where N is smaller.
     """
 
     text: str
@@ -138,6 +140,7 @@ class Answer:
     seconds: dict[str, float]
     decoding: Decoding = GREEDY
     layer_kept: tuple[LayerKept, ...] = ()
+    resolved_num: int | None = None
 
     @property
     def mean_visual_tokens(self) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from llava.budgets import AskedBudget
 from llava.errors import UserError
 from llava.eval.figure import save_picture, trace_picture
 from llava.image_url import open_image
@@ -63,7 +64,8 @@ class Result:
 
     def __repr__(self) -> str:
         caption = "no caption" if self.caption is None else f"caption {self.caption!r}"
-        kept = f"{len(self.kept_idx)} of {self._model.count_tokens()} visual tokens"
+        patches = self._model.count_tokens(self._sample.image)
+        kept = f"{len(self.kept_idx)} of {patches} visual tokens"
         return f"Result({self.text!r}, {kept}, {caption}, {sum(self.seconds.values()):.2f} s)"
 
     def figure(self, path: str | PathLike | None = None) -> Image.Image:
@@ -87,8 +89,8 @@ class Accm:
 
     Args:
         model: model from load_pretrained_model.
-        visual_token_num: visual tokens kept per image; None takes VISUAL_TOKEN_NUM of
-            clip_encoder.py.
+        visual_token_num: visual tokens kept per image: a number, or a text such as "1/9", "11%" or
+            "all"; None takes VISUAL_TOKEN_NUM of clip_encoder.py.
         pruner: chooses the visual tokens.
         pruner_options: its settings, values by name.
     """
@@ -96,7 +98,7 @@ class Accm:
     def __init__(
         self,
         model: LlavaAccm,
-        visual_token_num: int | None = None,
+        visual_token_num: AskedBudget | None = None,
         pruner: str = DEFAULT_PRUNER,
         pruner_options: Options = (),
     ) -> None:
@@ -120,7 +122,7 @@ class Accm:
     def from_pretrained(
         cls,
         model_path: str | PathLike,
-        visual_token_num: int | None = None,
+        visual_token_num: AskedBudget | None = None,
         pruner: str = DEFAULT_PRUNER,
         pruner_options: Options = (),
         **settings: Any,
@@ -144,7 +146,7 @@ class Accm:
         self,
         image: ImageSource | Sequence[ImageSource],
         question: str | Sequence[str],
-        visual_token_num: int | None = None,
+        visual_token_num: AskedBudget | None = None,
         max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
         seed: int = DEFAULT_SEED,
         batch_size: int = DEFAULT_BATCH_SIZE,
@@ -163,7 +165,7 @@ class Accm:
                 any.
             question: a text; or a list. If only one of the two is a list, the other is used with
                 each of its items; two lists are paired item by item.
-            visual_token_num: tokens kept; None takes this object's number.
+            visual_token_num: tokens kept, as in Accm; None takes this object's.
             max_new_tokens: limit of an answer.
             seed: seed of the random draws of each question; the same seed gives the same answer.
             batch_size: questions per pass through the model; it changes time and memory, and no

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from llava.arguments import ModelArguments
 from llava.model.backbones.backbone import Backbone
 from llava.model.backbones.llava15 import count_llava15, load_llava15
 from llava.model.loading.configs import CheckpointConfig
 from llava.model.loading.llava_config import LLAVA15
+from llava.model.loading.parts import read_model
 from llava.model.loading.placement import Placement
 
 
@@ -27,10 +28,12 @@ class Family:
             patches ("farthest" or "nearest"); see select_tokens.
         count_tokens: count_tokens(parts, config) returns the largest number of visual tokens of an
             image, without loading weights.
+        images_differ: whether images differ in their number of visual tokens.
     """
 
     load: Callable[[ModelArguments, Mapping[str, Path], Any, Placement], tuple[Backbone, str]]
     count_tokens: Callable[[Mapping[str, Path], Any], int]
+    images_differ: bool = False
 
 
 FAMILIES = {LLAVA15: Family(load_llava15, count_llava15)}
@@ -60,3 +63,28 @@ def most_tokens(parts: Mapping[str, Path], config: CheckpointConfig) -> int:
         UserError: a configuration is damaged.
     """
     return FAMILIES[config.family].count_tokens(parts, config)
+
+
+class Sizes(NamedTuple):
+    """The sizes of a model that decide which budgets are possible.
+
+    Attributes:
+        num_patches: the largest number N of visual tokens of an image.
+        num_layers: of the LLM.
+        images_differ: whether images differ in N.
+    """
+
+    num_patches: int
+    num_layers: int
+    images_differ: bool
+
+
+def sizes_of(args: ModelArguments) -> Sizes:
+    """Returns the sizes of a model, without loading it.
+
+    Raises:
+        UserError: a part of the model, or of its compensation, is missing.
+    """
+    parts, config = read_model(args)
+    images_differ = FAMILIES[config.family].images_differ
+    return Sizes(most_tokens(parts, config), config.llm.num_hidden_layers, images_differ)
