@@ -9,10 +9,13 @@ import torch
 from PIL import Image
 from transformers import LlavaNextConfig, LlavaNextModel
 
-from llava.arguments import ModelArguments
+from llava.arguments import AskArguments, ModelArguments
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.errors import UserError
 from llava.eval import trace
+from llava.eval.benchmarks.question import Question
+from llava.eval.caches import Shared
+from llava.eval.run import Run, run_settings
 from llava.method import VIEW_SPLITS
 from llava.model.backbones.tiles import layout_of, newline_places, with_newlines
 from llava.model.builder import load_from_arguments
@@ -325,6 +328,21 @@ def test_a_command_records_the_views(vicuna, pictures, tmp_path, capsys):
     record = json.loads(capsys.readouterr().out)
     assert sum(view["kept"] for view in record["views"]) == len(record["kept_idx"]) == 20
     assert record["newline_tokens"] >= 1 and (tmp_path / "figure.png").is_file()
+
+
+def test_the_settings_of_a_run_have_the_split(vicuna, tmp_path):
+    run = Run("mme", [Question("q", "What?", "?", tmp_path / "p.png")], None, tmp_path / "a", "m")
+
+    def settings(**how):
+        model = dict(model_path=str(vicuna.nested), vision_tower=str(vicuna.clip), device="cpu")
+        args = AskArguments(**model, compensation="none", visual_token_num="1/9", **how)
+        return run_settings(run, args, Shared())
+
+    split = settings(view_split="base-first")
+    assert split["view_split"] == "base-first" and "view_split=base-first" in split["method"]
+    assert "view_split" not in settings() and settings()["num_patches"] == 5 * SIDE**2
+    with pytest.raises(UserError, match="view_split global has no effect with the pruner pool"):
+        settings(view_split="global", pruner="pool")
 
 
 @pytest.mark.parametrize(

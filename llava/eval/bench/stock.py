@@ -24,7 +24,7 @@ from llava.model.backbones.llava_next import LlavaNext
 from llava.model.backbones.pixels import Patches, Pixels
 from llava.model.language_model.fused import unfused
 from llava.model.llava_arch import LlavaAccm
-from llava.model.prompt import prompt_ids
+from llava.model.prompt_ids import prompt_ids
 from llava.model.stopwatch import Stopwatch
 
 Stock = Union[LlavaForConditionalGeneration, LlavaNextForConditionalGeneration]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from llava.arguments import ModelArguments
 from llava.model.backbones.backbone import Backbone
@@ -17,6 +17,7 @@ from llava.model.backbones.llava_next import count_llava_next, load_llava_next
 from llava.model.loading.configs import CheckpointConfig
 from llava.model.loading.llava_config import LLAVA15
 from llava.model.loading.next_config import LLAVA_NEXT
+from llava.model.loading.parts import read_model
 from llava.model.loading.placement import Placement
 
 
@@ -30,16 +31,18 @@ class Family:
         count_tokens: count_tokens(parts, config) returns the largest number of visual tokens of an
             image, without loading weights.
         has_views: whether an image may be read in several views, each a grid of its own.
+        images_differ: whether images differ in their number of visual tokens.
     """
 
     load: Callable[[ModelArguments, Mapping[str, Path], Any, Placement], tuple[Backbone, str]]
     count_tokens: Callable[[Mapping[str, Path], Any], int]
     has_views: bool = False
+    images_differ: bool = False
 
 
 FAMILIES = {
     LLAVA15: Family(load_llava15, count_llava15),
-    LLAVA_NEXT: Family(load_llava_next, count_llava_next, has_views=True),
+    LLAVA_NEXT: Family(load_llava_next, count_llava_next, has_views=True, images_differ=True),
 }
 
 
@@ -72,3 +75,35 @@ def most_tokens(parts: Mapping[str, Path], config: CheckpointConfig) -> int:
 def reads_views(config: CheckpointConfig) -> bool:
     """Returns whether a model may read an image in several views."""
     return FAMILIES[config.family].has_views
+
+
+class Sizes(NamedTuple):
+    """The sizes of a model that decide which budgets are possible.
+
+    Attributes:
+        num_patches: the largest number N of visual tokens of an image.
+        num_layers: of the LLM.
+        images_differ: whether images differ in N.
+        has_views: whether an image may be read in several views.
+    """
+
+    num_patches: int
+    num_layers: int
+    images_differ: bool
+    has_views: bool
+
+
+def sizes_of(args: ModelArguments) -> Sizes:
+    """Returns the sizes of a model, without loading it.
+
+    Raises:
+        UserError: a part of the model, or of its compensation, is missing.
+    """
+    parts, config = read_model(args)
+    family = FAMILIES[config.family]
+    return Sizes(
+        family.count_tokens(parts, config),
+        config.llm.num_hidden_layers,
+        family.images_differ,
+        family.has_views,
+    )
