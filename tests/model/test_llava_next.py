@@ -331,7 +331,13 @@ def test_a_command_records_the_views(vicuna, pictures, tmp_path, capsys):
 
 
 def test_the_settings_of_a_run_have_the_split(vicuna, tmp_path):
-    run = Run("mme", [Question("q", "What?", "?", tmp_path / "p.png")], None, tmp_path / "a", "m")
+    run = Run(
+        "mme",
+        [Question("q", 1, tmp_path / "p.png", "What?", "What?", 4)],
+        None,
+        tmp_path / "a",
+        "m",
+    )
 
     def settings(**how):
         model = dict(model_path=str(vicuna.nested), vision_tower=str(vicuna.clip), device="cpu")
