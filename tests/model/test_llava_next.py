@@ -342,7 +342,7 @@ def test_the_settings_of_a_run_have_the_split(vicuna, tmp_path):
     def settings(**how):
         model = dict(model_path=str(vicuna.nested), vision_tower=str(vicuna.clip), device="cpu")
         args = AskArguments(**model, compensation="none", visual_token_num="1/9", **how)
-        return run_settings(run, args, Shared())
+        return run_settings(run, args, Shared(compensation=False))
 
     split = settings(view_split="base-first")
     assert split["view_split"] == "base-first" and "view_split=base-first" in split["method"]
