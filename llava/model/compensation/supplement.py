@@ -90,16 +90,15 @@ class PrunedSample:
         all views where it drops none.
         """
         embeds, idx = needed(self.image.patch_embeds), self.pruned.described_idx
-        first = self.image.views[0]
-        of_first = idx[idx < first.rows * first.columns]
+        of_first = idx[idx < len(self.whole)]
         idx = of_first if len(of_first) else idx
         return embeds[send(idx, embeds.device)]
 
     @property
     def whole(self) -> Tensor:
         """The embeddings (N, P) of all tokens; of several views, of the first."""
-        first = self.image.views[0]
-        return needed(self.image.patch_embeds)[: first.rows * first.columns]
+        embeds, (first, *others) = needed(self.image.patch_embeds), self.image.views
+        return embeds[: first.rows * first.columns] if others else embeds
 
     @cached_property
     def clusters(self) -> Clusters:
