@@ -18,6 +18,7 @@ from llava.compensations import CAPTIONS, NOTHING
 from llava.conversation import check_text
 from llava.errors import UserError
 from llava.mm_utils import load_image
+from llava.model.backbones.pixels import Pixels
 from llava.model.builder import load_from_arguments, with_compensation
 from llava.model.compensation.remembered import remembering
 from llava.model.llava_arch import LlavaAccm
@@ -55,15 +56,15 @@ class PixelReader(AbstractContextManager):
     def __exit__(self, *_: object) -> None:
         self._threads.shutdown()
 
-    def start(self, image: Path | bytes) -> Future[Tensor]:
+    def start(self, image: Path | bytes) -> Future[Pixels]:
         """Starts to read an image, a file or its bytes.
 
         Returns:
-            A future with the pixels (1, 3, S, S) float32, or with a UserError.
+            A future with the tower's input for it, or with a UserError.
         """
         if image not in self._last:
             self._last[image] = self._threads.submit(
-                lambda: self._model.preprocess([load_image(image)])
+                lambda: self._model.preprocess([load_image(image)])[0]
             )
         return self._last[image]
 

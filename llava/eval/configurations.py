@@ -162,11 +162,11 @@ def sizes_of(args: AskArguments) -> tuple[int, int]:
     Raises:
         UserError: a part of the model, or of its compensation, is missing.
     """
+    from llava.model.backbones.registry import most_tokens
     from llava.model.loading.parts import read_model
-    from llava.model.multimodal_encoder.builder import count_patches
 
     parts, config = read_model(args)
-    return count_patches(parts["vision_tower"]), config.llm.num_hidden_layers
+    return most_tokens(parts, config), config.llm.num_hidden_layers
 
 
 def parse_budget(word: str, num_patches: int) -> int:

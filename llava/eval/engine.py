@@ -17,12 +17,12 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from llava.errors import UserError
 from llava.eval.caches import Images, PixelReader, QuestionMemory, UnitMemory
 from llava.files import dump_json, printable
 from llava.method import Method
+from llava.model.backbones.pixels import Pixels
 from llava.model.llava_arch import LlavaAccm
 from llava.model.memory import Memory
 from llava.model.multimodal_encoder.visual_tokens import Needs, VisualTokens, if_fewer
@@ -189,7 +189,7 @@ def _image_names(unit: Unit) -> tuple[Path | bytes, ...]:
     return tuple(dict.fromkeys(request.image for batch in unit for request in batch))
 
 
-def _start_reading(run: _Run, unit: Unit) -> dict[Path | bytes, Future[Tensor]]:
+def _start_reading(run: _Run, unit: Unit) -> dict[Path | bytes, Future[Pixels]]:
     """Starts to read the images of a unit, unless they are encoded already."""
     images = _image_names(unit)
     if run.units.find(images, _needs(run.model, unit)) is not None:
@@ -198,9 +198,9 @@ def _start_reading(run: _Run, unit: Unit) -> dict[Path | bytes, Future[Tensor]]:
 
 
 def _answer_unit(
-    run: _Run, unit: Unit, reading: dict[Path | bytes, Future[Tensor]]
+    run: _Run, unit: Unit, reading: dict[Path | bytes, Future[Pixels]]
 ) -> Iterator[Outcome]:
-    pixels: dict[Path | bytes, Tensor] = {}
+    pixels: dict[Path | bytes, Pixels] = {}
     errors: dict[Path | bytes, str] = {}
     for image, future in reading.items():
         try:
@@ -213,8 +213,8 @@ def _answer_unit(
     images = run.units.find(names, needs)
     if images is None:
         needs |= run.units.needs if run.units.keeps else Needs.NOTHING
-        joined = torch.cat(list(pixels.values())) if pixels else None
-        encoded = [] if joined is None else run.model.encode_images(joined, **if_fewer(needs))
+        read = list(pixels.values())
+        encoded = run.model.encode_images(read, **if_fewer(needs)) if read else []
         images = dict(zip(pixels, encoded))
         run.units.keep(names, images)
     run.clock.model += time.perf_counter() - start

@@ -31,10 +31,10 @@ from llava.eval.progress import (
 from llava.eval.sessions import noting_session
 from llava.files import printable
 from llava.method import label_of, method_of
+from llava.model.backbones.registry import most_tokens
 from llava.model.compensation.triplets import changed_settings
-from llava.model.loading.parts import locate_parts
+from llava.model.loading.parts import read_model
 from llava.model.loading.placement import Placement, placement
-from llava.model.multimodal_encoder.builder import count_patches
 from llava.model.products.forms import PARTS_OF, PRUNING_PARTS, choose_forms, described
 from llava.model.sample import Answer
 from llava.model.token_pruning.registry import budget_of, resolved
@@ -234,9 +234,9 @@ def _open_journal(run: Run, args: AskArguments, processes: Processes, shared: Sh
 def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
     """Returns all that the answers depend on, JSON; only a run with the same settings continues."""
     asked = [(q.key, q.prompt, q.tower_question, q.max_new_tokens) for q in run.questions]
-    parts = locate_parts(args)
+    parts, config = read_model(args)
     place = placement(args)
-    num_patches = count_patches(parts["vision_tower"])
+    num_patches = most_tokens(parts, config)
     method = resolved(args.method)
     budget = budget_of(method, num_patches)
     options = changed_settings(args.compensation_options)

@@ -14,24 +14,21 @@ from llava.arguments import ModelArguments
 from llava.compensations import UNCOMPENSATED
 from llava.errors import UserError, quoted
 from llava.model.about import read_about
-from llava.model.backbones.llava15 import Llava15
+from llava.model.backbones.registry import load_backbone
 from llava.model.compensation.builder import LoadedFrom
 from llava.model.compensation.registry import load_compensation
 from llava.model.compensation.supplement import CompensationModule
 from llava.model.compensation.triplets import graph_settings
-from llava.model.language_model.builder import load_llama_tokenizer, load_llm
 from llava.model.language_model.compiled import check_compiler
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
-from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.llava_arch import LlavaAccm
-from llava.model.loading.llava_config import split_llava
+from llava.model.loading.llava_config import LlavaConfig, split_llava
 from llava.model.loading.parts import read_model
 from llava.model.loading.placement import placement, uses_cuda_graphs
 from llava.model.loading.weights import has_weights, read_checkpoint
 from llava.model.multimodal_encoder.builder import Vision, load_tower
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
-from llava.model.multimodal_projector.builder import build_projector
 from llava.model.products import optimize_for_inference
 from llava.model.products.forms import choose_forms
 from llava.moved import MOVED, names_of
@@ -94,28 +91,10 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
     place = placement(args)
     choose_forms(args.cpu_products, place.device, place.dtype, args.compile)  # refuses bad choices
     has_graphs = uses_cuda_graphs(args, place)
-    folder = parts["model"]
-    source = str(folder)
-    llava = split_llava(read_checkpoint(folder), source)
-    seen = load_tower(args, config, parts["vision_tower"], llava["tower"], place)
-    tokenizer = load_llama_tokenizer(folder, config)
-    compensator = _load_compensator(args, parts, seen.tower, seen.tokenizer)
-    width = seen.tower.clip.config.vision_config.hidden_size
-    projector = build_projector(config, width, llava["projector"], source, place)
-    llm = load_llm(args, config, llava["llm"], source, place)
-    backbone = Llava15(
-        seen.tower,
-        seen.tokenizer,
-        seen.image_processor,
-        LanguageModel(llm, projector, tokenizer, graphs=args.compile),
-        config.image_aspect_ratio,
-    )
-    model = LlavaAccm(
-        backbone,
-        compensator,
-        seen.text_selection,
-        about=read_about(folder, Path(args.model_path).resolve().name),
-    )
+    backbone, text_selection = load_backbone(args, parts, config, place)
+    compensator = _load_compensator(args, parts, backbone.tower, backbone.clip_tokenizer)
+    about = read_about(parts["model"], Path(args.model_path).resolve().name)
+    model = LlavaAccm(backbone, compensator, text_selection, about=about)
     model = model.eval().requires_grad_(False)
     model = optimize_for_inference(model, args.cpu_products, args.compile)
     return model.use_cuda_graphs() if has_graphs else model
@@ -162,6 +141,11 @@ def load_vision(args: ModelArguments) -> Vision:
         UserError: see load_pretrained_model.
     """
     parts, config = read_model(dataclasses.replace(args, **UNCOMPENSATED))
+    if not isinstance(config, LlavaConfig):
+        raise UserError(
+            f"{parts['model']} is {config.family}, and this command trains on CLIP's outputs: name "
+            "a checkpoint of LLaVA"
+        )
     source = str(parts["model"])
     # A LLaVA that is yet to be trained has no weights, and no tower of its own.
     tensors = read_checkpoint(parts["model"]) if has_weights(parts["model"]) else {}

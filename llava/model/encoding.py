@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image
-from torch import Tensor
 
+from llava.model.backbones.pixels import digest_of
 from llava.model.memory import Memory
 from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens, if_fewer
 from llava.model.token_pruning.pruner import Query
@@ -41,12 +39,12 @@ def encode_distinct(
     if not new:
         return found
     pixels = dict(zip(new, model.preprocess(list(new.values()))))
-    names = {key: _digest(of_image) for key, of_image in pixels.items()}
+    names = {key: digest_of(of_image) for key, of_image in pixels.items()}
     kept = {name: memory.find(name) for name in names.values()}
     known = {name: image for name, image in kept.items() if image and image.has(needs)}
     missing = {names[key]: p for key, p in pixels.items() if names[key] not in known}
     if missing:
-        encoded = model.encode_images(torch.stack(list(missing.values())), **if_fewer(needs))
+        encoded = model.encode_images(list(missing.values()), **if_fewer(needs))
         for name, image in zip(missing, encoded):
             known[name] = image.clone()
             memory.keep(name, known[name])
@@ -73,8 +71,3 @@ def encode_queries(model: LlavaAccm, samples: Sequence[Sample]) -> list[Query]:
         )
         for sample, question, new in zip(samples, asked, is_new)
     ]
-
-
-def _digest(pixels: Tensor) -> bytes:
-    """Returns a key of an image from its preprocessed pixels (3, S, S) on the CPU."""
-    return hashlib.blake2b(pixels.numpy().tobytes()).digest()

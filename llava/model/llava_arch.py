@@ -24,6 +24,7 @@ from transformers import CLIPImageProcessorPil
 from llava.method import Method
 from llava.model.about import About
 from llava.model.backbones.backbone import Backbone
+from llava.model.backbones.pixels import Pixels
 from llava.model.checks import check_sample, check_whole
 from llava.model.compensation.supplement import (
     CompensationModule,
@@ -235,16 +236,18 @@ class LlavaAccm(nn.Module):
 
     # Images and questions on their own, for callers that have several batches about one ---------
 
-    def preprocess(self, images: list[Image.Image]) -> Tensor:
-        """Returns pixels (B, 3, S, S) float32 on the CPU, as the tower expects them."""
+    def preprocess(self, images: list[Image.Image]) -> Sequence[Pixels]:
+        """Returns the tower's input for B images, float32 on the CPU; see Backbone."""
         return self.backbone.preprocess(images)
 
     @torch.inference_mode()
-    def encode_images(self, pixels: Tensor, needs: Needs = OF_IMAGE) -> list[VisualTokens]:
+    def encode_images(
+        self, pixels: Sequence[Pixels], needs: Needs = OF_IMAGE
+    ) -> list[VisualTokens]:
         """Encodes preprocessed images; samples accept the results in place of images.
 
         Args:
-            pixels: (B, 3, S, S).
+            pixels: B of them.
             needs: the values to compute in addition to the features; see needs.
         """
         return self.backbone.encode_images(pixels, needs)
@@ -336,12 +339,13 @@ class LlavaAccm(nn.Module):
 
     def most_seen(self, sample: Method) -> int:
         """Returns the largest number of positions that an image may take in the LLM."""
-        if not self.is_pruned(sample):
-            return self._num_seen(sample)
-        num_tokens = self.count_tokens(getattr(sample, "image", None))
-        if self.compensator is not None and Gives.POSITION_IDS in self.compensator.gives:
-            return num_tokens
-        return self.pruning(sample).most_tokens(num_tokens)
+        image = getattr(sample, "image", None)
+        most = self._num_seen(sample)
+        if self.is_pruned(sample):
+            most = self.count_tokens(image)
+            if self.compensator is None or Gives.POSITION_IDS not in self.compensator.gives:
+                most = self.pruning(sample).most_tokens(most)
+        return self.backbone.most_positions(most, image)
 
     def _answer(
         self,

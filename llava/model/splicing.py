@@ -12,10 +12,12 @@ from llava.model.compensation.supplement import Gives, HasSupplement, Supplement
 from llava.model.kv_cache import KVPrefix
 from llava.model.language_model.prompts import Prompt
 from llava.model.memory import Memory
+from llava.model.multimodal_encoder.visual_tokens import Projected
+from llava.model.multimodal_projector.images import project_each
 from llava.model.sample import Encoded, Sample
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.pruner import Pruned
-from llava.model.visible_tokens import reading_of, shared_name, visible_tokens
+from llava.model.visible_tokens import reading_of, seen_idx, shared_name, visible_tokens
 
 if TYPE_CHECKING:
     from llava.model.llava_arch import LlavaAccm
@@ -32,7 +34,13 @@ def splice_prompts(
     given = [Supplement() if one is None else one.supplement for one in compensations]
     ids = [input_ids(model, *both) for both in zip(samples, given)]
     stages = list(zip(encoded, pruned, samples, given))
-    embeds = model.language_model.embed(ids, [visible_tokens(*one) for one in stages])
+    visible = [visible_tokens(*one) for one in stages]
+    projected = project_each(model.language_model.project, visible)
+    images = [
+        Projected(model.backbone.arrange(projected[id(seen)], seen_idx(*one), one[0].image))
+        for seen, one in zip(visible, zip(encoded, pruned, samples))
+    ]
+    embeds = model.language_model.embed(ids, images)
     names = [shared_name(*one) for one in stages]
     readings = [reading_of(*one) for one in zip(pruned, given)]
     return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Hashable
 
+import torch
 from torch import Tensor
 
 from llava.model.compensation.supplement import Supplement
@@ -27,6 +28,13 @@ def visible_tokens(
     if pruned is not None:
         return pruned.visible(encoded.image)
     return features[:0] if sample.sees_nothing else features
+
+
+def seen_idx(encoded: Encoded, pruned: Pruned | None, sample: Sample) -> Tensor:
+    """Returns the indices (K,) int64 of the tokens that the LLM reads, on the CPU."""
+    if pruned is not None:
+        return pruned.kept_idx
+    return torch.arange(0 if sample.sees_nothing else len(encoded.image.features))
 
 
 def shared_name(

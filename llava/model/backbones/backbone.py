@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessorPil
 
+from llava.model.backbones.pixels import Pixels
 from llava.model.compensation.supplement import Supplement
 from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
@@ -41,12 +42,17 @@ class Backbone(Protocol):
         """Returns a backbone that shares all parts with this one except the LLM."""
 
     def count_tokens(self, image: object = None) -> int:
-        """Returns the number N of visual tokens of an image before pruning; None: of any image."""
+        """Returns the number N of visual tokens of an image before pruning.
 
-    def preprocess(self, images: list[Image.Image]) -> Tensor:
-        """Returns the tower's input for B images, float32 on the CPU, (B, 3, S, S)."""
+        Of None it returns the largest N that any image has.
+        """
 
-    def encode_images(self, pixels: Tensor, needs: Needs = OF_IMAGE) -> list[VisualTokens]:
+    def preprocess(self, images: list[Image.Image]) -> Sequence[Pixels]:
+        """Returns the tower's input for B images, float32 on the CPU, an item for each."""
+
+    def encode_images(
+        self, pixels: Sequence[Pixels], needs: Needs = OF_IMAGE
+    ) -> list[VisualTokens]:
         """Encodes preprocessed images, with the needed values in addition to the features."""
 
     def encode_questions(self, questions: Sequence[str]) -> list[Tensor]:
@@ -57,6 +63,21 @@ class Backbone(Protocol):
 
     def embed_content_words(self, question: str) -> Tensor:
         """Returns the LLM's input embeddings of a question's content words, (T, D)."""
+
+    def arrange(self, tokens: Tensor, kept_idx: Tensor, image: VisualTokens) -> Tensor:
+        """Returns what the LLM reads of an image: its kept tokens, and what is put between them.
+
+        Args:
+            tokens: (K, D), the kept tokens after the projector, in the order of kept_idx.
+            kept_idx: (K,) int64 on the CPU.
+            image: the image.
+
+        Returns:
+            (K', D), K' at least K.
+        """
+
+    def most_positions(self, num_tokens: int, image: object = None) -> int:
+        """Returns the largest K' of arrange for K tokens of an image; None: of any image."""
 
     def prompt_ids(self, sample: Sample, given: Supplement, most: int) -> list[int]:
         """Returns a sample's prompt in the family's template, one IMAGE_TOKEN_INDEX in it.

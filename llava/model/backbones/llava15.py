@@ -3,22 +3,61 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+import torch
 from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil
 
+from llava.arguments import ModelArguments
 from llava.mm_utils import process_images
 from llava.model.compensation.supplement import Supplement
+from llava.model.language_model.builder import load_llama_tokenizer, load_llm
 from llava.model.language_model.llava_llama import LanguageModel
+from llava.model.loading.llava_config import LlavaConfig, split_llava
+from llava.model.loading.placement import Placement
+from llava.model.loading.weights import read_checkpoint
+from llava.model.multimodal_encoder.builder import count_patches, load_tower
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens, if_fewer
+from llava.model.multimodal_projector.builder import build_projector
 from llava.model.prompt import prompt_ids
 from llava.model.sample import Sample
 from llava.model.token_pruning.content_words import content_words
+
+
+def load_llava15(
+    args: ModelArguments, parts: Mapping[str, Path], config: LlavaConfig, place: Placement
+) -> tuple[Llava15, str]:
+    """Loads tower, projector and LLM; returns the backbone and the text selection.
+
+    Raises:
+        UserError: see load_pretrained_model.
+    """
+    source = str(parts["model"])
+    llava = split_llava(read_checkpoint(parts["model"]), source)
+    seen = load_tower(args, config, parts["vision_tower"], llava["tower"], place)
+    tokenizer = load_llama_tokenizer(parts["model"], config)
+    width = seen.tower.clip.config.vision_config.hidden_size
+    projector = build_projector(config, width, llava["projector"], source, place)
+    llm = load_llm(args, config, llava["llm"], source, place)
+    backbone = Llava15(
+        seen.tower,
+        seen.tokenizer,
+        seen.image_processor,
+        LanguageModel(llm, projector, tokenizer, graphs=args.compile),
+        config.image_aspect_ratio,
+    )
+    return backbone, seen.text_selection
+
+
+def count_llava15(parts: Mapping[str, Path], config: LlavaConfig) -> int:
+    """Returns the number of the tower's patches, without loading it."""
+    return count_patches(parts["vision_tower"])
 
 
 class Llava15(nn.Module):
@@ -65,9 +104,12 @@ class Llava15(nn.Module):
         """Returns pixels (B, 3, S, S) float32 on the CPU, as the tower expects them."""
         return process_images(images, self.image_processor, self.image_aspect_ratio)
 
-    def encode_images(self, pixels: Tensor, needs: Needs = OF_IMAGE) -> list[VisualTokens]:
-        """Encodes preprocessed images (B, 3, S, S); gives the features and the needed values."""
-        images = self.tower(pixels, **if_fewer(needs))
+    def encode_images(
+        self, pixels: Tensor | Sequence[Tensor], needs: Needs = OF_IMAGE
+    ) -> list[VisualTokens]:
+        """Encodes B preprocessed images (3, S, S); gives the features and the needed values."""
+        joined = pixels if isinstance(pixels, Tensor) else torch.stack(list(pixels))
+        images = self.tower(joined, **if_fewer(needs))
         if Needs.PROJECTED not in needs:
             return images
         project = self.language_model.project
@@ -99,6 +141,14 @@ class Llava15(nn.Module):
         """
         ids = self.language_model.tokenizer.encode(content_words(question))
         return self.language_model.embed_words(ids[1:])
+
+    def arrange(self, tokens: Tensor, kept_idx: Tensor, image: VisualTokens) -> Tensor:
+        """Returns the kept tokens (K, D) unchanged: nothing is put between them."""
+        return tokens
+
+    def most_positions(self, num_tokens: int, image: object = None) -> int:
+        """Returns the number K of the tokens themselves."""
+        return num_tokens
 
     def prompt_ids(self, sample: Sample, given: Supplement, most: int) -> list[int]:
         """Returns a sample's prompt in Vicuna's template, one IMAGE_TOKEN_INDEX in it."""

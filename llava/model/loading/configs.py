@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from transformers import CLIPConfig, GPT2Config, PreTrainedConfig
@@ -42,6 +43,21 @@ _GPT2_FIELDS = (
     "scale_attn_by_inverse_layer_idx reorder_and_upcast_attn bos_token_id eos_token_id "
     "hidden_size max_position_embeddings num_attention_heads num_hidden_layers"
 ).split()
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """The settings in a checkpoint's config.json that are read whatever its family.
+
+    Attributes:
+        family: the name of the model family.
+        llm: transformers' configuration of the LLM.
+        vision_tower: the name of the CLIP checkpoint that it needs; None where it does not say.
+    """
+
+    family: str
+    llm: PreTrainedConfig
+    vision_tower: str | None
 
 
 @contextmanager

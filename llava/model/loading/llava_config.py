@@ -10,19 +10,18 @@ from torch import Tensor
 from transformers import LlamaConfig
 
 from llava.errors import UserError, quoted
-from llava.model.loading.configs import check_numbers, config_errors
+from llava.model.loading.configs import CheckpointConfig, check_numbers, config_errors
 from llava.model.loading.weights import put_once, unwrap
 
+LLAVA15 = "LLaVA-1.5"
 Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class LlavaConfig:
+class LlavaConfig(CheckpointConfig):
     """The settings in a LLaVA-1.5 checkpoint's config.json, in either layout.
 
     Attributes:
-        llm: transformers' configuration of the Llama.
-        vision_tower: name of the CLIP checkpoint; None where the file does not say.
         projector_type: LLaVA's name of it.
         select_layer: hidden state of the tower that the projector reads.
         image_aspect_ratio: "pad" or None.
@@ -31,7 +30,6 @@ class LlavaConfig:
     """
 
     llm: LlamaConfig
-    vision_tower: str | None
     projector_type: str
     select_layer: int
     image_aspect_ratio: str | None
@@ -81,6 +79,7 @@ def read_llava_config(config: dict, source: str) -> LlavaConfig:
                 raise TypeError(f"{name} is {quoted(value)}")
     _check_llm(llm, source)
     return LlavaConfig(
+        family=LLAVA15,
         llm=llm,
         vision_tower=vision_tower or None,
         projector_type="mlp2x_gelu" if nested else config["mm_projector_type"],

@@ -7,8 +7,8 @@ from pathlib import Path
 from llava.arguments import ModelArguments
 from llava.errors import UserError
 from llava.files import is_there
-from llava.model.loading.configs import read_config
-from llava.model.loading.llava_config import LlavaConfig, read_llava_config
+from llava.model.loading.configs import CheckpointConfig, read_config
+from llava.model.loading.families import read_model_config
 from llava.model.loading.locate import find_beside, locate
 
 # The default name of each part, and its repository on the hub.
@@ -26,17 +26,17 @@ def locate_parts(args: ModelArguments) -> dict[str, Path]:
     """Returns the paths of the parts that the flags ask for: "model", and by the flags' names.
 
     Raises:
-        UserError: a part is not found, or the model's config.json is not LLaVA-1.5's.
+        UserError: a part is not found, or the model is of no family that is supported.
     """
     return read_model(args)[0]
 
 
-def read_model(args: ModelArguments) -> tuple[dict[str, Path], LlavaConfig]:
+def read_model(args: ModelArguments) -> tuple[dict[str, Path], CheckpointConfig]:
     """Returns the paths of a model's parts, and its config.json parsed; see locate_parts."""
     if args.model_path is None:
         raise UserError("say which model: --model-path FOLDER, or a name on the Hugging Face hub")
     model = locate(args.model_path)
-    config = read_llava_config(read_config(model), str(model))
+    config = read_model_config(read_config(model), str(model))
     parts = {
         "model": model,
         "vision_tower": _find(args, model, "vision_tower", config.vision_tower),

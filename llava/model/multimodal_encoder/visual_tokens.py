@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, fields, replace
 from enum import Flag, auto
 
+import torch
 from torch import Tensor
 
 
@@ -74,12 +75,22 @@ class View:
 
     Attributes:
         start: the index of its first token.
-        rows, columns: its sides, in patches; tokens go row by row.
+        rows, columns: its sides, in patches.
+        stride: the distance of the first tokens of two rows; None: the columns, as rows follow one
+            another unless the grid is a part of a wider one.
     """
 
     start: int
     rows: int
     columns: int
+    stride: int | None = None
+
+    @property
+    def idx(self) -> Tensor:
+        """The indices of its tokens, (rows * columns,) int64, row by row."""
+        stride = self.columns if self.stride is None else self.stride
+        rows = self.start + stride * torch.arange(self.rows)
+        return (rows[:, None] + torch.arange(self.columns)).flatten()
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +125,7 @@ class VisualTokens:
         last_query: (C,), the query of the CLS inside the last layer.
         feature_embeds: (N, P), as patch_embeds, but of the features, by the final layer norm.
         projected: (N, D), the features after the projector.
+        grids: the grids that the tokens form; None: one square. Read them as views.
     """
 
     features: Tensor
@@ -129,6 +141,7 @@ class VisualTokens:
     last_query: Tensor | None = None
     feature_embeds: Tensor | None = None
     projected: Tensor | None = None
+    grids: tuple[View, ...] | None = None
 
     def has(self, needs: Needs) -> bool:
         """Returns whether the image has all needed values."""
@@ -136,7 +149,9 @@ class VisualTokens:
 
     @property
     def views(self) -> tuple[View, ...]:
-        """The grids that the tokens form."""
+        """The grids that the tokens form; together they have every token once."""
+        if self.grids is not None:
+            return self.grids
         side = math.isqrt(len(self.features))
         return (View(0, side, side),)
 
@@ -152,4 +167,4 @@ class VisualTokens:
 
     def _parts(self) -> dict[str, Tensor]:
         found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: part for name, part in found.items() if part is not None}
+        return {name: part for name, part in found.items() if isinstance(part, Tensor)}

@@ -1,0 +1,36 @@
+"""Preprocessed images: what a family's vision tower reads of one image."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Union
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """A preprocessed image that is more than one square of fixed size.
+
+    Attributes:
+        values: its squares (V, 3, S, S), or flattened patches (n, d); float32 on the CPU.
+        shape: what the values alone do not say, in whole numbers: the image's height and width for
+            LLaVA-NeXT, frames, rows and columns of patches for Qwen2.5-VL.
+    """
+
+    values: Tensor
+    shape: tuple[int, ...]
+
+
+Pixels = Union[Tensor, Patches]  # a Tensor is one square (3, S, S)
+
+
+def digest_of(pixels: Pixels) -> bytes:
+    """Returns a key of an image, which equal preprocessed images share."""
+    values, shape = (
+        (pixels.values, pixels.shape) if isinstance(pixels, Patches) else (pixels, pixels.shape)
+    )
+    digest = hashlib.blake2b(values.contiguous().numpy().tobytes())
+    digest.update(repr(tuple(shape)).encode())
+    return digest.digest()

@@ -1,0 +1,57 @@
+"""Which model family a checkpoint belongs to, by its config.json, and the settings in there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llava.errors import UserError
+from llava.model.loading.configs import CheckpointConfig
+from llava.model.loading.llava_config import LLAVA15, read_llava_config
+
+# model_type in config.json -> the family that reads it. The authors of LLaVA call theirs
+# llava_llama; a file without a model_type is one of theirs.
+FAMILIES: dict[str | None, str] = {None: LLAVA15, "llava": LLAVA15, "llava_llama": LLAVA15}
+_READERS: dict[str, Callable[[dict, str], CheckpointConfig]] = {LLAVA15: read_llava_config}
+
+# Relatives that are not supported, by their model_type.
+_RELATIVES = {
+    "gemma3": "Gemma 3",
+    "idefics2": "Idefics2",
+    "idefics3": "Idefics3",
+    "internvl": "InternVL",
+    "internvl_chat": "InternVL, in its authors' layout",
+    "llava_next": "LLaVA-NeXT",
+    "llava_next_video": "LLaVA-NeXT-Video",
+    "llava_onevision": "LLaVA-OneVision",
+    "llava_qwen": "LLaVA on Qwen",
+    "mllama": "Llama 3.2 Vision",
+    "paligemma": "PaliGemma",
+    "qwen2_5_omni": "Qwen2.5-Omni",
+    "qwen2_5_vl": "Qwen2.5-VL",
+    "qwen2_vl": "Qwen2-VL",
+    "qwen3_vl": "Qwen3-VL",
+    "qwen3_vl_moe": "Qwen3-VL (mixture of experts)",
+    "video_llava": "Video-LLaVA",
+    "vipllava": "ViP-LLaVA",
+}
+
+
+def read_model_config(config: dict, source: str) -> CheckpointConfig:
+    """Returns the settings in a checkpoint's config.json.
+
+    Args:
+        config: the file's content.
+        source: names the checkpoint in errors.
+
+    Raises:
+        UserError: it is no model that is supported, or a value does not fit.
+    """
+    kind = config.get("model_type")
+    if isinstance(kind, str) and kind in _RELATIVES and kind not in FAMILIES:
+        supported = ", ".join(dict.fromkeys(FAMILIES.values()))
+        raise UserError(
+            f"{source} is {_RELATIVES[kind]} (model_type {kind} in its config.json), which is not "
+            f"supported: name a checkpoint of {supported}"
+        )
+    family = FAMILIES.get(kind, LLAVA15) if isinstance(kind, str) else LLAVA15
+    return _READERS[family](config, source)
