@@ -81,6 +81,10 @@ class ModelArguments:
         "config.json, else clip-vit-large-patch14-336; looked for in the model's folder, beside "
         "it, and under the checkpoints root; the name in config.json then also on the hub."
     )
+    side_tower: Optional[str] = flag(
+        "For Qwen2.5-VL: CLIP, vision and text, beside the model's own tower (a folder or hub "
+        "name). Captions, scene graphs and pruners that compare patches with the question read it."
+    )
     gpt2: Optional[str] = flag(
         "GPT-2's config and tokenizer: a folder or hub name. Default: gpt2, looked for in the "
         "same places on this machine."

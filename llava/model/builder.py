@@ -20,7 +20,7 @@ from llava.model.compensation.registry import load_compensation
 from llava.model.compensation.supplement import CompensationModule
 from llava.model.compensation.triplets import graph_settings
 from llava.model.language_model.compiled import check_compiler
-from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+from llava.model.language_model.tokenizer import Tokenizer
 from llava.model.llava_arch import LlavaAccm
 from llava.model.loading.llava_config import LlavaConfig, split_llava
 from llava.model.loading.parts import read_model
@@ -50,7 +50,7 @@ def load_pretrained_model(
     model_base: None = None,
     model_name: str | None = None,
     **settings: Any,
-) -> tuple[LlamaTokenizer, LlavaAccm, CLIPImageProcessorPil, int]:
+) -> tuple[Tokenizer, LlavaAccm, CLIPImageProcessorPil, int]:
     """Loads LLaVA-1.5 with all parts of ACCM.
 
     Args:
@@ -92,7 +92,7 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
     choose_forms(args.cpu_products, place.device, place.dtype, args.compile)  # refuses bad choices
     has_graphs = uses_cuda_graphs(args, place)
     backbone, text_selection = load_backbone(args, parts, config, place)
-    compensator = _load_compensator(args, parts, backbone.tower, backbone.clip_tokenizer)
+    compensator = _load_compensator(args, parts, backbone.clip, backbone.clip_tokenizer)
     about = read_about(parts["model"], Path(args.model_path).resolve().name)
     model = LlavaAccm(backbone, compensator, text_selection, about=about)
     model = model.eval().requires_grad_(False)
@@ -111,7 +111,8 @@ def with_compensation(model: LlavaAccm, args: ModelArguments) -> LlavaAccm:
         UserError: as in load_from_arguments, for the compensation.
     """
     args.check_compensation()
-    compensator = _load_compensator(args, read_model(args)[0], model.tower, model.clip_tokenizer)
+    parts, backbone = read_model(args)[0], model.backbone
+    compensator = _load_compensator(args, parts, backbone.clip, backbone.clip_tokenizer)
     other = model.with_compensator(compensator)
     if compensator is not None:
         optimize_for_inference(other, args.cpu_products, args.compile)
@@ -121,14 +122,18 @@ def with_compensation(model: LlavaAccm, args: ModelArguments) -> LlavaAccm:
 
 
 def _load_compensator(
-    args: ModelArguments, parts: Mapping[str, Path], tower: ClipTower, tokenizer: ClipTokenizer
+    args: ModelArguments,
+    parts: Mapping[str, Path],
+    clip: ClipTower | None,
+    tokenizer: ClipTokenizer | None,
 ) -> CompensationModule | None:
-    """Loads the compensation that a command's flags select, for a loaded tower."""
+    """Loads the compensation that a command's flags select, for a loaded CLIP, if there is one."""
 
     def embed_texts(texts: Sequence[str]) -> Tensor:
-        return tower.embed_text([tokenizer.encode(text, tower.max_text_length) for text in texts])
+        assert clip is not None and tokenizer is not None  # read_model refuses captions without it
+        return clip.embed_text([tokenizer.encode(text, clip.max_text_length) for text in texts])
 
-    width = tower.clip.config.projection_dim
+    width = 0 if clip is None else clip.clip.config.projection_dim
     settings = graph_settings(args.compensation_options)
     source = LoadedFrom(parts, width, placement(args), embed_texts, args.silence, settings)
     return load_compensation(args.compensation_terms, source)

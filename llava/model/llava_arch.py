@@ -155,7 +155,7 @@ class LlavaAccm(nn.Module):
         for sample in samples:
             self.check(sample)
         with watch.stage("encode"):
-            encoded = self.encode(samples, memory)
+            encoded = self.encode(samples, memory, watch)
         with watch.stage("prune"):
             pruned = self.prune(encoded, samples)
         prefilled = {}
@@ -170,11 +170,16 @@ class LlavaAccm(nn.Module):
 
     # The five stages ----------------------------------------------------------------------------
 
-    def encode(self, samples: list[Sample], memory: Memory | None = None) -> list[Encoded]:
+    def encode(
+        self,
+        samples: list[Sample],
+        memory: Memory | None = None,
+        watch: Stopwatch | None = None,
+    ) -> list[Encoded]:
         """Encodes (stage 1): every image and every question passes through its tower once."""
         memory = Memory() if memory is None else memory
         needs = self.needs(samples)
-        images = encode_distinct(self, [sample.image for sample in samples], memory, needs)
+        images = encode_distinct(self, [sample.image for sample in samples], memory, needs, watch)
         queries = encode_queries(self, samples)
         return [Encoded(images[id(sample.image)], query) for sample, query in zip(samples, queries)]
 
@@ -242,15 +247,16 @@ class LlavaAccm(nn.Module):
 
     @torch.inference_mode()
     def encode_images(
-        self, pixels: Sequence[Pixels], needs: Needs = OF_IMAGE
+        self, pixels: Sequence[Pixels], needs: Needs = OF_IMAGE, watch: Stopwatch | None = None
     ) -> list[VisualTokens]:
         """Encodes preprocessed images; samples accept the results in place of images.
 
         Args:
             pixels: B of them.
             needs: the values to compute in addition to the features; see needs.
+            watch: receives the time of a side tower, if there is one.
         """
-        return self.backbone.encode_images(pixels, needs)
+        return self.backbone.encode_images(pixels, needs, watch)
 
     @torch.inference_mode()
     def encode_questions(self, questions: Sequence[str]) -> list[Tensor]:

@@ -36,16 +36,18 @@ def splice_prompts(
     stages = list(zip(encoded, pruned, samples, given))
     visible = [visible_tokens(*one) for one in stages]
     projected = project_each(model.language_model.project, visible)
+    backbone, seen = model.backbone, [seen_idx(*one) for one in zip(encoded, pruned, samples)]
     images = [
-        Projected(model.backbone.arrange(projected[id(seen)], seen_idx(*one), one[0].image))
-        for seen, one in zip(visible, zip(encoded, pruned, samples))
+        Projected(backbone.arrange(projected[id(tokens)], idx, one.image))
+        for tokens, idx, one in zip(visible, seen, encoded)
     ]
     embeds = model.language_model.embed(ids, images)
     names = [shared_name(*one) for one in stages]
     readings = [reading_of(*one) for one in zip(pruned, given)]
+    places = [backbone.position_ids(*one) for one in zip(ids, seen, [e.image for e in encoded])]
     return [
-        Prompt(row, embed, name, reading=reading)
-        for row, embed, name, reading in zip(ids, embeds, names, readings)
+        Prompt(row, embed, name, reading=reading, position_ids=place)
+        for row, embed, name, reading, place in zip(ids, embeds, names, readings, places)
     ]
 
 

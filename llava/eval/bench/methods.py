@@ -149,7 +149,7 @@ class Bench:
         shared = self._shared(case)
         with watch.stage("encode"):
             asked = Method(visual_token_num=case.visual_token_num)
-            images = model.encode_images(pixels, model.needs([asked]))
+            images = model.encode_images(pixels, model.needs([asked]), watch)
         samples = [
             Sample(
                 images[place // shared],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +21,13 @@ from llava.model.loading.placement import Placement
 from llava.model.loading.weights import read_checkpoint
 from llava.model.multimodal_encoder.builder import count_patches, load_tower
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
+from llava.model.multimodal_encoder.clip_questions import embed_questions, embed_segments
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens, if_fewer
 from llava.model.multimodal_projector.builder import build_projector
 from llava.model.prompt import prompt_ids
 from llava.model.sample import Sample
+from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.content_words import content_words
 
 
@@ -71,6 +72,9 @@ class Llava15(nn.Module):
         image_aspect_ratio: "pad", or None; see process_images.
     """
 
+    gives = ~Needs.NOTHING
+    side = None
+
     def __init__(
         self,
         tower: ClipTower,
@@ -85,6 +89,11 @@ class Llava15(nn.Module):
         self.image_processor = image_processor
         self.language_model = language_model
         self.image_aspect_ratio = image_aspect_ratio
+
+    @property
+    def clip(self) -> ClipTower:
+        """The tower itself: its text side reads questions."""
+        return self.tower
 
     def with_language_model(self, language_model: LanguageModel) -> Llava15:
         """Returns a backbone that shares all parts with this one except the LLM."""
@@ -105,7 +114,10 @@ class Llava15(nn.Module):
         return process_images(images, self.image_processor, self.image_aspect_ratio)
 
     def encode_images(
-        self, pixels: Tensor | Sequence[Tensor], needs: Needs = OF_IMAGE
+        self,
+        pixels: Tensor | Sequence[Tensor],
+        needs: Needs = OF_IMAGE,
+        watch: Stopwatch | None = None,
     ) -> list[VisualTokens]:
         """Encodes B preprocessed images (3, S, S); gives the features and the needed values."""
         joined = pixels if isinstance(pixels, Tensor) else torch.stack(list(pixels))
@@ -117,30 +129,19 @@ class Llava15(nn.Module):
 
     def encode_questions(self, questions: Sequence[str]) -> list[Tensor]:
         """Encodes questions, cut to the text tower's length, as (P,) float32 of unit length."""
-        ids = [self.clip_tokenizer.encode(q, self.tower.max_text_length) for q in questions]
-        return list(self.tower.embed_text(ids))
+        return embed_questions(self.tower, self.clip_tokenizer, questions)
 
     def embed_segments(self, question: str) -> Tensor:
-        """Encodes a whole question in segments of the text tower's length.
-
-        It uses one pass per question, so that the result does not depend on others.
-
-        Returns:
-            (M, P) float32, not normalised.
-        """
-        ids = self.clip_tokenizer.encode(question, sys.maxsize)
-        start, end, inside = ids[:1], ids[-1:], ids[1:-1]
-        room = self.tower.max_text_length - 2
-        starts = range(0, max(1, len(inside)), room)
-        return self.tower.project_text([start + inside[i : i + room] + end for i in starts])
+        """Encodes a whole question in segments, (M, P) float32, not normalised."""
+        return embed_segments(self.tower, self.clip_tokenizer, question)
 
     def embed_content_words(self, question: str) -> Tensor:
         """Returns the LLM's input embeddings of a question's content words, (T, D).
 
         They do not include the begin-of-text id.
         """
-        ids = self.language_model.tokenizer.encode(content_words(question))
-        return self.language_model.embed_words(ids[1:])
+        ids = self.language_model.tokenizer.encode_more(content_words(question))
+        return self.language_model.embed_words(ids)
 
     def arrange(self, tokens: Tensor, kept_idx: Tensor, image: VisualTokens) -> Tensor:
         """Returns the kept tokens (K, D) unchanged: nothing is put between them."""
@@ -149,6 +150,9 @@ class Llava15(nn.Module):
     def most_positions(self, num_tokens: int, image: object = None) -> int:
         """Returns the number K of the tokens themselves."""
         return num_tokens
+
+    def position_ids(self, input_ids: Sequence[int], kept_idx: Tensor, image: VisualTokens) -> None:
+        """Returns None: positions count 0, 1, 2."""
 
     def prompt_ids(self, sample: Sample, given: Supplement, most: int) -> list[int]:
         """Returns a sample's prompt in Vicuna's template, one IMAGE_TOKEN_INDEX in it."""

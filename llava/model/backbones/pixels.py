@@ -17,10 +17,14 @@ class Patches:
         values: its squares (V, 3, S, S), or flattened patches (n, d); float32 on the CPU.
         shape: what the values alone do not say, in whole numbers: the image's height and width for
             LLaVA-NeXT, frames, rows and columns of patches for Qwen2.5-VL.
+        side: (3, S, S), the same image for a CLIP beside the model's own tower, if there is one.
+        size: height and width of the image in pixels.
     """
 
     values: Tensor
     shape: tuple[int, ...]
+    side: Tensor | None = None
+    size: tuple[int, int] = (0, 0)
 
 
 Pixels = Union[Tensor, Patches]  # a Tensor is one square (3, S, S)

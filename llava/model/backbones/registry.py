@@ -13,9 +13,11 @@ from typing import Any
 from llava.arguments import ModelArguments
 from llava.model.backbones.backbone import Backbone
 from llava.model.backbones.llava15 import count_llava15, load_llava15
+from llava.model.backbones.qwen2_5_vl import count_qwen, load_qwen
 from llava.model.loading.configs import CheckpointConfig
 from llava.model.loading.llava_config import LLAVA15
 from llava.model.loading.placement import Placement
+from llava.model.loading.qwen_config import QWEN2_5_VL
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,10 @@ class Family:
     count_tokens: Callable[[Mapping[str, Path], Any], int]
 
 
-FAMILIES = {LLAVA15: Family(load_llava15, count_llava15)}
+FAMILIES = {
+    LLAVA15: Family(load_llava15, count_llava15),
+    QWEN2_5_VL: Family(load_qwen, count_qwen),
+}
 
 
 def load_backbone(

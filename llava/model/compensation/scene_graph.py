@@ -27,8 +27,8 @@ from llava.model.compensation.triplets import (
     names_of,
 )
 from llava.model.cuda import CudaGraphs
-from llava.model.language_model.llama_tokenizer import LlamaTokenizer
-from llava.model.multimodal_encoder.visual_tokens import Needs, needed
+from llava.model.language_model.tokenizer import Tokenizer
+from llava.model.multimodal_encoder.visual_tokens import Needs
 from llava.model.prompt import text_room
 from llava.model.stopwatch import Stopwatch
 
@@ -121,7 +121,7 @@ class SceneGraphWriter(nn.Module):
     def check(self, query: TextQuery) -> None:
         """Accepts every question: the text tower reads its first 77 ids."""
 
-    def room(self, query: TextQuery, tokenizer: LlamaTokenizer) -> int:
+    def room(self, query: TextQuery, tokenizer: Tokenizer) -> int:
         """Returns the positions of the LLM to keep free: those of the longest names."""
         subject = max(self.names.classes, key=len)
         longest = f"{subject} {max(self.names.predicates, key=len)} {subject}"
@@ -158,10 +158,7 @@ class SceneGraphWriter(nn.Module):
         self, samples: Sequence[PrunedSample], questions: Sequence[Tensor]
     ) -> list[Relations]:
         """Returns the model's outputs for each sample; images of one size share a pass."""
-        patches = [
-            round_input(needed(sample.image.patch_embeds), self.settings.rounding)
-            for sample in samples
-        ]
+        patches = [round_input(one.patch_embeds, self.settings.rounding) for one in samples]
         found: dict[int, Relations] = {}
         for size in dict.fromkeys(len(of_image) for of_image in patches):
             places = [b for b, of_image in enumerate(patches) if len(of_image) == size]

@@ -8,6 +8,7 @@ from enum import Flag, auto
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from llava.constants import CAPTION_HEADING
@@ -23,7 +24,7 @@ from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.pruner import Pruned, Query
 
 if TYPE_CHECKING:
-    from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+    from llava.model.language_model.tokenizer import Tokenizer
 
 
 class Gives(Flag):
@@ -84,9 +85,27 @@ class PrunedSample:
 
     @property
     def dropped(self) -> Tensor:
-        """The embeddings (M, P) of the tokens to describe in index order; see described_idx."""
-        embeds = needed(self.image.patch_embeds)
-        return embeds[send(self.pruned.described_idx, embeds.device)]
+        """The embeddings (M, P) of the patches to describe in index order; see described_idx."""
+        return self.patch_embeds[send(self._described_idx, self.patch_embeds.device)]
+
+    @property
+    def patch_embeds(self) -> Tensor:
+        """The embeddings (N, P) of CLIP's patches: the tokens, or those of a side tower."""
+        beside = self.image.side_embeds
+        return needed(self.image.patch_embeds) if beside is None else beside
+
+    @property
+    def _described_idx(self) -> Tensor:
+        """The patches to describe, int64, rising; of a side tower, those at the tokens' places.
+
+        If no centre of its patches lies in one of the tokens, these are the patches at the tokens'
+        own centres.
+        """
+        described, image = self.pruned.described_idx, self.image
+        if image.side_idx is None:
+            return described
+        places = torch.isin(image.side_idx, described).nonzero().squeeze(-1)
+        return places if len(places) else needed(image.patch_idx)[described].unique()
 
     @cached_property
     def clusters(self) -> Clusters:
@@ -193,7 +212,7 @@ class CompensationModule(Protocol):
         """
         return None
 
-    def room(self, query: TextQuery, tokenizer: LlamaTokenizer) -> int:
+    def room(self, query: TextQuery, tokenizer: Tokenizer) -> int:
         """Returns the positions of the LLM to keep free for its text."""
         return 0
 

@@ -19,7 +19,6 @@ from llava.model.language_model.beams import search_beams
 from llava.model.language_model.compiled import LENGTH_STEP, compiled, fill_up
 from llava.model.language_model.fused import fuse_llama
 from llava.model.language_model.layer_session import LayerSession
-from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.language_model.prompts import (
     Generated,
     OnToken,
@@ -34,6 +33,7 @@ from llava.model.language_model.prompts import (
 )
 from llava.model.language_model.sampling import TokenChooser
 from llava.model.language_model.steps import decode
+from llava.model.language_model.tokenizer import Tokenizer
 from llava.model.memory import Memory
 from llava.model.multimodal_encoder.visual_tokens import Projected
 from llava.model.multimodal_projector.images import project_each
@@ -67,7 +67,7 @@ class LanguageModel(nn.Module):
         self,
         llm: PreTrainedModel,
         projector: nn.Module,
-        tokenizer: LlamaTokenizer,
+        tokenizer: Tokenizer,
         end_id: int | Sequence[int] | None = None,
         graphs: bool = False,
     ) -> None:

@@ -7,11 +7,20 @@ from collections.abc import Callable
 from llava.errors import UserError
 from llava.model.loading.configs import CheckpointConfig
 from llava.model.loading.llava_config import LLAVA15, read_llava_config
+from llava.model.loading.qwen_config import QWEN2_5_VL, read_qwen_config
 
 # model_type in config.json -> the family that reads it. The authors of LLaVA call theirs
 # llava_llama; a file without a model_type is one of theirs.
-FAMILIES: dict[str | None, str] = {None: LLAVA15, "llava": LLAVA15, "llava_llama": LLAVA15}
-_READERS: dict[str, Callable[[dict, str], CheckpointConfig]] = {LLAVA15: read_llava_config}
+FAMILIES: dict[str | None, str] = {
+    None: LLAVA15,
+    "llava": LLAVA15,
+    "llava_llama": LLAVA15,
+    "qwen2_5_vl": QWEN2_5_VL,
+}
+_READERS: dict[str, Callable[[dict, str], CheckpointConfig]] = {
+    LLAVA15: read_llava_config,
+    QWEN2_5_VL: read_qwen_config,
+}
 
 # Relatives that are not supported, by their model_type.
 _RELATIVES = {
@@ -27,7 +36,6 @@ _RELATIVES = {
     "mllama": "Llama 3.2 Vision",
     "paligemma": "PaliGemma",
     "qwen2_5_omni": "Qwen2.5-Omni",
-    "qwen2_5_vl": "Qwen2.5-VL",
     "qwen2_vl": "Qwen2-VL",
     "qwen3_vl": "Qwen3-VL",
     "qwen3_vl_moe": "Qwen3-VL (mixture of experts)",

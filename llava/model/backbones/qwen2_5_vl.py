@@ -1,0 +1,288 @@
+"""Qwen2.5-VL (arXiv 2502.13923): a tower at native resolution, and an LLM with M-RoPE.
+
+The visual tokens are those that the LLM reads, four patches each; the tower's own merger is the
+projector. Every image has as many as its size gives, in one grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from accelerate import init_empty_weights
+from PIL import Image
+from torch import Tensor, nn
+from transformers import Qwen2VLImageProcessorPil
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
+    Qwen2_5_VisionTransformerPretrainedModel,
+)
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+from llava.arguments import ModelArguments
+from llava.constants import IMAGE_TOKEN_INDEX
+from llava.errors import UserError
+from llava.files import read_json
+from llava.images import to_rgb
+from llava.model.backbones.pixels import Patches
+from llava.model.compensation.supplement import Supplement
+from llava.model.language_model.builder import load_llm
+from llava.model.language_model.llava_llama import LanguageModel
+from llava.model.language_model.qwen import mrope_positions
+from llava.model.language_model.qwen_tokenizer import QwenTokenizer
+from llava.model.loading.bpe import check_vocabulary
+from llava.model.loading.configs import config_errors
+from llava.model.loading.llava_config import Tensors
+from llava.model.loading.placement import Placement
+from llava.model.loading.qwen_config import QwenConfig, read_end_ids, split_qwen
+from llava.model.loading.weights import fill, read_checkpoint
+from llava.model.multimodal_encoder.clip_encoder import ClipTower
+from llava.model.multimodal_encoder.clip_questions import embed_questions, embed_segments
+from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
+from llava.model.multimodal_encoder.qwen_tower import GIVEN, QwenTower
+from llava.model.multimodal_encoder.side_tower import (
+    CLIP_GIVES,
+    OF_CLIP,
+    SideTower,
+    load_side_tower,
+)
+from llava.model.multimodal_encoder.visual_tokens import Needs, VisualTokens, needed
+from llava.model.qwen_prompt import qwen_prompt_ids
+from llava.model.sample import Sample
+from llava.model.stopwatch import Stopwatch
+from llava.model.token_pruning.content_words import content_words
+
+MAX_RATIO = 200  # of an image's sides; transformers' processor refuses more
+
+
+def load_qwen(
+    args: ModelArguments, parts: Mapping[str, Path], config: QwenConfig, place: Placement
+) -> tuple[Qwen25Vl, str]:
+    """Loads tower and LLM; returns the backbone and the text selection.
+
+    Raises:
+        UserError: see load_pretrained_model.
+    """
+    for flag, is_given in (("--compile", args.compile), (f"--load-{args.bits}", args.bits)):
+        if is_given:
+            raise UserError(
+                f"{flag} is for Llama, and {config.family} has another LLM: leave it out"
+            )
+    folder, source = parts["model"], str(parts["model"])
+    processor = load_qwen_processor(folder, config)
+    tokenizer = QwenTokenizer(folder)
+    check_vocabulary(tokenizer, config.llm.vocab_size, folder)
+    tensors = split_qwen(read_checkpoint(folder), source)
+    tower = _load_tower(config, tensors["tower"], source, place)
+    llm = load_llm(args, config, tensors["llm"], source, place)
+    end_ids = read_end_ids(folder) or tokenizer.end_ids
+    language_model = LanguageModel(llm, nn.Identity(), tokenizer, end_ids)
+    side = load_side_tower(args, parts["side_tower"], place) if "side_tower" in parts else None
+    backbone = Qwen25Vl(tower, processor, language_model, side)
+    return backbone, args.text_selection or "farthest"
+
+
+def count_qwen(parts: Mapping[str, Path], config: QwenConfig) -> int:
+    """Returns the largest number of tokens of an image, without loading weights."""
+    return _most_tokens(load_qwen_processor(parts["model"], config))
+
+
+def load_qwen_processor(folder: Path, config: QwenConfig) -> Qwen2VLImageProcessorPil:
+    """Returns a checkpoint's image processor, by default that of transformers.
+
+    Raises:
+        UserError: it is damaged, or makes other patches than the tower reads.
+    """
+    vision = config.vision
+    with config_errors(f"{folder} (preprocessor_config.json)"):
+        if (folder / "preprocessor_config.json").is_file():
+            read_json(folder / "preprocessor_config.json")
+            processor = Qwen2VLImageProcessorPil.from_pretrained(folder)
+        else:
+            processor = Qwen2VLImageProcessorPil()
+        made = processor([Image.new("RGB", (60, 60))], return_tensors="pt")
+        width = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+        if made["pixel_values"].shape[1] != width:
+            raise ValueError(
+                f"its patches have {made['pixel_values'].shape[1]} values, not {width}"
+            )
+        if processor.merge_size != vision.spatial_merge_size:
+            raise ValueError(f"merge_size is {processor.merge_size}")
+        if not made["pixel_values"].isfinite().all() or _most_tokens(processor) < 1:
+            raise ValueError("it makes pixels that are not finite, or no tokens")
+    return processor
+
+
+def _most_tokens(processor: Qwen2VLImageProcessorPil) -> int:
+    return processor.size["longest_edge"] // (processor.patch_size * processor.merge_size) ** 2
+
+
+def _load_tower(config: QwenConfig, tensors: Tensors, source: str, place: Placement) -> QwenTower:
+    """Builds the vision tower and fills it with its weights."""
+    with config_errors(source), init_empty_weights():
+        vision = Qwen2_5_VisionTransformerPretrainedModel._from_config(config.vision)
+    fill(vision, tensors, f"{source} (vision tower)", place.dtype, place.device_of)
+    return QwenTower(vision.to(place.device))
+
+
+class Qwen25Vl(nn.Module):
+    """Qwen2.5-VL as a Backbone.
+
+    Args:
+        tower: its vision tower.
+        image_processor: images to patches.
+        language_model: the LLM, with its tokenizer.
+        side: CLIP beside the tower, if there is one.
+    """
+
+    image_aspect_ratio = None
+
+    def __init__(
+        self,
+        tower: QwenTower,
+        image_processor: Qwen2VLImageProcessorPil,
+        language_model: LanguageModel,
+        side: SideTower | None = None,
+    ) -> None:
+        super().__init__()
+        self.tower = tower
+        self.image_processor = image_processor
+        self.language_model = language_model
+        self.side = side
+
+    @property
+    def clip(self) -> ClipTower | None:
+        """CLIP beside the tower."""
+        return None if self.side is None else self.side.clip
+
+    @property
+    def clip_tokenizer(self) -> ClipTokenizer | None:
+        """The tokenizer of CLIP's text side."""
+        return None if self.side is None else self.side.tokenizer
+
+    @property
+    def gives(self) -> Needs:
+        """The values that tower, LLM and side tower can compute."""
+        own = GIVEN | Needs.PROJECTED | Needs.WORDS
+        return own if self.side is None else own | CLIP_GIVES
+
+    def with_language_model(self, language_model: LanguageModel) -> Qwen25Vl:
+        """Returns a backbone that shares all parts with this one except the LLM."""
+        return Qwen25Vl(self.tower, self.image_processor, language_model, self.side)
+
+    def count_tokens(self, image: object = None) -> int:
+        """Returns the number N of visual tokens of an image; None: the largest of any image."""
+        if isinstance(image, VisualTokens):
+            return len(image.features)
+        if not isinstance(image, Image.Image):
+            return _most_tokens(self.image_processor)
+        rows, columns = self._grid(image)
+        return rows * columns
+
+    def preprocess(self, images: list[Image.Image]) -> list[Patches]:
+        """Returns the patches (n, d) of B images, float32 on the CPU, with their grids."""
+        return [self._patches(image) for image in images]
+
+    def _patches(self, image: Image.Image) -> Patches:
+        self._grid(image)  # refuses sizes that the processor does not take
+        rgb = image if image.mode == "RGB" else to_rgb(image)
+        made = self.image_processor([rgb], return_tensors="pt")
+        beside = None if self.side is None else self.side.preprocess(rgb)
+        grid = tuple(made["image_grid_thw"][0].tolist())
+        return Patches(made["pixel_values"], grid, beside, (rgb.height, rgb.width))
+
+    def _grid(self, image: Image.Image) -> tuple[int, int]:
+        """Returns the rows and columns of an image's visual tokens.
+
+        Raises:
+            UserError: the image is too narrow, or has no pixels.
+        """
+        shorter, longer = sorted(image.size)
+        if longer > MAX_RATIO * shorter:
+            raise UserError(
+                f"the image is {image.width} x {image.height} pixels, and Qwen2.5-VL reads images "
+                f"whose longer side is at most {MAX_RATIO} times the shorter one: cut it into parts"
+            )
+        processor = self.image_processor
+        side = processor.patch_size * processor.merge_size
+        limits = (processor.size["shortest_edge"], processor.size["longest_edge"])
+        height, width = smart_resize(image.height, image.width, side, *limits)
+        return height // side, width // side
+
+    def encode_images(
+        self,
+        pixels: Sequence[Patches],
+        needs: Needs = Needs.NOTHING,
+        watch: Stopwatch | None = None,
+    ) -> list[VisualTokens]:
+        """Encodes preprocessed images, with the needed values in addition to the features.
+
+        Args:
+            pixels: B of them.
+            needs: the values, as far as the model gives them.
+            watch: receives the time of the side tower.
+        """
+        images = self.tower(pixels, needs)
+        if Needs.PROJECTED in needs:
+            images = [replace(image, projected=image.features) for image in images]
+        if self.side is None or not needs & OF_CLIP:
+            return images
+        watch = watch or Stopwatch(self.tower.device)
+        with watch.stage("side tower"):
+            return [
+                self.side.complete(image, needed(of.side), of.size, needs)
+                for image, of in zip(images, pixels)
+            ]
+
+    def encode_questions(self, questions: Sequence[str]) -> list[Tensor]:
+        """Encodes questions by CLIP's text tower, cut to its length, as (P,) of unit length."""
+        side = self._required_side
+        return embed_questions(side.clip, side.tokenizer, questions)
+
+    def embed_segments(self, question: str) -> Tensor:
+        """Encodes a whole question by CLIP's text tower in segments, (M, P) float32."""
+        side = self._required_side
+        return embed_segments(side.clip, side.tokenizer, question)
+
+    @property
+    def _required_side(self) -> SideTower:
+        if self.side is None:
+            raise UserError(
+                "Qwen2.5-VL encodes no questions by itself: name CLIP beside it with --side-tower"
+            )
+        return self.side
+
+    def embed_content_words(self, question: str) -> Tensor:
+        """Returns the LLM's input embeddings of a question's content words, (T, D)."""
+        ids = self.language_model.tokenizer.encode_more(content_words(question))
+        return self.language_model.embed_words(ids)
+
+    def arrange(self, tokens: Tensor, kept_idx: Tensor, image: VisualTokens) -> Tensor:
+        """Returns the kept tokens (K, D) unchanged: nothing is put between them."""
+        return tokens
+
+    def most_positions(self, num_tokens: int, image: object = None) -> int:
+        """Returns the positions of an image: K, or more, as the text continues behind all of it."""
+        if isinstance(image, VisualTokens):
+            side = max(image.views[0].rows, image.views[0].columns)
+        elif isinstance(image, Image.Image):
+            side = max(self._grid(image))
+        else:
+            side = math.isqrt(MAX_RATIO * _most_tokens(self.image_processor))
+        return max(num_tokens, side)
+
+    def position_ids(
+        self, input_ids: Sequence[int], kept_idx: Tensor, image: VisualTokens
+    ) -> Tensor:
+        """Returns the positions (3, L) of a prompt in M-RoPE; see mrope_positions."""
+        before = input_ids.index(IMAGE_TOKEN_INDEX)
+        after = len(input_ids) - before - 1
+        return mrope_positions(before, image.views[0], kept_idx, after)
+
+    def prompt_ids(self, sample: Sample, given: Supplement, most: int) -> list[int]:
+        """Returns a sample's prompt in the checkpoint's template, one IMAGE_TOKEN_INDEX in it."""
+        tokenizer = self.language_model.tokenizer
+        return qwen_prompt_ids(
+            sample.question, tokenizer, sample.history, given.text, most, given.heading
+        )
