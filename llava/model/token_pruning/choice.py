@@ -55,6 +55,7 @@ class PublishedPruner:
         reads_last_keys: whether its keys are those of the tower's last layer, not those of the
             layer of the features.
         merges_projected: whether the weights of its Choices are for projected features.
+        keeps_cls: whether the CLS token may be among the tokens that it gives.
         elsewhere: settings of the recorded cases that describe the arrays.
         check: check(budget, num_patches, settings) raises a UserError where they do not go
             together; None: any budget does.
@@ -70,5 +71,6 @@ class PublishedPruner:
     reason: str = "attention"
     reads_last_keys: bool = False
     merges_projected: bool = False
+    keeps_cls: bool = False
     elsewhere: tuple[str, ...] = ()
     check: Callable[[int, int, Any], object] | None = None

@@ -196,12 +196,16 @@ def prune(
     prunings: Sequence[Pruning],
     generators: Sequence[torch.Generator],
 ) -> list[Pruned]:
-    """Prunes B images, each pruner's in one batch: the entry point for model and training."""
+    """Prunes B images: the entry point for model and training.
+
+    A pruner gets the images of one number of tokens in one batch.
+    """
     budgets = [pruning.num_tokens for pruning in prunings]
     columns = (images, queries, budgets, [pruning.options for pruning in prunings], generators)
     found: dict[int, Pruned] = {}
-    for name in dict.fromkeys(pruning.pruner.name for pruning in prunings):
-        places = [b for b, pruning in enumerate(prunings) if pruning.pruner.name == name]
+    kinds = [(p.pruner.name, len(image.features)) for p, image in zip(prunings, images)]
+    for kind in dict.fromkeys(kinds):
+        places = [b for b, own in enumerate(kinds) if own == kind]
         select = prunings[places[0]].pruner.select
         pruned = select(*([column[b] for b in places] for column in columns))
         found |= {b: prunings[b].planned(one) for b, one in zip(places, pruned)}

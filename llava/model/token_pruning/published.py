@@ -52,6 +52,7 @@ _BY_TOWER = (
         ("", "adaptive"),
         check=window_side,
         reason="distinct",
+        keeps_cls=True,
     ),
     PublishedPruner(
         "prumerge",
@@ -82,6 +83,7 @@ _BY_TOWER = (
         "Apache-2.0 by its README",
         ("", "exactpca"),
         reason="diverse",
+        keeps_cls=True,
     ),
     PublishedPruner(
         "visionzip",
@@ -91,6 +93,7 @@ _BY_TOWER = (
         "arXiv 2412.04467",
         "Apache-2.0",
         check=split,
+        keeps_cls=True,
     ),
     PublishedPruner(
         "vispruner",
