@@ -19,6 +19,7 @@ from llava.checkpoints.download import ALL, PUBLISHED
 from llava.command import called
 from llava.compensations import NOTHING
 from llava.errors import UserError
+from llava.model.backbones.registry import load_backbone
 from llava.model.compensation.builder import (
     build_caption_model,
     build_long_clip,
@@ -30,13 +31,15 @@ from llava.model.compensation.relation_builder import load_relation_model
 from llava.model.compensation.scene_graph import check_relation_model
 from llava.model.compensation.triplets import names_of
 from llava.model.language_model.builder import load_llama_tokenizer, load_llm
-from llava.model.loading.configs import clip_config, read_config
+from llava.model.loading.configs import CheckpointConfig, clip_config, read_config
+from llava.model.loading.families import read_model_config
 from llava.model.loading.llava_config import LlavaConfig, Tensors, read_llava_config, split_llava
 from llava.model.loading.locate import is_hub_name, locate
-from llava.model.loading.parts import locate_part, locate_parts
+from llava.model.loading.parts import check_clip, locate_part, locate_parts
 from llava.model.loading.placement import Placement, placement
 from llava.model.loading.weights import read_checkpoint, weight_files
 from llava.model.multimodal_encoder.builder import load_tower
+from llava.model.multimodal_encoder.side_tower import load_side_tower
 from llava.model.multimodal_projector.builder import build_projector
 from llava.model.products.forms import choose_forms
 
@@ -91,14 +94,24 @@ class _Seen:
     llava: Mapping[str, Tensors] | None = None
     long_clip_width: int | None = None
 
+    def config(self) -> CheckpointConfig:
+        """Returns what config.json of the checkpoint says."""
+        return _config_of(self.args)
+
     def llava_config(self) -> LlavaConfig:
-        """Returns what config.json of the LLaVA checkpoint says."""
+        """Returns the same of a LLaVA checkpoint."""
         folder = self.places["model"]
         return read_llava_config(read_config(folder), str(folder))
 
+    @property
+    def clip(self) -> Path | None:
+        """The folder of CLIP, the model's own or beside it; None where there is none."""
+        return self.places.get("vision_tower") or self.places.get("side_tower")
+
     def clip_width(self) -> int:
         """Returns the width of the space that CLIP's images and texts share."""
-        folder = self.places["vision_tower"]
+        folder = self.clip
+        assert folder is not None  # the checks of parts that read it look first
         return clip_config(read_config(folder), str(folder)).projection_dim
 
 
@@ -138,15 +151,33 @@ def _finders(args: ModelArguments) -> dict[str, Callable[[], Path]]:
     """Returns how each part is found."""
 
     def model() -> Path:
-        folder = Path(args.model_path)
-        read_llava_config(read_config(folder), str(folder))
-        return folder
+        _config_of(args)
+        return Path(args.model_path)
 
-    finders: dict[str, Callable[[], Path]] = {
-        "model": model,
-        "vision_tower": lambda: locate_parts(replace(args, compensation=NOTHING))["vision_tower"],
-    }
-    return finders | {name: partial(locate_part, args, name) for name in args.compensation_parts}
+    def of_compensation(name: str) -> Path:
+        check_clip(args, _config_of(args))
+        return locate_part(args, name)
+
+    finders: dict[str, Callable[[], Path]] = {"model": model}
+    if (clip := _clip_part(args)) is not None:
+        finders[clip] = lambda: locate_parts(replace(args, compensation=NOTHING))[clip]
+    return finders | {name: partial(of_compensation, name) for name in args.compensation_parts}
+
+
+def _config_of(args: ModelArguments) -> CheckpointConfig:
+    """Returns the settings in the model's config.json, whatever its family."""
+    return read_model_config(read_config(Path(args.model_path)), args.model_path)
+
+
+def _clip_part(args: ModelArguments) -> str | None:
+    """Returns the flag of the CLIP that a model reads; None if it reads none."""
+    try:
+        has_clip = _config_of(args).has_clip
+    except UserError:  # reported with the model itself
+        has_clip = True
+    if has_clip:
+        return "vision_tower"
+    return None if args.side_tower is None else "side_tower"
 
 
 def _way_to_fetch_model(args: ModelArguments) -> str:
@@ -184,7 +215,11 @@ def _details(path: Path, tensors: Tensors) -> str:
 
 
 def _check_model(path: Path, seen: _Seen) -> str:
-    config, tensors = seen.llava_config(), read_checkpoint(path)
+    tensors = read_checkpoint(path)
+    if not seen.config().has_clip:
+        load_backbone(seen.args, {"model": path}, seen.config(), seen.place)
+        return _details(path, tensors)
+    config = seen.llava_config()
     llava = split_llava(tensors, str(path))
     load_llama_tokenizer(path, config)
     first = llava["projector"].get("0.weight", torch.empty(0))
@@ -203,13 +238,18 @@ def _check_vision_tower(path: Path, seen: _Seen) -> str:
     return _details(path, read_checkpoint(path))
 
 
+def _check_side_tower(path: Path, seen: _Seen) -> str:
+    load_side_tower(seen.args, path, seen.place)
+    return _details(path, read_checkpoint(path))
+
+
 def _check_gpt2(path: Path, seen: _Seen) -> str:
     _, tokenizer = read_gpt2(path)
     return f"config and {len(tokenizer)} tokens"
 
 
 def _check_caption_model(path: Path, seen: _Seen) -> str:
-    if not {"gpt2", "vision_tower"} <= seen.places.keys():
+    if "gpt2" not in seen.places or seen.clip is None:
         raise UserError(
             "it cannot be looked at without GPT-2's config and CLIP's: mend those first"
         )
@@ -234,7 +274,7 @@ def _check_selector(path: Path, seen: _Seen) -> str:
 
 
 def _check_scene_graph(path: Path, seen: _Seen) -> str:
-    if "vision_tower" not in seen.places:
+    if seen.clip is None:
         raise UserError("it cannot be looked at without CLIP's config: mend that first")
     model = load_relation_model(path, seen.place.device)
     check_relation_model(model, seen.clip_width(), names_of(path), str(path))
@@ -244,6 +284,7 @@ def _check_scene_graph(path: Path, seen: _Seen) -> str:
 _CHECKS: dict[str, Callable[[Path, _Seen], str]] = {
     "model": _check_model,
     "vision_tower": _check_vision_tower,
+    "side_tower": _check_side_tower,
     "gpt2": _check_gpt2,
     "caption_model": _check_caption_model,
     "longclip": _check_longclip,

@@ -32,6 +32,7 @@ class Backbone(Protocol):
         clip_tokenizer: of CLIP's text side.
         side: the tower beside the model's own of which that CLIP is a part; None if there is none.
         gives: the values that it can compute of images and questions.
+        has_mrope: whether tokens have positions of M-RoPE; see position_ids.
         image_processor: images to pixels.
         image_aspect_ratio: "pad", or None; see process_images.
         language_model: projector and LLM.
@@ -42,6 +43,7 @@ class Backbone(Protocol):
     clip_tokenizer: ClipTokenizer | None
     side: SideTower | None
     gives: Needs
+    has_mrope: bool
     image_processor: Any
     image_aspect_ratio: str | None
     language_model: LanguageModel

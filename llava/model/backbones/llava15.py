@@ -74,6 +74,7 @@ class Llava15(nn.Module):
 
     gives = ~Needs.NOTHING
     side = None
+    has_mrope = False
 
     def __init__(
         self,

@@ -137,6 +137,7 @@ class Qwen25Vl(nn.Module):
     """
 
     image_aspect_ratio = None
+    has_mrope = True
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ def read_model(args: ModelArguments) -> tuple[dict[str, Path], CheckpointConfig]
         raise UserError("say which model: --model-path FOLDER, or a name on the Hugging Face hub")
     model = locate(args.model_path)
     config = read_model_config(read_config(model), str(model))
-    _check_clip(args, config)
+    check_clip(args, config)
     parts = {"model": model}
     if config.has_clip:
         parts["vision_tower"] = _find(args, model, "vision_tower", config.vision_tower)
@@ -49,7 +49,7 @@ def read_model(args: ModelArguments) -> tuple[dict[str, Path], CheckpointConfig]
     return parts, config
 
 
-def _check_clip(args: ModelArguments, config: CheckpointConfig) -> None:
+def check_clip(args: ModelArguments, config: CheckpointConfig) -> None:
     """Refuses flags of CLIP without effect, and a compensation that misses CLIP.
 
     Raises:

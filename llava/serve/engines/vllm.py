@@ -79,6 +79,12 @@ class VllmEngine:
         Raises:
             UserError: none can.
         """
+        if self.models.usual_model.backbone.has_mrope:
+            raise UserError(
+                "the vllm engine reads prompts as embeddings, whose positions it counts itself; "
+                "this model's visual tokens have positions of their own (M-RoPE), which would be "
+                "lost: use --engine local"
+            )
         limits = httpx.Limits(max_connections=None)
         timeout = httpx.Timeout(None, connect=5.0)
         # Proxies of the environment are for other machines.
