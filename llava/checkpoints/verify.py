@@ -196,6 +196,8 @@ def _way_to_fetch(part: str, args: ModelArguments, error: UserError) -> str:
     """Says by which command a part is fetched that was looked for under its usual name."""
     if part not in _PUBLISHED_AS or getattr(args, part) is not None:
         return ""
+    if "--side-tower" in str(error):  # what is missing is another flag
+        return ""
     # The CLIP that a model has is named in its config.json, and need not be the published one.
     if part == "vision_tower" and PUBLISHED["clip"].target not in str(error):
         return ""

@@ -1,8 +1,10 @@
 """Qwen2.5-VL: parity with transformers' own class, pruning at M-RoPE's positions, bad input."""
 
+import asyncio
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +14,8 @@ from transformers import Qwen2_5_VLForConditionalGeneration, vision_utils
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 
 from llava.arguments import ModelArguments
+from llava.checkpoints.convert import convert
+from llava.checkpoints.verify import verify
 from llava.errors import UserError
 from llava.model.builder import load_from_arguments
 from llava.model.compensation.supplement import PrunedSample, TextQuery
@@ -21,7 +25,9 @@ from llava.model.multimodal_encoder.side_tower import places
 from llava.model.multimodal_encoder.visual_tokens import Needs, View
 from llava.model.sample import Sample
 from llava.model.token_pruning.pruner import Pruned
-from tests.helpers.tiny_qwen import drawn, make_tiny_qwen
+from llava.serve.accm import Accm
+from llava.serve.engines.vllm import VllmEngine
+from tests.helpers.tiny_qwen import MOST, drawn, make_tiny_qwen
 
 # Width and height: from 1:4 to 4:1, tiny and large, and narrower ones.
 SIZES = [
@@ -321,9 +327,10 @@ def test_places_of_clip_s_patches_and_of_tokens():
     token_idx, patch_idx = places(View(0, 2, 4), View(0, 4, 4), (100, 200))
     assert token_idx.tolist() == [-1] * 4 + [0, 1, 2, 3] + [4, 5, 6, 7] + [-1] * 4
     assert patch_idx.tolist() == [4, 5, 6, 7, 8, 9, 10, 11]
-    # A tall image of 3 x 1 tokens: the third of four columns holds its middle.
+    # A tall image of 3 x 1 tokens, in the second of four columns.
     token_idx, patch_idx = places(View(0, 3, 1), View(0, 4, 4), (300, 75))
-    assert patch_idx.tolist() == [2, 10, 14] and set(token_idx.tolist()) == {-1}
+    assert patch_idx.tolist() == [1, 9, 13]
+    assert token_idx.view(4, 4).T.tolist() == [[-1] * 4, [0, 1, 1, 2], [-1] * 4, [-1] * 4]
     # As many patches as tokens: the same places.
     token_idx, patch_idx = places(View(0, 3, 3), View(0, 3, 3), (90, 90))
     assert token_idx.tolist() == patch_idx.tolist() == list(range(9))
@@ -400,6 +407,7 @@ def test_pruners_say_what_the_model_does_not_have(model):
         (dict(text_selection="nearest"), "--text-selection is about CLIP"),
         (dict(side_tower="nowhere"), "there is no nowhere"),
         (dict(compile=True), "--compile is for Llama"),
+        (dict(text_selection="nearest", side_tower="nowhere"), "there is no nowhere"),
     ],
 )
 def test_flags_that_cannot_work_are_refused(folder, settings, message):
@@ -457,6 +465,7 @@ def test_missing_weights_and_a_foreign_tokenizer(folder, tmp_path, checkpoints):
     with pytest.raises(UserError, match="vision tower.*merger.mlp.0.bias"):
         load(other)
     (other / "tokenizer.json").unlink()
+    (other / "tokenizer_config.json").write_text("{}")
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(checkpoints / "gpt2-tiny" / name, other / name)
     with pytest.raises(UserError, match="has no token <|image_pad|>"):
@@ -476,3 +485,42 @@ def test_one_image_and_no_video(model, word):
     if word != "<image>":
         with pytest.raises(UserError, match="no video"):
             model.answer([full((28, 28), history=(("What?", word),))])
+
+
+# Commands --------------------------------------------------------------------------------------
+
+
+def test_verify_reads_all_parts(folder, checkpoints):
+    clip = str(checkpoints / "clip-vit-tiny-patch14-336")
+    settings = dict(device="cpu", gpt2=str(checkpoints / "gpt2-tiny"))
+    settings |= dict(checkpoints_root=str(checkpoints))
+    verdicts = list(verify(ModelArguments(str(folder), side_tower=clip, **settings)))
+    assert [v.problem for v in verdicts] == [None] * 6
+    assert [v.part for v in verdicts[:2]] == ["model", "side_tower"]
+    model, captions = verify(ModelArguments(str(folder), **settings))
+    assert model.problem is None and "--side-tower" in captions.problem
+    (alone,) = verify(ModelArguments(str(folder), compensation="none", **settings))
+    assert alone.problem is None
+
+
+def test_convert_gives_the_same_answers(model, folder, tmp_path):
+    convert(folder, tmp_path / "half", "bfloat16")
+    convert(folder, tmp_path / "same", None)
+    sample = sample_of((100, 200), pruner="uniform", visual_token_num=5)
+    assert load(tmp_path / "same").answer([sample])[0].out_ids == model.answer([sample])[0].out_ids
+    assert len(load(tmp_path / "half").answer([sample])[0].kept_idx) == 5
+
+
+def test_the_python_interface(folder):
+    accm = Accm.from_pretrained(folder, 6, pruner="fastervlm", compensation="none", device="cpu")
+    image = drawn(300, 200)
+    result = accm.answer(image, QUESTION, max_new_tokens=3)
+    assert len(result.kept_idx) == 6 and result.caption is None
+    assert accm.model.count_tokens(image) == 54 and accm.model.count_tokens() == MOST
+
+
+def test_prompts_for_another_engine_are_refused(model):
+    models = SimpleNamespace(usual_model=model)
+    engine = VllmEngine(models, ["http://127.0.0.1:9"], 1, 0.0, 0, lambda *_: None)
+    with pytest.raises(UserError, match="M-RoPE.*--engine local"):
+        asyncio.run(engine.start())
