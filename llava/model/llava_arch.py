@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from PIL import Image
@@ -36,8 +37,6 @@ from llava.model.cuda import SideStream
 from llava.model.encoding import encode_distinct, encode_queries
 from llava.model.language_model.llava_llama import Generated, LanguageModel, OnToken, Prompt
 from llava.model.memory import Memory
-from llava.model.multimodal_encoder.clip_encoder import ClipTower
-from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens
 from llava.model.sample import Answer, Encoded, Sample
 from llava.model.splicing import input_ids, prefill_ahead, splice_prompts
@@ -272,13 +271,13 @@ class LlavaAccm(nn.Module):
         return SimpleNamespace(image_aspect_ratio=ratio, mm_use_im_start_end=False)
 
     @property
-    def tower(self) -> ClipTower:
-        """The backbone's vision tower, with its text side."""
+    def tower(self) -> Any:
+        """The backbone's vision tower; CLIP's has a text side too."""
         return self.backbone.tower
 
     @property
-    def clip_tokenizer(self) -> ClipTokenizer:
-        """The tokenizer of the tower's text side."""
+    def clip_tokenizer(self) -> Any:
+        """The tokenizer of CLIP's text side; None where the model has no CLIP."""
         return self.backbone.clip_tokenizer
 
     @property

@@ -284,6 +284,7 @@ class Qwen25Vl(nn.Module):
     def prompt_ids(self, sample: Sample, given: Supplement, most: int) -> list[int]:
         """Returns a sample's prompt in the checkpoint's template, one IMAGE_TOKEN_INDEX in it."""
         tokenizer = self.language_model.tokenizer
+        assert isinstance(tokenizer, QwenTokenizer)
         return qwen_prompt_ids(
             sample.question, tokenizer, sample.history, given.text, most, given.heading
         )

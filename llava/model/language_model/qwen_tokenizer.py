@@ -89,11 +89,10 @@ class QwenTokenizer:
             history: questions and answers before it.
         """
         turns = [turn for pair in history for turn in zip(("user", "assistant"), pair)]
-        messages = [
-            {"role": role, "content": [{"type": "text", "text": text}]}
-            for role, text in (*turns, ("user", question))
-        ]
-        messages[0]["content"].insert(0, {"type": "image"})
+        parts = [[{"type": "text", "text": text}] for _, text in (*turns, ("user", question))]
+        parts[0] = [{"type": "image"}, *parts[0]]
+        roles = [*(role for role, _ in turns), "user"]
+        messages = [{"role": role, "content": part} for role, part in zip(roles, parts)]
         return self._tokenizer.apply_chat_template(
             messages,
             chat_template=self._tokenizer.chat_template or _TEMPLATE,
