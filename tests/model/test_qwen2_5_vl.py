@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -20,13 +21,15 @@ from llava.errors import UserError
 from llava.model.builder import load_from_arguments
 from llava.model.compensation.supplement import PrunedSample, TextQuery
 from llava.model.memory import Memory
-from llava.model.multimodal_encoder.qwen_tower import window_order
+from llava.model.multimodal_encoder.qwen_tower import GIVEN, window_order
 from llava.model.multimodal_encoder.side_tower import places
 from llava.model.multimodal_encoder.visual_tokens import Needs, View
 from llava.model.sample import Sample
 from llava.model.token_pruning.pruner import Pruned
+from llava.model.token_pruning.registry import PRUNERS
 from llava.serve.accm import Accm
 from llava.serve.engines.vllm import VllmEngine
+from tests.conftest import ROOT
 from tests.helpers.tiny_qwen import MOST, drawn, make_tiny_qwen
 
 # Width and height: from 1:4 to 4:1, tiny and large, and narrower ones.
@@ -261,6 +264,18 @@ def test_a_prefix_that_was_read_before_changes_nothing(model):
     assert second.out_ids == first[0].out_ids
 
 
+def test_a_cache_of_fixed_size_gives_the_same(folder, model):
+    """What CUDA graphs read; on a CPU the same passes run one by one."""
+    static = load(folder)
+    static.language_model.use_cuda_graphs()
+    image = drawn(300, 200)
+    samples = [full((100, 100))]
+    samples += [replace(full((1, 1)), image=image, question=text) for text in ("A?", "And this?")]
+    for one, other in zip(static.answer(samples), model.answer(samples)):
+        assert one.out_ids == other.out_ids
+        assert torch.allclose(one.first_logits, other.first_logits, atol=1e-5)
+
+
 @pytest.mark.parametrize("pruner", ["fastv", "pyramiddrop", "sparsevlm", "dart"])
 def test_pruners_inside_the_llm_keep_places(model, pruner):
     samples = [
@@ -398,6 +413,20 @@ def test_pruners_say_what_the_model_does_not_have(model):
             model.answer([sample_of((300, 200), pruner=pruner, visual_token_num=9)])
 
 
+def test_the_page_of_methods_says_which_pruners_work(model, beside):
+    page = (ROOT / "docs" / "methods.md").read_text("utf-8")
+    rows = page.split("## On Qwen2.5-VL")[1].split("## Controls")[0].splitlines()
+    free, attended, by_clip, refused = (
+        set(re.findall(r"`(\w+)`", row.split("|")[3])) for row in rows if "| `" in row
+    )
+    given = model.backbone.gives
+    works = {name for name, pruner in PRUNERS.items() if not pruner.needs & ~given}
+    with_clip = {name for name, p in PRUNERS.items() if not p.needs & ~beside.backbone.gives}
+    assert works == free | attended and with_clip - works == by_clip
+    assert set(PRUNERS) - with_clip == refused
+    assert {name for name in works if PRUNERS[name].needs & GIVEN} == attended
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -497,7 +526,7 @@ def test_verify_reads_all_parts(folder, checkpoints):
     verdicts = list(verify(ModelArguments(str(folder), side_tower=clip, **settings)))
     assert [v.problem for v in verdicts] == [None] * 6
     assert [v.part for v in verdicts[:2]] == ["model", "side_tower"]
-    model, captions = verify(ModelArguments(str(folder), **settings))
+    captions, model = verify(ModelArguments(str(folder), **settings))
     assert model.problem is None and "--side-tower" in captions.problem
     (alone,) = verify(ModelArguments(str(folder), compensation="none", **settings))
     assert alone.problem is None
