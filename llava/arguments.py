@@ -15,7 +15,7 @@ from llava.compensations import CAPTIONS, FLAGS, NOTHING, UNCOMPENSATED, name_of
 from llava.decoding import Decoding
 from llava.errors import UserError
 from llava.files import is_there
-from llava.method import Method, method_of
+from llava.method import VIEW_SPLITS, Method, method_of
 
 PROJECT = Path(__file__).parents[1]  # the folder of this package's source
 DTYPES = ("float32", "float16", "bfloat16")
@@ -213,22 +213,6 @@ class ModelArguments:
 
         return "cuda" if torch.cuda.is_available() else "cpu"
 
-    def check_device_map(self) -> None:
-        """Refuses --device-map on a CPU: there are no GPUs to spread the LLM over.
-
-        Quantised weights are refused there in any case, with another message.
-
-        Raises:
-            UserError: --device-map is given, and the device is the CPU.
-        """
-        if self.device_map is None or self.bits is not None:
-            return
-        if self.device_name.split(":")[0] == "cpu":
-            raise UserError(
-                f"--device-map {self.device_map} spreads the LLM over GPUs, and --device "
-                f"{self.device} is the CPU: leave one of the two out"
-            )
-
 
 @dataclass
 class PrunerArguments(ModelArguments):
@@ -244,6 +228,10 @@ class PrunerArguments(ModelArguments):
         "Settings of the pruner, NAME=VALUE; an unknown name lists those that it has. With "
         "published=true it keeps as many tokens as its authors' code, not exactly the budget.",
         [],
+    )
+    view_split: Optional[str] = flag(
+        "How LLaVA-NeXT spreads the budget over an image's views; see docs/models.md.",
+        choices=VIEW_SPLITS,
     )
     visual_token_num: Optional[int] = budget_flag("Visual tokens to keep.")
     seed: int = flag("Seed of the random draws of each question.", Method.seed)

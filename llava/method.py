@@ -18,6 +18,10 @@ NAMED = {
     "accm": (DEFAULT_PRUNER, CAPTIONS),
     "accm+": ("mmtok", "merge"),
 }
+# How a budget is spread over the views of an image: the pruner chooses among all tokens at once; or
+# in each view, for a share of the budget by its size; or the base view is served first, and the
+# tiles by their sizes from what is left.
+GLOBAL, PROPORTIONAL, BASE_FIRST = VIEW_SPLITS = ("global", "proportional", "base-first")
 ALL_TOKENS, NO_TOKENS = "none", "zero"  # the pruners that keep every token, and no token
 DEFAULT_MAX_NEW_TOKENS = 128
 
@@ -39,6 +43,8 @@ class Method:
         pruner: chooses the visual tokens; a name in llava.model.token_pruning.registry.
         pruner_options: settings of the pruner, values by name or texts NAME=VALUE; see
             given_options.
+        view_split: how the budget is spread over the views of an image that has several; see
+            VIEW_SPLITS. None takes the first, or the second for pruners that read a grid.
     """
 
     visual_token_num: int | None = None
@@ -47,6 +53,7 @@ class Method:
     no_image: bool = False
     pruner: str = DEFAULT_PRUNER
     pruner_options: Options = ()
+    view_split: str | None = None
 
     @property
     def sees_nothing(self) -> bool:
@@ -103,10 +110,12 @@ def label_of(method: Method, compensation: str, budget: int, num_patches: int) -
     if budget == num_patches:
         return "full"
     options = given_options(method.pruner_options)
+    if method.view_split is not None:
+        options["view_split"] = method.view_split
     for name, parts in NAMED.items():
         if parts == (method.pruner, compensation) and not options:
             return name
-    if method.pruner == DEFAULT_PRUNER:
+    if method.pruner == DEFAULT_PRUNER and not options:
         return f"{DEFAULT_PRUNER} with {compensation}"
     pruner = " ".join([method.pruner, *(f"{name}={value}" for name, value in options.items())])
     if compensation == NOTHING:

@@ -44,6 +44,27 @@ PUBLISHED = {
     "llava-v1.5-13b": Published(
         "liuhaotian/llava-v1.5-13b", _LLAVA_FILES, "llava-v1.5-13b", 26.1, _LLAVA_LICENCE
     ),
+    "llava-v1.6-vicuna-7b": Published(
+        "liuhaotian/llava-v1.6-vicuna-7b",
+        _LLAVA_FILES,
+        "llava-v1.6-vicuna-7b",
+        14.1,
+        _LLAVA_LICENCE,
+    ),
+    "llava-v1.6-vicuna-13b": Published(
+        "liuhaotian/llava-v1.6-vicuna-13b",
+        _LLAVA_FILES,
+        "llava-v1.6-vicuna-13b",
+        26.7,
+        _LLAVA_LICENCE,
+    ),
+    "llava-v1.6-mistral-7b": Published(
+        "liuhaotian/llava-v1.6-mistral-7b",
+        _LLAVA_FILES,
+        "llava-v1.6-mistral-7b",
+        15.1,
+        "Apache-2.0",
+    ),
     "qwen2.5-vl-3b": Published(
         "Qwen/Qwen2.5-VL-3B-Instruct", _QWEN_FILES, "qwen2.5-vl-3b", 7.5, "Qwen Research License"
     ),

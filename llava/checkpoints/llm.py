@@ -25,7 +25,10 @@ from llava.errors import UserError
 from llava.files import read_json, replacing, write_json
 from llava.model.language_model.builder import empty_llm, fill_llm, load_llama_tokenizer
 from llava.model.loading.configs import read_config
-from llava.model.loading.llava_config import read_llava_config, split_llava
+from llava.model.loading.families import read_model_config
+from llava.model.loading.llava_config import split_llava
+from llava.model.loading.next_config import NextConfig, take_newline
+from llava.model.loading.placement import Placement
 from llava.model.loading.tensor_files import is_harmless
 from llava.model.loading.weights import read_checkpoint, weight_files
 
@@ -41,7 +44,7 @@ def convert_llm(source: Path, target: Path, dtype: str | None) -> list[Path]:
     interruption.
 
     Args:
-        source: folder of LLaVA-1.5, in its authors' layout or in transformers'.
+        source: folder of LLaVA-1.5 or LLaVA-NeXT, in its authors' layout or in transformers'.
         target: another folder; made if needed.
         dtype: one of DTYPES; None keeps each tensor's.
 
@@ -49,7 +52,7 @@ def convert_llm(source: Path, target: Path, dtype: str | None) -> list[Path]:
         The weight files.
 
     Raises:
-        UserError: the source is no LLaVA-1.5 or is damaged, or the target has other weights or
+        UserError: the source is no LLaVA or is damaged, or the target has other weights or
             cannot be written.
     """
     if target.resolve() == source.resolve():
@@ -81,8 +84,11 @@ def convert_llm(source: Path, target: Path, dtype: str | None) -> list[Path]:
 
 def _read_llm(source: Path) -> dict[str, Tensor]:
     """Returns the LLM's tensors by Llama's names, checked."""
-    config = read_llava_config(read_config(source), str(source))
+    config = read_model_config(read_config(source), str(source))
     tensors = split_llava(read_checkpoint(source), str(source))["llm"]
+    if isinstance(config, NextConfig):
+        place = Placement(torch.device("meta"), torch.float32)
+        take_newline(tensors, config, str(source), place)
     llm = empty_llm(config.llm, str(source))
     fill_llm(llm, tensors, str(source), torch.float32, lambda name: torch.device("meta"))
     is_tied = config.llm.tie_word_embeddings
@@ -113,7 +119,7 @@ def _write(
 
 def _write_small_files(source: Path, target: Path, dtype: torch.dtype) -> None:
     """Writes the configuration and the tokenizer of a plain Llama."""
-    config = read_llava_config(read_config(source), str(source))
+    config = read_model_config(read_config(source), str(source))
     tokenizer = load_llama_tokenizer(source, config)
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     names = {

@@ -6,7 +6,6 @@ is found here too, and each weight is read once and looked at.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,10 +14,10 @@ from pathlib import Path
 import torch
 
 from llava.arguments import ModelArguments
-from llava.checkpoints.download import ALL, PUBLISHED
-from llava.command import called
+from llava.checkpoints.ways import way_to_fetch, way_to_fetch_model
 from llava.compensations import NOTHING
 from llava.errors import UserError
+from llava.model.backbones.llava_next import load_tile_processor
 from llava.model.backbones.registry import load_backbone
 from llava.model.compensation.builder import (
     build_caption_model,
@@ -33,8 +32,9 @@ from llava.model.compensation.triplets import names_of
 from llava.model.language_model.builder import load_llama_tokenizer, load_llm
 from llava.model.loading.configs import CheckpointConfig, clip_config, read_config
 from llava.model.loading.families import read_model_config
-from llava.model.loading.llava_config import LlavaConfig, Tensors, read_llava_config, split_llava
-from llava.model.loading.locate import is_hub_name, locate
+from llava.model.loading.llava_config import LlavaConfig, Tensors, split_llava
+from llava.model.loading.locate import locate
+from llava.model.loading.next_config import NextConfig, take_newline
 from llava.model.loading.parts import check_clip, locate_part, locate_parts
 from llava.model.loading.placement import Placement, placement
 from llava.model.loading.weights import read_checkpoint, weight_files
@@ -42,16 +42,6 @@ from llava.model.multimodal_encoder.builder import load_tower
 from llava.model.multimodal_encoder.side_tower import load_side_tower
 from llava.model.multimodal_projector.builder import build_projector
 from llava.model.products.forms import choose_forms
-
-# Part -> what is downloaded for it.
-_PUBLISHED_AS = {
-    "vision_tower": "clip",
-    "gpt2": "gpt2",
-    "caption_model": "accm",
-    "longclip": "longclip",
-    "selector": "accm",
-    "scene_graph": "scene-graph",
-}
 
 
 @dataclass(frozen=True)
@@ -100,8 +90,7 @@ class _Seen:
 
     def llava_config(self) -> LlavaConfig:
         """Returns the same of a LLaVA checkpoint."""
-        folder = self.places["model"]
-        return read_llava_config(read_config(folder), str(folder))
+        return llava_config_of(self.places["model"])
 
     @property
     def clip(self) -> Path | None:
@@ -129,7 +118,7 @@ def verify(args: ModelArguments) -> Iterator[Verdict]:
     try:
         args = replace(args, model_path=str(locate(args.model_path)))
     except UserError as error:
-        yield Verdict("model", None, f"{error}; {_way_to_fetch_model(args)}")
+        yield Verdict("model", None, f"{error}; {way_to_fetch_model(args)}")
         return
     seen = _Seen(args, Placement(torch.device("meta"), place.dtype))
     missing: dict[str, list[str]] = {}  # what is wrong -> with which parts
@@ -137,7 +126,7 @@ def verify(args: ModelArguments) -> Iterator[Verdict]:
         try:
             seen.places[part] = find()
         except UserError as error:
-            missing.setdefault(f"{error}{_way_to_fetch(part, args, error)}", []).append(part)
+            missing.setdefault(f"{error}{way_to_fetch(part, args, error)}", []).append(part)
     for problem, parts in missing.items():
         yield Verdict(", ".join(parts), None, problem)
     for part, path in seen.places.items():
@@ -145,6 +134,18 @@ def verify(args: ModelArguments) -> Iterator[Verdict]:
             yield Verdict(part, path, None, _CHECKS[part](path, seen))
         except UserError as error:
             yield Verdict(part, path, str(error))
+
+
+def llava_config_of(folder: Path) -> LlavaConfig:
+    """Returns the settings in the config.json of a LLaVA checkpoint.
+
+    Raises:
+        UserError: it is damaged, or another model's.
+    """
+    config = read_model_config(read_config(folder), str(folder))
+    if not isinstance(config, LlavaConfig):
+        raise UserError(f"{folder} is {config.family}, which this command does not know")
+    return config
 
 
 def _finders(args: ModelArguments) -> dict[str, Callable[[], Path]]:
@@ -180,36 +181,6 @@ def _clip_part(args: ModelArguments) -> str | None:
     return None if args.side_tower is None else "side_tower"
 
 
-def _way_to_fetch_model(args: ModelArguments) -> str:
-    """Says by which command a model that is not there is fetched, with the parts that it needs."""
-    name = Path(args.model_path).name
-    if name not in PUBLISHED:
-        return f"what is published is fetched by: {_download('all')}"
-    names = dict.fromkeys([name, *(ALL[1:] if args.has_captions else ["clip"])])
-    words = "all" if tuple(names) == ALL else " ".join(names)
-    is_path = not is_hub_name(args.model_path)
-    root = str(Path(args.model_path).parent) if is_path else args.checkpoints_root
-    return f"to have it in {Path(root) / PUBLISHED[name].target}: {_download(words, root)}"
-
-
-def _way_to_fetch(part: str, args: ModelArguments, error: UserError) -> str:
-    """Says by which command a part is fetched that was looked for under its usual name."""
-    if part not in _PUBLISHED_AS or getattr(args, part) is not None:
-        return ""
-    if "--side-tower" in str(error):  # what is missing is another flag
-        return ""
-    # The CLIP that a model has is named in its config.json, and need not be the published one.
-    if part == "vision_tower" and PUBLISHED["clip"].target not in str(error):
-        return ""
-    return f"; it is fetched by: {_download(_PUBLISHED_AS[part], args.checkpoints_root)}"
-
-
-def _download(names: str, root: str | None = None) -> str:
-    is_usual = root is None or root == ModelArguments().checkpoints_root
-    where = "" if root is None or is_usual else f" --checkpoints-root {shlex.quote(root)}"
-    return f"{called('llava.checkpoints download')} {names}{where}"
-
-
 def _details(path: Path, tensors: Tensors) -> str:
     size = sum(file.stat().st_size for file in weight_files(path))
     dtypes = sorted({str(t.dtype).removeprefix("torch.") for t in tensors.values()})
@@ -226,6 +197,8 @@ def _check_model(path: Path, seen: _Seen) -> str:
     load_llama_tokenizer(path, config)
     first = llava["projector"].get("0.weight", torch.empty(0))
     build_projector(config, first.shape[-1], llava["projector"], str(path), seen.place)
+    if isinstance(config, NextConfig):
+        take_newline(llava["llm"], config, str(path), seen.place)
     load_llm(seen.args, config, llava["llm"], str(path), seen.place)
     seen.llava = llava
     return _details(path, tensors)
@@ -237,6 +210,8 @@ def _check_vision_tower(path: Path, seen: _Seen) -> str:
     width = vision.tower.clip.config.vision_config.hidden_size
     if seen.llava is not None:
         build_projector(config, width, llava["projector"], str(seen.places["model"]), seen.place)
+    if isinstance(config, NextConfig):
+        load_tile_processor(seen.places, config, vision.tower.image_size)
     return _details(path, read_checkpoint(path))
 
 

@@ -28,7 +28,7 @@ class TraceArguments(DecodingArguments, AskArguments):
     )
     requests: Optional[str] = flag(
         "Many questions: a file of JSON lines with id, image, question and optionally "
-        "tower_question, pruner, pruner_options (values by name), visual_token_num, "
+        "tower_question, pruner, pruner_options (values by name), view_split, visual_token_num, "
         "text_token_num, seed, max_new_tokens, no_image, temperature, top_p, num_beams. "
         "Image paths are absolute, or relative to that file. What a line leaves out, the flags say."
     )
@@ -54,6 +54,7 @@ def check_method(args: AskArguments) -> None:
         "--text-token-num": args.text_token_num is not None,
         "--pruner": pruner.name != DEFAULT_PRUNER,
         "--pruner-options": bool(args.pruner_options),
+        "--view-split": args.view_split is not None,
     }
     for name, is_given in given.items():
         if args.no_image and is_given:

@@ -43,6 +43,7 @@ REASON_COLOURS = {
     "distinct": (0, 114, 240),
     "merged": (200, 60, 200),
     "CLS token": (150, 155, 165),
+    "whole view": (150, 155, 165),
 }
 
 

@@ -31,13 +31,13 @@ from llava.eval.progress import (
 from llava.eval.sessions import noting_session
 from llava.files import printable
 from llava.method import label_of, method_of
-from llava.model.backbones.registry import most_tokens
+from llava.model.backbones.registry import most_tokens, reads_views
 from llava.model.compensation.triplets import changed_settings
 from llava.model.loading.parts import read_model
 from llava.model.loading.placement import Placement, placement
 from llava.model.products.forms import PARTS_OF, PRUNING_PARTS, choose_forms, described
 from llava.model.sample import Answer
-from llava.model.token_pruning.registry import budget_of, resolved
+from llava.model.token_pruning.registry import budget_of, check_views, resolved
 from llava.utils.distributed import Processes
 from llava.utils.stopping import noting_what_is_kept
 
@@ -205,6 +205,7 @@ def _trace(answer: Answer) -> dict:
     supplement = answer.supplement
     return {
         "kept_idx": answer.kept_idx,
+        **answer.views_record,
         "captions": supplement and list(supplement.candidates),
         "selector_scores": supplement and list(supplement.scores),
         "chosen_index": supplement and supplement.chosen,
@@ -244,6 +245,8 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
     packages = _DECIDING if args.bits is None else (*_DECIDING, "bitsandbytes")
     if args.seed < 0:
         raise UserError(f"--seed is {args.seed}; it must be at least 0")
+    check_views(method, reads_views(config))
+    split = {} if method.view_split is None else {"view_split": method.view_split}
     on_gpu = {"eager": args.eager} if place.device.type == "cuda" else {}
     return {
         "benchmark": run.benchmark,
@@ -269,6 +272,7 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
         "silence": args.silence,
         "checkpoints": {part: shared.fingerprint(path) for part, path in parts.items()},
         "versions": {name: version(name) for name in packages},
+        **split,
         **on_gpu,
     }
 

@@ -42,6 +42,7 @@ def answer_record(answer: Answer) -> dict:
             union_idx=selection.union_idx.tolist(),
         )
     record["kept_idx"] = answer.kept_idx
+    record.update(answer.views_record)
     if written is not None:
         record.update(
             captions=written.captions,

@@ -22,7 +22,7 @@ from llava.model.compensation.triplets import graph_settings
 from llava.model.language_model.compiled import check_compiler
 from llava.model.language_model.tokenizer import Tokenizer
 from llava.model.llava_arch import LlavaAccm
-from llava.model.loading.llava_config import LlavaConfig, split_llava
+from llava.model.loading.llava_config import LLAVA15, LlavaConfig, split_llava
 from llava.model.loading.parts import read_model
 from llava.model.loading.placement import placement, uses_cuda_graphs
 from llava.model.loading.weights import has_weights, read_checkpoint
@@ -146,10 +146,10 @@ def load_vision(args: ModelArguments) -> Vision:
         UserError: see load_pretrained_model.
     """
     parts, config = read_model(dataclasses.replace(args, **UNCOMPENSATED))
-    if not isinstance(config, LlavaConfig):
+    if not isinstance(config, LlavaConfig) or config.family != LLAVA15:
         raise UserError(
-            f"{parts['model']} is {config.family}, and this command trains on CLIP's outputs: name "
-            "a checkpoint of LLaVA"
+            f"{parts['model']} is {config.family}, and this command trains on one view of an "
+            f"image by CLIP: name a checkpoint of {LLAVA15}"
         )
     source = str(parts["model"])
     # A LLaVA that is yet to be trained has no weights, and no tower of its own.

@@ -11,7 +11,7 @@ from llava.model.compensation.supplement import Gives
 from llava.model.language_model.prompts import Prompt
 from llava.model.multimodal_encoder.visual_tokens import Needs, VisualTokens
 from llava.model.sample import Sample, check_limits
-from llava.model.token_pruning.registry import ALL, PRUNERS, find_pruner
+from llava.model.token_pruning.registry import ALL, PRUNERS, check_views, find_pruner
 
 if TYPE_CHECKING:
     from llava.model.llava_arch import LlavaAccm
@@ -45,6 +45,7 @@ def check_sample(model: LlavaAccm, sample: Sample) -> None:
 def _check_method(model: LlavaAccm, sample: Sample) -> None:
     """Refuses an invalid budget, and options that the sample's pruner does not know or meet."""
     pruner = find_pruner(sample.pruner)
+    check_views(sample, len(model.backbone.views()) > 1)
     budget, num_patches = model.budget(sample), model.count_tokens(sample.image)
     if pruner is ALL and budget.visual_token_num != num_patches:
         raise UserError(
@@ -103,6 +104,11 @@ def _check_layers(model: LlavaAccm, sample: Sample, gives: Gives) -> None:
     """Refuses settings that call all LLM layers at once if a compensation changes each layer."""
     if not gives & (Gives.POSITION_IDS | Gives.KEY_BIAS):
         return
+    if len(model.backbone.views()) > 1:
+        raise UserError(
+            "the compensation rectify places tokens in one grid, and this model reads several "
+            "views of an image with newline tokens between them: use another compensation"
+        )
     rectifies = "the compensation rectify changes the attention in every layer of the LLM"
     if model.language_model.is_compiled:
         raise UserError(

@@ -334,9 +334,10 @@ class LlavaAccm(nn.Module):
 
     def pruning(self, sample: Method) -> Pruning:
         """Returns how a sample's image is to be pruned; see pruning_of."""
-        num_tokens = self.count_tokens(getattr(sample, "image", None))
+        image = getattr(sample, "image", None)
         nearest, num_layers = self.text_selection == "nearest", self.language_model.num_layers
-        return pruning_of(sample, num_tokens, nearest, num_layers)
+        views = self.backbone.views(image)
+        return pruning_of(sample, self.count_tokens(image), nearest, num_layers, views)
 
     def _num_seen(self, sample: Method) -> int:
         """Returns the number of visual tokens that the LLM reads."""
@@ -376,4 +377,5 @@ class LlavaAccm(nn.Module):
             seconds=seconds,
             decoding=sample.decoding,
             layer_kept=generated.layer_kept,
+            views=self.backbone.views(sample.image),
         )

@@ -13,7 +13,7 @@ from llava.errors import UserError, quoted
 from llava.method import DEFAULT_MAX_NEW_TOKENS, Method
 from llava.model.compensation.caption_writer import Written
 from llava.model.compensation.supplement import HasSupplement, Supplement, TextQuery
-from llava.model.multimodal_encoder.visual_tokens import VisualTokens
+from llava.model.multimodal_encoder.visual_tokens import View, VisualTokens
 from llava.model.token_pruning.accm import Selection
 from llava.model.token_pruning.layer_pruner import LayerKept
 from llava.model.token_pruning.pruner import Pruned, Query
@@ -124,6 +124,7 @@ class Answer:
         decoding: how its tokens were chosen.
         layer_kept: the visual tokens that remained inside the LLM, by rising layers; empty if all
             its layers read the same ones.
+        views: the grids of the image's tokens.
     """
 
     text: str
@@ -138,6 +139,30 @@ class Answer:
     seconds: dict[str, float]
     decoding: Decoding = GREEDY
     layer_kept: tuple[LayerKept, ...] = ()
+    views: tuple[View, ...] = ()
+
+    @property
+    def view_counts(self) -> list[tuple[int, int]]:
+        """For each view the number of its tokens, and how many of them the LLM read."""
+        kept = set(self.kept_idx)
+        idx = [view.idx.tolist() for view in self.views]
+        return [(len(of_view), len(kept.intersection(of_view))) for of_view in idx]
+
+    @property
+    def views_record(self) -> dict:
+        """The views as JSON values, and the number of newline tokens; empty where there is one."""
+        if len(self.views) < 2:
+            return {}
+        views = [
+            {"rows": view.rows, "columns": view.columns, "tokens": tokens, "kept": kept}
+            for view, (tokens, kept) in zip(self.views, self.view_counts)
+        ]
+        return {"views": views, "newline_tokens": self.num_separators}
+
+    @property
+    def num_separators(self) -> int:
+        """The positions that the LLM read between the visual tokens, such as newline tokens."""
+        return self.input_length - (len(self.input_ids) - 1) - len(self.kept_idx)
 
     @property
     def mean_visual_tokens(self) -> float:

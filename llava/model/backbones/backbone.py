@@ -14,7 +14,7 @@ from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.multimodal_encoder.side_tower import SideTower
-from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens
+from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, View, VisualTokens
 from llava.model.sample import Sample
 from llava.model.stopwatch import Stopwatch
 
@@ -56,6 +56,9 @@ class Backbone(Protocol):
 
         Of None it returns the largest N that any image has.
         """
+
+    def views(self, image: object = None) -> tuple[View, ...]:
+        """Returns the grids of an image's tokens, by its size; None: as for count_tokens."""
 
     def preprocess(self, images: list[Image.Image]) -> Sequence[Pixels]:
         """Returns the tower's input for B images, float32 on the CPU, an item for each."""

@@ -47,7 +47,7 @@ from llava.model.multimodal_encoder.side_tower import (
     SideTower,
     load_side_tower,
 )
-from llava.model.multimodal_encoder.visual_tokens import Needs, VisualTokens, needed
+from llava.model.multimodal_encoder.visual_tokens import Needs, View, VisualTokens, needed
 from llava.model.qwen_prompt import qwen_prompt_ids
 from llava.model.sample import Sample
 from llava.model.stopwatch import Stopwatch
@@ -174,12 +174,16 @@ class Qwen25Vl(nn.Module):
 
     def count_tokens(self, image: object = None) -> int:
         """Returns the number N of visual tokens of an image; None: the largest of any image."""
+        (view,) = self.views(image)
+        return view.rows * view.columns
+
+    def views(self, image: object = None) -> tuple[View, ...]:
+        """Returns the single grid of an image's tokens; None: a line of the most tokens."""
         if isinstance(image, VisualTokens):
-            return len(image.features)
+            return image.views
         if not isinstance(image, Image.Image):
-            return _most_tokens(self.image_processor)
-        rows, columns = self._grid(image)
-        return rows * columns
+            return (View(0, 1, _most_tokens(self.image_processor)),)
+        return (View(0, *self._grid(image)),)
 
     def preprocess(self, images: list[Image.Image]) -> list[Patches]:
         """Returns the patches (n, d) of B images, float32 on the CPU, with their grids."""
@@ -265,13 +269,10 @@ class Qwen25Vl(nn.Module):
 
     def most_positions(self, num_tokens: int, image: object = None) -> int:
         """Returns the positions of an image: K, or more, as the text continues behind all of it."""
-        if isinstance(image, VisualTokens):
-            side = max(image.views[0].rows, image.views[0].columns)
-        elif isinstance(image, Image.Image):
-            side = max(self._grid(image))
-        else:
-            side = math.isqrt(MAX_RATIO * _most_tokens(self.image_processor))
-        return max(num_tokens, side)
+        if isinstance(image, (Image.Image, VisualTokens)):
+            (view,) = self.views(image)
+            return max(num_tokens, view.rows, view.columns)
+        return max(num_tokens, math.isqrt(MAX_RATIO * _most_tokens(self.image_processor)))
 
     def position_ids(
         self, input_ids: Sequence[int], kept_idx: Tensor, image: VisualTokens

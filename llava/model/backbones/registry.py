@@ -13,9 +13,11 @@ from typing import Any
 from llava.arguments import ModelArguments
 from llava.model.backbones.backbone import Backbone
 from llava.model.backbones.llava15 import count_llava15, load_llava15
+from llava.model.backbones.llava_next import count_llava_next, load_llava_next
 from llava.model.backbones.qwen2_5_vl import count_qwen, load_qwen
 from llava.model.loading.configs import CheckpointConfig
 from llava.model.loading.llava_config import LLAVA15
+from llava.model.loading.next_config import LLAVA_NEXT
 from llava.model.loading.placement import Placement
 from llava.model.loading.qwen_config import QWEN2_5_VL
 
@@ -29,14 +31,17 @@ class Family:
             patches ("farthest" or "nearest"); see select_tokens.
         count_tokens: count_tokens(parts, config) returns the largest number of visual tokens of an
             image, without loading weights.
+        has_views: whether an image may be read in several views, each a grid of its own.
     """
 
     load: Callable[[ModelArguments, Mapping[str, Path], Any, Placement], tuple[Backbone, str]]
     count_tokens: Callable[[Mapping[str, Path], Any], int]
+    has_views: bool = False
 
 
 FAMILIES = {
     LLAVA15: Family(load_llava15, count_llava15),
+    LLAVA_NEXT: Family(load_llava_next, count_llava_next, has_views=True),
     QWEN2_5_VL: Family(load_qwen, count_qwen),
 }
 
@@ -65,3 +70,8 @@ def most_tokens(parts: Mapping[str, Path], config: CheckpointConfig) -> int:
         UserError: a configuration is damaged.
     """
     return FAMILIES[config.family].count_tokens(parts, config)
+
+
+def reads_views(config: CheckpointConfig) -> bool:
+    """Returns whether a model may read an image in several views."""
+    return FAMILIES[config.family].has_views

@@ -158,7 +158,7 @@ class SceneGraphWriter(nn.Module):
         self, samples: Sequence[PrunedSample], questions: Sequence[Tensor]
     ) -> list[Relations]:
         """Returns the model's outputs for each sample; images of one size share a pass."""
-        patches = [round_input(one.patch_embeds, self.settings.rounding) for one in samples]
+        patches = [round_input(sample.whole, self.settings.rounding) for sample in samples]
         found: dict[int, Relations] = {}
         for size in dict.fromkeys(len(of_image) for of_image in patches):
             places = [b for b, of_image in enumerate(patches) if len(of_image) == size]

@@ -85,27 +85,35 @@ class PrunedSample:
 
     @property
     def dropped(self) -> Tensor:
-        """The embeddings (M, P) of the patches to describe in index order; see described_idx."""
-        return self.patch_embeds[send(self._described_idx, self.patch_embeds.device)]
+        """The embeddings (M, P) of the patches to describe in index order; see described_idx.
 
-    @property
-    def patch_embeds(self) -> Tensor:
-        """The embeddings (N, P) of CLIP's patches: the tokens, or those of a side tower."""
+        Of an image of several views they are those of the first, which shows the whole image; or of
+        all views where it drops none. With a CLIP beside the model's own tower they are its patches
+        at the places of the tokens.
+        """
         beside = self.image.side_embeds
-        return needed(self.image.patch_embeds) if beside is None else beside
+        embeds = needed(self.image.patch_embeds) if beside is None else beside
+        return embeds[send(self._described_idx, embeds.device)]
 
     @property
     def _described_idx(self) -> Tensor:
-        """The patches to describe, int64, rising; of a side tower, those at the tokens' places.
-
-        If no centre of its patches lies in one of the tokens, these are the patches at the tokens'
-        own centres.
-        """
+        """The rows of the embeddings of dropped, int64, rising."""
         described, image = self.pruned.described_idx, self.image
-        if image.side_idx is None:
-            return described
-        places = torch.isin(image.side_idx, described).nonzero().squeeze(-1)
-        return places if len(places) else needed(image.patch_idx)[described].unique()
+        if image.side_idx is not None:
+            places = torch.isin(image.side_idx, described).nonzero().squeeze(-1)
+            # A drop that is smaller than a patch may hold no centre of one.
+            return places if len(places) else needed(image.patch_idx)[described].unique()
+        first = image.views[0]
+        of_first = described[described < first.rows * first.columns]
+        return of_first if len(of_first) else described
+
+    @property
+    def whole(self) -> Tensor:
+        """The embeddings (N, P) of all patches, of the first view, or of a side tower."""
+        if self.image.side_embeds is not None:
+            return self.image.side_embeds
+        first = self.image.views[0]
+        return needed(self.image.patch_embeds)[: first.rows * first.columns]
 
     @cached_property
     def clusters(self) -> Clusters:

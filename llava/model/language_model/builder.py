@@ -24,7 +24,7 @@ from llava.model.language_model.quantized import bits_config
 from llava.model.language_model.qwen import QwenCausalLM
 from llava.model.loading.bpe import check_vocabulary
 from llava.model.loading.configs import CheckpointConfig, config_errors
-from llava.model.loading.llava_config import LlavaConfig, Tensors
+from llava.model.loading.llava_config import Tensors
 from llava.model.loading.placement import Placement
 from llava.model.loading.tensor_files import is_harmless
 from llava.model.loading.weights import fill
@@ -133,7 +133,7 @@ def device_in(spread: Mapping[str, int | str], name: str) -> int | str:
     )
 
 
-def load_llama_tokenizer(folder: Path, config: LlavaConfig) -> LlamaTokenizer:
+def load_llama_tokenizer(folder: Path, config: CheckpointConfig) -> LlamaTokenizer:
     """Returns the LLM's tokenizer.
 
     Raises:

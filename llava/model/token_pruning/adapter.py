@@ -62,6 +62,7 @@ def as_pruner(published: PublishedPruner) -> Pruner:
         published.options,
         published.paper,
         published.check,
+        by_view=published.by_view,
     )
 
 
@@ -95,11 +96,15 @@ def _select(
         arrays.append(found)
         asked = budgets[b], _with_seed(options[b], generators[b])
         place = b if image.features.device.type == "cpu" else None
-        key = (place, *asked, *(values.shape for values in found.values()))
+        if published.by_view:
+            (view,) = image.views
+            found["grid"] = torch.tensor((view.rows, view.columns))
+        sizes = (tuple(found["grid"].tolist()),) if published.by_view else ()
+        key = (place, *asked, *sizes, *(values.shape for values in found.values()))
         groups.setdefault(key, (asked, []))[1].append(b)
     results: dict[int, Pruned] = {}
     for (budget, settings), places in groups.values():
-        x = {name: torch.stack([arrays[b][name] for b in places]) for name in published.reads}
+        x = {name: torch.stack([arrays[b][name] for b in places]) for name in arrays[places[0]]}
         for b, choice in zip(places, published.choose(x, budget, settings)):
             num_tokens = len(images[b].features)
             results[b] = _pruned(choice, published, reads_question, num_tokens)

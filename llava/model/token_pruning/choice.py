@@ -57,8 +57,10 @@ class PublishedPruner:
         merges_projected: whether the weights of its Choices are for projected features.
         keeps_cls: whether the CLS token may be among the tokens that it gives.
         elsewhere: settings of the recorded cases that describe the arrays.
-        check: check(budget, num_patches, settings) raises a UserError where they do not go
-            together; None: any budget does.
+        check: check(budget, sides, settings) raises a UserError where they do not go together in a
+            grid of those sides; None: any budget does.
+        by_view: whether it reads the patches as a grid, whose sides are the array "grid" of x where
+            it is not square.
     """
 
     name: str
@@ -73,4 +75,5 @@ class PublishedPruner:
     merges_projected: bool = False
     keeps_cls: bool = False
     elsewhere: tuple[str, ...] = ()
-    check: Callable[[int, int, Any], object] | None = None
+    check: Callable[[int, tuple[int, int], Any], object] | None = None
+    by_view: bool = False

@@ -6,6 +6,7 @@ Shapes are (B, ...) for B images; no result of an image depends on another image
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -85,13 +86,20 @@ def cosines(vectors: Tensor) -> Tensor:
     return dots(unit, unit)
 
 
-def columns_of(num_patches: int) -> int:
-    """Returns the side of a square grid of N patches.
+def sides_of(x: Mapping[str, Tensor], num_patches: int) -> tuple[int, int]:
+    """Returns the rows and columns of the grid of N patches: those of x, or of a square.
+
+    Args:
+        x: may have ``grid`` (B, 2), the same for each image.
+        num_patches: N.
 
     Raises:
-        UserError: N is not a square.
+        UserError: x has no grid, and N is not a square.
     """
+    if "grid" in x:
+        rows, columns = x["grid"][0].tolist()
+        return rows, columns
     side = math.isqrt(num_patches)
     if side * side != num_patches:
         raise UserError(f"{num_patches} patches are no square grid, which the method needs")
-    return side
+    return side, side

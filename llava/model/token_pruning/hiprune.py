@@ -12,9 +12,9 @@ from llava.model.token_pruning.choice import Choice
 from llava.model.token_pruning.common import (
     check_budget,
     check_setting,
-    columns_of,
     falling,
     members,
+    sides_of,
 )
 
 
@@ -41,17 +41,17 @@ def hiprune(x: Mapping[str, Tensor], budget: int | None, settings: HiPruneOption
 
     Args:
         x: ``attn_mean_mid`` and ``attn_mean_deep`` (B, N+1), attention that each token receives,
-            averaged over heads and queries, of the middle and of the second-to-last layer. N is a
-            square.
+            averaged over heads and queries, of the middle and of the second-to-last layer;
+            ``grid`` where N is not a square.
         budget: K, from 1 to N.
         settings: see HiPruneOptions.
 
     Raises:
-        UserError: the budget cannot be met, or the grid is not square.
+        UserError: the budget cannot be met, or the sides of the grid are not known.
     """
     middle, deep = x["attn_mean_mid"][:, 1:], x["attn_mean_deep"][:, 1:]
     num_patches = middle.shape[1]
-    columns = columns_of(num_patches)
+    columns = sides_of(x, num_patches)[1]
     budget = check_budget(budget, num_patches)
     wanted = round(budget * settings.alpha / 5)
     anchors = falling(middle)[:, : max(0, min(wanted, budget // 5))]

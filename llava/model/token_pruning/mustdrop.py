@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from llava.errors import UserError
 from llava.model.token_pruning.choice import Choice
-from llava.model.token_pruning.common import check_budget, check_setting, columns_of, falling, picks
+from llava.model.token_pruning.common import check_budget, check_setting, falling, picks, sides_of
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class MustDropOptions:
 
     Attributes:
         threshold: without a budget, windows of at least this mean cosine are merged.
-        window: side of a window in patches.
+        window: the smallest side of a window in patches.
         published: give as many tokens as the code of LightCompress, the CLS token among them.
     """
 
@@ -43,7 +43,7 @@ def mustdrop(
     merges (N+1-K)/8 windows, rounded down, and merged tokens come first, by falling similarity.
 
     Args:
-        x: ``hidden`` (B, N+1, C). N is a square.
+        x: ``hidden`` (B, N+1, C); ``grid`` where N is not a square.
         budget: K, from 1 to N; None: as many as the threshold leaves.
         settings: see MustDropOptions.
 
@@ -53,7 +53,8 @@ def mustdrop(
     hidden = x["hidden"]
     num_patches = hidden.shape[1] - 1
     is_exact = budget is not None and not settings.published
-    windows = _windows(num_patches, window_side(budget, num_patches, settings)).to(hidden.device)
+    sides = sides_of(x, num_patches)
+    windows = _windows(sides, window_sides(budget, sides, settings)).to(hidden.device)
     unit = F.normalize(hidden[:, 1:], dim=-1)[:, windows]  # (B, windows, patches of one, C)
     likeness = (unit @ unit.sum(dim=2)[..., None]).squeeze(-1) - 1
     size = windows.shape[1]
@@ -75,28 +76,45 @@ def mustdrop(
     return choices
 
 
-def window_side(budget: int | None, num_patches: int, settings: MustDropOptions) -> int:
-    """Returns the smallest divisor of the grid's side, from `window` on, with at most K windows.
+def window_sides(
+    budget: int | None, sides: tuple[int, int], settings: MustDropOptions
+) -> tuple[int, int]:
+    """Returns the sides of the smallest windows, from `window` on, of which there are at most K.
+
+    The sides divide those of the grid. In a square grid windows are square; in another one a side
+    may be that of the whole grid, however short. Without a budget, and as published, windows are
+    squares of `window`.
 
     Raises:
         UserError: the grid cannot be cut into windows.
     """
-    columns, side = columns_of(num_patches), settings.window
-    most = num_patches if budget is None else check_budget(budget, num_patches)
-    sides = range(side, columns + 1)
+    (rows, columns), least = sides, settings.window
+    most = rows * columns
+    if budget is not None:
+        check_budget(budget, most)
     if budget is None or settings.published:
-        most, sides = num_patches, range(side, side + 1)
-    fitting = [s for s in sides if 1 < s and columns % s == 0 and (columns // s) ** 2 <= most]
+        pairs = [(least, least)]
+    else:
+        most = budget
+        down, across = ([s for s in range(least, n + 1) if n % s == 0] for n in sides)
+        pairs = [(d, a) for d in down or [rows] for a in across or [columns]]
+        if rows == columns:
+            pairs = [(d, d) for d in down]
+    fitting = [
+        (d, a)
+        for d, a in pairs
+        if rows % d == columns % a == 0 and rows // d * (columns // a) <= most
+    ]
     if not fitting:
-        raise UserError(f"a grid of {columns} x {columns} cannot be cut into windows of {side}")
-    return fitting[0]
+        raise UserError(f"a grid of {rows} x {columns} cannot be cut into windows of {least}")
+    return min(fitting, key=lambda pair: (pair[0] * pair[1], abs(pair[0] - pair[1])))
 
 
-def _windows(num_patches: int, side: int) -> Tensor:
-    """Returns the patches (windows, side x side) int64 of each window of a square grid."""
-    across = columns_of(num_patches) // side
-    grid = torch.arange(num_patches).view(across, side, across, side)
-    return grid.transpose(1, 2).reshape(across * across, side * side)
+def _windows(sides: tuple[int, int], window: tuple[int, int]) -> Tensor:
+    """Returns the patches (windows, patches of one) int64 of each window of a grid."""
+    down, across = sides[0] // window[0], sides[1] // window[1]
+    grid = torch.arange(sides[0] * sides[1]).view(down, window[0], across, window[1])
+    return grid.transpose(1, 2).reshape(down * across, window[0] * window[1])
 
 
 def _merged(hidden: Tensor, groups: list[Tensor], is_exact: bool) -> Choice:

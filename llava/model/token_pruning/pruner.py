@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from llava.mm_utils import send
+from llava.model.multimodal_encoder.view_values import values_of
 from llava.model.multimodal_encoder.visual_tokens import (
     OF_QUESTION,
     Needs,
@@ -18,6 +19,7 @@ from llava.model.multimodal_encoder.visual_tokens import (
     needed,
 )
 from llava.model.token_pruning.layer_pruner import LayerPlan, LayerPruner
+from llava.model.token_pruning.views import Parts, joined, without_cls
 
 CLS = -1  # the index of the CLS token, which some pruners keep
 
@@ -132,10 +134,11 @@ class Pruner:
         needs: the inputs that it reads.
         options: a frozen dataclass; its fields are the pruner's settings.
         paper: where it is published.
-        check: check(budget, num_tokens, options) raises a UserError if the pruner cannot meet a
-            budget; None: it meets every budget.
+        check: check(budget, sides, options) raises a UserError if the pruner cannot meet a budget
+            in a grid of those sides; None: it meets every budget.
         layers: its part inside the LLM, whose first layer reads the tokens that select keeps; None
             for a pruner that works only before the LLM.
+        by_view: whether it reads the tokens as a grid, and prunes each view of an image by itself.
     """
 
     name: str
@@ -143,8 +146,9 @@ class Pruner:
     needs: Needs = Needs.NOTHING
     options: type = NoOptions
     paper: str = ""
-    check: Callable[[int, int, Any], object] | None = None
+    check: Callable[[int, tuple[int, int], Any], object] | None = None
     layers: LayerPruner | None = None
+    by_view: bool = False
 
     @property
     def reads_question(self) -> bool:
@@ -167,12 +171,15 @@ class Pruning:
             gives as many as its authors' code instead.
         options: of the pruner's own type.
         plan: how the layers of the LLM drop more of these tokens; None: they drop none.
+        parts: the views of the image with the number of tokens of each, where each is pruned by
+            itself; empty: all tokens are chosen from at once.
     """
 
     pruner: Pruner
     num_tokens: int
     options: Any
     plan: LayerPlan | None = None
+    parts: Parts = ()
 
     def most_tokens(self, num_patches: int) -> int:
         """Returns the largest number of tokens that the pruner may give of N.
@@ -203,10 +210,35 @@ def prune(
     budgets = [pruning.num_tokens for pruning in prunings]
     columns = (images, queries, budgets, [pruning.options for pruning in prunings], generators)
     found: dict[int, Pruned] = {}
-    kinds = [(p.pruner.name, len(image.features)) for p, image in zip(prunings, images)]
-    for kind in dict.fromkeys(kinds):
-        places = [b for b, own in enumerate(kinds) if own == kind]
+    groups: dict[tuple[str, int], list[int]] = {}
+    for b, (image, pruning) in enumerate(zip(images, prunings)):
+        if pruning.parts:
+            found[b] = _prune_views(image, queries[b], pruning, generators[b])
+        else:
+            groups.setdefault((pruning.pruner.name, len(image.features)), []).append(b)
+    for places in groups.values():
         select = prunings[places[0]].pruner.select
         pruned = select(*([column[b] for b in places] for column in columns))
         found |= {b: prunings[b].planned(one) for b, one in zip(places, pruned)}
     return [found[b] for b in range(len(images))]
+
+
+def _prune_views(
+    image: VisualTokens, query: Query, pruning: Pruning, generator: torch.Generator
+) -> Pruned:
+    """Prunes the views of an image one by one; its random draws go through them in order."""
+    views = [view for view, _ in pruning.parts]
+    found = []
+    for number, (view, budget) in enumerate(pruning.parts):
+        size = view.rows * view.columns
+        if budget in (0, size):
+            found.append(Pruned(size, torch.arange(budget), ("whole view",) * budget))
+            continue
+        asked = ([values_of(image, view)], [query], [budget], [pruning.options], [generator])
+        (one,) = pruning.pruner.select(*asked)
+        num_cls = int((one.kept_idx == CLS).sum())
+        if number and num_cls:  # the CLS token is the image's: a tile keeps a patch in its place
+            asked[2][0] += num_cls
+            one = without_cls(*pruning.pruner.select(*asked))
+        found.append(one)
+    return joined(views, found, len(image.features))

@@ -7,7 +7,7 @@ from llava.model.token_pruning.choice import PublishedPruner
 from llava.model.token_pruning.fastervlm import FasterVlmOptions, fastervlm
 from llava.model.token_pruning.hiprune import HiPruneOptions, hiprune
 from llava.model.token_pruning.holov import HoloVOptions, holov
-from llava.model.token_pruning.mustdrop import MustDropOptions, mustdrop, window_side
+from llava.model.token_pruning.mustdrop import MustDropOptions, mustdrop, window_sides
 from llava.model.token_pruning.prumerge import PruMergeOptions, prumerge
 from llava.model.token_pruning.prumergeplus import prumergeplus
 from llava.model.token_pruning.prunesid import PruneSidOptions, prunesid
@@ -33,6 +33,7 @@ _BY_TOWER = (
         "arXiv 2508.00553",
         "MIT",
         elsewhere=("object_layer",),
+        by_view=True,
     ),
     PublishedPruner(
         "holov",
@@ -41,6 +42,7 @@ _BY_TOWER = (
         ("attn_cls",),
         "NeurIPS 2025",
         "Apache-2.0",
+        by_view=True,
     ),
     PublishedPruner(
         "mustdrop",
@@ -50,7 +52,8 @@ _BY_TOWER = (
         "arXiv 2411.10803",
         "Apache-2.0 (LightCompress)",
         ("", "adaptive"),
-        check=window_side,
+        check=window_sides,
+        by_view=True,
         reason="distinct",
         keeps_cls=True,
     ),
@@ -112,6 +115,7 @@ _BY_TOWER = (
         "arXiv 2505.22654",
         "MIT",
         merges_projected=True,
+        by_view=True,
     ),
 )
 PUBLISHED = {pruner.name: pruner for pruner in (*_BY_TOWER, *BY_TEXT)}

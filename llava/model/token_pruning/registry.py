@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from llava.errors import UserError, did_you_mean, quoted
-from llava.method import ALL_TOKENS, NO_TOKENS, Method, given_options
+from llava.method import (
+    ALL_TOKENS,
+    GLOBAL,
+    NO_TOKENS,
+    PROPORTIONAL,
+    VIEW_SPLITS,
+    Method,
+    given_options,
+)
 from llava.model.multimodal_encoder import clip_encoder
+from llava.model.multimodal_encoder.visual_tokens import View
 from llava.model.token_pruning.accm import AccmOptions, select_accm
 from llava.model.token_pruning.adapter import as_pruner, is_before_llm
 from llava.model.token_pruning.budget import Budget, resolve_budget
@@ -25,6 +35,7 @@ from llava.model.token_pruning.layer_pruner import PUBLISHED_LAYERS, plan_layers
 from llava.model.token_pruning.options import settings_of, typed
 from llava.model.token_pruning.pruner import Needs, Pruner, Pruning
 from llava.model.token_pruning.published import ALIASES, PUBLISHED
+from llava.model.token_pruning.views import split_budget
 
 ACCM = Pruner(
     "accm",
@@ -42,8 +53,8 @@ PRUNERS = {
         ALL,
         Pruner(NO_TOKENS, each(no_tokens)),  # the floor
         Pruner("random", each(random_tokens)),
-        Pruner("uniform", each(uniform_tokens)),
-        Pruner("pool", each(pooled_tokens)),
+        Pruner("uniform", each(uniform_tokens), by_view=True),
+        Pruner("pool", each(pooled_tokens), by_view=True),
         *(as_pruner(published) for published in PUBLISHED.values() if is_before_llm(published)),
         *INSIDE_LLM,
     )
@@ -76,8 +87,44 @@ def budget_of(method: Method, num_patches: int) -> Budget:
     return resolve_budget(wanted, method.text_token_num, num_patches)
 
 
+def check_views(method: Method, has_views: bool) -> None:
+    """Refuses a method that does not fit a model of one view of an image, or of several.
+
+    Raises:
+        UserError: the split of the budget is unknown or without effect, or the pruner works inside
+            the LLM, where the tokens between the views would be in its way.
+    """
+    pruner, split = find_pruner(method.pruner), method.view_split
+    if pruner.layers is not None and has_views:
+        raise UserError(
+            f"the pruner {pruner.name} works inside the LLM, and this model reads several views of "
+            "an image with newline tokens between them: use a pruner before the LLM"
+        )
+    if split is None:
+        return
+    if split not in VIEW_SPLITS:
+        known = ", ".join(VIEW_SPLITS)
+        near = did_you_mean(split, VIEW_SPLITS) if isinstance(split, str) else ""
+        raise UserError(f"view_split is {quoted(split)}{near}; it must be one of {known}")
+    idle = None
+    if not has_views:
+        idle = "on a model that reads an image in one view"
+    elif method.sees_nothing or pruner is ALL:
+        idle = f"with the pruner {pruner.name}, which chooses none of the tokens"
+    elif split == GLOBAL and pruner.by_view:
+        idle = f"with the pruner {pruner.name}, which prunes each grid by itself"
+    elif split != GLOBAL and method.text_token_num is not None:
+        idle = "with text_token_num, which is a number of tokens of the whole image"
+    if idle is not None:
+        raise UserError(f"view_split {split} has no effect {idle}: leave it out")
+
+
 def pruning_of(
-    method: Method, num_patches: int, nearest: bool, num_layers: int = PUBLISHED_LAYERS
+    method: Method,
+    num_patches: int,
+    nearest: bool,
+    num_layers: int = PUBLISHED_LAYERS,
+    views: Sequence[View] = (),
 ) -> Pruning:
     """Returns the pruner, number of tokens and options for an image of num_patches patches.
 
@@ -86,6 +133,7 @@ def pruning_of(
         num_patches: N.
         nearest: whether the question picks the patches nearest to it; see select_tokens.
         num_layers: of the LLM.
+        views: of the image; empty: one square.
 
     Raises:
         UserError: there is no such pruner or option, or the pruner cannot meet the budget.
@@ -97,14 +145,31 @@ def pruning_of(
     pruning = Pruning(pruner, budget_of(method, num_patches).visual_token_num, options)
     if not 0 < pruning.num_tokens < num_patches:
         return pruning
-    if pruner.check is not None:
-        pruner.check(pruning.num_tokens, num_patches, options)
+    if len(views) > 1 and (pruner.by_view or method.view_split not in (None, GLOBAL)):
+        split = method.view_split or PROPORTIONAL
+        pruning = replace(pruning, parts=split_budget(views, pruning.num_tokens, split))
+    _check_budgets(pruning, views, num_patches)
     if pruner.layers is None:
         return pruning
     plan = plan_layers(
         pruner.name, pruner.layers, options, num_layers, num_patches, pruning.num_tokens
     )
     return replace(pruning, num_tokens=plan.first, plan=plan)
+
+
+def _check_budgets(pruning: Pruning, views: Sequence[View], num_patches: int) -> None:
+    """Refuses a budget that a pruner cannot meet, in the whole image or in a view of it."""
+    check = pruning.pruner.check
+    if check is None:
+        return
+    side = math.isqrt(num_patches)
+    sides = (side, side) if side * side == num_patches else (1, num_patches)
+    if len(views) == 1:
+        sides = (views[0].rows, views[0].columns)
+    grids = [((view.rows, view.columns), count) for view, count in pruning.parts]
+    for (rows, columns), count in grids or [(sides, pruning.num_tokens)]:
+        if 0 < count < rows * columns:
+            check(count, (rows, columns), pruning.options)
 
 
 def resolved(method: Method) -> Method:

@@ -52,7 +52,7 @@ def visionzip(
     num_images, num_heads, num_tokens = attention.shape
     if keys.shape[-1] % num_heads:
         raise UserError(f"keys of width {keys.shape[-1]} cannot be cut into {num_heads} heads")
-    dominant, contextual = split(budget, num_tokens - 1, settings)
+    dominant, contextual = split(budget, (1, num_tokens - 1), settings)
     order = falling(attention[..., 1:].sum(dim=1))[:, : max(0, dominant - 1)]
     rest = (~members(order, num_tokens - 1)).nonzero()[:, 1].view(num_images, -1)
     step = max(1, rest.shape[1] // max(1, contextual))
@@ -80,13 +80,15 @@ def visionzip(
     ]
 
 
-def split(budget: int | None, num_patches: int, settings: VisionZipOptions) -> tuple[int, int]:
-    """Returns the numbers of dominant and contextual tokens, which sum to K.
+def split(
+    budget: int | None, sides: tuple[int, int], settings: VisionZipOptions
+) -> tuple[int, int]:
+    """Returns the numbers of dominant and contextual tokens of a grid, which sum to K.
 
     Raises:
         UserError: the budget cannot be met, or those of the settings are not K.
     """
-    budget = check_budget(budget, num_patches)
+    budget = check_budget(budget, sides[0] * sides[1])
     dominant, contextual = settings.dominant, settings.contextual
     if contextual is None:
         usual = PUBLISHED_SPLITS.get(budget, (0, round(10 * budget / 64)))[1]

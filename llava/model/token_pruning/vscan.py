@@ -13,11 +13,11 @@ from llava.model.token_pruning.choice import Choice
 from llava.model.token_pruning.common import (
     check_budget,
     check_setting,
-    columns_of,
     dots,
     falling,
     members,
     rows,
+    sides_of,
 )
 
 
@@ -27,7 +27,8 @@ class VScanOptions:
 
     Attributes:
         global_ratio: share of K for the global scan.
-        window: side of a window of the local scan in patches; None: a quarter of the grid's side.
+        window: side of a window of the local scan in patches; None: a quarter of the grid's longer
+            side.
         published: give as many tokens as the authors' code: fewer than K if the local share is not
             a multiple of the number of windows.
     """
@@ -50,18 +51,19 @@ def vscan(x: Mapping[str, Tensor], budget: int | None, settings: VScanOptions) -
     patches.
 
     Args:
-        x: ``attn_cls_mid`` and ``attn_cls`` (B, H, N+1), ``projected`` (B, N, D). N is a square.
+        x: ``attn_cls_mid`` and ``attn_cls`` (B, H, N+1), ``projected`` (B, N, D); ``grid``
+            where N is not a square.
         budget: K, from 1 to N.
         settings: see VScanOptions.
 
     Raises:
-        UserError: the budget cannot be met, or the grid is not square.
+        UserError: the budget cannot be met, or the sides of the grid are not known.
     """
     middle, deep = (x[name][..., 1:].mean(dim=1) for name in ("attn_cls_mid", "attn_cls"))
     num_patches = middle.shape[1]
     budget = check_budget(budget, num_patches)
     share = int(budget * (1 - settings.global_ratio))
-    local = _local_scan(middle, share, settings.window)
+    local = _local_scan(middle, share, settings.window, sides_of(x, num_patches))
     num_global = budget - (share if settings.published else local.shape[1])
     left = deep.masked_fill(members(local, num_patches), -torch.inf)
     kept = torch.cat([local, falling(left)[:, :num_global]], dim=1).sort(dim=1).values
@@ -73,12 +75,12 @@ def vscan(x: Mapping[str, Tensor], budget: int | None, settings: VScanOptions) -
     ]
 
 
-def _local_scan(attention: Tensor, share: int, side: int | None) -> Tensor:
+def _local_scan(attention: Tensor, share: int, side: int | None, sides: tuple[int, int]) -> Tensor:
     """Returns the most attended patches of every window, equally many and at most share in all."""
     num_patches = attention.shape[1]
-    columns = columns_of(num_patches)
-    side = max(1, round(columns / 4)) if side is None else min(side, columns)
-    across = -(-columns // side)  # windows at the edges may be smaller
+    longer, columns = max(sides), sides[1]
+    side = max(1, round(longer / 4)) if side is None else min(side, longer)
+    down, across = (-(-length // side) for length in sides)  # windows at the edges may be smaller
     place = torch.arange(num_patches, device=attention.device)
     window = place // columns // side * across + place % columns // side
     order = falling(attention)
@@ -86,7 +88,7 @@ def _local_scan(attention: Tensor, share: int, side: int | None) -> Tensor:
     starts = window.bincount().cumsum(0).roll(1)
     starts[0] = 0
     rank = place - starts[window[by_window[0]]]
-    return by_window[:, rank < share // across**2]
+    return by_window[:, rank < share // (down * across)]
 
 
 def _weights(features: Tensor, kept: Tensor) -> Tensor:
