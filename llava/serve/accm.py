@@ -63,7 +63,8 @@ class Result:
 
     def __repr__(self) -> str:
         caption = "no caption" if self.caption is None else f"caption {self.caption!r}"
-        kept = f"{len(self.kept_idx)} of {self._model.count_tokens()} visual tokens"
+        num_tokens = self._model.count_tokens(self._sample.image)
+        kept = f"{len(self.kept_idx)} of {num_tokens} visual tokens"
         return f"Result({self.text!r}, {kept}, {caption}, {sum(self.seconds.values()):.2f} s)"
 
     def figure(self, path: str | PathLike | None = None) -> Image.Image:

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -18,6 +19,7 @@ from llava.arguments import ModelArguments
 from llava.checkpoints.convert import convert
 from llava.checkpoints.verify import verify
 from llava.errors import UserError
+from llava.eval.figure import draw_patches
 from llava.model.builder import load_from_arguments
 from llava.model.compensation.supplement import PrunedSample, TextQuery
 from llava.model.memory import Memory
@@ -546,6 +548,12 @@ def test_the_python_interface(folder):
     result = accm.answer(image, QUESTION, max_new_tokens=3)
     assert len(result.kept_idx) == 6 and result.caption is None
     assert accm.model.count_tokens(image) == 54 and accm.model.count_tokens() == MOST
+    assert repr(result).startswith("Result(") and "6 of 54 visual tokens" in repr(result)
+    assert result.figure().height >= 448
+    picture = draw_patches(accm.model, image, [8], {8: "attention"})  # the end of the first row
+    assert picture.size == (672, 448)
+    shown = np.asarray(picture).astype(float)
+    assert shown[10:60, 610:660].mean() > 3 * shown[10:60, 10:60].mean()
 
 
 def test_prompts_for_another_engine_are_refused(model):

@@ -60,6 +60,9 @@ class Backbone(Protocol):
     def views(self, image: object = None) -> tuple[View, ...]:
         """Returns the grids of an image's tokens, by its size; None: as for count_tokens."""
 
+    def picture(self, image: Image.Image, side: int) -> Image.Image:
+        """Returns an RGB image as the first of its grids shows it, at most ``side`` pixels wide."""
+
     def preprocess(self, images: list[Image.Image]) -> Sequence[Pixels]:
         """Returns the tower's input for B images, float32 on the CPU, an item for each."""
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil
 
 from llava.arguments import ModelArguments
-from llava.mm_utils import process_images
+from llava.mm_utils import process_images, square_view
 from llava.model.compensation.supplement import Supplement
 from llava.model.language_model.builder import load_llama_tokenizer, load_llm
 from llava.model.language_model.llava_llama import LanguageModel
@@ -137,6 +137,10 @@ class Llava15(nn.Module):
         """Returns the single grid of an image's tokens."""
         side = math.isqrt(self.tower.num_patches)
         return (View(0, side, side),)
+
+    def picture(self, image: Image.Image, side: int) -> Image.Image:
+        """Returns the square that the tower sees of an RGB image, ``side`` pixels wide."""
+        return square_view(image, self.image_processor, self.image_aspect_ratio, side)
 
     def preprocess(self, images: list[Image.Image]) -> Tensor:
         """Returns pixels (B, 3, S, S) float32 on the CPU, as the tower expects them."""

@@ -189,6 +189,10 @@ class LlavaNext(Llava15):
         """Returns N of an image, without its newline tokens; None: the largest."""
         return self.layout(image).num_tokens
 
+    def picture(self, image: Image.Image, side: int) -> Image.Image:
+        """Returns the base view: the whole RGB image, stretched to a square."""
+        return image.resize((side, side))
+
     def preprocess(self, images: list[Image.Image]) -> list[Patches]:
         """Returns the pixels of the views of B images, with height and width of each."""
         return [self._views_of(image) for image in images]

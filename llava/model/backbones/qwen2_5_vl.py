@@ -185,6 +185,12 @@ class Qwen25Vl(nn.Module):
             return (View(0, 1, _most_tokens(self.image_processor)),)
         return (View(0, *self._grid(image)),)
 
+    def picture(self, image: Image.Image, side: int) -> Image.Image:
+        """Returns an RGB image in the proportions in which the tower sees it."""
+        (view,) = self.views(image)
+        longer = max(view.rows, view.columns)
+        return image.resize((round(side * view.columns / longer), round(side * view.rows / longer)))
+
     def preprocess(self, images: list[Image.Image]) -> list[Patches]:
         """Returns the patches (n, d) of B images, float32 on the CPU, with their grids."""
         return [self._patches(image) for image in images]

@@ -58,7 +58,7 @@ def answer_card(name: str, text: str, timed: Timed | None = None, is_waiting: bo
 
 def overlay(model: LlavaAccm, image: Image.Image, answer: Answer | None) -> str:
     """Returns the kept patches over an RGB image, coloured by reason, with a legend."""
-    patches = model.count_tokens()
+    patches = model.count_tokens(image)
     kept = list(range(patches)) if answer is None else answer.kept_idx
     reasons = {} if answer is None else answer.reasons
     picture = draw_patches(model, image, kept, reasons)
