@@ -156,7 +156,8 @@ def _finders(args: ModelArguments) -> dict[str, Callable[[], Path]]:
         return Path(args.model_path)
 
     def of_compensation(name: str) -> Path:
-        check_clip(args, _config_of(args))
+        if clip is None:
+            check_clip(args, _config_of(args))
         return locate_part(args, name)
 
     finders: dict[str, Callable[[], Path]] = {"model": model}

@@ -32,9 +32,11 @@ Pixels = Union[Tensor, Patches]  # a Tensor is one square (3, S, S)
 
 def digest_of(pixels: Pixels) -> bytes:
     """Returns a key of an image, which equal preprocessed images share."""
-    values, shape = (
-        (pixels.values, pixels.shape) if isinstance(pixels, Patches) else (pixels, pixels.shape)
-    )
-    digest = hashlib.blake2b(values.contiguous().numpy().tobytes())
-    digest.update(repr(tuple(shape)).encode())
+    tensors, shape = [pixels], tuple(getattr(pixels, "shape"))
+    if isinstance(pixels, Patches):
+        tensors, shape = [pixels.values, pixels.side], (*pixels.shape, *pixels.size)
+    digest = hashlib.blake2b(repr(shape).encode())
+    for tensor in tensors:
+        if tensor is not None:
+            digest.update(tensor.contiguous().numpy().tobytes())
     return digest.digest()
