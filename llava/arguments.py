@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, List, Optional, TypeVar
 
+from llava.budgets import AskedBudget
 from llava.compensations import CAPTIONS, FLAGS, NOTHING, UNCOMPENSATED, name_of, parts_of, terms_of
 from llava.decoding import Decoding
 from llava.errors import UserError
@@ -55,15 +56,15 @@ def _default_path(name: str) -> str:
 def budget_flag(help: str) -> Any:
     """Returns the field of a dataclass for a budget whose default is VISUAL_TOKEN_NUM."""
     return flag(
-        f"{help} Default: {_default_budget()} (VISUAL_TOKEN_NUM in "
-        "llava/model/multimodal_encoder/clip_encoder.py)."
+        f"{help} A number, a share of an image's tokens (1/9, 11%) or all. Default: "
+        f"{_default_budget()} (VISUAL_TOKEN_NUM in llava/model/multimodal_encoder/clip_encoder.py)."
     )
 
 
 def _default_budget() -> str:
     """Reads VISUAL_TOKEN_NUM from the file that users edit, without importing it and torch."""
     source = PROJECT / "llava" / "model" / "multimodal_encoder" / "clip_encoder.py"
-    found = re.search(r"^VISUAL_TOKEN_NUM = (\w+)", source.read_text("utf-8"), re.M)
+    found = re.search(r"^VISUAL_TOKEN_NUM = [\"']?([\w./%]+)", source.read_text("utf-8"), re.M)
     return found[1] if found else "as set"
 
 
@@ -137,10 +138,9 @@ class ModelArguments:
     compensation: str = flag(
         "What is given back for the dropped tokens: caption+selector (ACCM), caption (the caption "
         "model's first one), scene-graph (which objects stand in which relation), oracle (a text "
-        "of --oracle), merge (each dropped token is averaged "
-        "into the kept one that is most like it), rectify (kept tokens stay at their places and "
-        "count by the tokens that they stand for), none, or a sum such as caption+merge. Only the "
-        "files that it reads are loaded.",
+        "of --oracle), merge (each dropped token is averaged into the kept one that is most like "
+        "it), rectify (kept tokens stay at their places and count by the tokens that they stand "
+        "for), none, or a sum such as caption+merge. Only the files that it reads are loaded.",
         CAPTIONS,
         off=NOTHING,
     )
@@ -233,7 +233,7 @@ class PrunerArguments(ModelArguments):
         "How LLaVA-NeXT spreads the budget over an image's views; see docs/models.md.",
         choices=VIEW_SPLITS,
     )
-    visual_token_num: Optional[int] = budget_flag("Visual tokens to keep.")
+    visual_token_num: Optional[AskedBudget] = budget_flag("Visual tokens to keep.")
     seed: int = flag("Seed of the random draws of each question.", Method.seed)
 
     @property

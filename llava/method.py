@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Union
 
+from llava.budgets import AskedBudget
 from llava.compensations import CAPTIONS, NOTHING
 from llava.errors import UserError, quoted
 
@@ -33,7 +34,8 @@ class Method:
     """The part of an image that the LLM reads.
 
     Attributes:
-        visual_token_num: K, how many are kept; None takes VISUAL_TOKEN_NUM of clip_encoder.py.
+        visual_token_num: K, how many are kept: a number, or a text such as 1/9, 11% or all; see
+            llava.budgets. None takes VISUAL_TOKEN_NUM of clip_encoder.py.
         text_token_num: T, how many of them ACCM selects by the question; None takes the paper's
             share of K (budget.py).
         seed: seed of the random draws (of patches; with a temperature, of answer tokens), so that a
@@ -47,7 +49,7 @@ class Method:
             VIEW_SPLITS. None takes the first, or the second for pruners that read a grid.
     """
 
-    visual_token_num: int | None = None
+    visual_token_num: AskedBudget | None = None
     text_token_num: int | None = None
     seed: int = DEFAULT_SEED
     no_image: bool = False

@@ -65,9 +65,14 @@ def expand2square(
 def square_view(
     image: Image.Image, processor: CLIPImageProcessorPil, aspect_ratio: str | None, side: int
 ) -> Image.Image:
-    """Returns the square that the tower sees of an RGB image, ``side`` pixels wide."""
+    """Returns the square that the tower sees of an RGB image, ``side`` pixels wide.
+
+    It is the first of several views of LLaVA-NeXT ("anyres"), scaled to a square.
+    """
     if aspect_ratio == "pad":
         return expand2square(image, mean_colour(processor), side)
+    if aspect_ratio == "anyres":
+        return image.resize((side, side), Image.Resampling.BICUBIC)
     shorter = min(image.size)
     return ImageOps.fit(image, (shorter, shorter)).resize((side, side))
 

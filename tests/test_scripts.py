@@ -230,7 +230,13 @@ def test_once_a_benchmark_is_finished_the_others_are_all_tried(run, tree):
 
 
 @pytest.mark.parametrize(
-    "line", ["VISUAL_TOKEN_NUM = 9", "VISUAL_TOKEN_NUM=9  # mine", "VISUAL_TOKEN_NUM: int = 9"]
+    "line",
+    [
+        "VISUAL_TOKEN_NUM = 9",
+        "VISUAL_TOKEN_NUM=9  # mine",
+        "VISUAL_TOKEN_NUM: int = 9",
+        "VISUAL_TOKEN_NUM: int | str = 9",
+    ],
 )
 def test_an_edited_budget_starts_a_second_file(run, tree, line):
     _, _, (first, _) = run("v1_5/eval/pope.sh")
@@ -240,6 +246,15 @@ def test_an_edited_budget_starts_a_second_file(run, tree, line):
     assert value(second, "--answers-file") == "outputs/pope/llava-v1.5-7b-9.jsonl"
     assert value(second, "--visual-token-num") == "9"
     assert value(score, "--json") == "outputs/pope/llava-v1.5-7b-9.json"
+
+
+@pytest.mark.parametrize("line", ['VISUAL_TOKEN_NUM = "1/9"', "VISUAL_TOKEN_NUM: str = '1/9' # a"])
+def test_the_constant_may_be_a_share(run, tree, line):
+    set_constant(tree, line)
+    _, _, (answer, score) = run("v1_5/eval/pope.sh")
+    assert value(answer, "--answers-file") == "outputs/pope/llava-v1.5-7b-1of9.jsonl"
+    assert value(answer, "--visual-token-num") == "1/9"
+    assert value(score, "--json") == "outputs/pope/llava-v1.5-7b-1of9.json"
 
 
 def test_a_budget_that_is_no_plain_number_is_asked_for(run, tree):
@@ -254,6 +269,9 @@ def test_a_budget_that_is_no_plain_number_is_asked_for(run, tree):
     [
         ([], {"VISUAL_TOKEN_NUM": "72"}, "llava-v1.5-7b-72"),
         (["--visual-token-num", "72"], {}, "llava-v1.5-7b-72"),
+        ([], {"VISUAL_TOKEN_NUM": "1/9"}, "llava-v1.5-7b-1of9"),
+        (["--visual-token-num=11%"], {"TEXT_TOKEN_NUM": "5"}, "llava-v1.5-7b-11pct-5"),
+        (["--visual-token-num", "all"], {}, "llava-v1.5-7b-all"),
         (["--visual_token_num=72"], {"VISUAL_TOKEN_NUM": "18"}, "llava-v1.5-7b-72"),
         ([], {"TEXT_TOKEN_NUM": "5"}, "llava-v1.5-7b-36-5"),
         (["--no-image"], {}, "llava-v1.5-7b-no-image"),

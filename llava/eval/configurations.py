@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, List, Optional
 
 from llava.arguments import AskArguments, flag, list_flag
+from llava.budgets import AskedBudget, count_kept, file_word, read_budget
 from llava.compensations import CAPTIONS, GRAPHS, NOTHING, terms_of
 from llava.errors import UserError
 from llava.eval.benchmarks.registry import BENCHMARKS, DATA_ROOT, LIMIT_HELP
@@ -26,7 +27,6 @@ ALL = "all"
 # These two are kept under the settings of ACCM's pruner, so that a sweep continues what one before
 # --pruners has begun.
 _WITHOUT_BUDGET = {ALL_TOKENS: "full", NO_TOKENS: "no-image"}
-_BUDGET = re.compile(r"(\d{1,9})(?:/(\d{1,9}))?")
 
 
 @dataclass
@@ -36,7 +36,7 @@ class SweepArguments(AskArguments):
     benchmarks: Optional[List[str]] = flag("Which. Default: all.", choices=BENCHMARKS)
     budgets: Optional[List[str]] = flag(
         "Visual tokens that all but full and no-image keep: numbers, or shares of all tokens as "
-        f"1/4. Default: {' '.join(DEFAULT_BUDGETS)}."
+        f"1/4 or 11%. Default: {' '.join(DEFAULT_BUDGETS)}."
     )
     methods: Optional[List[str]] = flag(
         "full (all tokens), prune, accm (pruned, with captions), accm+ (pruner mmtok, compensation "
@@ -57,7 +57,7 @@ class SweepArguments(AskArguments):
         "each method on a few questions, for the report.",
         False,
     )
-    visual_token_num: Optional[int] = flag("A sweep has --budgets instead.")
+    visual_token_num: Optional[AskedBudget] = flag("A sweep has --budgets instead.")
     pruner: str = flag("A sweep has --pruners instead.", DEFAULT_PRUNER)
     pruner_options: List[str] = list_flag("A sweep has --pruners NAME:OPTION=VALUE instead.", [])
     no_image: bool = flag("A sweep has --methods no-image instead.", False)
@@ -75,14 +75,14 @@ class Configuration:
 
     Attributes:
         method: one of METHODS, or PRUNER, or PRUNER+COMPENSATION.
-        tokens: visual tokens of the budget; all of them if nothing is pruned.
+        tokens: the budget, a number or a share; all visual tokens if nothing is pruned.
         pruner: chooses the tokens.
         compensation: what is given back for the others.
         options: settings of the pruner, NAME=VALUE.
     """
 
     method: str
-    tokens: int
+    tokens: AskedBudget
     pruner: str = DEFAULT_PRUNER
     compensation: str = NOTHING
     options: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ class Configuration:
     def name(self) -> str:
         """The name of the configuration in file names."""
         has_budget = self.method not in _WITHOUT_BUDGET.values()
-        return f"{self.method}-{self.tokens}" if has_budget else self.method
+        return f"{self.method}-{file_word(self.tokens)}" if has_budget else self.method
 
     def arguments(self, args: SweepArguments) -> SweepArguments:
         """Returns the flags that the single command would have for it."""
@@ -139,7 +139,8 @@ def choose_configurations(args: SweepArguments, says: bool = True) -> list[Confi
     used = {NOTHING, *(compensation for _, compensation in pairs)}
     used |= {NAMED[method][1] for method in methods if method in NAMED}
     for compensation in used:
-        num_patches, num_layers = sizes_of(dataclasses.replace(args, compensation=compensation))
+        sizes = sizes_of(dataclasses.replace(args, compensation=compensation))
+    num_patches = sizes[0]
     words = DEFAULT_BUDGETS if args.budgets is None else args.budgets
     budgets = list(dict.fromkeys(parse_budget(word, num_patches) for word in words))
     found = []
@@ -147,7 +148,7 @@ def choose_configurations(args: SweepArguments, says: bool = True) -> list[Confi
         parts = NAMED.get(method)
         for tokens in [num_patches] if parts is None else budgets:
             found.append(Configuration(method, tokens, *(parts or ())))
-    possible, left_out = _possible(pairs, budgets, (num_patches, num_layers), args)
+    possible, left_out = _possible(pairs, budgets, sizes, args)
     configurations = list(dict.fromkeys([*found, *possible]))
     if not configurations:
         raise UserError(left_out[0])
@@ -156,32 +157,30 @@ def choose_configurations(args: SweepArguments, says: bool = True) -> list[Confi
     return configurations
 
 
-def sizes_of(args: AskArguments) -> tuple[int, int]:
-    """Returns N, the visual tokens, and the number of layers of the LLM, without loading either.
+def sizes_of(args: AskArguments) -> tuple[int, int, bool]:
+    """Returns the largest N, the layers of the LLM, and whether an image may have several views.
+
+    Nothing is loaded.
 
     Raises:
         UserError: a part of the model, or of its compensation, is missing.
     """
-    from llava.model.backbones.registry import most_tokens
+    from llava.model.backbones.registry import most_tokens, reads_views
     from llava.model.loading.parts import read_model
 
     parts, config = read_model(args)
-    return most_tokens(parts, config), config.llm.num_hidden_layers
+    return most_tokens(parts, config), config.llm.num_hidden_layers, reads_views(config)
 
 
 def parse_budget(word: str, num_patches: int) -> int:
-    """Returns a budget as a number of tokens; a share is rounded to the nearest one, halves up.
+    """Returns a budget as a number of tokens, by which a sweep calls a share too.
 
     Raises:
         UserError: it is neither a number nor a share, or not from 1 to num_patches - 1.
     """
     tokens = 0
-    if match := _BUDGET.fullmatch(word):
-        part, whole = int(match[1]), int(match[2] or 0)
-        if match[2] is None:
-            tokens = part
-        elif 0 < part < whole:
-            tokens = max(1, (2 * num_patches * part + whole) // (2 * whole))
+    with suppress(ValueError):
+        tokens = count_kept(read_budget(word), num_patches)
     if not 0 < tokens < num_patches:
         raise UserError(
             f"--budgets: {word!r} is no budget; give numbers from 1 to {num_patches - 1}, or "
@@ -243,19 +242,20 @@ def _pairs(args: SweepArguments) -> list[tuple[_Chosen, str]]:
 
 def _possible(
     pairs: Sequence[tuple[_Chosen, str]],
-    budgets: Sequence[int],
-    sizes: tuple[int, int],
+    budgets: Sequence[AskedBudget],
+    sizes: tuple[int, int, bool],
     args: SweepArguments,
 ) -> tuple[list[Configuration], list[str]]:
     """Returns the configurations of pruners, and why others are left out."""
-    from llava.model.token_pruning.registry import pruning_of
+    from llava.model.token_pruning.registry import check_views, pruning_of
 
-    (num_patches, num_layers), found, left_out = sizes, [], []
+    (num_patches, num_layers, has_views), found, left_out = sizes, [], []
     for chosen, compensation in pairs:
         for tokens in [num_patches] if chosen[0] in _WITHOUT_BUDGET else budgets:
             one = _named(chosen, compensation, tokens)
             method = one.arguments(args).method
             try:
+                check_views(method, has_views)
                 pruning_of(method, num_patches, nearest=False, num_layers=num_layers)
             except UserError as error:
                 left_out.append(f"{one.name} is left out: {error}")
@@ -264,7 +264,7 @@ def _possible(
     return found, left_out
 
 
-def _named(chosen: _Chosen, compensation: str, tokens: int) -> Configuration:
+def _named(chosen: _Chosen, compensation: str, tokens: AskedBudget) -> Configuration:
     """Returns the configuration of a pruner and a compensation, under the method's name if any."""
     pruner, options = chosen
     if pruner in _WITHOUT_BUDGET:

@@ -15,6 +15,7 @@ import filecmp
 import json
 import os
 import reprlib
+import statistics
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from llava.eval.run import Run
 
 PRODUCTS = "cpu_products"
+RESOLVED = "visual_token_num"  # of a trace: K of the image, where it is not the number of settings
 # Values of runs from before they were recorded.
 _OLDER: dict[str, Any] = {PRODUCTS: "plain", "pruner": "accm", "pruner_options": {}}
 _OLDER["compensation_options"] = {}
@@ -50,6 +52,17 @@ def read_settings(answers_file: Path) -> dict | None:
     path = run_folder(answers_file) / "settings.json"
     advice = "delete it, and how the answers were made will not be said"
     return read_json(path, advice) if path.is_file() else None
+
+
+def mean_resolved(answers_file: Path) -> float | None:
+    """Returns the mean K of the answers of a run that asks for a share; None if none is known."""
+    counts: dict[str, object] = {}
+    for path in sorted(run_folder(answers_file).glob("answers-*.jsonl")):
+        for outcome in read_outcomes(path):
+            if isinstance(outcome, dict) and isinstance(outcome.get("trace"), dict):
+                counts[outcome["key"]] = outcome["trace"].get(RESOLVED)
+    known = [count for count in counts.values() if isinstance(count, int)]
+    return statistics.fmean(known) if known else None
 
 
 class Journal(AbstractContextManager):

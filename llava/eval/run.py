@@ -19,7 +19,7 @@ from llava.errors import UserError
 from llava.eval.benchmarks.question import Question
 from llava.eval.caches import Shared
 from llava.eval.engine import Clock, Outcome, Request, Unit, answer_units, units_by_length
-from llava.eval.journal import Journal, check_images, image_bytes
+from llava.eval.journal import RESOLVED, Journal, check_images, image_bytes
 from llava.eval.outcomes import merge_outcomes
 from llava.eval.progress import (
     answered_keys,
@@ -37,7 +37,7 @@ from llava.model.loading.parts import read_model
 from llava.model.loading.placement import Placement, placement
 from llava.model.products.forms import PARTS_OF, PRUNING_PARTS, choose_forms, described
 from llava.model.sample import Answer
-from llava.model.token_pruning.registry import budget_of, check_views, resolved
+from llava.model.token_pruning.registry import asked_budget, budget_of, check_views, resolved
 from llava.utils.distributed import Processes
 from llava.utils.stopping import noting_what_is_kept
 
@@ -203,7 +203,8 @@ def _line(run: Run, question: Question, outcome: Outcome, batch_size: int) -> di
 def _trace(answer: Answer) -> dict:
     """Returns the parts of an answer that a report shows beside its text."""
     supplement = answer.supplement
-    return {
+    resolved = {} if answer.resolved_num is None else {RESOLVED: answer.resolved_num}
+    return resolved | {
         "kept_idx": answer.kept_idx,
         **answer.views_record,
         "captions": supplement and list(supplement.candidates),
@@ -256,7 +257,7 @@ def run_settings(run: Run, args: AskArguments, shared: Shared) -> dict:
         "compensation": args.compensation_name,
         "compensation_options": options,
         "method": label_of(method, compensation, budget.visual_token_num, num_patches),
-        "visual_token_num": 0 if method.sees_nothing else budget.visual_token_num,
+        "visual_token_num": 0 if method.sees_nothing else asked_budget(method, num_patches),
         "text_token_num": budget.text_token_num,
         "num_patches": num_patches,
         "limit": run.limit,

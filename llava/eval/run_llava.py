@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 from llava.arguments import DecodingArguments, PrunerArguments, budget_flag, flag
+from llava.budgets import AskedBudget
 from llava.errors import UserError, shown
 from llava.eval.llava_commands import OneValueArguments, check_one_value
 from llava.image_url import open_image
@@ -29,7 +30,7 @@ class RunLlavaArguments(OneValueArguments, DecodingArguments, PrunerArguments):
     query: str = flag("What is asked about it.")
     sep: str = flag("What would stand between several images; one is supported.", ",")
     max_new_tokens: int = flag("Longest answer in tokens.", 512)
-    visual_token_num: Optional[int] = budget_flag("Visual tokens to keep.")
+    visual_token_num: Optional[AskedBudget] = budget_flag("Visual tokens to keep.")
     seed: int = flag("Seed of the random draws.", DEFAULT_SEED)
 
 
@@ -76,6 +77,7 @@ def _answer(args: RunLlavaArguments) -> str:
         image_name=Path(args.image_file).name,
         pruner=args.pruner,
         pruner_options=args.pruner_options,
+        view_split=args.view_split,
         **args.decoding(),
     )
     (answer,) = load_from_arguments(args).answer([sample])

@@ -43,6 +43,8 @@ def answer_record(answer: Answer) -> dict:
         )
     record["kept_idx"] = answer.kept_idx
     record.update(answer.views_record)
+    if answer.resolved_num is not None:
+        record["visual_token_num"] = answer.resolved_num
     if written is not None:
         record.update(
             captions=written.captions,

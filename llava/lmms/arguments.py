@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from llava.arguments import AskArguments, flag
+from llava.budgets import BUDGET, AskedBudget, read_budget
 from llava.errors import UserError
 
 MODEL = "pretrained"  # name of the model's path in lmms-eval's models
-_WORDS = {bool: "true or false", int: "a whole number"}
+_WORDS = {bool: "true or false", int: "a whole number", AskedBudget: BUDGET}
 
 
 @dataclass
@@ -52,7 +55,7 @@ def read_arguments(given: Mapping[str, object]) -> LmmsArguments:
     return args
 
 
-def _typed(name: str, value: object, kind: type) -> Any:
+def _typed(name: str, value: object, kind: Any) -> Any:
     """Converts a value to the type of its argument, Optional or not.
 
     Raises:
@@ -60,7 +63,8 @@ def _typed(name: str, value: object, kind: type) -> Any:
     """
     if get_origin(kind) is list:
         return [word.replace(":", "=", 1) for word in str(value).split()]
-    kind = next(iter(get_args(kind)), kind)
+    if get_origin(kind) is Union:
+        kind = Union[tuple(one for one in get_args(kind) if one is not NoneType)]
     text = str(value).strip()
     if kind is str:
         return text
@@ -68,4 +72,7 @@ def _typed(name: str, value: object, kind: type) -> Any:
         return text.lower() == "true"
     if kind is int and re.fullmatch(r"-?\d+", text):
         return int(text)
+    if kind == AskedBudget:
+        with suppress(ValueError):
+            return read_budget(text)
     raise UserError(f"{name} is {value!r}; it must be {_WORDS[kind]}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from llava.arguments import flag
+from llava.budgets import AskedBudget
 from llava.files import check_target, write_json, write_text
 from llava.method import Method
 from llava.mini.measuring.arguments import MeasuringArguments
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 class MeasureArguments(MeasuringArguments):
     """Flags of the command."""
 
-    budget: int = flag("Visual tokens that pruning leaves.", 9)
+    budget: AskedBudget = flag(
+        "Visual tokens that pruning leaves: a number, or a share of all (1/9, 11%).", 9
+    )
     text_token_num: Optional[int] = flag(
         "Tokens that the question picks. Default: the paper's number for this budget."
     )
@@ -51,12 +54,14 @@ def measure(args: MeasureArguments) -> int:
     from llava.mini.measuring.scores import ask_and_score, choose
     from llava.mini.measuring.table import tables
     from llava.model.builder import load_from_arguments
+    from llava.train.pruning import check_budgets
 
     start = time.perf_counter()
     root = Path(args.data_root)
     asked = read_asked(root, args.benchmarks, args.limit)
     model = load_from_arguments(args)
-    method = Method(args.budget, args.text_token_num, args.seed)
+    (budget,) = check_budgets([args.budget], model.count_tokens(), "--budget")
+    method = Method(budget, args.text_token_num, args.seed)
     results = [
         Result(one, choose(scores, one.chosen))
         for name in dict.fromkeys(args.benchmarks)
@@ -72,7 +77,7 @@ def measure(args: MeasureArguments) -> int:
         settings = {
             "model_path": args.model_path,
             "data_root": args.data_root,
-            "budget": args.budget,
+            "budget": budget,
             "num_patches": model.count_tokens(),
             "text_selection": model.text_selection,
             "seed": args.seed,
@@ -80,7 +85,7 @@ def measure(args: MeasureArguments) -> int:
             "seconds": round(time.perf_counter() - start, 1),
         }
         write_json(Path(args.output), {"settings": settings, **to_json(found)})
-    print(tables(found, args.budget), end="")
+    print(tables(found, budget), end="")
     return 0
 
 

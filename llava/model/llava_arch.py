@@ -43,7 +43,7 @@ from llava.model.splicing import input_ids, prefill_ahead, splice_prompts
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.budget import Budget
 from llava.model.token_pruning.pruner import Pruned, Pruning, prune
-from llava.model.token_pruning.registry import budget_of, find_pruner, pruning_of
+from llava.model.token_pruning.registry import budget_of, find_pruner, pruning_of, resolved_num
 
 
 class LlavaAccm(nn.Module):
@@ -298,7 +298,8 @@ class LlavaAccm(nn.Module):
 
     def budget(self, sample: Method) -> Budget:
         """Returns K and T of a sample, checked."""
-        return budget_of(sample, self.count_tokens(getattr(sample, "image", None)))
+        num_tokens = self.count_tokens(getattr(sample, "image", None))
+        return budget_of(sample, num_tokens, self.count_tokens())
 
     def is_pruned(self, sample: Method) -> bool:
         """Returns whether the LLM reads some, but not all, of the image's tokens."""
@@ -336,8 +337,9 @@ class LlavaAccm(nn.Module):
         """Returns how a sample's image is to be pruned; see pruning_of."""
         image = getattr(sample, "image", None)
         nearest, num_layers = self.text_selection == "nearest", self.language_model.num_layers
+        num_tokens, most = self.count_tokens(image), self.count_tokens()
         views = self.backbone.views(image)
-        return pruning_of(sample, self.count_tokens(image), nearest, num_layers, views)
+        return pruning_of(sample, num_tokens, nearest, num_layers, most, views)
 
     def _num_seen(self, sample: Method) -> int:
         """Returns the number of visual tokens that the LLM reads."""
@@ -363,7 +365,8 @@ class LlavaAccm(nn.Module):
         seconds: dict[str, float],
     ) -> Answer:
         text = self.language_model.tokenizer.decode(generated.out_ids)
-        kept = range(0 if sample.sees_nothing else self.count_tokens(sample.image))
+        num_tokens = self.count_tokens(sample.image)
+        kept = range(0 if sample.sees_nothing else num_tokens)
         return Answer(
             text=text.strip(),
             raw_text=text,
@@ -378,4 +381,5 @@ class LlavaAccm(nn.Module):
             decoding=sample.decoding,
             layer_kept=generated.layer_kept,
             views=self.backbone.views(sample.image),
+            resolved_num=resolved_num(sample, num_tokens, self.count_tokens()),
         )

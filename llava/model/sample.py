@@ -125,6 +125,8 @@ class Answer:
         layer_kept: the visual tokens that remained inside the LLM, by rising layers; empty if all
             its layers read the same ones.
         views: the grids of the image's tokens.
+        resolved_num: the budget of this image where it is not the number that was asked for: K of
+            a share, or N where N is smaller.
     """
 
     text: str
@@ -140,6 +142,7 @@ class Answer:
     decoding: Decoding = GREEDY
     layer_kept: tuple[LayerKept, ...] = ()
     views: tuple[View, ...] = ()
+    resolved_num: int | None = None
 
     @property
     def view_counts(self) -> list[tuple[int, int]]:

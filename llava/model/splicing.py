@@ -35,6 +35,7 @@ def splice_prompts(
     ids = [input_ids(model, *both) for both in zip(samples, given)]
     stages = list(zip(encoded, pruned, samples, given))
     visible = [visible_tokens(*one) for one in stages]
+    seen = [seen_idx(*one) for one in zip(encoded, pruned, samples)]
     projected = project_each(model.language_model.project, visible)
     backbone, seen = model.backbone, [seen_idx(*one) for one in zip(encoded, pruned, samples)]
     images = [
@@ -46,8 +47,8 @@ def splice_prompts(
     readings = [reading_of(*one) for one in zip(pruned, given)]
     places = [backbone.position_ids(*one) for one in zip(ids, seen, [e.image for e in encoded])]
     return [
-        Prompt(row, embed, name, reading=reading, position_ids=place)
-        for row, embed, name, reading, place in zip(ids, embeds, names, readings, places)
+        Prompt(row, embed, name, reading=reading, position_ids=place, num_visual=len(idx))
+        for row, embed, name, reading, place, idx in zip(ids, embeds, names, readings, places, seen)
     ]
 
 

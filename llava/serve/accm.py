@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from llava.budgets import AskedBudget
 from llava.errors import UserError
 from llava.eval.figure import save_picture, trace_picture
 from llava.image_url import open_image
@@ -63,8 +64,8 @@ class Result:
 
     def __repr__(self) -> str:
         caption = "no caption" if self.caption is None else f"caption {self.caption!r}"
-        num_tokens = self._model.count_tokens(self._sample.image)
-        kept = f"{len(self.kept_idx)} of {num_tokens} visual tokens"
+        patches = self._model.count_tokens(self._sample.image)
+        kept = f"{len(self.kept_idx)} of {patches} visual tokens"
         return f"Result({self.text!r}, {kept}, {caption}, {sum(self.seconds.values()):.2f} s)"
 
     def figure(self, path: str | PathLike | None = None) -> Image.Image:
@@ -88,21 +89,25 @@ class Accm:
 
     Args:
         model: model from load_pretrained_model.
-        visual_token_num: visual tokens kept per image; None takes VISUAL_TOKEN_NUM of
-            clip_encoder.py.
+        visual_token_num: visual tokens kept per image: a number, or a text such as "1/9", "11%" or
+            "all"; None takes VISUAL_TOKEN_NUM of clip_encoder.py.
         pruner: chooses the visual tokens.
         pruner_options: its settings, values by name.
+        view_split: how the budget is spread over several views of an image; see Method.
     """
 
     def __init__(
         self,
         model: LlavaAccm,
-        visual_token_num: int | None = None,
+        visual_token_num: AskedBudget | None = None,
         pruner: str = DEFAULT_PRUNER,
         pruner_options: Options = (),
+        view_split: str | None = None,
     ) -> None:
         self.model = model
-        self.method = Method(visual_token_num, pruner=pruner, pruner_options=pruner_options)
+        self.method = Method(
+            visual_token_num, pruner=pruner, pruner_options=pruner_options, view_split=view_split
+        )
 
     def __repr__(self) -> str:
         model, place = self.model, next(self.model.tower.parameters())
@@ -121,16 +126,17 @@ class Accm:
     def from_pretrained(
         cls,
         model_path: str | PathLike,
-        visual_token_num: int | None = None,
+        visual_token_num: AskedBudget | None = None,
         pruner: str = DEFAULT_PRUNER,
         pruner_options: Options = (),
+        view_split: str | None = None,
         **settings: Any,
     ) -> Accm:
         """Loads a model.
 
         Args:
             model_path: a folder of checkpoints, or a name on the Hugging Face hub.
-            visual_token_num, pruner, pruner_options: see Accm.
+            visual_token_num, pruner, pruner_options, view_split: see Accm.
             settings: device, dtype and the other fields of ModelArguments.
 
         Raises:
@@ -139,13 +145,13 @@ class Accm:
         warn_of_namesakes()
         resolved(Method(pruner=pruner, pruner_options=pruner_options))  # errors show at once
         _, model, _, _ = load_pretrained_model(str(model_path), **settings)
-        return cls(model, visual_token_num, pruner, pruner_options)
+        return cls(model, visual_token_num, pruner, pruner_options, view_split)
 
     def answer(
         self,
         image: ImageSource | Sequence[ImageSource],
         question: str | Sequence[str],
-        visual_token_num: int | None = None,
+        visual_token_num: AskedBudget | None = None,
         max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
         seed: int = DEFAULT_SEED,
         batch_size: int = DEFAULT_BATCH_SIZE,
@@ -164,7 +170,7 @@ class Accm:
                 any.
             question: a text; or a list. If only one of the two is a list, the other is used with
                 each of its items; two lists are paired item by item.
-            visual_token_num: tokens kept; None takes this object's number.
+            visual_token_num: tokens kept, as in Accm; None takes this object's.
             max_new_tokens: limit of an answer.
             seed: seed of the random draws of each question; the same seed gives the same answer.
             batch_size: questions per pass through the model; it changes time and memory, and no

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from llava.arguments import DecodingArguments, PrunerArguments, flag, path_flag
+from llava.budgets import read_budget
 from llava.errors import UserError
 from llava.image_url import open_image
 from llava.method import Method, given_options
@@ -37,7 +38,6 @@ def chat(args: CliArguments) -> int:
     """Loads the model, and answers until the end of the input."""
     from llava.model.builder import load_from_arguments
     from llava.model.sample import Sample
-    from llava.model.token_pruning.budget import resolve_budget
     from llava.model.token_pruning.registry import resolved
 
     args.check_decoding()
@@ -45,7 +45,7 @@ def chat(args: CliArguments) -> int:
     image = open_image(args.image_file, upright=True)
     model = load_from_arguments(args)
     if args.visual_token_num is not None:
-        resolve_budget(args.visual_token_num, None, model.count_tokens())
+        model.budget(args.method)
     how = vars(args.method) | args.decoding() | {"max_new_tokens": args.max_new_tokens}
     asked = Sample(image, "", image_name=Path(args.image_file).name, **how)
     talk = Chat(model, asked, asks_alone=model.about.conversations == "no")
@@ -102,7 +102,7 @@ def _turn(talk: Chat, terminal: Terminal, line: str) -> None:
     elif command == "/why":
         if talk.last is None:
             raise UserError("nothing was asked yet")
-        terminal.write(why(talk.last, talk.model.count_tokens()), "aside")
+        terminal.write(why(talk.last, talk.model.count_tokens(talk.asked.image)), "aside")
     elif command == "/clear":
         talk.clear()
         terminal.write("the conversation is forgotten; the next question is its first", "aside")
@@ -134,18 +134,16 @@ def _warn(talk: Chat, image: Image.Image, terminal: Terminal) -> None:
 
 
 def _tokens(talk: Chat, terminal: Terminal, words: str) -> None:
-    """Sets the number of kept visual tokens, and shows it.
+    """Sets the number or share of kept visual tokens, and shows the number.
 
     Raises:
-        UserError: the words are not such a number.
+        UserError: the words are neither.
     """
-    from llava.model.multimodal_encoder import clip_encoder
-
-    patches = talk.model.count_tokens()
+    model = talk.model
     if words:
-        talk.asked = replace(talk.asked, visual_token_num=read_tokens(words, patches))
-    kept = talk.asked.visual_token_num
-    kept = clip_encoder.VISUAL_TOKEN_NUM if kept is None else kept
+        read_tokens(words, model.count_tokens())
+        talk.asked = replace(talk.asked, visual_token_num=read_budget(words))
+    kept, patches = model.budget(talk.asked).visual_token_num, model.count_tokens(talk.asked.image)
     terminal.write(f"{kept} of {patches} visual tokens" + " from now on" * bool(words))
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
+from llava.budgets import count_kept, read_budget
 from llava.errors import UserError, did_you_mean, quoted, shown
 from llava.files import is_there
 from llava.image_url import is_url
@@ -40,10 +41,6 @@ COMMANDS = {
 }
 
 HELP = "\n".join(f"{f'{name} {c.words}':<13} {c.does}" for name, c in COMMANDS.items())
-
-_LONGEST_NUMBER = 20  # characters of a budget
-_COUNT = re.compile("[0-9]+")
-_SHARE = re.compile(r"([0-9]+/[0-9]*[1-9][0-9]*|[0-9]*\.[0-9]+)|([0-9]+(?:\.[0-9]+)?)%")
 
 
 def split_command(line: str) -> tuple[str, str]:
@@ -85,9 +82,7 @@ def image_name(words: str) -> str:
 
 
 def read_tokens(words: str, num_patches: int) -> int:
-    """Returns a number of visual tokens from a number or a share: "36", "1/4", "0.25", "25%".
-
-    A share is rounded to the nearest whole number, halves up, and is at least 1 token.
+    """Returns a number of visual tokens from a number or a share; see llava.budgets.
 
     Args:
         words: the typed words.
@@ -96,18 +91,12 @@ def read_tokens(words: str, num_patches: int) -> int:
     Raises:
         UserError: it is neither, or not from 1 to num_patches.
     """
-    text = "".join(words.split())
-    is_short = len(text) <= _LONGEST_NUMBER  # Python refuses numbers of 5,000 digits
-    if is_short and _COUNT.fullmatch(text):
-        share = Fraction(int(text), num_patches)
-    else:
-        match = _SHARE.fullmatch(text) if is_short else None
-        share = Fraction(0)
-        if match is not None:
-            share = Fraction(match[1]) if match[1] else Fraction(match[2]) / 100
-    if not share or share > 1:
+    kept = 0
+    with suppress(ValueError):
+        kept = count_kept(read_budget(words), num_patches)
+    if not 1 <= kept <= num_patches:
         raise UserError(
             f"/tokens wants a whole number from 1 to {num_patches}, or a share such as 1/4, 0.25 "
             f"or 25%, not {quoted(words)}"
         )
-    return max(1, int(share * num_patches + Fraction(1, 2)))
+    return kept

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Optional
 
 from llava.arguments import ModelArguments, flag, list_flag
+from llava.budgets import AskedBudget
 from llava.errors import UserError
 
 SCHEDULES = ("linear", "cosine", "constant")
@@ -80,14 +81,17 @@ class AskingArguments(SeeingArguments):
     device_map: Optional[str] = model_flag("device_map")
     data: str = flag("Questions with answers in LLaVA's instruction format.")
     images: str = flag("Folder of their images.")
-    budget: int = flag("Visual tokens that the LLM reads.", 36)
-    budgets: list[int] = list_flag(
-        "Several such numbers in the place of --budget, drawn evenly for the questions.", ()
+    budget: AskedBudget = flag(
+        "Visual tokens that the LLM reads: a number, or a share of an image's tokens (1/9, 11%).",
+        36,
+    )
+    budgets: list[AskedBudget] = list_flag(
+        "Several such budgets in the place of --budget, drawn evenly for the questions.", ()
     )
 
     @property
-    def kept(self) -> int | list[int]:
-        """The number of visual tokens that the LLM reads, or several numbers to draw from."""
+    def kept(self) -> AskedBudget | list[AskedBudget]:
+        """The budget of visual tokens that the LLM reads, or several budgets to draw from."""
         return self.budgets or self.budget
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from llava.budgets import AskedBudget, count_kept
 from llava.errors import UserError
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.token_pruning.accm import AccmOptions
@@ -28,29 +29,38 @@ class Pruner:
     nearest: bool
 
     def select(
-        self, image: VisualTokens, question: str, budget: int, generator: torch.Generator
+        self, image: VisualTokens, question: str, budget: AskedBudget, generator: torch.Generator
     ) -> Pruned:
-        """Prunes an image for a question, with a budget of that many tokens."""
-        pruning = Pruning(ACCM, budget, AccmOptions(nearest=self.nearest))
+        """Prunes an image for a question to a budget."""
+        kept = count_kept(budget, len(image.features))
+        pruning = Pruning(ACCM, kept, AccmOptions(nearest=self.nearest))
         query = Query(self.text_embeds[question])
         (found,) = prune([image], [query], [pruning], [generator])
         return found
 
 
-def check_budgets(budgets: Sequence[int], num_patches: int, flag: str = "--budgets") -> None:
+def check_budgets(
+    budgets: Sequence[AskedBudget], num_patches: int, flag: str = "--budgets"
+) -> list[int]:
     """Refuses budgets that drop nothing or are invalid.
+
+    Returns:
+        The numbers of tokens that they keep of num_patches.
 
     Raises:
         UserError: names the first of them, and the flag.
     """
+    counts = []
     for budget in budgets:
-        if not 1 <= budget < num_patches:
+        counts.append(count_kept(budget, num_patches))
+        if not 1 <= counts[-1] < num_patches:
             raise UserError(
                 f"{flag} has {budget}: of {num_patches} tokens 1 to {num_patches - 1} can stay "
                 "where something is to be dropped"
             )
     if not budgets:
         raise UserError(f"{flag} is empty: name at least one number of tokens to keep")
+    return counts
 
 
 def draw(items: Sequence, generator: torch.Generator):

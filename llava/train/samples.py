@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from llava.arguments import ModelArguments
+from llava.budgets import AskedBudget
 from llava.compensations import NOTHING
 from llava.errors import UserError
 from llava.model.builder import load_from_arguments, load_vision
@@ -131,12 +132,12 @@ class AskedImages:
     settings: dict
     vision_tower: Path
 
-    def look(self, number: int, budget: int | Sequence[int], seed: int) -> Look:
+    def look(self, number: int, budget: AskedBudget | Sequence[AskedBudget], seed: int) -> Look:
         """Prunes the image of a sample to a budget, or to one of several."""
         sample = self.samples[number]
         image = self.features.image(self.places[sample.image])
         generator = torch.Generator().manual_seed(seed)
-        kept = budget if isinstance(budget, int) else draw(budget, generator)
+        kept = budget if isinstance(budget, (int, str)) else draw(budget, generator)
         pruned = self.pruner.select(image, sample.tower_question, kept, generator)
         return Look(
             all=image.features,
@@ -151,7 +152,7 @@ def load_asked_images(
     samples: Sequence[ShortQuestion],
     folder: Path,
     cache: Path,
-    budget: int | Sequence[int],
+    budget: AskedBudget | Sequence[AskedBudget],
 ) -> AskedImages:
     """Encodes the images and questions of samples.
 
@@ -167,8 +168,10 @@ def load_asked_images(
         UserError: an image is missing, or a budget does not fit.
     """
     seen = load_vision(args)
-    flag, budgets = ("--budget", [budget]) if isinstance(budget, int) else ("--budgets", budget)
-    check_budgets(budgets, seen.tower.num_patches, flag)
+    if isinstance(budget, (int, str)):
+        check_budgets([budget], seen.tower.num_patches, "--budget")
+    else:
+        check_budgets(budget, seen.tower.num_patches)
     names = sorted({sample.image for sample in samples})
     files = [folder / name for name in names]
     for file in files:

@@ -17,6 +17,7 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from types import NoneType
 from typing import Any, Generic, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from llava.budgets import BUDGET, AskedBudget, read_budget
 from llava.errors import did_you_mean, quoted, shown
 
 Arguments = TypeVar("Arguments")
@@ -25,7 +26,7 @@ _WIDEST = 100  # columns of a help
 _INDENT = 26  # columns before the purpose of a flag
 _SWITCH = {word: True for word in ("yes", "true", "t", "y", "1")}
 _SWITCH |= {word: False for word in ("no", "false", "f", "n", "0")}
-_KINDS = {bool: "yes or no", int: "a whole number", float: "a number"}
+_KINDS = {bool: "yes or no", int: "a whole number", float: "a number", AskedBudget: BUDGET}
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Flag:
 
     Attributes:
         name: with dashes, without the two leading ones.
-        kind: bool, int, float or str.
+        kind: bool, int, float, str or AskedBudget.
         is_list: whether it takes several values.
         default: default of the field; None may stand for one that the help describes.
         is_required: whether there is no default.
@@ -45,7 +46,7 @@ class Flag:
     """
 
     name: str
-    kind: type
+    kind: Any
     is_list: bool
     default: Any
     is_required: bool
@@ -78,7 +79,8 @@ class Flag:
         names = ", ".join(self.names)
         if self.is_switch:
             return names
-        values = {int: "N", float: "X", bool: "yes|no"}.get(self.kind) or "|".join(self.choices)
+        shown = {int: "N", float: "X", bool: "yes|no", AskedBudget: "K"}
+        values = shown.get(self.kind) or "|".join(self.choices)
         return f"{names} {values or self.name.split('-')[-1].upper()}{'...' * self.is_list}"
 
 
@@ -95,7 +97,7 @@ def flags_of(arguments: type) -> list[Flag]:
 
 def _flag(of: Field, hint: Any, home: type) -> Flag:
     if get_origin(hint) is Union:
-        (hint,) = (kind for kind in get_args(hint) if kind is not NoneType)
+        hint = Union[tuple(kind for kind in get_args(hint) if kind is not NoneType)]
     is_list = get_origin(hint) is list
     is_required = of.default is MISSING and of.default_factory is MISSING
     if of.default_factory is not MISSING:
@@ -218,12 +220,13 @@ def _entry(typed: str, text: str, width: int) -> list[str]:
     return [head.ljust(_INDENT) + body[0], *(indent + line for line in body[1:])]
 
 
-def _reader(kind: type) -> Callable[[str], object]:
+def _reader(kind: Any) -> Callable[[str], object]:
     """Returns a function from a word to a value; its error says in plain English what is wrong."""
+    read_typed = read_budget if kind == AskedBudget else kind
 
     def read(word: str) -> object:
         try:
-            return _SWITCH[word.lower()] if kind is bool else kind(word)
+            return _SWITCH[word.lower()] if kind is bool else read_typed(word)
         except (KeyError, ValueError) as error:
             raise argparse.ArgumentTypeError(f"{quoted(word)} is not {_KINDS[kind]}") from error
 

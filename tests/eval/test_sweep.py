@@ -281,7 +281,9 @@ def test_a_benchmark_that_cannot_be_scored_does_not_stop_the_others(
         (["--budgets", "4/4"], "'4/4' is no budget"),
         (["--budgets", "a/b"], "'a/b' is no budget"),
         (["--budgets", "1/4/2"], "'1/4/2' is no budget"),
-        (["--budgets", "0.25"], "'0.25' is no budget"),
+        (["--budgets", "1.25"], "'1.25' is no budget"),
+        (["--budgets", "all"], "--methods full takes them all"),
+        (["--budgets", "100%"], "'100%' is no budget"),
         (["--visual-token-num", "36"], "a sweep has no --visual-token-num: use --budgets"),
         (["--no-compensation"], "a sweep has no --no-compensation: use --methods"),
         (["--no-image"], "a sweep has no --no-image"),
@@ -301,7 +303,16 @@ def test_a_wrong_flag_is_one_clear_error(flags, tmp_path, capsys, wrong, says):
 
 
 @pytest.mark.parametrize(
-    "word, tokens", [("1/4", 144), ("1/16", 36), ("18", 18), ("1/1000", 1), ("575", 575)]
+    "word, tokens",
+    [
+        ("1/4", 144),
+        ("1/16", 36),
+        ("18", 18),
+        ("1/1000", 1),
+        ("575", 575),
+        ("11%", 63),
+        ("0.25", 144),
+    ],
 )
 def test_budgets(word, tokens):
     assert sweep.parse_budget(word, 576) == tokens

@@ -29,6 +29,14 @@ def test_texts_get_their_types():
     assert args.max_new_tokens == 1024 and args.dtype == "auto"
 
 
+@pytest.mark.parametrize(
+    "given, budget", [("36", 36), (36, 36), ("1/9", "1/9"), ("11%", "11%"), (0.25, "0.25")]
+)
+def test_a_budget_may_be_a_share(given, budget):
+    args = read_arguments({"pretrained": "tiny", "visual_token_num": given})
+    assert args.method.visual_token_num == budget
+
+
 def test_a_path_may_be_a_number():
     assert read_arguments({"pretrained": 7}).model_path == "7"
 

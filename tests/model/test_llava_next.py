@@ -12,6 +12,7 @@ from transformers import LlavaNextConfig, LlavaNextModel
 from llava.arguments import ModelArguments
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.errors import UserError
+from llava.eval import trace
 from llava.method import VIEW_SPLITS
 from llava.model.backbones.tiles import layout_of, newline_places, with_newlines
 from llava.model.builder import load_from_arguments
@@ -44,10 +45,20 @@ def pictures():
     ]
 
 
-@pytest.fixture(scope="module", params=["llama", "mistral"])
-def tiny(request, tmp_path_factory, checkpoints):
-    folder = tmp_path_factory.mktemp(request.param)
-    return tiny_next(folder, checkpoints / "llava-v1.5-tiny", request.param)
+@pytest.fixture(scope="module")
+def vicuna(tmp_path_factory, checkpoints):
+    return tiny_next(tmp_path_factory.mktemp("vicuna"), checkpoints / "llava-v1.5-tiny")
+
+
+@pytest.fixture(scope="module")
+def mistral(tmp_path_factory, checkpoints):
+    folder = tmp_path_factory.mktemp("mistral")
+    return tiny_next(folder, checkpoints / "llava-v1.5-tiny", "mistral")
+
+
+@pytest.fixture(scope="module", params=["vicuna", "mistral"])
+def tiny(request):
+    return request.getfixturevalue(request.param)
 
 
 def load(folder, clip, **settings):
@@ -63,9 +74,8 @@ def next_model(tiny):
 
 
 @pytest.fixture(scope="module")
-def on_vicuna(tmp_path_factory, checkpoints):
-    made = tiny_next(tmp_path_factory.mktemp("vicuna"), checkpoints / "llava-v1.5-tiny")
-    return load(made.nested, made.clip)
+def on_vicuna(vicuna):
+    return load(vicuna.nested, vicuna.clip)
 
 
 def ask(picture, **how):
@@ -255,6 +265,35 @@ def test_the_newline_is_no_token_of_the_budget(on_vicuna, pictures):
     assert on_vicuna.count_tokens(large) == on_vicuna.count_tokens() == 5 * SIDE**2
 
 
+def test_a_budget_above_the_tokens_of_a_small_image_prunes_nothing(on_vicuna, pictures):
+    small, large = pictures[9], pictures[10]
+    for pruner in ("accm", "pool"):
+        asked = [ask(p, visual_token_num=100, pruner=pruner) for p in (small, large)]
+        whole, some = on_vicuna.answer(asked)
+        assert whole.pruned is None and len(whole.kept_idx) == on_vicuna.count_tokens(small)
+        assert len(some.kept_idx) == 100 and sum(k for _, k in some.view_counts) == 100
+
+
+def test_a_share_is_of_the_tokens_of_each_image(on_vicuna, pictures):
+    for answer in on_vicuna.answer([ask(p, visual_token_num="1/4") for p in pictures[8:14]]):
+        whole = sum(size for size, _ in answer.view_counts)
+        assert len(answer.kept_idx) == (2 * whole + 4) // 8  # rounded, halves up
+
+
+def test_a_command_records_the_views(vicuna, pictures, tmp_path, capsys):
+    pictures[6].save(tmp_path / "picture.png")
+    words = dict(
+        model_path=vicuna.nested, vision_tower=vicuna.clip, compensation="none", device="cpu",
+        image=tmp_path / "picture.png", question="What?", max_new_tokens=2, visual_token_num=20,
+        pruner="random", view_split="proportional", figure=tmp_path / "figure.png",
+    )  # fmt: skip
+    flags = [w for name, value in words.items() for w in (f"--{name.replace('_', '-')}", value)]
+    assert trace.main([str(word) for word in flags]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert sum(view["kept"] for view in record["views"]) == len(record["kept_idx"]) == 20
+    assert record["newline_tokens"] >= 1 and (tmp_path / "figure.png").is_file()
+
+
 @pytest.mark.parametrize(
     "how, said",
     [
@@ -278,12 +317,11 @@ def test_a_split_is_refused_where_there_is_one_view(model, pictures, split):
         model.check(ask(pictures[6], view_split=split))
 
 
-def test_rectify_is_refused(tmp_path, checkpoints, pictures):
-    made = tiny_next(tmp_path, checkpoints / "llava-v1.5-tiny")
-    rectifying = load(made.nested, made.clip, compensation="rectify")
+def test_rectify_is_refused_and_merging_merges_over_all_views(vicuna, pictures):
+    rectifying = load(vicuna.nested, vicuna.clip, compensation="rectify")
     with pytest.raises(UserError, match="rectify places tokens in one grid"):
         rectifying.check(ask(pictures[6], visual_token_num=9))
-    merging = load(made.nested, made.clip, compensation="merge")
+    merging = load(vicuna.nested, vicuna.clip, compensation="merge")
     answers = merging.answer([ask(p, visual_token_num=9, pruner="mmtok") for p in pictures[4:8]])
     assert [len(answer.kept_idx) for answer in answers] == [9] * 4
     assert all(answer.supplement.features.shape[0] == 9 for answer in answers)
@@ -325,18 +363,16 @@ def changed(tiny_folder, target, **changes):
         ("nested", {"model_type": "llava"}, "not the file of this model|image_newline"),
     ],
 )
-def test_a_config_that_is_not_llava_next_s(tmp_path, checkpoints, layout, changes, said):
-    made = tiny_next(tmp_path / "made", checkpoints / "llava-v1.5-tiny")
-    folder = changed(getattr(made, layout), tmp_path / "changed", **changes)
+def test_a_config_that_is_not_llava_next_s(tmp_path, vicuna, layout, changes, said):
+    folder = changed(getattr(vicuna, layout), tmp_path / "changed", **changes)
     with pytest.raises(UserError, match=said):
-        load(folder, made.clip)
+        load(folder, vicuna.clip)
 
 
-def test_a_mistral_attends_as_far_as_its_window(tmp_path, checkpoints):
-    made = tiny_next(tmp_path / "made", checkpoints / "llava-v1.5-tiny", "mistral")
-    folder = changed(made.flat, tmp_path / "short", sliding_window=512)
-    assert load(folder, made.clip).language_model.context_length == 512
-    assert load(made.flat, made.clip).language_model.context_length == 1024
+def test_a_mistral_attends_as_far_as_its_window(tmp_path, mistral):
+    folder = changed(mistral.flat, tmp_path / "short", sliding_window=512)
+    assert load(folder, mistral.clip).language_model.context_length == 512
+    assert load(mistral.flat, mistral.clip).language_model.context_length == 1024
 
 
 def test_the_question_is_in_the_llm_s_template_and_the_caption_before_it(tiny, next_model):
@@ -352,10 +388,10 @@ def test_the_question_is_in_the_llm_s_template_and_the_caption_before_it(tiny, n
     is_mistral = tiny.stock.config.text_config.model_type == "mistral"
     before, after = text()
     assert before.strip() == "[INST]" if is_mistral else before.endswith("questions. USER: ")
-    end = " [/INST]" if is_mistral else " ASSISTANT:"
-    assert after.split() == f"Hint: A cat. What is in the picture?{end}".split()
+    end = "[/INST]" if is_mistral else "ASSISTANT:"
+    assert "".join(after.split()) == f"Hint:Acat.Whatisinthepicture?{end}"
     _, after = text(history=(("Who?", "Me."),))
-    assert after.index("Who?") < after.index("Me.") < after.index("A cat.") < after.index("What is")
+    assert after.index("Who?") < after.index("Me.") < after.index("A cat.") < after.index("What")
     assert after.count("[/INST]") == 2 * is_mistral
 
 

@@ -52,6 +52,23 @@ def colour_question(thing):
     return f"What color is the {thing.shape}?\nAnswer the question using a single word or phrase."
 
 
+def test_a_share_gives_the_answers_of_its_number(accm, scene, image):
+    questions = [colour_question(thing) for thing in scene.things]
+    by_share, by_number = (accm.answer(image, questions, budget) for budget in ("1/4", 36))
+    for share, number in zip(by_share, by_number, strict=True):
+        assert (share.text, share.caption, share.kept_idx) == (
+            *(number.text, number.caption, number.kept_idx),
+        )
+        assert "36 of 144 visual tokens" in repr(share)
+        assert (share.answer.resolved_num, number.answer.resolved_num) == (36, None)
+    (whole,) = accm.answer(image, questions[:1], "all")
+    assert len(whole.kept_idx) == 144 and whole.caption is None
+    assert "1/9 of 144 visual tokens" in repr(serve.Accm(accm.model, "1/9"))
+    for wrong in ("36", "10/9", "many", 0.25):
+        with pytest.raises(UserError, match="visual_token_num is .*or a share"):
+            accm.answer(image, questions, wrong)
+
+
 def test_the_lines_of_the_readme_run_as_written(monkeypatch, tmp_path):
     code = next(
         block

@@ -25,6 +25,7 @@ from llava.serve.commands import COMMANDS, HELP, image_name, read_tokens, split_
         ("1.0", 144),
         ("2/2", 144),
         ("100%", 144),
+        ("all", 144),
     ],
 )
 def test_a_budget_is_a_number_or_a_share(words, kept):

@@ -104,6 +104,7 @@ WRONG_FIELDS = {
     "temprature": [0],
     "accm": [
         *(7, [], {"visual_token_num": "9"}, {"visual_token_num": -1}, {"visual_token_num": 577}),
+        *({"visual_token_num": share} for share in ("10/9", "0%", "many", ["1/9"], 1.5)),
         *({"visual_token_num": True}, {"pruner": "accmm"}, {"pruner": 7}, {"more": 1}),
         *({"pruner_options": []}, {"pruner_options": {"x": 1}}, {"compensation": "merge"}),
         *({"explain": 1}, {"seed": -1}, {"text_token_num": 37}, {"compensation": []}),

@@ -136,4 +136,6 @@ def test_conversations_that_cannot_be_learnt_from_are_named(tmp_path, content, s
 def test_budgets_are_numbers_of_tokens_that_leave_some(budgets, says):
     with pytest.raises(UserError, match=says):
         check_budgets(budgets, 144)
-    check_budgets([1, 143], 144)
+    assert check_budgets([1, 143, "1/9", "11%"], 144) == [1, 143, 16, 16]
+    with pytest.raises(UserError, match="--budget has all: of 144 tokens 1 to 143"):
+        check_budgets(["all"], 144, "--budget")

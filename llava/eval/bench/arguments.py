@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
 from llava.arguments import ModelArguments, flag, list_flag
+from llava.budgets import AskedBudget
 from llava.compensations import CAPTIONS, NOTHING
 from llava.errors import UserError
 from llava.model.shapes import LLAVA_7B, LLAVA_13B, MINI
@@ -50,7 +51,9 @@ class BenchArguments(ModelArguments):
     )
     compensation: str = flag("The bench has --methods instead.", CAPTIONS, off=NOTHING)
     device_map: Optional[str] = flag("The bench works on one device: leave it out.")
-    budgets: list[int] = list_flag("Visual tokens that prune and accm keep.", (36,))
+    budgets: list[AskedBudget] = list_flag(
+        "Visual tokens that prune and accm keep: numbers, or shares of all (1/9, 11%).", (36,)
+    )
     batch_sizes: list[int] = list_flag("Questions at once.", (1,))
     questions_per_image: int = flag("So many questions of a batch are about one image.", 1)
     caption_length: int = flag("Tokens of every candidate caption.", 15)
@@ -75,7 +78,9 @@ class BatchesArguments(ModelArguments):
     )
     questions: int = flag("So many; of benchmarks, spread evenly over all.", 56)
     batch_size: int = flag("Questions at once.", 8)
-    budgets: list[int] = list_flag("Visual tokens that are kept.", (36,))
+    budgets: list[AskedBudget] = list_flag(
+        "Visual tokens that are kept: numbers, or shares of all (1/9, 11%).", (36,)
+    )
     seed: int = flag("With --shape: of weights and images.", 0)
 
 
@@ -97,6 +102,17 @@ def check_source(args: BenchArguments | BatchesArguments) -> None:
     if shape is None:
         raise UserError("--llm-layers goes with --shape: a checkpoint has the layers that it has")
     check_positive({"llm-layers": args.llm_layers})
+
+
+def check_budgets(budgets: Sequence[AskedBudget]) -> None:
+    """Refuses numbers below 1, and no budget at all, before the number of all tokens is known.
+
+    Raises:
+        UserError: the message names the flag.
+    """
+    check_positive(
+        {"budgets": min((b for b in budgets if isinstance(b, int)), default=len(budgets))}
+    )
 
 
 def check_positive(numbers: Mapping[str, int]) -> None:

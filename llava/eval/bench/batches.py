@@ -12,7 +12,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llava.errors import UserError
-from llava.eval.bench.arguments import SHAPES, BatchesArguments, check_positive, check_source
+from llava.eval.bench.arguments import (
+    SHAPES,
+    BatchesArguments,
+    check_budgets,
+    check_positive,
+    check_source,
+)
 from llava.eval.benchmarks.registry import BENCHMARKS, data_folder, reader
 from llava.utils.cli import command
 
@@ -137,9 +143,9 @@ def _check(args: BatchesArguments) -> None:
         {
             "questions": args.questions,
             "batch-size": args.batch_size,
-            "budgets": min(args.budgets, default=0),
         }
     )
+    check_budgets(args.budgets)
 
 
 main = command(BatchesArguments, compare, "llava.eval.bench.batches", __doc__)

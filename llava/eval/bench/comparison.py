@@ -20,6 +20,7 @@ from llava.eval.bench.arguments import (
     PRUNE,
     SHAPES,
     BenchArguments,
+    check_budgets,
     check_positive,
     check_source,
 )
@@ -71,18 +72,18 @@ def compare(args: BenchArguments, model: LlavaAccm) -> tuple[dict, list[Measured
     forms = choose_forms(args.cpu_products, place.device, place.dtype, args.compile)
     has_graphs = uses_cuda_graphs(args, place)
     model = with_fixed_lengths(model, args.caption_length, args.compile, has_graphs)
-    for budget in args.budgets:
-        resolve_budget(budget, None, model.count_tokens())
+    patches = model.count_tokens()
+    budgets = [resolve_budget(one, None, patches).visual_token_num for one in args.budgets]
     lengths = Lengths(args.caption_length, args.answer_length, args.questions_per_image)
     runner = Bench(model, lengths, args.compile, args.cpu_products)
-    todo = cases(args.methods, args.budgets, args.batch_sizes, model.count_tokens())
+    todo = cases(args.methods, budgets, args.batch_sizes, patches)
     with torch.inference_mode():
         packs = any(form.is_packed for form in forms.values())
         machine = measure_machine(place.device, place.dtype, packs)
         # A replayed graph hides its operations.
         counts = not (args.compile or has_graphs)
         found = [inspect_case(runner, case, place.device, counts) for case in todo]
-        costs = _cost_model(runner, found, args.budgets[0], lengths)
+        costs = _cost_model(runner, found, budgets[0], lengths)
         measure(runner, found, args.rounds, args.warm_up, place.device)
     report = {
         "settings": asdict(args),
@@ -127,8 +128,9 @@ def _check(args: BenchArguments, forms: Mapping[str, Form]) -> None:
         "caption-length": args.caption_length,
         "answer-length": args.answer_length,
         "rounds": args.rounds,
-    } | {"batch-sizes": min(args.batch_sizes, default=0), "budgets": min(args.budgets, default=0)}
+    } | {"batch-sizes": min(args.batch_sizes, default=0)}
     check_positive(numbers)
+    check_budgets(args.budgets)
     if args.warm_up < 0 or not args.methods:
         raise UserError("--warm-up must not be negative, and --methods must name one")
     if args.picture and not args.products:

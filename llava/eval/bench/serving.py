@@ -21,6 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from llava.arguments import flag, list_flag
+from llava.budgets import EVERY, AskedBudget
 from llava.errors import UserError, shown
 from llava.eval.bench.arguments import check_positive
 from llava.files import make_folder, write_json, write_text
@@ -40,7 +41,10 @@ class ServingArguments:
     serve: str = flag("Address of a running server, as http://127.0.0.1:8000.")
     key_variable: Optional[str] = flag("Environment variable with the server's key.")
     concurrent: list[int] = list_flag("Clients at once, in turn.", (1, 4, 16, 64))
-    budgets: list[int] = list_flag("Visual tokens that are kept; 0 keeps all.", (36, _FULL))
+    budgets: list[AskedBudget] = list_flag(
+        "Visual tokens that are kept: numbers, shares of all (1/9, 11%), or all, as 0 is too.",
+        (36, _FULL),
+    )
     answer_lengths: list[int] = list_flag(
         "Limits of answers: up to 16 a word is asked for, and above a description.", (8, 128)
     )
@@ -74,7 +78,8 @@ def measure_server(args: ServingArguments) -> int:
         | {"concurrent": min(args.concurrent, default=0)}
         | {"answer-lengths": min(args.answer_lengths, default=0)}
     )
-    if args.warm_up < 0 or min(args.budgets, default=-1) < 0:
+    below = [one for one in args.budgets if isinstance(one, int) and one < 0]
+    if args.warm_up < 0 or below or not args.budgets:
         raise UserError("--warm-up and --budgets must not be negative, and name a budget")
     headers = {}
     if args.key_variable is not None:
@@ -113,7 +118,7 @@ async def _measure_all(args: ServingArguments, headers: dict[str, str]) -> list[
     return rows
 
 
-def _cases(args: ServingArguments) -> Iterator[tuple[int, int, int]]:
+def _cases(args: ServingArguments) -> Iterator[tuple[int, AskedBudget, int]]:
     for length in args.answer_lengths:
         for budget in args.budgets:
             for clients in args.concurrent:
@@ -140,10 +145,11 @@ async def _model_of(client: httpx.AsyncClient) -> str:
         ) from error
 
 
-def _bodies(model: str, length: int, budget: int, seed: int) -> Iterator[dict]:
+def _bodies(model: str, length: int, budget: AskedBudget, seed: int) -> Iterator[dict]:
     """Yields requests without end, each with an image of its own."""
     generator = np.random.default_rng(seed)
-    accm: dict[str, Any] = {"pruner": "none"} if budget == _FULL else {"visual_token_num": budget}
+    is_full = budget in (_FULL, EVERY)
+    accm: dict[str, Any] = {"pruner": "none"} if is_full else {"visual_token_num": budget}
     while True:
         patches = generator.integers(0, 256, (8, 8, 3), np.uint8)
         file = io.BytesIO()
@@ -230,7 +236,7 @@ def _table(rows: Sequence[dict]) -> str:
             for name in ("seconds", "first_token", "per_token")
             for p in ("p50", "p95")
         ]
-        budget = "all" if row["budget"] == _FULL else str(row["budget"])
+        budget = EVERY if row["budget"] == _FULL else str(row["budget"])
         rates = [f"{row[name]:,.1f}" for name in ("requests_per_second", "tokens_per_second")]
         numbers = [str(row["concurrent"]), *rates, f"{row['tokens']:.1f}", *times]
         cells.append([str(row["answer_length"]), budget, *numbers, str(row["failed"])])

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from llava.eval.cost import Cost
-from llava.eval.report.runs import BENCHMARKS, FLOOR, FULL, Run
+from llava.eval.report.runs import BENCHMARKS, FLOOR, FULL, Run, budget_key, budget_text
 from llava.eval.report.statistics import SEED, Sampled, average, difference, ratio, sampled_means
 
 LENIENT = "(lenient)"
@@ -26,7 +26,7 @@ class Row:
         benchmark: one of BENCHMARKS, or None for the mean over all present ones.
         model: name of the model.
         method: as in Run.
-        tokens: as in Run.
+        tokens, share: as in Run; of a mean, the mean of the tokens.
         num_patches: as in Run.
         questions: number of questions.
         unanswered: number of questions without an answer, which count as wrong.
@@ -57,6 +57,7 @@ class Row:
     seconds: float | None
     run: Run | None
     cost: Cost | None = None
+    share: str | None = None
 
     @property
     def main_value(self) -> float | None:
@@ -168,6 +169,7 @@ def _row(run: Run, mean: Sampled, full: _Member | None, floor: _Member | None) -
         seconds=run.made.seconds,
         run=run,
         cost=run.cost,
+        share=run.share,
     )
 
 
@@ -199,7 +201,7 @@ def _mean_rows(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
         return [], []
     cells: dict[tuple, list[Row]] = {}
     for row in rows:
-        cells.setdefault((row.model, row.method, row.tokens), []).append(row)
+        cells.setdefault((row.model, row.method, budget_key(row)), []).append(row)
     means, notes = [], []
     for members in cells.values():
         if len(members) == len(benchmarks):
@@ -207,7 +209,7 @@ def _mean_rows(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
             continue
         there = {row.benchmark for row in members}
         lacking = ", ".join(BENCHMARKS[b] for b in benchmarks if b not in there)
-        budget = "" if members[0].tokens is None else f", {members[0].tokens} tokens"
+        budget = "" if members[0].tokens is None else f", {budget_text(members[0])} tokens"
         where = f"{members[0].model}, {members[0].method}{budget}"
         notes.append(f"{where}: not among the means, for it lacks {lacking}.")
     return means, notes
@@ -219,9 +221,11 @@ def _mean_row(members: Sequence[Row]) -> Row:
     full = _of_all(members, lambda row: row.of_full)
     recovered = _of_all(members, lambda row: row.recovered)
     seconds = _of_all(members, lambda row: row.seconds and row.seconds * row.questions)
+    tokens = [row.tokens for row in members if row.tokens is not None]
     return replace(
         members[0],
         benchmark=None,
+        tokens=round(sum(tokens) / len(tokens)) if tokens else None,
         questions=total,
         unanswered=sum(row.unanswered for row in members),
         is_limited=any(row.is_limited for row in members),

@@ -12,7 +12,7 @@ from llava.errors import UserError
 from llava.eval.benchmarks.question import Question
 from llava.eval.benchmarks.registry import reader
 from llava.eval.report.journal import Entry, read_entries
-from llava.eval.report.runs import ACCM, BENCHMARKS, FLOOR, FULL, PRUNE, Run
+from llava.eval.report.runs import ACCM, BENCHMARKS, FLOOR, FULL, PRUNE, Run, budget_key
 
 ReadQuestions = Callable[[str, Path], Sequence[Question]]
 GAP = 0.5  # least difference of scores in a disagreement, also for scores that are not 0 or 1
@@ -111,7 +111,8 @@ def choose_pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
     pairs = []
     for accm in (run for run in runs if run.method == ACCM):
         for other in (run for run in runs if run.model == accm.model):
-            if other.method == FULL or (other.method == PRUNE and other.tokens == accm.tokens):
+            is_same = budget_key(other) == budget_key(accm)
+            if other.method == FULL or (other.method == PRUNE and is_same):
                 pairs.append((other, accm))
     if pairs or len(runs) < 2:
         return pairs

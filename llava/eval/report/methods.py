@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from llava.eval.report.comparison import Comparison, Row
-from llava.eval.report.runs import ACCM, FLOOR, FULL, PRUNE
+from llava.eval.report.runs import ACCM, FLOOR, FULL, PRUNE, budget_key, budget_text
 
 TITLES = {
     FULL: "all tokens",
@@ -59,8 +59,8 @@ def result_rows(comparison: Comparison) -> tuple[Row | None, Row | None]:
             break
     else:
         return None, None
-    same = [r for r in rows if (r.model, r.tokens) == (first.model, first.tokens)]
-    same = [row for row in same if row.benchmark == first.benchmark]
+    same = [row for row in rows if (row.model, row.benchmark) == (first.model, first.benchmark)]
+    same = [row for row in same if budget_key(row) == budget_key(first)]
     by_method = {row.method: row for row in same}
     return by_method.get(PRUNE), by_method.get(ACCM)
 
@@ -78,8 +78,8 @@ def result_sentence(comparison: Comparison) -> str:
     where = "With" if row.benchmark is None else f"On {row.title}, with"
     captions = " and captions" if prune is None else ""
     sentence = (
-        f"{where} {row.tokens}{of_all} tokens{captions} the model reaches {_share(row)} of its "
-        "score with all tokens"
+        f"{where} {budget_text(row)}{of_all} tokens{captions} the model reaches {_share(row)} of "
+        "its score with all tokens"
     )
     if prune is not None and accm is not None:
         sentence += f"; with captions {_share(accm)}"

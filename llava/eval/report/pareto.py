@@ -13,7 +13,7 @@ from llava.eval.report.comparison import Row
 from llava.eval.report.methods import title as method_title
 from llava.eval.report.plot import OTHER, Coordinates, Frame, has_share
 from llava.eval.report.rendering import render
-from llava.eval.report.runs import FLOOR, FULL
+from llava.eval.report.runs import FLOOR, FULL, budget_text
 from llava.eval.report.statistics import Sampled
 from llava.eval.report.units import operations_text, seconds_text
 
@@ -111,7 +111,7 @@ def pareto_chart(
 def label(row: Row) -> str:
     """Returns a method and its budget in words."""
     name = method_title(row.method)
-    return name if row.method == FULL else f"{name}, {row.tokens} tokens"
+    return name if row.method == FULL else f"{name}, {budget_text(row)} tokens"
 
 
 class _Chart(Coordinates):

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from llava.eval.report.comparison import Row
 from llava.eval.report.methods import title as method_title
 from llava.eval.report.rendering import render
-from llava.eval.report.runs import ACCM, FLOOR, FULL, PRUNE
+from llava.eval.report.runs import ACCM, FLOOR, FULL, PRUNE, budget_text
 from llava.eval.report.statistics import Sampled
 from llava.eval.report.units import percent, score_heading
 
@@ -212,7 +212,7 @@ class _Chart(Coordinates):
 
     def tooltip(self, row: Row) -> str:
         """Returns the tooltip of a point or a horizontal line."""
-        budget = "" if row.tokens is None or row.method == FLOOR else f", {row.tokens} tokens"
+        budget = "" if row.tokens is None or row.method == FLOOR else f", {budget_text(row)} tokens"
         return f"{method_title(row.method)}{budget}: {percent(self.of(row))}"
 
     def _of_method(self, method: str) -> list[Row]:

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from llava.budgets import count_kept
 from llava.errors import UserError
 from llava.eval.cost import Cost, read_cost
 from llava.eval.report.circumstances import Circumstances, one_line, read_circumstances
@@ -41,7 +42,9 @@ class Run:
         benchmark: one of BENCHMARKS.
         model: name of the model.
         method: FULL, PRUNE, ACCM, FLOOR or another value from the settings.
-        tokens: number of visual tokens that the LLM reads; None if the file does not say.
+        tokens: number of visual tokens that the LLM reads; None if the file does not say. Of a
+            share, the mean over the questions, rounded.
+        share: the share of visual tokens that was asked for, such as 1/9; None if it was a number.
         num_patches: number of visual tokens of the whole image; None if the file does not say.
         main_name: name of the benchmark's own main number.
         main_value: its value, in its own unit.
@@ -73,6 +76,7 @@ class Run:
     answers_file: Path | None
     made: Circumstances
     cost: Cost | None = None
+    share: str | None = None
 
     @property
     def title(self) -> str:
@@ -84,7 +88,29 @@ class Run:
         """Method and budget, for people."""
         if self.tokens is None or self.method == FLOOR:
             return self.method
-        return f"{self.method} ({self.tokens} tokens)"
+        return f"{self.method} ({budget_text(self)} tokens)"
+
+
+class Budgeted(Protocol):
+    """A run, or a row of a table: its number of tokens, and the share that was asked for."""
+
+    @property
+    def tokens(self) -> int | None:
+        """As in Run."""
+
+    @property
+    def share(self) -> str | None:
+        """As in Run."""
+
+
+def budget_key(one: Budgeted) -> str | int | None:
+    """Returns the value by which runs of one budget belong together: of a share, the share."""
+    return one.tokens if one.share is None else one.share
+
+
+def budget_text(one: Budgeted) -> str:
+    """Returns a budget in words: the number of tokens, after the share if one was asked for."""
+    return f"{one.tokens}" if one.share is None else f"{one.share}, {one.tokens}"
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
@@ -136,7 +162,7 @@ def read_run(path: Path) -> Run:
         answers_file=answers_file,
         made=read_circumstances(result.get("settings"), answers_file),
         cost=None if answers_file is None else read_cost(answers_file),
-        **_settings(result.get("settings"), path),
+        **_settings(result.get("settings"), result.get("mean_visual_token_num"), path),
     )
 
 
@@ -178,8 +204,8 @@ def _optional(values: dict, name: str, kind: type, meaning: str, path: Path, pla
     return value
 
 
-def _settings(value: object, path: Path) -> dict:
-    """Returns model, method, tokens and computation; without settings, from the file's name."""
+def _settings(value: object, mean: object, path: Path) -> dict:
+    """Returns model, method, budget and computation; without settings, from the file's name."""
     if value is None:
         unknown = dict.fromkeys(("tokens", "num_patches", "dtype", "device"))
         return unknown | dict(model=_UNKNOWN_MODEL, method=one_line(path.stem))
@@ -188,11 +214,15 @@ def _settings(value: object, path: Path) -> dict:
         raise UserError(f"{path}: settings is not an object with model_id and method: {_RESCORE}")
     setting = partial(_optional, value, path=path, place=" in settings")
     num_patches = setting("num_patches", int, "a number of tokens")
-    method = value["method"]
+    method, share = value["method"], None
+    tokens: int | None
     if method == FLOOR:
         tokens = 0
     elif method == FULL and num_patches is not None:
         tokens = num_patches
+    elif isinstance(value.get("visual_token_num"), str):
+        share = one_line(value["visual_token_num"])
+        tokens = _tokens_of(share, mean, num_patches)
     else:
         tokens = setting("visual_token_num", int, "a number of tokens")
     if tokens is None:
@@ -200,7 +230,18 @@ def _settings(value: object, path: Path) -> dict:
     computed = {name: setting(name, str, "a text") for name in ("dtype", "device")}
     computed = {name: text and one_line(text) for name, text in computed.items()}
     model, method = one_line(value["model_id"]), one_line(method)
-    return computed | dict(model=model, method=method, tokens=tokens, num_patches=num_patches)
+    budget = dict(tokens=tokens, share=share, num_patches=num_patches)
+    return computed | budget | dict(model=model, method=method)
+
+
+def _tokens_of(share: str, mean: object, num_patches: int | None) -> int | None:
+    """Returns the rounded mean K of a share; without a mean, K of an image; None if unknown."""
+    if isinstance(mean, float) and 0 < mean < _LARGEST:
+        return max(1, round(mean))
+    try:
+        return None if num_patches is None else count_kept(share, num_patches)
+    except ValueError:
+        return None
 
 
 def _refuse_different(runs: Sequence[Run]) -> None:
@@ -215,7 +256,7 @@ def _refuse_different(runs: Sequence[Run]) -> None:
                 f"{other.path} was asked {asked[0]} of {name}'s questions and {run.path} "
                 f"{asked[1]} (--limit): compare runs of one limit"
             )
-        twin = seen.setdefault((run.benchmark, run.model, run.method, run.tokens), run)
+        twin = seen.setdefault((run.benchmark, run.model, run.method, budget_key(run)), run)
         if twin is not run and twin.path.resolve() == run.path.resolve():
             raise UserError(f"{run.path} is named twice: name it once")
         if twin is not run:

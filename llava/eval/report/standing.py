@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llava.eval.report.comparison import Comparison, Row
-from llava.eval.report.runs import ACCM, FLOOR, FULL
+from llava.eval.report.runs import ACCM, FLOOR, FULL, budget_key, budget_text
 from llava.eval.report.statistics import Sampled, difference
 
 TITLE = "Methods by budget"
@@ -56,14 +56,14 @@ class Budget:
 
     Attributes:
         model: its name.
-        tokens: the budget.
+        name: the budget, a number of tokens or a share with its mean number.
         benchmarks: those that the shares are means over.
         standings: the methods that prune, the best first.
         limits: the full-token run and the floor, as far as they exist.
     """
 
     model: str
-    tokens: int
+    name: str
     benchmarks: list[str]
     standings: list[Standing]
     limits: list[Standing]
@@ -72,7 +72,7 @@ class Budget:
     def title(self) -> str:
         """The budget in words."""
         num_patches = self.standings[0].row.num_patches
-        return f"{self.tokens} of {num_patches} tokens" if num_patches else f"{self.tokens} tokens"
+        return f"{self.name} of {num_patches} tokens" if num_patches else f"{self.name} tokens"
 
     @property
     def has_costs(self) -> bool:
@@ -109,17 +109,18 @@ def budgets(comparison: Comparison) -> list[Budget]:
             Standing(row, None, None, own[_key(row)]) for row in rows if row.method in (FULL, FLOOR)
         ]
         pruned = [row for row in rows if row.method not in (FULL, FLOOR) and row.tokens]
-        for tokens in sorted({row.tokens or 0 for row in pruned}, reverse=True):
-            same = [row for row in pruned if row.tokens == tokens]
+        pruned.sort(key=lambda row: -(row.tokens or 0))
+        for budget in dict.fromkeys(map(budget_key, pruned)):
+            same = [row for row in pruned if budget_key(row) == budget]
             same.sort(key=lambda row: (-_share(row).value, row.method))
             less = differences(same)
             standings = [Standing(row, *less[id(row)], own[_key(row)]) for row in same]
-            found.append(Budget(model, tokens, benchmarks, standings, limits))
+            found.append(Budget(model, budget_text(same[0]), benchmarks, standings, limits))
     return found
 
 
-def _key(row: Row) -> tuple[str, int | None]:
-    return row.method, row.tokens
+def _key(row: Row) -> tuple:
+    return row.method, budget_key(row)
 
 
 def differences(rows: Sequence[Row]) -> dict[int, tuple[Sampled | None, Sampled | None]]:
@@ -131,7 +132,7 @@ def differences(rows: Sequence[Row]) -> dict[int, tuple[Sampled | None, Sampled 
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
         if row.of_full is not None and row.tokens and row.method not in (FULL, FLOOR):
-            groups.setdefault((row.benchmark, row.model, row.tokens), []).append(row)
+            groups.setdefault((row.benchmark, row.model, budget_key(row)), []).append(row)
     found: dict[int, tuple[Sampled | None, Sampled | None]] = {}
     for members in groups.values():
         best = min(members, key=lambda row: (-_share(row).value, row.method))

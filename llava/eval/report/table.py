@@ -12,7 +12,7 @@ from llava.eval.cost import Cost
 from llava.eval.report import made, methods, published, references, standing, units
 from llava.eval.report.comparison import Comparison, Row
 from llava.eval.report.rendering import render
-from llava.eval.report.runs import BENCHMARKS, Run
+from llava.eval.report.runs import BENCHMARKS, Run, budget_key
 from llava.eval.report.standing import differences
 from llava.eval.report.statistics import Sampled
 from llava.eval.report.units import OWN, percent, tokens_text
@@ -46,7 +46,7 @@ def overview(comparison: Comparison) -> list[list[str]]:
     benchmarks = list(dict.fromkeys(row.benchmark for row in comparison.rows if row.benchmark))
     cells: dict[tuple, dict[str | None, Row]] = {}
     for row in comparison.rows + comparison.mean_rows:
-        cells.setdefault((row.model, row.method, row.tokens), {})[row.benchmark] = row
+        cells.setdefault((row.model, row.method, budget_key(row)), {})[row.benchmark] = row
     several = "Mean of full, %" if len(benchmarks) > 1 else "Of full, %"
     own = [OWN[name].short for name in benchmarks]
     heads = ["Model", "Method", "Tokens", several, "Floor to full, %", *own]

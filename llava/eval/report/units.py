@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from llava.eval.cost import Cost
 from llava.eval.report.comparison import Row
-from llava.eval.report.runs import UNBOUNDED
+from llava.eval.report.runs import UNBOUNDED, budget_text
 from llava.eval.report.statistics import Sampled
 
 
@@ -63,8 +63,8 @@ def interval(sampled: Sampled) -> str:
 
 
 def tokens_text(row: Row) -> str:
-    """Returns the number of visual tokens; a dash if it is not known."""
-    return "-" if row.tokens is None else str(row.tokens)
+    """Returns the budget of visual tokens; a dash if it is not known."""
+    return "-" if row.tokens is None else budget_text(row)
 
 
 def operations_text(count: float | None) -> str:

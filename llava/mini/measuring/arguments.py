@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Optional
 
 from llava.arguments import ModelArguments, flag, list_flag
+from llava.budgets import AskedBudget
 from llava.compensations import CAPTIONS, GRAPHS, NOTHING
 from llava.errors import UserError
 from llava.eval.benchmarks.registry import BENCHMARKS
@@ -56,7 +57,9 @@ class MeasuringArguments(ModelArguments):
 class ByBudgetArguments(MeasuringArguments):
     """Flags of the command."""
 
-    budgets: list[int] = list_flag("Numbers of visual tokens that stay.", BUDGETS)
+    budgets: list[AskedBudget] = list_flag(
+        "Visual tokens that stay: numbers, or shares of all (1/9, 11%).", BUDGETS
+    )
     true_and_false: bool = flag(
         "Let the LLM read true captions as well, and captions that are false in what is asked.",
         False,

@@ -35,12 +35,11 @@ def measure_by_budget(args: ByBudgetArguments) -> int:
     args.check()
     asked = read_asked(Path(args.data_root), args.benchmarks, args.limit)
     model = load_from_arguments(args)
-    check_budgets(args.budgets, model.count_tokens())
+    budgets = sorted(set(check_budgets(args.budgets, model.count_tokens())))
     groups = [
         [one for one in asked if one.benchmark == name] for name in dict.fromkeys(args.benchmarks)
     ]
-    shares = average_shares([(group, _scores(model, args, group)) for group in groups])
-    budgets = sorted(set(args.budgets))
+    shares = average_shares([(group, _scores(model, args, budgets, group)) for group in groups])
     if args.output is not None:
         settings = {
             "model_path": args.model_path,
@@ -54,12 +53,14 @@ def measure_by_budget(args: ByBudgetArguments) -> int:
     return 0
 
 
-def _scores(model: LlavaAccm, args: ByBudgetArguments, asked: Sequence[Asked]) -> list[Scores]:
+def _scores(
+    model: LlavaAccm, args: ByBudgetArguments, budgets: Sequence[int], asked: Sequence[Asked]
+) -> list[Scores]:
     """Returns the scores of one benchmark's questions, in the order of the questions."""
     rows: dict[str, Scores] = {one.question.key: {} for one in asked}
     conditions = [PRUNED, *CANDIDATES, *((TRUE, FALSE) if args.true_and_false else ())]
-    for budget in sorted(set(args.budgets)):
-        wanted = [FULL, *conditions] if budget == min(args.budgets) else conditions
+    for budget in budgets:
+        wanted = [FULL, *conditions] if budget == budgets[0] else conditions
         for one, row in ask_and_score(model, args, asked, Method(budget, seed=args.seed), wanted):
             read = choose(row, one.chosen)
             rows[one.asked.question.key] |= {(budget, name): read[name] for name in read}

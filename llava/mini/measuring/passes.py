@@ -8,7 +8,6 @@ from functools import partial
 
 import torch
 
-from llava.errors import UserError
 from llava.eval.engine import Request, units_by_length
 from llava.method import Method
 from llava.mini.measuring.questions import Asked, false_caption
@@ -79,11 +78,8 @@ def ask_all(
         conditions: the LLM's inputs, in sequence: some of CONDITIONS, and FALSE.
 
     Raises:
-        UserError: the budget prunes nothing, or a question cannot be asked.
+        UserError: a question cannot be asked.
     """
-    budget, patches = method.visual_token_num, model.count_tokens()
-    if budget is None or not 1 <= budget < patches:
-        raise UserError(f"--budget {budget}: say 1 to {patches - 1}, this model has {patches}")
     by_key = {one.question.key: one for one in asked}
     requests = [
         Request(

@@ -34,7 +34,7 @@ class Backbone(Protocol):
         gives: the values that it can compute of images and questions.
         has_mrope: whether tokens have positions of M-RoPE; see position_ids.
         image_processor: images to pixels.
-        image_aspect_ratio: "pad", or None; see process_images.
+        image_aspect_ratio: "pad", "anyres" or None; see square_view.
         language_model: projector and LLM.
     """
 

@@ -148,7 +148,7 @@ class LlavaNext(Llava15):
         resolutions: Sequence[tuple[int, int]],
         template: str,
     ) -> None:
-        super().__init__(tower, clip_tokenizer, image_processor, language_model, None)
+        super().__init__(tower, clip_tokenizer, image_processor, language_model, "anyres")
         self.image_newline = nn.Parameter(newline, requires_grad=False)
         self.resolutions = list(resolutions)
         self.template = template

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Union
+from typing import Any, Union
 
 from torch import Tensor
 
@@ -32,11 +32,12 @@ Pixels = Union[Tensor, Patches]  # a Tensor is one square (3, S, S)
 
 def digest_of(pixels: Pixels) -> bytes:
     """Returns a key of an image, which equal preprocessed images share."""
-    tensors, shape = [pixels], tuple(getattr(pixels, "shape"))
+    parts: list[Any] = [pixels]
+    sizes = tuple(pixels.shape)
     if isinstance(pixels, Patches):
-        tensors, shape = [pixels.values, pixels.side], (*pixels.shape, *pixels.size)
-    digest = hashlib.blake2b(repr(shape).encode())
-    for tensor in tensors:
-        if tensor is not None:
-            digest.update(tensor.contiguous().numpy().tobytes())
+        parts, sizes = [pixels.values, pixels.side], (*pixels.shape, *pixels.size)
+    digest = hashlib.blake2b(repr(sizes).encode())
+    for part in parts:
+        if part is not None:
+            digest.update(part.contiguous().numpy().tobytes())
     return digest.digest()

@@ -18,6 +18,7 @@ from transformers import (
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLTextConfig
 
 from llava.arguments import ModelArguments
+from llava.budgets import AskedBudget
 from llava.errors import UserError
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.language_model.quantized import bits_config
@@ -141,7 +142,9 @@ def load_llama_tokenizer(folder: Path, config: CheckpointConfig) -> LlamaTokeniz
     """
     tokenizer = LlamaTokenizer(folder)
     check_vocabulary(tokenizer, config.llm.vocab_size, folder)
-    needed = len(prompt_ids("", tokenizer)) + VISUAL_TOKEN_NUM + DEFAULT_MAX_NEW_TOKENS
+    kept: AskedBudget = VISUAL_TOKEN_NUM
+    kept = kept if isinstance(kept, int) else 1  # a share keeps at least one
+    needed = len(prompt_ids("", tokenizer)) + kept + DEFAULT_MAX_NEW_TOKENS
     if needed > config.llm.max_position_embeddings:
         raise UserError(
             f"{folder} reads {config.llm.max_position_embeddings} positions, by the "

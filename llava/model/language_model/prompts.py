@@ -56,12 +56,14 @@ class Prompt:
 
     Attributes:
         input_ids: the prompt's ids with the caption's; IMAGE_TOKEN_INDEX stands for the image.
-        embeds: (L, D), L = len(input_ids) - 1 + K.
+        embeds: (L, D), L = len(input_ids) - 1 + K, or more where a family puts
+            something between the K visual tokens.
         shared_image: a key of the K visual tokens if other prompts may have the same ones, which
             does not keep them in memory; None if they depend on the question.
         prefix: keys and values of the part that was read already; None if there is none.
         reading: how the layers read it if they are called one by one; None: as in transformers.
         position_ids: (3, L) int64 on the CPU, positions of M-RoPE; None where they count 0, 1, 2.
+        num_visual: K, without what a model family puts between the visual tokens.
     """
 
     input_ids: list[int]
@@ -70,6 +72,7 @@ class Prompt:
     prefix: Any = None  # a KVPrefix, or None
     reading: Reading | None = None
     position_ids: Tensor | None = None
+    num_visual: int = 0
 
     @property
     def system_length(self) -> int:

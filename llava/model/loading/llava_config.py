@@ -25,7 +25,7 @@ class LlavaConfig(CheckpointConfig):
     Attributes:
         projector_type: LLaVA's name of it.
         select_layer: hidden state of the tower that the projector reads.
-        image_aspect_ratio: "pad" or None.
+        image_aspect_ratio: "pad" or None; "anyres" for LLaVA-NeXT.
         text_selection: "farthest" or "nearest"; see select_tokens.
         patch_post_layernorm: see ClipTower.
     """

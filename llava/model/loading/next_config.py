@@ -76,7 +76,7 @@ def read_next_config(config: dict, source: str) -> NextConfig:
     return NextConfig(
         **shared_settings(config, nested, llama, source),
         family=LLAVA_NEXT,
-        image_aspect_ratio=None,
+        image_aspect_ratio="anyres",
         resolutions=_resolutions(config.get("image_grid_pinpoints"), nested, source),
         template=template,
     )

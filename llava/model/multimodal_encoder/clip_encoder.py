@@ -24,7 +24,8 @@ from llava.model.multimodal_encoder.visual_tokens import (
 )
 
 # How many visual tokens of an image the LLM reads, unless a command or a sample says otherwise. Any
-# number from 1 to the number of patches; all patches means no pruning. It is set only here.
+# number from 1 to the number of patches, or a share of them, "1/9" or "11%" (see llava/budgets.py);
+# all patches means no pruning. It is set only here.
 VISUAL_TOKEN_NUM = 36
 TEXT_STEP = 11  # questions have multiples of this length on a GPU; CLIP reads at most 77 ids
 

@@ -5,14 +5,17 @@ The default of the first is VISUAL_TOKEN_NUM in llava.model.multimodal_encoder.c
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
-from llava.errors import UserError
+from llava.budgets import count_kept
+from llava.errors import UserError, quoted
 
 # Visual tokens K -> tokens picked by the question T, as the paper sets them.
 PAPER_BUDGETS = {18: 12, 36: 20, 72: 40, 144: 70, 288: 150}
+_SHARE = ", or a share of them such as 1/9 or 11%, or all"  # what else may be asked for
 
 
 @dataclass(frozen=True)
@@ -39,28 +42,53 @@ def default_text_token_num(visual_token_num: int) -> int:
     return max(1, int(exact + 0.5))
 
 
-def resolve_budget(visual_token_num: int, text_token_num: int | None, num_patches: int) -> Budget:
+def resolve_budget(
+    visual_token_num: object,
+    text_token_num: int | None,
+    num_patches: int,
+    most: int | None = None,
+) -> Budget:
     """Checks a budget against an image of num_patches patches and fills in T.
 
+    A number above N, but not above that of the largest image, keeps all N.
+
+    Args:
+        visual_token_num: K, or a share of N; see llava.budgets.
+        text_token_num: T; None takes the paper's.
+        num_patches: N of the image.
+        most: the largest N of any image of the model; None if all images have the same N.
+
     Raises:
-        UserError: K is not a whole number from 1 to N, or T not one from 0 to N.
+        UserError: K is not a whole number from 1 to the largest N and no share, or T not one from
+            0 to the largest N.
     """
-    check_tokens("visual_token_num", visual_token_num, 1, num_patches)
+    most = num_patches if most is None else most
+    wanted, name = visual_token_num, "visual_token_num"
+    if isinstance(wanted, str):
+        with suppress(ValueError):
+            wanted = count_kept(wanted, num_patches)
+    kept = min(check_tokens(name, wanted, 1, most, _SHARE), num_patches)
     if text_token_num is None:
-        text_token_num = min(default_text_token_num(visual_token_num), num_patches)
-    check_tokens("text_token_num", text_token_num, 0, num_patches)
-    return Budget(visual_token_num, text_token_num)
+        text_token_num = default_text_token_num(kept)
+    check_tokens("text_token_num", text_token_num, 0, most)
+    return Budget(kept, min(text_token_num, num_patches))
 
 
-def check_tokens(name: str, value: object, low: int, high: int) -> int:
+def check_tokens(name: str, value: object, low: int, high: int, other: str = "") -> int:
     """Returns a number of tokens of an image.
 
+    Args:
+        name: of the number, which the message begins with.
+        value: unchecked.
+        low, high: the smallest and the largest number.
+        other: what else would be possible; ends the message.
+
     Raises:
-        UserError: it is not a whole number from low to high; the message begins with the name.
+        UserError: it is not a whole number from low to high.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise UserError(
-            f"{name} is {value!r}; it must be a whole number from {low} to {high}, the number of "
-            "patches of an image"
+            f"{name} is {quoted(value)}; it must be a whole number from {low} to {high}, the "
+            f"number of patches of an image{other}"
         )
     return value

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from llava.budgets import EVERY, AskedBudget
 from llava.errors import UserError, did_you_mean, quoted
 from llava.method import (
     ALL_TOKENS,
@@ -74,17 +75,47 @@ def find_pruner(name: object) -> Pruner:
     return PRUNERS[name]
 
 
-def budget_of(method: Method, num_patches: int) -> Budget:
+def asked_budget(method: Method, most: int) -> AskedBudget:
+    """Returns the budget that a method asks for: a number or a share; all tokens are ``most``.
+
+    Args:
+        method: the settings of the question.
+        most: the largest number of tokens of any image.
+
+    Raises:
+        UserError: there is no such pruner.
+    """
+    wanted: AskedBudget | None = method.visual_token_num
+    if wanted is None:
+        is_all = find_pruner(method.pruner) is ALL
+        wanted = EVERY if is_all else clip_encoder.VISUAL_TOKEN_NUM
+    return most if wanted == EVERY else wanted
+
+
+def budget_of(method: Method, num_patches: int, most: int | None = None) -> Budget:
     """Returns K and T of a method for an image of num_patches patches.
+
+    Args:
+        method: the settings of the question.
+        num_patches: N of the image.
+        most: the largest N of any image of the model; None if all images have the same N.
 
     Raises:
         UserError: there is no such pruner, or the budget is invalid.
     """
-    wanted = method.visual_token_num
-    if wanted is None:
-        is_all = find_pruner(method.pruner) is ALL
-        wanted = num_patches if is_all else clip_encoder.VISUAL_TOKEN_NUM
-    return resolve_budget(wanted, method.text_token_num, num_patches)
+    wanted = asked_budget(method, num_patches if most is None else most)
+    return resolve_budget(wanted, method.text_token_num, num_patches, most)
+
+
+def resolved_num(method: Method, num_patches: int, most: int) -> int | None:
+    """Returns K of an image where it is not the number that was asked for, to be recorded.
+
+    It is None where it is that number, and where no token is seen.
+    """
+    if method.sees_nothing:
+        return None
+    kept = budget_of(method, num_patches, most).visual_token_num
+    return None if kept == asked_budget(method, most) else kept
 
 
 def check_views(method: Method, has_views: bool) -> None:
@@ -124,6 +155,7 @@ def pruning_of(
     num_patches: int,
     nearest: bool,
     num_layers: int = PUBLISHED_LAYERS,
+    most: int | None = None,
     views: Sequence[View] = (),
 ) -> Pruning:
     """Returns the pruner, number of tokens and options for an image of num_patches patches.
@@ -133,16 +165,19 @@ def pruning_of(
         num_patches: N.
         nearest: whether the question picks the patches nearest to it; see select_tokens.
         num_layers: of the LLM.
+        most: see budget_of.
         views: of the image; empty: one square.
 
     Raises:
         UserError: there is no such pruner or option, or the pruner cannot meet the budget.
     """
     pruner = find_pruner(method.pruner)
-    known = {"text_token_num": method.text_token_num, "nearest": nearest}
+    budget = budget_of(method, num_patches, most)
+    text_token_num = None if method.text_token_num is None else budget.text_token_num
+    known = {"text_token_num": text_token_num, "nearest": nearest}
     own = {name: known[name] for name in pruner.option_names & known.keys()}
     options = replace(_options_of(pruner, method), **own)
-    pruning = Pruning(pruner, budget_of(method, num_patches).visual_token_num, options)
+    pruning = Pruning(pruner, budget.visual_token_num, options)
     if not 0 < pruning.num_tokens < num_patches:
         return pruning
     if len(views) > 1 and (pruner.by_view or method.view_split not in (None, GLOBAL)):

@@ -62,7 +62,7 @@ class Prepared:
     @property
     def num_kept(self) -> int:
         """The number of visual tokens that the LLM reads."""
-        return len(self.prompt.embeds) - len(self.prompt.input_ids) + 1
+        return self.prompt.num_visual
 
     @property
     def kept_idx(self) -> list[int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import List, Optional
 
 from llava.arguments import PrunerArguments, budget_flag, flag, list_flag
+from llava.budgets import AskedBudget
 from llava.errors import UserError
 from llava.files import read_text
 from llava.serve.arguments import TryArguments
@@ -46,7 +47,7 @@ class ServeArguments(TryArguments, PrunerArguments):
     api_key: Optional[str] = flag(
         "That key; others on this machine can read it in the list of processes."
     )
-    visual_token_num: Optional[int] = budget_flag(
+    visual_token_num: Optional[AskedBudget] = budget_flag(
         "Visual tokens to keep where a request does not say."
     )
     batch_size: int = flag("Most questions at once in the model.", 32)

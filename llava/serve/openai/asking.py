@@ -91,6 +91,7 @@ class Asker:
             top_p=asked.top_p,
             pruner=pruner,
             pruner_options=options if accm.pruner_options is None else accm.pruner_options,
+            view_split=usual.view_split,
         )
         compensation = accm.compensation or self._engine.models.usual
         request = Request(sample, compensation, asked.top_logprobs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+from llava.budgets import BUDGET, AskedBudget
 from llava.errors import did_you_mean, quoted
 from llava.serve.openai.errors import ApiError
 
@@ -53,6 +54,11 @@ def text(value: object, name: str) -> str:
 def whole(value: object, name: str) -> int:
     """Returns a whole number, or refuses the value."""
     return _of_type(value, name, int, "a whole number")
+
+
+def budget(value: object, name: str) -> AskedBudget:
+    """Returns a number of tokens, or a text that may be a share of them, or refuses the value."""
+    return _of_type(value, name, (int, str), BUDGET)
 
 
 def number(value: object, name: str) -> float:

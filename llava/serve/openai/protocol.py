@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from llava.budgets import AskedBudget
 from llava.errors import quoted
 from llava.files import parse_json
 from llava.serve.openai.errors import ApiError
 from llava.serve.openai.fields import (
+    budget,
     items,
     mapping,
     needed,
@@ -64,7 +66,7 @@ class AccmFields:
         explain: whether the response says what was kept, and why.
     """
 
-    visual_token_num: int | None = None
+    visual_token_num: AskedBudget | None = None
     text_token_num: int | None = None
     pruner: str | None = None
     pruner_options: Mapping[str, object] | None = None
@@ -200,7 +202,7 @@ def _read_accm(given: Mapping[str, Any]) -> AccmFields:
     if None not in (seed, own_seed) and seed != own_seed:
         raise ApiError("seed and accm.seed differ: give one of them", param="seed")
     return AccmFields(
-        visual_token_num=read(values, "visual_token_num", whole, None),
+        visual_token_num=read(values, "visual_token_num", budget, None),
         text_token_num=read(values, "text_token_num", whole, None),
         pruner=read(values, "pruner", text, None),
         pruner_options=read(values, "pruner_options", mapping, None),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from llava.arguments import PrunerArguments, budget_flag, flag
+from llava.budgets import AskedBudget
 from llava.method import DEFAULT_MAX_NEW_TOKENS
 from llava.serve.arguments import TryArguments
 
@@ -47,7 +48,7 @@ class WebArguments(Limits, TryArguments, PrunerArguments):
         "Password that a visitor has to give; others on this machine can read it in the list of "
         "processes."
     )
-    visual_token_num: Optional[int] = budget_flag("Where the slider begins.")
+    visual_token_num: Optional[AskedBudget] = budget_flag("Where the slider begins.")
     queue_limit: int = flag(
         "Questions, picks of examples and checks of what is entered that may wait; more are turned "
         "away with a message.",

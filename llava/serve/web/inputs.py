@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from llava.budgets import count_kept
 from llava.errors import UserError, quoted
 from llava.images import check_pixels, opened
 from llava.method import ALL_TOKENS, NO_TOKENS
@@ -60,19 +61,23 @@ def read_question(question: object, limits: Limits) -> str:
 
 
 def read_budget(value: object, num_patches: int) -> int:
-    """Returns K from a JSON value.
+    """Returns K from a JSON value: a number, as of the slider, or a share, as a program may give.
 
     Raises:
-        UserError: it is not a whole number from 1 to N.
+        UserError: it is not a whole number from 1 to N, and no share of N.
     """
+    kept = value
     if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if type(value) is not int or not 1 <= value <= num_patches:
+        kept = int(value)
+    elif isinstance(value, str):
+        with suppress(ValueError):
+            kept = count_kept(value, num_patches)
+    if type(kept) is not int or not 1 <= kept <= num_patches:
         raise UserError(
             f"the number of tokens to keep is {quoted(value)}: a whole number from 1 to "
-            f"{num_patches}"
+            f"{num_patches}, or a share such as 1/9 or 11%"
         )
-    return value
+    return kept
 
 
 def read_pruner(value: object) -> str | None:

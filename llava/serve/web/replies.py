@@ -149,7 +149,7 @@ class Replies:
         """Shows a pruned answer with its patches and captions; with all tokens there is none."""
         parts, model = self._parts, self._model
         picture: Any = sample.image  # no encoding: visitors send files
-        if sample.visual_token_num == self._patches:
+        if not model.is_pruned(sample):
             yield {
                 parts.pruned: "",
                 parts.overlay: panels.overlay(model, picture, None),
@@ -165,7 +165,7 @@ class Replies:
 
     def _answer(self, card: gr.HTML, sample: Sample) -> Generator[dict, None, Timed]:
         """Shows an answer as it is decoded."""
-        name, text = self.name(sample.visual_token_num), ""
+        name, text = self.name(self._model.budget(sample).visual_token_num), ""
         yield {card: panels.answer_card(name, text, is_waiting=True)}
         with closing(self._answerer.stream(sample)) as pieces:
             for piece in pieces:

@@ -16,6 +16,7 @@ import gradio as gr
 from fastapi import FastAPI
 from PIL import Image
 
+from llava.budgets import AskedBudget
 from llava.mini.drawing import draw_scene
 from llava.mini.scene import make_scene, scene_generator
 from llava.model.llava_arch import LlavaAccm
@@ -63,10 +64,11 @@ def opened(model: LlavaAccm, args: WebArguments, patience: Patience = Patience()
     Raises:
         UserError: The page cannot be served there, or no question can be answered with these flags.
     """
-    budget = args.visual_token_num
-    if budget is None:
-        budget = min(clip_encoder.VISUAL_TOKEN_NUM, model.count_tokens())
     method = replace(args.method, pruner=read_pruner(args.pruner) or args.pruner)
+    wanted: AskedBudget = clip_encoder.VISUAL_TOKEN_NUM
+    if args.visual_token_num is None and isinstance(wanted, int):
+        method = replace(method, visual_token_num=min(wanted, model.count_tokens()))
+    budget = model.budget(method).visual_token_num
     answerer = Answerer(model, method, args.max_new_tokens)
     answerer.sample(Image.new("RGB", (8, 8)), "?", budget)  # errors show before it is served
     with listen(args.host, args.port) as listener, page_folder() as folder:

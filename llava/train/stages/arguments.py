@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from llava.arguments import flag, list_flag
+from llava.budgets import AskedBudget
 from llava.train.arguments import (
     SHORT,
     AskingArguments,
@@ -31,7 +32,10 @@ class CaptionArguments(SeeingArguments):
         "LLaVA's instructions, from which questions are drawn. Default: one general question."
     )
     output: str = flag("Where the caption model goes: a .pt file.")
-    budgets: list[int] = list_flag("Numbers of kept tokens, drawn evenly.", (18, 36, 72, 144, 288))
+    budgets: list[AskedBudget] = list_flag(
+        "Numbers of kept tokens, or shares of an image's tokens (1/9, 11%), drawn evenly.",
+        (18, 36, 72, 144, 288),
+    )
     prefix_length: int = flag("Positions of the visual prefix.", 20)
     mapper_layers: int = flag("Transformer layers of the mapper.", 4)
     batch_size: int = flag("Captions of one optimiser step.", 64)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from llava.budgets import AskedBudget
 from llava.errors import UserError
 from llava.model.builder import load_from_arguments
 from llava.model.compensation.builder import load_caption_model, load_long_clip, load_selector
@@ -74,7 +75,7 @@ class CompensationData:
     Args:
         asked: questions and images.
         answers: one for each question.
-        budget: number of visual tokens that the LLM reads, or several to draw from.
+        budget: of the visual tokens that the LLM reads, or several to draw from.
         seed: of tokens and candidates.
     """
 
@@ -82,7 +83,7 @@ class CompensationData:
         self,
         asked: AskedImages,
         answers: Sequence[str],
-        budget: int | Sequence[int],
+        budget: AskedBudget | Sequence[AskedBudget],
         seed: int,
     ) -> None:
         self._asked = asked

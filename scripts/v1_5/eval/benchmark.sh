@@ -12,7 +12,7 @@ trap 'exit 143' TERM
 NAME=$1
 shift
 MODEL_PATH=${MODEL_PATH:-checkpoints/llava-v1.5-7b}
-VISUAL_TOKEN_NUM=${VISUAL_TOKEN_NUM:-} # empty: the constant in clip_encoder.py
+VISUAL_TOKEN_NUM=${VISUAL_TOKEN_NUM:-} # 36, 1/9, 11%, all; empty: the constant in clip_encoder.py
 TEXT_TOKEN_NUM=${TEXT_TOKEN_NUM:-}     # empty: the paper's number for that budget
 BATCH_SIZE=${BATCH_SIZE:-8}
 NPROC=${NPROC:-1}                      # processes on this machine, one for each GPU
@@ -55,18 +55,18 @@ fi
 
 # The effective budget: from a flag, a setting, or the present constant.
 budget() {
-    local encoder=llava/model/multimodal_encoder/clip_encoder.py tokens=$VISUAL_TOKEN_NUM
+    local encoder=llava/model/multimodal_encoder/clip_encoder.py tokens=$VISUAL_TOKEN_NUM share='[0-9./%]+'
     [ -n "$tokens" ] ||
-        tokens=$(sed -En 's/^VISUAL_TOKEN_NUM *(: *int *)?= *([0-9]+) *(#.*)?$/\2/p' $encoder)
+        tokens=$(sed -En "s/^VISUAL_TOKEN_NUM *(:.*)?= *[\"']?($share|all)[\"']? *(#.*)?\$/\\2/p" $encoder)
     [ -n "$tokens" ] ||
-        refuse "VISUAL_TOKEN_NUM in $encoder is not a plain number: set VISUAL_TOKEN_NUM=..."
+        refuse "VISUAL_TOKEN_NUM in $encoder is no plain number or share: set VISUAL_TOKEN_NUM=..."
     echo "$tokens"
 }
 
 # is_of_budget FILE TOKENS: tests whether the run of an answers file has this budget.
 is_of_budget() {
     local settings=$1.run/settings.json
-    grep -Eqs "\"visual_token_num\": $2," "$settings" &&
+    grep -Eqs "\"visual_token_num\": \"?$2\"?," "$settings" &&
         grep -Eqs "\"text_token_num\": ${TEXT_TOKEN_NUM:-[0-9]+}," "$settings"
 }
 
@@ -90,7 +90,8 @@ elif [ -z "$ANSWERS_FILE" ] && [ -z "$IMAGE" ]; then
     ANSWERS_FILE=$(choose_file 0 no-image)
 elif [ -z "$ANSWERS_FILE" ]; then
     VISUAL_TOKEN_NUM=$(budget)
-    ANSWERS_FILE=$(choose_file "$VISUAL_TOKEN_NUM" "$VISUAL_TOKEN_NUM")
+    WORD=${VISUAL_TOKEN_NUM//\//of} # as llava.budgets.file_word: 1of9, 11pct
+    ANSWERS_FILE=$(choose_file "$VISUAL_TOKEN_NUM" "${WORD//%/pct}")
 fi
 DATA=(--data-root "$DATA_ROOT" ${DATA_DIR:+--data-dir "$DATA_DIR"})
 LAUNCH=("$PYTHON" -m)
