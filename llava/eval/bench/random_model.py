@@ -58,7 +58,7 @@ def random_model(
         place: its device and dtype.
         seed: seed of the weights.
     """
-    noise = _Noise(place, seed)
+    noise = Noise(place, seed)
     tower = _random_tower(shape, noise)
     llm_sizes = shape.llm | ({} if llm_layers is None else dict(num_hidden_layers=llm_layers))
     llm = empty_llm(LlamaConfig(**llm_sizes), SOURCE)
@@ -80,7 +80,7 @@ def random_model(
     return model.eval().requires_grad_(False)
 
 
-def _random_tower(shape: ModelShape, noise: _Noise) -> ClipTower:
+def _random_tower(shape: ModelShape, noise: Noise) -> ClipTower:
     config = dict(
         vision_config=shape.vision | dict(projection_dim=shape.projection),
         text_config=shape.text | dict(projection_dim=shape.projection),
@@ -91,7 +91,7 @@ def _random_tower(shape: ModelShape, noise: _Noise) -> ClipTower:
     return ClipTower(build_clip(config, noise.like(empty), SOURCE, noise.place))
 
 
-def _random_compensator(shape: ModelShape, noise: _Noise) -> Compensator:
+def _random_compensator(shape: ModelShape, noise: Noise) -> Compensator:
     with init_empty_weights():
         gpt = GPT2LMHeadModel(GPT2Config(**shape.gpt2))
         empty = CaptionModel(gpt, shape.projection, _PREFIX_LENGTH, shape.mapper_layers)
@@ -109,7 +109,7 @@ def _random_compensator(shape: ModelShape, noise: _Noise) -> Compensator:
     )
 
 
-class _Noise:
+class Noise:
     """Random weights.
 
     Args:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from accelerate import init_empty_weights
 from PIL import Image
@@ -290,8 +291,7 @@ class Qwen25Vl(nn.Module):
 
     def prompt_ids(self, sample: Sample, given: Supplement, most: int) -> list[int]:
         """Returns a sample's prompt in the checkpoint's template, one IMAGE_TOKEN_INDEX in it."""
-        tokenizer = self.language_model.tokenizer
-        assert isinstance(tokenizer, QwenTokenizer)
+        tokenizer = cast(QwenTokenizer, self.language_model.tokenizer)
         return qwen_prompt_ids(
             sample.question, tokenizer, sample.history, given.text, most, given.heading
         )
