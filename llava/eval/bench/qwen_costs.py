@@ -36,7 +36,8 @@ class QwenCosts:
         """Returns the passes of a case, for its whole batch."""
         encode = self._encode()
         if case.method == PRUNE:  # the attention that tokens receive
-            encode += 2 * self._num_patches**2 * self._vision.config.hidden_size
+            n, width = self._num_patches, self._vision.config.hidden_size
+            encode += 2 * n * width * (n + 3 * width)
         weights = _bytes(self._llm.model.layers)
         words = case.visual_token_num + self._num_text
         prefill = self._read(words, 0)
