@@ -27,7 +27,7 @@ from llava.eval.bench.arguments import (
     check_positive,
     check_source,
 )
-from llava.eval.bench.measuring import Measured, inspect_case, measure
+from llava.eval.bench.measuring import Measured, Runner, inspect_case, measure
 from llava.eval.bench.methods import (
     Bench,
     Case,
@@ -42,7 +42,7 @@ from llava.eval.bench.qwen import QwenBench, random_qwen
 from llava.eval.bench.qwen_costs import QwenCosts, ceiling
 from llava.eval.bench.random_model import random_model
 from llava.eval.bench.speed import measure_machine
-from llava.eval.bench.table import check_picture, draw_picture, markdown, records
+from llava.eval.bench.table import Costs, check_picture, draw_picture, markdown, records
 from llava.eval.sessions import processor_name
 from llava.files import make_folder, write_json, write_text
 from llava.model.builder import load_from_arguments
@@ -107,10 +107,10 @@ def compare_qwen(args: BenchArguments) -> tuple[dict, list[Measured]]:
 
 def _measured(
     args: BenchArguments,
-    runner: Bench | QwenBench,
+    runner: Runner,
     todo: Sequence[Case],
     counts: bool,
-    costs_of: Callable[[list[Measured]], CostModel | QwenCosts],
+    costs_of: Callable[[list[Measured]], Costs],
 ) -> tuple[dict, list[Measured]]:
     """Measures cases; returns the report for bench.json, and what was measured.
 
