@@ -253,6 +253,16 @@ def test_the_budget_is_exact_for_every_size(model):
     assert {len(answer.kept_idx) for answer in model.answer(samples)} == {3}
 
 
+def test_a_share_and_a_budget_above_the_tokens_of_a_small_image(model):
+    sizes = [(28, 28), (300, 200), (400, 100)]
+    shares = [sample_of(size, pruner="fastervlm", visual_token_num="1/9") for size in sizes]
+    assert [len(answer.kept_idx) for answer in model.answer(shares)] == [1, 6, 6]
+    small = sample_of((28, 28), pruner="fastervlm", visual_token_num=36)
+    (answer,) = model.answer([small])
+    assert answer.pruned is None and len(answer.kept_idx) == 4
+    assert answer.out_ids == model.answer([full((28, 28))])[0].out_ids
+
+
 def test_a_prefix_that_was_read_before_changes_nothing(model):
     memory, image = Memory(), drawn(300, 200)
     samples = [
