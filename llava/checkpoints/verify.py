@@ -99,7 +99,9 @@ class _Seen:
 
     def clip_width(self) -> int:
         """Returns the width of the space that CLIP's images and texts share."""
-        folder = self.clip
+        folder, config = self.clip, self.config()
+        if folder is None and not config.has_clip:  # captions of the model's own tokens
+            return config.llm.hidden_size
         assert folder is not None  # the checks of parts that read it look first
         return clip_config(read_config(folder), str(folder)).projection_dim
 
@@ -227,7 +229,8 @@ def _check_gpt2(path: Path, seen: _Seen) -> str:
 
 
 def _check_caption_model(path: Path, seen: _Seen) -> str:
-    if "gpt2" not in seen.places or seen.clip is None:
+    has_width = seen.clip is not None or not seen.config().has_clip
+    if "gpt2" not in seen.places or not has_width:
         raise UserError(
             "it cannot be looked at without GPT-2's config and CLIP's: mend those first"
         )

@@ -32,6 +32,7 @@ class Backbone(Protocol):
         clip_tokenizer: of CLIP's text side.
         side: the tower beside the model's own of which that CLIP is a part; None if there is none.
         gives: the values that it can compute of images and questions.
+        embed_dim: the width of the patches from which captions are written.
         has_mrope: whether tokens have positions of M-RoPE; see position_ids.
         image_processor: images to pixels.
         image_aspect_ratio: "pad", "anyres" or None; see square_view.
@@ -43,6 +44,7 @@ class Backbone(Protocol):
     clip_tokenizer: ClipTokenizer | None
     side: SideTower | None
     gives: Needs
+    embed_dim: int
     has_mrope: bool
     image_processor: Any
     image_aspect_ratio: str | None

@@ -119,6 +119,11 @@ class Llava15(nn.Module):
         """The tower itself: its text side reads questions."""
         return self.tower
 
+    @property
+    def embed_dim(self) -> int:
+        """The width of CLIP's patches and texts."""
+        return self.tower.clip.config.projection_dim
+
     def with_language_model(self, language_model: LanguageModel) -> Llava15:
         """Returns a backbone that shares all parts with this one except the LLM."""
         return Llava15(

@@ -7,37 +7,23 @@ projector. Every image has as many as its size gives, in one grid.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import cast
 
-from accelerate import init_empty_weights
 from PIL import Image
 from torch import Tensor, nn
 from transformers import Qwen2VLImageProcessorPil
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
-    Qwen2_5_VisionTransformerPretrainedModel,
-)
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-from llava.arguments import ModelArguments
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.errors import UserError
-from llava.files import read_json
 from llava.images import to_rgb
 from llava.model.backbones.pixels import Patches
 from llava.model.compensation.supplement import Supplement
-from llava.model.language_model.builder import load_llm
 from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.language_model.qwen import mrope_positions
 from llava.model.language_model.qwen_tokenizer import QwenTokenizer
-from llava.model.loading.bpe import check_vocabulary
-from llava.model.loading.configs import config_errors
-from llava.model.loading.llava_config import Tensors
-from llava.model.loading.placement import Placement
-from llava.model.loading.qwen_config import QwenConfig, read_end_ids, split_qwen
-from llava.model.loading.weights import fill, read_checkpoint
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.clip_questions import embed_questions, embed_segments
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
@@ -46,7 +32,6 @@ from llava.model.multimodal_encoder.side_tower import (
     CLIP_GIVES,
     OF_CLIP,
     SideTower,
-    load_side_tower,
 )
 from llava.model.multimodal_encoder.visual_tokens import Needs, View, VisualTokens, needed
 from llava.model.qwen_prompt import qwen_prompt_ids
@@ -57,74 +42,9 @@ from llava.model.token_pruning.content_words import content_words
 MAX_RATIO = 200  # of an image's sides; transformers' processor refuses more
 
 
-def load_qwen(
-    args: ModelArguments, parts: Mapping[str, Path], config: QwenConfig, place: Placement
-) -> tuple[Qwen25Vl, str]:
-    """Loads tower and LLM; returns the backbone and the text selection.
-
-    Raises:
-        UserError: see load_pretrained_model.
-    """
-    for flag, is_given in (("--compile", args.compile), (f"--load-{args.bits}", args.bits)):
-        if is_given:
-            raise UserError(
-                f"{flag} is for Llama, and {config.family} has another LLM: leave it out"
-            )
-    folder, source = parts["model"], str(parts["model"])
-    processor = load_qwen_processor(folder, config)
-    tokenizer = QwenTokenizer(folder)
-    check_vocabulary(tokenizer, config.llm.vocab_size, folder)
-    tensors = split_qwen(read_checkpoint(folder), source)
-    tower = _load_tower(config, tensors["tower"], source, place)
-    llm = load_llm(args, config, tensors["llm"], source, place)
-    end_ids = read_end_ids(folder) or tokenizer.end_ids
-    language_model = LanguageModel(llm, nn.Identity(), tokenizer, end_ids)
-    side = load_side_tower(args, parts["side_tower"], place) if "side_tower" in parts else None
-    backbone = Qwen25Vl(tower, processor, language_model, side)
-    return backbone, args.text_selection or "farthest"
-
-
-def count_qwen(parts: Mapping[str, Path], config: QwenConfig) -> int:
-    """Returns the largest number of tokens of an image, without loading weights."""
-    return _most_tokens(load_qwen_processor(parts["model"], config))
-
-
-def load_qwen_processor(folder: Path, config: QwenConfig) -> Qwen2VLImageProcessorPil:
-    """Returns a checkpoint's image processor, by default that of transformers.
-
-    Raises:
-        UserError: it is damaged, or makes other patches than the tower reads.
-    """
-    vision = config.vision
-    with config_errors(f"{folder} (preprocessor_config.json)"):
-        if (folder / "preprocessor_config.json").is_file():
-            read_json(folder / "preprocessor_config.json")
-            processor = Qwen2VLImageProcessorPil.from_pretrained(folder)
-        else:
-            processor = Qwen2VLImageProcessorPil()
-        made = processor([Image.new("RGB", (60, 60))], return_tensors="pt")
-        width = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-        if made["pixel_values"].shape[1] != width:
-            raise ValueError(
-                f"its patches have {made['pixel_values'].shape[1]} values, not {width}"
-            )
-        if processor.merge_size != vision.spatial_merge_size:
-            raise ValueError(f"merge_size is {processor.merge_size}")
-        if not made["pixel_values"].isfinite().all() or _most_tokens(processor) < 1:
-            raise ValueError("it makes pixels that are not finite, or no tokens")
-    return processor
-
-
-def _most_tokens(processor: Qwen2VLImageProcessorPil) -> int:
+def most_qwen_tokens(processor: Qwen2VLImageProcessorPil) -> int:
+    """Returns the largest number of tokens of an image."""
     return processor.size["longest_edge"] // (processor.patch_size * processor.merge_size) ** 2
-
-
-def _load_tower(config: QwenConfig, tensors: Tensors, source: str, place: Placement) -> QwenTower:
-    """Builds the vision tower and fills it with its weights."""
-    with config_errors(source), init_empty_weights():
-        vision = Qwen2_5_VisionTransformerPretrainedModel._from_config(config.vision)
-    fill(vision, tensors, f"{source} (vision tower)", place.dtype, place.device_of)
-    return QwenTower(vision.to(place.device))
 
 
 class Qwen25Vl(nn.Module):
@@ -167,7 +87,14 @@ class Qwen25Vl(nn.Module):
     def gives(self) -> Needs:
         """The values that tower, LLM and side tower can compute."""
         own = GIVEN | Needs.PROJECTED | Needs.WORDS
-        return own if self.side is None else own | CLIP_GIVES
+        return own | (Needs.PATCH_EMBEDS if self.side is None else CLIP_GIVES)
+
+    @property
+    def embed_dim(self) -> int:
+        """The width of what captions are written from: CLIP's patches, or the tokens themselves."""
+        if self.side is None:
+            return self.tower.vision.config.out_hidden_size
+        return self.side.clip.clip.config.projection_dim
 
     def with_language_model(self, language_model: LanguageModel) -> Qwen25Vl:
         """Returns a backbone that shares all parts with this one except the LLM."""
@@ -183,7 +110,7 @@ class Qwen25Vl(nn.Module):
         if isinstance(image, VisualTokens):
             return image.views
         if not isinstance(image, Image.Image):
-            return (View(0, 1, _most_tokens(self.image_processor)),)
+            return (View(0, 1, most_qwen_tokens(self.image_processor)),)
         return (View(0, *self._grid(image)),)
 
     def picture(self, image: Image.Image, side: int) -> Image.Image:
@@ -238,6 +165,8 @@ class Qwen25Vl(nn.Module):
         images = self.tower(pixels, needs)
         if Needs.PROJECTED in needs:
             images = [replace(image, projected=image.features) for image in images]
+        if self.side is None and Needs.PATCH_EMBEDS in needs:
+            return [replace(image, patch_embeds=image.features) for image in images]
         if self.side is None or not needs & OF_CLIP:
             return images
         watch = watch or Stopwatch(self.tower.device)
@@ -279,7 +208,7 @@ class Qwen25Vl(nn.Module):
         if isinstance(image, (Image.Image, VisualTokens)):
             (view,) = self.views(image)
             return max(num_tokens, view.rows, view.columns)
-        return max(num_tokens, math.isqrt(MAX_RATIO * _most_tokens(self.image_processor)))
+        return max(num_tokens, math.isqrt(MAX_RATIO * most_qwen_tokens(self.image_processor)))
 
     def position_ids(
         self, input_ids: Sequence[int], kept_idx: Tensor, image: VisualTokens

@@ -14,7 +14,7 @@ from llava.arguments import ModelArguments
 from llava.model.backbones.backbone import Backbone
 from llava.model.backbones.llava15 import count_llava15, load_llava15
 from llava.model.backbones.llava_next import count_llava_next, load_llava_next
-from llava.model.backbones.qwen2_5_vl import count_qwen, load_qwen
+from llava.model.backbones.qwen_loading import count_qwen, load_qwen
 from llava.model.loading.configs import CheckpointConfig
 from llava.model.loading.llava_config import LLAVA15
 from llava.model.loading.next_config import LLAVA_NEXT

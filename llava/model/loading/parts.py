@@ -76,11 +76,12 @@ def check_clip(args: ModelArguments, config: CheckpointConfig) -> None:
                 f"--{name.replace('_', '-')} is about CLIP, which {family} does not have: leave it "
                 "out, or name CLIP beside its tower with --side-tower"
             )
-    if {"caption_model", "scene_graph"} & set(args.compensation_parts):
+    reads_clip = {"scene_graph"} if args.caption_model else {"scene_graph", "caption_model"}
+    if reads_clip & set(args.compensation_parts):
         raise UserError(
             f"--compensation {args.compensation_name} reads CLIP's patches, and {family} has "
-            "another tower: name CLIP beside it with --side-tower FOLDER, or leave captions out "
-            "with --compensation none"
+            "another tower: name CLIP beside it with --side-tower FOLDER, a --caption-model that "
+            "was trained on this tower, or leave captions out with --compensation none"
         )
 
 
