@@ -58,6 +58,7 @@ class Guard:
         seconds: time for a picture, redirects included.
         most_bytes: largest picture; the same as the web page's largest upload.
         redirects: number of redirects that are followed.
+        way_out: the advice in every refusal.
     """
 
     look_up: Callable[[str, int], Sequence[str]] = look_up
@@ -65,6 +66,7 @@ class Guard:
     seconds: float = 20.0
     most_bytes: int = 10 * 1024 * 1024
     redirects: int = 3
+    way_out: str = WAY_OUT
 
 
 USUAL = Guard()
@@ -93,7 +95,7 @@ class Connection(HTTPConnection):
                 host, known = shown(self.host), "" if address == self.host else f" ({address} here)"
                 raise UserError(
                     f"{host}{known} is no address of the public internet, and pictures are fetched "
-                    f"from no other: {WAY_OUT}"
+                    f"from no other: {self._guard.way_out}"
                 )
         self.sock = _first_that_answers(addresses, self.port, self.timeout)
         if self._is_encrypted:

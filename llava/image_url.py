@@ -7,6 +7,7 @@ environment are not used: a proxy would look names up itself, past the guard.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import ssl
@@ -23,7 +24,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 from PIL import Image
 
 from llava.errors import UserError, quoted, shown
-from llava.guard import PORTS, USUAL, WAY_OUT, Connection, Guard
+from llava.guard import PORTS, USUAL, Connection, Guard
 from llava.images import load_image
 from llava.version import find_version
 
@@ -57,8 +58,26 @@ def fetch(url: str, guard: Guard = USUAL) -> bytes:
     Raises:
         UserError: it cannot be fetched, or the guard refuses it.
     """
+    with _begun(url, guard) as outcome:
+        return outcome.result(guard.seconds)
+
+
+async def fetch_async(url: str, guard: Guard = USUAL) -> bytes:
+    """Fetches the bytes at a URL as fetch does; cancelling it ends the connection."""
+    with _begun(url, guard) as outcome:
+        return await asyncio.wait_for(asyncio.wrap_future(outcome), guard.seconds)
+
+
+@contextmanager
+def _begun(url: str, guard: Guard) -> Iterator[Future[bytes]]:
+    """Fetches in a thread, since nothing else limits the time in which a name is looked up.
+
+    Raises:
+        UserError: the time is over.
+    """
     visit = _Visit(guard)
     outcome: Future[bytes] = Future()
+    outcome.set_running_or_notify_cancel()  # from now on it cannot be cancelled
 
     def settle() -> None:
         try:
@@ -66,13 +85,13 @@ def fetch(url: str, guard: Guard = USUAL) -> bytes:
         except BaseException as error:
             outcome.set_exception(error)
 
-    # In a thread, since nothing else limits the time that the system takes to look a name up.
     threading.Thread(target=settle, daemon=True).start()
     try:
-        return outcome.result(guard.seconds)
-    except NotInTime:
+        yield outcome
+    except (NotInTime, asyncio.TimeoutError):  # one class from Python 3.11 on
         raise UserError(
-            f"{shown(url)} could not be fetched (not there in {guard.seconds:g} seconds): {WAY_OUT}"
+            f"{shown(url)} could not be fetched (not there in {guard.seconds:g} seconds): "
+            f"{guard.way_out}"
         ) from None
     finally:
         visit.stop()
@@ -100,8 +119,8 @@ class _Visit:
         """Fetches the bytes at a URL; see the function of this name."""
         where = url
         for _ in range(self._guard.redirects + 1):
-            parts = _split(where)
-            with _told(where):
+            parts = _split(where, self._guard.way_out)
+            with _told(where, self._guard.way_out):
                 connection = self._connection = Connection(parts, self._guard)
                 if self._is_stopped:
                     raise ConnectionError("nobody waits for it any more")
@@ -114,7 +133,7 @@ class _Visit:
                     self._connection.close()
         raise UserError(
             f"{shown(url)} leads to more than {self._guard.redirects} other addresses one after "
-            f"the other: {WAY_OUT}"
+            f"the other: {self._guard.way_out}"
         )
 
     def _ask(self, connection: Connection, parts: SplitResult) -> HTTPResponse:
@@ -131,12 +150,13 @@ class _Visit:
             UserError: it is not a picture, or too large.
             ConnectionError: it ends too early.
         """
-        status, headers, most = response.status, response.headers, self._guard.most_bytes
+        status, headers = response.status, response.headers
+        most, way_out = self._guard.most_bytes, self._guard.way_out
         if status != 200:
             gone = ": it is not there (any more)" if status in (404, 410) else ""
             raise ConnectionError(f"it answered {status}{gone}")
         if headers.get_content_type() == "text/html":
-            raise UserError(f"{shown(where)} gives a web page in place of a picture: {WAY_OUT}")
+            raise UserError(f"{shown(where)} gives a web page in place of a picture: {way_out}")
         if (packed := headers.get("Content-Encoding", "identity")).lower() != "identity":
             raise ConnectionError(f"it comes packed ({packed[:40]}), which was not asked for")
         body, said = bytearray(), response.length or 0
@@ -144,14 +164,14 @@ class _Visit:
             body += chunk
         if max(said, len(body)) > most:
             raise UserError(
-                f"{shown(where)} has more than {most:,} bytes, which are fetched at most: {WAY_OUT}"
+                f"{shown(where)} has more than {most:,} bytes, which are fetched at most: {way_out}"
             )
         if response.length:
             raise ConnectionError(f"the line was cut {response.length:,} bytes before its end")
         return bytes(body)
 
 
-def _split(url: str) -> SplitResult:
+def _split(url: str, way_out: str) -> SplitResult:
     """Returns the parts of a URL.
 
     Raises:
@@ -165,7 +185,7 @@ def _split(url: str) -> SplitResult:
     if parts.scheme not in PORTS:
         raise UserError(
             f"{shown(url)} begins with {quoted(parts.scheme)}, and pictures are fetched by http "
-            f"and https only: {WAY_OUT}"
+            f"and https only: {way_out}"
         )
     if not is_whole:
         raise UserError(f"{shown(url)} names no machine to ask: check it")
@@ -173,7 +193,7 @@ def _split(url: str) -> SplitResult:
 
 
 @contextmanager
-def _told(url: str) -> Iterator[None]:
+def _told(url: str, way_out: str) -> Iterator[None]:
     """Turns errors of fetching into one line."""
     try:
         yield
@@ -185,4 +205,4 @@ def _told(url: str) -> Iterator[None]:
         says = str(getattr(error, "strerror", None) or error) or type(error).__name__
     else:
         return
-    raise UserError(f"{shown(url)} could not be fetched ({shown(says)}): {WAY_OUT}")
+    raise UserError(f"{shown(url)} could not be fetched ({shown(says)}): {way_out}")

@@ -34,7 +34,10 @@ _UPRIGHT = {
 
 
 def load_image(
-    source: str | PathLike | bytes, upright: bool = False, name: str | None = None
+    source: str | PathLike | bytes,
+    upright: bool = False,
+    name: str | None = None,
+    advice: str = "fetch it again",
 ) -> Image.Image:
     """Reads an image file (or its bytes) as RGB, the first frame of an animation; see to_rgb.
 
@@ -42,23 +45,29 @@ def load_image(
         source: the file.
         upright: see to_rgb.
         name: its name in messages; None takes it from the source.
+        advice: the way out in messages about a damaged file.
 
     Raises:
         UserError: no such file, not an image, damaged, or too large to be padded to a square.
     """
     if name is None:
         name = "the encoded image" if isinstance(source, bytes) else f"the image {source}"
-    with _damage_told(name):
+    with _damage_told(name, advice):
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
         if not data:
-            raise UserError(f"{name} is empty (0 bytes): fetch it again")
+            raise UserError(f"{name} is empty (0 bytes): {advice}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # to_rgb checks
             with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
-                return to_rgb(image, upright, name)
+                return to_rgb(image, upright, name, advice)
 
 
-def to_rgb(image: Image.Image, upright: bool = False, name: str = "the image") -> Image.Image:
+def to_rgb(
+    image: Image.Image,
+    upright: bool = False,
+    name: str = "the image",
+    advice: str = "fetch it again",
+) -> Image.Image:
     """Converts an image of any kind to 8-bit RGB; all images are converted here.
 
     Transparency is dropped, as in LLaVA. 16 bits per channel are reduced to 8 by dropping the low
@@ -69,6 +78,7 @@ def to_rgb(image: Image.Image, upright: bool = False, name: str = "the image") -
         upright: whether to apply the rotation that a camera recorded (EXIF), as people expect.
             Benchmarks are read without, as in LLaVA. (For TIFF files, Pillow itself applies it.)
         name: its name in messages.
+        advice: see load_image.
 
     Returns:
         A new image with nothing but pixels.
@@ -78,7 +88,7 @@ def to_rgb(image: Image.Image, upright: bool = False, name: str = "the image") -
             the value of white is then unknown.
     """
     check_size(image, name)
-    with _damage_told(name):
+    with _damage_told(name, advice):
         image.load()  # Pillow applies the orientation of a TIFF file here and drops it
         turn = _UPRIGHT.get(_orientation(image)) if upright else None
         if image.mode in ("I", "F"):
@@ -105,7 +115,7 @@ def _orientation(image: Image.Image) -> Any:
 
 
 @contextmanager
-def _damage_told(name: str) -> Iterator[None]:
+def _damage_told(name: str, advice: str) -> Iterator[None]:
     """Turns errors of reading and decoding into one line."""
     try:
         yield
@@ -123,7 +133,7 @@ def _damage_told(name: str) -> Iterator[None]:
         raise UserError(f"there is no {name.removeprefix('the ')}: check the path") from error
     except Exception as error:  # decoders raise anything on damaged files
         raise UserError(
-            f"{name} is damaged or cut short, or no file to read ({error}): fetch it again"
+            f"{name} is damaged or cut short, or no file to read ({error}): {advice}"
         ) from error
 
 

@@ -77,6 +77,15 @@ def square_view(
     return ImageOps.fit(image, (shorter, shorter)).resize((side, side))
 
 
+def padded_view(image: Image.Image, processor: CLIPImageProcessorPil) -> Image.Image:
+    """Returns the square of an RGB image that the tower reads after padding ("pad").
+
+    The square in the place of the image gives the same pixels to the tower.
+    """
+    side = processor.size.shortest_edge or processor.size.height
+    return expand2square(image, mean_colour(processor), side, processor.resample)
+
+
 def mean_colour(processor: CLIPImageProcessorPil) -> tuple[int, ...]:
     """Returns the colour of padding: CLIP's mean, rounded down as in LLaVA."""
     return tuple(int(255 * channel) for channel in processor.image_mean)
@@ -102,9 +111,8 @@ def process_images(
     images = [image if image.mode == "RGB" else to_rgb(image) for image in images]
     is_said = model_cfg is None or isinstance(model_cfg, str)
     if (model_cfg if is_said else getattr(model_cfg, "image_aspect_ratio", None)) == "pad":
-        colour, size = mean_colour(image_processor), image_processor.size
-        side = size.shortest_edge or size.height  # the processor then leaves it unchanged
-        images = [expand2square(image, colour, side, image_processor.resample) for image in images]
+        # The processor leaves squares of its size unchanged.
+        images = [padded_view(image, image_processor) for image in images]
     else:
         images = [_middle(image) for image in images]
     return image_processor(images, return_tensors="pt")["pixel_values"]

@@ -31,9 +31,9 @@ _WITHIN = {
     "llava.mini": "facts:scene vocabulary:architecture",
     "llava.mini.measuring": "captions:questions figures:metrics",
     "llava.mini.stages": "sights:llava",
-    "llava.model": "lagging:cuda reading:kv_cache side_stream:cuda",
+    "llava.model": "lagging:cuda prompt:prompt_ids reading:kv_cache side_stream:cuda",
     "llava.model.language_model": "graphs:compiled",
-    "llava.serve": "history:prompt",
+    "llava.serve": "history:line_editor prompt:line_editor",
     "llava.serve.web": (
         "calls:gate connection:messages lengths:answering limits:arguments logins:address "
         "reading:inputs style:layout"

@@ -72,6 +72,16 @@ if [ ! -e "$VLLM_VENV/installed" ]; then
 fi
 [ -z "$SETUP_ONLY" ] || exit 0
 
+# is_taken PORT: whether something on this machine listens there.
+is_taken() {
+    (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+}
+
+for port in $ENGINE_PORTS $PORT; do # another server there would be taken for the engine
+    count port
+    ! is_taken "$port" || refuse "port $port is in use: stop what runs there, or set ENGINE_PORTS or PORT"
+done
+
 FRONT_PYTHON=.venv/bin/python
 "$FRONT_PYTHON" -m llava.checkpoints convert "$MODEL_PATH" --part llm --output "$LLM_DIR"
 mkdir -p "$LLM_DIR"

@@ -2,6 +2,9 @@
 
 ``tests/data/golden`` holds the recorded values of drawn images; values of photographs are read from
 ``../shared/golden`` where that is there.
+
+pytest-xdist reads this file in its first process too, which runs no test and which the others wait
+for: torch and what imports it are imported by fixtures.
 """
 
 from __future__ import annotations
@@ -9,23 +12,45 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from huggingface_hub import close_session
 
 from llava.arguments import ModelArguments
-from llava.download.line import Network
-from llava.mini import make_model
-from llava.mm_utils import load_image
-from llava.model.builder import load_from_arguments
-from llava.model.sample import Sample
 from tests.helpers import fuzzing
 from tests.helpers.standin import Web
+
+if TYPE_CHECKING:
+    from llava.model.sample import Sample
 
 ROOT = Path(__file__).parents[1]
 BUNDLED = ROOT / "tests" / "data" / "golden"
 SHARED = ROOT.parent / "shared"
+# The files of tests that take longest, half a minute and more: processes begin with them, so that
+# none of them works alone at the end.
+LONGEST = (
+    "test_gpu_check.py",
+    "test_reproduce.py",
+    "serve/test_web_browser.py",
+    "eval/test_run.py",
+    "train/test_train_compensation.py",
+    "test_tour.py",
+    "test_documents.py",
+    "train/test_stage.py",
+    "eval/test_sweep.py",
+    "test_parity.py",
+    "train/test_mini_model.py",
+    "model/test_memory.py",
+    "eval/test_bench.py",
+    "serve/test_web_page.py",
+    "serve/test_web_gate.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    places = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 def pytest_addoption(parser):
@@ -60,6 +85,9 @@ class GoldenCases:
 
     def samples(self, cases: list[dict], max_new_tokens: int = 16) -> list[Sample]:
         """The cases as samples; cases of one image share it."""
+        from llava.mm_utils import load_image
+        from llava.model.sample import Sample
+
         images = {key: load_image(path) for key, path in self.image_paths().items()}
         return [
             Sample(
@@ -122,6 +150,8 @@ def tiny_flags(tiny_settings) -> list[str]:
 @pytest.fixture(scope="session")
 def load_tiny(tiny_settings):
     """Loads the tiny model with other settings."""
+    from llava.model.builder import load_from_arguments
+
     return lambda **settings: load_from_arguments(ModelArguments(**(tiny_settings | settings)))
 
 
@@ -145,14 +175,27 @@ def shared_benchmarks() -> Path:
 @pytest.fixture(scope="session")
 def untrained(tmp_path_factory) -> Path:
     """The mini model before it is trained: configurations and tokenizers. Not to be changed."""
+    from llava.mini import make_model
+
     folder = tmp_path_factory.mktemp("untrained") / "model"
     assert make_model.main(["--out", str(folder)]) == 0
     return folder
 
 
+@pytest.fixture(scope="session")
+def warm_python(tmp_path_factory) -> Path:
+    """An interpreter for scripts; see tests/helpers/warm_python.py."""
+    from tests.helpers.warm_python import warm_python
+
+    with warm_python(tmp_path_factory.mktemp("warm")) as program:
+        yield program
+
+
 @pytest.fixture
 def web(monkeypatch):
     """A web server on loopback (tests/helpers/standin.py) that no setting of this machine hides."""
+    from huggingface_hub import close_session
+
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     close_session()
@@ -164,4 +207,6 @@ def web(monkeypatch):
 @pytest.fixture
 def network(web):
     """The stand-in as the hub, and no patience to speak of."""
+    from llava.download.line import Network
+
     return Network(endpoint=web.url, timeout=20, wait=0.01)

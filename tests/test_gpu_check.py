@@ -11,9 +11,9 @@ from scripts.gpu import __main__ as gpu_check
 ROOT = Path(__file__).parents[1]
 
 
-def test_all_kinds_of_parts_run_and_are_on_the_page(tmp_path, monkeypatch, capsys):
+def test_all_kinds_of_parts_run_and_are_on_the_page(tmp_path, monkeypatch, capsys, warm_python):
     out, parts = tmp_path, ["tests", "answers", "train", "throughput"]
-    settings = {"OUT": str(out), "PARTS": " ".join(parts), "PYTHON": sys.executable}
+    settings = {"OUT": str(out), "PARTS": " ".join(parts), "PYTHON": str(warm_python)}
     done = subprocess.run(
         ["bash", "scripts/gpu_check.sh", "--rehearse"],
         cwd=ROOT,

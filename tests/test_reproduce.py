@@ -41,7 +41,7 @@ def settings(tmp_path):
 
 
 def test_the_whole_path_with_the_mini_model_goes_on_where_it_was_stopped(
-    settings, tmp_path, monkeypatch
+    settings, tmp_path, monkeypatch, warm_python
 ):
     """One run is there already, as if the script had been stopped behind it."""
     monkeypatch.chdir(ROOT)
@@ -53,7 +53,7 @@ def test_the_whole_path_with_the_mini_model_goes_on_where_it_was_stopped(
     [there] = tmp_path.glob("out/pope/*-full.jsonl")
     kept = there.stat().st_mtime_ns
 
-    status, out, err = reproduce("--mini", **settings)
+    status, out, err = reproduce("--mini", PYTHON=str(warm_python), **settings)
     assert status == 0, err
     assert out.count("ok   ") == 6  # the parts of the model
     assert there.stat().st_mtime_ns == kept

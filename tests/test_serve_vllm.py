@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -81,7 +82,8 @@ def start(tree):
             subprocess.Popen(
                 ["bash", "scripts/serve_vllm.sh", *flags],
                 cwd=tree,
-                env={"PATH": os.environ["PATH"], "DTYPE": "float32"} | settings,
+                env={"PATH": os.environ["PATH"], "DTYPE": "float32", "PORT": str(free_port())}
+                | settings,
                 stderr=subprocess.PIPE,
                 text=True,
             )
@@ -148,6 +150,17 @@ def test_an_engine_that_cannot_start_is_reported(tree, start):
     assert f"the engine on port {port} has ended; its log says why" in said
     assert "no such flag" in (tree / f"outputs/llm/accm-mini/engine-{port}.log").read_text()
     assert not any(call.startswith("front") for call in calls(tree))
+
+
+@pytest.mark.parametrize("name", ["PORT", "ENGINE_PORTS"])
+def test_a_port_in_use(tree, start, name):
+    """Else another server there would be taken for the engine."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        process = start(**({"ENGINE_PORTS": str(free_port())} | {name: port}))
+        assert process.wait(10) == 2
+    assert f"error: port {port} is in use: stop what runs there" in process.stderr.read()
+    assert calls(tree) == []
 
 
 def test_a_wrong_setting(tree, start):

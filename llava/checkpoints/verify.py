@@ -28,7 +28,7 @@ from llava.model.compensation.builder import (
 from llava.model.compensation.oracle import read_oracle
 from llava.model.compensation.relation_builder import load_relation_model
 from llava.model.compensation.scene_graph import check_relation_model
-from llava.model.compensation.triplets import names_of
+from llava.model.compensation.triplets import graph_settings, names_of
 from llava.model.language_model.builder import load_llama_tokenizer, load_llm
 from llava.model.loading.configs import CheckpointConfig, clip_config, read_config
 from llava.model.loading.families import read_model_config
@@ -112,9 +112,12 @@ def verify(args: ModelArguments) -> Iterator[Verdict]:
     A bad one hides no other, except the model's folder: where that is missing, no other is sought.
 
     Raises:
-        UserError: there is no such device, dtype or form of products.
+        UserError: there is no such device, dtype, form of products or setting of the scene graph,
+            or a flag has no effect.
     """
     place = placement(args)
+    args.check_compensation()
+    graph_settings(args.compensation_options)
     choose_forms(args.cpu_products, place.device, place.dtype, args.compile)
     args = replace(args, device_map=None, compile=False, load_4bit=False, load_8bit=False)
     try:
@@ -257,7 +260,8 @@ def _check_selector(path: Path, seen: _Seen) -> str:
 def _check_scene_graph(path: Path, seen: _Seen) -> str:
     if seen.clip is None:
         raise UserError("it cannot be looked at without CLIP's config: mend that first")
-    model = load_relation_model(path, seen.place.device)
+    settings = graph_settings(seen.args.compensation_options)
+    model = load_relation_model(path, seen.place.device, settings.rounding)
     check_relation_model(model, seen.clip_width(), names_of(path), str(path))
     return _details(path, read_checkpoint(path))
 

@@ -18,6 +18,7 @@ from llava.method import ALL_TOKENS, DEFAULT_PRUNER, NAMED, NO_TOKENS
 
 if TYPE_CHECKING:
     from llava.eval.run import Run
+    from llava.model.backbones.registry import Sizes
     from llava.model.multimodal_encoder.visual_tokens import Needs
 
 METHODS = ("full", *NAMED, "no-image")
@@ -130,6 +131,8 @@ def choose_configurations(args: SweepArguments, says: bool = True) -> list[Confi
         UserError: no such method, pruner or compensation, an impossible or unused budget, or a
             part of the model is missing.
     """
+    from llava.model.backbones.registry import sizes_of
+
     default = DEFAULT_METHODS if args.pruners is None else ()
     methods = choose("method", args.methods, METHODS, default)
     pairs = _pairs(args)
@@ -140,13 +143,12 @@ def choose_configurations(args: SweepArguments, says: bool = True) -> list[Confi
     used |= {NAMED[method][1] for method in methods if method in NAMED}
     for compensation in used:
         sizes = sizes_of(dataclasses.replace(args, compensation=compensation))
-    num_patches = sizes[0]
     words = DEFAULT_BUDGETS if args.budgets is None else args.budgets
-    budgets = list(dict.fromkeys(parse_budget(word, num_patches) for word in words))
+    budgets = list(dict.fromkeys(_budget_of(word, sizes) for word in words))
     found = []
     for method in methods:
         parts = NAMED.get(method)
-        for tokens in [num_patches] if parts is None else budgets:
+        for tokens in [sizes.num_patches] if parts is None else budgets:
             found.append(Configuration(method, tokens, *(parts or ())))
     possible, left_out = _possible(pairs, budgets, sizes, args)
     configurations = list(dict.fromkeys([*found, *possible]))
@@ -157,23 +159,18 @@ def choose_configurations(args: SweepArguments, says: bool = True) -> list[Confi
     return configurations
 
 
-def sizes_of(args: AskArguments) -> tuple[int, int, bool]:
-    """Returns the largest N, the layers of the LLM, and whether an image may have several views.
-
-    Nothing is loaded.
+def _budget_of(word: str, sizes: Sizes) -> AskedBudget:
+    """Returns the budget of a word: a number, or a share where it means another for each image.
 
     Raises:
-        UserError: a part of the model, or of its compensation, is missing.
+        UserError: see parse_budget.
     """
-    from llava.model.backbones.registry import most_tokens, reads_views
-    from llava.model.loading.parts import read_model
-
-    parts, config = read_model(args)
-    return most_tokens(parts, config), config.llm.num_hidden_layers, reads_views(config)
+    tokens = parse_budget(word, sizes.num_patches)
+    return read_budget(word) if sizes.images_differ else tokens
 
 
 def parse_budget(word: str, num_patches: int) -> int:
-    """Returns a budget as a number of tokens, by which a sweep calls a share too.
+    """Returns a budget as a number of tokens; see llava.budgets.
 
     Raises:
         UserError: it is neither a number nor a share, or not from 1 to num_patches - 1.
@@ -243,20 +240,20 @@ def _pairs(args: SweepArguments) -> list[tuple[_Chosen, str]]:
 def _possible(
     pairs: Sequence[tuple[_Chosen, str]],
     budgets: Sequence[AskedBudget],
-    sizes: tuple[int, int, bool],
+    sizes: Sizes,
     args: SweepArguments,
 ) -> tuple[list[Configuration], list[str]]:
     """Returns the configurations of pruners, and why others are left out."""
     from llava.model.token_pruning.registry import check_views, pruning_of
 
-    (num_patches, num_layers, has_views), found, left_out = sizes, [], []
+    num_patches, found, left_out = sizes.num_patches, [], []
     for chosen, compensation in pairs:
         for tokens in [num_patches] if chosen[0] in _WITHOUT_BUDGET else budgets:
             one = _named(chosen, compensation, tokens)
             method = one.arguments(args).method
             try:
-                check_views(method, has_views)
-                pruning_of(method, num_patches, nearest=False, num_layers=num_layers)
+                check_views(method, sizes.has_views)
+                pruning_of(method, num_patches, nearest=False, num_layers=sizes.num_layers)
             except UserError as error:
                 left_out.append(f"{one.name} is left out: {error}")
             else:

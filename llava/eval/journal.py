@@ -54,15 +54,20 @@ def read_settings(answers_file: Path) -> dict | None:
     return read_json(path, advice) if path.is_file() else None
 
 
-def mean_resolved(answers_file: Path) -> float | None:
-    """Returns the mean K of the answers of a run that asks for a share; None if none is known."""
+def mean_of_share(answers_file: Path, settings: dict | None) -> dict[str, float | None]:
+    """Returns mean_visual_token_num, the mean K of the answers of a run that asks for a share.
+
+    It is None if no K is known. Nothing is returned for a run that asks for a number.
+    """
+    if settings is None or not isinstance(settings.get("visual_token_num"), str):
+        return {}
     counts: dict[str, object] = {}
     for path in sorted(run_folder(answers_file).glob("answers-*.jsonl")):
         for outcome in read_outcomes(path):
             if isinstance(outcome, dict) and isinstance(outcome.get("trace"), dict):
                 counts[outcome["key"]] = outcome["trace"].get(RESOLVED)
     known = [count for count in counts.values() if isinstance(count, int)]
-    return statistics.fmean(known) if known else None
+    return {"mean_visual_token_num": statistics.fmean(known) if known else None}
 
 
 class Journal(AbstractContextManager):

@@ -19,7 +19,7 @@ from llava.eval.benchmarks.registry import (
     reader,
     scorer,
 )
-from llava.eval.journal import mean_resolved, read_settings
+from llava.eval.journal import mean_of_share, read_settings
 from llava.eval.scoring.matching import NoLabels
 from llava.files import check_target, printable, write_json
 from llava.utils.cli import benchmark_command
@@ -90,9 +90,8 @@ def score(benchmark: str, args: ScoreArguments) -> int:
         "allow_missing": args.allow_missing,
         "limit": limit,
         "settings": settings,
+        **mean_of_share(answers_file, settings),
     }
-    if settings is not None and isinstance(settings.get("visual_token_num"), str):
-        about["mean_visual_token_num"] = mean_resolved(answers_file)
     if args.json is not None:
         write_json(Path(args.json), about | scores)
     print(module.headline(scores))

@@ -25,7 +25,6 @@ from llava.eval.configurations import (
     choose_configurations,
     needs_of,
     parse_budget,
-    sizes_of,
 )
 from llava.eval.report.comparison import compare
 from llava.eval.report.runs import read_runs
@@ -88,10 +87,11 @@ def _answer(
     """
     from llava.eval.caches import UnitMemory, images_at_once
     from llava.eval.run import answer_questions, units_of
+    from llava.model.backbones.registry import sizes_of
 
     status, results, needs = 0, [], needs_of(configurations)
     count = len(units_of(run, args))
-    images = images_at_once(sizes_of(args)[0]) * processes.count
+    images = images_at_once(sizes_of(args).num_patches) * processes.count
     units = max(1, images // args.batch_size)  # a unit has at most a batch of images
     starts = range(0, max(1, count), units)
     for start in starts:

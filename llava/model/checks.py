@@ -8,7 +8,6 @@ from llava.conversation import check_text
 from llava.errors import TooLong, UserError
 from llava.method import NO_TOKENS
 from llava.model.compensation.supplement import Gives
-from llava.model.language_model.prompts import Prompt
 from llava.model.multimodal_encoder.visual_tokens import Needs, VisualTokens
 from llava.model.sample import Sample, check_limits
 from llava.model.token_pruning.registry import ALL, PRUNERS, check_views, find_pruner
@@ -122,19 +121,22 @@ def _check_layers(model: LlavaAccm, sample: Sample, gives: Gives) -> None:
         )
 
 
-def check_whole(prompt: Prompt) -> Prompt:
-    """Returns a prompt unchanged if another engine can read it.
+def check_outside(model: LlavaAccm, sample: Sample) -> None:
+    """Refuses a sample whose prompt another engine cannot answer.
 
     Raises:
         UserError: its pruner, or its compensation, works inside the LLM.
     """
-    if prompt.reading is not None:
-        what = "compensation" if prompt.reading.plan is None else "pruner"
-        raise UserError(
-            f"the {what} works inside the LLM, which another engine cannot do: use a {what} before "
-            "the LLM"
-        )
-    return prompt
+    gives = Gives.NOTHING if model.compensator is None else model.compensator.gives
+    if model.pruning(sample).plan is not None:
+        what = f"pruner {sample.pruner}"
+    elif model.is_pruned(sample) and gives & (Gives.POSITION_IDS | Gives.KEY_BIAS):
+        what = "compensation"
+    else:
+        return
+    raise UserError(
+        f"the {what} works inside the LLM, which another engine cannot do: use one before the LLM"
+    )
 
 
 def _check_length(model: LlavaAccm, sample: Sample) -> None:

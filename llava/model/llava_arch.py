@@ -26,7 +26,7 @@ from llava.method import Method
 from llava.model.about import About
 from llava.model.backbones.backbone import Backbone
 from llava.model.backbones.pixels import Pixels
-from llava.model.checks import check_sample, check_whole
+from llava.model.checks import check_outside, check_sample
 from llava.model.compensation.supplement import (
     CompensationModule,
     Gives,
@@ -141,10 +141,12 @@ class LlavaAccm(nn.Module):
         """
         if not samples:
             return []
+        for sample in samples:
+            check_outside(self, sample)
         watch = watch or Stopwatch(self.tower.device)
         prompts = self.stages(samples, watch, Memory(), reads_ahead=False)[-1]
         # The key of an image is valid only while its encoding exists, which ends here.
-        return [check_whole(replace(prompt, shared_image=None)) for prompt in prompts]
+        return [replace(prompt, shared_image=None) for prompt in prompts]
 
     @torch.inference_mode()
     def stages(

@@ -1,6 +1,6 @@
 """Stage 4: prompt, visual tokens and supplement become the LLM's input.
 
-The place of the caption in the prompt is decided in llava.model.prompt.
+The place of the caption in the prompt is decided in llava.model.prompt_ids.
 """
 
 from __future__ import annotations

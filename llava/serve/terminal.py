@@ -105,7 +105,7 @@ def open_terminal(history: bool) -> Terminal:
     try:  # imported here: it is slow, and a pipe does not need it
         from prompt_toolkit.history import InMemoryHistory
 
-        from llava.serve.prompt import KeptHistory, Prompt, history_path
+        from llava.serve.line_editor import KeptHistory, Prompt, history_path
     except ModuleNotFoundError as error:  # an environment from before this package was needed
         raise missing_package("the chat", error.name, "quickstart") from error
 

@@ -21,7 +21,7 @@ from transformers import LlamaForCausalLM
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.language_model.tokenizer import Tokenizer
-from llava.model.prompt import CAPTION_OFFSET, caption_ids, prompt_ids
+from llava.model.prompt_ids import CAPTION_OFFSET, caption_ids, prompt_ids
 from llava.train.batches import TensorBatch
 
 IGNORED = -100  # label of a token that is not to be predicted

@@ -251,6 +251,14 @@ def test_a_full_disk_is_one_message_and_leaves_no_half_file(checkpoints, tmp_pat
         ([], "say what to do"),
         (["fly"], "say what to do"),
         (["verify"], "say which model"),
+        (
+            ["verify", "--model-path", "m", "--compensation-options", "chosen=2"],
+            "--compensation-options would do nothing without --compensation scene-graph",
+        ),
+        (
+            "verify --model-path m --compensation scene-graph --compensation-options x=2".split(),
+            "scene-graph: ",
+        ),
         (["convert", "x"], "say what and where to"),
         (["convert", "nowhere", "--output", "y"], "no folder nowhere"),
         (["convert", "tests", "--output", "tests"], "another folder"),

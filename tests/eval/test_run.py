@@ -8,7 +8,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -243,9 +242,9 @@ def check_that_two_gave(path, undisturbed):
     assert path.read_bytes() == undisturbed
 
 
-def test_two_processes_of_torchrun_give_what_one_gives(flags, tmp_path, undisturbed):
+def test_two_processes_of_torchrun_give_what_one_gives(flags, tmp_path, undisturbed, warm_python):
     path = tmp_path / "answers.jsonl"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [warm_python, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     what = ["-m", "llava.eval.model_vqa_loader", *flags, "--answers-file", str(path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     ran = subprocess.run([*command, *what], env=environment, capture_output=True, text=True)

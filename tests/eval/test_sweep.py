@@ -12,9 +12,13 @@ from PIL import Image
 
 from llava.errors import UserError
 from llava.eval import answer, score, sweep
+from llava.eval.configurations import SweepArguments, choose_configurations
 from llava.eval.journal import Journal
+from llava.model.backbones.registry import FAMILIES
 from llava.model.builder import with_compensation
+from llava.model.loading.llava_config import LLAVA15
 from llava.model.token_pruning import registry
+from llava.utils.flags import FlagParser
 from tests.helpers.processes import run_together
 
 MMVP_ROWS = [
@@ -317,6 +321,19 @@ def test_a_wrong_flag_is_one_clear_error(flags, tmp_path, capsys, wrong, says):
 def test_budgets(word, tokens):
     assert sweep.parse_budget(word, 576) == tokens
     assert sweep.parse_budget("1/8", 100) == 13  # 12.5: halves up
+
+
+def test_a_share_keeps_its_name_only_where_images_differ_in_their_tokens(tiny_flags, monkeypatch):
+    """Otherwise a sweep goes on with what one before had called by its number."""
+    flags = [*tiny_flags, "--methods", "full", "prune", "--budgets", "1/9", "64", "11%"]
+    args = FlagParser(SweepArguments, "sweep", "").read(flags)
+    names = [one.name for one in choose_configurations(args)]
+    assert names == ["full", "prune-64", "prune-63"]
+    other = dataclasses.replace(FAMILIES[LLAVA15], images_differ=True)
+    monkeypatch.setitem(FAMILIES, LLAVA15, other)
+    found = choose_configurations(args)
+    assert [one.name for one in found] == ["full", "prune-1of9", "prune-64", "prune-11pct"]
+    assert [one.arguments(args).visual_token_num for one in found] == [576, "1/9", 64, "11%"]
 
 
 def test_a_strict_sweep_does_not_serve_lenient_scores(

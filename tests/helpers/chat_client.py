@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import Iterator
 
 import httpx
+from PIL import Image
 
 MODEL = "accm-mini"
 
 
 def data_url(image: bytes, kind: str = "image/png") -> str:
     return f"data:{kind};base64,{base64.b64encode(image).decode()}"
+
+
+def png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
 
 
 def message(text: str, url: str | None = None) -> dict:

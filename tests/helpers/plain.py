@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.language_model.llava_llama import Prompt
-from llava.model.prompt import prompt_ids
+from llava.model.prompt_ids import prompt_ids
 from llava.train.packing import Packer
 
 

@@ -1,4 +1,4 @@
-"""Processes for tests, forked from one that has imported torch, which takes seconds, once."""
+"""Processes for tests, forked from one that has imported once what takes seconds to import."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from pathlib import Path
 import torch
 
 _PATIENCE = 300  # seconds for processes that run together
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["llava.eval.sweep", "tests.helpers.toy_stage"])
+FROM_WARM = multiprocessing.get_context("forkserver")
+FROM_WARM.set_forkserver_preload(
+    ["llava.model.builder", "open_clip", "llava.eval.sweep", "tests.helpers.toy_stage"]
+    + ["torch.distributed", "torch.utils.tensorboard", "matplotlib.figure"]
+)
 
 
 def start(
@@ -39,7 +42,7 @@ def start(
     settings = os.environ | dict(environment or {})
     threads = torch.get_num_threads()
     arguments = (module, list(words), str(log), settings, file_limit, threads)
-    process = _CONTEXT.Process(target=_run, args=arguments)
+    process = FROM_WARM.Process(target=_run, args=arguments)
     process.start()
     return process
 

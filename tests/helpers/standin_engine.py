@@ -24,6 +24,7 @@ class StandInEngine:
     Attributes:
         version: that it says it is.
         is_well: whether it answers at all.
+        has_fault: whether it fails on every prompt, though it is well.
         most_tokens: after which it dies in the middle of an answer; None where it does not.
         answered: prompts that it has begun to answer, by their lengths.
         at_once: the most that it answered at once.
@@ -34,6 +35,7 @@ class StandInEngine:
     def __init__(self, llm, end_id, port=0):
         self.llm, self.end_id = llm, end_id
         self.version, self.is_well, self.most_tokens = "0.32.0", True, None
+        self.has_fault = False
         self.answered, self.at_once, self.left = [], 0, 0
         self.may_go = threading.Event()
         self.may_go.set()
@@ -103,6 +105,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not body["stream"]:
             return self._send({"choices": [{"text": "", "finish_reason": "length"}]})
         engine = self.engine
+        if engine.has_fault:
+            return self._send({"error": {"message": "something inside"}}, 500)
         with engine.lock:
             engine.answered.append(len(embeds))
             engine.running += 1

@@ -66,14 +66,19 @@ async def ask_all(
         async with places:
             request = Request(sample, engine.models.usual)
             engine.check(request)
-            tokens = [e async for e in engine.generate(request) if isinstance(e, Token)]
-            return [token.id for token in tokens], tokens[-1].reason
+            return await tokens_of(engine, request)
 
     await engine.start()
     try:
         return await asyncio.gather(*map(ask, samples))
     finally:
         await engine.close()
+
+
+async def tokens_of(engine: Engine, request: Request) -> tuple[list[int], str | None]:
+    """Returns the tokens of an answer, and why it ended."""
+    tokens = [event async for event in engine.generate(request) if isinstance(event, Token)]
+    return [token.id for token in tokens], tokens[-1].reason
 
 
 def own_answers(model: LlavaAccm, samples: list[Sample]) -> list[tuple[list[int], str]]:

@@ -20,7 +20,7 @@ from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.loading.bpe import read_bpe
 from llava.model.multimodal_encoder.builder import count_patches
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
-from llava.model.prompt import CAPTION_OFFSET, prompt_ids
+from llava.model.prompt_ids import CAPTION_OFFSET, prompt_ids
 from llava.train.captions import tower_questions
 
 

@@ -21,7 +21,7 @@ from llava.model.compensation.rectify import Rectify, rectified
 from llava.model.compensation.sums import Sum, joined
 from llava.model.compensation.supplement import PrunedSample, Supplement, TextQuery
 from llava.model.multimodal_encoder.visual_tokens import Projected, VisualTokens
-from llava.model.prompt import CAPTION_OFFSET, caption_ids, prompt_ids
+from llava.model.prompt_ids import CAPTION_OFFSET, caption_ids, prompt_ids
 from llava.model.sample import Sample
 from llava.model.token_pruning.pruner import CLS, Pruned
 

@@ -14,7 +14,7 @@ from llava.model.memory import Memory
 from llava.model.multimodal_encoder import clip_encoder
 from llava.model.products.forms import PACKED, PLAIN, Form
 from llava.model.products.layers import parts_of, set_form
-from llava.model.prompt import caption_ids, prompt_ids
+from llava.model.prompt_ids import caption_ids, prompt_ids
 from llava.model.sample import Sample
 from llava.model.token_pruning.accm import text_distances
 

@@ -458,6 +458,7 @@ def test_options_decide_what_is_read(load_tiny, tmp_path):
     )
     (answer,) = model.answer(samples(1))
     assert len(answer.compensation.chosen) == 2 and answer.supplement.heading == "seen:"
+    assert {"relate", "select"} < set(answer.seconds) and "caption" not in answer.seconds
     with pytest.raises(UserError, match="--compensation-options would do nothing without"):
         load_tiny(compensation="merge", compensation_options=options)
 

@@ -133,12 +133,13 @@ class HeldEngine:
         may_go: it waits no longer.
         ended: an answer has ended, or failed.
         lengths: tokens of each answer that has ended.
+        images: of the answers.
     """
 
     def __init__(self, model):
         self._model = model
         self.began, self.may_go, self.ended = (threading.Event() for _ in range(3))
-        self.lengths = []
+        self.lengths, self.images = [], []
 
     def __getattr__(self, name):
         return getattr(self._model, name)
@@ -149,6 +150,7 @@ class HeldEngine:
     def generate(self, prompts, samples, watch, on_token, memory):
         if any("Break" in sample.question for sample in samples):
             raise RuntimeError("something inside")
+        self.images += [sample.image for sample in samples]
 
         def tell(place, token):
             has_ended = on_token(place, token)

@@ -116,7 +116,7 @@ def test_an_image_may_be_in_the_folder_of_the_user(typed, tmp_path, monkeypatch)
 
 def test_a_pipe_needs_no_line_editing(typed, monkeypatch):
     """Nor the time to import what does it."""
-    monkeypatch.delitem(sys.modules, "llava.serve.prompt", raising=False)
+    monkeypatch.delitem(sys.modules, "llava.serve.line_editor", raising=False)
     monkeypatch.setitem(sys.modules, "prompt_toolkit", None)  # an import fails
     assert typed("/help")[0] == 0
 

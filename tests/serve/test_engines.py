@@ -10,12 +10,13 @@ import torch
 
 from llava.errors import UserError
 from llava.model.sample import Sample
-from llava.serve.engines.engine import Models, Request, Unavailable
+from llava.serve.engines.engine import EngineError, Models, Request, Unavailable
 from llava.serve.engines.local import LocalEngine
 from llava.serve.engines.replicas import Replicas
 from llava.serve.engines.vllm import VllmEngine
 from tests.helpers.chat_client import body
 from tests.helpers.standin_engine import StandInEngine
+from tests.load import same_answers
 from tests.load.same_answers import SameArguments, ask_all, make_samples, own_answers
 
 STAR = "What color is the star?"
@@ -98,6 +99,45 @@ def test_answers_of_prompts_over_http_are_the_pipelines_own(mini, samples, own, 
     assert min(len(stand_in.answered), len(second.answered)) >= 3
 
 
+def test_a_request_that_fails_fails_alone(mini, samples, own):
+    """Whether its prompt cannot be made, or its answer; the others of its batch are answered."""
+
+    class Fragile:
+        def __init__(self, stage):
+            self.stage = stage
+
+        def __getattr__(self, name):
+            return getattr(mini, name)
+
+        def without_captions(self):
+            return self
+
+        def _break(self, stage, asked):
+            if stage == self.stage and any(sample is samples[2] for sample in asked):
+                raise RuntimeError("something inside")
+
+        def stages(self, asked, *rest):
+            self._break("stages", asked)
+            return mini.stages(asked, *rest)
+
+        def generate(self, prompts, asked, *rest):
+            self._break("generate", asked)
+            return mini.generate(prompts, asked, *rest)
+
+    async def ask(engine):
+        await engine.start()
+        jobs = [same_answers.tokens_of(engine, Request(s, "caption+selector")) for s in samples[:5]]
+        found = await asyncio.gather(*jobs, return_exceptions=True)
+        await engine.close()
+        return found
+
+    for stage in ("stages", "generate"):
+        models = Models(Fragile(stage), "caption+selector")
+        found = asyncio.run(ask(LocalEngine(models, 8, 0.2, 1 << 28, nothing)))
+        assert isinstance(found.pop(2), EngineError)
+        assert found == own[:2] + own[3:5]
+
+
 def test_jobs_of_a_closed_engine_are_told(mini, samples):
     engine = LocalEngine(Models(mini, "caption+selector"), 2, 0.01, 1 << 28, nothing)
 
@@ -153,6 +193,26 @@ def test_a_server_that_dies_in_the_middle_of_an_answer(open_vllm, stand_in, scen
         assert client.text(STAR, scene) == "black"
 
 
+def test_a_server_that_fails_on_one_request_still_gets_others(
+    open_vllm, stand_in, scene, monkeypatch
+):
+    monkeypatch.setattr("llava.serve.engines.vllm._LOOK_SECONDS", 60)
+    with open_vllm(stand_in) as client:
+        stand_in.has_fault = True
+        error = client.refused(body(STAR, scene), 503)
+        assert "each that was tried failed on this request" in error["message"]
+        stand_in.has_fault = False
+        assert client.http.get("/health").status_code == 200
+        assert client.text(STAR, scene) == "black"
+
+
+def test_the_health_is_counted_by_what_it_says(open_vllm, stand_in):
+    with open_vllm(stand_in) as client:
+        stand_in.is_well = False
+        wait_until(lambda: client.http.get("/health").status_code == 503)
+        assert 'accm_requests_total{status="503"} 1\n' in client.http.get("/metrics").text
+
+
 def test_a_client_that_leaves_ends_the_answer_of_the_engine(open_vllm, stand_in, scene):
     with open_vllm(stand_in) as client, ThreadPoolExecutor(1) as pool:
         stand_in.may_go.clear()
@@ -171,6 +231,7 @@ def test_log_probabilities_come_from_the_engine(open_vllm, stand_in, scene, mini
         found = client.ask(STAR, scene, logprobs=True, top_logprobs=2)
         decode = mini.language_model.tokenizer.decode
         first, last = found["choices"][0]["logprobs"]["content"]
+        assert last["token"] == "" and last["logprob"] == -0.25
         assert (first["token"], first["logprob"], first["bytes"]) == ("black", -0.25, [*b"black"])
         likely = [(one["token"], one["logprob"]) for one in first["top_logprobs"]]
         assert likely == [("black", -0.25), (decode([8]), -1.5)]
@@ -178,12 +239,15 @@ def test_log_probabilities_come_from_the_engine(open_vllm, stand_in, scene, mini
         parts = [piece["choices"][0]["logprobs"] for piece in pieces]
         names = [one["token"] for part in parts if part for one in part["content"]]
         assert names == [first["token"], last["token"]]
+        found = client.ask(LONG, scene, logprobs=True)["choices"][0]
+        tokens = [one["token"] for one in found["logprobs"]["content"]]
+        assert "".join(tokens) == found["message"]["content"] and " and" in tokens
 
 
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"pruner": "fastv"}, "the pruner fastv works inside the LLM, which the vllm engine"),
+        ({"pruner": "fastv"}, "the pruner fastv works inside the LLM, which another engine"),
         ({"pruner": "vscan_llm"}, "the pruner vscan_llm works inside the LLM"),
     ],
 )
@@ -197,7 +261,7 @@ def test_biases_of_attention_are_refused(load_mini, stand_in, scene):
     model = load_mini(compensation="rectify")
     engine = VllmEngine(Models(model, "rectify"), [stand_in.url], 1, 0, 1 << 20, nothing)
     sample = Sample(torch.zeros(1), STAR, visual_token_num=9)
-    with pytest.raises(UserError, match="the compensation rectify works inside the LLM"):
+    with pytest.raises(UserError, match="the compensation works inside the LLM, which"):
         engine.check(Request(sample, "rectify"))
     engine.check(Request(sample, "none"))
 
@@ -233,6 +297,8 @@ def test_engines_that_cannot_answer_are_named_at_the_start(mini, stand_in, load_
         return str(caught.value)
 
     assert "it is not there" in says("http://127.0.0.1:9")
+    assert "it does not answer like vLLM" in says(web.url)
+    web.files["/version"] = b"[]"
     assert "it does not answer like vLLM" in says(web.url)
     stand_in.version = "0.6.3"
     assert "it is vLLM 0.6.3, and 0.32 is the oldest" in says(stand_in.url)

@@ -4,7 +4,7 @@ import stat
 
 import pytest
 
-from llava.serve.prompt import KeptHistory, history_path
+from llava.serve.line_editor import KeptHistory, history_path
 
 
 @pytest.fixture

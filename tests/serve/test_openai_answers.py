@@ -1,6 +1,7 @@
 """What the server answers: the pipeline's own answers, in OpenAI's form."""
 
 import io
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -10,18 +11,13 @@ from PIL import Image
 
 from llava.mini.drawing import draw_scene
 from llava.mini.scene import make_scene, scene_generator
+from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.sample import Sample
 from llava.serve.openai.text import AnswerText
-from tests.helpers.chat_client import data_url, message
+from tests.helpers.chat_client import data_url, message, png
 
 STAR = "What color is the star?"
 LONG = "Provide a one-sentence caption for the provided image."
-
-
-def png(image):
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +101,39 @@ def test_several_turns_are_a_conversation(server, mini, picture, scene):
     )
     assert content(found) == own.text
     assert found["usage"]["prompt_tokens"] == own.input_length
+
+
+def test_an_answer_of_the_official_client_may_be_sent_back(server, scene):
+    """With the fields without a value that its objects have."""
+    names = ("refusal", "annotations", "audio", "function_call", "tool_calls")
+    said = {"role": "assistant", "content": "black"} | dict.fromkeys(names)
+    messages = [message(STAR, data_url(scene)), said, message("What size is the star?")]
+    value = {"model": "accm-mini", "messages": messages}
+    assert server.post(value).status_code == 200
+    said["tool_calls"] = [{}]
+    assert server.refused(value)["param"] == "messages[1].tool_calls"
+
+
+def test_the_model_by_its_name(server):
+    (model,) = server.http.get("/v1/models").json()["data"]
+    assert server.http.get("/v1/models/accm-mini").json() == model
+    response = server.http.get("/v1/models/gpt%2F4")
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_found")
+    assert server.http.delete("/v1/models/accm-mini").status_code == 405
+
+
+def test_no_prompt_is_tokenized_where_all_answers_pass(server, scene, monkeypatch):
+    """The event loop, which a long question would hold up."""
+    threads = set()
+    encode = LlamaTokenizer.encode
+
+    def watched(self, text):
+        threads.add(threading.current_thread().name)
+        return encode(self, text)
+
+    monkeypatch.setattr(LlamaTokenizer, "encode", watched)
+    assert server.ask(STAR, scene)["usage"]["prompt_tokens"] > 36
+    assert "model" in threads and "server" not in threads
 
 
 def test_the_models_own_system_prompt_may_be_sent(server, scene):
@@ -194,12 +223,13 @@ def full(sample):
 PIECES = {0: "a", 1: " b", 2: "\n", 3: " ", 4: "END", 5: "\N{REPLACEMENT CHARACTER}", 6: "ä"}
 
 
-def pieces_of(ids, stop=()):
-    def decode(ids):
-        text = "".join(PIECES[i] for i in ids)
-        return text.replace("\N{REPLACEMENT CHARACTER}" * 2, "ä")
+def decoded(ids):
+    text = "".join(PIECES[i] for i in ids)
+    return text.replace("\N{REPLACEMENT CHARACTER}" * 2, "ä")
 
-    text = AnswerText(decode, stop)
+
+def pieces_of(ids, stop=()):
+    text = AnswerText(decoded, stop)
     given = [text.add(token) for token in ids]
     return [*given, text.end()], text.text
 
@@ -227,8 +257,8 @@ def test_pieces_of_a_text(ids, stop, pieces):
 def test_pieces_are_the_text_wherever_it_is_cut():
     generator = np.random.default_rng(1)
     for _ in range(300):
-        ids = generator.integers(0, len(PIECES), 12).tolist()
+        ids = generator.integers(0, len(PIECES), 40).tolist()
         stop = [("a b",), ("END", "\n a"), ("ä",), ()][generator.integers(4)]
         found, whole = pieces_of(ids, stop)
-        assert "".join(found) == whole
+        assert "".join(found) == whole and (stop or whole == decoded(ids).strip())
         assert not any(each in whole for each in stop)

@@ -61,6 +61,7 @@ def test_the_bench_of_a_server(server, tmp_path, capsys):
     assert bench(["--serve", server.address, *flags]) == 0
     report = json.loads((tmp_path / "serving.json").read_text())
     cases = report["cases"]
+    assert report["model"] == "accm-mini"
     assert [(c["answer_length"], c["budget"], c["concurrent"]) for c in cases] == [
         (length, budget, clients) for length in (4, 20) for budget in (9, 0) for clients in (1, 3)
     ]

@@ -1,20 +1,26 @@
 """What the server refuses, and whom it does not wait for."""
 
+import asyncio
 import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 
 import httpx
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from llava.errors import UserError
 from llava.guard import Guard
+from llava.model.sample import Sample
 from llava.serve.openai.arguments import ServeArguments, check_flags, read_key
 from llava.serve.openai.images import ImageReader
 from llava.serve.web.arguments import Patience
-from tests.helpers.chat_client import ChatClient, body, data_url, message
+from tests.helpers.chat_client import ChatClient, body, data_url, message, png
 from tests.load.bad_images import bad_images
 from tests.load.raw import connect, head, seconds_until_cut
 
@@ -247,6 +253,53 @@ def test_sizes(open_server, scene):
         assert (large.status_code, large.json()["error"]["code"]) == (413, "request_too_large")
 
 
+NOT_READ = "which is no URL of the kinds that are read (data, http, https)"
+IMAGE_FORMS = {
+    "": NOT_READ,
+    "scene.png": NOT_READ,
+    "iVBORw0KGgo=": NOT_READ,
+    "file:///etc/passwd": NOT_READ,
+    "blob:https://a.test/1": NOT_READ,
+    "data:": "which is no whole data: URL",
+    "data:" + ";" * 300 + ",": "which is no whole data: URL",
+    "data:image/png;base64,": "the image is empty (0 bytes)",
+    "data:image/png;base64,_-8=": "the base64 of the image is damaged",
+    "data:image/png;base64,aGVsbG8=": "save it as one of them",
+    "http://pictures.test/a.png": "this server fetches no images by their URL",
+}
+
+
+def test_what_a_refused_image_says(server, scene):
+    """The field, and a way out for a program that sends requests."""
+    field = "messages[0].content[0].image_url.url"
+    forms = IMAGE_FORMS | {data_url(scene[:300]): "send the whole file"}
+    for url, says in forms.items():
+        value = {"model": "accm-mini", "messages": [message(STAR, url)]}
+        error = server.refused(value)
+        assert (error["param"], error["code"]) == (field, "invalid_image")
+        assert says in error["message"] and "browser" not in error["message"]
+        if not says.startswith(("save", "send", "the base64")):
+            assert "send the file itself, as data:image/png;base64," in error["message"]
+
+
+def test_a_waiting_request_keeps_its_image_as_small_as_the_model_sees_it(
+    open_server, held_engine, mini
+):
+    """And the answer is that of the whole image, whatever its shape."""
+    generator = np.random.default_rng(3)
+    pixels = generator.integers(0, 256, (40, 60, 3), np.uint8)
+    image = Image.fromarray(pixels).resize((1800, 1100)).crop((0, 0, 1500, 1100))
+    held_engine.may_go.set()
+    with open_server(held_engine) as client:
+        found = client.text(STAR, png(image))
+    (seen,) = held_engine.images
+    side = mini.image_processor.size.shortest_edge or mini.image_processor.size.height
+    assert seen.size == (side, side)
+    assert torch.equal(mini.preprocess([seen]), mini.preprocess([image]))
+    own = Sample(image, STAR, visual_token_num=36, max_new_tokens=16)
+    assert found == mini.answer([own])[0].text
+
+
 # Images by their URL -----------------------------------------------------------------------------
 
 SOMEWHERE = [
@@ -277,7 +330,7 @@ def reader():
     names = {"inner.test": ["10.0.0.7"], "both.test": ["93.184.216.34", "127.0.0.1"]}
     hosts = ["pictures.test", "inner.test", "both.test"]
     guard = Guard(look_up=lambda host, port: names[host], seconds=5)
-    return ImageReader(hosts, 1 << 20, 1 << 20, guard)
+    return ImageReader(hosts, 1 << 20, 1 << 20, lambda image: image, guard)
 
 
 def test_no_url_leads_into_the_servers_network(reader, web):
@@ -287,7 +340,7 @@ def test_no_url_leads_into_the_servers_network(reader, web):
     for host in SOMEWHERE:
         for url in (f"http://{host}:{port}/x.png", f"https://{host}/x.png"):
             with pytest.raises(UserError) as caught:
-                reader.read(url)
+                asyncio.run(reader.read(url))
             assert str(caught.value).isprintable(), url
     assert web.requests == []
 
@@ -299,11 +352,11 @@ def test_images_come_from_hosts_of_the_list_only(web, scene):
     web.moved["/moved"] = f"http://other.test:{here}/star.png"
     web.moved["/inside"] = f"http://127.0.0.1:{here}/star.png"
     guard = Guard(look_up=lambda host, port: ["127.0.0.1"], allows=lambda address: True, seconds=10)
-    reader = ImageReader(["Pictures.test"], 1 << 20, 1 << 20, guard)
-    assert reader.read(f"http://pictures.test:{here}/star.png").size == (96, 96)
+    reader = ImageReader(["Pictures.test"], 1 << 20, 1 << 20, lambda image: image, guard)
+    assert asyncio.run(reader.read(f"http://pictures.test:{here}/star.png")).size == (96, 96)
     for path in ("moved", "inside"):
         with pytest.raises(UserError, match="fetches no images from"):
-            reader.read(f"http://pictures.test:{here}/{path}")
+            asyncio.run(reader.read(f"http://pictures.test:{here}/{path}"))
     assert [path for _, path, _ in web.requests] == ["/star.png", "/moved", "/inside"]
 
 
@@ -312,6 +365,31 @@ def test_a_server_without_a_list_fetches_nothing(server, web):
     value = {"model": "accm-mini", "messages": [message(STAR, f"{web.url}/star.png")]}
     assert "fetches no images" in server.refused(value)["message"]
     assert web.requests == []
+
+
+def test_images_that_come_slowly_stop_nobody(open_server, scene, monkeypatch):
+    """More of them than the process has workers; a client that leaves frees its place."""
+    may_go, asked = threading.Event(), []
+
+    def look_up(host, port):
+        asked.append(host)
+        may_go.wait(30)
+        raise OSError("no such name")
+
+    guard = Guard(look_up=look_up)
+    monkeypatch.setattr("llava.serve.openai.server.ImageReader", partial(ImageReader, guard=guard))
+    value = {"model": "accm-mini", "messages": [message(STAR, "http://pictures.test/a.png")]}
+    with open_server(image_hosts=["pictures.test"]) as client, ThreadPoolExecutor(40) as pool:
+        waiting = [pool.submit(client.post, value) for _ in range(40)]
+        wait_until(lambda: len(asked) == 40)
+        with pytest.raises(httpx.ReadTimeout):
+            client.http.post(client.PATH, json=value, timeout=0.5)
+        assert client.text(STAR, scene) == "black"
+        wait_until(lambda: metric(client, "accm_requests_in_flight") == 40)
+        may_go.set()
+        for each in waiting:
+            said = each.result(20).json()["error"]["message"]
+            assert "no such name" in said and "send the file itself" in said
 
 
 # Many, slow and leaving clients ------------------------------------------------------------------
@@ -355,6 +433,18 @@ def test_who_keeps_the_server_waiting_is_cut_and_stops_nobody(open_server, scene
         assert None not in seconds_until_cut(clients, 30)
 
 
+def test_a_connection_is_kept_between_requests(open_server):
+    """Longer than the first lines of a request may take; and then closed."""
+    patience = replace(SHORT, head_seconds=0.5, idle_seconds=3)
+    with open_server(patience=patience) as client, connect(client.address) as one:
+        request = head(client.address, "GET /health") + b"\r\n"
+        for _ in range(2):
+            one.sendall(request)
+            assert one.recv(65_536).startswith(b"HTTP/1.1 200 ")
+            time.sleep(2)
+        assert None not in seconds_until_cut([one], 4)
+
+
 def test_an_answer_that_takes_too_long(open_server, held_engine, scene):
     with open_server(held_engine, max_seconds=1) as client:
         response = client.post(body(STAR, scene))
@@ -396,6 +486,35 @@ def test_running_answers_end_or_are_told_when_the_server_stops(
     else:
         assert responses[0].status_code == 503
         assert "stopped" in responses[1].text and "[DONE]" not in responses[1].text
+
+
+def test_a_request_whose_body_comes_while_the_server_stops(open_server, held_engine, scene):
+    text = json.dumps(body(STAR, scene)).encode()
+    fields = ("Content-Type: application/json", f"Content-Length: {len(text)}")
+
+    def finish(slow, address):
+        assert wait_for_503(address, scene)
+        slow.sendall(text[100:])
+        try:
+            return slow.recv(65_536)
+        finally:
+            held_engine.may_go.set()
+
+    def ask(address):
+        with ChatClient(address) as client:
+            return client.text(STAR, scene)
+
+    with ThreadPoolExecutor(2) as pool:
+        with open_server(held_engine, drain_seconds=20) as client:
+            slow = connect(client.address)
+            start = head(client.address, "POST /v1/chat/completions", *fields)
+            slow.sendall(start + b"\r\n" + text[:100])
+            running = pool.submit(ask, client.address)
+            assert held_engine.began.wait(20)
+            ending = pool.submit(finish, slow, client.address)
+        assert ending.result(20).startswith(b"HTTP/1.1 503 ")
+        assert running.result(20) == "black"
+        slow.close()
 
 
 def wait_for_503(address, scene):

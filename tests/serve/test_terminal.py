@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from llava.errors import UserError
-from llava.serve.prompt import Prompt
+from llava.serve.line_editor import Prompt
 from llava.serve.terminal import Plain, open_terminal
 
 

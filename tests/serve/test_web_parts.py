@@ -197,6 +197,8 @@ def test_a_slower_pruned_answer_is_explained():
     full = {"encode": 0.1, "prefill": 0.03, "decode": 0.03}
     said = panels.why_slower(pruned, full)
     assert "The caption took 250.0 ms, and fewer tokens saved the LLM 30.0 ms" in said
+    of_a_graph = {"relate" if stage == "caption" else stage: s for stage, s in pruned.items()}
+    assert "The scene graph took 250.0 ms" in panels.why_slower(of_a_graph, full, "a scene graph")
     assert "saved the LLM nothing" in panels.why_slower(pruned | {"prefill": 0.05}, full)
     assert panels.why_slower(pruned, full | {"prefill": 0.5}) == ""  # it was faster
     assert panels.why_slower({"encode": 0.5, "prefill": 0, "decode": 0}, full) == ""  # no caption

@@ -7,9 +7,9 @@ from llava.mini.training_set import write_training_set
 from tests.helpers.toy_stage import train_toy
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Bytes are compared: with the threads that the subprocesses have."""
+    """Bytes are compared: with the threads that the subprocesses have, what modules share too."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -114,7 +114,6 @@ class Builder:
 
 @pytest.fixture(scope="module")
 def builder(tmp_path_factory, untrained):
-    torch.set_num_threads(1)
     builder = Builder(tmp_path_factory.mktemp("mini"))
     shutil.copytree(untrained, builder.out)  # what make_model wrote
     builder.make_llava()

@@ -213,6 +213,7 @@ def words(world, tiny_flags):
         flags += ["--selector-output", str(folder / "accm" / "selector.pt")]
         flags += ["--data", str(world / "conversations.json"), "--images", str(world / "images")]
         flags += "--max-steps 2 --batch-size 2 --warmup-steps 0 --samples 5".split()
+        flags += ["--micro-batch-size", "1"]  # which two processes share
         # Far above the real rates: the files hold 16 bits, and two steps shall show in them.
         flags += "--learning-rate 1e-2 --selector-learning-rate 1e-2".split()
         return [*tiny_flags, *flags, *others]
@@ -275,19 +276,16 @@ def test_the_datas_answers_change_nothing(trained, command, world, tmp_path):
         assert all(torch.equal(found[key], tensor) for key, tensor in expected.items())
 
 
-def test_two_processes_do_what_one_does(command, words, tmp_path):
+def test_two_processes_do_what_one_does(trained, words, tmp_path):
     """From nothing: one of them makes features and answers, and writes the files."""
-    split = ["--micro-batch-size", "1"]
-    assert command(tmp_path / "one", *split) == 0
     log = tmp_path / "log"
-    asked = words(tmp_path / "two", *split)
-    statuses = run_together(2, "llava.train.train_compensation", asked, log)
+    statuses = run_together(2, "llava.train.train_compensation", words(tmp_path), log)
     assert statuses == [0, 0], log.read_text()
-    alone, shared = ((tmp_path / n / "run" / "answers.jsonl").read_text() for n in ("one", "two"))
+    alone, shared = ((f / "run" / "answers.jsonl").read_text() for f in (trained, tmp_path))
     assert shared == alone
     for name in ("caption.pt", "selector.pt"):
-        expected = read_checkpoint(tmp_path / "one" / "accm" / name)
-        found = read_checkpoint(tmp_path / "two" / "accm" / name)
+        expected = read_checkpoint(trained / "accm" / name)
+        found = read_checkpoint(tmp_path / "accm" / name)
         for key, tensor in expected.items():
             assert torch.allclose(found[key].float(), tensor.float(), atol=1e-3), key
 

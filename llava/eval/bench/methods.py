@@ -19,13 +19,13 @@ from llava.model.llava_arch import LlavaAccm
 from llava.model.memory import Memory
 from llava.model.products import optimize_for_inference
 from llava.model.products.forms import PLAIN, choose_forms
-from llava.model.prompt import prompt_ids
+from llava.model.prompt_ids import prompt_ids
 from llava.model.sample import Answer, Sample
 from llava.model.stopwatch import Stopwatch
 
 # transformers' own LLaVA: with plain weights, and with this pipeline's.
 STOCK = frozenset((HF, HF_PACKED))
-STAGES = ("encode", "prune", "caption", "select", "splice", "prefill", "decode")
+STAGES = ("encode", "prune", "caption", "relate", "select", "splice", "prefill", "decode")
 NEVER = -1  # no token has this id: texts reach their limits
 
 

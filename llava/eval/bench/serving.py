@@ -88,10 +88,11 @@ def measure_server(args: ServingArguments) -> int:
         headers = {"Authorization": f"Bearer {key}"}
     folder = Path(args.output)
     make_folder(folder)
-    rows = asyncio.run(_measure_all(args, headers))
+    model, rows = asyncio.run(_measure_all(args, headers))
     text = _table(rows)
     print(text)
-    write_json(folder / "serving.json", {"settings": asdict(args), "cases": rows})
+    found = {"settings": asdict(args), "model": model, "cases": rows}
+    write_json(folder / "serving.json", found)
     write_text(folder / "serving.md", text + "\n")
     failed = sum(row["failed"] for row in rows)
     if failed:
@@ -99,7 +100,8 @@ def measure_server(args: ServingArguments) -> int:
     return 1 if failed else 0
 
 
-async def _measure_all(args: ServingArguments, headers: dict[str, str]) -> list[dict]:
+async def _measure_all(args: ServingArguments, headers: dict[str, str]) -> tuple[str, list[dict]]:
+    """Returns the name of the server's model, and what each case took."""
     rows = []
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx.AsyncClient(
@@ -115,7 +117,7 @@ async def _measure_all(args: ServingArguments, headers: dict[str, str]) -> list[
                 {"answer_length": length, "budget": budget, "concurrent": clients}
                 | await _measure(client, bodies, clients, args.requests)
             )
-    return rows
+    return model, rows
 
 
 def _cases(args: ServingArguments) -> Iterator[tuple[int, AskedBudget, int]]:

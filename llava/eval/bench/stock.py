@@ -18,7 +18,7 @@ from transformers import (
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.model.language_model.fused import unfused
 from llava.model.llava_arch import LlavaAccm
-from llava.model.prompt import prompt_ids
+from llava.model.prompt_ids import prompt_ids
 from llava.model.stopwatch import Stopwatch
 
 

@@ -18,7 +18,11 @@ from llava.markdown import markdown_table
 _GIB = 1 << 30
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 _COLOURS = dict(
-    zip(STAGES, ("#0072B2", "#999999", "#D55E00", "#E69F00", "#000000", "#56B4E9", "#009E73"))
+    zip(
+        STAGES,
+        "#0072B2 #999999 #D55E00 #CC79A7 #E69F00 #000000 #56B4E9 #009E73".split(),
+        strict=True,
+    )
 )
 _ROW_INCHES = 0.42
 
@@ -158,24 +162,25 @@ def draw_picture(rows: Sequence[dict], title: str, path: Path) -> None:
 
     sizes = list(dict.fromkeys(row["batch_size"] for row in rows))
     panels = [[row for row in rows if row["batch_size"] == size] for size in sizes]
+    stages = _stages(rows)
     heights = [len(panel) + 1 for panel in panels]
     figure = Figure(figsize=(9, 1.4 + _ROW_INCHES * sum(heights)), layout="constrained")
     axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axis, size, panel in zip(axes, sizes, panels):
-        _draw_panel(axis, panel)
+        _draw_panel(axis, panel, stages)
         axis.set_title(f"batch {size}", loc="left", fontsize=10)
     axes[-1].set_xlabel("seconds per sample (medians)")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(STAGES), frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(stages), frameon=False)
     figure.suptitle(title, fontsize=11)
     write_whole(path, lambda file: figure.savefig(file, format="png", dpi=140))
 
 
-def _draw_panel(axis, panel: Sequence[dict]) -> None:
+def _draw_panel(axis, panel: Sequence[dict], stages: Sequence[str]) -> None:
     """Draws the bars of one batch size, from top to bottom."""
     names = [name(row) for row in panel]
     left = [0.0] * len(panel)
-    for stage in STAGES:
+    for stage in stages:
         widths = [stage_seconds(row, stage) for row in panel]
         axis.barh(names, widths, left=left, color=_COLOURS[stage], label=stage, height=0.7)
         left = [start + width for start, width in zip(left, widths)]

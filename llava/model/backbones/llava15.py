@@ -32,7 +32,7 @@ from llava.model.multimodal_encoder.visual_tokens import (
     if_fewer,
 )
 from llava.model.multimodal_projector.builder import build_projector
-from llava.model.prompt import prompt_ids
+from llava.model.prompt_ids import prompt_ids
 from llava.model.sample import Sample
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.content_words import content_words

@@ -39,7 +39,7 @@ from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.multimodal_encoder.view_values import joined_views
 from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, View, VisualTokens
-from llava.model.prompt import prompt_ids
+from llava.model.prompt_ids import prompt_ids
 from llava.model.sample import Sample
 from llava.model.stopwatch import Stopwatch
 

@@ -34,7 +34,7 @@ from llava.model.multimodal_encoder.side_tower import (
     SideTower,
 )
 from llava.model.multimodal_encoder.visual_tokens import Needs, View, VisualTokens, needed
-from llava.model.qwen_prompt import qwen_prompt_ids
+from llava.model.qwen_prompt_ids import qwen_prompt_ids
 from llava.model.sample import Sample
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.content_words import content_words

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from llava.arguments import ModelArguments
 from llava.model.backbones.backbone import Backbone
@@ -18,6 +18,7 @@ from llava.model.backbones.qwen_loading import count_qwen, load_qwen
 from llava.model.loading.configs import CheckpointConfig
 from llava.model.loading.llava_config import LLAVA15
 from llava.model.loading.next_config import LLAVA_NEXT
+from llava.model.loading.parts import read_model
 from llava.model.loading.placement import Placement
 from llava.model.loading.qwen_config import QWEN2_5_VL
 
@@ -32,17 +33,19 @@ class Family:
         count_tokens: count_tokens(parts, config) returns the largest number of visual tokens of an
             image, without loading weights.
         has_views: whether an image may be read in several views, each a grid of its own.
+        images_differ: whether images differ in their number of visual tokens.
     """
 
     load: Callable[[ModelArguments, Mapping[str, Path], Any, Placement], tuple[Backbone, str]]
     count_tokens: Callable[[Mapping[str, Path], Any], int]
     has_views: bool = False
+    images_differ: bool = False
 
 
 FAMILIES = {
     LLAVA15: Family(load_llava15, count_llava15),
-    LLAVA_NEXT: Family(load_llava_next, count_llava_next, has_views=True),
-    QWEN2_5_VL: Family(load_qwen, count_qwen),
+    LLAVA_NEXT: Family(load_llava_next, count_llava_next, has_views=True, images_differ=True),
+    QWEN2_5_VL: Family(load_qwen, count_qwen, images_differ=True),
 }
 
 
@@ -75,3 +78,30 @@ def most_tokens(parts: Mapping[str, Path], config: CheckpointConfig) -> int:
 def reads_views(config: CheckpointConfig) -> bool:
     """Returns whether a model may read an image in several views."""
     return FAMILIES[config.family].has_views
+
+
+class Sizes(NamedTuple):
+    """The sizes of a model that decide which budgets are possible.
+
+    Attributes:
+        num_patches: the largest number N of visual tokens of an image.
+        num_layers: of the LLM.
+        images_differ: whether images differ in N.
+        has_views: whether an image may be read in several views.
+    """
+
+    num_patches: int
+    num_layers: int
+    images_differ: bool
+    has_views: bool = False
+
+
+def sizes_of(args: ModelArguments) -> Sizes:
+    """Returns the sizes of a model, without loading it.
+
+    Raises:
+        UserError: a part of the model, or of its compensation, is missing.
+    """
+    parts, config = read_model(args)
+    family, num_layers = FAMILIES[config.family], config.llm.num_hidden_layers
+    return Sizes(most_tokens(parts, config), num_layers, family.images_differ, family.has_views)

@@ -16,7 +16,7 @@ from llava.model.compensation.caption_model import CaptionModel, quicken
 from llava.model.compensation.supplement import Gives, PrunedSample, Supplement, TextQuery
 from llava.model.cuda import CudaGraphs
 from llava.model.language_model.tokenizer import Tokenizer
-from llava.model.prompt import caption_room
+from llava.model.prompt_ids import caption_room
 from llava.model.static_cache import StaticSessions
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.pruner import Needs

@@ -15,7 +15,7 @@ from llava.model.compensation.supplement import (
     TextQuery,
 )
 from llava.model.language_model.tokenizer import Tokenizer
-from llava.model.prompt import text_room
+from llava.model.prompt_ids import text_room
 from llava.model.stopwatch import Stopwatch
 from llava.utils.jsonl import read_lines
 

@@ -29,7 +29,7 @@ from llava.model.compensation.triplets import (
 from llava.model.cuda import CudaGraphs
 from llava.model.language_model.tokenizer import Tokenizer
 from llava.model.multimodal_encoder.visual_tokens import Needs
-from llava.model.prompt import text_room
+from llava.model.prompt_ids import text_room
 from llava.model.stopwatch import Stopwatch
 
 
@@ -143,13 +143,13 @@ class SceneGraphWriter(nn.Module):
 
         Args:
             samples: B of them, of images with any number of patches.
-            watch: receives the times of "caption", the relation model, and "select", the choice.
+            watch: receives the times of "relate", the relation model, and "select", the choice.
         """
         watch = watch or Stopwatch(next(self.parameters()).device)
         questions = [
             round_input(sample.raw_text_embed, self.settings.rounding) for sample in samples
         ]
-        with watch.stage("caption"):
+        with watch.stage("relate"):
             relations = self._relate(samples, questions)
         with watch.stage("select"):
             return [self._choose(*both) for both in zip(relations, questions)]

@@ -30,7 +30,7 @@ from llava.model.loading.placement import Placement
 from llava.model.loading.tensor_files import is_harmless
 from llava.model.loading.weights import fill
 from llava.model.multimodal_encoder.clip_encoder import VISUAL_TOKEN_NUM
-from llava.model.prompt import prompt_ids
+from llava.model.prompt_ids import prompt_ids
 from llava.model.sample import DEFAULT_MAX_NEW_TOKENS
 
 # The share of GPU memory for an LLM that is spread over GPUs: the rest is for keys and values.

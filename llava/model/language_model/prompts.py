@@ -1,6 +1,6 @@
 """The input and output of the LLM as records: Prompt and Generated.
 
-The text of a prompt is made in llava.conversation, its token ids in llava.model.prompt.
+The text of a prompt is made in llava.conversation, its token ids in llava.model.prompt_ids.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ class Batcher:
     Jobs that come while a batch is worked on wait, and make the next one together.
 
     Args:
-        work: answers a batch; an exception that it raises is told to all jobs of the batch.
+        work: answers a batch. If it raises an exception, the jobs without a token are tried again,
+            one by one, so that only those whose fault it is receive the exception.
         most: largest batch.
         seconds: that the first job of a batch waits for others.
     """
@@ -65,20 +66,27 @@ class Batcher:
 
     def _run(self) -> None:
         while (first := self._jobs.get()) is not None and not self._is_closed:
-            jobs = [job for job in self._collect(first) if not job.has_left]
-            try:
-                if jobs:
-                    self._work(jobs)
-            except Exception as error:  # one batch fails, and the next one may not
-                failure = _failure(error)
-                for job in jobs:
-                    job.tell(failure)
+            self._try(self._collect(first))
         if first is not None:
             first.tell(Unavailable(_STOPPED))
         while not self._jobs.empty():
             left = self._jobs.get()
             if left is not None:
                 left.tell(Unavailable(_STOPPED))
+
+    def _try(self, jobs: list[Job]) -> None:
+        """Answers a batch; jobs that nobody waits for are left out."""
+        jobs = [job for job in jobs if not job.has_left]
+        try:
+            if jobs:
+                self._work(jobs)
+        except Exception as error:  # one batch fails, and the next one may not
+            failure = _failure(error)
+            for job in jobs:
+                if job.is_begun or len(jobs) == 1:
+                    job.tell(failure)
+                else:
+                    self._try([job])
 
     def _collect(self, first: Job) -> list[Job]:
         """Returns a batch: a job, and those that come soon after it."""

@@ -36,11 +36,14 @@ class Request:
         compensation: a name in Models.
         top_logprobs: number of likely tokens whose log-probabilities are given with each token;
             None gives none.
+        num_ids: token ids of its prompt without a text for dropped tokens, one of them for the
+            image; None where it was not counted.
     """
 
     sample: Sample
     compensation: str
     top_logprobs: int | None = None
+    num_ids: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,13 @@ class Token:
         id: in the LLM's vocabulary.
         reason: why the answer ends with it, "stop" or "length"; None where it goes on.
         logprob: its log-probability; None where it was not asked for.
-        top: likely tokens at its place as texts, with their log-probabilities.
+        top: the ids of the likeliest tokens at its place, with their log-probabilities.
     """
 
     id: int
     reason: str | None = None
     logprob: float | None = None
-    top: tuple[tuple[str, float], ...] = ()
+    top: tuple[tuple[int, float], ...] = ()
 
 
 # Receives the number of requests of a batch, and the seconds of its stages.
@@ -191,16 +194,18 @@ class Job:
 
     Attributes:
         has_left: whether nobody waits for its answer any more.
+        is_begun: whether it has received a token of its answer, or an exception in its place.
     """
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.has_left = False
+        self.has_left = self.is_begun = False
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event | BaseException] = asyncio.Queue()
 
     def tell(self, event: Event | BaseException) -> None:
         """Hands an event, or an exception, to whoever waits for it; from any thread."""
+        self.is_begun = self.is_begun or not isinstance(event, Prepared)
         with suppress(RuntimeError):  # the loop is closed: nobody waits
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 

@@ -67,7 +67,8 @@ class Replicas:
         """
         there = [each for each in self.all if each.problem is None and each not in without]
         if not there:
-            raise Unavailable(f"no engine can answer now ({self.problem}): ask again later")
+            problem = self.problem or "each that was tried failed on this request"
+            raise Unavailable(f"no engine can answer now ({problem}): ask again later")
         return min(there, key=lambda replica: replica.outstanding)
 
     @property

@@ -11,7 +11,7 @@ import httpx
 from torch import nn
 
 from llava.errors import UserError
-from llava.model.compensation.supplement import Gives
+from llava.model.checks import check_outside
 from llava.model.llava_arch import LlavaAccm
 from llava.model.memory import Memory
 from llava.model.stopwatch import Stopwatch
@@ -24,7 +24,6 @@ from llava.serve.engines.engine import (
     OnBatch,
     Prepared,
     Request,
-    Token,
     Unavailable,
     prepare,
 )
@@ -36,7 +35,6 @@ from llava.serve.engines.vllm_http import (
     is_healthy,
     probe,
     stream_tokens,
-    token_id,
 )
 
 _LOOK_SECONDS = 2.0  # between two looks at the servers
@@ -85,7 +83,8 @@ class VllmEngine:
                 "this model's visual tokens have positions of their own (M-RoPE), which would be "
                 "lost: use --engine local"
             )
-        limits = httpx.Limits(max_connections=None)
+        # vLLM closes a connection that was idle for 5 seconds, maybe just when a request leaves.
+        limits = httpx.Limits(max_connections=None, keepalive_expiry=2.0)
         timeout = httpx.Timeout(None, connect=5.0)
         # Proxies of the environment are for other machines.
         self._client = httpx.AsyncClient(limits=limits, timeout=timeout, trust_env=False)
@@ -104,12 +103,7 @@ class VllmEngine:
         """
         sample, model = request.sample, self.models[request.compensation]
         model.check(sample)
-        inside = "works inside the LLM, which the vllm engine cannot do: use one before the LLM"
-        if model.pruning(sample).plan is not None:
-            raise UserError(f"the pruner {sample.pruner} {inside}")
-        gives = Gives.NOTHING if model.compensator is None else model.compensator.gives
-        if model.is_pruned(sample) and gives & (Gives.POSITION_IDS | Gives.KEY_BIAS):
-            raise UserError(f"the compensation {request.compensation} {inside}")
+        check_outside(model, sample)
         lengths = [each.max_length for each in self._replicas.all if each.problem is None]
         wanted = model.prompt_length(sample) + sample.max_new_tokens
         if lengths and wanted > min(lengths):
@@ -146,10 +140,11 @@ class VllmEngine:
                     async with aclosing(tokens):
                         async for token in tokens:
                             is_begun = True
-                            yield self._named(token, request.top_logprobs)
+                            yield replace(token, top=token.top[: request.top_logprobs])
                 return
             except Lost as lost:
-                replica.problem = f"it was lost ({lost})"
+                if not await is_healthy(self._client, replica):  # else it failed on this one only
+                    replica.problem = f"it was lost ({lost})"
                 tried.add(replica)
                 if is_begun:
                     raise Unavailable(
@@ -189,14 +184,6 @@ class VllmEngine:
                 job.tell(EngineError("the prompt is not finite: the weights may be damaged"))
             else:
                 job.tell(each)
-
-    def _named(self, token: Token, most: int | None) -> Token:
-        """Returns a token with the texts of the likeliest ones at its place."""
-        decode = self.models.usual_model.language_model.tokenizer.decode
-        likeliest = sorted(token.top, key=lambda one: -one[1])[:most]
-        ids = [(token_id(name), name, logprob) for name, logprob in likeliest]
-        top = tuple((name if i is None else decode([i]), logprob) for i, name, logprob in ids)
-        return replace(token, top=top)
 
     async def _look_after(self) -> None:
         """Notices servers that die, and those that are back."""

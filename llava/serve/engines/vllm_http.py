@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import httpx
@@ -109,15 +109,16 @@ def _tokens(line: str, end_id: int) -> list[Token]:
     tops = logprobs.get("top_logprobs") or [None] * len(ids)
     last = len(ids) - 1
     return [
-        Token(token, reason if place == last else None, logprob, tuple((top or {}).items()))
+        Token(token, reason if place == last else None, logprob, _likeliest(top or {}))
         for place, (token, logprob, top) in enumerate(zip(ids, chosen, tops))
     ]
 
 
-def token_id(name: str) -> int | None:
-    """Returns the id of a token that vLLM names by it; None where it does not."""
-    match = _TOKEN_ID.fullmatch(name)
-    return None if match is None else int(match[1])
+def _likeliest(logprobs: Mapping[str, float]) -> tuple[tuple[int, float], ...]:
+    """Returns the ids of tokens that vLLM names by them, the likeliest first."""
+    named = [(_TOKEN_ID.fullmatch(name), logprob) for name, logprob in logprobs.items()]
+    ids = [(int(match[1]), logprob) for match, logprob in named if match is not None]
+    return tuple(sorted(ids, key=lambda one: -one[1]))
 
 
 async def probe(client: httpx.AsyncClient, replica: Replica, width: int) -> str | None:
@@ -147,7 +148,7 @@ async def probe(client: httpx.AsyncClient, replica: Replica, width: int) -> str 
             f"{replica.model} is not the LLM of this one, or --enable-prompt-embeds is missing "
             f"({_said(tried.content)})"
         )
-    except (httpx.HTTPStatusError, ValueError, KeyError, IndexError, TypeError):
+    except (httpx.HTTPStatusError, ValueError, KeyError, IndexError, TypeError, AttributeError):
         return "it does not answer like vLLM"
     except httpx.HTTPError as error:
         return f"it is not there ({shown(str(error) or type(error).__name__)})"

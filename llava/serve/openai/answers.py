@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from llava.model.compensation.supplement import Supplement
 from llava.model.llava_arch import LlavaAccm
-from llava.model.sample import Sample
-from llava.model.splicing import input_ids
-from llava.serve.engines.engine import Prepared, Token
+from llava.serve.engines.engine import Prepared, Request, Token
+from llava.serve.openai.text import INCOMPLETE
+
+_TOKENS_AROUND = 4  # before a token, with which its text is decoded: blanks, parts of characters
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,15 @@ class Usage:
         }
 
 
-def usage_of(model: LlavaAccm, sample: Sample, prepared: Prepared, completion: int) -> Usage:
-    """Returns the tokens of an answer."""
+def usage_of(model: LlavaAccm, request: Request, prepared: Prepared, completion: int) -> Usage:
+    """Returns the tokens of an answer to a request whose ids were counted."""
+    assert request.num_ids is not None
     return Usage(
         prompt=len(prepared.prompt.embeds),
         completion=completion,
         kept=prepared.num_kept,
-        dropped=model.count_tokens(sample.image) - prepared.num_kept,
-        caption=len(prepared.prompt.input_ids) - len(input_ids(model, sample)),
+        dropped=model.count_tokens(request.sample.image) - prepared.num_kept,
+        caption=len(prepared.prompt.input_ids) - request.num_ids,
     )
 
 
@@ -76,20 +78,29 @@ def explanation(prepared: Prepared, seconds: float) -> dict:
     }
 
 
-def logprobs_of(tokens: Sequence[Token], texts: Sequence[str]) -> dict:
-    """Returns OpenAI's logprobs object of tokens, whose texts are given."""
-    return {
-        "content": [
-            _logprob(text, token.logprob)
-            | {"top_logprobs": [_logprob(*likely) for likely in token.top]}
-            for token, text in zip(tokens, texts)
-        ],
-        "refusal": None,
-    }
+def logprobs_of(
+    tokens: Sequence[Token], before: Sequence[int], decode: Callable[[list[int]], str]
+) -> dict:
+    """Returns OpenAI's logprobs object of tokens, whose texts one after the other are the answer's.
 
-
-def _logprob(text: str, logprob: float | None) -> dict:
-    return {"token": text, "logprob": logprob, "bytes": list(text.encode("utf-8"))}
+    Args:
+        tokens: of the answer.
+        before: ids of those before them.
+        decode: decodes ids to a text.
+    """
+    ids = [*before, *(token.id for token in tokens)]
+    content = []
+    for place, token in enumerate(tokens, len(before)):
+        around = ids[max(place - _TOKENS_AROUND, 0) : place]
+        start = len(decode(around).rstrip(INCOMPLETE))
+        all_of_place = [(token.id, token.logprob), *token.top]
+        texts = [(decode([*around, i])[start:], logprob) for i, logprob in all_of_place]
+        own, *top = [
+            {"token": text, "logprob": logprob, "bytes": list(text.encode("utf-8"))}
+            for text, logprob in texts
+        ]
+        content.append(own | {"top_logprobs": top})
+    return {"content": content, "refusal": None}
 
 
 @dataclass(frozen=True)

@@ -18,18 +18,19 @@ from llava.errors import UserError
 from llava.serve.engines.engine import Engine, EngineError, Unavailable
 from llava.serve.openai.answers import Completion
 from llava.serve.openai.asking import Asker
-from llava.serve.openai.errors import ApiError
+from llava.serve.openai.errors import ApiError, no_model
 from llava.serve.openai.limits import BodyReader, Limits, Places
 from llava.serve.openai.metrics import Metrics
-from llava.serve.openai.protocol import read_request
+from llava.serve.openai.protocol import ChatRequest, read_request
 from llava.serve.openai.replies import EventStream, Reply, json_response
 from llava.serve.web.address import Names
 
 _STOPPING = "the server is being stopped: ask again when it is back"
 _RETRY = {"Retry-After": "5"}
+_MODELS = "/v1/models"
 _METHODS = {
     "/v1/chat/completions": "POST",
-    "/v1/models": "GET",
+    _MODELS: "GET",
     "/health": "GET",
     "/metrics": "GET",
 }
@@ -93,9 +94,8 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers an ASGI request."""
         stream = EventStream(scope, receive, send)
-        status = 200
         try:
-            await self._answer(scope, receive, send, stream)
+            status = await self._answer(scope, receive, send, stream)
         except ClientDisconnect:  # nobody is there to read an answer
             self._metrics.left.add(1)
             return
@@ -109,22 +109,27 @@ class App:
                 await response(scope, receive, send)
         self._metrics.requests.add(1, str(status))
 
-    async def _answer(
-        self, scope: Scope, receive: Receive, send: Send, stream: EventStream
-    ) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, stream: EventStream) -> int:
+        """Answers a request; returns its HTTP status."""
         path = scope["path"]
         self._admit(scope)
         if path == "/health":
             problem = _STOPPING if self._is_stopping else self._engine.problem
-            value = {"status": "ok"} if problem is None else {"status": problem}
-            await json_response(value, 200 if problem is None else 503)(scope, receive, send)
-        elif path == "/metrics":
+            value, status = {"status": problem or "ok"}, 503 if problem else 200
+            await json_response(value, status)(scope, receive, send)
+            return status
+        if path == "/metrics":
             text = self._metrics.text(self.in_flight, self._engine.waiting)
             await PlainTextResponse(text)(scope, receive, send)
-        elif path == "/v1/models":
+        elif path == _MODELS:
             await stream.whole({"object": "list", "data": [self._about_model()]})
+        elif (name := _named_model(path)) is not None:
+            if name != self._model:
+                raise no_model(name, self._model)
+            await stream.whole(self._about_model())
         else:
             await self._chat(scope, receive, stream)
+        return 200
 
     def _admit(self, scope: Scope) -> None:
         """Refuses requests to other places, and of others than clients.
@@ -152,26 +157,29 @@ class App:
                 "(--api-key-file)",
                 403,
             )
-        if path not in _METHODS:
+        method = _METHODS.get(path if _named_model(path) is None else _MODELS)
+        if method is None:
             raise ApiError(f"there is no {path[:100]!r} here", 404, code="not_found")
-        if scope["method"] != _METHODS[path]:
-            method = _METHODS[path]
-            raise ApiError(f"{path} takes {method} only", 405, headers={"Allow": method})
+        if scope["method"] != method:
+            raise ApiError(f"{path[:100]!r} takes {method} only", 405, headers={"Allow": method})
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if _METHODS[path] == "POST" and kind != "application/json":
+        if method == "POST" and kind != "application/json":
             raise ApiError("the request must be of the Content-Type application/json", 415)
 
     async def _chat(self, scope: Scope, receive: Receive, stream: EventStream) -> None:
         """Answers a request for a chat completion."""
+        self._refuse_if_stopping()
+        asked = read_request(await self._bodies.read(scope, receive))
+        self._refuse_if_stopping()  # its body may have come slowly
+        with self._places.place():
+            await self._attended(receive, self._complete(asked, stream))
+
+    def _refuse_if_stopping(self) -> None:
         if self._is_stopping:
             raise ApiError(_STOPPING, 503, headers=_RETRY)
-        body = await self._bodies.read(scope, receive)
-        with self._places.place():
-            await self._attended(receive, self._complete(body, stream))
 
-    async def _complete(self, body: bytes, stream: EventStream) -> None:
-        asked = read_request(body)
-        request = await asyncio.to_thread(self._asker.ask, asked)
+    async def _complete(self, asked: ChatRequest, stream: EventStream) -> None:
+        request = await self._asker.ask(asked)
         frame = Completion(self._model, self._version)
         await Reply(asked, request, self._engine, self._metrics, frame).send(stream)
 
@@ -216,6 +224,11 @@ class App:
             "created": self._since,
             "owned_by": "llava-accm",
         }
+
+
+def _named_model(path: str) -> str | None:
+    """Returns the name of the one model that a path is about; None where it is about another."""
+    return path.removeprefix(f"{_MODELS}/") if path.startswith(f"{_MODELS}/") else None
 
 
 async def _departure(receive: Receive) -> None:

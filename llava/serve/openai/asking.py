@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from llava.errors import UserError, quoted
+import asyncio
+from dataclasses import replace
+
+from PIL import Image
+
+from llava.errors import UserError
 from llava.method import ALL_TOKENS, NO_TOKENS, Method
 from llava.model.sample import Sample
+from llava.model.splicing import input_ids
 from llava.serve.engines.engine import Engine, Request
-from llava.serve.openai.errors import ApiError
+from llava.serve.openai.errors import ApiError, no_model
 from llava.serve.openai.images import ImageReader
 from llava.serve.openai.limits import Limits
 from llava.serve.openai.protocol import ChatRequest
@@ -32,22 +38,22 @@ class Asker:
         self._model = model
         self._method = method
 
-    def ask(self, asked: ChatRequest) -> Request:
+    async def ask(self, asked: ChatRequest) -> Request:
         """Returns the question of a request; it may take the seconds of fetching its image.
 
         Raises:
             ApiError: it cannot be answered.
         """
         if asked.model != self._model:
-            raise ApiError(
-                f"there is no model {quoted(asked.model)} here, only {self._model!r}",
-                404,
-                param="model",
-                code="model_not_found",
-            )
+            raise no_model(asked.model, self._model)
         self._check_lengths(asked)
+        talk = asked.conversation
         try:
-            return self._checked(asked)
+            image = await self._images.read(talk.image_url)
+        except UserError as error:
+            raise ApiError(str(error), param=talk.image_name, code="invalid_image") from error
+        try:
+            return await asyncio.to_thread(self._checked, asked, image)
         except UserError as error:
             raise ApiError(str(error)) from error
 
@@ -67,8 +73,8 @@ class Asker:
                 param="max_tokens",
             )
 
-    def _checked(self, asked: ChatRequest) -> Request:
-        """Returns the question.
+    def _checked(self, asked: ChatRequest, image: Image.Image) -> Request:
+        """Returns the question about an image.
 
         Raises:
             UserError: it cannot be answered.
@@ -80,7 +86,7 @@ class Asker:
         if kept is None and pruner not in (ALL_TOKENS, NO_TOKENS):
             kept = usual.visual_token_num
         sample = Sample(
-            self._images.read(talk.image_url),
+            image,
             talk.question,
             history=talk.history,
             visual_token_num=kept,
@@ -96,4 +102,5 @@ class Asker:
         compensation = accm.compensation or self._engine.models.usual
         request = Request(sample, compensation, asked.top_logprobs)
         self._engine.check(request)
-        return request
+        ids = input_ids(self._engine.models[compensation], sample)
+        return replace(request, num_ids=len(ids))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from llava.errors import quoted
+
 _TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 
 
@@ -44,3 +46,13 @@ class ApiError(Exception):
                 "code": self.code,
             }
         }
+
+
+def no_model(asked: str, known: str) -> ApiError:
+    """Returns the error of a request for another model than the one that there is."""
+    return ApiError(
+        f"there is no model {quoted(asked)} here, only {known!r}",
+        404,
+        param="model",
+        code="model_not_found",
+    )

@@ -12,6 +12,8 @@ from llava.serve.openai.errors import ApiError
 from llava.serve.openai.fields import items, mapping, needed, read, refuse_unknown, text
 
 MOST_MESSAGES = 200
+# Fields that answers of the official client have, without a value.
+_OF_ANSWERS = ("audio", "function_call", "tool_calls")
 _DETAILS = ("auto", "low", "high")  # the model sees an image in one size
 
 
@@ -21,22 +23,24 @@ class Conversation:
 
     Attributes:
         image_url: of the image, as in the request.
+        image_name: of its field in the request.
         question: the last one.
         history: questions and answers before it.
     """
 
     image_url: str
+    image_name: str
     question: str
     history: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class _Message:
-    """A message: who says it, its text, and the URLs of its images."""
+    """A message: who says it, its text, and the URLs of its images by their fields' names."""
 
     role: str
     text: str
-    image_urls: tuple[str, ...]
+    image_urls: dict[str, str]
     name: str
 
 
@@ -63,8 +67,10 @@ def read_messages(messages: list) -> Conversation:
             )
     if len(turns) % 2 == 0:
         raise ApiError("the last message must be a question of the role user", param="messages")
+    image_name, image_url = _image_url(turns)
     return Conversation(
-        image_url=_image_url(turns),
+        image_url=image_url,
+        image_name=image_name,
         question=turns[-1].text,
         history=tuple((a.text, b.text) for a, b in zip(turns[:-1:2], turns[1::2])),
     )
@@ -85,8 +91,8 @@ def _without_system(messages: list[_Message]) -> list[_Message]:
     return messages[1:]
 
 
-def _image_url(turns: list[_Message]) -> str:
-    """Returns the URL of the only image."""
+def _image_url(turns: list[_Message]) -> tuple[str, str]:
+    """Returns the name of the field of the only image, and its URL."""
     owners = [turn for turn in turns for _ in turn.image_urls]
     if not owners:
         raise ApiError(
@@ -106,19 +112,20 @@ def _image_url(turns: list[_Message]) -> str:
             "put it into the first message of the role user, or begin a new conversation",
             param=owners[0].name,
         )
-    return owners[0].image_urls[0]
+    return next(iter(owners[0].image_urls.items()))
 
 
 def _read_message(value: object, name: str) -> _Message:
     message = mapping(value, name)
-    refuse_unknown(message, ("role", "content", "name", "refusal", "annotations"), name)
+    given = [key for key in message if key not in _OF_ANSWERS or message[key] is not None]
+    refuse_unknown(given, ("role", "content", "name", "refusal", "annotations"), name)
     role = needed(message, "role", text)
     if role not in ("system", "developer", "user", "assistant"):
         raise ApiError(f"{name} is of the role {quoted(role)}, which is not supported", param=name)
     content: Any = message.get("content")
     parts = [content] if isinstance(content, str) else items(content, f"{name}.content")
     texts: list[str] = []
-    urls: list[str] = []
+    urls: dict[str, str] = {}
     for place, part in enumerate(parts):
         what = f"{name}.content[{place}]"
         if isinstance(part, str) and part is content:
@@ -127,7 +134,7 @@ def _read_message(value: object, name: str) -> _Message:
         part = mapping(part, what)
         kind = needed(part, "type", text)
         if kind == "image_url" and role == "user":
-            urls.append(_read_url(part, what))
+            urls[f"{what}.image_url.url"] = _read_url(part, what)
         elif kind == "text":
             texts.append(needed(part, "text", text))
         else:
@@ -135,7 +142,7 @@ def _read_message(value: object, name: str) -> _Message:
             raise ApiError(
                 f"{what} is of the type {quoted(kind)}; only {known} is supported here", param=what
             )
-    return _Message(role, "\n".join(texts), tuple(urls), name)
+    return _Message(role, "\n".join(texts), urls, name)
 
 
 def _read_url(part: Mapping[str, Any], name: str) -> str:

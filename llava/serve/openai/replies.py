@@ -141,7 +141,7 @@ class Reply:
             seconds: that it took to generate.
         """
         model = self._engine.models[self._request.compensation]
-        usage = usage_of(model, self._request.sample, prepared, len(self._tokens))
+        usage = usage_of(model, self._request, prepared, len(self._tokens))
         self._metrics.add_usage(usage)
         accm = explanation(prepared, seconds) if self._asked.accm.explain else None
         piece = self._text.end()
@@ -161,5 +161,5 @@ class Reply:
         """Returns the log-probabilities of the tokens since the last call, if they are wanted."""
         if self._asked.top_logprobs is None:
             return None
-        tokens, self._told = self._tokens[self._told :], len(self._tokens)
-        return logprobs_of(tokens, [self._decode([token.id]) for token in tokens])
+        told, self._told = self._told, len(self._tokens)
+        return logprobs_of(self._tokens[told:], self._text.ids[:told], self._decode)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+from PIL import Image
 
 from llava.compensations import NOTHING
 from llava.errors import UserError
+from llava.mm_utils import padded_view
 from llava.model.builder import load_from_arguments
 from llava.model.llava_arch import LlavaAccm
 from llava.model.token_pruning.registry import resolved
@@ -84,7 +88,8 @@ def _app(engine: Engine, args: ServeArguments, key: str | None, metrics: Metrics
         in_flight=args.max_in_flight,
     )
     name = _name(args)
-    images = ImageReader(args.image_hosts, args.max_image_bytes, args.max_pixels)
+    view = _view(engine.models.usual_model)
+    images = ImageReader(args.image_hosts, args.max_image_bytes, args.max_pixels, view)
     return App(
         engine=engine,
         asker=Asker(engine, images, limits, name, args.method),
@@ -95,6 +100,13 @@ def _app(engine: Engine, args: ServeArguments, key: str | None, metrics: Metrics
         key=key,
         names=Names(args.host),
     )
+
+
+def _view(model: LlavaAccm) -> Callable[[Image.Image], Image.Image]:
+    """Returns what makes an image as small as the model sees it."""
+    if model.backbone.image_aspect_ratio != "pad":
+        return lambda image: image
+    return partial(padded_view, processor=model.image_processor)
 
 
 def _name(args: ServeArguments) -> str:

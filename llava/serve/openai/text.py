@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-_INCOMPLETE = "\N{REPLACEMENT CHARACTER}"  # of a character of which bytes are missing
+INCOMPLETE = "\N{REPLACEMENT CHARACTER}"  # of a character of which bytes are missing
+_WINDOW = 8  # tokens
 
 
 class AnswerText:
@@ -12,6 +13,7 @@ class AnswerText:
 
     A piece is given as soon as nothing that may follow can change it: blanks, incomplete
     characters and the beginning of a text that would end the answer wait for what follows them.
+    Only the last tokens are decoded with each new one: the cost of an answer grows with its length.
 
     Args:
         decode: decodes token ids to a text.
@@ -27,6 +29,8 @@ class AnswerText:
         self._decode = decode
         self._stop = stop
         self._given = 0
+        self._settled = ""  # the text of the tokens before the window
+        self._start = self._end = 0  # the tokens of the window
         self.text = ""
         self.ids: list[int] = []
         self.is_stopped = False
@@ -36,7 +40,7 @@ class AnswerText:
         if self.is_stopped:
             return ""
         self.ids.append(token)
-        self.text = self._decode(self.ids).lstrip()
+        self.text = self._decoded()
         ends = [place for stop in self._stop if (place := self.text.find(stop)) >= 0]
         if ends:
             self.text, self.is_stopped = self.text[: min(ends)].rstrip(), True
@@ -47,6 +51,19 @@ class AnswerText:
         self.text = self.text.rstrip()
         return self._piece(len(self.text))
 
+    def _decoded(self) -> str:
+        """Returns the text of all tokens.
+
+        A token is decoded with some before it, since the blank before it depends on them; and the
+        window never begins inside a character.
+        """
+        before = self._decode(self.ids[self._start : self._end])
+        rest = self._decode(self.ids[self._start :])[len(before) :]
+        text = self._settled + rest
+        if len(self.ids) - self._end >= _WINDOW and rest.strip() and not rest.endswith(INCOMPLETE):
+            self._settled, self._start, self._end = text, self._end, len(self.ids)
+        return text.lstrip()
+
     def _piece(self, sure: int) -> str:
         piece = self.text[self._given : sure]
         self._given += len(piece)
@@ -54,7 +71,7 @@ class AnswerText:
 
     def _sure(self) -> int:
         """Returns the number of characters that what follows cannot change."""
-        text = self.text.rstrip(_INCOMPLETE).rstrip()
+        text = self.text.rstrip(INCOMPLETE).rstrip()
         sure = min((_before_begun(text, stop) for stop in self._stop), default=len(text))
         return len(text[:sure].rstrip())
 

@@ -62,7 +62,9 @@ class Patience:
     """The limits on waiting for browsers, and on their number.
 
     Attributes:
-        head_seconds: For the lines before a request's body, from the first to the last.
+        head_seconds: For the lines before a request's body, from the first byte to the last.
+        idle_seconds: Between two requests of a connection. Clients and load balancers keep one for
+            5 to 60 seconds; closed before, it may be closed just when their next request leaves.
         silent_seconds: Without any byte of an incomplete body.
         bytes_per_second: Of a body on average, after silent_seconds; a slow phone sends more.
         unread_seconds: Until a browser reads what is waiting for it.
@@ -73,6 +75,7 @@ class Patience:
     """
 
     head_seconds: float = 10
+    idle_seconds: float = 75
     silent_seconds: float = 20
     bytes_per_second: float = 2_000
     unread_seconds: float = 30

@@ -165,6 +165,7 @@ class Connection(H11Protocol):
         self._patience = patience
         self.heard = self._began = time.monotonic()
         self._taken = 0
+        self._is_idle = False
         self._unread_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -178,6 +179,8 @@ class Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Handles asyncio's event: receives bytes."""
         self.heard = time.monotonic()
+        if self._is_idle:
+            self._began, self._is_idle = self.heard, False
         self._taken += len(data)
         had_head = self._has_head
         super().data_received(data)
@@ -186,7 +189,7 @@ class Connection(H11Protocol):
 
     def on_response_complete(self) -> None:
         """Handles uvicorn's event: waits for the next request from now on."""
-        self._began = time.monotonic()
+        self._began, self._is_idle = time.monotonic(), True
         super().on_response_complete()
 
     def pause_writing(self) -> None:
@@ -216,7 +219,9 @@ class Connection(H11Protocol):
         if not self.is_waited_for or self.flow.read_paused:  # the page must act next
             return False
         if not self._has_head:
-            return now - self._began > patience.head_seconds
+            return now - self._began > (
+                patience.idle_seconds if self._is_idle else patience.head_seconds
+            )
         if self.cycle.response_complete and now - self._began > patience.refused_seconds:
             return True  # its remaining bytes are dropped
         silent = now - self.heard

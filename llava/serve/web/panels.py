@@ -21,6 +21,7 @@ STAGE_COLOURS = {
     "encode": "#0072b2",
     "prune": "#999999",
     "caption": "#d55e00",
+    "relate": "#d55e00",  # a scene graph's, in place of captions
     "select": "#e69f00",
     "splice": "#cc79a7",
     "prefill": "#56b4e9",
@@ -104,10 +105,10 @@ def why_slower(
         pruned, full: seconds of the stages of each.
         writes: what the text is; see LlavaAccm.writes.
     """
-    if "caption" not in pruned or sum(pruned.values()) <= sum(full.values()):
+    spent = sum(pruned.get(stage, 0) for stage in ("caption", "relate", "select"))
+    if not spent or sum(pruned.values()) <= sum(full.values()):
         return ""
     saved = sum(full[stage] - pruned[stage] for stage in ("prefill", "decode"))
-    spent = pruned["caption"] + pruned.get("select", 0)
     return fill("why_slower", writes.removeprefix("a "), spent, saved)
 
 

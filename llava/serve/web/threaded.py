@@ -40,6 +40,7 @@ class ThreadedServer(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 limit_concurrency=patience.connections,
+                timeout_keep_alive=int(patience.idle_seconds),
                 timeout_notify=1,
                 callback_notify=self.look_around,
                 **settings,

@@ -20,7 +20,7 @@ from prompt_toolkit.output import DummyOutput
 from prompt_toolkit.output.vt100 import Vt100_Output
 
 from llava.serve import cli
-from llava.serve.prompt import CommandCompleter, KeptHistory, Prompt
+from llava.serve.line_editor import CommandCompleter, KeptHistory, Prompt
 
 ROOT = Path(__file__).parents[2]
 STAR = "What color is the star?"
