@@ -21,11 +21,10 @@ from llava.checkpoints.convert import (
     refuse_others,
     write_index,
 )
+from llava.checkpoints.verify import llava_config_of
 from llava.errors import UserError
 from llava.files import read_json, replacing, write_json
 from llava.model.language_model.builder import empty_llm, fill_llm, load_llama_tokenizer
-from llava.model.loading.configs import read_config
-from llava.model.loading.families import read_model_config
 from llava.model.loading.llava_config import split_llava
 from llava.model.loading.next_config import NextConfig, take_newline
 from llava.model.loading.placement import Placement
@@ -84,7 +83,7 @@ def convert_llm(source: Path, target: Path, dtype: str | None) -> list[Path]:
 
 def _read_llm(source: Path) -> dict[str, Tensor]:
     """Returns the LLM's tensors by Llama's names, checked."""
-    config = read_model_config(read_config(source), str(source))
+    config = llava_config_of(source)
     tensors = split_llava(read_checkpoint(source), str(source))["llm"]
     if isinstance(config, NextConfig):
         place = Placement(torch.device("meta"), torch.float32)
@@ -119,7 +118,7 @@ def _write(
 
 def _write_small_files(source: Path, target: Path, dtype: torch.dtype) -> None:
     """Writes the configuration and the tokenizer of a plain Llama."""
-    config = read_model_config(read_config(source), str(source))
+    config = llava_config_of(source)
     tokenizer = load_llama_tokenizer(source, config)
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     names = {

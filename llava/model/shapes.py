@@ -16,6 +16,8 @@ class ModelShape:
         projection: P, the width that image and text share.
         long_clip: arguments of build_text_tower.
         mapper_layers, selector_layers: of the caption model and the selector.
+        resolutions: heights and widths in pixels of LLaVA-NeXT, the best of which an image is
+            scaled to; empty for LLaVA-1.5.
     """
 
     vision: dict
@@ -26,6 +28,7 @@ class ModelShape:
     long_clip: dict
     mapper_layers: int = 4
     selector_layers: int = 4
+    resolutions: tuple[tuple[int, int], ...] = ()
 
 
 # Vocabularies of text tower, GPT-2 and LLM depend on the mini world: they are not given here.
@@ -112,6 +115,9 @@ LLAVA_7B = ModelShape(
     ),
 )
 LLAVA_13B = replace(LLAVA_7B, llm=_llama(5120, 13824, 40, 40))
+LLAVA_NEXT_7B = replace(
+    LLAVA_7B, resolutions=((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
+)
 
 
 @dataclass(frozen=True)

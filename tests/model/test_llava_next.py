@@ -18,6 +18,8 @@ from llava.model.backbones.tiles import layout_of, newline_places, with_newlines
 from llava.model.builder import load_from_arguments
 from llava.model.compensation.supplement import PrunedSample, Supplement
 from llava.model.sample import Sample
+from llava.model.token_pruning.hiprune import HiPruneOptions, hiprune
+from llava.model.token_pruning.mustdrop import MustDropOptions, window_sides
 from llava.model.token_pruning.pruner import CLS
 from llava.model.token_pruning.registry import PRUNERS
 from llava.model.token_pruning.views import split_budget
@@ -177,6 +179,22 @@ def test_by_hand_a_budget_is_spread_over_views():
         assert [k for _, k in split_budget(views, budget, "base-first")] == base_first
 
 
+def test_by_hand_grids_that_are_not_square():
+    for budget, sides, windows in [
+        (2, (6, 5), (3, 5)),  # 5 has no divisor from 3 on but itself
+        (1, (6, 5), (6, 5)),
+        (9, (2, 9), (2, 3)),  # a side shorter than the window is taken whole
+        (2, (6, 6), (6, 6)),  # square windows in a square
+    ]:
+        assert window_sides(budget, sides, MustDropOptions()) == windows
+    attention = torch.tensor([[0.0, 0.9, 0.1, 0.2, 0.1, 0.3, 0.15]])
+    x = {name: attention for name in ("attn_mean_mid", "attn_mean_deep")}
+    for sides, kept in (((3, 2), [0, 1, 2, 4, 5]), ((2, 3), [0, 1, 2, 3, 4])):
+        # Patch 0 with its right and lower neighbours, and the two largest of the others.
+        (choice,) = hiprune(x | {"grid": torch.tensor([sides])}, 5, HiPruneOptions(alpha=1))
+        assert choice.kept.tolist() == kept
+
+
 @pytest.mark.parametrize("split", [None, "proportional", "base-first"])
 def test_every_budget_is_met_by_every_pruner_alone_and_in_a_batch(on_vicuna, pictures, split):
     """In one grid and over views of any shape; what is beside it in a batch changes nothing."""
@@ -259,6 +277,21 @@ def test_captions_describe_the_dropped_tokens_of_the_base_view(on_vicuna, pictur
         assert torch.equal(read.whole, one.image.patch_embeds[: SIDE**2])
 
 
+def test_accm_s_own_weights_write_captions(vicuna, tiny_settings, pictures):
+    """The caption model and the selector of the tiny LLaVA-1.5, whose CLIP is as wide."""
+    parts = {name: tiny_settings[name] for name in ("gpt2", "checkpoints_root")}
+    captioning = load(vicuna.nested, vicuna.clip, compensation="caption+selector", **parts)
+    asked = [ask(picture, visual_token_num=30) for picture in pictures[4:8]]
+    together = captioning.answer(asked)
+    for sample, answer in zip(asked, together):
+        (alone,) = captioning.answer([sample])
+        assert len(answer.kept_idx) == 30 and answer.written.captions
+        assert answer.written.captions == alone.written.captions
+        assert answer.input_ids == alone.input_ids and answer.kept_idx == alone.kept_idx
+        assert answer.input_length <= captioning.prompt_length(sample)
+        assert len(answer.input_ids) > len(captioning.backbone.prompt_ids(sample, Supplement(), 0))
+
+
 def test_the_newline_is_no_token_of_the_budget(on_vicuna, pictures):
     small, large = pictures[9], pictures[10]  # nothing but the base view, and all tiles
     assert on_vicuna.count_tokens(small) == SIDE**2
@@ -300,7 +333,7 @@ def test_a_command_records_the_views(vicuna, pictures, tmp_path, capsys):
         ({"view_split": "even"}, "view_split is 'even'; it must be one of global"),
         ({"view_split": "globl"}, "did you mean global"),
         ({"view_split": "global", "pruner": "pool"}, "no effect with the pruner pool"),
-        ({"view_split": "global", "pruner": "none"}, "no effect with the pruner none"),
+        ({"view_split": "global", "pruner": "none"}, "no effect where all tokens are kept"),
         ({"view_split": "proportional", "text_token_num": 3}, "no effect with text_token_num"),
         ({"pruner": "fastv", "visual_token_num": 50}, "fastv works inside the LLM, .* newline"),
         ({"visual_token_num": 0}, "visual_token_num is 0"),

@@ -10,7 +10,15 @@ from llava.arguments import ModelArguments, flag, list_flag
 from llava.budgets import AskedBudget
 from llava.compensations import CAPTIONS, NOTHING
 from llava.errors import UserError
-from llava.model.shapes import LLAVA_7B, LLAVA_13B, MINI, QWEN_3B, QWEN_7B, QWEN_TINY
+from llava.model.shapes import (
+    LLAVA_7B,
+    LLAVA_13B,
+    LLAVA_NEXT_7B,
+    MINI,
+    QWEN_3B,
+    QWEN_7B,
+    QWEN_TINY,
+)
 
 HF, HF_PACKED, FULL, PRUNE, ACCM = METHODS = ("hf", "hf-packed", "full", "prune", "accm")
 SHAPES = {
@@ -22,6 +30,7 @@ SHAPES = {
     ),
     "llava-1.5-7b": LLAVA_7B,
     "llava-1.5-13b": LLAVA_13B,
+    "llava-next-7b": LLAVA_NEXT_7B,
 }
 QWEN_SHAPES = {
     "qwen-tiny": QWEN_TINY,

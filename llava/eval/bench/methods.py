@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from llava.eval.bench.arguments import ACCM, HF, HF_PACKED, PRUNE
 from llava.eval.bench.shapes import compensator_of
 from llava.eval.bench.stock import StockLlava
 from llava.method import Method
+from llava.model.backbones.llava_next import LlavaNext
+from llava.model.backbones.pixels import Patches, Pixels
 from llava.model.compensation.compensator import Compensator
 from llava.model.language_model.llava_llama import LanguageModel, Prompt
 from llava.model.llava_arch import LlavaAccm
@@ -131,7 +133,7 @@ class Bench:
         if self._stock is None and case.method in STOCK:
             self._stock = StockLlava(self.model, self._graphs)
 
-    def run(self, case: Case, pixels: Tensor, watch: Stopwatch) -> list[Answer]:
+    def run(self, case: Case, pixels: Sequence[Pixels], watch: Stopwatch) -> list[Answer]:
         """Runs a case once.
 
         Args:
@@ -161,8 +163,8 @@ class Bench:
         ]
         return model.answer(samples, watch, memory=self._memory)
 
-    def pixels(self, case: Case, seed: int) -> Tensor:
-        """Returns images of noise (B, 3, S, S) float32, as if preprocessed.
+    def pixels(self, case: Case, seed: int) -> Sequence[Pixels]:
+        """Returns B images of noise with the largest number of tokens, float32, as if preprocessed.
 
         transformers' LLaVA gets one for each question, since it cannot share them.
         """
@@ -171,7 +173,14 @@ class Bench:
             case.batch_size if case.method in STOCK else -(-case.batch_size // self._shared(case))
         )
         generator = torch.Generator().manual_seed(seed)
-        return torch.randn(number, 3, side, side, generator=generator)
+        backbone = self.model.backbone
+        if not isinstance(backbone, LlavaNext):
+            return torch.randn(number, 3, side, side, generator=generator)
+        size, views = backbone.largest_size, len(backbone.views())
+        return [
+            Patches(torch.randn(views, 3, side, side, generator=generator), size)
+            for _ in range(number)
+        ]
 
     def _shared(self, case: Case) -> int:
         return min(self.lengths.questions_per_image, case.batch_size)

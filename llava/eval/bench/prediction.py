@@ -22,6 +22,7 @@ from llava.eval.bench.methods import STOCK, Case, Lengths
 from llava.eval.bench.shapes import (
     compensator_of,
     llm_shape,
+    newlines_of,
     projector_operations,
     vision_operations,
     vision_shape,
@@ -55,7 +56,8 @@ class Counts:
 
     Attributes:
         system: read by the LLM before the image.
-        prompt: all that the LLM reads, except the visual tokens and the caption.
+        prompt: all that the LLM reads, except the image and the caption.
+        newlines: newline tokens that the LLM reads of a pruned image.
         hint: the caption for the LLM, with its heading.
         question: read by the text tower.
         gpt: read by the caption model of the question.
@@ -64,6 +66,7 @@ class Counts:
 
     system: int
     prompt: int
+    newlines: int
     hint: int
     question: int
     gpt: int
@@ -85,6 +88,7 @@ def count_tokens(model: LlavaAccm, question: str, plain: Answer, hinted: Answer)
     return Counts(
         system=plain.input_ids.index(IMAGE_TOKEN_INDEX),
         prompt=len(plain.input_ids) - 1,
+        newlines=plain.num_separators,
         hint=len(hinted.input_ids) - len(plain.input_ids) if written else 0,
         question=len(clip_ids),
         gpt=len(written.question_ids) if written else 0,
@@ -154,7 +158,9 @@ class CostModel:
     def _positions(self, case: Case) -> int:
         """Returns the number of tokens that the LLM reads for a sample."""
         hint = self._counts.hint if case.method == ACCM else 0
-        return self._counts.prompt + case.visual_token_num + hint
+        pruned = case.visual_token_num < self._model.count_tokens()
+        between = self._counts.newlines if pruned else newlines_of(self._model)
+        return self._counts.prompt + case.visual_token_num + between + hint
 
     def _images(self, case: Case) -> int:
         shared = (
@@ -172,7 +178,8 @@ class CostModel:
             yield Pass(self._images(case) * one, _bytes(clip.vision_model))
             return
         one += 2 * n * width * clip.config.projection_dim
-        one += 2 * (n + 2) * width**2 + 2 * (n + 1) * width  # the row of the CLS
+        views = len(self._model.backbone.views())
+        one += 2 * (n + 2 * views) * width**2 + 2 * (n + views) * width  # the rows of the CLS
         yield Pass(self._images(case) * one, _bytes(clip.vision_model))
         words = self.text.operations(self._counts.question)
         words += 2 * self.text.width * clip.config.projection_dim
@@ -185,7 +192,8 @@ class CostModel:
     def _caption(self, case: Case) -> Iterator[Pass]:
         model, rows = compensator_of(self._model).caption_model, NUM_CANDIDATES * case.batch_size
         width = self._model.tower.clip.config.projection_dim
-        dropped = self._model.count_tokens() - case.visual_token_num
+        n = self._model.count_tokens()  # evenly dropped from the views, the first is described
+        dropped = round(self._model.tower.num_patches * (n - case.visual_token_num) / n)
         prefix = len(model.clip_project.prefix_const)
         all_but_last = Shape(self.mapper.width, self.mapper.layers - 1, self.mapper.mlp)
         read = dropped + prefix

@@ -16,9 +16,12 @@ from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
+    LlavaNextImageProcessorPil,
 )
 
+from llava.conversation import DEFAULT_TEMPLATE
 from llava.model.backbones.llava15 import Llava15
+from llava.model.backbones.llava_next import LlavaNext
 from llava.model.compensation.builder import build_caption_model, build_long_clip, build_selector
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.compensator import Compensator
@@ -72,12 +75,25 @@ def random_model(
     # They stand in for the tokenizers, of which a random model has none.
     clip_words: Any = ClipWords(tower.clip.config.text_config.vocab_size)
     llama_words: Any = LlamaWords(llm.config.vocab_size)
-    side = dict(height=tower.image_size, width=tower.image_size)
-    processor = CLIPImageProcessorPil(size={"shortest_edge": tower.image_size}, crop_size=side)
     language_model = LanguageModel(llm, projector, llama_words)
-    backbone = Llava15(tower, clip_words, processor, language_model)
+    backbone = _backbone(shape, tower, clip_words, language_model)
     model = LlavaAccm(backbone, _random_compensator(shape, noise))
     return model.eval().requires_grad_(False)
+
+
+def _backbone(
+    shape: ModelShape, tower: ClipTower, clip_words: Any, language_model: LanguageModel
+) -> Llava15:
+    """Returns the backbone of the shape's family, with transformers' usual image processor."""
+    side = dict(height=tower.image_size, width=tower.image_size)
+    sizes: dict[str, Any] = dict(size={"shortest_edge": tower.image_size}, crop_size=side)
+    if not shape.resolutions:
+        return Llava15(tower, clip_words, CLIPImageProcessorPil(**sizes), language_model)
+    pinpoints = [list(size) for size in shape.resolutions]
+    processor = LlavaNextImageProcessorPil(**sizes, image_grid_pinpoints=pinpoints)
+    newline = torch.zeros_like(language_model.llm.get_input_embeddings().weight[0])
+    args = (tower, clip_words, processor, language_model, newline, shape.resolutions)
+    return LlavaNext(*args, DEFAULT_TEMPLATE)
 
 
 def _random_tower(shape: ModelShape, noise: Noise) -> ClipTower:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from llava.errors import UserError
+from llava.model.backbones.llava_next import LlavaNext
 from llava.model.compensation.compensator import Compensator
 from llava.model.compensation.sums import find_term
 from llava.model.cost import Shape
@@ -43,10 +44,17 @@ def llm_shape(model: LlavaAccm) -> Shape:
 
 
 def vision_operations(model: LlavaAccm) -> float:
-    """Returns the operations of encoding one image of N patches."""
-    shape, n = vision_shape(model), model.count_tokens()
+    """Returns the operations of encoding all views of one image of the largest N."""
+    shape, n = vision_shape(model), model.tower.num_patches
     patch = model.tower.clip.config.vision_config.patch_size
-    return shape.operations(n + 1) + 2 * n * 3 * patch**2 * shape.width
+    view = shape.operations(n + 1) + 2 * n * 3 * patch**2 * shape.width
+    return len(model.backbone.views()) * view
+
+
+def newlines_of(model: LlavaAccm) -> int:
+    """Returns the number of newline tokens of an image of the largest N; 0 on LLaVA-1.5."""
+    backbone = model.backbone
+    return backbone.layout().height if isinstance(backbone, LlavaNext) else 0
 
 
 def projector_operations(model: LlavaAccm, tokens: int) -> float:

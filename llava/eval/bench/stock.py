@@ -1,9 +1,10 @@
-"""transformers' own LLaVA on the same weights, to compare the pipeline with."""
+"""transformers' own LLaVA, 1.5 or NeXT, on the same weights, to compare the pipeline with."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any, Union
 
 import torch
 from accelerate import init_empty_weights
@@ -13,17 +14,24 @@ from transformers import (
     GenerationConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
 )
 
 from llava.constants import IMAGE_TOKEN_INDEX
+from llava.eval.bench.shapes import newlines_of
+from llava.model.backbones.llava_next import LlavaNext
+from llava.model.backbones.pixels import Patches, Pixels
 from llava.model.language_model.fused import unfused
 from llava.model.llava_arch import LlavaAccm
 from llava.model.prompt_ids import prompt_ids
 from llava.model.stopwatch import Stopwatch
 
+Stock = Union[LlavaForConditionalGeneration, LlavaNextForConditionalGeneration]
+
 
 class StockLlava:
-    """LlavaForConditionalGeneration with its best stock settings.
+    """transformers' class of the model's family with its best stock settings.
 
     They are scaled-dot-product attention and a cache; with ``graphs`` the cache is static, for
     which generate compiles the model on a GPU.
@@ -44,12 +52,16 @@ class StockLlava:
 
     @torch.inference_mode()
     def answer(
-        self, pixels: Tensor, questions: Sequence[str], answer_length: int, watch: Stopwatch
+        self,
+        pixels: Sequence[Pixels],
+        questions: Sequence[str],
+        answer_length: int,
+        watch: Stopwatch,
     ) -> None:
         """Answers questions, each about its own image.
 
         Args:
-            pixels: (B, 3, S, S).
+            pixels: B images.
             questions: B questions.
             answer_length: tokens of each answer.
             watch: receives the times of "encode", "prefill" and "decode".
@@ -60,7 +72,7 @@ class StockLlava:
         self.llava.generate(
             input_ids=ids,
             attention_mask=mask,
-            pixel_values=pixels.to(self.llava.device, self.llava.dtype),
+            **self._images(pixels),
             generation_config=GenerationConfig(
                 max_new_tokens=answer_length,
                 do_sample=False,
@@ -70,9 +82,17 @@ class StockLlava:
         )
         watch.lap("decode")
 
+    def _images(self, pixels: Sequence[Pixels]) -> dict[str, Tensor]:
+        """Returns what generate receives of images."""
+        values = [one.values if isinstance(one, Patches) else one for one in pixels]
+        given = {"pixel_values": torch.stack(values).to(self.llava.device, self.llava.dtype)}
+        sizes = [one.shape for one in pixels if isinstance(one, Patches)]
+        return given | ({"image_sizes": torch.tensor(sizes)} if sizes else {})
+
     def _prompts(self, questions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Returns ids (B, L) with a placeholder per patch, padded on the left, and their mask."""
-        image = [self.llava.config.image_token_id] * self._model.count_tokens()
+        length = self._model.count_tokens() + newlines_of(self._model)
+        image = [self.llava.config.image_token_id] * length
         rows = []
         for question in questions:
             prompt = prompt_ids(question, self._model.language_model.tokenizer)
@@ -94,18 +114,25 @@ class StockLlava:
         self._reading = False
 
 
-def _share(model: LlavaAccm) -> LlavaForConditionalGeneration:
+def _share(model: LlavaAccm) -> Stock:
     """Returns transformers' LLaVA around the layers of a model, in their present form."""
     clip, language_model = model.tower.clip, model.language_model
-    llm = language_model.llm
-    config = LlavaConfig(
+    llm, backbone = language_model.llm, model.backbone
+    settings: dict[str, Any] = dict(
         vision_config=CLIPVisionConfig(**clip.config.vision_config.to_dict()),
         text_config=copy.deepcopy(llm.config),
         image_token_index=llm.config.vocab_size - 1,
         vision_feature_layer=model.tower.select_layer,
     )
+    llava: Stock
     with init_empty_weights():
-        llava = LlavaForConditionalGeneration(config)
+        if isinstance(backbone, LlavaNext):
+            settings["image_grid_pinpoints"] = [list(size) for size in backbone.resolutions]
+            llava = LlavaNextForConditionalGeneration(LlavaNextConfig(**settings))
+        else:
+            llava = LlavaForConditionalGeneration(LlavaConfig(**settings))
+    if isinstance(backbone, LlavaNext):
+        llava.model.image_newline = backbone.image_newline
     # Buffers were made on the CPU; settings of generate (sampling, an end) must have no effect.
     llava.generation_config = GenerationConfig()
     for buffer in llava.buffers():

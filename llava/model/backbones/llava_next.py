@@ -76,15 +76,10 @@ def count_llava_next(parts: Mapping[str, Path], config: NextConfig) -> int:
     size = vision.vision_config.image_size
     _check_resolutions(config, size, str(parts["model"]))
     num_patches = count_patches(parts["vision_tower"])
-    return largest_layout(config.resolutions, size, num_patches).num_tokens
-
-
-def largest_layout(
-    resolutions: Sequence[tuple[int, int]], image_size: int, num_patches: int
-) -> TileLayout:
-    """Returns the views of an image with the largest N: of a resolution's own proportions."""
-    height, width = max(resolutions, key=lambda size: size[0] * size[1])
-    return TileLayout(math.isqrt(num_patches), height // image_size, width // image_size)
+    return max(
+        layout_of(one, config.resolutions, size, math.isqrt(num_patches)).num_tokens
+        for one in config.resolutions
+    )
 
 
 def _check_resolutions(config: NextConfig, image_size: int, source: str) -> None:
@@ -136,6 +131,9 @@ class LlavaNext(Llava15):
         newline: (D,), the newline token.
         resolutions: heights and widths in pixels, the best of which an image is scaled to.
         template: the name of the conversation template.
+
+    Attributes:
+        largest_size: height and width of an image with the largest N.
     """
 
     def __init__(
@@ -152,7 +150,8 @@ class LlavaNext(Llava15):
         self.image_newline = nn.Parameter(newline, requires_grad=False)
         self.resolutions = list(resolutions)
         self.template = template
-        self._largest = largest_layout(self.resolutions, tower.image_size, tower.num_patches)
+        self.largest_size = max(self.resolutions, key=lambda size: size[0] * size[1])
+        self._largest = self._layout_of(*self.largest_size)
 
     def with_language_model(self, language_model: LanguageModel) -> LlavaNext:
         """Returns a backbone that shares all parts with this one except the LLM."""

@@ -127,9 +127,9 @@ def with_newlines(tokens: Tensor, kept_idx: Tensor, layout: TileLayout, newline:
     Returns:
         (K + newline tokens, D).
     """
-    pieces, start = [], 0
+    pieces, start, row_end = [], 0, newline.to(tokens)[None]
     for end in newline_places(kept_idx, layout):
-        pieces += [tokens[start:end], newline.to(tokens)[None]]
+        pieces += [tokens[start:end], row_end]
         start = end
     return torch.cat([*pieces, tokens[start:]])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 from transformers import LlamaConfig, LlavaNextConfig, MistralConfig
@@ -103,7 +104,7 @@ def _llama_of(llm: dict, is_mistral: bool, source: str) -> LlamaConfig:
     return found
 
 
-def _resolutions(given: object, nested: bool, source: str) -> tuple[tuple[int, int], ...]:
+def _resolutions(given: Any, nested: bool, source: str) -> tuple[tuple[int, int], ...]:
     """Returns the resolutions of a config.json; in transformers' layout they may be left out.
 
     Raises:

@@ -141,7 +141,7 @@ def check_views(method: Method, has_views: bool) -> None:
     if not has_views:
         idle = "on a model that reads an image in one view"
     elif method.sees_nothing or pruner is ALL:
-        idle = f"with the pruner {pruner.name}, which chooses none of the tokens"
+        idle = "where all tokens are kept, or none"
     elif split == GLOBAL and pruner.by_view:
         idle = f"with the pruner {pruner.name}, which prunes each grid by itself"
     elif split != GLOBAL and method.text_token_num is not None:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from llava.method import BASE_FIRST
 from llava.model.multimodal_encoder.visual_tokens import View
+from llava.model.token_pruning.common import picks
 
 if TYPE_CHECKING:
     from llava.model.token_pruning.pruner import Pruned
@@ -77,7 +78,7 @@ def joined(views: Sequence[View], found: Sequence[Pruned], num_tokens: int) -> P
     if all(bool((one.kept_idx.diff() > 0).all()) for one in found):
         kept, order = kept.sort()
         reasons = [reasons[place] for place in order.tolist()]
-        weights = None if weights is None else weights[order.to(weights.device)]
+        weights = None if weights is None else weights[order]
     details = tuple(one.details for one in found if one.details is not None)
     return replace(
         found[0],
@@ -97,10 +98,11 @@ def _in_image(idx: Tensor, view: View) -> Tensor:
 
 
 def _widened(view: View, pruned: Pruned, num_tokens: int) -> Tensor:
-    """Returns the weights (K, N+1) of a view's kept tokens over all tokens of the image."""
-    weights = pruned.weights
-    if weights is None:
-        weights = F.one_hot(pruned.kept_idx + 1, pruned.num_tokens + 1).float()
-    columns = F.pad(view.idx + 1, (1, 0)).to(weights.device)
+    """Returns the weights (K, N+1) on the CPU of a view's kept tokens over all of the image's."""
+    if pruned.weights is None:
+        weights = picks(pruned.kept_idx, pruned.num_tokens)
+    else:
+        weights = pruned.weights.cpu()
+    columns = F.pad(view.idx + 1, (1, 0))
     wide = weights.new_zeros(len(weights), num_tokens + 1)
     return wide.index_copy(1, columns, weights)
