@@ -16,6 +16,12 @@ from transformers import (
     Qwen2VLImageProcessorPil,
 )
 
+from llava.arguments import ModelArguments
+from llava.model.builder import load_from_arguments
+from llava.model.llava_arch import LlavaAccm
+from llava.model.sample import Sample
+
+QUESTION = "What is this?"
 SPECIAL = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -91,3 +97,20 @@ def drawn(width: int, height: int, seed: int = 0) -> Image.Image:
     waves = np.sin(rows / (7 + seed))[..., None] + np.cos(columns / 11)[..., None]
     noise = random.normal(size=(height, width, 3)) / 2
     return Image.fromarray(((waves + noise) * 40 + 128).clip(0, 255).astype(np.uint8))
+
+
+def load_tiny_qwen(folder: Path, **settings) -> LlavaAccm:
+    """Loads a checkpoint on the CPU, by default without a compensation."""
+    settings = dict(compensation="none", device="cpu") | settings
+    return load_from_arguments(ModelArguments(str(folder), **settings))
+
+
+def sample_of(size: tuple[int, int], question: str = QUESTION, seed: int = 0, **settings) -> Sample:
+    """Returns a question about an image of a width and height."""
+    settings = dict(max_new_tokens=4) | settings
+    return Sample(drawn(*size, seed=seed), question, **settings)
+
+
+def full(size: tuple[int, int], **settings) -> Sample:
+    """Returns the same with all visual tokens."""
+    return sample_of(size, pruner="none", **settings)
