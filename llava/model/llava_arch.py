@@ -94,6 +94,8 @@ class LlavaAccm(nn.Module):
     def use_cuda_graphs(self) -> LlavaAccm:
         """Turns the passes of all parts into CUDA graphs on a GPU; returns the model."""
         self.tower.use_cuda_graphs()
+        if self.backbone.side is not None:
+            self.backbone.side.clip.use_cuda_graphs()
         self.language_model.use_cuda_graphs()
         if self.compensator is not None:
             self.compensator.use_cuda_graphs()

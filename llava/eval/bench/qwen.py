@@ -50,10 +50,6 @@ PRUNER = "fastervlm"  # by attention received: Qwen2.5-VL has no CLIP
 class QwenWords(LlamaWords):
     """A stand-in for Qwen's tokenizer, in the form of its template."""
 
-    def encode_more(self, text: str) -> list[int]:
-        """Returns ids."""
-        return self.encode(text)[1:]
-
     def chat(self, question: str, history: Sequence[tuple[str, str]]) -> str:
         """Returns the text of a question about an image."""
         return f"system You are a helpful assistant user {PLACEHOLDER} {question} assistant"

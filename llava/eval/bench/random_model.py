@@ -180,7 +180,11 @@ class LlamaWords(_Words):
 
     def encode(self, text: str) -> list[int]:
         """Returns ids, the begin-of-text first."""
-        return [self.bos_token_id, *(3 + i for i in _ids(text, self._size - 11))]
+        return [self.bos_token_id, *self.encode_more(text)]
+
+    def encode_more(self, text: str) -> list[int]:
+        """Returns ids without the begin-of-text."""
+        return [3 + i for i in _ids(text, self._size - 11)]
 
 
 class GptWords(_Words):
