@@ -82,6 +82,10 @@ class ModelArguments:
         "config.json, else clip-vit-large-patch14-336; looked for in the model's folder, beside "
         "it, and under the checkpoints root; the name in config.json then also on the hub."
     )
+    side_tower: Optional[str] = flag(
+        "For Qwen2.5-VL: CLIP, vision and text, beside the model's own tower (a folder or hub "
+        "name). Captions, scene graphs and pruners that compare patches with the question read it."
+    )
     gpt2: Optional[str] = flag(
         "GPT-2's config and tokenizer: a folder or hub name. Default: gpt2, looked for in the "
         "same places on this machine."
@@ -208,22 +212,6 @@ class ModelArguments:
         import torch  # takes seconds
 
         return "cuda" if torch.cuda.is_available() else "cpu"
-
-    def check_device_map(self) -> None:
-        """Refuses --device-map on a CPU: there are no GPUs to spread the LLM over.
-
-        Quantised weights are refused there in any case, with another message.
-
-        Raises:
-            UserError: --device-map is given, and the device is the CPU.
-        """
-        if self.device_map is None or self.bits is not None:
-            return
-        if self.device_name.split(":")[0] == "cpu":
-            raise UserError(
-                f"--device-map {self.device_map} spreads the LLM over GPUs, and --device "
-                f"{self.device} is the CPU: leave one of the two out"
-            )
 
 
 @dataclass

@@ -34,6 +34,7 @@ class Published:
 
 
 _LLAVA_FILES = ("*.json", "tokenizer.model", "*.safetensors|pytorch_model*.bin")
+_QWEN_FILES = ("*.json", "merges.txt", "*.safetensors")
 _LLAVA_LICENCE = "Llama 2 Community License"
 
 PUBLISHED = {
@@ -63,6 +64,12 @@ PUBLISHED = {
         "llava-v1.6-mistral-7b",
         15.1,
         "Apache-2.0",
+    ),
+    "qwen2.5-vl-3b": Published(
+        "Qwen/Qwen2.5-VL-3B-Instruct", _QWEN_FILES, "qwen2.5-vl-3b", 7.5, "Qwen Research License"
+    ),
+    "qwen2.5-vl-7b": Published(
+        "Qwen/Qwen2.5-VL-7B-Instruct", _QWEN_FILES, "qwen2.5-vl-7b", 16.6, "Apache-2.0"
     ),
     "clip": Published(
         "openai/clip-vit-large-patch14-336",

@@ -6,7 +6,6 @@ is found here too, and each weight is read once and looked at.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,11 +14,11 @@ from pathlib import Path
 import torch
 
 from llava.arguments import ModelArguments
-from llava.checkpoints.download import ALL, PUBLISHED
-from llava.command import called
+from llava.checkpoints.ways import way_to_fetch, way_to_fetch_model
 from llava.compensations import NOTHING
 from llava.errors import UserError
 from llava.model.backbones.llava_next import load_tile_processor
+from llava.model.backbones.registry import load_backbone
 from llava.model.compensation.builder import (
     build_caption_model,
     build_long_clip,
@@ -31,27 +30,18 @@ from llava.model.compensation.relation_builder import load_relation_model
 from llava.model.compensation.scene_graph import check_relation_model
 from llava.model.compensation.triplets import graph_settings, names_of
 from llava.model.language_model.builder import load_llama_tokenizer, load_llm
-from llava.model.loading.configs import clip_config, read_config
+from llava.model.loading.configs import CheckpointConfig, clip_config, read_config
 from llava.model.loading.families import read_model_config
 from llava.model.loading.llava_config import LlavaConfig, Tensors, split_llava
-from llava.model.loading.locate import is_hub_name, locate
+from llava.model.loading.locate import locate
 from llava.model.loading.next_config import NextConfig, take_newline
-from llava.model.loading.parts import locate_part, locate_parts
+from llava.model.loading.parts import check_clip, locate_part, locate_parts
 from llava.model.loading.placement import Placement, placement
 from llava.model.loading.weights import read_checkpoint, weight_files
 from llava.model.multimodal_encoder.builder import load_tower
+from llava.model.multimodal_encoder.side_tower import load_side_tower
 from llava.model.multimodal_projector.builder import build_projector
 from llava.model.products.forms import choose_forms
-
-# Part -> what is downloaded for it.
-_PUBLISHED_AS = {
-    "vision_tower": "clip",
-    "gpt2": "gpt2",
-    "caption_model": "accm",
-    "longclip": "longclip",
-    "selector": "accm",
-    "scene_graph": "scene-graph",
-}
 
 
 @dataclass(frozen=True)
@@ -94,14 +84,25 @@ class _Seen:
     llava: Mapping[str, Tensors] | None = None
     long_clip_width: int | None = None
 
+    def config(self) -> CheckpointConfig:
+        """Returns what config.json of the checkpoint says."""
+        return _config_of(self.args)
+
     def llava_config(self) -> LlavaConfig:
-        """Returns what config.json of the LLaVA checkpoint says."""
-        folder = self.places["model"]
-        return llava_config_of(folder)
+        """Returns the same of a LLaVA checkpoint."""
+        return llava_config_of(self.places["model"])
+
+    @property
+    def clip(self) -> Path | None:
+        """The folder of CLIP, the model's own or beside it; None where there is none."""
+        return self.places.get("vision_tower") or self.places.get("side_tower")
 
     def clip_width(self) -> int:
         """Returns the width of the space that CLIP's images and texts share."""
-        folder = self.places["vision_tower"]
+        folder, config = self.clip, self.config()
+        if folder is None and not config.has_clip:  # captions of the model's own tokens
+            return config.llm.hidden_size
+        assert folder is not None  # the checks of parts that read it look first
         return clip_config(read_config(folder), str(folder)).projection_dim
 
 
@@ -122,7 +123,7 @@ def verify(args: ModelArguments) -> Iterator[Verdict]:
     try:
         args = replace(args, model_path=str(locate(args.model_path)))
     except UserError as error:
-        yield Verdict("model", None, f"{error}; {_way_to_fetch_model(args)}")
+        yield Verdict("model", None, f"{error}; {way_to_fetch_model(args)}")
         return
     seen = _Seen(args, Placement(torch.device("meta"), place.dtype))
     missing: dict[str, list[str]] = {}  # what is wrong -> with which parts
@@ -130,7 +131,7 @@ def verify(args: ModelArguments) -> Iterator[Verdict]:
         try:
             seen.places[part] = find()
         except UserError as error:
-            missing.setdefault(f"{error}{_way_to_fetch(part, args, error)}", []).append(part)
+            missing.setdefault(f"{error}{way_to_fetch(part, args, error)}", []).append(part)
     for problem, parts in missing.items():
         yield Verdict(", ".join(parts), None, problem)
     for part, path in seen.places.items():
@@ -156,43 +157,34 @@ def _finders(args: ModelArguments) -> dict[str, Callable[[], Path]]:
     """Returns how each part is found."""
 
     def model() -> Path:
-        folder = Path(args.model_path)
-        llava_config_of(folder)
-        return folder
+        _config_of(args)
+        return Path(args.model_path)
 
-    finders: dict[str, Callable[[], Path]] = {
-        "model": model,
-        "vision_tower": lambda: locate_parts(replace(args, compensation=NOTHING))["vision_tower"],
-    }
-    return finders | {name: partial(locate_part, args, name) for name in args.compensation_parts}
+    def of_compensation(name: str) -> Path:
+        if clip is None:
+            check_clip(args, _config_of(args))
+        return locate_part(args, name)
 
-
-def _way_to_fetch_model(args: ModelArguments) -> str:
-    """Says by which command a model that is not there is fetched, with the parts that it needs."""
-    name = Path(args.model_path).name
-    if name not in PUBLISHED:
-        return f"what is published is fetched by: {_download('all')}"
-    names = dict.fromkeys([name, *(ALL[1:] if args.has_captions else ["clip"])])
-    words = "all" if tuple(names) == ALL else " ".join(names)
-    is_path = not is_hub_name(args.model_path)
-    root = str(Path(args.model_path).parent) if is_path else args.checkpoints_root
-    return f"to have it in {Path(root) / PUBLISHED[name].target}: {_download(words, root)}"
+    finders: dict[str, Callable[[], Path]] = {"model": model}
+    if (clip := _clip_part(args)) is not None:
+        finders[clip] = lambda: locate_parts(replace(args, compensation=NOTHING))[clip]
+    return finders | {name: partial(of_compensation, name) for name in args.compensation_parts}
 
 
-def _way_to_fetch(part: str, args: ModelArguments, error: UserError) -> str:
-    """Says by which command a part is fetched that was looked for under its usual name."""
-    if part not in _PUBLISHED_AS or getattr(args, part) is not None:
-        return ""
-    # The CLIP that a model has is named in its config.json, and need not be the published one.
-    if part == "vision_tower" and PUBLISHED["clip"].target not in str(error):
-        return ""
-    return f"; it is fetched by: {_download(_PUBLISHED_AS[part], args.checkpoints_root)}"
+def _config_of(args: ModelArguments) -> CheckpointConfig:
+    """Returns the settings in the model's config.json, whatever its family."""
+    return read_model_config(read_config(Path(args.model_path)), args.model_path)
 
 
-def _download(names: str, root: str | None = None) -> str:
-    is_usual = root is None or root == ModelArguments().checkpoints_root
-    where = "" if root is None or is_usual else f" --checkpoints-root {shlex.quote(root)}"
-    return f"{called('llava.checkpoints download')} {names}{where}"
+def _clip_part(args: ModelArguments) -> str | None:
+    """Returns the flag of the CLIP that a model reads; None if it reads none."""
+    try:
+        has_clip = _config_of(args).has_clip
+    except UserError:  # reported with the model itself
+        has_clip = True
+    if has_clip:
+        return "vision_tower"
+    return None if args.side_tower is None else "side_tower"
 
 
 def _details(path: Path, tensors: Tensors) -> str:
@@ -202,7 +194,11 @@ def _details(path: Path, tensors: Tensors) -> str:
 
 
 def _check_model(path: Path, seen: _Seen) -> str:
-    config, tensors = seen.llava_config(), read_checkpoint(path)
+    tensors = read_checkpoint(path)
+    if not seen.config().has_clip:
+        load_backbone(seen.args, {"model": path}, seen.config(), seen.place)
+        return _details(path, tensors)
+    config = seen.llava_config()
     llava = split_llava(tensors, str(path))
     load_llama_tokenizer(path, config)
     first = llava["projector"].get("0.weight", torch.empty(0))
@@ -225,13 +221,19 @@ def _check_vision_tower(path: Path, seen: _Seen) -> str:
     return _details(path, read_checkpoint(path))
 
 
+def _check_side_tower(path: Path, seen: _Seen) -> str:
+    load_side_tower(seen.args, path, seen.place)
+    return _details(path, read_checkpoint(path))
+
+
 def _check_gpt2(path: Path, seen: _Seen) -> str:
     _, tokenizer = read_gpt2(path)
     return f"config and {len(tokenizer)} tokens"
 
 
 def _check_caption_model(path: Path, seen: _Seen) -> str:
-    if not {"gpt2", "vision_tower"} <= seen.places.keys():
+    has_width = seen.clip is not None or not seen.config().has_clip
+    if "gpt2" not in seen.places or not has_width:
         raise UserError(
             "it cannot be looked at without GPT-2's config and CLIP's: mend those first"
         )
@@ -256,7 +258,7 @@ def _check_selector(path: Path, seen: _Seen) -> str:
 
 
 def _check_scene_graph(path: Path, seen: _Seen) -> str:
-    if "vision_tower" not in seen.places:
+    if seen.clip is None:
         raise UserError("it cannot be looked at without CLIP's config: mend that first")
     settings = graph_settings(seen.args.compensation_options)
     model = load_relation_model(path, seen.place.device, settings.rounding)
@@ -267,6 +269,7 @@ def _check_scene_graph(path: Path, seen: _Seen) -> str:
 _CHECKS: dict[str, Callable[[Path, _Seen], str]] = {
     "model": _check_model,
     "vision_tower": _check_vision_tower,
+    "side_tower": _check_side_tower,
     "gpt2": _check_gpt2,
     "caption_model": _check_caption_model,
     "longclip": _check_longclip,

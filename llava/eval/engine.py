@@ -273,7 +273,7 @@ def _why_not_finite(answer: Answer) -> str | None:
 
 def _with_text(model: LlavaAccm, sample: Sample, texts: QuestionMemory) -> Sample:
     """Returns a sample with its question encoded, if it needs that."""
-    if not model.reads_question(sample):
+    if Needs.QUESTION not in model.needs([sample]):
         return sample
     return replace(sample, text_embed=texts.find(model, sample.question_of_the_method))
 

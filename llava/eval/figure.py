@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw
 from llava.errors import UserError, shown
 from llava.eval.panel import INK, PAPER, Panel
 from llava.files import write_whole
-from llava.mm_utils import square_view
 from llava.model.llava_arch import LlavaAccm
+from llava.model.multimodal_encoder.visual_tokens import View
 from llava.model.sample import Answer
 from llava.model.token_pruning.accm import kept_reasons as kept_reasons  # the old place
 from llava.model.token_pruning.pruner import CLS
@@ -117,19 +117,15 @@ def draw_patches(
 ) -> Image.Image:
     """Returns the image that the tower saw, dropped patches dimmed, kept ones framed by reason.
 
-    Of several views it is the first.
+    Of an image of several views, it shows the first.
     """
-    first = model.backbone.views(image)[0]
-    num_patches = first.rows * first.columns
-    kept = [patch for patch in kept if patch < num_patches]
-    ratio = model.config.image_aspect_ratio
-    view = square_view(image, model.image_processor, ratio, IMAGE_SIDE)
-    picture = dim_patches(view, kept, num_patches, IMAGE_SIDE)
+    view = model.backbone.views(image)[0]
+    picture = _dim(model.backbone.picture(image, IMAGE_SIDE), kept, view)
     draw = ImageDraw.Draw(picture)
     for patch, reason in reasons.items():
-        if patch == CLS or patch >= num_patches:
+        if patch == CLS or patch >= view.rows * view.columns:
             continue
-        left, top, right, bottom = _patch_box(patch, num_patches, IMAGE_SIDE)
+        left, top, right, bottom = _patch_box(patch, view, picture.size)
         draw.rectangle((left, top, right - 1, bottom - 1), outline=REASON_COLOURS[reason], width=3)
     return picture
 
@@ -145,20 +141,26 @@ def dim_patches(
         num_patches: a square number.
         side: side of the result in pixels.
     """
-    bright = np.full((side, side, 1), DIMMED, dtype=np.float32)
+    rows = math.isqrt(num_patches)
+    return _dim(square.resize((side, side)), kept, View(0, rows, rows))
+
+
+def _dim(picture: Image.Image, kept: Collection[int], view: View) -> Image.Image:
+    """Returns a picture of a grid of patches, from index 0 on, with its dropped patches dimmed."""
+    bright = np.full((picture.height, picture.width, 1), DIMMED, dtype=np.float32)
     for patch in kept:
-        left, top, right, bottom = _patch_box(patch, num_patches, side)
-        bright[top:bottom, left:right] = 1
-    pixels = np.asarray(square.resize((side, side))).astype(np.float32)
+        if patch < view.rows * view.columns:
+            left, top, right, bottom = _patch_box(patch, view, picture.size)
+            bright[top:bottom, left:right] = 1
+    pixels = np.asarray(picture).astype(np.float32)
     return Image.fromarray((pixels * bright + 16 * (1 - bright)).astype(np.uint8))
 
 
-def _patch_box(patch: int, num_patches: int, side: int) -> tuple[int, int, int, int]:
-    """Returns left, top, right and bottom of a patch in a picture of ``side`` pixels."""
-    row_length = math.isqrt(num_patches)
-    row, column = divmod(patch, row_length)
-    corners = (column, row, column + 1, row + 1)
-    left, top, right, bottom = (round(corner * side / row_length) for corner in corners)
+def _patch_box(patch: int, view: View, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Returns left, top, right and bottom of a patch in a picture of some width and height."""
+    row, column = divmod(patch, view.columns)
+    left, right = (round(edge * size[0] / view.columns) for edge in (column, column + 1))
+    top, bottom = (round(edge * size[1] / view.rows) for edge in (row, row + 1))
     return left, top, right, bottom
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import CLIPImageProcessorPil
 
@@ -14,21 +15,20 @@ from llava.arguments import ModelArguments
 from llava.compensations import UNCOMPENSATED
 from llava.errors import UserError, quoted
 from llava.model.about import read_about
+from llava.model.backbones.backbone import Backbone
 from llava.model.backbones.registry import load_backbone
 from llava.model.compensation.builder import LoadedFrom
 from llava.model.compensation.registry import load_compensation
 from llava.model.compensation.supplement import CompensationModule
 from llava.model.compensation.triplets import graph_settings
 from llava.model.language_model.compiled import check_compiler
-from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+from llava.model.language_model.tokenizer import Tokenizer
 from llava.model.llava_arch import LlavaAccm
 from llava.model.loading.llava_config import LLAVA15, LlavaConfig, split_llava
 from llava.model.loading.parts import read_model
 from llava.model.loading.placement import placement, uses_cuda_graphs
 from llava.model.loading.weights import has_weights, read_checkpoint
 from llava.model.multimodal_encoder.builder import Vision, load_tower
-from llava.model.multimodal_encoder.clip_encoder import ClipTower
-from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.products import optimize_for_inference
 from llava.model.products.forms import choose_forms
 from llava.moved import MOVED, names_of
@@ -50,7 +50,7 @@ def load_pretrained_model(
     model_base: None = None,
     model_name: str | None = None,
     **settings: Any,
-) -> tuple[LlamaTokenizer, LlavaAccm, CLIPImageProcessorPil, int]:
+) -> tuple[Tokenizer, LlavaAccm, CLIPImageProcessorPil, int]:
     """Loads LLaVA-1.5 with all parts of ACCM.
 
     Args:
@@ -92,7 +92,7 @@ def load_from_arguments(args: ModelArguments) -> LlavaAccm:
     choose_forms(args.cpu_products, place.device, place.dtype, args.compile)  # refuses bad choices
     has_graphs = uses_cuda_graphs(args, place)
     backbone, text_selection = load_backbone(args, parts, config, place)
-    compensator = _load_compensator(args, parts, backbone.tower, backbone.clip_tokenizer)
+    compensator = _load_compensator(args, parts, backbone)
     about = read_about(parts["model"], Path(args.model_path).resolve().name)
     model = LlavaAccm(backbone, compensator, text_selection, about=about)
     model = model.eval().requires_grad_(False)
@@ -111,7 +111,7 @@ def with_compensation(model: LlavaAccm, args: ModelArguments) -> LlavaAccm:
         UserError: as in load_from_arguments, for the compensation.
     """
     args.check_compensation()
-    compensator = _load_compensator(args, read_model(args)[0], model.tower, model.clip_tokenizer)
+    compensator = _load_compensator(args, read_model(args)[0], model.backbone)
     other = model.with_compensator(compensator)
     if compensator is not None:
         optimize_for_inference(other, args.cpu_products, args.compile)
@@ -121,16 +121,17 @@ def with_compensation(model: LlavaAccm, args: ModelArguments) -> LlavaAccm:
 
 
 def _load_compensator(
-    args: ModelArguments, parts: Mapping[str, Path], tower: ClipTower, tokenizer: ClipTokenizer
+    args: ModelArguments, parts: Mapping[str, Path], backbone: Backbone
 ) -> CompensationModule | None:
-    """Loads the compensation that a command's flags select, for a loaded tower."""
+    """Loads the compensation that a command's flags select, for a loaded backbone."""
 
     def embed_texts(texts: Sequence[str]) -> Tensor:
-        return tower.embed_text([tokenizer.encode(text, tower.max_text_length) for text in texts])
+        return torch.stack(backbone.encode_questions(texts))
 
-    width = tower.clip.config.projection_dim
     settings = graph_settings(args.compensation_options)
-    source = LoadedFrom(parts, width, placement(args), embed_texts, args.silence, settings)
+    source = LoadedFrom(
+        parts, backbone.embed_dim, placement(args), embed_texts, args.silence, settings
+    )
     return load_compensation(args.compensation_terms, source)
 
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from llava.conversation import check_text
 from llava.errors import TooLong, UserError
+from llava.method import NO_TOKENS
 from llava.model.compensation.supplement import Gives
-from llava.model.multimodal_encoder.visual_tokens import VisualTokens
+from llava.model.multimodal_encoder.visual_tokens import Needs, VisualTokens
 from llava.model.sample import Sample, check_limits
-from llava.model.token_pruning.registry import ALL, check_views, find_pruner
+from llava.model.token_pruning.registry import ALL, PRUNERS, check_views, find_pruner
 
 if TYPE_CHECKING:
     from llava.model.llava_arch import LlavaAccm
@@ -50,6 +51,7 @@ def _check_method(model: LlavaAccm, sample: Sample) -> None:
             f"the pruner {ALL.name} keeps all {num_patches} visual tokens, and "
             f"visual_token_num is {budget.visual_token_num}: leave one of the two out"
         )
+    _check_needs(model, sample)
     plan = model.pruning(sample).plan
     if plan is not None and model.language_model.is_compiled:
         raise UserError(
@@ -66,6 +68,35 @@ def _check_method(model: LlavaAccm, sample: Sample) -> None:
             f"text_token_num has no effect with the pruner {pruner.name}, in which the question "
             "picks no tokens: leave one of the two out"
         )
+
+
+# What a model can miss: the values that pruners read, and their name in messages.
+_OF_SPACE = (
+    Needs.PATCH_EMBEDS
+    | Needs.CLS_ATTENTION
+    | Needs.FEATURE_EMBEDS
+    | Needs.QUESTION
+    | Needs.TEXT_EMBEDS
+)
+
+
+def _check_needs(model: LlavaAccm, sample: Sample) -> None:
+    """Refuses a pruner that reads what the model's towers do not have."""
+    missing = model.needs([sample]) & ~model.backbone.gives
+    if not missing:
+        return
+    known = [
+        name
+        for name, pruner in PRUNERS.items()
+        if not pruner.needs & ~model.backbone.gives and name not in (ALL.name, NO_TOKENS)
+    ]
+    what, way = "a CLS token", ""
+    if missing & _OF_SPACE:
+        what, way = "CLIP's space of images and texts", "name CLIP with --side-tower FOLDER, or "
+    raise UserError(
+        f"the pruner {sample.pruner} reads {what}, which the model's vision tower does not have: "
+        f"{way}use one of {', '.join(known)}"
+    )
 
 
 def _check_layers(model: LlavaAccm, sample: Sample, gives: Gives) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 from llava.model.backbones.pixels import digest_of
 from llava.model.memory import Memory
 from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens, if_fewer
+from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.pruner import Query
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def encode_distinct(
     images: Sequence[Image.Image | VisualTokens],
     memory: Memory,
     needs: Needs = OF_IMAGE,
+    watch: Stopwatch | None = None,
 ) -> dict[int, VisualTokens]:
     """Encodes images; equal pixels share one encoding, within this call and within a run.
 
@@ -30,6 +32,7 @@ def encode_distinct(
         images: any of them may be encoded already.
         memory: the run's.
         needs: the values that the tower computes in addition to the features.
+        watch: receives the time of a side tower, if there is one.
 
     Returns:
         The encodings by the id() of the images.
@@ -44,7 +47,8 @@ def encode_distinct(
     known = {name: image for name, image in kept.items() if image and image.has(needs)}
     missing = {names[key]: p for key, p in pixels.items() if names[key] not in known}
     if missing:
-        encoded = model.encode_images(list(missing.values()), **if_fewer(needs))
+        timed = {} if model.backbone.side is None else {"watch": watch}
+        encoded = model.encode_images(list(missing.values()), **if_fewer(needs), **timed)
         for name, image in zip(missing, encoded):
             known[name] = image.clone()
             memory.keep(name, known[name])

@@ -113,30 +113,33 @@ class DecodeSession:
         for index, states in enumerate(stacked_prefixes(prefixes)):
             self.cache.update(*states, index)
         self.filled = max(prefix.length for prefix in prefixes)
-        self._lengths = send([prefix.length for prefix in prefixes], device)
+        lengths = send([prefix.length for prefix in prefixes], device)
         columns = torch.arange(self.filled, device=device)
-        self._valid = columns >= self.filled - self._lengths[:, None]  # (B, filled)
+        self._valid = columns >= self.filled - lengths[:, None]  # (B, filled)
+        self._following = lengths  # (B,), the position of each sequence's next token
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return len(self._following)
 
     @property
     def device(self) -> torch.device:
         """The device of the embeddings."""
-        return self._lengths.device
+        return self._following.device
 
-    def forward(self, embeds: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, embeds: Tensor, mask: Tensor, position_ids: Tensor | None = None) -> Tensor:
         """Reads the next piece of every sequence.
 
         Args:
             embeds: (B, L, D), padded on the left.
             mask: (B, L), 1 where there is input, 0 for padding.
+            position_ids: (3, B, L) int64, positions of M-RoPE, of which the last is a text's; None
+                continues after the last position.
 
         Returns:
             (B, V) float32, the logits of the next token.
         """
         mask = mask.bool()
-        positions = (self._lengths[:, None] + mask.cumsum(dim=1) - 1).clamp(min=0)
+        positions, self._following = positions_of(self._following, mask, position_ids)
         self._valid = torch.cat([self._valid, mask], dim=1)
         out = self._forward(
             inputs_embeds=embeds,
@@ -148,14 +151,13 @@ class DecodeSession:
             use_cache=True,
             logits_to_keep=1,
         )
-        self._lengths = self._lengths + mask.sum(dim=1)
         self.filled += embeds.shape[1]
         return out.logits[:, -1].float()
 
     def select(self, rows: Tensor) -> None:
         """Continues with some of the sequences, (R,) int64; one may be taken several times."""
         self.cache.batch_select_indices(rows)
-        self._valid, self._lengths = self._valid[rows], self._lengths[rows]
+        self._valid, self._following = self._valid[rows], self._following[rows]
 
     def prefix(self, row: int, columns: slice, before: KVPrefix) -> KVPrefix:
         """Returns what was read in some columns of a row, as a prefix for other prompts.
@@ -174,6 +176,22 @@ class DecodeSession:
         """Returns the mask (B, 1, num_new, columns of the cache) bool: causal, padding excluded."""
         columns = torch.arange(self.filled, self.filled + num_new, device=self.device)
         return causal_mask(self._valid, columns)
+
+
+def positions_of(
+    following: Tensor, mask: Tensor, position_ids: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Returns the positions of a piece, and those of the next tokens, (B,) int64.
+
+    Args:
+        following: (B,) int64, the positions at which the piece begins.
+        mask: (B, L) bool, False for padding.
+        position_ids: (3, B, L) int64, positions of M-RoPE that are given; None counts.
+    """
+    if position_ids is not None:
+        return position_ids, position_ids[0, :, -1] + 1
+    positions = (following[:, None] + mask.cumsum(dim=1) - 1).clamp(min=0)
+    return positions, following + mask.sum(dim=1)
 
 
 def causal_mask(valid: Tensor, columns: Tensor) -> Tensor:

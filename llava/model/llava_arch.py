@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from PIL import Image
@@ -36,8 +37,6 @@ from llava.model.cuda import SideStream
 from llava.model.encoding import encode_distinct, encode_queries
 from llava.model.language_model.llava_llama import Generated, LanguageModel, OnToken, Prompt
 from llava.model.memory import Memory
-from llava.model.multimodal_encoder.clip_encoder import ClipTower
-from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens
 from llava.model.sample import Answer, Encoded, Sample
 from llava.model.splicing import input_ids, prefill_ahead, splice_prompts
@@ -95,6 +94,8 @@ class LlavaAccm(nn.Module):
     def use_cuda_graphs(self) -> LlavaAccm:
         """Turns the passes of all parts into CUDA graphs on a GPU; returns the model."""
         self.tower.use_cuda_graphs()
+        if self.backbone.side is not None:
+            self.backbone.side.clip.use_cuda_graphs()
         self.language_model.use_cuda_graphs()
         if self.compensator is not None:
             self.compensator.use_cuda_graphs()
@@ -157,7 +158,7 @@ class LlavaAccm(nn.Module):
         for sample in samples:
             self.check(sample)
         with watch.stage("encode"):
-            encoded = self.encode(samples, memory)
+            encoded = self.encode(samples, memory, watch)
         with watch.stage("prune"):
             pruned = self.prune(encoded, samples)
         prefilled = {}
@@ -172,11 +173,16 @@ class LlavaAccm(nn.Module):
 
     # The five stages ----------------------------------------------------------------------------
 
-    def encode(self, samples: list[Sample], memory: Memory | None = None) -> list[Encoded]:
+    def encode(
+        self,
+        samples: list[Sample],
+        memory: Memory | None = None,
+        watch: Stopwatch | None = None,
+    ) -> list[Encoded]:
         """Encodes (stage 1): every image and every question passes through its tower once."""
         memory = Memory() if memory is None else memory
         needs = self.needs(samples)
-        images = encode_distinct(self, [sample.image for sample in samples], memory, needs)
+        images = encode_distinct(self, [sample.image for sample in samples], memory, needs, watch)
         queries = encode_queries(self, samples)
         return [Encoded(images[id(sample.image)], query) for sample, query in zip(samples, queries)]
 
@@ -244,15 +250,16 @@ class LlavaAccm(nn.Module):
 
     @torch.inference_mode()
     def encode_images(
-        self, pixels: Sequence[Pixels], needs: Needs = OF_IMAGE
+        self, pixels: Sequence[Pixels], needs: Needs = OF_IMAGE, watch: Stopwatch | None = None
     ) -> list[VisualTokens]:
         """Encodes preprocessed images; samples accept the results in place of images.
 
         Args:
             pixels: B of them.
             needs: the values to compute in addition to the features; see needs.
+            watch: receives the time of a side tower, if there is one.
         """
-        return self.backbone.encode_images(pixels, needs)
+        return self.backbone.encode_images(pixels, needs, watch)
 
     @torch.inference_mode()
     def encode_questions(self, questions: Sequence[str]) -> list[Tensor]:
@@ -268,13 +275,13 @@ class LlavaAccm(nn.Module):
         return SimpleNamespace(image_aspect_ratio=ratio, mm_use_im_start_end=False)
 
     @property
-    def tower(self) -> ClipTower:
-        """The backbone's vision tower, with its text side."""
+    def tower(self) -> Any:
+        """The backbone's vision tower; CLIP's has a text side too."""
         return self.backbone.tower
 
     @property
-    def clip_tokenizer(self) -> ClipTokenizer:
-        """The tokenizer of the tower's text side."""
+    def clip_tokenizer(self) -> Any:
+        """The tokenizer of CLIP's text side; None where the model has no CLIP."""
         return self.backbone.clip_tokenizer
 
     @property

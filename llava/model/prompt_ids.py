@@ -8,7 +8,7 @@ from typing import Any
 from llava.constants import CAPTION_HEADING, DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
 from llava.conversation import DEFAULT_TEMPLATE, question_prompt
 from llava.mm_utils import tokenizer_image_token
-from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+from llava.model.language_model.tokenizer import Tokenizer
 
 # The caption is placed this many ids after the image's placeholder: after the newline (a dummy
 # space and the newline itself) that follows it. The reference counts the ids without reading them.
@@ -21,7 +21,7 @@ _IDS_A_CAPTION_ID = 2
 
 def prompt_ids(
     question: str,
-    tokenizer: LlamaTokenizer,
+    tokenizer: Tokenizer,
     history: Sequence[tuple[str, str]] = (),
     caption: str | None = None,
     most: int | None = None,
@@ -63,19 +63,17 @@ def prompt_ids(
     return before + caption_ids(caption, tokenizer, heading)[:room] + after
 
 
-def caption_ids(
-    caption: str, tokenizer: LlamaTokenizer, heading: str = CAPTION_HEADING
-) -> list[int]:
+def caption_ids(caption: str, tokenizer: Tokenizer, heading: str = CAPTION_HEADING) -> list[int]:
     """Returns the ids of a caption with its heading, without the begin-of-text id."""
-    return tokenizer.encode(f"{heading} {caption}")[1:]
+    return tokenizer.encode_more(f"{heading} {caption}")
 
 
-def caption_room(max_length: int, tokenizer: LlamaTokenizer) -> int:
+def caption_room(max_length: int, tokenizer: Tokenizer) -> int:
     """Returns the positions to keep free for a caption of at most ``max_length`` GPT-2 ids."""
     return text_room("", tokenizer) + _IDS_A_CAPTION_ID * max_length
 
 
-def text_room(text: str, tokenizer: LlamaTokenizer, heading: str = CAPTION_HEADING) -> int:
+def text_room(text: str, tokenizer: Tokenizer, heading: str = CAPTION_HEADING) -> int:
     """Returns the positions to keep free for a text that is known, with its heading."""
     # In a conversation: dummy spaces before the caption and the newline, and the newline.
     around = 3

@@ -118,3 +118,62 @@ LLAVA_13B = replace(LLAVA_7B, llm=_llama(5120, 13824, 40, 40))
 LLAVA_NEXT_7B = replace(
     LLAVA_7B, resolutions=((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
 )
+
+
+@dataclass(frozen=True)
+class QwenShape:
+    """Sizes of a Qwen2.5-VL.
+
+    Attributes:
+        vision, llm: arguments of transformers' configurations.
+        grid: rows and columns of an image's visual tokens, where images are drawn.
+    """
+
+    vision: dict
+    llm: dict
+    grid: tuple[int, int]
+
+
+def _qwen(width: int, mlp: int, layers: int, heads: int, shared: int, vocabulary: int) -> QwenShape:
+    vision = dict(hidden_size=1280, num_heads=16, out_hidden_size=width)  # depth and MLP: defaults
+    llm = dict(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=mlp,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=shared,
+        max_position_embeddings=128000,
+        rms_norm_eps=1e-6,
+        rope_parameters=dict(rope_type="default", rope_theta=1e6, mrope_section=[16, 24, 24]),
+        bos_token_id=None,
+        eos_token_id=None,
+        tie_word_embeddings=width == 2048,
+    )
+    return QwenShape(vision, llm, (36, 36))  # 1008 x 1008 pixels: 1,296 tokens
+
+
+QWEN_3B = _qwen(2048, 11008, 36, 16, 2, 151936)
+QWEN_7B = _qwen(3584, 18944, 28, 28, 4, 152064)
+QWEN_TINY = QwenShape(
+    dict(
+        depth=2,
+        hidden_size=32,
+        intermediate_size=48,
+        num_heads=2,
+        out_hidden_size=64,
+        window_size=56,
+        fullatt_block_indexes=[1],
+    ),
+    QWEN_3B.llm
+    | dict(
+        vocab_size=1024,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        rope_parameters=dict(rope_type="default", rope_theta=1e4, mrope_section=[2, 3, 3]),
+        max_position_embeddings=4096,
+    ),
+    (6, 6),
+)

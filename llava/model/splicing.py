@@ -37,16 +37,18 @@ def splice_prompts(
     visible = [visible_tokens(*one) for one in stages]
     seen = [seen_idx(*one) for one in zip(encoded, pruned, samples)]
     projected = project_each(model.language_model.project, visible)
+    backbone, seen = model.backbone, [seen_idx(*one) for one in zip(encoded, pruned, samples)]
     images = [
-        Projected(model.backbone.arrange(projected[id(tokens)], idx, one.image))
+        Projected(backbone.arrange(projected[id(tokens)], idx, one.image))
         for tokens, idx, one in zip(visible, seen, encoded)
     ]
     embeds = model.language_model.embed(ids, images)
     names = [shared_name(*one) for one in stages]
     readings = [reading_of(*one) for one in zip(pruned, given)]
+    places = [backbone.position_ids(*one) for one in zip(ids, seen, [e.image for e in encoded])]
     return [
-        Prompt(row, embed, name, reading=reading, num_visual=len(idx))
-        for row, embed, name, reading, idx in zip(ids, embeds, names, readings, seen)
+        Prompt(row, embed, name, reading=reading, position_ids=place, num_visual=len(idx))
+        for row, embed, name, reading, place, idx in zip(ids, embeds, names, readings, places, seen)
     ]
 
 

@@ -13,7 +13,14 @@ from transformers.cache_utils import StaticLayer
 
 from llava.mm_utils import round_up, send
 from llava.model.cuda import CudaGraphs, Tensors
-from llava.model.kv_cache import KVPrefix, LayerStates, causal_mask, cut_prefix, stacked_prefixes
+from llava.model.kv_cache import (
+    KVPrefix,
+    LayerStates,
+    causal_mask,
+    cut_prefix,
+    positions_of,
+    stacked_prefixes,
+)
 
 COLUMN_STEP = 64  # caches have a multiple of this number of columns, for fewer graphs
 # Bytes of all caches of a decoder, and the share of a GPU's memory that they may take. A batch that
@@ -94,14 +101,14 @@ class StaticSession:
         self._cache = Cache(layers=self._layers)
         _, _, num_rows, _, room, _ = states.shape
         self._valid = torch.zeros(num_rows, room, dtype=torch.bool, device=states.device)
-        self._lengths = torch.zeros(num_rows, dtype=torch.long, device=states.device)
+        self._following = torch.zeros(num_rows, dtype=torch.long, device=states.device)
         self._column = torch.zeros((), dtype=torch.long, device=states.device)
         self._common: KVPrefix | None = None  # the prefix in the first columns of all rows
         self._graphs: dict[Hashable, CudaGraphs] = {}
         self.filled = 0
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return len(self._following)
 
     @property
     def nbytes(self) -> int:
@@ -111,7 +118,7 @@ class StaticSession:
     @property
     def device(self) -> torch.device:
         """The device of the embeddings."""
-        return self._lengths.device
+        return self._following.device
 
     def begin(self, prefixes: Sequence[KVPrefix]) -> None:
         """Forgets what was read, and continues after B prefixes, their ends aligned."""
@@ -123,9 +130,10 @@ class StaticSession:
                     part[:, :, :longest] = prefix
         self._common = common
         self._states[..., longest:, :].zero_()  # a masked NaN would still give NaN
-        self._lengths.copy_(send([prefix.length for prefix in prefixes], self.device))
+        lengths = send([prefix.length for prefix in prefixes], self.device)
+        self._following.copy_(lengths)
         place = torch.arange(self._valid.shape[1], device=self.device)
-        self._valid.copy_((place >= longest - self._lengths[:, None]) & (place < longest))
+        self._valid.copy_((place >= longest - lengths[:, None]) & (place < longest))
         self._column.fill_(longest)
         self.filled = longest
 
@@ -139,13 +147,17 @@ class StaticSession:
         n = other.filled
         self._states[..., :n, :] = other._states[..., :n, :].repeat_interleave(times, dim=2)
         self._valid[:, :n] = other._valid[:, :n].repeat_interleave(times, dim=0)
-        self._lengths.copy_(other._lengths.repeat_interleave(times))
+        self._following.copy_(other._following.repeat_interleave(times))
         self._column.fill_(n)
         self.filled = n
 
-    def forward(self, embeds: Tensor, mask: Tensor) -> Tensor:
-        """Reads the next piece (B, L, D) with its mask (B, L); returns logits (B, V) float32."""
-        logits = self.graphs("forward", self.read)(embeds, mask.bool())
+    def forward(self, embeds: Tensor, mask: Tensor, position_ids: Tensor | None = None) -> Tensor:
+        """Reads the next piece of every sequence; see DecodeSession.forward."""
+        if position_ids is None:
+            logits = self.graphs("forward", self.read)(embeds, mask.bool())
+        else:
+            read_placed = self.graphs("placed", self._read_placed)
+            logits = read_placed(embeds, mask.bool(), position_ids)
         self.filled += embeds.shape[1]
         return logits
 
@@ -155,20 +167,30 @@ class StaticSession:
             self._graphs[name] = CudaGraphs(function)
         return self._graphs[name]
 
-    def read(self, embeds: Tensor, mask: Tensor, rows: Tensor | None = None) -> Tensor:
+    def _read_placed(self, embeds: Tensor, mask: Tensor, position_ids: Tensor) -> Tensor:
+        return self.read(embeds, mask, position_ids=position_ids)
+
+    def read(
+        self,
+        embeds: Tensor,
+        mask: Tensor,
+        rows: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> Tensor:
         """Does the same as forward, inside a function that becomes a graph.
 
         Args:
             embeds: (B, L, D), padded on the left.
             mask: (B, L) bool.
             rows: (B,) int64, the sequences that are continued; None continues each.
+            position_ids: see DecodeSession.forward.
         """
         if rows is not None:
             self._valid.copy_(self._valid[rows])
-            self._lengths.copy_(self._lengths[rows])
+            self._following.copy_(self._following[rows])
             self._states.copy_(self._states[:, :, rows])
         columns = self._column + torch.arange(embeds.shape[1], device=self.device)
-        positions = (self._lengths[:, None] + mask.cumsum(dim=1) - 1).clamp(min=0)
+        positions, following = positions_of(self._following, mask, position_ids)
         self._valid.index_copy_(1, columns, mask)
         for layer in self._layers:
             layer.columns = columns
@@ -180,7 +202,7 @@ class StaticSession:
             use_cache=True,
             logits_to_keep=1,
         )
-        self._lengths.add_(mask.sum(dim=1))
+        self._following.copy_(following)
         self._column.add_(embeds.shape[1])
         return out.logits[:, -1].float()
 

@@ -11,7 +11,7 @@ import torch
 
 
 class Stopwatch:
-    """Sums up the seconds of named stages.
+    """Sums up the seconds of named stages; the time of a stage inside another is its own alone.
 
     On a GPU, events are recorded among the kernels and read at the end: no stage waits for them.
 
@@ -21,15 +21,22 @@ class Stopwatch:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._spans: list[tuple[str, Any, Any]] = []
+        self._spans: list[tuple[str, Any, Any, int]] = []  # of a stage: its name, start, end, sign
+        self._open: list[str] = []
         self._last: Any = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Adds the time of what runs inside to a stage."""
-        start = self._mark()
-        yield
-        self._spans.append((name, start, self._mark()))
+        start, around = self._mark(), self._open[-1:]
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self._open.pop()
+        end = self._mark()
+        self._spans.append((name, start, end, 1))
+        self._spans.extend((outer, start, end, -1) for outer in around)
 
     def start(self) -> None:
         """Starts the first lap."""
@@ -38,13 +45,13 @@ class Stopwatch:
     def lap(self, name: str) -> None:
         """Adds the time since the start, or the last lap, to a stage."""
         before, self._last = self._last, self._mark()
-        self._spans.append((name, before, self._last))
+        self._spans.append((name, before, self._last, 1))
 
     def seconds(self) -> dict[str, float]:
         """Returns the time of each stage, in order of their first start; waits for a GPU."""
         totals: dict[str, float] = {}
-        for name, start, end in self._spans:
-            totals[name] = totals.get(name, 0.0) + self._between(start, end)
+        for name, start, end, sign in self._spans:
+            totals[name] = totals.get(name, 0.0) + sign * self._between(start, end)
         return totals
 
     def _mark(self) -> Any:

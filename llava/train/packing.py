@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from llava.constants import IMAGE_TOKEN_INDEX
-from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.language_model.llava_llama import LanguageModel
+from llava.model.language_model.tokenizer import Tokenizer
 from llava.model.prompt_ids import CAPTION_OFFSET, caption_ids, prompt_ids
 from llava.train.batches import TensorBatch
 
@@ -79,7 +79,7 @@ class Packer:
         tokenizer: the LLM's.
     """
 
-    def __init__(self, tokenizer: LlamaTokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._questions: LRUCache = LRUCache(2**17)
         self._captions: LRUCache = LRUCache(2**16)
@@ -114,7 +114,7 @@ class Packer:
 
     def answer_ids(self, answer: str) -> list[int]:
         """Returns the ids of an answer and of the end-of-text."""
-        return self._tokenizer.encode(answer)[1:] + [self._tokenizer.eos_token_id]
+        return self._tokenizer.encode_more(answer) + [self._tokenizer.eos_token_id]
 
     @cachedmethod(lambda self: self._questions)
     def _question(self, question: str, answer: str) -> tuple[list[int], ...]:

@@ -69,12 +69,26 @@ def run_command(
 
     def check_and_work() -> int:
         if isinstance(filled, ModelArguments):
-            filled.check_device_map()
+            _check_device_map(filled)
         with out_of_memory(less_memory):
             return work(filled)
 
     words = sys.argv[1:] if argv is None else argv
     return guard(check_and_work, _as_typed(parser.prog, words))
+
+
+def _check_device_map(args: ModelArguments) -> None:
+    """Refuses --device-map on a CPU: there are no GPUs to spread the LLM over.
+
+    Quantised weights are refused there in any case, with another message.
+    """
+    if args.device_map is None or args.bits is not None:
+        return
+    if args.device_name.split(":")[0] == "cpu":
+        raise UserError(
+            f"--device-map {args.device_map} spreads the LLM over GPUs, and --device "
+            f"{args.device} is the CPU: leave one of the two out"
+        )
 
 
 class Main(Protocol):

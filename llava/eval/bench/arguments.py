@@ -10,7 +10,15 @@ from llava.arguments import ModelArguments, flag, list_flag
 from llava.budgets import AskedBudget
 from llava.compensations import CAPTIONS, NOTHING
 from llava.errors import UserError
-from llava.model.shapes import LLAVA_7B, LLAVA_13B, LLAVA_NEXT_7B, MINI
+from llava.model.shapes import (
+    LLAVA_7B,
+    LLAVA_13B,
+    LLAVA_NEXT_7B,
+    MINI,
+    QWEN_3B,
+    QWEN_7B,
+    QWEN_TINY,
+)
 
 HF, HF_PACKED, FULL, PRUNE, ACCM = METHODS = ("hf", "hf-packed", "full", "prune", "accm")
 SHAPES = {
@@ -24,6 +32,11 @@ SHAPES = {
     "llava-1.5-13b": LLAVA_13B,
     "llava-next-7b": LLAVA_NEXT_7B,
 }
+QWEN_SHAPES = {
+    "qwen-tiny": QWEN_TINY,
+    "qwen2.5-vl-3b": QWEN_3B,
+    "qwen2.5-vl-7b": QWEN_7B,
+}
 
 
 @dataclass
@@ -35,7 +48,9 @@ class BenchArguments(ModelArguments):
         "lists the flags of that."
     )
     shape: Optional[str] = flag(
-        "Random weights of this shape in the place of --model-path.", choices=tuple(SHAPES)
+        "Random weights of this shape in the place of --model-path. Those of Qwen2.5-VL are for "
+        "--methods hf full prune, and pruned by attention received.",
+        choices=(*SHAPES, *QWEN_SHAPES),
     )
     llm_layers: Optional[int] = flag("With --shape: fewer layers of the LLM, for small machines.")
     products: bool = flag(
@@ -94,8 +109,9 @@ def check_source(args: BenchArguments | BatchesArguments) -> None:
     shape = args.shape
     if (shape is None) == (args.model_path is None):
         raise UserError("say what to measure: --shape NAME for random weights, or --model-path")
-    if shape is not None and shape not in SHAPES:
-        raise UserError(f"there is no shape {shape!r}; there are: {', '.join(SHAPES)}")
+    known = (*SHAPES, *QWEN_SHAPES) if isinstance(args, BenchArguments) else tuple(SHAPES)
+    if shape is not None and shape not in known:
+        raise UserError(f"there is no shape {shape!r}; there are: {', '.join(known)}")
     if shape is not None and args.bits is not None:
         raise UserError("--load-4bit and --load-8bit have no effect with --shape: leave them out")
     if args.llm_layers is None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,17 +15,19 @@ from llava.compensations import CAPTIONS
 from llava.errors import UserError
 from llava.eval.bench.arguments import (
     ACCM,
+    FULL,
     HF,
     HF_PACKED,
     METHODS,
     PRUNE,
+    QWEN_SHAPES,
     SHAPES,
     BenchArguments,
     check_budgets,
     check_positive,
     check_source,
 )
-from llava.eval.bench.measuring import Measured, inspect_case, measure
+from llava.eval.bench.measuring import Measured, Runner, inspect_case, measure
 from llava.eval.bench.methods import (
     Bench,
     Case,
@@ -35,9 +38,11 @@ from llava.eval.bench.methods import (
 )
 from llava.eval.bench.prediction import CostModel, count_tokens
 from llava.eval.bench.products import measure_products
+from llava.eval.bench.qwen import QwenBench, random_qwen
+from llava.eval.bench.qwen_costs import QwenCosts, ceiling
 from llava.eval.bench.random_model import random_model
 from llava.eval.bench.speed import measure_machine
-from llava.eval.bench.table import check_picture, draw_picture, markdown, records
+from llava.eval.bench.table import Costs, check_picture, draw_picture, markdown, records
 from llava.eval.sessions import processor_name
 from llava.files import make_folder, write_json, write_text
 from llava.model.builder import load_from_arguments
@@ -57,7 +62,8 @@ def measure_methods(args: BenchArguments) -> int:
         print(measure_products(_load(args), forms, args.rounds))
         return 0
     make_folder(Path(args.output))
-    report, found = compare(args, _load(args))
+    compared = compare_qwen(args) if args.shape in QWEN_SHAPES else compare(args, _load(args))
+    report, found = compared
     _write(Path(args.output), report, found)
     return 0
 
@@ -69,7 +75,6 @@ def compare(args: BenchArguments, model: LlavaAccm) -> tuple[dict, list[Measured
         The report for bench.json, and what was measured.
     """
     place = placement(args)
-    forms = choose_forms(args.cpu_products, place.device, place.dtype, args.compile)
     has_graphs = uses_cuda_graphs(args, place)
     model = with_fixed_lengths(model, args.caption_length, args.compile, has_graphs)
     patches = model.count_tokens()
@@ -77,13 +82,52 @@ def compare(args: BenchArguments, model: LlavaAccm) -> tuple[dict, list[Measured
     lengths = Lengths(args.caption_length, args.answer_length, args.questions_per_image)
     runner = Bench(model, lengths, args.compile, args.cpu_products)
     todo = cases(args.methods, budgets, args.batch_sizes, patches)
+    # A replayed graph hides its operations.
+    counts = not (args.compile or has_graphs)
+    return _measured(args, runner, todo, counts, partial(_cost_model, runner, budgets[0], lengths))
+
+
+def compare_qwen(args: BenchArguments) -> tuple[dict, list[Measured]]:
+    """Measures the methods on random weights of Qwen2.5-VL, without captions; see compare."""
+    shape, place = QWEN_SHAPES[str(args.shape)], placement(args)
+    if ACCM in args.methods or args.questions_per_image != 1 or args.compile:
+        raise UserError(
+            f"--shape {args.shape} has no captions and is not compiled, and every question has its "
+            f"own image: say --methods {HF} {FULL} {PRUNE}"
+        )
+    patches = shape.grid[0] * shape.grid[1]
+    budgets = [resolve_budget(one, None, patches).visual_token_num for one in args.budgets]
+    model = random_qwen(shape, args.llm_layers, place, args.seed)
+    runner = QwenBench(model, shape, args.answer_length, args.cpu_products)
+    todo = cases(args.methods, budgets, args.batch_sizes, patches)
+    costs = QwenCosts(model, shape, runner.num_text, args.answer_length)
+    report, found = _measured(args, runner, todo, True, lambda _: costs)
+    return report | {"ceilings": ceiling(costs, todo)}, found
+
+
+def _measured(
+    args: BenchArguments,
+    runner: Runner,
+    todo: Sequence[Case],
+    counts: bool,
+    costs_of: Callable[[list[Measured]], Costs],
+) -> tuple[dict, list[Measured]]:
+    """Measures cases; returns the report for bench.json, and what was measured.
+
+    Args:
+        args: the flags.
+        runner: of the cases.
+        todo: the cases.
+        counts: whether to count operations.
+        costs_of: returns the cost model of inspected cases.
+    """
+    place = placement(args)
+    forms = choose_forms(args.cpu_products, place.device, place.dtype, args.compile)
     with torch.inference_mode():
         packs = any(form.is_packed for form in forms.values())
         machine = measure_machine(place.device, place.dtype, packs)
-        # A replayed graph hides its operations.
-        counts = not (args.compile or has_graphs)
         found = [inspect_case(runner, case, place.device, counts) for case in todo]
-        costs = _cost_model(runner, found, budgets[0], lengths)
+        costs = costs_of(found)
         measure(runner, found, args.rounds, args.warm_up, place.device)
     report = {
         "settings": asdict(args),
@@ -166,7 +210,7 @@ def _load(args: BenchArguments) -> LlavaAccm:
     return random_model(shape, args.llm_layers, place, args.seed)
 
 
-def _cost_model(runner: Bench, found: list[Measured], budget: int, lengths: Lengths) -> CostModel:
+def _cost_model(runner: Bench, budget: int, lengths: Lengths, found: list[Measured]) -> CostModel:
     """Returns the cost model, with the token counts of an answered sample."""
     answers = {one.case.method: one.answers[0] for one in found if one.answers}
     device = runner.model.tower.device
@@ -201,6 +245,8 @@ def _write(folder: Path, report: dict, found: list[Measured]) -> None:
         f"{machine['operations'] / 1e9:,.0f} GFLOP/s in a large matrix product, "
         f"{machine['bandwidth'] / 1e9:,.1f} GB/s of weights read: what the predictions go by"
     )
+    for case, times in report.get("ceilings", {}).items():
+        print(f"{case}: {times:.2f} times fewer operations than with all tokens")
     for one in found:
         if one.is_noisy:
             print(f"too noisy to rely on: {one.case} ({one.spread:.0%})", file=sys.stderr)

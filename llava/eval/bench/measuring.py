@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from llava.eval.bench.memory import PeakMemory, parameter_bytes
-from llava.eval.bench.methods import Bench, Case
+from llava.eval.bench.methods import Case
 from llava.eval.bench.speed import synchronise
 from llava.model.sample import Answer
 from llava.model.stopwatch import Stopwatch
@@ -38,6 +39,25 @@ _PACKED_PRODUCTS = {
     for operation in [getattr(torch.ops.mkldnn, "_linear_pointwise", None)]
     if operation is not None
 }
+
+
+class Runner(Protocol):
+    """Runs cases on images of noise; Bench is one."""
+
+    def prepare(self, case: Case) -> None:
+        """Brings the weights into the form of a case."""
+
+    def pixels(self, case: Case, seed: int) -> Any:
+        """Returns the images of a case, as if preprocessed."""
+
+    def run(self, case: Case, pixels: Any, watch: Stopwatch) -> list[Answer]:
+        """Runs a case once; returns the answers of this pipeline."""
+
+    def parts(self, method: str) -> list[nn.Module]:
+        """Returns the modules that a method keeps in memory."""
+
+    def forget(self) -> None:
+        """Clears the caches."""
 
 
 @dataclass
@@ -121,7 +141,7 @@ def inspect(
     return result, watch.seconds(), float(counter.get_total_flops()), peak.bytes
 
 
-def inspect_case(bench: Bench, case: Case, device: torch.device, counts: bool) -> Measured:
+def inspect_case(bench: Runner, case: Case, device: torch.device, counts: bool) -> Measured:
     """Runs a case once for its operations and its memory; see inspect."""
     bench.prepare(case)
     bench.forget()
@@ -164,7 +184,7 @@ def _counting(counter: FlopCounterMode) -> Iterator[None]:
 
 
 def measure(
-    bench: Bench, found: Sequence[Measured], rounds: int, warm_up: int, device: torch.device
+    bench: Runner, found: Sequence[Measured], rounds: int, warm_up: int, device: torch.device
 ) -> None:
     """Times all cases in turn, round after round.
 

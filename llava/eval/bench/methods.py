@@ -28,7 +28,7 @@ from llava.model.stopwatch import Stopwatch
 # transformers' own LLaVA: with plain weights, and with this pipeline's.
 STOCK = frozenset((HF, HF_PACKED))
 STAGES = ("encode", "prune", "caption", "relate", "select", "splice", "prefill", "decode")
-_NEVER = -1  # no token has this id: texts reach their limits
+NEVER = -1  # no token has this id: texts reach their limits
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def with_fixed_lengths(
     """
     language_model, compensator = model.language_model, compensator_of(model)
     endless = LanguageModel(
-        language_model.llm, language_model.projector, language_model.tokenizer, _NEVER, compiled
+        language_model.llm, language_model.projector, language_model.tokenizer, NEVER, compiled
     )
     fixed = LlavaAccm(
         model.backbone.with_language_model(endless),
@@ -86,7 +86,7 @@ def with_fixed_lengths(
             compensator.tokenizer,
             compensator.long_clip,
             compensator.selector,
-            _NEVER,
+            NEVER,
             caption,
         ),
         model.text_selection,
@@ -151,7 +151,7 @@ class Bench:
         shared = self._shared(case)
         with watch.stage("encode"):
             asked = Method(visual_token_num=case.visual_token_num)
-            images = model.encode_images(pixels, model.needs([asked]))
+            images = model.encode_images(pixels, model.needs([asked]), watch)
         samples = [
             Sample(
                 images[place // shared],

@@ -61,7 +61,7 @@ def random_model(
         place: its device and dtype.
         seed: seed of the weights.
     """
-    noise = _Noise(place, seed)
+    noise = Noise(place, seed)
     tower = _random_tower(shape, noise)
     llm_sizes = shape.llm | ({} if llm_layers is None else dict(num_hidden_layers=llm_layers))
     llm = empty_llm(LlamaConfig(**llm_sizes), SOURCE)
@@ -96,7 +96,7 @@ def _backbone(
     return LlavaNext(*args, DEFAULT_TEMPLATE)
 
 
-def _random_tower(shape: ModelShape, noise: _Noise) -> ClipTower:
+def _random_tower(shape: ModelShape, noise: Noise) -> ClipTower:
     config = dict(
         vision_config=shape.vision | dict(projection_dim=shape.projection),
         text_config=shape.text | dict(projection_dim=shape.projection),
@@ -107,7 +107,7 @@ def _random_tower(shape: ModelShape, noise: _Noise) -> ClipTower:
     return ClipTower(build_clip(config, noise.like(empty), SOURCE, noise.place))
 
 
-def _random_compensator(shape: ModelShape, noise: _Noise) -> Compensator:
+def _random_compensator(shape: ModelShape, noise: Noise) -> Compensator:
     with init_empty_weights():
         gpt = GPT2LMHeadModel(GPT2Config(**shape.gpt2))
         empty = CaptionModel(gpt, shape.projection, _PREFIX_LENGTH, shape.mapper_layers)
@@ -125,7 +125,7 @@ def _random_compensator(shape: ModelShape, noise: _Noise) -> Compensator:
     )
 
 
-class _Noise:
+class Noise:
     """Random weights.
 
     Args:
@@ -180,7 +180,11 @@ class LlamaWords(_Words):
 
     def encode(self, text: str) -> list[int]:
         """Returns ids, the begin-of-text first."""
-        return [self.bos_token_id, *(3 + i for i in _ids(text, self._size - 11))]
+        return [self.bos_token_id, *self.encode_more(text)]
+
+    def encode_more(self, text: str) -> list[int]:
+        """Returns ids without the begin-of-text."""
+        return [3 + i for i in _ids(text, self._size - 11)]
 
 
 class GptWords(_Words):

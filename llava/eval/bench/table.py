@@ -5,11 +5,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from llava.eval.bench.arguments import ACCM, HF, PRUNE
 from llava.eval.bench.measuring import NOISY, Measured
-from llava.eval.bench.methods import STAGES
-from llava.eval.bench.prediction import CostModel, Machine
+from llava.eval.bench.methods import STAGES, Case
+from llava.eval.bench.prediction import Machine, Pass
 from llava.extras import missing_package
 from llava.files import write_whole
 from llava.markdown import markdown_table
@@ -26,12 +27,22 @@ _COLOURS = dict(
 _ROW_INCHES = 0.42
 
 
-def records(found: Sequence[Measured], costs: CostModel, machine: Machine) -> list[dict]:
+class Costs(Protocol):
+    """The passes of a case's stages; CostModel is one."""
+
+    def stages(self, case: Case) -> dict[str, list[Pass]]:
+        """Returns the passes of a case, for its whole batch."""
+
+    def cache_bytes(self, case: Case) -> int:
+        """Returns the size of the LLM's keys and values at the end."""
+
+
+def records(found: Sequence[Measured], costs: Costs, machine: Machine) -> list[dict]:
     """Returns one JSON object per case, with seconds, operations and bytes of the whole batch."""
     return [_record(one, costs, machine) for one in found]
 
 
-def _record(one: Measured, costs: CostModel, machine: Machine) -> dict:
+def _record(one: Measured, costs: Costs, machine: Machine) -> dict:
     stages = costs.stages(one.case)
     return {
         "method": one.case.method,

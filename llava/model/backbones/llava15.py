@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil
 
 from llava.arguments import ModelArguments
-from llava.mm_utils import process_images
+from llava.mm_utils import process_images, square_view
 from llava.model.compensation.supplement import Supplement
 from llava.model.language_model.builder import load_llama_tokenizer, load_llm
 from llava.model.language_model.llava_llama import LanguageModel
@@ -23,6 +22,7 @@ from llava.model.loading.placement import Placement
 from llava.model.loading.weights import read_checkpoint
 from llava.model.multimodal_encoder.builder import Vision, count_patches, load_tower
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
+from llava.model.multimodal_encoder.clip_questions import embed_questions, embed_segments
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.multimodal_encoder.visual_tokens import (
     OF_IMAGE,
@@ -34,6 +34,7 @@ from llava.model.multimodal_encoder.visual_tokens import (
 from llava.model.multimodal_projector.builder import build_projector
 from llava.model.prompt_ids import prompt_ids
 from llava.model.sample import Sample
+from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.content_words import content_words
 
 
@@ -94,6 +95,10 @@ class Llava15(nn.Module):
         image_aspect_ratio: "pad", or None; see process_images.
     """
 
+    gives = ~Needs.NOTHING
+    side = None
+    has_mrope = False
+
     def __init__(
         self,
         tower: ClipTower,
@@ -108,6 +113,16 @@ class Llava15(nn.Module):
         self.image_processor = image_processor
         self.language_model = language_model
         self.image_aspect_ratio = image_aspect_ratio
+
+    @property
+    def clip(self) -> ClipTower:
+        """The tower itself: its text side reads questions."""
+        return self.tower
+
+    @property
+    def embed_dim(self) -> int:
+        """The width of CLIP's patches and texts."""
+        return self.tower.clip.config.projection_dim
 
     def with_language_model(self, language_model: LanguageModel) -> Llava15:
         """Returns a backbone that shares all parts with this one except the LLM."""
@@ -128,12 +143,19 @@ class Llava15(nn.Module):
         side = math.isqrt(self.tower.num_patches)
         return (View(0, side, side),)
 
+    def picture(self, image: Image.Image, side: int) -> Image.Image:
+        """Returns the square that the tower sees of an RGB image, ``side`` pixels wide."""
+        return square_view(image, self.image_processor, self.image_aspect_ratio, side)
+
     def preprocess(self, images: list[Image.Image]) -> Tensor:
         """Returns pixels (B, 3, S, S) float32 on the CPU, as the tower expects them."""
         return process_images(images, self.image_processor, self.image_aspect_ratio)
 
     def encode_images(
-        self, pixels: Tensor | Sequence[Tensor], needs: Needs = OF_IMAGE
+        self,
+        pixels: Tensor | Sequence[Tensor],
+        needs: Needs = OF_IMAGE,
+        watch: Stopwatch | None = None,
     ) -> list[VisualTokens]:
         """Encodes B preprocessed images (3, S, S); gives the features and the needed values."""
         joined = pixels if isinstance(pixels, Tensor) else torch.stack(list(pixels))
@@ -145,30 +167,19 @@ class Llava15(nn.Module):
 
     def encode_questions(self, questions: Sequence[str]) -> list[Tensor]:
         """Encodes questions, cut to the text tower's length, as (P,) float32 of unit length."""
-        ids = [self.clip_tokenizer.encode(q, self.tower.max_text_length) for q in questions]
-        return list(self.tower.embed_text(ids))
+        return embed_questions(self.tower, self.clip_tokenizer, questions)
 
     def embed_segments(self, question: str) -> Tensor:
-        """Encodes a whole question in segments of the text tower's length.
-
-        It uses one pass per question, so that the result does not depend on others.
-
-        Returns:
-            (M, P) float32, not normalised.
-        """
-        ids = self.clip_tokenizer.encode(question, sys.maxsize)
-        start, end, inside = ids[:1], ids[-1:], ids[1:-1]
-        room = self.tower.max_text_length - 2
-        starts = range(0, max(1, len(inside)), room)
-        return self.tower.project_text([start + inside[i : i + room] + end for i in starts])
+        """Encodes a whole question in segments, (M, P) float32, not normalised."""
+        return embed_segments(self.tower, self.clip_tokenizer, question)
 
     def embed_content_words(self, question: str) -> Tensor:
         """Returns the LLM's input embeddings of a question's content words, (T, D).
 
         They do not include the begin-of-text id.
         """
-        ids = self.language_model.tokenizer.encode(content_words(question))
-        return self.language_model.embed_words(ids[1:])
+        ids = self.language_model.tokenizer.encode_more(content_words(question))
+        return self.language_model.embed_words(ids)
 
     def arrange(self, tokens: Tensor, kept_idx: Tensor, image: VisualTokens) -> Tensor:
         """Returns the kept tokens (K, D) unchanged: nothing is put between them."""
@@ -177,6 +188,9 @@ class Llava15(nn.Module):
     def most_positions(self, num_tokens: int, image: object = None) -> int:
         """Returns the number K of the tokens themselves."""
         return num_tokens
+
+    def position_ids(self, input_ids: Sequence[int], kept_idx: Tensor, image: VisualTokens) -> None:
+        """Returns None: positions count 0, 1, 2."""
 
     def prompt_ids(self, sample: Sample, given: Supplement, most: int) -> list[int]:
         """Returns a sample's prompt in Vicuna's template, one IMAGE_TOKEN_INDEX in it."""

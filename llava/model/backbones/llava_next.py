@@ -41,6 +41,7 @@ from llava.model.multimodal_encoder.view_values import joined_views
 from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, View, VisualTokens
 from llava.model.prompt_ids import prompt_ids
 from llava.model.sample import Sample
+from llava.model.stopwatch import Stopwatch
 
 
 def load_llava_next(
@@ -187,6 +188,10 @@ class LlavaNext(Llava15):
         """Returns N of an image, without its newline tokens; None: the largest."""
         return self.layout(image).num_tokens
 
+    def picture(self, image: Image.Image, side: int) -> Image.Image:
+        """Returns the base view: the whole RGB image, stretched to a square."""
+        return image.resize((side, side))
+
     def preprocess(self, images: list[Image.Image]) -> list[Patches]:
         """Returns the pixels of the views of B images, with height and width of each."""
         return [self._views_of(image) for image in images]
@@ -197,7 +202,10 @@ class LlavaNext(Llava15):
         return Patches(made["pixel_values"][0], (image.height, image.width))
 
     def encode_images(
-        self, pixels: Sequence[Patches], needs: Needs = OF_IMAGE
+        self,
+        pixels: Sequence[Patches],
+        needs: Needs = OF_IMAGE,
+        watch: Stopwatch | None = None,
     ) -> list[VisualTokens]:
         """Encodes B preprocessed images, each in a pass of its own for all its views."""
         return [self._encode_views(of_image, needs) for of_image in pixels]

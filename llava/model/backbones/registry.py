@@ -14,11 +14,13 @@ from llava.arguments import ModelArguments
 from llava.model.backbones.backbone import Backbone
 from llava.model.backbones.llava15 import count_llava15, load_llava15
 from llava.model.backbones.llava_next import count_llava_next, load_llava_next
+from llava.model.backbones.qwen_loading import count_qwen, load_qwen
 from llava.model.loading.configs import CheckpointConfig
 from llava.model.loading.llava_config import LLAVA15
 from llava.model.loading.next_config import LLAVA_NEXT
 from llava.model.loading.parts import read_model
 from llava.model.loading.placement import Placement
+from llava.model.loading.qwen_config import QWEN2_5_VL
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Family:
 FAMILIES = {
     LLAVA15: Family(load_llava15, count_llava15),
     LLAVA_NEXT: Family(load_llava_next, count_llava_next, has_views=True, images_differ=True),
+    QWEN2_5_VL: Family(load_qwen, count_qwen, images_differ=True),
 }
 
 
@@ -90,7 +93,7 @@ class Sizes(NamedTuple):
     num_patches: int
     num_layers: int
     images_differ: bool
-    has_views: bool
+    has_views: bool = False
 
 
 def sizes_of(args: ModelArguments) -> Sizes:
@@ -100,10 +103,5 @@ def sizes_of(args: ModelArguments) -> Sizes:
         UserError: a part of the model, or of its compensation, is missing.
     """
     parts, config = read_model(args)
-    family = FAMILIES[config.family]
-    return Sizes(
-        family.count_tokens(parts, config),
-        config.llm.num_hidden_layers,
-        family.images_differ,
-        family.has_views,
-    )
+    family, num_layers = FAMILIES[config.family], config.llm.num_hidden_layers
+    return Sizes(most_tokens(parts, config), num_layers, family.images_differ, family.has_views)

@@ -15,7 +15,7 @@ from llava.model.compensation.beam_search import BeamCandidates, beam_search
 from llava.model.compensation.caption_model import CaptionModel, quicken
 from llava.model.compensation.supplement import Gives, PrunedSample, Supplement, TextQuery
 from llava.model.cuda import CudaGraphs
-from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+from llava.model.language_model.tokenizer import Tokenizer
 from llava.model.prompt_ids import caption_room
 from llava.model.static_cache import StaticSessions
 from llava.model.stopwatch import Stopwatch
@@ -108,7 +108,7 @@ class CaptionWriter(nn.Module):
         """Returns the modules whose matrix products have a form."""
         return {"gpt2": self.caption_model.gpt, "mapper": self.caption_model.clip_project}
 
-    def room(self, query: TextQuery, tokenizer: LlamaTokenizer) -> int:
+    def room(self, query: TextQuery, tokenizer: Tokenizer) -> int:
         """Returns the positions of the LLM to keep free for a caption."""
         return caption_room(self.max_length, tokenizer)
 

@@ -14,7 +14,7 @@ from llava.model.compensation.supplement import (
     Supplement,
     TextQuery,
 )
-from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+from llava.model.language_model.tokenizer import Tokenizer
 from llava.model.prompt_ids import text_room
 from llava.model.stopwatch import Stopwatch
 from llava.utils.jsonl import read_lines
@@ -52,7 +52,7 @@ class Oracle(CompensationModule):
         """
         self._text(query)
 
-    def room(self, query: TextQuery, tokenizer: LlamaTokenizer) -> int:
+    def room(self, query: TextQuery, tokenizer: Tokenizer) -> int:
         """Returns the positions of the LLM to keep free for the question's text."""
         return text_room(self._text(query), tokenizer)
 

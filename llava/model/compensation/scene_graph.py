@@ -27,7 +27,7 @@ from llava.model.compensation.triplets import (
     names_of,
 )
 from llava.model.cuda import CudaGraphs
-from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+from llava.model.language_model.tokenizer import Tokenizer
 from llava.model.multimodal_encoder.visual_tokens import Needs
 from llava.model.prompt_ids import text_room
 from llava.model.stopwatch import Stopwatch
@@ -121,7 +121,7 @@ class SceneGraphWriter(nn.Module):
     def check(self, query: TextQuery) -> None:
         """Accepts every question: the text tower reads its first 77 ids."""
 
-    def room(self, query: TextQuery, tokenizer: LlamaTokenizer) -> int:
+    def room(self, query: TextQuery, tokenizer: Tokenizer) -> int:
         """Returns the positions of the LLM to keep free: those of the longest names."""
         subject = max(self.names.classes, key=len)
         longest = f"{subject} {max(self.names.predicates, key=len)} {subject}"

@@ -19,7 +19,7 @@ from llava.model.compensation.supplement import (
     Supplement,
     TextQuery,
 )
-from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+from llava.model.language_model.tokenizer import Tokenizer
 from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.pruner import Needs
 
@@ -63,7 +63,7 @@ class Sum(nn.Module):
         for term in self.terms.values():
             term.check(query)
 
-    def room(self, query: TextQuery, tokenizer: LlamaTokenizer) -> int:
+    def room(self, query: TextQuery, tokenizer: Tokenizer) -> int:
         """Returns the positions of the LLM to keep free for all texts."""
         return sum(term.room(query, tokenizer) for term in self.terms.values())
 

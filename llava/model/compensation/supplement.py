@@ -8,6 +8,7 @@ from enum import Flag, auto
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from llava.constants import CAPTION_HEADING
@@ -23,7 +24,7 @@ from llava.model.stopwatch import Stopwatch
 from llava.model.token_pruning.pruner import Pruned, Query
 
 if TYPE_CHECKING:
-    from llava.model.language_model.llama_tokenizer import LlamaTokenizer
+    from llava.model.language_model.tokenizer import Tokenizer
 
 
 class Gives(Flag):
@@ -84,21 +85,33 @@ class PrunedSample:
 
     @property
     def dropped(self) -> Tensor:
-        """The embeddings (M, P) of the tokens to describe in index order; see described_idx.
+        """The embeddings (M, P) of the patches to describe in index order; see described_idx.
 
         Of an image of several views they are those of the first, which shows the whole image; or of
-        all views where it drops none.
+        all views where it drops none. With a CLIP beside the model's own tower they are its patches
+        at the places of the tokens.
         """
-        embeds, idx = needed(self.image.patch_embeds), self.pruned.described_idx
-        of_first = idx[idx < len(self.whole)]
-        idx = of_first if len(of_first) else idx
-        return embeds[send(idx, embeds.device)]
+        beside = self.image.side_embeds
+        embeds = needed(self.image.patch_embeds) if beside is None else beside
+        return embeds[send(self._described_idx, embeds.device)]
+
+    @property
+    def _described_idx(self) -> Tensor:
+        """The rows of the embeddings of dropped, int64, rising."""
+        described, image = self.pruned.described_idx, self.image
+        if image.side_idx is not None:
+            places = torch.isin(image.side_idx, described).nonzero().squeeze(-1)
+            # A drop that is smaller than a patch may hold no centre of one.
+            return places if len(places) else needed(image.patch_idx)[described].unique()
+        of_first = described[described < image.num_described]
+        return of_first if len(of_first) else described
 
     @property
     def whole(self) -> Tensor:
-        """The embeddings (N, P) of all tokens; of several views, of the first."""
-        embeds, (first, *others) = needed(self.image.patch_embeds), self.image.views
-        return embeds[: first.rows * first.columns] if others else embeds
+        """The embeddings (N, P) of all patches, of the first view, or of a side tower."""
+        if self.image.side_embeds is not None:
+            return self.image.side_embeds
+        return needed(self.image.patch_embeds)[: self.image.num_described]
 
     @cached_property
     def clusters(self) -> Clusters:
@@ -205,7 +218,7 @@ class CompensationModule(Protocol):
         """
         return None
 
-    def room(self, query: TextQuery, tokenizer: LlamaTokenizer) -> int:
+    def room(self, query: TextQuery, tokenizer: Tokenizer) -> int:
         """Returns the positions of the LLM to keep free for its text."""
         return 0
 

@@ -8,16 +8,24 @@ from pathlib import Path
 import torch
 from accelerate import dispatch_model, infer_auto_device_map, init_empty_weights
 from accelerate.utils import get_max_memory
-from transformers import BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BitsAndBytesConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLTextConfig
 
 from llava.arguments import ModelArguments
 from llava.budgets import AskedBudget
 from llava.errors import UserError
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.language_model.quantized import bits_config
+from llava.model.language_model.qwen import QwenCausalLM
 from llava.model.loading.bpe import check_vocabulary
-from llava.model.loading.configs import config_errors
-from llava.model.loading.llava_config import LlavaConfig, Tensors
+from llava.model.loading.configs import CheckpointConfig, config_errors
+from llava.model.loading.llava_config import Tensors
 from llava.model.loading.placement import Placement
 from llava.model.loading.tensor_files import is_harmless
 from llava.model.loading.weights import fill
@@ -27,12 +35,14 @@ from llava.model.sample import DEFAULT_MAX_NEW_TOKENS
 
 # The share of GPU memory for an LLM that is spread over GPUs: the rest is for keys and values.
 GPU_SHARE = 0.85
+# The causal LM of each configuration.
+CAUSAL_LMS = {LlamaConfig: LlamaForCausalLM, Qwen2_5_VLTextConfig: QwenCausalLM}
 
 
 def load_llm(
-    args: ModelArguments, config: LlavaConfig, tensors: Tensors, source: str, place: Placement
-) -> LlamaForCausalLM:
-    """Loads Llama on one device, or spread over several."""
+    args: ModelArguments, config: CheckpointConfig, tensors: Tensors, source: str, place: Placement
+) -> PreTrainedModel:
+    """Loads the LLM on one device, or spread over several."""
     if args.bits is not None:
         bits = bits_config(args.load_4bit, place.dtype)
         return load_quantized(config, tensors, source, place, bits)
@@ -48,7 +58,7 @@ def load_llm(
     free = get_max_memory()
     room = {d: int(size * (1 if d == "cpu" else GPU_SHARE)) for d, size in free.items()}
     spread = infer_auto_device_map(
-        llm, room, no_split_module_classes=["LlamaDecoderLayer"], dtype=place.dtype
+        llm, room, no_split_module_classes=[type(llm.model.layers[0]).__name__], dtype=place.dtype
     )
     if "disk" in spread.values():
         raise UserError(
@@ -60,12 +70,12 @@ def load_llm(
 
 
 def load_quantized(
-    config: LlavaConfig,
+    config: CheckpointConfig,
     tensors: Tensors,
     source: str,
     place: Placement,
     bits: BitsAndBytesConfig | None,
-) -> LlamaForCausalLM:
+) -> PreTrainedModel:
     """Returns the LLM with its matrices quantised, except the one that computes the logits.
 
     Args:
@@ -81,7 +91,7 @@ def load_quantized(
     # Checks names, shapes and values, which transformers would not check; the result is dropped.
     looked_at = empty_llm(config.llm, source)
     fill_llm(looked_at, tensors, source, place.dtype, lambda name: torch.device("meta"))
-    return LlamaForCausalLM.from_pretrained(
+    return type(looked_at).from_pretrained(
         None,
         config=config.llm,
         state_dict={key: tensor for key, tensor in tensors.items() if not is_harmless(key)},
@@ -91,10 +101,10 @@ def load_quantized(
     )
 
 
-def empty_llm(config: LlamaConfig, source: str) -> LlamaForCausalLM:
-    """Returns a Llama without weights."""
+def empty_llm(config: PreTrainedConfig, source: str) -> PreTrainedModel:
+    """Returns an LLM without weights."""
     with config_errors(source), init_empty_weights():
-        llm = LlamaForCausalLM(config)
+        llm = CAUSAL_LMS[type(config)](config)
         # The buffers that it computes from rope_theta and rope_scaling.
         for name, buffer in llm.named_buffers():
             if not buffer.isfinite().all():
@@ -103,13 +113,13 @@ def empty_llm(config: LlamaConfig, source: str) -> LlamaForCausalLM:
 
 
 def fill_llm(
-    llm: LlamaForCausalLM,
+    llm: PreTrainedModel,
     tensors: Tensors,
     source: str,
     dtype: torch.dtype,
     device_of: Callable[[str], torch.device | str | int],
 ) -> None:
-    """Fills an empty Llama with its weights."""
+    """Fills an empty LLM with its weights."""
     tied = frozenset({"lm_head.weight"} if llm.config.tie_word_embeddings else ())
     fill(llm, tensors, source, dtype, device_of, optional=tied)
     llm.tie_weights()
@@ -124,7 +134,7 @@ def device_in(spread: Mapping[str, int | str], name: str) -> int | str:
     )
 
 
-def load_llama_tokenizer(folder: Path, config: LlavaConfig) -> LlamaTokenizer:
+def load_llama_tokenizer(folder: Path, config: CheckpointConfig) -> LlamaTokenizer:
     """Returns the LLM's tokenizer.
 
     Raises:

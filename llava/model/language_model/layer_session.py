@@ -31,7 +31,7 @@ class _Columns:
     Attributes:
         valid: (B, M) bool, the columns that are not padding.
         key_bias: (B, M), or None.
-        following: (B,) int64, the position of the next token.
+        following: (B,) int64, the position of the next token; (3, B) with M-RoPE.
     """
 
     valid: Tensor
@@ -43,7 +43,7 @@ class _Columns:
         self.valid = F.pad(self.valid, (0, 1), value=True)
         if self.key_bias is not None:
             self.key_bias = F.pad(self.key_bias, (0, 1))
-        positions, self.following = self.following[:, None], self.following + 1
+        positions, self.following = self.following[..., None], self.following + 1
         return LayerInput(hidden, positions, self.valid[:, None, None], self.key_bias)
 
 
@@ -79,18 +79,22 @@ class LayerSession:
         self._columns: list[_Columns] = []  # of each layer that has read the prompts
         self._forward = LayerwiseLlama(llm, self._before_layer)
 
-    def forward(self, embeds: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, embeds: Tensor, mask: Tensor, position_ids: Tensor | None = None) -> Tensor:
         """Reads the text after the prefixes, and in later calls the next token of every sequence.
 
         Args:
             embeds: (B, L, D), padded on the left; L is 1 in later calls.
             mask: (B, L), 1 where there is input, 0 for padding.
+            position_ids: (3, B, L) int64, positions of M-RoPE; see DecodeSession.forward.
 
         Returns:
             (B, V) float32, the logits of the next token.
         """
         if not self._columns:
-            rows = [self._first_row(b, embeds[b, -n:]) for b, n in enumerate(self._lengths)]
+            rows = [
+                self._first_row(b, embeds[b, -n:], position_ids)
+                for b, n in enumerate(self._lengths)
+            ]
             self._embeds = [row.hidden for row in rows]
             state = self._joined(rows, embeds.shape[1])
         else:
@@ -100,19 +104,22 @@ class LayerSession:
         )
         return out.logits[:, -1].float()
 
-    def _first_row(self, b: int, embeds: Tensor) -> LayerRow:
+    def _first_row(self, b: int, embeds: Tensor, position_ids: Tensor | None) -> LayerRow:
         """Returns the input of the first layer for a sequence: its image and text (L, D)."""
         reading, visual = self._readings[b], len(self._idx[b])
-        place = torch.arange(len(embeds), device=embeds.device)
-        if reading.position_ids is not None:
+        place = self._starts[b] + torch.arange(len(embeds), device=embeds.device)
+        if position_ids is not None:
+            # With M-RoPE every token has its place in the image already.
+            place = position_ids[:, b, -len(embeds) :]
+        elif reading.position_ids is not None:
             place = place + reading.num_positions - visual
-            place[:visual] = reading.position_ids.to(place.device)
+            place[:visual] = self._starts[b] + reading.position_ids.to(place.device)
         bias = None
         if any(one.key_bias is not None for one in self._readings):
             bias = torch.zeros(len(embeds), device=embeds.device)
             if reading.key_bias is not None:
                 bias[:visual] = reading.key_bias.to(bias)
-        return LayerRow(embeds, self._starts[b] + place, bias)
+        return LayerRow(embeds, place, bias)
 
     def _joined(self, rows: Sequence[LayerRow], length: int) -> LayerInput:
         """Returns rows as a batch, padded on the left to a multiple of a length."""
@@ -141,7 +148,8 @@ class LayerSession:
                 ],
                 1,
             )
-        self._columns.append(_Columns(self._valid, state.key_bias, state.position_ids[:, -1] + 1))
+        following = state.position_ids[..., -1] + 1
+        self._columns.append(_Columns(self._valid, state.key_bias, following))
         self._previous = state
         return state
 
@@ -156,7 +164,7 @@ class LayerSession:
         """Returns the part of a layer's input that is a sequence's piece."""
         n = self._lengths[b]
         bias = None if state.key_bias is None else state.key_bias[b, -n:]
-        return LayerRow(state.hidden[b, -n:], state.position_ids[b, -n:], bias)
+        return LayerRow(state.hidden[b, -n:], state.position_ids[..., b, -n:], bias)
 
     def _pruned(self, b: int, stage: Stage, row: LayerRow) -> LayerRow:
         """Returns a row with the visual tokens that its pruner keeps."""
@@ -179,12 +187,12 @@ class LayerSession:
         self._idx[b] = F.pad(self._idx[b][kept], (0, len(merged)), value=MERGED)
         self.kept[b].append(LayerKept(stage.layer, tuple(self._idx[b].tolist())))
         new = row.with_visual(kept, merged.to(row.hidden.dtype), visual)
-        if not plan.pruner.renumbers:
+        if not plan.pruner.renumbers or new.position_ids.ndim > 1:
             return new
         place = torch.arange(len(new.hidden), device=new.position_ids.device)
         return replace(new, position_ids=start + place)
 
 
 def _padded(rows: Sequence[Tensor], length: int) -> Tensor:
-    """Returns rows (L_b,) as (B, length), zeros on the left."""
-    return torch.stack([F.pad(row, (length - len(row), 0)) for row in rows])
+    """Returns rows (..., L_b) as (..., B, length), zeros on the left."""
+    return torch.stack([F.pad(row, (length - row.shape[-1], 0)) for row in rows], dim=-2)

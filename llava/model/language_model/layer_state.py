@@ -16,7 +16,7 @@ class LayerRow:
 
     Attributes:
         hidden: (L, D).
-        position_ids: (L,).
+        position_ids: (L,), or (3, L) with M-RoPE.
         key_bias: (L,); see LayerInput. None adds nothing.
     """
 
@@ -37,7 +37,7 @@ class LayerRow:
         hidden = self.hidden[taken]
         hidden[len(kept) : len(kept) + len(merged)] = merged
         bias = None if self.key_bias is None else self.key_bias[taken]
-        return LayerRow(hidden, self.position_ids[taken], bias)
+        return LayerRow(hidden, self.position_ids[..., taken], bias)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class RowReader:
         module = self.llm.model.layers[layer]
         hidden, positions = (
             row.hidden[None, -count:],
-            row.position_ids[None, -count:].to(row.hidden.device),
+            row.position_ids[..., None, -count:].to(row.hidden.device),
         )
         normed = module.input_layernorm(hidden)
         width = self.old_keys.shape[-1]

@@ -17,8 +17,8 @@ class LayerInput:
 
     Attributes:
         hidden: (B, L, D).
-        position_ids: (B, L), by which keys are rotated; a token keeps its own when others are
-            dropped.
+        position_ids: (B, L), or (3, B, L) with M-RoPE, by which keys are rotated; a token keeps
+            its own when others are dropped.
         mask: (B, 1, L, M) bool, True where a position may attend.
         key_bias: (B, M) float, added to the attention logits of every query to a column of keys,
             before the softmax; None adds nothing.
@@ -71,7 +71,7 @@ class LayerwiseLlama:
         Args:
             inputs_embeds: (B, L, D).
             attention_mask: (B, 1, L, M) bool; see LayerInput.
-            position_ids: (B, L).
+            position_ids: (B, L), or (3, B, L) with M-RoPE.
             past_key_values: the cache; each layer adds its keys and values.
             use_cache: whether the cache is used.
             logits_to_keep: number of last positions whose logits are returned.

@@ -66,6 +66,10 @@ class LlamaTokenizer:
                 ids += self._encode_segment(segment, first=place == 0)
         return ids
 
+    def encode_more(self, text: str) -> list[int]:
+        """Returns the ids of a text that follows others, without the begin-of-text id."""
+        return self.encode(text)[1:]
+
     def _encode_segment(self, text: str, first: bool) -> list[int]:
         """Returns the ids of a text without special tokens.
 

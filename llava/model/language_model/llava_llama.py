@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.decoding import GREEDY, Decoding
-from llava.mm_utils import pad_left, send
+from llava.mm_utils import send
 from llava.model.cuda import AsyncStopFlag
 from llava.model.kv_cache import DecodeSession, KVPrefix
 from llava.model.language_model.beams import search_beams
 from llava.model.language_model.compiled import LENGTH_STEP, compiled, fill_up
 from llava.model.language_model.fused import fuse_llama
 from llava.model.language_model.layer_session import LayerSession
-from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.language_model.prompts import (
     Generated,
     OnToken,
@@ -27,11 +26,14 @@ from llava.model.language_model.prompts import (
     Session,
     batches_of,
     generated,
+    pieces_of,
     remember_images,
     tell_row,
     told,
 )
 from llava.model.language_model.sampling import TokenChooser
+from llava.model.language_model.steps import decode
+from llava.model.language_model.tokenizer import Tokenizer
 from llava.model.memory import Memory
 from llava.model.multimodal_encoder.visual_tokens import Projected
 from llava.model.multimodal_projector.images import project_each
@@ -47,30 +49,34 @@ GRAPH_TILE, MAX_GRAPH_POSITIONS = 32, 512
 
 
 class LanguageModel(nn.Module):
-    """Llama with LLaVA's projector and tokenizer.
+    """An LLM with the projector of its visual tokens, and its tokenizer.
 
     Args:
-        llm: transformers' Llama.
+        llm: transformers' Llama, or another causal LM with the same parts.
         projector: tower features (..., C) to LLM embeddings (..., D).
-        tokenizer: of LLaVA.
-        end_id: ends an answer; None takes the tokenizer's end-of-text, -1 lets every answer run
-            to its limit.
+        tokenizer: of the LLM.
+        end_id: ends an answer, or several that do; None takes the tokenizer's end-of-text, -1 lets
+            every answer run to its limit.
         graphs: whether to compile the LLM for prompts of a few fixed lengths.
+
+    Attributes:
+        end_ids: the ids that end an answer.
     """
 
     def __init__(
         self,
-        llm: LlamaForCausalLM,
+        llm: PreTrainedModel,
         projector: nn.Module,
-        tokenizer: LlamaTokenizer,
-        end_id: int | None = None,
+        tokenizer: Tokenizer,
+        end_id: int | Sequence[int] | None = None,
         graphs: bool = False,
     ) -> None:
         super().__init__()
         self.llm = llm
         self.projector = projector
         self.tokenizer = tokenizer
-        self.end_id = tokenizer.eos_token_id if end_id is None else end_id
+        end = tokenizer.eos_token_id if end_id is None else end_id
+        self.end_ids = (end,) if isinstance(end, int) else tuple(end)
         self.is_compiled = graphs
         self._static = StaticSessions(llm, compiled(llm)) if graphs else None
 
@@ -82,6 +88,11 @@ class LanguageModel(nn.Module):
         if self.llm.device.type == "cuda":
             fuse_llama(self.llm)
         self._static = self._static or StaticSessions(self.llm)
+
+    @property
+    def end_id(self) -> int:
+        """The first of the ids that end an answer."""
+        return self.end_ids[0]
 
     @property
     def context_length(self) -> int:
@@ -117,7 +128,8 @@ class LanguageModel(nn.Module):
 
     def project(self, features: Tensor) -> Tensor:
         """Returns the LLM's input embeddings (K, D) of visual features (K, C)."""
-        embeds = self.projector(features.to(next(self.projector.parameters()).dtype))
+        weight = next(self.projector.parameters(), self.llm.get_input_embeddings().weight)
+        embeds = self.projector(features.to(weight.dtype))
         return embeds.to(self.llm.get_input_embeddings().weight.device)
 
     def embed_words(self, ids: list[int]) -> Tensor:
@@ -163,9 +175,15 @@ class LanguageModel(nn.Module):
         for row in sorted(set(range(len(prompts))).difference(singles)):
             of_row = None if on_token is None else partial(on_token, row)
             with watch.stage("decode"):
-                embeds, limit = prompts[row].embeds, max_new_tokens[row]
+                prompt, limit = prompts[row], max_new_tokens[row]
                 answers[row] = search_beams(
-                    self.llm, embeds, how[row].num_beams, limit, self.end_id, of_row
+                    self.llm,
+                    prompt.embeds,
+                    how[row].num_beams,
+                    limit,
+                    self.end_ids,
+                    of_row,
+                    prompt.position_ids,
                 )
         return [answers[row] for row in range(len(prompts))]
 
@@ -174,11 +192,12 @@ class LanguageModel(nn.Module):
         """Reads prompts up to the last visual token; the text after it need not be known yet."""
         systems = [self.prefill_system(prompt, memory) for prompt in prompts]
         session = DecodeSession(self.llm, self.llm.config, systems, prompts[0].embeds.device)
-        images = [prompt.embeds[prompt.system_length : prompt.image_end] for prompt in prompts]
-        session.forward(*pad_left(images, TILE))
+        images = [slice(prompt.system_length, prompt.image_end) for prompt in prompts]
+        session.forward(*pieces_of(prompts, images, TILE))
+        lengths = [image.stop - image.start for image in images]
         return [
-            session.prefix(row, slice(session.filled - len(image), session.filled), system)
-            for row, (image, system) in enumerate(zip(images, systems))
+            session.prefix(row, slice(session.filled - length, session.filled), system)
+            for row, (length, system) in enumerate(zip(lengths, systems))
         ]
 
     @torch.inference_mode()
@@ -231,28 +250,30 @@ class LanguageModel(nn.Module):
             prompts = fill_up(prompts)
             limits = [*limits, *[1] * (len(prompts) - len(limits))]
         with watch.stage("prefill"):
-            rest = [prompt.embeds[prompt.prefix.length :] for prompt in prompts]
-            embeds, mask = pad_left(rest, self._length_step(rest))
+            rest = [slice(prompt.prefix.length, len(prompt.embeds)) for prompt in prompts]
+            step = self._length_step(max(one.stop - one.start for one in rest) * len(rest))
+            embeds, mask, position_ids = pieces_of(prompts, rest, step)
             num_new = embeds.shape[1] + max(limits)
             session = self._session(prompts, num_new, embeds.device)
-            logits = session.forward(embeds, mask)
+            logits = session.forward(embeds, mask, position_ids)
             if not isinstance(session, LayerSession):
                 remember_images(prompts, session, memory)
         with watch.stage("decode"):
             tell = told(on_token, wanted, limits)
-            tokens = self._decode(session, choose(logits), limits, choose, tell)
-            found = generated(tokens.tolist()[:wanted], limits, self.end_id, logits.cpu())
+            table = self.llm.get_input_embeddings()
+            first, ended = choose(logits), AsyncStopFlag(logits.device)
+            tokens = decode(session, table, first, limits, self.end_ids, choose, tell, ended)
+            found = generated(tokens.tolist()[:wanted], limits, self.end_ids, logits.cpu())
         if isinstance(session, LayerSession):
             found = [replace(one, layer_kept=tuple(k)) for one, k in zip(found, session.kept)]
         return found
 
-    def _length_step(self, rows: Sequence[Tensor]) -> int:
-        """Returns the number of positions of which pieces (L, D) of prompts take a multiple."""
+    def _length_step(self, num_positions: int) -> int:
+        """Returns the number of positions of which pieces of prompts take a multiple."""
         if self.is_compiled:
             return LENGTH_STEP
-        is_small = len(rows) * max(map(len, rows)) <= MAX_GRAPH_POSITIONS
-        on_gpu = self._static is not None and rows[0].device.type == "cuda"
-        return GRAPH_TILE if on_gpu and is_small else TILE
+        on_gpu = self._static is not None and self.llm.device.type == "cuda"
+        return GRAPH_TILE if on_gpu and num_positions <= MAX_GRAPH_POSITIONS else TILE
 
     def _session(
         self, prompts: Sequence[Prompt], num_new: int, device: torch.device
@@ -266,34 +287,3 @@ class LanguageModel(nn.Module):
             if session is not None:
                 return session
         return DecodeSession(self.llm, self.llm.config, prefixes, device)
-
-    def _decode(
-        self,
-        session: Session | LayerSession,
-        tokens: Tensor,
-        limits: Sequence[int],
-        choose: TokenChooser,
-        tell: Callable[[Tensor, Tensor], Tensor],
-    ) -> Tensor:
-        """Returns (B, T) int64, the chosen token at each step, starting with the first ones (B,).
-
-        Tokens after an answer's end have no meaning. tell receives each column, and flags of the
-        answers that ended before it; it returns the flags of those that have ended now.
-        """
-        table = self.llm.get_input_embeddings()
-        ones = torch.ones(len(tokens), 1, device=tokens.device)
-        left = send(limits, tokens.device)
-        ended = AsyncStopFlag(tokens.device)
-        done = torch.zeros_like(tokens, dtype=torch.bool)
-        written = [tokens]
-        done = tell(tokens, done)
-        for _ in range(1, max(limits)):
-            left = left - 1
-            done = done | (written[-1] == self.end_id) | (left == 0)
-            ended.push(done.all())
-            if ended.is_set():
-                break
-            logits = session.forward(table(written[-1])[:, None], ones)
-            written.append(choose(logits))
-            done = tell(written[-1], done)
-        return torch.stack(written, dim=1)

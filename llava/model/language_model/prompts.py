@@ -9,10 +9,12 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Union
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from llava.constants import IMAGE_TOKEN_INDEX
-from llava.mm_utils import send
+from llava.mm_utils import pad_left, send
 from llava.model.kv_cache import DecodeSession
 from llava.model.memory import Memory
 from llava.model.static_cache import StaticSession
@@ -60,6 +62,7 @@ class Prompt:
             does not keep them in memory; None if they depend on the question.
         prefix: keys and values of the part that was read already; None if there is none.
         reading: how the layers read it if they are called one by one; None: as in transformers.
+        position_ids: (3, L) int64 on the CPU, positions of M-RoPE; None where they count 0, 1, 2.
         num_visual: K, without what a model family puts between the visual tokens.
     """
 
@@ -68,6 +71,7 @@ class Prompt:
     shared_image: Hashable | None = None
     prefix: Any = None  # a KVPrefix, or None
     reading: Reading | None = None
+    position_ids: Tensor | None = None
     num_visual: int = 0
 
     @property
@@ -102,21 +106,42 @@ class Generated:
 
 
 def generated(
-    tokens: Sequence[list[int]], limits: Sequence[int], end_id: int, logits: Tensor
+    tokens: Sequence[list[int]], limits: Sequence[int], end_ids: Sequence[int], logits: Tensor
 ) -> list[Generated]:
     """Returns B answers of chosen tokens, each up to its limit or its end.
 
     Args:
         tokens: B lists.
         limits: B numbers of tokens.
-        end_id: ends an answer.
+        end_ids: each of them ends an answer.
         logits: (B, V) float32 on the CPU, of the first tokens.
     """
     rows = [ids[:limit] for ids, limit in zip(tokens, limits)]
-    return [
-        Generated(ids[: ids.index(end_id) + 1] if end_id in ids else ids, first)
-        for ids, first in zip(rows, logits)
+    lengths = (next((n for n, i in enumerate(ids, 1) if i in end_ids), len(ids)) for ids in rows)
+    return [Generated(ids[:length], first) for ids, length, first in zip(rows, lengths, logits)]
+
+
+def pieces_of(
+    prompts: Sequence[Prompt], spans: Sequence[slice], multiple: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Returns pieces of B prompts as a session reads them: (B, L, D), padded on the left.
+
+    Args:
+        prompts: B of them.
+        spans: the positions of each that are a piece.
+        multiple: see pad_left.
+
+    Returns:
+        The embeddings, their mask (B, L), and positions of M-RoPE (3, B, L); None without these.
+    """
+    embeds, mask = pad_left([p.embeds[span] for p, span in zip(prompts, spans)], multiple)
+    places = [
+        p.position_ids[:, span] for p, span in zip(prompts, spans) if p.position_ids is not None
     ]
+    if not places:
+        return embeds, mask, None
+    rows = [F.pad(place, (embeds.shape[1] - place.shape[1], 0)) for place in places]
+    return embeds, mask, send(torch.stack(rows, dim=1), embeds.device)
 
 
 def remember_images(prompts: Sequence[Prompt], session: Session, memory: Memory) -> None:

@@ -59,6 +59,11 @@ class CheckpointConfig:
     llm: PreTrainedConfig
     vision_tower: str | None
 
+    @property
+    def has_clip(self) -> bool:
+        """Whether CLIP is the family's own vision tower."""
+        return True
+
 
 @contextmanager
 def config_errors(source: str) -> Iterator[None]:

@@ -8,6 +8,7 @@ from llava.errors import UserError
 from llava.model.loading.configs import CheckpointConfig
 from llava.model.loading.llava_config import LLAVA15, read_llava_config
 from llava.model.loading.next_config import LLAVA_NEXT, is_next, read_next_config
+from llava.model.loading.qwen_config import QWEN2_5_VL, read_qwen_config
 
 # model_type in config.json -> the family that reads it. The authors of LLaVA call theirs
 # llava_llama, as is their LLaVA-NeXT (see is_next); a file without a model_type is one of theirs.
@@ -17,10 +18,12 @@ FAMILIES: dict[str | None, str] = {
     "llava_llama": LLAVA15,
     "llava_mistral": LLAVA_NEXT,
     "llava_next": LLAVA_NEXT,
+    "qwen2_5_vl": QWEN2_5_VL,
 }
 _READERS: dict[str, Callable[[dict, str], CheckpointConfig]] = {
     LLAVA15: read_llava_config,
     LLAVA_NEXT: read_next_config,
+    QWEN2_5_VL: read_qwen_config,
 }
 
 # Relatives that are not supported, by their model_type.
@@ -36,7 +39,6 @@ _RELATIVES = {
     "mllama": "Llama 3.2 Vision",
     "paligemma": "PaliGemma",
     "qwen2_5_omni": "Qwen2.5-Omni",
-    "qwen2_5_vl": "Qwen2.5-VL",
     "qwen2_vl": "Qwen2-VL",
     "qwen3_vl": "Qwen3-VL",
     "qwen3_vl_moe": "Qwen3-VL (mixture of experts)",

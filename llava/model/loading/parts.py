@@ -37,14 +37,52 @@ def read_model(args: ModelArguments) -> tuple[dict[str, Path], CheckpointConfig]
         raise UserError("say which model: --model-path FOLDER, or a name on the Hugging Face hub")
     model = locate(args.model_path)
     config = read_model_config(read_config(model), str(model))
-    parts = {
-        "model": model,
-        "vision_tower": _find(args, model, "vision_tower", config.vision_tower),
-    }
+    check_clip(args, config)
+    parts = {"model": model}
+    if config.has_clip:
+        parts["vision_tower"] = _find(args, model, "vision_tower", config.vision_tower)
+    elif args.side_tower is not None:
+        parts["side_tower"] = _find(args, model, "side_tower")
     parts |= {part: _find(args, model, part) for part in args.compensation_parts}
     if "scene_graph" in parts and is_there(names_file(parts["scene_graph"])):
         parts["scene_graph_names"] = names_file(parts["scene_graph"])  # decide as the weights do
     return parts, config
+
+
+def check_clip(args: ModelArguments, config: CheckpointConfig) -> None:
+    """Refuses flags of CLIP without effect, and a compensation that misses CLIP.
+
+    Raises:
+        UserError: names the flag.
+    """
+    family, side = config.family, args.side_tower
+    if config.has_clip:
+        if side is not None:
+            raise UserError(
+                f"--side-tower is for models whose own tower is not CLIP, and {args.model_path} is "
+                f"{family}: leave it out"
+            )
+        return
+    if args.vision_tower is not None:
+        raise UserError(
+            f"--vision-tower is CLIP of a LLaVA, and {family} has a tower of its own: leave it "
+            "out, or name CLIP beside that tower with --side-tower"
+        )
+    if side is not None:
+        return
+    for name in ("text_selection", "patch_post_layernorm"):
+        if getattr(args, name) is not None:
+            raise UserError(
+                f"--{name.replace('_', '-')} is about CLIP, which {family} does not have: leave it "
+                "out, or name CLIP beside its tower with --side-tower"
+            )
+    reads_clip = {"scene_graph"} if args.caption_model else {"scene_graph", "caption_model"}
+    if reads_clip & set(args.compensation_parts):
+        raise UserError(
+            f"--compensation {args.compensation_name} reads CLIP's patches, and {family} has "
+            "another tower: name CLIP beside it with --side-tower FOLDER, a --caption-model that "
+            "was trained on this tower, or leave captions out with --compensation none"
+        )
 
 
 def locate_part(args: ModelArguments, part: str, weights: bool = False) -> Path:

@@ -60,19 +60,29 @@ def load_tower(
         UserError: see load_pretrained_model.
     """
     tower = _clip_tower(args, config, folder, own, place)
-    sizes = tower.clip.config
+    tokenizer = load_clip_tokenizer(tower, folder)
+    processor = load_processor(folder, tower.image_size)
+    selection = _text_selection(args, config)
+    return Vision(folder, tower, tokenizer, processor, selection, config.image_aspect_ratio)
+
+
+def load_clip_tokenizer(tower: ClipTower, folder: Path) -> ClipTokenizer:
+    """Returns the tokenizer of a CLIP folder.
+
+    Raises:
+        UserError: it is missing, damaged or of another model.
+    """
+    text = tower.clip.config.text_config
     tokenizer = ClipTokenizer(folder)
-    check_vocabulary(tokenizer, sizes.text_config.vocab_size, folder)
-    end, wanted = tokenizer.encode("", tower.max_text_length)[-1], sizes.text_config.eos_token_id
+    check_vocabulary(tokenizer, text.vocab_size, folder)
+    end, wanted = tokenizer.encode("", tower.max_text_length)[-1], text.eos_token_id
     # transformers' CLIP pools a text at its end-of-text id; 2 stands for the highest id.
     if end != (len(tokenizer) - 1 if wanted == 2 else wanted):
         raise UserError(
             f"texts end with id {end} in the tokenizer of {folder}, and with {wanted} in its "
             "config.json: they are not of the same model; fetch the folder again"
         )
-    processor = load_processor(folder, sizes.vision_config.image_size)
-    selection = _text_selection(args, config)
-    return Vision(folder, tower, tokenizer, processor, selection, config.image_aspect_ratio)
+    return tokenizer
 
 
 def _clip_tower(

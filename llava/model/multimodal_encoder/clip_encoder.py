@@ -63,6 +63,11 @@ class ClipTower(nn.Module):
         self._text_graphs = CudaGraphs(self._text_pass)
 
     @property
+    def body(self) -> nn.Module:
+        """The module whose matrix products have a form; see llava.model.products.forms."""
+        return self.clip
+
+    @property
     def device(self) -> torch.device:
         """The device of the weights."""
         return self.clip.logit_scale.device

@@ -125,6 +125,9 @@ class VisualTokens:
         last_query: (C,), the query of the CLS inside the last layer.
         feature_embeds: (N, P), as patch_embeds, but of the features, by the final layer norm.
         projected: (N, D), the features after the projector.
+        side_embeds: (M, P), the patches of a CLIP beside the model's own tower, as patch_embeds.
+        side_idx: (M,) int64 on the CPU, the token at the place of each such patch; -1: none.
+        patch_idx: (N,) int64 on the CPU, the patch at the place of each token.
         grids: the grids that the tokens form; None: one square. Read them as views.
     """
 
@@ -141,6 +144,9 @@ class VisualTokens:
     last_query: Tensor | None = None
     feature_embeds: Tensor | None = None
     projected: Tensor | None = None
+    side_embeds: Tensor | None = None
+    side_idx: Tensor | None = None
+    patch_idx: Tensor | None = None
     grids: tuple[View, ...] | None = None
 
     def has(self, needs: Needs) -> bool:
@@ -154,6 +160,15 @@ class VisualTokens:
             return self.grids
         side = math.isqrt(len(self.features))
         return (View(0, side, side),)
+
+    @property
+    def num_described(self) -> int:
+        """The number of its tokens, from the first, that texts are written of.
+
+        Of several views they are those of the first, which shows the whole image.
+        """
+        first, *others = self.views
+        return first.rows * first.columns if others else len(self.features)
 
     @property
     def nbytes(self) -> int:

@@ -253,7 +253,7 @@ def parts_of(model: LlavaAccm) -> dict[str, nn.Module]:
     """Returns the parts of forms.PARTS that a model has."""
     language_model, compensator = model.language_model, model.compensator
     parts = {
-        "tower": model.tower.clip,
+        "tower": model.tower.body,
         "projector": language_model.projector,
         "llm": language_model.llm,
     }

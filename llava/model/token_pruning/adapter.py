@@ -22,10 +22,7 @@ from llava.model.token_pruning.pruner import CLS, Pruned, Pruner, Query
 _LAST_KEYS = "last keys"
 # The arrays by their names in the recorded cases: the need to compute, and the place of the value.
 _ARRAYS: dict[str, tuple[Needs, Callable[[VisualTokens, Query], Tensor | None]]] = {
-    "hidden": (
-        Needs.CLS_FEATURE,
-        lambda image, _: torch.cat([needed(image.cls_feature)[None], image.features]),
-    ),
+    "hidden": (Needs.NOTHING, lambda image, _: _hidden(image)),
     "attn_cls": (Needs.HEAD_ATTENTION, lambda image, _: image.head_attention),
     "attn_cls_mid": (Needs.MIDDLE_HEAD_ATTENTION, lambda image, _: image.middle_head_attention),
     "attn_mean_deep": (Needs.RECEIVED, lambda image, _: image.received),
@@ -40,6 +37,14 @@ _ARRAYS: dict[str, tuple[Needs, Callable[[VisualTokens, Query], Tensor | None]]]
 }
 
 
+def _hidden(image: VisualTokens) -> Tensor:
+    """Returns the features (N+1, C), the CLS first: zero unless a pruner that keeps it asked."""
+    cls = image.features.new_zeros(1, image.features.shape[1])
+    if image.cls_feature is not None:
+        cls = image.cls_feature[None]
+    return torch.cat([cls, image.features])
+
+
 def is_before_llm(published: PublishedPruner) -> bool:
     """Returns whether all values that a published pruner reads exist before the LLM runs."""
     return all(name in _ARRAYS for name in published.reads)
@@ -48,6 +53,8 @@ def is_before_llm(published: PublishedPruner) -> bool:
 def as_pruner(published: PublishedPruner) -> Pruner:
     """Returns a published pruner as a pruner of the pipeline."""
     needs = reduce(Needs.__or__, (_ARRAYS[name][0] for name in _sources(published).values()))
+    if published.keeps_cls:
+        needs |= Needs.CLS_FEATURE
     return Pruner(
         published.name,
         partial(_select, published, bool(needs & OF_QUESTION)),

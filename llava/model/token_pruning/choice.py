@@ -55,6 +55,7 @@ class PublishedPruner:
         reads_last_keys: whether its keys are those of the tower's last layer, not those of the
             layer of the features.
         merges_projected: whether the weights of its Choices are for projected features.
+        keeps_cls: whether the CLS token may be among the tokens that it gives.
         elsewhere: settings of the recorded cases that describe the arrays.
         check: check(budget, sides, settings) raises a UserError where they do not go together in a
             grid of those sides; None: any budget does.
@@ -72,6 +73,7 @@ class PublishedPruner:
     reason: str = "attention"
     reads_last_keys: bool = False
     merges_projected: bool = False
+    keeps_cls: bool = False
     elsewhere: tuple[str, ...] = ()
     check: Callable[[int, tuple[int, int], Any], object] | None = None
     by_view: bool = False

@@ -203,7 +203,10 @@ def prune(
     prunings: Sequence[Pruning],
     generators: Sequence[torch.Generator],
 ) -> list[Pruned]:
-    """Prunes B images, each pruner's in one batch: the entry point for model and training."""
+    """Prunes B images: the entry point for model and training.
+
+    A pruner gets the images of one number of tokens in one batch.
+    """
     budgets = [pruning.num_tokens for pruning in prunings]
     columns = (images, queries, budgets, [pruning.options for pruning in prunings], generators)
     found: dict[int, Pruned] = {}

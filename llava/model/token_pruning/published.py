@@ -55,6 +55,7 @@ _BY_TOWER = (
         check=window_sides,
         by_view=True,
         reason="distinct",
+        keeps_cls=True,
     ),
     PublishedPruner(
         "prumerge",
@@ -85,6 +86,7 @@ _BY_TOWER = (
         "Apache-2.0 by its README",
         ("", "exactpca"),
         reason="diverse",
+        keeps_cls=True,
     ),
     PublishedPruner(
         "visionzip",
@@ -94,6 +96,7 @@ _BY_TOWER = (
         "arXiv 2412.04467",
         "Apache-2.0",
         check=split,
+        keeps_cls=True,
     ),
     PublishedPruner(
         "vispruner",

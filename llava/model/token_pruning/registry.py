@@ -183,7 +183,7 @@ def pruning_of(
     if len(views) > 1 and (pruner.by_view or method.view_split not in (None, GLOBAL)):
         split = method.view_split or PROPORTIONAL
         pruning = replace(pruning, parts=split_budget(views, pruning.num_tokens, split))
-    _check_budgets(pruning, num_patches)
+    _check_budgets(pruning, views, num_patches)
     if pruner.layers is None:
         return pruning
     plan = plan_layers(
@@ -192,13 +192,15 @@ def pruning_of(
     return replace(pruning, num_tokens=plan.first, plan=plan)
 
 
-def _check_budgets(pruning: Pruning, num_patches: int) -> None:
+def _check_budgets(pruning: Pruning, views: Sequence[View], num_patches: int) -> None:
     """Refuses a budget that a pruner cannot meet, in the whole image or in a view of it."""
     check = pruning.pruner.check
     if check is None:
         return
     side = math.isqrt(num_patches)
     sides = (side, side) if side * side == num_patches else (1, num_patches)
+    if len(views) == 1:
+        sides = (views[0].rows, views[0].columns)
     grids = [((view.rows, view.columns), count) for view, count in pruning.parts]
     for (rows, columns), count in grids or [(sides, pruning.num_tokens)]:
         if 0 < count < rows * columns:

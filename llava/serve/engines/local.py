@@ -99,12 +99,12 @@ class LocalEngine:
     def _answer(self, model: LlavaAccm, jobs: list[Job]) -> None:
         """Answers the jobs of one model; an answer nobody waits for ends at its next token."""
         samples = [job.request.sample for job in jobs]
-        end_id, written = model.language_model.end_id, [0] * len(jobs)
+        end_ids, written = model.language_model.end_ids, [0] * len(jobs)
 
         def tell(place: int, token: int) -> bool:
             written[place] += 1
             is_last = written[place] == samples[place].max_new_tokens
-            reason = "stop" if token == end_id else "length" if is_last else None
+            reason = "stop" if token in end_ids else "length" if is_last else None
             jobs[place].tell(Token(token, reason))
             return jobs[place].has_left
 

@@ -77,6 +77,12 @@ class VllmEngine:
         Raises:
             UserError: none can.
         """
+        if self.models.usual_model.backbone.has_mrope:
+            raise UserError(
+                "the vllm engine reads prompts as embeddings, whose positions it counts itself; "
+                "this model's visual tokens have positions of their own (M-RoPE), which would be "
+                "lost: use --engine local"
+            )
         # vLLM closes a connection that was idle for 5 seconds, maybe just when a request leaves.
         limits = httpx.Limits(max_connections=None, keepalive_expiry=2.0)
         timeout = httpx.Timeout(None, connect=5.0)

@@ -163,8 +163,10 @@ def check_question(
 
 def _unread(model: LlavaAccm, question: str) -> str | None:
     """Returns a note on what pruning and compensation do not read of a question."""
-    most = model.tower.max_text_length
-    length = len(model.clip_tokenizer.encode(question, sys.maxsize))
+    clip, tokenizer = model.backbone.clip, model.backbone.clip_tokenizer
+    if clip is None or tokenizer is None:
+        return None
+    most, length = clip.max_text_length, len(tokenizer.encode(question, sys.maxsize))
     if length <= most:
         return None
     first = len(question) * most // length

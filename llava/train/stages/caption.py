@@ -22,7 +22,6 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
 from llava.files import read_json
 from llava.mm_utils import pad_left
-from llava.model.builder import load_vision
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.caption_writer import MAX_CAPTION_LENGTH, STOP_TEXT
 from llava.model.loading.bpe import check_vocabulary, read_bpe
@@ -35,14 +34,13 @@ from llava.train.captions import CaptionPairs, read_caption_pairs, read_question
 from llava.train.closing import command_line, finish
 from llava.train.features import (
     ImageFeatures,
-    encode_questions,
-    image_features,
-    vision_settings,
 )
+from llava.train.native import NativeFeatures, NativePruner, reads_clip
 from llava.train.provenance import hashes_of
-from llava.train.pruning import Pruner, check_budgets, draw
+from llava.train.pruning import Pruner, draw
 from llava.train.stage import check_given, open_stage
 from llava.train.stages.arguments import CaptionArguments
+from llava.train.stages.caption_inputs import see_by_clip, see_natively
 from llava.train.trainer import train
 
 IGNORED = -100  # label of a position that is not to be predicted
@@ -173,9 +171,9 @@ class CaptionData:
     """
 
     pairs: CaptionPairs
-    features: ImageFeatures
+    features: ImageFeatures | NativeFeatures
     questions: Sequence[str]
-    pruner: Pruner
+    pruner: Pruner | NativePruner
     tokenizer: GPT2Tokenizer
     args: CaptionArguments
 
@@ -258,27 +256,25 @@ def train_caption(args: CaptionArguments) -> int:
     """Runs the stage."""
     check_given(args, "captions", "images", "output_dir", "output")
     with open_stage("train_caption", args) as stage:
-        run, which = Path(args.output_dir), model_arguments(args)
+        which = model_arguments(args)
         pairs = read_caption_pairs(Path(args.captions), Path(args.images))
         questions = read_questions(Path(args.questions) if args.questions else None)
-        seen = load_vision(which)
-        check_budgets(args.budgets, seen.tower.num_patches)
         gpt2 = locate_part(which, "gpt2", weights=True)
         tokenizer = read_bpe(GPT2Tokenizer, gpt2)
-        features = stage.team.first_then_all(
-            lambda: image_features(Path(args.features or run / "features"), pairs.images, seen)
-        )
-        texts = encode_questions(seen.tower, seen.tokenizer, questions)
-        pruner = Pruner(texts, seen.text_selection == "nearest")
+        has_clip = reads_clip(which)
+        see = see_by_clip if has_clip else see_natively
+        features, pruner, folder, chosen = see(args, stage, pairs.images, questions)
         model = new_caption_model(gpt2, features.embed_dim, args)
         check_vocabulary(tokenizer, model.gpt.config.vocab_size, gpt2)
         data = CaptionData(pairs, features, questions, pruner, tokenizer, args)
-        inputs = {"captions": Path(args.captions), "vision_tower": seen.folder, "gpt2": gpt2}
+        inputs = {"captions": Path(args.captions), "vision_tower": folder, "gpt2": gpt2}
         inputs |= {"questions": Path(args.questions)} if args.questions else {}
         hashes = {"questions": None} | {name: hashes_of(path) for name, path in inputs.items()}
-        chosen = vision_settings(seen) | {"text_selection": seen.text_selection, "inputs": hashes}
+        chosen = chosen | {"inputs": hashes}
         train(stage, CaptionObjective(model), data, chosen)
         parts = {"model_path": args.model_path, "caption_model": Path(args.output)}
         use = command_line("llava.train.train_selector", **parts)
+        if not has_clip:  # the next stage reads CLIP
+            use = command_line("llava.eval.run_llava", **parts, compensation="caption")
         weights = {Path(args.output): model.state_dict()}
         return finish(stage, chosen, inputs, use, weights)
