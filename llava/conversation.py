@@ -1,7 +1,7 @@
 """Prompt templates of LLaVA, which turn a conversation into one string.
 
-Only the templates of LLaVA-1.5 and its evaluation are here. LLaVA-1.5 was tuned, and ACCM is
-evaluated, with ``vicuna_v1``.
+Only the templates of LLaVA-1.5, LLaVA-NeXT and their evaluation are here. LLaVA-1.5 was tuned, and
+ACCM is evaluated, with ``vicuna_v1``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from llava.constants import DEFAULT_IMAGE_TOKEN
 from llava.errors import UserError, quoted
 
+DEFAULT_TEMPLATE = "vicuna_v1"
+
 
 @dataclass(frozen=True)
 class Conversation:
@@ -21,6 +23,7 @@ class Conversation:
         system: the text before the first turn.
         roles: names of the two speakers, question first.
         separators: the texts after messages at even and at odd places.
+        openings: the texts before messages at even and at odd places.
         name_turns: whether "ROLE: " precedes a message.
         messages: (speaker 0 or 1, text) pairs; a text of None asks for an answer.
     """
@@ -29,6 +32,7 @@ class Conversation:
     roles: tuple[str, str]
     separators: tuple[str, str | None]
     name_turns: bool = True
+    openings: tuple[str, str] = ("", "")
     messages: tuple[tuple[int, str | None], ...] = ()
 
     def append(self, speaker: int, text: str | None) -> Conversation:
@@ -53,7 +57,8 @@ class Conversation:
                     "this conversation template holds a single turn: it has no end mark for an "
                     "answer. Use vicuna_v1 for conversations of several turns."
                 )
-            text += f"{name}: {message}{separator}" if self.name_turns else message + separator
+            said = f"{name}: {message}" if self.name_turns else message
+            text += self.openings[place % 2] + said + separator
         return text
 
 
@@ -92,6 +97,14 @@ _V0_ANSWER = (
 CONVERSATIONS: dict[str, Conversation] = {
     "vicuna_v1": Conversation(_assistant("user"), ("USER", "ASSISTANT"), (" ", "</s>")),
     "llava_v1": Conversation(_assistant("human"), ("USER", "ASSISTANT"), (" ", "</s>")),
+    # LLaVA-NeXT on Mistral: the question in brackets, its answer and an end mark between blanks.
+    "mistral_instruct": Conversation(
+        "",
+        ("USER", "ASSISTANT"),
+        (" [/INST]", " </s>"),
+        name_turns=False,
+        openings=("[INST] ", " "),
+    ),
     "plain": Conversation("", ("", ""), ("\n", None), name_turns=False),
     "v0": Conversation(
         _assistant("human"),
@@ -102,7 +115,7 @@ CONVERSATIONS: dict[str, Conversation] = {
 }
 
 
-def conversation(mode: str = "vicuna_v1") -> Conversation:
+def conversation(mode: str = DEFAULT_TEMPLATE) -> Conversation:
     """Returns the empty conversation of a template.
 
     Raises:
@@ -115,7 +128,7 @@ def conversation(mode: str = "vicuna_v1") -> Conversation:
 
 
 def question_prompt(
-    question: str, mode: str = "vicuna_v1", history: Sequence[tuple[str, str]] = ()
+    question: str, mode: str = DEFAULT_TEMPLATE, history: Sequence[tuple[str, str]] = ()
 ) -> str:
     """Returns the prompt of a question about an image: image, newline, question, open answer.
 

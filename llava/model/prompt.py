@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llava.constants import CAPTION_HEADING, DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
-from llava.conversation import question_prompt
+from llava.conversation import DEFAULT_TEMPLATE, question_prompt
 from llava.mm_utils import tokenizer_image_token
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 
@@ -26,6 +26,7 @@ def prompt_ids(
     caption: str | None = None,
     most: int | None = None,
     heading: str = CAPTION_HEADING,
+    template: str = DEFAULT_TEMPLATE,
 ) -> list[int]:
     """Returns the ids of a question's prompt, after the turns before it.
 
@@ -35,23 +36,27 @@ def prompt_ids(
         history: questions and answers before it.
         caption: placed before the newest question, for which it was written. If that is the first
             question, the caption is between the image's newline and the question, as in the
-            reference; later it is between "USER: " and a newline before the question.
+            reference; later it is between the start of the turn ("USER: ") and a newline before
+            the question.
         most: the largest number of ids; a longer caption is cut.
         heading: the heading of the caption.
+        template: the name of the conversation template.
 
     Returns:
         Ids with one IMAGE_TOKEN_INDEX.
     """
     if caption is None:
-        text = question_prompt(question, history=history)
+        text = question_prompt(question, template, history)
         plain: Any = tokenizer_image_token(text, tokenizer.encode)
         return plain
     if history:  # a second placeholder, which no question may have, marks the caption's place
-        ids = prompt_ids(f"{DEFAULT_IMAGE_TOKEN}\n{question}", tokenizer, history)
+        ids = prompt_ids(
+            f"{DEFAULT_IMAGE_TOKEN}\n{question}", tokenizer, history, template=template
+        )
         end = len(ids) - 1 - ids[::-1].index(IMAGE_TOKEN_INDEX)
         before, after = ids[:end], ids[end + 1 :]
     else:
-        ids = prompt_ids(question, tokenizer)
+        ids = prompt_ids(question, tokenizer, template=template)
         end = ids.index(IMAGE_TOKEN_INDEX) + CAPTION_OFFSET
         before, after = ids[:end], ids[end:]
     room = None if most is None else max(0, most - len(before) - len(after))

@@ -14,7 +14,7 @@ from llava.model.compensation.supplement import Supplement
 from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
-from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens
+from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, View, VisualTokens
 from llava.model.sample import Sample
 
 
@@ -46,6 +46,9 @@ class Backbone(Protocol):
 
         Of None it returns the largest N that any image has.
         """
+
+    def views(self, image: object = None) -> tuple[View, ...]:
+        """Returns the grids of an image's tokens, by its size; None: as for count_tokens."""
 
     def preprocess(self, images: list[Image.Image]) -> Sequence[Pixels]:
         """Returns the tower's input for B images, float32 on the CPU, an item for each."""

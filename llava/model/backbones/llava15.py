@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,13 +18,19 @@ from llava.mm_utils import process_images
 from llava.model.compensation.supplement import Supplement
 from llava.model.language_model.builder import load_llama_tokenizer, load_llm
 from llava.model.language_model.llava_llama import LanguageModel
-from llava.model.loading.llava_config import LlavaConfig, split_llava
+from llava.model.loading.llava_config import LlavaConfig, Tensors, split_llava
 from llava.model.loading.placement import Placement
 from llava.model.loading.weights import read_checkpoint
-from llava.model.multimodal_encoder.builder import count_patches, load_tower
+from llava.model.multimodal_encoder.builder import Vision, count_patches, load_tower
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
-from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens, if_fewer
+from llava.model.multimodal_encoder.visual_tokens import (
+    OF_IMAGE,
+    Needs,
+    View,
+    VisualTokens,
+    if_fewer,
+)
 from llava.model.multimodal_projector.builder import build_projector
 from llava.model.prompt import prompt_ids
 from llava.model.sample import Sample
@@ -38,21 +45,37 @@ def load_llava15(
     Raises:
         UserError: see load_pretrained_model.
     """
+    llava = split_llava(read_checkpoint(parts["model"]), str(parts["model"]))
+    seen, language_model = load_halves(args, parts, config, place, llava)
+    backbone = Llava15(
+        seen.tower, seen.tokenizer, seen.image_processor, language_model, config.image_aspect_ratio
+    )
+    return backbone, seen.text_selection
+
+
+def load_halves(
+    args: ModelArguments,
+    parts: Mapping[str, Path],
+    config: LlavaConfig,
+    place: Placement,
+    llava: Mapping[str, Tensors],
+) -> tuple[Vision, LanguageModel]:
+    """Loads the vision tower, and the LLM with its projector, of any LLaVA on CLIP and Llama.
+
+    Args:
+        args, parts, config, place: see load_backbone.
+        llava: the checkpoint's tensors; see split_llava.
+
+    Raises:
+        UserError: see load_pretrained_model.
+    """
     source = str(parts["model"])
-    llava = split_llava(read_checkpoint(parts["model"]), source)
     seen = load_tower(args, config, parts["vision_tower"], llava["tower"], place)
     tokenizer = load_llama_tokenizer(parts["model"], config)
     width = seen.tower.clip.config.vision_config.hidden_size
     projector = build_projector(config, width, llava["projector"], source, place)
     llm = load_llm(args, config, llava["llm"], source, place)
-    backbone = Llava15(
-        seen.tower,
-        seen.tokenizer,
-        seen.image_processor,
-        LanguageModel(llm, projector, tokenizer, graphs=args.compile),
-        config.image_aspect_ratio,
-    )
-    return backbone, seen.text_selection
+    return seen, LanguageModel(llm, projector, tokenizer, graphs=args.compile)
 
 
 def count_llava15(parts: Mapping[str, Path], config: LlavaConfig) -> int:
@@ -99,6 +122,11 @@ class Llava15(nn.Module):
     def count_tokens(self, image: object = None) -> int:
         """Returns the number of the tower's patches: all images have as many tokens."""
         return self.tower.num_patches
+
+    def views(self, image: object = None) -> tuple[View, ...]:
+        """Returns the single grid of an image's tokens."""
+        side = math.isqrt(self.tower.num_patches)
+        return (View(0, side, side),)
 
     def preprocess(self, images: list[Image.Image]) -> Tensor:
         """Returns pixels (B, 3, S, S) float32 on the CPU, as the tower expects them."""

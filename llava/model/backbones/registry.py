@@ -13,8 +13,10 @@ from typing import Any
 from llava.arguments import ModelArguments
 from llava.model.backbones.backbone import Backbone
 from llava.model.backbones.llava15 import count_llava15, load_llava15
+from llava.model.backbones.llava_next import count_llava_next, load_llava_next
 from llava.model.loading.configs import CheckpointConfig
 from llava.model.loading.llava_config import LLAVA15
+from llava.model.loading.next_config import LLAVA_NEXT
 from llava.model.loading.placement import Placement
 
 
@@ -33,7 +35,10 @@ class Family:
     count_tokens: Callable[[Mapping[str, Path], Any], int]
 
 
-FAMILIES = {LLAVA15: Family(load_llava15, count_llava15)}
+FAMILIES = {
+    LLAVA15: Family(load_llava15, count_llava15),
+    LLAVA_NEXT: Family(load_llava_next, count_llava_next),
+}
 
 
 def load_backbone(

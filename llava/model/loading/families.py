@@ -7,11 +7,21 @@ from collections.abc import Callable
 from llava.errors import UserError
 from llava.model.loading.configs import CheckpointConfig
 from llava.model.loading.llava_config import LLAVA15, read_llava_config
+from llava.model.loading.next_config import LLAVA_NEXT, is_next, read_next_config
 
 # model_type in config.json -> the family that reads it. The authors of LLaVA call theirs
-# llava_llama; a file without a model_type is one of theirs.
-FAMILIES: dict[str | None, str] = {None: LLAVA15, "llava": LLAVA15, "llava_llama": LLAVA15}
-_READERS: dict[str, Callable[[dict, str], CheckpointConfig]] = {LLAVA15: read_llava_config}
+# llava_llama, as is their LLaVA-NeXT (see is_next); a file without a model_type is one of theirs.
+FAMILIES: dict[str | None, str] = {
+    None: LLAVA15,
+    "llava": LLAVA15,
+    "llava_llama": LLAVA15,
+    "llava_mistral": LLAVA_NEXT,
+    "llava_next": LLAVA_NEXT,
+}
+_READERS: dict[str, Callable[[dict, str], CheckpointConfig]] = {
+    LLAVA15: read_llava_config,
+    LLAVA_NEXT: read_next_config,
+}
 
 # Relatives that are not supported, by their model_type.
 _RELATIVES = {
@@ -20,7 +30,6 @@ _RELATIVES = {
     "idefics3": "Idefics3",
     "internvl": "InternVL",
     "internvl_chat": "InternVL, in its authors' layout",
-    "llava_next": "LLaVA-NeXT",
     "llava_next_video": "LLaVA-NeXT-Video",
     "llava_onevision": "LLaVA-OneVision",
     "llava_qwen": "LLaVA on Qwen",
@@ -54,4 +63,6 @@ def read_model_config(config: dict, source: str) -> CheckpointConfig:
             f"supported: name a checkpoint of {supported}"
         )
     family = FAMILIES.get(kind, LLAVA15) if isinstance(kind, str) else LLAVA15
+    if family == LLAVA15 and is_next(config):
+        family = LLAVA_NEXT
     return _READERS[family](config, source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 from transformers import LlamaConfig
@@ -37,7 +38,7 @@ class LlavaConfig(CheckpointConfig):
     patch_post_layernorm: bool
 
 
-_LLAMA_FIELDS = (
+LLAMA_FIELDS = (
     "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads "
     "num_key_value_heads hidden_act max_position_embeddings initializer_range rms_norm_eps "
     "rope_theta rope_scaling rope_parameters attention_bias mlp_bias head_dim tie_word_embeddings"
@@ -50,26 +51,50 @@ def read_llava_config(config: dict, source: str) -> LlavaConfig:
     Raises:
         UserError: not LLaVA-1.5.
     """
+    nested = is_nested(config, LLAVA15, source)
+    check_variant(config, _NESTED_VARIANT if nested else _FLAT_VARIANT, LLAVA15, source)
+    llm = config["text_config"] if nested else config
+    with config_errors(source):
+        check_variant(llm if nested else {}, {"model_type": ("llama", None)}, LLAVA15, source)
+        llama = LlamaConfig(**{k: llm[k] for k in LLAMA_FIELDS if llm.get(k) is not None})
+    aspect_ratio = config.get("image_aspect_ratio", "pad" if nested else None)
+    return LlavaConfig(
+        **shared_settings(config, nested, llama, source),
+        family=LLAVA15,
+        image_aspect_ratio="pad" if aspect_ratio == "pad" else None,
+    )
+
+
+def is_nested(config: dict, family: str, source: str) -> bool:
+    """Returns whether a config.json is in transformers' layout, and not in that of LLaVA's authors.
+
+    Raises:
+        UserError: it is in neither.
+    """
     nested = "text_config" in config
     if not nested and "mm_projector_type" not in config:
         raise UserError(
-            f"{source} is not a LLaVA-1.5 checkpoint: config.json has neither mm_projector_type "
+            f"{source} is not a {family} checkpoint: config.json has neither mm_projector_type "
             "(the authors' layout) nor text_config (transformers' layout)"
         )
-    _check_variant(config, _NESTED_VARIANT if nested else _FLAT_VARIANT, source)
+    return nested
+
+
+def shared_settings(config: dict, nested: bool, llm: LlamaConfig, source: str) -> dict[str, Any]:
+    """Returns the fields of LlavaConfig that all LLaVAs state alike, checked, by their names.
+
+    Raises:
+        UserError: the checkpoint is quantised, or a value does not fit.
+    """
     if config.get("quantization_config") is not None:
         raise UserError(
             f"{source} is quantised ({quoted(config['quantization_config'])}): fetch the "
             "checkpoint that it was made from, in float16 or bfloat16"
         )
-    aspect_ratio = config.get("image_aspect_ratio", "pad" if nested else None)
     select_layer = config.get("vision_feature_layer" if nested else "mm_vision_select_layer", -2)
     post_layernorm = config.get("accm_patch_post_layernorm", True)
     vision_tower = config.get("mm_vision_tower")
     with config_errors(source):
-        llm = config["text_config"] if nested else config
-        _check_variant(llm if nested else {}, {"model_type": ("llama", None)}, source)
-        llm = LlamaConfig(**{k: llm[k] for k in _LLAMA_FIELDS if llm.get(k) is not None})
         for name, value, kind in (
             ("select layer", select_layer, int),
             ("accm_patch_post_layernorm", post_layernorm, bool),
@@ -78,16 +103,14 @@ def read_llava_config(config: dict, source: str) -> LlavaConfig:
             if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
                 raise TypeError(f"{name} is {quoted(value)}")
     _check_llm(llm, source)
-    return LlavaConfig(
-        family=LLAVA15,
-        llm=llm,
-        vision_tower=vision_tower or None,
-        projector_type="mlp2x_gelu" if nested else config["mm_projector_type"],
-        select_layer=select_layer,
-        image_aspect_ratio="pad" if aspect_ratio == "pad" else None,
-        text_selection=config.get("accm_text_selection", "farthest"),
-        patch_post_layernorm=post_layernorm,
-    )
+    return {
+        "llm": llm,
+        "vision_tower": vision_tower or None,
+        "projector_type": "mlp2x_gelu" if nested else config["mm_projector_type"],
+        "select_layer": select_layer,
+        "text_selection": config.get("accm_text_selection", "farthest"),
+        "patch_post_layernorm": post_layernorm,
+    }
 
 
 def _check_llm(config: LlamaConfig, source: str) -> None:
@@ -119,12 +142,16 @@ _NESTED_VARIANT = {
 }
 
 
-def _check_variant(config: dict, known: dict[str, tuple], source: str) -> None:
-    """Refuses a variant of LLaVA that this code would misread."""
+def check_variant(config: dict, known: dict[str, tuple], family: str, source: str) -> None:
+    """Refuses a variant of a family that this code would misread.
+
+    Raises:
+        UserError: a value is none of the known ones.
+    """
     for key, values in known.items():
         if config.get(key) not in values:
             raise UserError(
-                f"{source} has {key} {quoted(config[key])}; LLaVA-1.5 has {values[0]!r}, "
+                f"{source} has {key} {quoted(config[key])}; {family} has {values[0]!r}, "
                 "and no other is supported"
             )
 
