@@ -14,6 +14,7 @@ from llava.arguments import ModelArguments
 from llava.compensations import UNCOMPENSATED
 from llava.errors import UserError, quoted
 from llava.model.about import read_about
+from llava.model.backbones.llava_next import tiled_vision
 from llava.model.backbones.registry import load_backbone
 from llava.model.compensation.builder import LoadedFrom
 from llava.model.compensation.registry import load_compensation
@@ -23,6 +24,7 @@ from llava.model.language_model.compiled import check_compiler
 from llava.model.language_model.llama_tokenizer import LlamaTokenizer
 from llava.model.llava_arch import LlavaAccm
 from llava.model.loading.llava_config import LlavaConfig, split_llava
+from llava.model.loading.next_config import NextConfig
 from llava.model.loading.parts import read_model
 from llava.model.loading.placement import placement, uses_cuda_graphs
 from llava.model.loading.weights import has_weights, read_checkpoint
@@ -152,4 +154,4 @@ def load_vision(args: ModelArguments) -> Vision:
     own = split_llava(tensors, source)["tower"]
     seen = load_tower(args, config, parts["vision_tower"], own, placement(args))
     seen.tower.eval().requires_grad_(False)
-    return seen
+    return tiled_vision(seen, parts, config) if isinstance(config, NextConfig) else seen

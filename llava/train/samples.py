@@ -14,6 +14,7 @@ from torch import Tensor
 from llava.arguments import ModelArguments
 from llava.compensations import NOTHING
 from llava.errors import UserError
+from llava.model.backbones.llava_next import LlavaNext
 from llava.model.builder import load_from_arguments, load_vision
 from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.loading.fingerprint import fingerprint
@@ -30,6 +31,7 @@ from llava.train.features import (
     image_features,
     vision_settings,
 )
+from llava.train.newlines import NewlineProjector, read_features
 from llava.train.pruning import Pruner, check_budgets, draw
 
 
@@ -139,8 +141,8 @@ class AskedImages:
         kept = budget if isinstance(budget, int) else draw(budget, generator)
         pruned = self.pruner.select(image, sample.tower_question, kept, generator)
         return Look(
-            all=image.features,
-            kept=image.features[pruned.kept_idx],
+            all=read_features(image, torch.arange(len(image.features))),
+            kept=read_features(image, pruned.kept_idx),
             dropped=needed(image.patch_embeds)[pruned.dropped_idx],
         )
 
@@ -168,7 +170,7 @@ def load_asked_images(
     """
     seen = load_vision(args)
     flag, budgets = ("--budget", [budget]) if isinstance(budget, int) else ("--budgets", budget)
-    check_budgets(budgets, seen.tower.num_patches, flag)
+    check_budgets(budgets, seen.num_tokens, flag)
     names = sorted({sample.image for sample in samples})
     files = [folder / name for name in names]
     for file in files:
@@ -183,8 +185,13 @@ def load_asked_images(
 
 
 def load_frozen_llm(args: ModelArguments) -> LanguageModel:
-    """Loads the LLM with its projector, frozen."""
-    return load_from_arguments(dataclasses.replace(args, compensation=NOTHING)).language_model
+    """Loads the LLM with its projector, frozen; see read_features for the newline tokens."""
+    backbone = load_from_arguments(dataclasses.replace(args, compensation=NOTHING)).backbone
+    language_model = backbone.language_model
+    if isinstance(backbone, LlavaNext):
+        newline = backbone.image_newline.detach()
+        language_model.projector = NewlineProjector(language_model.projector, newline)
+    return language_model
 
 
 def llm_fingerprints(args: ModelArguments) -> list[str]:

@@ -20,6 +20,7 @@ from llava.files import read_json
 from llava.images import check_size, to_rgb
 from llava.model.backbones.llava15 import Llava15, load_halves
 from llava.model.backbones.pixels import Patches
+from llava.model.backbones.tiled_vision import TiledVision, ViewEncoder
 from llava.model.backbones.tiles import (
     TiledTokens,
     TileLayout,
@@ -34,7 +35,7 @@ from llava.model.loading.llava_config import split_llava
 from llava.model.loading.next_config import NextConfig
 from llava.model.loading.placement import Placement
 from llava.model.loading.weights import cast, read_checkpoint
-from llava.model.multimodal_encoder.builder import count_patches
+from llava.model.multimodal_encoder.builder import Vision, count_patches
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
 from llava.model.multimodal_encoder.view_values import joined_views
@@ -69,6 +70,15 @@ def load_llava_next(
         config.template,
     )
     return backbone, seen.text_selection
+
+
+def tiled_vision(seen: Vision, parts: Mapping[str, Path], config: NextConfig) -> TiledVision:
+    """Returns the vision part of a checkpoint that encodes images in views."""
+    size = seen.tower.image_size
+    _check_resolutions(config, size, str(parts["model"]))
+    processor = load_tile_processor(parts, config, size)
+    encoder = ViewEncoder(seen.tower, processor, config.resolutions)
+    return TiledVision(**vars(seen), encoder=encoder)
 
 
 def count_llava_next(parts: Mapping[str, Path], config: NextConfig) -> int:

@@ -262,7 +262,7 @@ def train_caption(args: CaptionArguments) -> int:
         pairs = read_caption_pairs(Path(args.captions), Path(args.images))
         questions = read_questions(Path(args.questions) if args.questions else None)
         seen = load_vision(which)
-        check_budgets(args.budgets, seen.tower.num_patches)
+        check_budgets(args.budgets, seen.num_tokens)
         gpt2 = locate_part(which, "gpt2", weights=True)
         tokenizer = read_bpe(GPT2Tokenizer, gpt2)
         features = stage.team.first_then_all(
