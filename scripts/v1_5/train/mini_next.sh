@@ -45,7 +45,7 @@ for folder in "$WORK/start" "$OUT"; do
 done
 
 # The LLM learns to read 720 tokens in five views, at all budgets.
-stage llava train_llava --data "$DATA" "${FEATURES[@]}" --max-steps 2000 \
+stage llava train_llava --data "$DATA" "${FEATURES[@]}" --max-steps 1000 \
     --questions-per-image 16 --batch-size 8 --micro-batch-size 4 \
     --learning-rate 6e-4 --warmup-steps 50 \
     --shares 0.4 0.2 0.25 0.1 0.05 --one-in 40 20 10 5 2 --false-phrases 0.25 \
