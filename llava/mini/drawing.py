@@ -26,10 +26,11 @@ _NOISE = 7.0  # standard deviation, grey levels
 
 
 def draw_scene(scene: Scene) -> Image.Image:
-    """Draws a scene as an RGB picture of IMAGE_SIZE pixels."""
+    """Draws a scene as an RGB picture of IMAGE_SIZE * scale pixels a side."""
     generator = np.random.default_rng(scene.background)
     tone = generator.integers(*TONES) + generator.integers(-12, 13, 3)
-    side = IMAGE_SIZE * _FINER
+    zoom = _FINER * scene.scale
+    side = IMAGE_SIZE * zoom
     image = Image.new("RGB", (side, side), tuple(int(level) for level in tone))
     canvas = ImageDraw.Draw(image)
     for _ in range(_CLUTTER):
@@ -37,14 +38,15 @@ def draw_scene(scene: Scene) -> Image.Image:
         ends = [int(end) for end in generator.integers(0, side, 4)]
         canvas.line(ends, fill=shade, width=int(generator.integers(1, 4)) * _FINER)
     for thing in scene.things:
-        _draw_thing(canvas, thing)
+        _draw_thing(canvas, thing, zoom)
     pixels = np.asarray(image.reduce(_FINER), dtype=np.float32)
     pixels = pixels + generator.normal(0, _NOISE, pixels.shape).astype(np.float32)
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def _draw_thing(canvas: ImageDraw.ImageDraw, thing: Thing) -> None:
-    x, y, r = thing.x * _FINER, thing.y * _FINER, thing.radius * _FINER
+def _draw_thing(canvas: ImageDraw.ImageDraw, thing: Thing, zoom: int) -> None:
+    """Draws an object, its coordinates multiplied by a zoom."""
+    x, y, r = thing.x * zoom, thing.y * zoom, thing.radius * zoom
     color = RGB[thing.color]
     box = (x - r, y - r, x + r, y + r)
     if thing.shape == "circle":

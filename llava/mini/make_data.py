@@ -25,8 +25,9 @@ from llava.utils.cli import command
 
 PARTS = ("train", "eval")
 _EVAL_SPLITS = ("validation", "test")
+MOST_SCALE = 8
 _MADE_WITH = "made_with.json"
-_BEFORE_SHARES = {"share": 1.0}  # of data that are older than this flag
+_BEFORE = {"share": 1.0, "scale": 1}  # of data that are older than these flags
 
 
 @dataclass
@@ -39,6 +40,11 @@ class MakeDataArguments:
     train_images: int = flag("Training images.", 24000)
     split: str = flag("Scenes of the benchmarks: test or validation.", "test")
     share: float = flag("Size of the benchmarks, of what they have usually.", 1.0)
+    scale: int = flag(
+        "Pictures of so many times 96 pixels a side, with objects of the same size in pixels: at 2 "
+        "they are too small for a tower that sees the whole picture at 96.",
+        1,
+    )
     processes: Optional[int] = flag("Processes that draw. Default: one for each core.")
 
 
@@ -55,18 +61,29 @@ def make_data(args: MakeDataArguments) -> int:
     sizes = {name: max(2, round(args.share * size)) for name, size in SIZES.items()}
     writers: dict[str, Callable[[Path], None]] = {
         "train": partial(
-            write_training_set, seed=args.seed, images=args.train_images, processes=processes
+            write_training_set,
+            seed=args.seed,
+            images=args.train_images,
+            processes=processes,
+            scale=args.scale,
         ),
-        "eval": partial(write_benchmarks, seed=args.seed, split=args.split, sizes=sizes),
+        "eval": partial(
+            write_benchmarks, seed=args.seed, split=args.split, sizes=sizes, scale=args.scale
+        ),
     }
     settings: dict[str, dict] = {
-        "train": {"seed": args.seed, "train_images": args.train_images},
-        "eval": {"seed": args.seed, "split": args.split, "share": args.share},
+        "train": {"seed": args.seed, "train_images": args.train_images, "scale": args.scale},
+        "eval": {
+            "seed": args.seed,
+            "split": args.split,
+            "share": args.share,
+            "scale": args.scale,
+        },
     }
     asked = PARTS if args.parts == "all" else (args.parts,)
     for part in PARTS:
         # Data of two seeds in one folder would be taken for one world.
-        known = settings[part] if part in asked else {"seed": args.seed}
+        known = settings[part] if part in asked else {"seed": args.seed, "scale": args.scale}
         _check_made(out / part, known)
     for part in asked:
         if (out / part).exists():
@@ -89,6 +106,8 @@ def _checked_folder(args: MakeDataArguments) -> Path:
             raise UserError(f"--{name.replace('_', '-')} {value}: say 1 or more")
     if not 0 < args.share <= 1:
         raise UserError(f"--share {args.share}: say more than 0, and at most 1")
+    if not 1 <= args.scale <= MOST_SCALE:
+        raise UserError(f"--scale {args.scale}: say a number from 1 to {MOST_SCALE}")
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: say 0 or more")
     return Path(args.out)
@@ -101,7 +120,7 @@ def _check_made(folder: Path, settings: dict) -> None:
         raise UserError(
             f"{folder} is there, but was not made by this command: choose another --out"
         )
-    made_with = _BEFORE_SHARES | read_json(folder / _MADE_WITH)
+    made_with = _BEFORE | read_json(folder / _MADE_WITH)
     for name, value in settings.items():
         if made_with.get(name) != value:
             raise UserError(

@@ -61,10 +61,14 @@ class Scene:
     Attributes:
         things: MIN_OBJECTS to MAX_OBJECTS of them, no two of one colour and shape.
         background: seed of the background's tone, clutter and noise.
+        scale: its picture has this many times IMAGE_SIZE pixels a side, and objects as large, in
+            pixels, as at scale 1: at 2 they are half as large in the picture. All coordinates are
+            those of a picture of IMAGE_SIZE.
     """
 
     things: tuple[Thing, ...]
     background: int
+    scale: int = 1
 
 
 @dataclass(frozen=True)
@@ -124,20 +128,31 @@ def scene_generator(seed: int, split: str, number: int) -> np.random.Generator:
     return np.random.default_rng([seed, SPLITS[split], number])
 
 
-def make_scene(generator: np.random.Generator) -> Scene:
-    """Draws a random scene."""
+def make_scene(generator: np.random.Generator, scale: int = 1) -> Scene:
+    """Draws a random scene; its objects differ between scales only in their size."""
     count = int(generator.integers(MIN_OBJECTS, MAX_OBJECTS + 1))
     cells = generator.choice(GRID * GRID, count, replace=False)
     names = generator.choice(len(SHAPES) * len(COLORS), count, replace=False)
     things = tuple(
-        make_thing(generator, SHAPES[name % len(SHAPES)], COLORS[name // len(SHAPES)], int(cell))
+        make_thing(
+            generator,
+            SHAPES[name % len(SHAPES)],
+            COLORS[name // len(SHAPES)],
+            int(cell),
+            scale=scale,
+        )
         for cell, name in zip(cells, names)
     )
-    return Scene(things, int(generator.integers(2**31)))
+    return Scene(things, int(generator.integers(2**31)), scale)
 
 
 def make_thing(
-    generator: np.random.Generator, shape: str, color: str, cell: int, size: str | None = None
+    generator: np.random.Generator,
+    shape: str,
+    color: str,
+    cell: int,
+    size: str | None = None,
+    scale: int = 1,
 ) -> Thing:
     """Draws an object in a cell; its exact position, and its size if None, are random."""
     size = size or SIZES[generator.integers(len(SIZES))]
@@ -150,8 +165,13 @@ def make_thing(
         cell=cell,
         x=(column + 0.5) * CELL + dx,
         y=(row + 0.5) * CELL + dy,
-        radius=float(generator.uniform(*_RADII[size])),
+        radius=draw_radius(generator, size, scale),
     )
+
+
+def draw_radius(generator: np.random.Generator, size: str, scale: int) -> float:
+    """Returns a random radius of an object of that size, in pixels of a picture of IMAGE_SIZE."""
+    return float(generator.uniform(*_RADII[size])) / scale
 
 
 def change_one(generator: np.random.Generator, scene: Scene) -> tuple[Scene, int, str]:
@@ -172,11 +192,12 @@ def change_one(generator: np.random.Generator, scene: Scene) -> tuple[Scene, int
         changed = replace(thing, shape=free[generator.integers(len(free))])
     elif attribute == "size":
         size = SIZES[1 - SIZES.index(thing.size)]
-        changed = replace(thing, size=size, radius=float(generator.uniform(*_RADII[size])))
+        changed = replace(thing, size=size, radius=draw_radius(generator, size, scene.scale))
     else:
         used = {other.cell for other in scene.things}
-        there = [make_thing(generator, thing.shape, thing.color, c, thing.size) for c in range(16)]
+        same = (thing.shape, thing.color)
+        there = [make_thing(generator, *same, c, thing.size, scene.scale) for c in range(16)]
         elsewhere = [t for t in there if t.cell not in used and t.place != thing.place]
         changed = elsewhere[generator.integers(len(elsewhere))]
     things = scene.things[:which] + (changed,) + scene.things[which + 1 :]
-    return Scene(things, scene.background), which, attribute
+    return replace(scene, things=things), which, attribute

@@ -59,7 +59,9 @@ class Sample:
         return f"{self.number}.jpg"
 
 
-def write_training_set(folder: Path, seed: int, images: int, processes: int) -> None:
+def write_training_set(
+    folder: Path, seed: int, images: int, processes: int, scale: int = 1
+) -> None:
     """Writes the training data; the same for any number of processes.
 
     Args:
@@ -67,24 +69,25 @@ def write_training_set(folder: Path, seed: int, images: int, processes: int) -> 
         seed: of the scenes and of their texts.
         images: number of images.
         processes: number of drawing processes; with 1, this one draws.
+        scale: of the scenes; see Scene.
     """
     (folder / "images").mkdir()
     samples = []
     with tqdm(total=images, desc="training images", unit="image") as bar:
-        for made in _blocks(folder / "images", seed, images, processes):
+        for made in _blocks(folder / "images", seed, images, processes, scale):
             samples += made
             bar.update(len(made))
-    _write(folder / "captions.json", _coco_captions(samples))
+    _write(folder / "captions.json", _coco_captions(samples, IMAGE_SIZE * scale))
     _write(folder / "conversations.json", [_llava_record(sample) for sample in samples])
     with (folder / "texts.jsonl").open("w", encoding="utf-8") as file:
         for sample in samples:
             file.write(json.dumps({"id": sample.number, "scene": sample.things}) + "\n")
 
 
-def make_sample(folder: Path, seed: int, number: int) -> Sample:
+def make_sample(folder: Path, seed: int, number: int, scale: int = 1) -> Sample:
     """Draws one training image into a folder and returns its texts."""
     generator = scene_generator(seed, "train", number)
-    scene = make_scene(generator)
+    scene = make_scene(generator, scale)
     sample = Sample(
         number=number,
         captions=[caption(scene, generator) for _ in range(CAPTIONS_PER_IMAGE)],
@@ -95,9 +98,11 @@ def make_sample(folder: Path, seed: int, number: int) -> Sample:
     return sample
 
 
-def _blocks(folder: Path, seed: int, images: int, processes: int) -> Iterator[list[Sample]]:
+def _blocks(
+    folder: Path, seed: int, images: int, processes: int, scale: int
+) -> Iterator[list[Sample]]:
     blocks = [range(first, min(first + _AT_ONCE, images)) for first in range(0, images, _AT_ONCE)]
-    work = partial(_make_block, folder, seed)
+    work = partial(_make_block, folder, seed, scale)
     if processes == 1:
         yield from map(work, blocks)
         return
@@ -106,12 +111,12 @@ def _blocks(folder: Path, seed: int, images: int, processes: int) -> Iterator[li
         yield from pool.map(work, blocks)
 
 
-def _make_block(folder: Path, seed: int, numbers: range) -> list[Sample]:
-    return [make_sample(folder, seed, number) for number in numbers]
+def _make_block(folder: Path, seed: int, scale: int, numbers: range) -> list[Sample]:
+    return [make_sample(folder, seed, number, scale) for number in numbers]
 
 
-def _coco_captions(samples: list[Sample]) -> dict:
-    size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+def _coco_captions(samples: list[Sample], side: int) -> dict:
+    size = {"height": side, "width": side}
     texts = [(sample.number, text) for sample in samples for text in sample.captions]
     return {
         "images": [{"id": s.number, "file_name": s.file_name, **size} for s in samples],

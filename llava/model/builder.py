@@ -16,6 +16,7 @@ from llava.compensations import UNCOMPENSATED
 from llava.errors import UserError, quoted
 from llava.model.about import read_about
 from llava.model.backbones.backbone import Backbone
+from llava.model.backbones.llava_next import tiled_vision
 from llava.model.backbones.registry import load_backbone
 from llava.model.compensation.builder import LoadedFrom
 from llava.model.compensation.registry import load_compensation
@@ -24,7 +25,8 @@ from llava.model.compensation.triplets import graph_settings
 from llava.model.language_model.compiled import check_compiler
 from llava.model.language_model.tokenizer import Tokenizer
 from llava.model.llava_arch import LlavaAccm
-from llava.model.loading.llava_config import LLAVA15, LlavaConfig, split_llava
+from llava.model.loading.llava_config import LlavaConfig, split_llava
+from llava.model.loading.next_config import NextConfig
 from llava.model.loading.parts import read_model
 from llava.model.loading.placement import placement, uses_cuda_graphs
 from llava.model.loading.weights import has_weights, read_checkpoint
@@ -142,10 +144,10 @@ def load_vision(args: ModelArguments) -> Vision:
         UserError: see load_pretrained_model.
     """
     parts, config = read_model(dataclasses.replace(args, **UNCOMPENSATED))
-    if not isinstance(config, LlavaConfig) or config.family != LLAVA15:
+    if not isinstance(config, LlavaConfig):
         raise UserError(
-            f"{parts['model']} is {config.family}, and this command trains on one view of an "
-            f"image by CLIP: name a checkpoint of {LLAVA15}"
+            f"{parts['model']} is {config.family}, and this command trains on CLIP's outputs: name "
+            "a checkpoint of LLaVA"
         )
     source = str(parts["model"])
     # A LLaVA that is yet to be trained has no weights, and no tower of its own.
@@ -153,4 +155,4 @@ def load_vision(args: ModelArguments) -> Vision:
     own = split_llava(tensors, source)["tower"]
     seen = load_tower(args, config, parts["vision_tower"], own, placement(args))
     seen.tower.eval().requires_grad_(False)
-    return seen
+    return tiled_vision(seen, parts, config) if isinstance(config, NextConfig) else seen

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from llava.errors import UserError
 from llava.files import read_json, system_errors, take_lock, write_json
-from llava.mm_utils import load_image, process_images
+from llava.mm_utils import load_image
+from llava.model.backbones.tiles import TiledTokens, TileLayout
 from llava.model.multimodal_encoder.builder import Vision
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
@@ -38,12 +39,16 @@ class ImageFeatures:
         features: (at least M, N, C) float16.
         patch_embeds: (at least M, N, P) float16.
         cls_attention: (at least M, N) float32.
+        layout: the views of every image; None where an image has one.
+        describes_all: whether texts are of all views; see TiledTokens.
     """
 
     rows: list[int]
     features: np.ndarray
     patch_embeds: np.ndarray
     cls_attention: np.ndarray
+    layout: TileLayout | None = None
+    describes_all: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -56,11 +61,15 @@ class ImageFeatures:
     def image(self, number: int) -> VisualTokens:
         """Returns one image as the tower outputs it, in float32."""
         row = self.rows[number]
-        return VisualTokens(
+        values = dict(
             features=torch.from_numpy(self.features[row].astype(np.float32)),
             patch_embeds=torch.from_numpy(self.patch_embeds[row].astype(np.float32)),
             cls_attention=torch.from_numpy(self.cls_attention[row].copy()),
         )
+        if self.layout is None:
+            return VisualTokens(**values)
+        views, is_all = self.layout.views, self.describes_all
+        return TiledTokens(**values, grids=views, layout=self.layout, describes_all=is_all)
 
 
 def image_features(
@@ -89,16 +98,19 @@ def image_features(
     if not (folder / _MARK).is_file():
         with _alone_in(folder):
             if not (folder / _MARK).is_file():  # nor made while waiting
-                _compute(folder, images, seen, batch_size)
-                write_json(folder / _MARK, {"identity": identity, "images": sizes})
+                layout = _compute(folder, images, seen, batch_size)
+                views = {} if layout is None else {"layout": asdict(layout)}
+                write_json(folder / _MARK, {"identity": identity, "images": sizes} | views)
     made = read_json(folder / _MARK)
     if what := _difference(made, identity, sizes):
         raise UserError(
             f"the features in {folder} {what}: name another folder with --features, or delete it"
         )
     places = {name: row for row, name in enumerate(made["images"])}
-    arrays = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS)
-    return ImageFeatures([places[name] for name in sizes], *arrays)
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+    layout = TileLayout(**made["layout"]) if "layout" in made else None
+    rows = [places[name] for name in sizes]
+    return ImageFeatures(rows, **arrays, layout=layout, describes_all=seen.describes_all)
 
 
 def vision_settings(seen: Vision) -> dict:
@@ -106,14 +118,8 @@ def vision_settings(seen: Vision) -> dict:
 
     It is for a stage's settings, and for the cache.
     """
-    tower = seen.tower
-    return {
-        "vision_weights": _weights_hash(tower.clip.vision_model),  # LLaVA may have its own
-        "patch_post_layernorm": tower.patch_post_layernorm,
-        "select_layer": tower.select_layer,
-        "image_aspect_ratio": seen.image_aspect_ratio,
-        "dtype": str(tower.clip.visual_projection.weight.dtype).removeprefix("torch."),
-    }
+    weights = _weights_hash(seen.tower.clip.vision_model)  # LLaVA may have its own
+    return {"vision_weights": weights} | seen.settings
 
 
 def _weights_hash(module: nn.Module) -> str:
@@ -164,14 +170,22 @@ def _compute(
     images: Sequence[Path],
     seen: Vision,
     batch_size: int,
-) -> None:
+) -> TileLayout | None:
+    """Writes the arrays; returns the views of the images, None where they have one."""
     arrays: dict[str, np.memmap] = {}
+    layouts: dict[TileLayout | None, None] = {}
     starts = range(0, len(images), batch_size)
     with ThreadPoolExecutor(_READERS) as readers:
         for start in tqdm(starts, "tower", unit="batch"):
             loaded = list(readers.map(load_image, images[start : start + batch_size]))
-            ratio = seen.image_aspect_ratio
-            encoded = seen.tower(process_images(loaded, seen.image_processor, ratio))
+            encoded = seen.encode(loaded)
+            layouts |= {layout_of(image): None for image in encoded}
+            if len(layouts) > 1:
+                raise UserError(
+                    f"the images that are trained on have different sizes ({images[0]} and one of "
+                    f"{images[start]} and after it), and a model with tiles then has different "
+                    "numbers of tokens of each: bring them to one size"
+                )
             for name, dtype in _ARRAYS.items():
                 values = torch.stack([getattr(image, name) for image in encoded]).float().cpu()
                 if name not in arrays:
@@ -184,6 +198,12 @@ def _compute(
                 arrays[name][start : start + len(values)] = values.numpy()
     for array in arrays.values():
         array.flush()
+    return next(iter(layouts), None)
+
+
+def layout_of(image: VisualTokens) -> TileLayout | None:
+    """Returns the views of an image; None where it has one."""
+    return image.layout if isinstance(image, TiledTokens) else None
 
 
 def encode_questions(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from llava.budgets import AskedBudget, count_kept
 from llava.errors import UserError
+from llava.model.compensation.supplement import PrunedSample, TextQuery
 from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 from llava.model.token_pruning.accm import AccmOptions
 from llava.model.token_pruning.pruner import Pruned, Pruning, Query, prune
@@ -61,6 +62,11 @@ def check_budgets(
     if not budgets:
         raise UserError(f"{flag} is empty: name at least one number of tokens to keep")
     return counts
+
+
+def described(image: VisualTokens, pruned: Pruned) -> Tensor:
+    """Returns the embeddings (M, P) of the patches that the caption model reads."""
+    return PrunedSample(image, pruned, TextQuery("", "")).dropped
 
 
 def draw(items: Sequence, generator: torch.Generator):

@@ -15,12 +15,12 @@ from llava.arguments import ModelArguments
 from llava.budgets import AskedBudget
 from llava.compensations import NOTHING
 from llava.errors import UserError
+from llava.model.backbones.llava_next import LlavaNext
 from llava.model.builder import load_from_arguments, load_vision
 from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.loading.fingerprint import fingerprint
 from llava.model.loading.locate import locate
 from llava.model.loading.weights import weight_files
-from llava.model.multimodal_encoder.visual_tokens import needed
 from llava.train.arguments import SHORT
 from llava.train.batches import TensorBatch
 from llava.train.captions import check_image_file, read_conversations, tower_questions
@@ -31,7 +31,8 @@ from llava.train.features import (
     image_features,
     vision_settings,
 )
-from llava.train.pruning import Pruner, check_budgets, draw
+from llava.train.newlines import NewlineProjector, read_features
+from llava.train.pruning import Pruner, check_budgets, described, draw
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,9 @@ class AskedImages:
         kept = budget if isinstance(budget, (int, str)) else draw(budget, generator)
         pruned = self.pruner.select(image, sample.tower_question, kept, generator)
         return Look(
-            all=image.features,
-            kept=image.features[pruned.kept_idx],
-            dropped=needed(image.patch_embeds)[pruned.dropped_idx],
+            all=read_features(image, torch.arange(len(image.features))),
+            kept=read_features(image, pruned.kept_idx),
+            dropped=described(image, pruned),
         )
 
 
@@ -169,9 +170,9 @@ def load_asked_images(
     """
     seen = load_vision(args)
     if isinstance(budget, (int, str)):
-        check_budgets([budget], seen.tower.num_patches, "--budget")
+        check_budgets([budget], seen.num_tokens, "--budget")
     else:
-        check_budgets(budget, seen.tower.num_patches)
+        check_budgets(budget, seen.num_tokens)
     names = sorted({sample.image for sample in samples})
     files = [folder / name for name in names]
     for file in files:
@@ -186,8 +187,13 @@ def load_asked_images(
 
 
 def load_frozen_llm(args: ModelArguments) -> LanguageModel:
-    """Loads the LLM with its projector, frozen."""
-    return load_from_arguments(dataclasses.replace(args, compensation=NOTHING)).language_model
+    """Loads the LLM with its projector, frozen; see read_features for the newline tokens."""
+    backbone = load_from_arguments(dataclasses.replace(args, compensation=NOTHING)).backbone
+    language_model = backbone.language_model
+    if isinstance(backbone, LlavaNext):
+        newline = backbone.image_newline.detach()
+        language_model.projector = NewlineProjector(language_model.projector, newline)
+    return language_model
 
 
 def llm_fingerprints(args: ModelArguments) -> list[str]:

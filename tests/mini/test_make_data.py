@@ -119,3 +119,24 @@ def test_a_share_of_the_benchmarks(tmp_path, capsys):
     assert len(list((tmp_path / "eval/mmvp/MMVP Images").iterdir())) == 2 * 3
     assert make_data.main(flags) == 2
     assert "was made with share 0.02, not 1.0" in capsys.readouterr().err
+
+
+def test_a_scale_of_two_has_objects_of_half_the_size(tmp_path, capsys):
+    flags = ["--out", str(tmp_path / "w"), "--parts", "train", "--train-images", "3"]
+    assert make_data.main([*flags, "--scale", "2", "--processes", "1"]) == 0
+    assert make_data.main([*flags[:1], str(tmp_path / "one"), *flags[2:], "--processes", "1"]) == 0
+    large, small = (
+        [json.loads(line)["scene"] for line in (tmp_path / name / "train/texts.jsonl").open()]
+        for name in ("one", "w")
+    )
+    for of_large, of_small in zip(large, small):
+        for one, other in zip(of_large, of_small):
+            assert one == other | {"radius": one["radius"]}
+            assert other["radius"] == one["radius"] / 2
+    with Image.open(tmp_path / "w/train/images/0.jpg") as picture:
+        assert picture.size == (192, 192)
+    capsys.readouterr()
+    assert make_data.main([*flags, "--processes", "1"]) == 2
+    assert "was made with scale 2, not 1" in capsys.readouterr().err
+    assert make_data.main([*flags, "--scale", "0"]) == 2
+    assert "--scale 0" in capsys.readouterr().err

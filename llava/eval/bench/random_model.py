@@ -22,6 +22,7 @@ from transformers import (
 from llava.conversation import DEFAULT_TEMPLATE
 from llava.model.backbones.llava15 import Llava15
 from llava.model.backbones.llava_next import LlavaNext
+from llava.model.backbones.tiled_vision import ViewEncoder
 from llava.model.compensation.builder import build_caption_model, build_long_clip, build_selector
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.compensator import Compensator
@@ -92,8 +93,8 @@ def _backbone(
     pinpoints = [list(size) for size in shape.resolutions]
     processor = LlavaNextImageProcessorPil(**sizes, image_grid_pinpoints=pinpoints)
     newline = torch.zeros_like(language_model.llm.get_input_embeddings().weight[0])
-    args = (tower, clip_words, processor, language_model, newline, shape.resolutions)
-    return LlavaNext(*args, DEFAULT_TEMPLATE)
+    encoder = ViewEncoder(tower, processor, shape.resolutions)
+    return LlavaNext(tower, clip_words, encoder, language_model, newline, DEFAULT_TEMPLATE)
 
 
 def _random_tower(shape: ModelShape, noise: Noise) -> ClipTower:

@@ -127,7 +127,7 @@ def _share(model: LlavaAccm) -> Stock:
     llava: Stock
     with init_empty_weights():
         if isinstance(backbone, LlavaNext):
-            settings["image_grid_pinpoints"] = [list(size) for size in backbone.resolutions]
+            settings["image_grid_pinpoints"] = [list(size) for size in backbone.encoder.resolutions]
             llava = LlavaNextForConditionalGeneration(LlavaNextConfig(**settings))
         else:
             llava = LlavaForConditionalGeneration(LlavaConfig(**settings))

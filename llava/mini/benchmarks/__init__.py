@@ -27,7 +27,7 @@ _SCENES_EACH = 10**7  # scene numbers of a benchmark, more than it ever uses
 
 
 def write_benchmarks(
-    folder: Path, seed: int, split: str, sizes: Mapping[str, int] | None = None
+    folder: Path, seed: int, split: str, sizes: Mapping[str, int] | None = None, scale: int = 1
 ) -> None:
     """Writes all seven, and a record of each question.
 
@@ -43,13 +43,14 @@ def write_benchmarks(
         seed: of the scenes and questions.
         split: of scene.SPLITS. No two benchmarks share a scene.
         sizes: sizes other than SIZES, by benchmark.
+        scale: of the scenes; see Scene.
     """
     sizes = {**SIZES, **(sizes or {})}
     notes = {}
     for place, benchmark in enumerate(tqdm(BENCHMARKS, desc="benchmarks", unit="benchmark")):
         own = folder / FOLDERS[benchmark][0]
         own.mkdir()
-        source = SceneSource(seed, split, first=place * _SCENES_EACH)
+        source = SceneSource(seed, split, first=place * _SCENES_EACH, scale=scale)
         writer = import_module(f"llava.mini.benchmarks.{benchmark}")
         notes[benchmark] = writer.write(own, source, sizes[benchmark])
     kinds = {b: {key: note.kind for key, note in of.items()} for b, of in notes.items()}

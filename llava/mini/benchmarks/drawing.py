@@ -62,17 +62,18 @@ class SceneSource:
     Args:
         seed, split: of the scenes.
         first: number of the first one.
+        scale: see Scene.
     """
 
-    def __init__(self, seed: int, split: str, first: int) -> None:
-        self._seed, self._split, self._next = seed, split, first
+    def __init__(self, seed: int, split: str, first: int, scale: int = 1) -> None:
+        self._seed, self._split, self._next, self._scale = seed, split, first, scale
 
     def find(self, make: Callable[[Scene, np.random.Generator], T | None]) -> Found[T]:
         """Returns the next scene from which `make` makes something, and the result."""
         while True:
             generator = scene_generator(self._seed, self._split, self._next)
             self._next += 1
-            scene = make_scene(generator)
+            scene = make_scene(generator, self._scale)
             value = make(scene, generator)
             if value is not None:
                 return Found(scene, value, generator)

@@ -40,6 +40,7 @@ from llava.train.arguments import model_arguments
 from llava.train.captions import tower_questions
 from llava.train.closing import command_line, finish
 from llava.train.features import ImageFeatures, encode_questions, vision_settings
+from llava.train.newlines import read_features
 from llava.train.packing import PackedBatch, Packer, collate, predict, run_llm
 from llava.train.provenance import hashes_of
 from llava.train.pruning import Pruner, draw
@@ -137,17 +138,18 @@ class LlavaData:
         if self.features is None or self.pruner is None:
             return torch.empty(0, 0)
         image = self.features.image(index)
-        features = image.features
-        if sight == "full":
-            if self.args.focus is None:
-                return features
-            return features[needed(image.cls_attention).topk(self.args.focus).indices.sort().values]
-        if sight in WITHOUT_IMAGE:
-            return features[:0]
-        budget = len(features) // draw(self.args.one_in, generator)
-        budget = max(1, min(budget, len(features) - 1))
-        topic = tower_questions(question)[0]
-        return features[self.pruner.select(image, topic, budget, generator).kept_idx]
+        num_tokens = len(image.features)
+        kept_idx = torch.arange(num_tokens)
+        if sight == "full" and self.args.focus is not None:
+            kept_idx = needed(image.cls_attention).topk(self.args.focus).indices.sort().values
+        elif sight in WITHOUT_IMAGE:
+            kept_idx = kept_idx[:0]
+        elif sight != "full":
+            budget = num_tokens // draw(self.args.one_in, generator)
+            budget = max(1, min(budget, num_tokens - 1))
+            topic = tower_questions(question)[0]
+            kept_idx = self.pruner.select(image, topic, budget, generator).kept_idx
+        return read_features(image, kept_idx)
 
     def _hint(self, index: int, sight: str, generator: torch.Generator) -> str | None:
         if sight == "compensated":

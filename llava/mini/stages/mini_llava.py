@@ -13,12 +13,15 @@ from transformers import LlamaForCausalLM
 from llava.files import read_json
 from llava.mini.training_set import TrainingSet
 from llava.model.language_model.builder import fill_llm
-from llava.model.loading.llava_config import read_llava_config, split_llava
+from llava.model.loading.families import read_model_config
+from llava.model.loading.llava_config import LlavaConfig, split_llava
+from llava.model.loading.next_config import NextConfig
 from llava.model.loading.weights import fill, has_weights, read_checkpoint, weight_files
 from llava.model.multimodal_encoder.builder import Vision
 from llava.model.multimodal_projector.builder import build_vision_projector
 from llava.train.distributed import Team
 from llava.train.features import ImageFeatures, image_features
+from llava.train.newlines import NewlineProjector
 from llava.train.provenance import save_weights
 
 INITIAL_STD = 0.08  # with Llama's usual 0.02 nothing is learnt for minutes at this width
@@ -26,6 +29,7 @@ SHARED_LENGTH = 0.45  # of the direction that all words share: half of their own
 LOOKING_BACK = {0: (1, 2), 1: (1,)}  # layer -> how far its first heads look back
 SHARPNESS = 1.35
 _FAST_PAIRS = 5
+NEWLINE = "model.image_newline"  # its name in the layout of LLaVA's authors
 
 
 def start_attention(llm: LlamaForCausalLM, seed: int) -> None:
@@ -74,17 +78,25 @@ def look_back(back: int, width: int, theta: float) -> tuple[Tensor, Tensor]:
 
 
 def load_llava(folder: Path, seed: int) -> tuple[LlamaForCausalLM, nn.Module]:
-    """Loads Llama and projector of a LLaVA folder in float32, new where it has no weights."""
-    config = read_llava_config(read_json(folder / "config.json"), str(folder))
+    """Loads Llama and projector of a LLaVA folder in float32, new where it has no weights.
+
+    The projector of a LLaVA-NeXT has its newline token; see NewlineProjector.
+    """
+    config = read_model_config(read_json(folder / "config.json"), str(folder))
+    assert isinstance(config, LlavaConfig)  # make_model writes no other
     llm = LlamaForCausalLM(config.llm)
     width = read_json(folder / "config.json")["mm_hidden_size"]
     start_attention(llm, seed)
     projector = build_vision_projector(config.projector_type, width, config.llm.hidden_size)
+    newline = torch.randn(config.llm.hidden_size) * INITIAL_STD
     if has_weights(folder):
         parts = split_llava(read_checkpoint(folder), str(folder))
+        newline = parts["llm"].pop(NEWLINE, newline).float()
         cpu = torch.device("cpu")
         fill_llm(llm, parts["llm"], str(folder), torch.float32, lambda name: cpu)
         fill(projector, parts["projector"], str(folder), torch.float32, lambda name: cpu)
+    if isinstance(config, NextConfig):
+        return llm, NewlineProjector(projector, newline.requires_grad_())
     return llm, projector
 
 
@@ -108,6 +120,9 @@ def save_llava(
     tensors = dict(llm.state_dict())
     if llm.config.tie_word_embeddings:
         tensors.pop("lm_head.weight")
+    if isinstance(projector, NewlineProjector):
+        tensors[NEWLINE] = projector.newline.data
+        projector = projector.projector
     tensors |= {f"model.mm_projector.{k}": t for k, t in projector.state_dict().items()}
     save_weights(output / "model.safetensors", tensors, torch.float16)
     return [output / "model.safetensors"]

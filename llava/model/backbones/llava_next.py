@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -17,9 +18,9 @@ from transformers import LlavaNextImageProcessorPil
 from llava.arguments import ModelArguments
 from llava.errors import UserError
 from llava.files import read_json
-from llava.images import check_size, to_rgb
 from llava.model.backbones.llava15 import Llava15, load_halves
 from llava.model.backbones.pixels import Patches
+from llava.model.backbones.tiled_vision import TiledVision, ViewEncoder
 from llava.model.backbones.tiles import (
     TiledTokens,
     TileLayout,
@@ -34,10 +35,9 @@ from llava.model.loading.llava_config import split_llava
 from llava.model.loading.next_config import NextConfig, take_newline
 from llava.model.loading.placement import Placement
 from llava.model.loading.weights import read_checkpoint
-from llava.model.multimodal_encoder.builder import count_patches
+from llava.model.multimodal_encoder.builder import Vision, count_patches
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
-from llava.model.multimodal_encoder.view_values import joined_views
 from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, View, VisualTokens
 from llava.model.prompt_ids import prompt_ids
 from llava.model.sample import Sample
@@ -56,18 +56,23 @@ def load_llava_next(
     llava = split_llava(read_checkpoint(parts["model"]), source)
     newline = take_newline(llava["llm"], config, source, place)
     seen, language_model = load_halves(args, parts, config, place, llava)
-    size = seen.tower.image_size
-    _check_resolutions(config, size, source)
+    encoder = _view_encoder(seen.tower, parts, config)
     backbone = LlavaNext(
-        seen.tower,
-        seen.tokenizer,
-        load_tile_processor(parts, config, size),
-        language_model,
-        newline,
-        config.resolutions,
-        config.template,
+        seen.tower, seen.tokenizer, encoder, language_model, newline, config.template
     )
     return backbone, seen.text_selection
+
+
+def tiled_vision(seen: Vision, parts: Mapping[str, Path], config: NextConfig) -> TiledVision:
+    """Returns the vision part of a checkpoint that encodes images in views."""
+    return TiledVision(**vars(seen), encoder=_view_encoder(seen.tower, parts, config))
+
+
+def _view_encoder(tower: ClipTower, parts: Mapping[str, Path], config: NextConfig) -> ViewEncoder:
+    """Returns what turns images into the tokens of their views."""
+    _check_resolutions(config, tower.image_size, str(parts["model"]))
+    processor = load_tile_processor(parts, config, tower.image_size)
+    return ViewEncoder(tower, processor, config.resolutions, config.describes_all)
 
 
 def count_llava_next(parts: Mapping[str, Path], config: NextConfig) -> int:
@@ -127,58 +132,44 @@ class LlavaNext(Llava15):
 
     Args:
         tower, clip_tokenizer, language_model: see Llava15.
-        image_processor: images to the pixels of their views.
+        encoder: images to the tokens of their views, by the tower.
         newline: (D,), the newline token.
-        resolutions: heights and widths in pixels, the best of which an image is scaled to.
         template: the name of the conversation template.
-
-    Attributes:
-        largest_size: height and width of an image with the largest N.
     """
 
     def __init__(
         self,
         tower: ClipTower,
         clip_tokenizer: ClipTokenizer,
-        image_processor: LlavaNextImageProcessorPil,
+        encoder: ViewEncoder,
         language_model: LanguageModel,
         newline: Tensor,
-        resolutions: Sequence[tuple[int, int]],
         template: str,
     ) -> None:
-        super().__init__(tower, clip_tokenizer, image_processor, language_model, "anyres")
+        super().__init__(tower, clip_tokenizer, encoder.image_processor, language_model, "anyres")
+        self.encoder = encoder
         self.image_newline = nn.Parameter(newline, requires_grad=False)
-        self.resolutions = list(resolutions)
         self.template = template
-        self.largest_size = max(self.resolutions, key=lambda size: size[0] * size[1])
-        self._largest = self._layout_of(*self.largest_size)
 
     def with_language_model(self, language_model: LanguageModel) -> LlavaNext:
         """Returns a backbone that shares all parts with this one except the LLM."""
         return LlavaNext(
             self.tower,
             self.clip_tokenizer,
-            self.image_processor,
+            self.encoder,
             language_model,
             self.image_newline,
-            self.resolutions,
             self.template,
         )
 
     @property
-    def _side(self) -> int:
-        return math.isqrt(self.tower.num_patches)
+    def largest_size(self) -> tuple[int, int]:
+        """Height and width of an image with the largest N."""
+        return self.encoder.largest_size
 
     def layout(self, image: object = None) -> TileLayout:
         """Returns the views of an image; of anything but an image, those of the largest N."""
-        if isinstance(image, TiledTokens) and image.layout is not None:
-            return image.layout
-        if isinstance(image, Image.Image):
-            return self._layout_of(image.height, image.width)
-        return self._largest
-
-    def _layout_of(self, height: int, width: int) -> TileLayout:
-        return layout_of((height, width), self.resolutions, self.tower.image_size, self._side)
+        return self.encoder.layout(image)
 
     def views(self, image: object = None) -> tuple[View, ...]:
         """Returns the base view and the tiles of an image; None: of one with the largest N."""
@@ -194,12 +185,7 @@ class LlavaNext(Llava15):
 
     def preprocess(self, images: list[Image.Image]) -> list[Patches]:
         """Returns the pixels of the views of B images, with height and width of each."""
-        return [self._views_of(image) for image in images]
-
-    def _views_of(self, image: Image.Image) -> Patches:
-        check_size(image)
-        made = self.image_processor(to_rgb(image), return_tensors="pt")
-        return Patches(made["pixel_values"][0], (image.height, image.width))
+        return self.encoder.preprocess(images)
 
     def encode_images(
         self,
@@ -208,15 +194,8 @@ class LlavaNext(Llava15):
         watch: Stopwatch | None = None,
     ) -> list[VisualTokens]:
         """Encodes B preprocessed images, each in a pass of its own for all its views."""
-        return [self._encode_views(of_image, needs) for of_image in pixels]
-
-    def _encode_views(self, pixels: Patches, needs: Needs) -> TiledTokens:
-        views = super().encode_images(pixels.values, needs)
-        height, width = pixels.shape
-        layout = self._layout_of(height, width)
-        return TiledTokens(
-            **vars(joined_views(views, layout.order)) | {"grids": layout.views, "layout": layout}
-        )
+        encode_views = partial(super().encode_images, needs=needs)
+        return [self.encoder.encode(of_image, encode_views) for of_image in pixels]
 
     def arrange(self, tokens: Tensor, kept_idx: Tensor, image: VisualTokens) -> Tensor:
         """Returns the kept tokens (K, D) and the newline tokens of their rows; see tiles."""
@@ -226,8 +205,8 @@ class LlavaNext(Llava15):
         """Returns the largest number of positions of K tokens with their newline tokens."""
         if isinstance(image, (Image.Image, TiledTokens)):
             return num_tokens + most_newlines(num_tokens, self.layout(image))
-        tallest = max(height for height, _ in self.resolutions) // self.tower.image_size
-        return num_tokens + min(num_tokens, tallest * self._side)
+        tallest = max(height for height, _ in self.encoder.resolutions) // self.tower.image_size
+        return num_tokens + min(num_tokens, tallest * self.encoder.side)
 
     def prompt_ids(self, sample: Sample, given: Supplement, most: int) -> list[int]:
         """Returns a sample's prompt in the LLM's template, one IMAGE_TOKEN_INDEX in it."""

@@ -90,9 +90,16 @@ class TiledTokens(VisualTokens):
 
     Attributes:
         layout: of its views.
+        describes_all: whether texts are written of all views, and not of the base view alone.
     """
 
     layout: TileLayout | None = None
+    describes_all: bool = False
+
+    @property
+    def num_described(self) -> int:
+        """The number of its tokens, from the first, that texts are written of."""
+        return len(self.features) if self.describes_all else super().num_described
 
 
 def layout_of(size: Size, resolutions: Sequence[Size], image_size: int, side: int) -> TileLayout:

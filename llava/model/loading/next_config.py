@@ -46,10 +46,13 @@ class NextConfig(LlavaConfig):
         resolutions: heights and widths in pixels, the best of which an image is scaled to. In both
             layouts they are read as transformers does, heights first.
         template: the name of the conversation template; see llava.conversation.
+        describes_all: whether ACCM's captions are of all views (accm_described_views: all), and not
+            of the base view alone. A model whose captions were trained so says it.
     """
 
     resolutions: tuple[tuple[int, int], ...]
     template: str
+    describes_all: bool
 
 
 def is_next(config: dict) -> bool:
@@ -80,6 +83,7 @@ def read_next_config(config: dict, source: str) -> NextConfig:
         image_aspect_ratio="anyres",
         resolutions=_resolutions(config.get("image_grid_pinpoints"), nested, source),
         template=template,
+        describes_all=config.get("accm_described_views", "base") == "all",
     )
 
 
@@ -135,6 +139,7 @@ _FLAT_VARIANT = {
     "mm_patch_merge_type": ("spatial_unpad",),
     "mm_vision_select_feature": ("patch", None),
     "mm_use_im_start_end": (False, None),
+    "accm_described_views": ("base", "all", None),
 }
 _NESTED_VARIANT = {
     "model_type": ("llava_next",),
@@ -142,6 +147,7 @@ _NESTED_VARIANT = {
     "projector_hidden_act": ("gelu", None),
     "multimodal_projector_bias": (True, None),
     "use_image_newline_parameter": (True, None),
+    "accm_described_views": ("base", "all", None),
 }
 
 

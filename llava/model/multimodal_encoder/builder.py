@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from llava.model.loading.placement import Placement
 from llava.model.loading.weights import fill, read_checkpoint, unwrap
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
+from llava.model.multimodal_encoder.visual_tokens import VisualTokens
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,32 @@ class Vision:
     image_processor: CLIPImageProcessorPil
     text_selection: str
     image_aspect_ratio: str | None
+
+    def encode(self, images: Sequence[Image.Image]) -> list[VisualTokens]:
+        """Encodes B images; gives their features and OF_IMAGE."""
+        pixels = process_images(list(images), self.image_processor, self.image_aspect_ratio)
+        return self.tower(pixels)
+
+    @property
+    def num_tokens(self) -> int:
+        """The largest number N of visual tokens of an image."""
+        return self.tower.num_patches
+
+    @property
+    def describes_all(self) -> bool:
+        """Whether texts are written of all views of an image, and not of the first alone."""
+        return True
+
+    @property
+    def settings(self) -> dict:
+        """What the encoding depends on besides the weights, JSON."""
+        tower = self.tower
+        return {
+            "patch_post_layernorm": tower.patch_post_layernorm,
+            "select_layer": tower.select_layer,
+            "image_aspect_ratio": self.image_aspect_ratio,
+            "dtype": str(tower.clip.visual_projection.weight.dtype).removeprefix("torch."),
+        }
 
 
 def load_tower(

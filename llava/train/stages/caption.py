@@ -27,7 +27,6 @@ from llava.model.compensation.caption_writer import MAX_CAPTION_LENGTH, STOP_TEX
 from llava.model.loading.bpe import check_vocabulary, read_bpe
 from llava.model.loading.parts import locate_part
 from llava.model.loading.weights import has_weights
-from llava.model.multimodal_encoder.visual_tokens import needed
 from llava.train.arguments import model_arguments
 from llava.train.batches import TensorBatch
 from llava.train.captions import CaptionPairs, read_caption_pairs, read_questions
@@ -37,7 +36,7 @@ from llava.train.features import (
 )
 from llava.train.native import NativeFeatures, NativePruner, reads_clip
 from llava.train.provenance import hashes_of
-from llava.train.pruning import Pruner, draw
+from llava.train.pruning import Pruner, described, draw
 from llava.train.stage import check_given, open_stage
 from llava.train.stages.arguments import CaptionArguments
 from llava.train.stages.caption_inputs import see_by_clip, see_natively
@@ -195,7 +194,7 @@ class CaptionData:
             budget = draw(self.args.budgets, generator)
             image = self.features.image(number)
             pruned = self.pruner.select(image, question, budget, generator)
-            dropped.append(needed(image.patch_embeds)[pruned.dropped_idx])
+            dropped.append(described(image, pruned))
             questions.append(self._question_ids[question])
             captions.append(caption_ids(self.pairs.captions[number][which], self.tokenizer))
         return caption_batch(dropped, questions, captions, self.args.prefix_length)

@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Makes the mini LLaVA-NeXT from the mini LLaVA-1.5: pictures of twice the resolution, in a base view
+# and four tiles. Tower, text encoders and tokenizers stay; LLM, captions and selector are trained on.
+# After an interruption the same command resumes it.
+# Settings (environment variables): MODEL_PATH (the mini LLaVA-1.5), OUT (the new model's folder), WORK
+# (data, runs and caches), IMAGES (training pictures), SEED, DEVICE (cpu or cuda), NPROC (processes
+# that share a step), PYTHON.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
+source scripts/settings.sh
+
+MODEL_PATH=${MODEL_PATH:-checkpoints/accm-mini}
+OUT=${OUT:-outputs/mini-next/accm-mini-next}
+WORK=${WORK:-outputs/mini-next}
+IMAGES=${IMAGES:-8000}
+SEED=${SEED:-0}
+DEVICE=${DEVICE:-cpu}
+NPROC=${NPROC:-2}
+PYTHON=${PYTHON:-.venv/bin/python}
+count IMAGES NPROC
+
+DATA=$WORK/world/train
+CLIP=$WORK/start/clip-vit-mini-patch8-96
+FEATURES=(--features "$WORK/runs/features")
+QUESTIONS=(--data "$DATA/conversations.json" --images "$DATA/images")
+
+# stage NAME STAGE flags...: runs one stage of llava.train; checkpoints and logs are in $WORK/runs/NAME.
+stage() {
+    local name=$1 module=llava.train.$2
+    shift 2
+    echo "== $name" >&2
+    local launch=("$PYTHON" -m)
+    if [ "$NPROC" -gt 1 ]; then
+        # Matrices of this size are too small for two threads; two processes share the samples.
+        launch=(env OMP_NUM_THREADS=1 "$PYTHON" -m torch.distributed.run
+            --standalone --nproc_per_node "$NPROC" -m)
+    fi
+    "${launch[@]}" "$module" --output-dir "$WORK/runs/$name" --seed "$SEED" --device "$DEVICE" "$@"
+}
+
+"$PYTHON" -m llava.mini.make_data --out "$WORK/world" --seed "$SEED" --scale 2 --parts train \
+    --train-images "$IMAGES"
+for folder in "$WORK/start" "$OUT"; do
+    [ -d "$folder" ] || "$PYTHON" -m llava.mini.make_next --model-path "$MODEL_PATH" --out "$folder"
+done
+
+# The LLM learns to read 720 tokens in five views, at all budgets.
+stage llava train_llava --data "$DATA" "${FEATURES[@]}" --max-steps 1000 \
+    --questions-per-image 16 --batch-size 8 --micro-batch-size 4 \
+    --learning-rate 6e-4 --warmup-steps 50 \
+    --shares 0.4 0.2 0.25 0.1 0.05 --one-in 40 20 10 5 2 --false-phrases 0.25 \
+    --model-path "$WORK/start" --vision-tower "$CLIP" --output "$OUT"
+
+# New captions, of what is in all views: small objects show only in the tiles.
+BUDGETS=(18 18 18 36 72 144)
+stage caption train_caption --model-path "$OUT" --captions "$DATA/captions.json" \
+    --images "$DATA/images" --questions "$DATA/conversations.json" "${FEATURES[@]}" \
+    --budgets 18 36 72 --mapper-layers 2 --batch-size 32 --micro-batch-size 16 \
+    --learning-rate 1e-3 --schedule cosine --warmup-steps 100 --max-grad-norm 1 --max-steps 2500 \
+    --output "$WORK/accm/coco_prefix-009.pt"
+stage selector train_selector --model-path "$OUT" "${QUESTIONS[@]}" "${FEATURES[@]}" \
+    --caption-model "$WORK/accm/coco_prefix-009.pt" --samples 5000 \
+    --budgets "${BUDGETS[@]}" --silence \
+    --mining-batch-size 64 --batch-size 32 --micro-batch-size 16 \
+    --learning-rate 5e-4 --warmup-steps 50 --max-steps 700 \
+    --output "$WORK/accm/llava-RL_prefix-019.pt"
+stage compensation train_compensation --model-path "$OUT" "${QUESTIONS[@]}" "${FEATURES[@]}" \
+    --caption-model "$WORK/accm/coco_prefix-009.pt" \
+    --selector "$WORK/accm/llava-RL_prefix-019.pt" --samples 12000 --budgets "${BUDGETS[@]}" \
+    --answer-words 20 --answer-batch-size 64 --candidates sampled --margins sample \
+    --batch-size 16 --micro-batch-size 8 --warmup-steps 50 --max-steps 800 \
+    --learning-rate 1e-4 --selector-learning-rate 3e-4 \
+    --caption-output "$OUT/accm/coco_prefix-009.pt" \
+    --selector-output "$OUT/accm/llava-RL_prefix-019.pt"
+echo "The mini LLaVA-NeXT: $OUT. Measure it:"
+echo "MODEL_PATH=$OUT SCALE=2 OUTPUT_DIR=$WORK/benchmarks bash scripts/quickstart.sh"
