@@ -203,12 +203,13 @@ class LlavaNext(Llava15):
         return [self._encode_views(of_image, needs) for of_image in pixels]
 
     def _encode_views(self, pixels: Patches, needs: Needs) -> TiledTokens:
-        views = super().encode_images(pixels.values, needs)
         height, width = pixels.shape
         layout = self._layout_of(height, width)
-        return TiledTokens(
-            **vars(joined_views(views, layout.order)) | {"grids": layout.views, "layout": layout}
-        )
+        views = self.tower(pixels.values, needs, at_once=True)
+        found = vars(joined_views(views, layout.order)) | {"grids": layout.views, "layout": layout}
+        if Needs.PROJECTED in needs:
+            found["projected"] = self.language_model.project(found["features"])
+        return TiledTokens(**found)
 
     def arrange(self, tokens: Tensor, kept_idx: Tensor, image: VisualTokens) -> Tensor:
         """Returns the kept tokens (K, D) and the newline tokens of their rows; see tiles."""
