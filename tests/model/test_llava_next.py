@@ -20,6 +20,7 @@ from llava.method import VIEW_SPLITS
 from llava.model.backbones.tiles import layout_of, newline_places, with_newlines
 from llava.model.builder import load_from_arguments
 from llava.model.compensation.supplement import PrunedSample, Supplement
+from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, fields_of
 from llava.model.sample import Sample
 from llava.model.token_pruning.hiprune import HiPruneOptions, hiprune
 from llava.model.token_pruning.mustdrop import MustDropOptions, window_sides
@@ -293,6 +294,16 @@ def test_accm_s_own_weights_write_captions(vicuna, tiny_settings, pictures):
         assert answer.input_ids == alone.input_ids and answer.kept_idx == alone.kept_idx
         assert answer.input_length <= captioning.prompt_length(sample)
         assert len(answer.input_ids) > len(captioning.backbone.prompt_ids(sample, Supplement(), 0))
+
+
+def test_an_image_is_encoded_as_alone_in_half_precision_too(vicuna, pictures):
+    half = load(vicuna.nested, vicuna.clip, dtype="bfloat16")
+    pixels = half.preprocess(pictures[4:8])
+    for needs in (OF_IMAGE, Needs.KEYS | Needs.PROJECTED):
+        for one, made in zip(pixels, half.encode_images(pixels, needs)):
+            (alone,) = half.encode_images([one], needs)
+            for name in ("features", *fields_of(needs)):
+                assert torch.equal(getattr(alone, name), getattr(made, name)), name
 
 
 def test_the_newline_is_no_token_of_the_budget(on_vicuna, pictures):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -194,8 +194,11 @@ class LlavaNext(Llava15):
         watch: Stopwatch | None = None,
     ) -> list[VisualTokens]:
         """Encodes B preprocessed images, each in a pass of its own for all its views."""
-        encode_views = partial(super().encode_images, needs=needs)
-        return [self.encoder.encode(of_image, encode_views) for of_image in pixels]
+        images = [self.encoder.encode(of_image, needs) for of_image in pixels]
+        if Needs.PROJECTED not in needs:
+            return images
+        project = self.language_model.project
+        return [replace(image, projected=project(image.features)) for image in images]
 
     def arrange(self, tokens: Tensor, kept_idx: Tensor, image: VisualTokens) -> Tensor:
         """Returns the kept tokens (K, D) and the newline tokens of their rows; see tiles."""

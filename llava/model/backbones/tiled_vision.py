@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image
-from torch import Tensor
 from transformers import LlavaNextImageProcessorPil
 
 from llava.images import check_size, to_rgb
@@ -16,7 +15,7 @@ from llava.model.backbones.tiles import Size, TiledTokens, TileLayout, layout_of
 from llava.model.multimodal_encoder.builder import Vision
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.view_values import joined_views
-from llava.model.multimodal_encoder.visual_tokens import VisualTokens
+from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, VisualTokens
 
 
 class ViewEncoder:
@@ -68,18 +67,12 @@ class ViewEncoder:
         made = self.image_processor(to_rgb(image), return_tensors="pt")
         return Patches(made["pixel_values"][0], (image.height, image.width))
 
-    def encode(
-        self, pixels: Patches, encode_views: Callable[[Tensor], list[VisualTokens]]
-    ) -> TiledTokens:
-        """Encodes a preprocessed image, all its views in one pass.
-
-        Args:
-            pixels: of the image.
-            encode_views: encodes the views (V, 3, S, S).
-        """
+    def encode(self, pixels: Patches, needs: Needs = OF_IMAGE) -> VisualTokens:
+        """Encodes a preprocessed image, all its views in one pass."""
         height, width = pixels.shape
         layout = self._layout_of((height, width))
-        joined = vars(joined_views(encode_views(pixels.values), layout.order))
+        views = self.tower(pixels.values, needs, at_once=True)
+        joined = vars(joined_views(views, layout.order))
         of_views = dict(grids=layout.views, layout=layout, describes_all=self.describes_all)
         return TiledTokens(**joined | of_views)
 
@@ -97,7 +90,7 @@ class TiledVision(Vision):
     def encode(self, images: Sequence[Image.Image]) -> list[VisualTokens]:
         """Encodes B images; gives their features and OF_IMAGE."""
         pixels = self.encoder.preprocess(images)
-        return [self.encoder.encode(of_image, self.tower) for of_image in pixels]
+        return [self.encoder.encode(of_image) for of_image in pixels]
 
     @property
     def num_tokens(self) -> int:
