@@ -232,7 +232,8 @@ def _check_gpt2(path: Path, seen: _Seen) -> str:
 
 
 def _check_caption_model(path: Path, seen: _Seen) -> str:
-    has_width = seen.clip is not None or not seen.config().has_clip
+    has_own = "model" in seen.places and not seen.config().has_clip
+    has_width = seen.clip is not None or has_own
     if "gpt2" not in seen.places or not has_width:
         raise UserError(
             "it cannot be looked at without GPT-2's config and CLIP's: mend those first"
