@@ -81,6 +81,7 @@ def test_a_switch_is_yes_or_no(run, word, is_on):
         ("quickstart.sh", [], {"NPROC": "0"}, "NPROC is '0'"),
         ("v1_5/train/caption.sh", [], {"NPROC": "-1"}, "NPROC is '-1'"),
         ("v1_5/train/mini.sh", [], {"NPROC": "1.5"}, "NPROC is '1.5'"),
+        ("v1_5/train/mini_next.sh", [], {"IMAGES": "all"}, "IMAGES is 'all'"),
         ("v1_5/eval/pope.sh", [], {"LIMIT": "0"}, "LIMIT is '0': say a number from 1 on"),
         ("v1_5/eval/pope.sh", ["--limit", "-2"], {}, "LIMIT is '-2'"),
         ("v1_5/eval/all.sh", [], {"LIMIT": "ten"}, "LIMIT is 'ten'"),
@@ -117,6 +118,27 @@ def test_what_has_no_meaning_or_no_effect_is_one_line(run, script, flags, settin
     status, err, calls = run(script, *flags, **settings)
     assert (status, calls) == (2, [])
     assert err.startswith("error: ") and says in err and len(err.splitlines()) == 1
+
+
+_LAST = "selector compensation"  # the stages that both mini models end with
+
+
+@pytest.mark.parametrize(
+    "script, stages",
+    [
+        ("mini", f"clip llava projector llava llava caption long_clip scene_graph {_LAST}"),
+        ("mini_next", f"llava caption {_LAST}"),
+    ],
+)
+def test_the_stages_of_a_mini_model_run_in_order(run, script, stages):
+    status, err, calls = run(f"v1_5/train/{script}.sh", NPROC="1", SEED="3", WORK="w")
+    assert status == 0, err
+    runs = [call for call in calls if call.startswith("-m llava.train.train_")]
+    found = [call.split()[1].removeprefix("llava.train.train_") for call in runs]
+    assert found == stages.split()
+    folders = [value(call, "--output-dir") for call in runs]
+    assert len(set(folders)) == len(folders) and all(f.startswith("w/runs/") for f in folders)
+    assert {value(call, "--seed") for call in runs} == {"3"}
 
 
 @pytest.mark.parametrize("share, end", [("1", ""), ("0.1", "-0.1"), (".10", "-0.1"), ("", "")])

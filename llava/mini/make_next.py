@@ -16,6 +16,7 @@ from typing import Optional
 from llava.arguments import flag
 from llava.errors import UserError
 from llava.files import read_json, system_errors, write_json
+from llava.model.loading.configs import clip_config, read_config
 from llava.utils.cli import command
 
 # What is not a part of the model, or knows only pictures of one view.
@@ -38,19 +39,23 @@ def make_next(args: MakeNextArguments) -> int:
         raise UserError("say where the model goes: --out FOLDER")
     source, folder = Path(args.model_path), Path(args.out)
     config = read_json(source / "config.json")
-    side = read_json(source / str(config.get("mm_vision_tower")) / "config.json")
-    size = side["vision_config"]["image_size"]
+    tower = source / str(config.get("mm_vision_tower"))
+    size = clip_config(read_config(tower), str(tower)).vision_config.image_size
     if folder.exists():
         raise UserError(f"{folder} is there: name another --out, or remove it")
+    partial = folder.with_name(f"{folder.name}.partial")  # takes its name when it is complete
     with system_errors(f"write {folder}", "write elsewhere"):
-        shutil.copytree(source, folder, ignore=shutil.ignore_patterns(*_LEFT_OUT))
+        if partial.exists():
+            shutil.rmtree(partial)
+        shutil.copytree(source, partial, ignore=shutil.ignore_patterns(*_LEFT_OUT))
         tiled = dict(
             image_aspect_ratio="anyres",
             mm_patch_merge_type="spatial_unpad",
             accm_described_views="all",
             image_grid_pinpoints=[[rows * size, columns * size] for rows, columns in _TILES],
         )
-        write_json(folder / "config.json", config | tiled)
+        write_json(partial / "config.json", config | tiled)
+        partial.rename(folder)
     return 0
 
 

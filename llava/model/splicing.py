@@ -36,16 +36,16 @@ def splice_prompts(
     stages = list(zip(encoded, pruned, samples, given))
     visible = [visible_tokens(*one) for one in stages]
     seen = [seen_idx(*one) for one in zip(encoded, pruned, samples)]
+    images, backbone = [one.image for one in encoded], model.backbone
     projected = project_each(model.language_model.project, visible)
-    backbone, seen = model.backbone, [seen_idx(*one) for one in zip(encoded, pruned, samples)]
-    images = [
-        Projected(backbone.arrange(projected[id(tokens)], idx, one.image))
-        for tokens, idx, one in zip(visible, seen, encoded)
+    arranged = [
+        Projected(backbone.arrange(projected[id(tokens)], idx, image))
+        for tokens, idx, image in zip(visible, seen, images)
     ]
-    embeds = model.language_model.embed(ids, images)
+    embeds = model.language_model.embed(ids, arranged)
     names = [shared_name(*one) for one in stages]
     readings = [reading_of(*one) for one in zip(pruned, given)]
-    places = [backbone.position_ids(*one) for one in zip(ids, seen, [e.image for e in encoded])]
+    places = [backbone.position_ids(*one) for one in zip(ids, seen, images)]
     return [
         Prompt(row, embed, name, reading=reading, position_ids=place, num_visual=len(idx))
         for row, embed, name, reading, place, idx in zip(ids, embeds, names, readings, places, seen)

@@ -54,6 +54,11 @@ class ImageFeatures:
         return len(self.rows)
 
     @property
+    def num_tokens(self) -> int:
+        """The number N of tokens of every image."""
+        return self.features.shape[1]
+
+    @property
     def embed_dim(self) -> int:
         """The width P of the patch embeddings."""
         return self.patch_embeds.shape[2]
@@ -179,7 +184,7 @@ def _compute(
         for start in tqdm(starts, "tower", unit="batch"):
             loaded = list(readers.map(load_image, images[start : start + batch_size]))
             encoded = seen.encode(loaded)
-            layouts |= {layout_of(image): None for image in encoded}
+            layouts |= {tile_layout(image): None for image in encoded}
             if len(layouts) > 1:
                 raise UserError(
                     f"the images that are trained on have different sizes ({images[0]} and one of "
@@ -201,7 +206,7 @@ def _compute(
     return next(iter(layouts), None)
 
 
-def layout_of(image: VisualTokens) -> TileLayout | None:
+def tile_layout(image: VisualTokens) -> TileLayout | None:
     """Returns the views of an image; None where it has one."""
     return image.layout if isinstance(image, TiledTokens) else None
 

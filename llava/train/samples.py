@@ -169,15 +169,15 @@ def load_asked_images(
         UserError: an image is missing, or a budget does not fit.
     """
     seen = load_vision(args)
-    if isinstance(budget, (int, str)):
-        check_budgets([budget], seen.num_tokens, "--budget")
-    else:
-        check_budgets(budget, seen.num_tokens)
+    asked = [budget] if isinstance(budget, (int, str)) else budget
+    flag = "--budgets" if asked is budget else "--budget"
+    check_budgets(asked, seen.num_tokens, flag)
     names = sorted({sample.image for sample in samples})
     files = [folder / name for name in names]
     for file in files:
         check_image_file(file, "the instruction data")
     features = team.first_then_all(lambda: image_features(cache, files, seen))
+    check_budgets(asked, features.num_tokens, flag)  # these images may have fewer than the largest
     questions = [sample.tower_question for sample in samples]
     texts = encode_questions(seen.tower, seen.tokenizer, questions)
     pruner = Pruner(texts, seen.text_selection == "nearest")

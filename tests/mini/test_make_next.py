@@ -5,16 +5,18 @@ import torch
 from PIL import Image
 
 from llava.arguments import ModelArguments
+from llava.errors import UserError
 from llava.mini import make_next
 from llava.mini.drawing import draw_scene
 from llava.mini.scene import make_scene, scene_generator
 from llava.mini.stages.mini_llava import load_llava, save_llava
 from llava.model.builder import load_from_arguments, load_vision
 from llava.model.sample import Sample
+from llava.train.distributed import Team
 from llava.train.features import image_features
 from llava.train.newlines import read_features
 from llava.train.packing import Packer, collate, predict, run_llm
-from llava.train.samples import load_frozen_llm
+from llava.train.samples import ShortQuestion, load_asked_images, load_frozen_llm
 
 MINI = "checkpoints/accm-mini"
 QUESTION = "What color is the star?\nAnswer the question using a single word or phrase."
@@ -76,12 +78,41 @@ def test_features_of_all_views_are_kept_on_disk(args, scene, tmp_path):
     assert found.features.shape == (720, 128) and seen.num_tokens == 720
     torch.testing.assert_close(found.features, encoded.features, atol=1e-2, rtol=1e-3)
     scene.resize((192, 96)).save(tmp_path / "wide.png")
-    with pytest.raises(Exception, match="different sizes"):
+    with pytest.raises(UserError, match="different sizes"):
         both = [tmp_path / "scene.png", tmp_path / "wide.png"]
         image_features(tmp_path / "other", both, seen)
 
 
-def test_bad_input(folder, capsys):
+def test_a_copy_that_was_cut_off_is_made_again(tmp_path, monkeypatch, capsys):
+    flags = ["--model-path", MINI, "--out", str(tmp_path / "model")]
+
+    def full_disk(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(make_next, "write_json", full_disk)
+        assert make_next.main(flags) == 2
+    assert "No space left" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
+    assert make_next.main(flags) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_budgets_are_checked_against_the_images_that_are_trained_on(args, scene, tmp_path):
+    scene.resize((192, 96)).save(tmp_path / "wide.png")  # 432 of the model's 720 tokens
+    asked = [ShortQuestion(1, "wide.png", QUESTION, QUESTION, "red")]
+    with pytest.raises(UserError, match="--budget has 500: of 432 tokens 1 to 431"):
+        load_asked_images(args, Team("cpu"), asked, tmp_path, tmp_path / "cache", 500)
+
+
+def test_bad_input(folder, capsys, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text('{"mm_vision_tower": "clip"}')
+    (other / "clip").mkdir()
+    (other / "clip" / "config.json").write_text("{}")
+    assert make_next.main(["--model-path", str(other), "--out", str(tmp_path / "new")]) == 2
+    assert "clip is not a CLIP checkpoint" in capsys.readouterr().err
     assert make_next.main(["--model-path", MINI]) == 2
     assert "--out" in capsys.readouterr().err
     assert make_next.main(["--model-path", MINI, "--out", str(folder)]) == 2

@@ -20,6 +20,7 @@ from llava.method import VIEW_SPLITS
 from llava.model.backbones.tiles import layout_of, newline_places, with_newlines
 from llava.model.builder import load_from_arguments
 from llava.model.compensation.supplement import PrunedSample, Supplement
+from llava.model.memory import Memory
 from llava.model.multimodal_encoder.visual_tokens import OF_IMAGE, Needs, fields_of
 from llava.model.sample import Sample
 from llava.model.token_pruning.hiprune import HiPruneOptions, hiprune
@@ -393,6 +394,45 @@ def test_rectify_is_refused_and_merging_merges_over_all_views(vicuna, pictures):
     answers = merging.answer([ask(p, visual_token_num=9, pruner="mmtok") for p in pictures[4:8]])
     assert [len(answer.kept_idx) for answer in answers] == [9] * 4
     assert all(answer.supplement.features.shape[0] == 9 for answer in answers)
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
+def test_an_image_without_pixels_says_so(on_vicuna, size):
+    with pytest.raises(UserError, match="the image has no pixels"):
+        on_vicuna.answer([ask(Image.new("RGB", size))])
+
+
+def test_images_of_equal_pixels_and_different_sizes_are_not_mixed_up(on_vicuna):
+    """Black images are like their padding, and differ only in what of it is shown."""
+    asked = [ask(Image.new("RGB", size), pruner="none") for size in ((168, 168), (100, 168))]
+    first, second = on_vicuna.preprocess([sample.image for sample in asked])
+    assert torch.equal(first.values, second.values)
+    memory = Memory()
+    for samples in (asked, asked[::-1]):
+        for sample, answer in zip(samples, on_vicuna.answer(samples, memory=memory)):
+            (alone,) = on_vicuna.answer([sample])
+            assert answer.kept_idx == alone.kept_idx
+            assert answer.input_length == alone.input_length
+            torch.testing.assert_close(answer.first_logits, alone.first_logits, rtol=0, atol=1e-4)
+    assert len({on_vicuna.count_tokens(sample.image) for sample in asked}) == 2
+
+
+def test_what_was_asked_before_about_an_image_changes_nothing(on_vicuna, pictures):
+    """Other budgets, splits and pruners of one image share a memory, but no keys and values."""
+    memory, picture = Memory(), pictures[6]
+    ways = [dict(pruner="none")] + [
+        dict(pruner=pruner, view_split=split, visual_token_num=k)
+        for pruner in ("random", "fastervlm")
+        for split in (None, "proportional", "base-first")
+        for k in (20, "1/9")
+    ]
+    asked = [ask(picture, **way) for way in ways]
+    asked += [replace(sample, question="And where?") for sample in asked]
+    for _ in range(2):
+        for sample, answer in zip(asked, on_vicuna.answer(asked, memory=memory)):
+            (alone,) = on_vicuna.answer([sample])
+            assert answer.kept_idx == alone.kept_idx and answer.out_ids == alone.out_ids
+            torch.testing.assert_close(answer.first_logits, alone.first_logits, rtol=0, atol=1e-4)
 
 
 def test_an_image_that_is_too_long_says_so(on_vicuna):

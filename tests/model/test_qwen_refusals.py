@@ -108,6 +108,11 @@ def test_images_that_are_too_narrow(qwen, size):
         qwen.answer([Sample(Image.new("RGB", size), QUESTION, pruner="none")])
 
 
+def test_an_image_without_pixels(qwen):
+    with pytest.raises(UserError, match="the image has no pixels"):
+        qwen.answer([Sample(Image.new("RGB", (0, 0)), QUESTION, pruner="none")])
+
+
 @pytest.mark.parametrize("word", ["<|image_pad|>", "<|video_pad|>", "<image>"])
 def test_one_image_and_no_video(qwen, word):
     with pytest.raises(UserError, match="one image"):

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 import torch
@@ -39,6 +40,30 @@ def test_places_of_clip_s_patches_and_of_tokens():
     # As many patches as tokens: the same places.
     token_idx, patch_idx = places(View(0, 3, 3), View(0, 3, 3), (90, 90))
     assert token_idx.tolist() == patch_idx.tolist() == list(range(9))
+
+
+@pytest.mark.parametrize("size", [(336, 336), (448, 448), (896, 896), (900, 1350), (700, 100)])
+def test_places_are_those_of_the_centres(size):
+    """In fractions: a token begins at its first edge, and ends before its last."""
+    view, patches = View(0, round(size[0] / 28), round(size[1] / 28)), View(0, 24, 24)
+    side, tokens = max(size), (view.rows, view.columns)
+
+    def token_at(patch, axis):
+        start = (side - size[axis]) // 2
+        place = (Fraction(2 * patch + 1, 48) * side - start) * tokens[axis] // size[axis]
+        return place if 0 <= place < tokens[axis] else None
+
+    def patch_at(token, axis):
+        start = (side - size[axis]) // 2
+        return (Fraction(2 * token + 1, 2 * tokens[axis]) * size[axis] + start) * 24 // side
+
+    token_idx, patch_idx = places(view, patches, size)
+    for patch, token in enumerate(token_idx.tolist()):
+        row, column = (token_at(place, axis) for axis, place in enumerate(divmod(patch, 24)))
+        assert token == (-1 if None in (row, column) else row * view.columns + column)
+    for token, patch in enumerate(patch_idx.tolist()):
+        row, column = divmod(token, view.columns)
+        assert patch == patch_at(row, 0) * 24 + patch_at(column, 1)
 
 
 def test_accm_chooses_by_clip_s_scores_at_the_same_places(beside):

@@ -101,7 +101,11 @@ class Backbone(Protocol):
         """
 
     def most_positions(self, num_tokens: int, image: object = None) -> int:
-        """Returns the largest K' of arrange for K tokens of an image; None: of any image."""
+        """Returns the largest number of positions that K tokens of an image take in the LLM.
+
+        That is at least K' of arrange, and more where the text after the image continues behind
+        the places of dropped tokens. None: of any image.
+        """
 
     def position_ids(
         self, input_ids: Sequence[int], kept_idx: Tensor, image: VisualTokens

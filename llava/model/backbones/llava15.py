@@ -159,7 +159,10 @@ class Llava15(nn.Module):
     ) -> list[VisualTokens]:
         """Encodes B preprocessed images (3, S, S); gives the features and the needed values."""
         joined = pixels if isinstance(pixels, Tensor) else torch.stack(list(pixels))
-        images = self.tower(joined, **if_fewer(needs))
+        return self._with_projected(self.tower(joined, **if_fewer(needs)), needs)
+
+    def _with_projected(self, images: list[VisualTokens], needs: Needs) -> list[VisualTokens]:
+        """Returns images with their features after the projector, if these are needed."""
         if Needs.PROJECTED not in needs:
             return images
         project = self.language_model.project

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -179,10 +178,6 @@ class LlavaNext(Llava15):
         """Returns N of an image, without its newline tokens; None: the largest."""
         return self.layout(image).num_tokens
 
-    def picture(self, image: Image.Image, side: int) -> Image.Image:
-        """Returns the base view: the whole RGB image, stretched to a square."""
-        return image.resize((side, side))
-
     def preprocess(self, images: list[Image.Image]) -> list[Patches]:
         """Returns the pixels of the views of B images, with height and width of each."""
         return self.encoder.preprocess(images)
@@ -195,10 +190,7 @@ class LlavaNext(Llava15):
     ) -> list[VisualTokens]:
         """Encodes B preprocessed images, each in a pass of its own for all its views."""
         images = [self.encoder.encode(of_image, needs) for of_image in pixels]
-        if Needs.PROJECTED not in needs:
-            return images
-        project = self.language_model.project
-        return [replace(image, projected=project(image.features)) for image in images]
+        return self._with_projected(images, needs)
 
     def arrange(self, tokens: Tensor, kept_idx: Tensor, image: VisualTokens) -> Tensor:
         """Returns the kept tokens (K, D) and the newline tokens of their rows; see tiles."""

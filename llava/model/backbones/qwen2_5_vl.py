@@ -18,7 +18,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.errors import UserError
-from llava.images import to_rgb
+from llava.images import check_size, to_rgb
 from llava.model.backbones.pixels import Patches
 from llava.model.compensation.supplement import Supplement
 from llava.model.language_model.llava_llama import LanguageModel
@@ -33,7 +33,13 @@ from llava.model.multimodal_encoder.side_tower import (
     OF_CLIP,
     SideTower,
 )
-from llava.model.multimodal_encoder.visual_tokens import Needs, View, VisualTokens, needed
+from llava.model.multimodal_encoder.visual_tokens import (
+    OF_IMAGE,
+    Needs,
+    View,
+    VisualTokens,
+    needed,
+)
 from llava.model.qwen_prompt_ids import qwen_prompt_ids
 from llava.model.sample import Sample
 from llava.model.stopwatch import Stopwatch
@@ -135,7 +141,7 @@ class Qwen25Vl(nn.Module):
         """Returns the rows and columns of an image's visual tokens.
 
         Raises:
-            UserError: the image is too narrow, or has no pixels.
+            UserError: the image is too narrow, or has no pixels or too many.
         """
         shorter, longer = sorted(image.size)
         if longer > MAX_RATIO * shorter:
@@ -143,6 +149,7 @@ class Qwen25Vl(nn.Module):
                 f"the image is {image.width} x {image.height} pixels, and Qwen2.5-VL reads images "
                 f"whose longer side is at most {MAX_RATIO} times the shorter one: cut it into parts"
             )
+        check_size(image)
         processor = self.image_processor
         side = processor.patch_size * processor.merge_size
         limits = (processor.size["shortest_edge"], processor.size["longest_edge"])
@@ -152,7 +159,7 @@ class Qwen25Vl(nn.Module):
     def encode_images(
         self,
         pixels: Sequence[Patches],
-        needs: Needs = Needs.NOTHING,
+        needs: Needs = OF_IMAGE,
         watch: Stopwatch | None = None,
     ) -> list[VisualTokens]:
         """Encodes preprocessed images, with the needed values in addition to the features.

@@ -48,10 +48,15 @@ class ViewEncoder:
         self.largest = self._layout_of(self.largest_size)
 
     def layout(self, image: object = None) -> TileLayout:
-        """Returns the views of an image; of anything but an image, those of the largest N."""
+        """Returns the views of an image; of anything but an image, those of the largest N.
+
+        Raises:
+            UserError: the image has no pixels, or too many.
+        """
         if isinstance(image, TiledTokens) and image.layout is not None:
             return image.layout
         if isinstance(image, Image.Image):
+            check_size(image)
             return self._layout_of((image.height, image.width))
         return self.largest
 

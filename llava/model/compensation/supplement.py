@@ -87,9 +87,9 @@ class PrunedSample:
     def dropped(self) -> Tensor:
         """The embeddings (M, P) of the patches to describe in index order; see described_idx.
 
-        Of an image of several views they are those of the first, which shows the whole image; or of
-        all views where it drops none. With a CLIP beside the model's own tower they are its patches
-        at the places of the tokens.
+        Of an image of several views they are those of the first, which shows the whole image,
+        unless texts are written of all views, or the first drops none. With a CLIP beside the
+        model's own tower they are its patches at the places of the tokens.
         """
         beside = self.image.side_embeds
         embeds = needed(self.image.patch_embeds) if beside is None else beside
@@ -108,7 +108,10 @@ class PrunedSample:
 
     @property
     def whole(self) -> Tensor:
-        """The embeddings (N, P) of all patches, of the first view, or of a side tower."""
+        """The embeddings (M, P) of all patches that texts are written of; see num_described.
+
+        With a CLIP beside the model's own tower they are all of its patches.
+        """
         if self.image.side_embeds is not None:
             return self.image.side_embeds
         return needed(self.image.patch_embeds)[: self.image.num_described]

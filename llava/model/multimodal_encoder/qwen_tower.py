@@ -80,9 +80,10 @@ class QwenTower(nn.Module):
             )
         by_window = {number: self._received(number, *inputs[number]) for number in inputs}
         order = window_order(view, self.vision.window_size // merge // self.vision.patch_size)
+        place = send(order.argsort(), self.device)
         # There is no CLS token: the column that others have for it is zero.
         of_block = {
-            number: torch.cat([heads.new_zeros(len(heads), 1), heads[:, order.argsort()]], dim=1)
+            number: torch.cat([heads.new_zeros(len(heads), 1), heads[:, place]], dim=1)
             for number, heads in by_window.items()
         }
         values = {

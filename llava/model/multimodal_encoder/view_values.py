@@ -35,17 +35,17 @@ def joined_views(views: Sequence[VisualTokens], order: Tensor) -> VisualTokens:
         views: of one image, with the same fields each.
         order: (N,) int64, the place of each token among the patches of all views.
     """
-    found = {}
+    found, order = {}, send(order, views[0].features.device)
     for name, first in _tensors(views[0]).items():
         if name in _OF_CLS:
             found[name] = first
             continue
         parts, dim = [_tensors(view)[name] for view in views], _WITH_CLS.get(name)
         if dim is None:
-            found[name] = torch.cat(parts)[send(order, first.device)]
+            found[name] = torch.cat(parts)[order]
             continue
         patches = torch.cat([part.narrow(dim, 1, part.shape[dim] - 1) for part in parts], dim)
-        patches = patches.index_select(dim, send(order, first.device))
+        patches = patches.index_select(dim, order)
         found[name] = torch.cat([first.narrow(dim, 0, 1), patches], dim)
     return VisualTokens(**found)
 

@@ -106,7 +106,10 @@ def window_sides(
         if rows % d == columns % a == 0 and rows // d * (columns // a) <= most
     ]
     if not fitting:
-        raise UserError(f"a grid of {rows} x {columns} cannot be cut into windows of {least}")
+        raise UserError(
+            f"a grid of {rows} x {columns} cannot be cut into windows of {least}: give another "
+            "window, or use another pruner"
+        )
     return min(fitting, key=lambda pair: (pair[0] * pair[1], abs(pair[0] - pair[1])))
 
 

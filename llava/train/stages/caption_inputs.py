@@ -22,9 +22,10 @@ def see_by_clip(
 ) -> Seen:
     """Returns CLIP's outputs for images, ACCM's pruner, CLIP's folder and its settings."""
     seen = load_vision(model_arguments(args))
-    check_budgets(args.budgets, seen.tower.num_patches)
+    check_budgets(args.budgets, seen.num_tokens)
     folder = Path(args.features or Path(args.output_dir) / "features")
     features = stage.team.first_then_all(lambda: image_features(folder, images, seen))
+    check_budgets(args.budgets, features.num_tokens)
     texts = encode_questions(seen.tower, seen.tokenizer, questions)
     pruner = Pruner(texts, seen.text_selection == "nearest")
     chosen = vision_settings(seen) | {"text_selection": seen.text_selection}

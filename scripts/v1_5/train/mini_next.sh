@@ -8,6 +8,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 source scripts/settings.sh
+source scripts/v1_5/train/mini_stage.sh
 
 MODEL_PATH=${MODEL_PATH:-checkpoints/accm-mini}
 OUT=${OUT:-outputs/mini-next/accm-mini-next}
@@ -23,20 +24,6 @@ DATA=$WORK/world/train
 CLIP=$WORK/start/clip-vit-mini-patch8-96
 FEATURES=(--features "$WORK/runs/features")
 QUESTIONS=(--data "$DATA/conversations.json" --images "$DATA/images")
-
-# stage NAME STAGE flags...: runs one stage of llava.train; checkpoints and logs are in $WORK/runs/NAME.
-stage() {
-    local name=$1 module=llava.train.$2
-    shift 2
-    echo "== $name" >&2
-    local launch=("$PYTHON" -m)
-    if [ "$NPROC" -gt 1 ]; then
-        # Matrices of this size are too small for two threads; two processes share the samples.
-        launch=(env OMP_NUM_THREADS=1 "$PYTHON" -m torch.distributed.run
-            --standalone --nproc_per_node "$NPROC" -m)
-    fi
-    "${launch[@]}" "$module" --output-dir "$WORK/runs/$name" --seed "$SEED" --device "$DEVICE" "$@"
-}
 
 "$PYTHON" -m llava.mini.make_data --out "$WORK/world" --seed "$SEED" --scale 2 --parts train \
     --train-images "$IMAGES"
