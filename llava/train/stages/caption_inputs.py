@@ -22,7 +22,7 @@ def see_by_clip(
 ) -> Seen:
     """Returns CLIP's outputs for images, ACCM's pruner, CLIP's folder and its settings."""
     seen = load_vision(model_arguments(args))
-    check_budgets(args.budgets, seen.tower.num_patches)
+    check_budgets(args.budgets, seen.num_tokens)
     folder = Path(args.features or Path(args.output_dir) / "features")
     features = stage.team.first_then_all(lambda: image_features(folder, images, seen))
     texts = encode_questions(seen.tower, seen.tokenizer, questions)
@@ -39,5 +39,4 @@ def see_natively(
         raise UserError("--features is for CLIP's outputs; this model's are kept nowhere: leave it")
     backbone, folder = load_native(model_arguments(args))
     check_budgets(args.budgets, backbone.count_tokens())
-    chosen = {"pruner": PRUNER, "dtype": args.dtype}
-    return NativeFeatures(images, backbone), NativePruner(), folder, chosen
+    return NativeFeatures(images, backbone), NativePruner(), folder, {"pruner": PRUNER}
