@@ -86,6 +86,6 @@ def test_captions_are_refused(wrong, tmp_path):
 def test_a_checkpoint_is_refused_before_it_is_read(tmp_path):
     make_tiny_qwen(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"")
-    args = BenchArguments(str(tmp_path), methods=[FULL], side_tower=str(tmp_path), device="cpu")
+    args = BenchArguments(str(tmp_path), methods=[FULL], device="cpu")
     with pytest.raises(UserError, match="--shape qwen-tiny or .* in the place of --model-path"):
         measure_methods(args)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-from llava.compensations import CAPTIONS
+from llava.compensations import CAPTIONS, UNCOMPENSATED
 from llava.errors import UserError
 from llava.eval.bench.arguments import (
     ACCM,
@@ -185,7 +185,7 @@ def _check_family(args: BenchArguments) -> None:
         UserError: the message names the flags.
     """
     if args.shape is None:
-        if not read_model(args)[1].has_clip:
+        if not read_model(replace(args, **UNCOMPENSATED))[1].has_clip:
             raise UserError(
                 "the bench measures checkpoints of LLaVA, and random weights of Qwen2.5-VL: say "
                 f"--shape {' or '.join(QWEN_SHAPES)} in the place of --model-path"
