@@ -46,6 +46,7 @@ DECIDING = {
 
 OF_A_PRUNER = {"pruner_options"}  # decides as well, with a pruner that has some
 OF_VIEWS = {"view_split"}  # decides as well, on a model of several views: test_llava_next.py
+OF_QWEN = {"side_tower"}  # decides as well, on Qwen2.5-VL: test_qwen_side_tower.py
 OF_A_COMPENSATION = {"oracle", "scene_graph", "compensation_options"}  # decide with one of them
 ON_A_GPU = {"load_8bit": "8bit", "load_4bit": "4bit"}  # they decide as well; refused elsewhere
 ONLY_ON_A_GPU = {"eager"}  # decides there, and is not in the settings elsewhere
@@ -93,6 +94,7 @@ def test_every_flag_is_in_the_settings_or_free(arguments, more):
         *DECIDING,
         *OF_A_PRUNER,
         *OF_VIEWS,
+        *OF_QWEN,
         *OF_A_COMPENSATION,
         *ON_A_GPU,
         *ONLY_ON_A_GPU,

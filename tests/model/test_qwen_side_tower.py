@@ -6,7 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from llava.arguments import AskArguments
 from llava.errors import UserError
+from llava.eval.benchmarks.question import Question
+from llava.eval.caches import Shared
+from llava.eval.run import Run, run_settings
 from llava.model.compensation.supplement import PrunedSample, TextQuery
 from llava.model.multimodal_encoder.qwen_tower import GIVEN
 from llava.model.multimodal_encoder.side_tower import places
@@ -108,3 +112,18 @@ def test_the_page_of_methods_says_which_pruners_work(qwen, beside):
     assert works == free | attended and with_clip - works == by_clip
     assert set(PRUNERS) - with_clip == refused
     assert {name for name in works if PRUNERS[name].needs & GIVEN} == attended
+
+
+def test_the_settings_of_a_run_have_the_side_tower(qwen_folder, checkpoints, tmp_path):
+    question = Question("q", 1, tmp_path / "p.png", "What?", "What?", 4)
+    run = Run("mme", [question], None, tmp_path / "a", "m")
+
+    def settings(**how):
+        model = dict(model_path=str(qwen_folder), device="cpu", compensation="none")
+        args = AskArguments(**model, visual_token_num=5, pruner="accm", **how)
+        return run_settings(run, args, Shared(compensation=False))["checkpoints"]
+
+    clip = str(checkpoints / "clip-vit-tiny-patch14-336")
+    beside = settings(side_tower=clip)
+    assert beside.keys() == {"model", "side_tower"}
+    assert settings() == {"model": beside["model"]}
