@@ -149,7 +149,7 @@ def llava_config_of(folder: Path) -> LlavaConfig:
     """
     config = read_model_config(read_config(folder), str(folder))
     if not isinstance(config, LlavaConfig):
-        raise UserError(f"{folder} is {config.family}, which this command does not know")
+        raise UserError(f"{folder} is {config.family}: name a checkpoint of LLaVA for this command")
     return config
 
 
@@ -157,7 +157,7 @@ def _finders(args: ModelArguments) -> dict[str, Callable[[], Path]]:
     """Returns how each part is found."""
 
     def model() -> Path:
-        _config_of(args)
+        check_clip(replace(args, compensation=NOTHING), _config_of(args))
         return Path(args.model_path)
 
     def of_compensation(name: str) -> Path:

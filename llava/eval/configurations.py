@@ -89,10 +89,14 @@ class Configuration:
     options: tuple[str, ...] = ()
 
     @property
+    def has_budget(self) -> bool:
+        """Whether it keeps some tokens, but not all."""
+        return self.method not in _WITHOUT_BUDGET.values()
+
+    @property
     def name(self) -> str:
         """The name of the configuration in file names."""
-        has_budget = self.method not in _WITHOUT_BUDGET.values()
-        return f"{self.method}-{file_word(self.tokens)}" if has_budget else self.method
+        return f"{self.method}-{file_word(self.tokens)}" if self.has_budget else self.method
 
     def arguments(self, args: SweepArguments) -> SweepArguments:
         """Returns the flags that the single command would have for it."""
@@ -110,6 +114,7 @@ class Configuration:
             compensation_options=args.compensation_options if GRAPHS in terms else [],
             no_image=self.method == "no-image",
             text_token_num=args.text_token_num if "text_token_num" in known else None,
+            view_split=args.view_split if self.has_budget else None,
         )
 
     def of(self, run: Run) -> Run:
@@ -132,6 +137,7 @@ def choose_configurations(args: SweepArguments, says: bool = True) -> list[Confi
             part of the model is missing.
     """
     from llava.model.backbones.registry import sizes_of
+    from llava.model.token_pruning.registry import check_views
 
     default = DEFAULT_METHODS if args.pruners is None else ()
     methods = choose("method", args.methods, METHODS, default)
@@ -150,6 +156,7 @@ def choose_configurations(args: SweepArguments, says: bool = True) -> list[Confi
         parts = NAMED.get(method)
         for tokens in [sizes.num_patches] if parts is None else budgets:
             found.append(Configuration(method, tokens, *(parts or ())))
+            check_views(found[-1].arguments(args).method, sizes.has_views)
     possible, left_out = _possible(pairs, budgets, sizes, args)
     configurations = list(dict.fromkeys([*found, *possible]))
     if not configurations:
@@ -281,7 +288,7 @@ def _refuse_idle_flags(
     if set(NAMED) & set(methods) or set(pruners) - set(_WITHOUT_BUDGET):
         return
     named = f"--methods {' '.join(methods)}" if methods else f"--pruners {' '.join(pruners)}"
-    for name in ("budgets", "text_token_num", "text_selection"):
+    for name in ("budgets", "text_token_num", "text_selection", "view_split"):
         if getattr(args, name) is not None:
             raise UserError(
                 f"--{name.replace('_', '-')} has no effect with {named}, which prune nothing: "

@@ -32,6 +32,7 @@ from llava.eval.sessions import noting_session
 from llava.files import printable
 from llava.method import label_of, method_of
 from llava.model.backbones.registry import most_tokens, reads_views
+from llava.model.checks import check_needs
 from llava.model.compensation.triplets import changed_settings
 from llava.model.loading.parts import read_model
 from llava.model.loading.placement import Placement, placement
@@ -143,6 +144,7 @@ def _answer_share(
     if not units:
         return
     model = shared.load(args)
+    check_needs(model, args.method)  # else every question would fail by itself
     questions = {question.key: question for question in run.questions}
     texts = shared.texts([question.tower_question for question in run.questions])
     outcomes = answer_units(model, units, clock, shared.images, texts)

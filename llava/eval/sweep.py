@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llava.compensations import CAPTIONS
+from llava.compensations import CAPTIONS, UNCOMPENSATED
 from llava.errors import UserError
 from llava.eval.answer import read_run
 from llava.eval.benchmarks.registry import BENCHMARKS, data_folder
@@ -53,6 +54,8 @@ def sweep(args: SweepArguments) -> int:
 
     processes = Processes(args.device)  # they meet before one of them has to download
     configurations = choose_configurations(args, processes.is_first)
+    if args.costs:
+        _check_costs(args)
     # All questions are read before the first is answered: missing data are reported at once.
     runs = [_read_run(benchmark, args) for benchmark in benchmarks]
     shared = Shared(compensation=any(c.compensation == CAPTIONS for c in configurations))
@@ -153,6 +156,18 @@ def _refuse_single_flags(args: SweepArguments) -> None:
     ):
         if is_given:
             raise UserError(f"a sweep has no {name}: use {instead}")
+
+
+def _check_costs(args: SweepArguments) -> None:
+    """Refuses --costs on a model for which there are no formulas, before anything is answered."""
+    from llava.model.loading.parts import read_model
+
+    config = read_model(replace(args, **UNCOMPENSATED))[1]
+    if not config.has_clip:
+        raise UserError(
+            f"--costs has formulas for LLaVA, and {args.model_path} is {config.family}: leave it "
+            "out"
+        )
 
 
 def _read_run(benchmark: str, args: SweepArguments) -> Run:

@@ -11,12 +11,14 @@ from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
 from lmms_eval.utils import Collator
 from loguru import logger
+from PIL import Image
 from tqdm import tqdm
 
 from llava.errors import UserError
 from llava.lmms.arguments import read_arguments
 from llava.lmms.requests import make_sample, not_greedy, read_ending, read_image
 from llava.model.builder import load_from_arguments
+from llava.model.checks import check_needs
 from llava.model.memory import Memory
 from llava.model.sample import Answer, Sample
 from llava.utils.distributed import Processes
@@ -54,7 +56,9 @@ class AccmModel(lmms):
             raise UserError("each process takes a GPU of its own: leave out the device")
         self._model = load_from_arguments(replace(self._args, device=processes.device))
         self._device = self._model.tower.device
-        make_sample(self._model, self._args, "?", None, 1)  # fails now if the budget is wrong
+        # What no request can be asked with fails now.
+        make_sample(self._model, self._args, "?", Image.new("RGB", (1, 1)), 1)
+        check_needs(self._model, self._args.method)
         self._not_heeded: set[str] = set()
         self._unanswered: Counter[str] = Counter()
 

@@ -155,12 +155,10 @@ def make_sample(
     Raises:
         UserError: the sample cannot be answered.
     """
-    sample = Sample(
-        Image.new("RGB", (1, 1)) if image is None else image,
-        question_of(context),
-        id=name,
-        **method_of(args) | {"no_image": args.no_image or image is None},
-    )
+    how = method_of(args)
+    if image is None:  # then there is no budget to split
+        image, how = Image.new("RGB", (1, 1)), how | {"no_image": True, "view_split": None}
+    sample = Sample(image, question_of(context), id=name, **how)
     room = model.language_model.context_length - model.prompt_length(sample)
     sample = replace(sample, max_new_tokens=max(1, min(max_new_tokens, room)))
     model.check(sample)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from llava.conversation import check_text
 from llava.errors import TooLong, UserError
-from llava.method import NO_TOKENS
+from llava.method import NO_TOKENS, Method
 from llava.model.compensation.supplement import Gives
 from llava.model.multimodal_encoder.visual_tokens import Needs, VisualTokens
 from llava.model.sample import Sample, check_limits
@@ -51,7 +51,7 @@ def _check_method(model: LlavaAccm, sample: Sample) -> None:
             f"the pruner {ALL.name} keeps all {num_patches} visual tokens, and "
             f"visual_token_num is {budget.visual_token_num}: leave one of the two out"
         )
-    _check_needs(model, sample)
+    check_needs(model, sample)
     plan = model.pruning(sample).plan
     if plan is not None and model.language_model.is_compiled:
         raise UserError(
@@ -80,9 +80,13 @@ _OF_SPACE = (
 )
 
 
-def _check_needs(model: LlavaAccm, sample: Sample) -> None:
-    """Refuses a pruner that reads what the model's towers do not have."""
-    missing = model.needs([sample]) & ~model.backbone.gives
+def check_needs(model: LlavaAccm, method: Method) -> None:
+    """Refuses a pruner that reads what the model's towers do not have.
+
+    Raises:
+        UserError: names the pruners that read nothing else.
+    """
+    missing = model.needs([method]) & ~model.backbone.gives
     if not missing:
         return
     known = [
@@ -94,7 +98,7 @@ def _check_needs(model: LlavaAccm, sample: Sample) -> None:
     if missing & _OF_SPACE:
         what, way = "CLIP's space of images and texts", "name CLIP with --side-tower FOLDER, or "
     raise UserError(
-        f"the pruner {sample.pruner} reads {what}, which the model's vision tower does not have: "
+        f"the pruner {method.pruner} reads {what}, which the model's vision tower does not have: "
         f"{way}use one of {', '.join(known)}"
     )
 

@@ -23,12 +23,14 @@ class Stopwatch:
         self._device = device
         self._spans: list[tuple[str, Any, Any, int]] = []  # of a stage: its name, start, end, sign
         self._open: list[str] = []
+        self._begun: dict[str, float] = {}  # the stages in order of their first start
         self._last: Any = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Adds the time of what runs inside to a stage."""
         start, around = self._mark(), self._open[-1:]
+        self._begun.setdefault(name, 0.0)
         self._open.append(name)
         try:
             yield
@@ -45,13 +47,14 @@ class Stopwatch:
     def lap(self, name: str) -> None:
         """Adds the time since the start, or the last lap, to a stage."""
         before, self._last = self._last, self._mark()
+        self._begun.setdefault(name, 0.0)
         self._spans.append((name, before, self._last, 1))
 
     def seconds(self) -> dict[str, float]:
         """Returns the time of each stage, in order of their first start; waits for a GPU."""
-        totals: dict[str, float] = {}
+        totals = dict(self._begun)
         for name, start, end, sign in self._spans:
-            totals[name] = totals.get(name, 0.0) + sign * self._between(start, end)
+            totals[name] += sign * self._between(start, end)
         return totals
 
     def _mark(self) -> Any:

@@ -79,8 +79,8 @@ class Flag:
         names = ", ".join(self.names)
         if self.is_switch:
             return names
-        shown = {int: "N", float: "X", bool: "yes|no", AskedBudget: "K"}
-        values = shown.get(self.kind) or "|".join(self.choices)
+        words = {int: "N", float: "X", bool: "yes|no", AskedBudget: "K"}
+        values = words.get(self.kind) or "|".join(self.choices)
         return f"{names} {values or self.name.split('-')[-1].upper()}{'...' * self.is_list}"
 
 

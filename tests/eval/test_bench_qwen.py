@@ -23,6 +23,7 @@ from llava.model.language_model.qwen import QwenCausalLM
 from llava.model.loading.placement import Placement
 from llava.model.shapes import QWEN_3B, QWEN_TINY
 from llava.model.stopwatch import Stopwatch
+from tests.helpers.tiny_qwen import make_tiny_qwen
 
 CPU = torch.device("cpu")
 FLAGS = dict(shape="qwen-tiny", budgets=["1/9"], rounds=1, warm_up=0, device="cpu", picture=False)
@@ -72,6 +73,19 @@ def test_the_published_shape_has_its_ceiling():
     assert times == pytest.approx(1.8, abs=0.05)
 
 
-def test_captions_are_refused():
+@pytest.mark.parametrize(
+    "wrong", [dict(methods=[HF, ACCM]), dict(caption_length=4), dict(products=True)]
+)
+def test_captions_are_refused(wrong, tmp_path):
+    flags = dict(methods=[HF], output=str(tmp_path / "bench")) | FLAGS | wrong
     with pytest.raises(UserError, match="has no captions.*--methods hf full prune"):
-        measure_methods(BenchArguments(methods=[HF, ACCM], **FLAGS))
+        measure_methods(BenchArguments(**flags))
+    assert not (tmp_path / "bench").exists()
+
+
+def test_a_checkpoint_is_refused_before_it_is_read(tmp_path):
+    make_tiny_qwen(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    args = BenchArguments(str(tmp_path), methods=[FULL], device="cpu")
+    with pytest.raises(UserError, match="--shape qwen-tiny or .* in the place of --model-path"):
+        measure_methods(args)

@@ -336,6 +336,24 @@ def test_a_share_keeps_its_name_only_where_images_differ_in_their_tokens(tiny_fl
     assert [one.arguments(args).visual_token_num for one in found] == [576, "1/9", 64, "11%"]
 
 
+def test_a_split_of_the_budget_is_for_what_has_one(tiny_flags, monkeypatch):
+    words = "--view-split base-first --budgets 9 --pruners none pool"
+    flags = [*tiny_flags, *words.split()]
+
+    def chosen(*methods):
+        args = FlagParser(SweepArguments, "sweep", "").read([*flags, "--methods", *methods])
+        return {one.name: one.arguments(args).view_split for one in choose_configurations(args)}
+
+    with pytest.raises(UserError, match="view_split base-first has no effect on a model that"):
+        chosen("full", "prune")  # at once, and not after the answers of the first
+    monkeypatch.setitem(FAMILIES, LLAVA15, dataclasses.replace(FAMILIES[LLAVA15], has_views=True))
+    split = {"prune-9": "base-first", "pool-9": "base-first"}
+    assert chosen("full", "prune", "no-image") == {"full": None, "no-image": None} | split
+    del flags[-5:]  # from --budgets on: full alone has none
+    with pytest.raises(UserError, match="--view-split has no effect with --methods full"):
+        chosen("full")
+
+
 def test_a_strict_sweep_does_not_serve_lenient_scores(
     flags, data_root, tmp_path, capsys, lend_model
 ):

@@ -129,6 +129,10 @@ def test_without_an_image_the_prompt_is_read_alone(model):
     assert sample(model, "What color is it?", no_image="true").no_image
     (answer,) = model.answer([sample(model, "What color is it?", image=None, limit=2)])
     assert answer.kept_idx == []
+    split = {"view_split": "base-first"}  # the flag is for the requests with an image
+    assert sample(model, "What color is it?", image=None, **split).view_split is None
+    with pytest.raises(UserError, match="view_split base-first has no effect on a model"):
+        sample(model, "What color is it?", **split)
 
 
 def test_an_answer_gets_what_room_there_is(model):

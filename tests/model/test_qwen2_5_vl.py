@@ -160,6 +160,15 @@ def test_kept_tokens_have_the_positions_of_the_unpruned_prompt(stock, qwen, size
     assert pruned.position_ids[:, -1].tolist() == [behind - 1] * 3
 
 
+def test_without_an_image_not_even_its_size_is_seen(qwen):
+    samples = [sample_of(size, no_image=True) for size in [(28, 28), (1600, 1200), (100, 400)]]
+    answers, prompts = qwen.answer(samples), qwen.prompts(samples)
+    for answer, prompt in zip(answers, prompts):
+        count = len(prompt.input_ids) - 1
+        assert prompt.position_ids.tolist() == [list(range(count))] * 3
+        assert answer.kept_idx == [] and answer.out_ids == answers[0].out_ids
+
+
 def recomputed(qwen, sample):
     """Greedy ids of the pruned prompt, each from a pass over all positions, without a cache."""
     (prompt,) = qwen.prompts([sample])
@@ -191,6 +200,23 @@ def test_cached_answers_are_those_of_full_recomputation(qwen):
         alone = qwen.answer([sample])[0]
         assert alone.out_ids == answer.out_ids and alone.kept_idx == answer.kept_idx
         assert torch.allclose(alone.first_logits, answer.first_logits, atol=1e-5)
+
+
+def test_beams_of_a_pruned_prompt_continue_behind_the_unpruned_image(qwen):
+    sample = sample_of((300, 200), pruner="fastervlm", visual_token_num=9, num_beams=3)
+    (prompt,), places = qwen.prompts([sample]), []
+    hook = qwen.language_model.llm.register_forward_pre_hook(
+        lambda _, args, kwargs: places.append(kwargs["position_ids"]), with_kwargs=True
+    )
+    try:
+        (answer,) = qwen.answer([sample])
+    finally:
+        hook.remove()
+    assert len(answer.kept_idx) == 9 and len(places) > 1
+    assert all(torch.equal(row, prompt.position_ids) for row in places[0].unbind(1))
+    behind = prompt.position_ids[:, -1:]
+    for step, place in enumerate(places[1:], 1):
+        assert torch.equal(place, (behind + step)[:, None].expand(3, 3, 1))
 
 
 def test_the_budget_is_exact_for_every_size(qwen):

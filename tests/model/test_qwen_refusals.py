@@ -14,6 +14,7 @@ from llava.arguments import ModelArguments
 from llava.checkpoints.convert import convert
 from llava.checkpoints.verify import verify
 from llava.errors import UserError
+from llava.eval import model_vqa_loader, sweep
 from llava.eval.figure import draw_patches
 from llava.model.sample import Sample
 from llava.serve.accm import Accm
@@ -136,6 +137,25 @@ def test_verify_reads_all_parts(qwen_folder, checkpoints):
     assert qwen.problem is None and "--side-tower" in captions.problem
     (alone,) = verify(ModelArguments(str(qwen_folder), compensation="none", **settings))
     assert alone.problem is None
+    settings |= dict(compensation="none", vision_tower=clip)
+    (idle,) = verify(ModelArguments(str(qwen_folder), **settings))
+    assert "--vision-tower is CLIP of a LLaVA" in idle.problem
+
+
+def test_runs_are_refused_as_a_whole(qwen_folder, tmp_path, capsys):
+    """What no question can be asked with is one error, before the first question."""
+    flags = ["--model-path", str(qwen_folder), "--device", "cpu"]
+    sweep_flags = ["--methods", "full", "--costs", "--output-dir", str(tmp_path / "out")]
+    assert sweep.main([*flags, *sweep_flags]) == 2
+    assert "--costs has formulas for LLaVA" in capsys.readouterr().err
+    drawn(60, 40).save(tmp_path / "a.png")
+    lines = [{"question_id": n, "image": "a.png", "text": "What?"} for n in range(3)]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    files = ["--question-file", str(tmp_path / "q.jsonl"), "--image-folder", str(tmp_path)]
+    files += ["--answers-file", str(tmp_path / "answers.jsonl")]
+    assert model_vqa_loader.main([*flags, *files, "--no-compensation"]) == 2
+    said = capsys.readouterr().err
+    assert "--side-tower FOLDER, or use one of" in said and said.count("error:") == 1
 
 
 def test_convert_gives_the_same_answers(qwen, qwen_folder, tmp_path):

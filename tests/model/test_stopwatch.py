@@ -15,6 +15,17 @@ def test_stages_add_up_and_keep_their_order():
     assert seconds["b"] >= 0.02 and seconds["a"] >= 0.01
 
 
+def test_a_stage_inside_another_has_its_own_time_alone():
+    watch = Stopwatch(torch.device("cpu"))
+    with watch.stage("outer"):
+        time.sleep(0.01)
+        with watch.stage("inner"):
+            time.sleep(0.1)
+    seconds = watch.seconds()
+    assert list(seconds) == ["outer", "inner"]
+    assert 0.01 <= seconds["outer"] < seconds["inner"] and seconds["inner"] >= 0.1
+
+
 def test_laps_follow_each_other_without_a_gap():
     watch = Stopwatch(torch.device("cpu"))
     watch.start()

@@ -89,6 +89,12 @@ def test_an_answer_keeps_its_blanks_and_lines():
     assert '<p class="answer">a\n  b </p>' in shown
 
 
+def test_every_stage_of_the_pipeline_has_a_colour():
+    stages = "encode", "side tower", "prune", "relate", "caption", "select", "splice", "prefill"
+    shown = panels.stage_bars([("few", dict.fromkeys((*stages, "decode"), 0.1))])
+    assert all(f">{stage}" in shown or f"{stage}<" in shown for stage in stages)
+
+
 def test_bars_share_a_scale():
     shown = panels.stage_bars(
         [("few", {"encode": 0.1, "decode": 0.1}), ("all", {"encode": 0.1, "prefill": 0.3})]

@@ -43,7 +43,7 @@ def trained(flags, tmp_path_factory):
 
 def test_the_stage_records_what_it_read(trained):
     record = json.loads((trained / "training.json").read_text())["train_caption"]
-    assert record["settings"]["pruner"] == "fastervlm"
+    assert record["settings"]["pruner"] == "fastervlm" and record["settings"]["dtype"] == "float32"
     assert record["settings"]["budgets"] == ["1/9", 3] and record["run"]["steps"] == 2
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-from llava.compensations import CAPTIONS
+from llava.compensations import CAPTIONS, UNCOMPENSATED
 from llava.errors import UserError
 from llava.eval.bench.arguments import (
     ACCM,
@@ -47,6 +47,7 @@ from llava.eval.sessions import processor_name
 from llava.files import make_folder, write_json, write_text
 from llava.model.builder import load_from_arguments
 from llava.model.llava_arch import LlavaAccm
+from llava.model.loading.parts import read_model
 from llava.model.loading.placement import Placement, placement, uses_cuda_graphs
 from llava.model.products.forms import PLAIN, Form, choose_forms, described
 from llava.model.stopwatch import Stopwatch
@@ -90,11 +91,6 @@ def compare(args: BenchArguments, model: LlavaAccm) -> tuple[dict, list[Measured
 def compare_qwen(args: BenchArguments) -> tuple[dict, list[Measured]]:
     """Measures the methods on random weights of Qwen2.5-VL, without captions; see compare."""
     shape, place = QWEN_SHAPES[str(args.shape)], placement(args)
-    if ACCM in args.methods or args.questions_per_image != 1 or args.compile:
-        raise UserError(
-            f"--shape {args.shape} has no captions and is not compiled, and every question has its "
-            f"own image: say --methods {HF} {FULL} {PRUNE}"
-        )
     patches = shape.grid[0] * shape.grid[1]
     budgets = [resolve_budget(one, None, patches).visual_token_num for one in args.budgets]
     model = random_qwen(shape, args.llm_layers, place, args.seed)
@@ -150,6 +146,7 @@ def _check(args: BenchArguments, forms: Mapping[str, Form]) -> None:
         UserError: a setting is wrong; the message names it.
     """
     check_source(args)
+    _check_family(args)
     if args.products:
         _check_products(args)
     if HF_PACKED in args.methods and set(forms.values()) == {PLAIN}:
@@ -179,6 +176,32 @@ def _check(args: BenchArguments, forms: Mapping[str, Form]) -> None:
         raise UserError("--warm-up must not be negative, and --methods must name one")
     if args.picture and not args.products:
         check_picture()
+
+
+def _check_family(args: BenchArguments) -> None:
+    """Refuses what is not measured on Qwen2.5-VL.
+
+    Raises:
+        UserError: the message names the flags.
+    """
+    if args.shape is None:
+        if not read_model(replace(args, **UNCOMPENSATED))[1].has_clip:
+            raise UserError(
+                "the bench measures checkpoints of LLaVA, and random weights of Qwen2.5-VL: say "
+                f"--shape {' or '.join(QWEN_SHAPES)} in the place of --model-path"
+            )
+        return
+    if args.shape not in QWEN_SHAPES:
+        return
+    has_captions = ACCM in args.methods or args.caption_length != BenchArguments.caption_length
+    if has_captions or args.questions_per_image != 1 or args.compile or args.products:
+        raise UserError(
+            f"--shape {args.shape} has no captions and is not compiled, every question has its own "
+            f"image, and --products measures LLaVA: say --methods {HF} {FULL} {PRUNE}, and leave "
+            "out --caption-length, --compile, --questions-per-image and --products"
+        )
+    if uses_cuda_graphs(args, placement(args)):
+        raise UserError(f"--shape {args.shape} is measured without CUDA graphs: say --eager")
 
 
 # Flags that have an effect on methods, and none on --products.

@@ -110,7 +110,7 @@ def _cost(one: _Measured, machine: str) -> Cost:
     layers = [tokens_by_layer(one.model, answer) for answer in one.answers]
     texts = [answer.input_length - len(answer.kept_idx) for answer in one.answers]
     operations = [
-        pipeline_operations(one.model, read, text, len(answer.out_ids))
+        pipeline_operations(one.model, read, text, len(answer.out_ids), len(answer.views))
         for read, text, answer in zip(layers, texts, one.answers)
     ]
     return Cost(

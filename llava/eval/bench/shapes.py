@@ -43,12 +43,12 @@ def llm_shape(model: LlavaAccm) -> Shape:
     )
 
 
-def vision_operations(model: LlavaAccm) -> float:
-    """Returns the operations of encoding all views of one image of the largest N."""
+def vision_operations(model: LlavaAccm, num_views: int | None = None) -> float:
+    """Returns the operations of encoding all views of one image; None: of the largest N."""
     shape, n = vision_shape(model), model.tower.num_patches
     patch = model.tower.clip.config.vision_config.patch_size
     view = shape.operations(n + 1) + 2 * n * 3 * patch**2 * shape.width
-    return len(model.backbone.views()) * view
+    return (len(model.backbone.views()) if num_views is None else num_views) * view
 
 
 def newlines_of(model: LlavaAccm) -> int:
@@ -82,7 +82,9 @@ def llm_operations(shape: Shape, visual: Sequence[float], text: int, answer: int
     return total
 
 
-def pipeline_operations(model: LlavaAccm, visual: Sequence[float], text: int, answer: int) -> float:
+def pipeline_operations(
+    model: LlavaAccm, visual: Sequence[float], text: int, answer: int, num_views: int
+) -> float:
     """Returns the operations of image tower, projector and LLM for one question.
 
     What selects the tokens, and what compensates for the dropped ones, has no formula here.
@@ -90,7 +92,10 @@ def pipeline_operations(model: LlavaAccm, visual: Sequence[float], text: int, an
     Args:
         model: the model.
         visual, text, answer: as in llm_operations.
+        num_views: of the image.
     """
     read = round(visual[0]) if visual else 0
-    seen = vision_operations(model) + projector_operations(model, read) if read else 0.0
+    seen = 0.0
+    if read:
+        seen = vision_operations(model, num_views) + projector_operations(model, read)
     return seen + llm_operations(llm_shape(model), visual, text, answer)

@@ -62,7 +62,8 @@ def mrope_positions(before: int, view: View, kept_idx: Tensor, after: int) -> Te
     """Returns the positions of a prompt in M-RoPE: of frame, row and column.
 
     A kept token has the position that it has in the unpruned prompt, and the text after the image
-    continues behind the unpruned image, as ``get_rope_index`` of transformers places them.
+    continues behind the unpruned image, as ``get_rope_index`` of transformers places them. If none
+    is kept, positions count as without an image: not even its size is seen.
 
     Args:
         before: the number of text tokens before the image.
@@ -75,6 +76,6 @@ def mrope_positions(before: int, view: View, kept_idx: Tensor, after: int) -> Te
     """
     rows, columns = kept_idx // view.columns, kept_idx % view.columns
     image = before + torch.stack([torch.zeros_like(rows), rows, columns])
-    behind = before + max(view.rows, view.columns)
+    behind = before + (max(view.rows, view.columns) if len(kept_idx) else 0)
     text = torch.cat([torch.arange(before), behind + torch.arange(after)]).expand(3, -1)
     return torch.cat([text[:, :before], image, text[:, before:]], dim=1)

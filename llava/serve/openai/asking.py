@@ -81,7 +81,9 @@ class Asker:
         """
         accm, usual, talk = asked.accm, self._method, asked.conversation
         pruner = accm.pruner or usual.pruner
-        options = usual.pruner_options if accm.pruner is None else ()
+        options, split = usual.pruner_options, usual.view_split
+        if accm.pruner is not None:  # the server's settings are of its own pruner
+            options, split = (), None
         kept = accm.visual_token_num
         if kept is None and pruner not in (ALL_TOKENS, NO_TOKENS):
             kept = usual.visual_token_num
@@ -97,7 +99,7 @@ class Asker:
             top_p=asked.top_p,
             pruner=pruner,
             pruner_options=options if accm.pruner_options is None else accm.pruner_options,
-            view_split=usual.view_split,
+            view_split=split if accm.view_split is None else accm.view_split,
         )
         compensation = accm.compensation or self._engine.models.usual
         request = Request(sample, compensation, asked.top_logprobs)

@@ -61,7 +61,9 @@ class AccmFields:
     """The fields under ``accm``: how the image is asked about. None takes the server's setting.
 
     Attributes:
-        visual_token_num, text_token_num, pruner, pruner_options, seed: see Method.
+        visual_token_num, text_token_num, pruner, seed: see Method.
+        pruner_options, view_split: see Method; without them, the server's if the request names no
+            pruner, else that pruner's own.
         compensation: the server's own, or "none".
         explain: whether the response says what was kept, and why.
     """
@@ -70,6 +72,7 @@ class AccmFields:
     text_token_num: int | None = None
     pruner: str | None = None
     pruner_options: Mapping[str, object] | None = None
+    view_split: str | None = None
     compensation: str | None = None
     seed: int | None = None
     explain: bool = False
@@ -206,6 +209,7 @@ def _read_accm(given: Mapping[str, Any]) -> AccmFields:
         text_token_num=read(values, "text_token_num", whole, None),
         pruner=read(values, "pruner", text, None),
         pruner_options=read(values, "pruner_options", mapping, None),
+        view_split=read(values, "view_split", text, None),
         compensation=read(values, "compensation", text, None),
         seed=seed if own_seed is None else own_seed,
         explain=read(values, "explain", switch, False),

@@ -84,7 +84,7 @@ class Answerer:
         """
         method = replace(self.method, visual_token_num=visual_token_num)
         if pruner not in (None, method.pruner):
-            method = replace(method, pruner=pruner, pruner_options=())
+            method = replace(method, pruner=pruner, pruner_options=(), view_split=None)
         sample = Sample(image, question, max_new_tokens=self.max_new_tokens, **vars(method))
         self.model.check(sample)
         return sample

@@ -19,6 +19,7 @@ from llava.serve.web.answering import Timed
 # Okabe and Ito's colours, as in images/stage_times.png; black is invisible on a dark page.
 STAGE_COLOURS = {
     "encode": "#0072b2",
+    "side tower": "#f0e442",
     "prune": "#999999",
     "caption": "#d55e00",
     "relate": "#d55e00",  # a scene graph's, in place of captions

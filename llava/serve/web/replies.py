@@ -165,7 +165,9 @@ class Replies:
 
     def _answer(self, card: gr.HTML, sample: Sample) -> Generator[dict, None, Timed]:
         """Shows an answer as it is decoded."""
-        name, text = self.name(self._model.budget(sample).visual_token_num), ""
+        model, picture, text = self._model, sample.image, ""
+        kept, patches = model.budget(sample).visual_token_num, model.count_tokens(picture)
+        name = panels.name_of(kept, patches, model.writes)
         yield {card: panels.answer_card(name, text, is_waiting=True)}
         with closing(self._answerer.stream(sample)) as pieces:
             for piece in pieces:

@@ -40,5 +40,4 @@ def see_natively(
         raise UserError("--features is for CLIP's outputs; this model's are kept nowhere: leave it")
     backbone, folder = load_native(model_arguments(args))
     check_budgets(args.budgets, backbone.count_tokens())
-    chosen = {"pruner": PRUNER, "dtype": args.dtype}
-    return NativeFeatures(images, backbone), NativePruner(), folder, chosen
+    return NativeFeatures(images, backbone), NativePruner(), folder, {"pruner": PRUNER}
