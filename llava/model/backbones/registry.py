@@ -1,4 +1,4 @@
-"""The model families: how a checkpoint becomes a Backbone. To add one, add a line here.
+"""The model families: how a checkpoint becomes a Backbone. To add one, see docs/models.md.
 
 ``llava.model.loading.families`` tells the family of a checkpoint.
 """
