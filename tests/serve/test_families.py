@@ -94,7 +94,7 @@ def test_trace_and_journal_say_that_nothing_was_pruned(tiled, tmp_path, capsys):
     records = [json.loads(capsys.readouterr().out)]
     files = dict(question_file=tmp_path / "questions.jsonl", answers_file=tmp_path / "a.jsonl")
     assert run(model_vqa_loader.main, image_folder=tmp_path, **files) == 0
-    (journal,) = (tmp_path / "a.jsonl.run").glob("journal*")
+    journal = tmp_path / "a.jsonl.run" / "answers-0.jsonl"
     lines = map(json.loads, journal.read_text().splitlines())
     records += [line["trace"] for line in lines if "trace" in line]
     assert len(records) == 2
