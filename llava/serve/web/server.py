@@ -69,11 +69,12 @@ def opened(model: LlavaAccm, args: WebArguments, patience: Patience = Patience()
     if args.visual_token_num is None and isinstance(wanted, int):
         method = replace(method, visual_token_num=min(wanted, model.count_tokens()))
     example, question = _EXAMPLES[0]
-    first = Sample(draw_scene(make_scene(scene_generator(*example))), question, **vars(method))
-    kept, patches = model.budget(first).visual_token_num, model.count_tokens(first.image)
+    picture = draw_scene(make_scene(scene_generator(*example)))
+    kept = model.budget(Sample(picture, question, **vars(method))).visual_token_num
+    patches = model.count_tokens(picture)
     answerer = Answerer(model, method, args.max_new_tokens)
     # Errors show before it is served, also those of a pruner that the first image does not need.
-    model.check(replace(first, visual_token_num=min(kept, patches - 1)))
+    answerer.sample(picture, question, min(kept, patches - 1))
     with listen(args.host, args.port) as listener, page_folder() as folder:
         page = Page(answerer, args, folder, _draw_examples(folder), (kept, patches))
         uploads, names = Uploads(folder, args), Names(args.host, args.public_url or "")
