@@ -76,7 +76,7 @@ class ModelArguments:
     Every field is an argument of load_pretrained_model and a flag of every command that loads it.
     """
 
-    model_path: str = flag("LLaVA-1.5: a folder, or a name on the Hugging Face hub.")
+    model_path: str = flag("LLaVA-1.5, LLaVA-NeXT or Qwen2.5-VL: a folder, or a name on the hub.")
     vision_tower: Optional[str] = flag(
         "CLIP, vision and text: a folder or hub name. Default: the name in the model's "
         "config.json, else clip-vit-large-patch14-336; looked for in the model's folder, beside "

@@ -104,6 +104,9 @@ def trace_picture(
     panel.paragraph("Question", question)
     panel.paragraph("Answer", answer.text or "(nothing)")
     _draw_budget(panel, answer, model.count_tokens(image), reasons)
+    if note := view_note(model, image, answer.kept_idx):
+        panel.text(note, colour=FAINT)
+        panel.gap()
     _draw_candidates(panel, answer)
     height = max(IMAGE_SIDE, panel.height) + 2 * MARGIN
     sheet = Image.new("RGB", (IMAGE_SIDE + PANEL_WIDTH + 3 * MARGIN, height), PAPER)
@@ -128,6 +131,18 @@ def draw_patches(
         left, top, right, bottom = _patch_box(patch, view, picture.size)
         draw.rectangle((left, top, right - 1, bottom - 1), outline=REASON_COLOURS[reason], width=3)
     return picture
+
+
+def view_note(model: LlavaAccm, image: Image.Image, kept: Collection[int]) -> str:
+    """Returns what draw_patches shows of an image of several views; empty where there is one."""
+    base, *tiles = (set(view.idx.tolist()) for view in model.backbone.views(image))
+    if not tiles:
+        return ""
+    of_tiles = set().union(*tiles)
+    return (
+        f"the picture shows the base view, {len(base & set(kept))} of its {len(base)} tokens kept; "
+        f"of the tiles, which it does not show, {len(of_tiles & set(kept))} of {len(of_tiles)}"
+    )
 
 
 def dim_patches(

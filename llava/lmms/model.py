@@ -33,7 +33,7 @@ RequestArguments = tuple[str, dict, Callable[[object], object], int, str, str]
 
 
 class AccmModel(lmms):
-    """LLaVA-1.5 with ACCM, as ``lmms-eval --model accm`` loads it.
+    """A model with ACCM, as ``lmms-eval --model accm`` loads it.
 
     A request that cannot be answered (too long a prompt, a broken image, several images) gets an
     empty text and a warning: it costs its own score, and not the run.

@@ -53,10 +53,10 @@ def load_pretrained_model(
     model_name: str | None = None,
     **settings: Any,
 ) -> tuple[Tokenizer, LlavaAccm, CLIPImageProcessorPil, int]:
-    """Loads LLaVA-1.5 with all parts of ACCM.
+    """Loads a model of any family, with all parts of ACCM.
 
     Args:
-        model_path: LLaVA-1.5, in its authors' layout or in transformers'.
+        model_path: LLaVA-1.5, LLaVA-NeXT or Qwen2.5-VL, in its authors' layout or in transformers'.
         model_base: LLaVA's argument for weights that are not merged; None is the only choice.
         model_name: LLaVA's argument, without effect here: the kind of a checkpoint follows from
             its config.json.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -147,20 +148,12 @@ class Answer:
     @property
     def view_counts(self) -> list[tuple[int, int]]:
         """For each view the number of its tokens, and how many of them the LLM read."""
-        kept = set(self.kept_idx)
-        idx = [view.idx.tolist() for view in self.views]
-        return [(len(of_view), len(kept.intersection(of_view))) for of_view in idx]
+        return counts_by_view(self.views, self.kept_idx)
 
     @property
     def views_record(self) -> dict:
         """The views as JSON values, and the number of newline tokens; empty where there is one."""
-        if len(self.views) < 2:
-            return {}
-        views = [
-            {"rows": view.rows, "columns": view.columns, "tokens": tokens, "kept": kept}
-            for view, (tokens, kept) in zip(self.views, self.view_counts)
-        ]
-        return {"views": views, "newline_tokens": self.num_separators}
+        return views_record(self.views, self.kept_idx, self.num_separators)
 
     @property
     def num_separators(self) -> int:
@@ -201,6 +194,24 @@ class Answer:
         """The record of ACCM's choice; None where ACCM did not choose."""
         details = None if self.pruned is None else self.pruned.details
         return details if isinstance(details, Selection) else None
+
+
+def counts_by_view(views: Sequence[View], kept_idx: Sequence[int]) -> list[tuple[int, int]]:
+    """Returns for each view the number of its tokens, and how many of them are kept."""
+    kept = set(kept_idx)
+    idx = [view.idx.tolist() for view in views]
+    return [(len(of_view), len(kept.intersection(of_view))) for of_view in idx]
+
+
+def views_record(views: Sequence[View], kept_idx: Sequence[int], num_newlines: int) -> dict:
+    """Returns the views and newline tokens of an image as JSON; empty where there is one view."""
+    if len(views) < 2:
+        return {}
+    described = [
+        {"rows": view.rows, "columns": view.columns, "tokens": tokens, "kept": kept}
+        for view, (tokens, kept) in zip(views, counts_by_view(views, kept_idx))
+    ]
+    return {"views": described, "newline_tokens": num_newlines}
 
 
 def check_limits(sample: Sample) -> None:

@@ -85,7 +85,7 @@ class Result:
 
 
 class Accm:
-    """LLaVA-1.5 with ACCM, for questions about images.
+    """A model with ACCM, for questions about images.
 
     Args:
         model: model from load_pretrained_model.
@@ -113,9 +113,10 @@ class Accm:
         model, place = self.model, next(self.model.tower.parameters())
         kept, pruner = self.method.visual_token_num, self.method.pruner
         kept = clip_encoder.VISUAL_TOKEN_NUM if kept is None else kept
+        up_to = "up to " * model.backbone.images_differ
         parts = [
             model.about.line or model.about.name,
-            f"{kept} of {model.count_tokens()} visual tokens",
+            f"{kept} of {up_to}{model.count_tokens()} visual tokens",
             *([] if pruner == DEFAULT_PRUNER else [f"pruner {pruner}"]),
             _TEXTS.get(model.writes, model.writes),
             f"{str(place.dtype).removeprefix('torch.')} on {place.device}",

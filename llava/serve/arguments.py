@@ -12,5 +12,6 @@ class TryArguments(ModelArguments):
     """Flags of every command to try the method with: a model is there without being named."""
 
     model_path: str = path_flag(
-        "LLaVA-1.5: a folder, or a name on the Hugging Face hub.", "checkpoints/accm-mini"
+        "LLaVA-1.5, LLaVA-NeXT or Qwen2.5-VL: a folder, or a name on the hub.",
+        "checkpoints/accm-mini",
     )

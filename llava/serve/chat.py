@@ -92,11 +92,15 @@ class TextPieces:
 
 
 def why(answer: Answer, num_patches: int) -> str:
-    """Returns an answer's details: caption, candidates, scores, tokens by reason, stage times."""
+    """Returns an answer's details: tokens by reason and view, candidates, scores, stage times."""
     lines = [f"{len(answer.kept_idx)} of {num_patches} visual tokens kept"]
     if answer.pruned is not None:
         counts = Counter(answer.pruned.reasons)
         lines[0] += ": " + ", ".join(f"{reason} {n}" for reason, n in counts.most_common())
+    if record := answer.views_record:
+        views = ", ".join(f"{view['kept']} of {view['tokens']}" for view in record["views"])
+        newlines = record["newline_tokens"]
+        lines.append(f"by view, the base view first: {views}; newline tokens: {newlines}")
     if answer.supplement is not None and answer.supplement.candidates:
         lines.append("candidates (score, * chosen):")
         for caption, score, chosen in answer.supplement.shown:

@@ -143,8 +143,12 @@ def _tokens(talk: Chat, terminal: Terminal, words: str) -> None:
     if words:
         read_tokens(words, model.count_tokens())
         talk.asked = replace(talk.asked, visual_token_num=read_budget(words))
-    kept, patches = model.budget(talk.asked).visual_token_num, model.count_tokens(talk.asked.image)
-    terminal.write(f"{kept} of {patches} visual tokens" + " from now on" * bool(words))
+    asked, patches = talk.asked.visual_token_num, model.count_tokens(talk.asked.image)
+    kept = model.budget(talk.asked).visual_token_num
+    said = f"{kept} of {patches} visual tokens"
+    if isinstance(asked, int) and asked > patches:
+        said = f"{asked} visual tokens, of which this image has {patches},"
+    terminal.write(said.rstrip("," * (not words)) + " from now on" * bool(words))
 
 
 def _pruner(talk: Chat, terminal: Terminal, words: str) -> None:

@@ -467,7 +467,8 @@ def test_swapped_files_are_refused(load_tiny, checkpoints):
         load_tiny(selector=str(checkpoints / "accm" / "coco_prefix-009.pt"))
     with pytest.raises(UserError, match="CLIP checkpoint"):
         load_tiny(vision_tower=str(checkpoints / "llava-v1.5-tiny"))
-    with pytest.raises(UserError, match="not a LLaVA-1.5 checkpoint"):
+    known = "LLaVA-1.5, LLaVA-NeXT, Qwen2.5-VL"
+    with pytest.raises(UserError, match=f"model_type 'gpt2' in .* a checkpoint of {known}"):
         load_tiny(model_path=str(checkpoints / "gpt2-tiny"))
 
 

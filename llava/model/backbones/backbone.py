@@ -34,6 +34,7 @@ class Backbone(Protocol):
         gives: the values that it can compute of images and questions.
         embed_dim: the width of the patches from which captions are written.
         has_mrope: whether tokens have positions of M-RoPE; see position_ids.
+        images_differ: whether images differ in their number of visual tokens.
         image_processor: images to pixels.
         image_aspect_ratio: "pad", "anyres" or None; see square_view.
         language_model: projector and LLM.
@@ -46,6 +47,7 @@ class Backbone(Protocol):
     gives: Needs
     embed_dim: int
     has_mrope: bool
+    images_differ: bool
     image_processor: Any
     image_aspect_ratio: str | None
     language_model: LanguageModel

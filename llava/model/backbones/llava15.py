@@ -98,6 +98,7 @@ class Llava15(nn.Module):
     gives = ~Needs.NOTHING
     side = None
     has_mrope = False
+    images_differ = False
 
     def __init__(
         self,

@@ -136,6 +136,8 @@ class LlavaNext(Llava15):
         template: the name of the conversation template.
     """
 
+    images_differ = True
+
     def __init__(
         self,
         tower: ClipTower,

@@ -65,6 +65,7 @@ class Qwen25Vl(nn.Module):
 
     image_aspect_ratio = None
     has_mrope = True
+    images_differ = True
 
     def __init__(
         self,

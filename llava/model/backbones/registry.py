@@ -1,4 +1,4 @@
-"""The model families: how a checkpoint becomes a Backbone. To add one, add a line here.
+"""The model families: how a checkpoint becomes a Backbone. To add one, see docs/models.md.
 
 ``llava.model.loading.families`` tells the family of a checkpoint.
 """
@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from llava.arguments import ModelArguments
 from llava.model.backbones.backbone import Backbone
 from llava.model.backbones.llava15 import count_llava15, load_llava15
-from llava.model.backbones.llava_next import count_llava_next, load_llava_next
+from llava.model.backbones.llava_next import LlavaNext, count_llava_next, load_llava_next
+from llava.model.backbones.qwen2_5_vl import Qwen25Vl
 from llava.model.backbones.qwen_loading import count_qwen, load_qwen
 from llava.model.loading.configs import CheckpointConfig
 from llava.model.loading.llava_config import LLAVA15
@@ -44,8 +45,8 @@ class Family:
 
 FAMILIES = {
     LLAVA15: Family(load_llava15, count_llava15),
-    LLAVA_NEXT: Family(load_llava_next, count_llava_next, has_views=True, images_differ=True),
-    QWEN2_5_VL: Family(load_qwen, count_qwen, images_differ=True),
+    LLAVA_NEXT: Family(load_llava_next, count_llava_next, True, LlavaNext.images_differ),
+    QWEN2_5_VL: Family(load_qwen, count_qwen, images_differ=Qwen25Vl.images_differ),
 }
 
 

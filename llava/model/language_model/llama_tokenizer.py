@@ -32,7 +32,7 @@ class LlamaTokenizer:
         path = folder / "tokenizer.model"
         if not path.is_file():
             raise UserError(
-                f"there is no tokenizer.model in {folder}: it comes with the LLaVA-1.5 checkpoint; "
+                f"there is no tokenizer.model in {folder}: it comes with the LLaVA checkpoint; "
                 "download it into that folder"
             )
         self._pieces = sentencepiece.SentencePieceProcessor()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from llava.errors import UserError
+from llava.errors import UserError, quoted
 from llava.model.loading.configs import CheckpointConfig
 from llava.model.loading.llava_config import LLAVA15, read_llava_config
 from llava.model.loading.next_config import LLAVA_NEXT, is_next, read_next_config
@@ -58,11 +58,17 @@ def read_model_config(config: dict, source: str) -> CheckpointConfig:
         UserError: it is no model that is supported, or a value does not fit.
     """
     kind = config.get("model_type")
+    supported = ", ".join(dict.fromkeys(FAMILIES.values()))
     if isinstance(kind, str) and kind in _RELATIVES and kind not in FAMILIES:
-        supported = ", ".join(dict.fromkeys(FAMILIES.values()))
         raise UserError(
             f"{source} is {_RELATIVES[kind]} (model_type {kind} in its config.json), which is not "
             f"supported: name a checkpoint of {supported}"
+        )
+    # Some of LLaVA's authors' files have the LLM's model_type.
+    if isinstance(kind, str) and kind not in FAMILIES and "mm_projector_type" not in config:
+        raise UserError(
+            f"{source} has model_type {quoted(kind)} in its config.json, which no supported model "
+            f"has: name a checkpoint of {supported}"
         )
     family = FAMILIES.get(kind, LLAVA15) if isinstance(kind, str) else LLAVA15
     if family == LLAVA15 and is_next(config):

@@ -74,8 +74,9 @@ def is_nested(config: dict, family: str, source: str) -> bool:
     nested = "text_config" in config
     if not nested and "mm_projector_type" not in config:
         raise UserError(
-            f"{source} is not a {family} checkpoint: config.json has neither mm_projector_type "
-            "(the authors' layout) nor text_config (transformers' layout)"
+            f"{source} is not a {family} checkpoint, nor one of another family: its config.json "
+            "has neither mm_projector_type (the authors' layout of LLaVA), nor text_config and "
+            "model_type (transformers' layout)"
         )
     return nested
 

@@ -1,4 +1,4 @@
-"""The projector between tower and LLM: LLaVA-1.5's two-layer MLP."""
+"""The projector between tower and LLM: the two-layer MLP of LLaVA-1.5 and LLaVA-NeXT."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def build_vision_projector(projector_type: str, vision_width: int, llm_width: in
     """Builds the projector, which maps (..., vision_width) to (..., llm_width).
 
     Raises:
-        UserError: a projector that LLaVA-1.5 does not have.
+        UserError: a projector of another kind.
     """
     if projector_type != "mlp2x_gelu":
         raise UserError(
-            f"the checkpoint's projector is {quoted(projector_type)}; LLaVA-1.5 has mlp2x_gelu, "
-            "and no other is supported"
+            f"the checkpoint's projector is {quoted(projector_type)}; LLaVA-1.5 and LLaVA-NeXT "
+            "have mlp2x_gelu, and no other is supported"
         )
     return nn.Sequential(
         nn.Linear(vision_width, llm_width), nn.GELU(), nn.Linear(llm_width, llm_width)

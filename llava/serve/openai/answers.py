@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from llava.model.compensation.supplement import Supplement
 from llava.model.llava_arch import LlavaAccm
+from llava.model.sample import views_record
+from llava.model.token_pruning.registry import resolved_num
 from llava.serve.engines.engine import Prepared, Request, Token
 from llava.serve.openai.text import INCOMPLETE
 
@@ -58,16 +60,23 @@ def usage_of(model: LlavaAccm, request: Request, prepared: Prepared, completion:
     )
 
 
-def explanation(prepared: Prepared, seconds: float) -> dict:
+def explanation(model: LlavaAccm, request: Request, prepared: Prepared, seconds: float) -> dict:
     """Returns what was kept of the image and given back.
 
     Args:
+        model: the model that was asked.
+        request: the question.
         prepared: the prompt.
         seconds: from the prompt to the end of the answer.
     """
     pruned, given = prepared.pruned, prepared.supplement or Supplement()
+    image, prompt = request.sample.image, prepared.prompt
+    num_newlines = len(prompt.embeds) - (len(prompt.input_ids) - 1) - prepared.num_kept
+    resolved = resolved_num(request.sample, model.count_tokens(image), model.count_tokens())
     return {
         "kept_idx": prepared.kept_idx,
+        **views_record(model.backbone.views(image), prepared.kept_idx, num_newlines),
+        **({} if resolved is None else {"visual_token_num": resolved}),
         "reasons": [] if pruned is None else list(pruned.reasons),
         "mean_visual_tokens": prepared.num_kept if pruned is None else pruned.mean_tokens,
         "caption": None if prepared.supplement is None else given.told,

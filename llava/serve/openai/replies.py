@@ -143,7 +143,9 @@ class Reply:
         model = self._engine.models[self._request.compensation]
         usage = usage_of(model, self._request, prepared, len(self._tokens))
         self._metrics.add_usage(usage)
-        accm = explanation(prepared, seconds) if self._asked.accm.explain else None
+        accm = None
+        if self._asked.accm.explain:
+            accm = explanation(model, self._request, prepared, seconds)
         piece = self._text.end()
         if not self._asked.is_stream:
             logprobs = self._logprobs()

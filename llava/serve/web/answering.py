@@ -18,7 +18,7 @@ from threading import Event
 from PIL import Image
 
 from llava.errors import TooLong, UserError
-from llava.method import Method
+from llava.method import DEFAULT_PRUNER, Method
 from llava.model.compensation.compensator import Compensator
 from llava.model.compensation.selector import selector_text
 from llava.model.compensation.sums import find_term
@@ -27,7 +27,7 @@ from llava.model.sample import Answer, Sample
 from llava.serve.chat import TextPieces
 
 STOPPED = "the page is being stopped: ask again when it is back"
-_NO_PICTURE = Image.new("RGB", (1, 1))  # lengths do not depend on it
+_NO_PICTURE = Image.new("RGB", (1, 1))  # of the fewest tokens, while the real one is unknown
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,26 @@ class Answerer:
         self.model.check(sample)
         return sample
 
+    def check_question(
+        self, question: str, visual_token_num: int, pruner: str | None, image: Image.Image | None
+    ) -> str | None:
+        """Checks a question; see the function check_question.
+
+        Args:
+            question: text of the question.
+            visual_token_num: K.
+            pruner: chooses the tokens; None is the page's own.
+            image: the RGB image, if it is known.
+        """
+        return check_question(
+            self.model,
+            question,
+            visual_token_num,
+            self.max_new_tokens,
+            pruner or self.method.pruner,
+            image or _NO_PICTURE,
+        )
+
     def stream(self, sample: Sample) -> Generator[str | Timed, None, None]:
         """Answers a question; closing the iterator early ends the work.
 
@@ -137,7 +157,12 @@ class _Left(Exception):
 
 
 def check_question(
-    model: LlavaAccm, question: str, visual_token_num: int, max_new_tokens: int
+    model: LlavaAccm,
+    question: str,
+    visual_token_num: int,
+    max_new_tokens: int,
+    pruner: str = DEFAULT_PRUNER,
+    image: Image.Image = _NO_PICTURE,
 ) -> str | None:
     """Checks that a question can be answered from a number of visual tokens.
 
@@ -148,7 +173,11 @@ def check_question(
         UserError: It is not a question, or it is too long for a part.
     """
     sample = Sample(
-        _NO_PICTURE, question, visual_token_num=visual_token_num, max_new_tokens=max_new_tokens
+        image,
+        question,
+        visual_token_num=visual_token_num,
+        pruner=pruner,
+        max_new_tokens=max_new_tokens,
     )
     try:
         model.check(sample)

@@ -15,7 +15,7 @@ from llava.images import check_pixels, opened
 from llava.method import ALL_TOKENS, NO_TOKENS
 from llava.mm_utils import load_image
 from llava.model.token_pruning.registry import PRUNERS, find_pruner
-from llava.serve.web.answering import Answerer, check_question
+from llava.serve.web.answering import Answerer
 from llava.serve.web.arguments import Limits
 from llava.serve.web.uploads import NOT_UPLOADED, find_upload
 
@@ -60,24 +60,29 @@ def read_question(question: object, limits: Limits) -> str:
     return question.strip()
 
 
-def read_budget(value: object, num_patches: int) -> int:
+def read_budget(value: object, num_patches: int, most: int | None = None) -> int:
     """Returns K from a JSON value: a number, as of the slider, or a share, as a program may give.
 
+    Args:
+        value: unchecked.
+        num_patches: N of the image, which is K of a number above it.
+        most: the largest N of any image; None if all have the same.
+
     Raises:
-        UserError: it is not a whole number from 1 to N, and no share of N.
+        UserError: it is not a whole number from 1 to the largest N, and no share of N.
     """
-    kept = value
+    kept, most = value, num_patches if most is None else most
     if isinstance(value, float) and value.is_integer():
         kept = int(value)
     elif isinstance(value, str):
         with suppress(ValueError):
             kept = count_kept(value, num_patches)
-    if type(kept) is not int or not 1 <= kept <= num_patches:
+    if type(kept) is not int or not 1 <= kept <= most:
         raise UserError(
             f"the number of tokens to keep is {quoted(value)}: a whole number from 1 to "
-            f"{num_patches}, or a share such as 1/9 or 11%"
+            f"{most}, or a share such as 1/9 or 11%"
         )
-    return kept
+    return min(kept, num_patches)
 
 
 def read_pruner(value: object) -> str | None:
@@ -143,6 +148,7 @@ class Entered:
 
     Attributes:
         image_file, image: the picture, as a file and as RGB.
+        patches: N of it.
         question: text of the question.
         budget: K.
         pruner: what chooses the K tokens; None is the page's own.
@@ -153,6 +159,7 @@ class Entered:
 
     image_file: Path | None = None
     image: Image.Image | None = None
+    patches: int | None = None
     question: str | None = None
     budget: int | None = None
     pruner: str | None = None
@@ -177,10 +184,10 @@ class Reader:
 
     def read(self, upload: object, question: object, kept: object, pruner: object) -> Entered:
         """Reads all fields, which are unchecked JSON values."""
-        entered = self.read_text(question, kept, self.read_image(upload))
+        entered = self.read_image(upload)
         with _told(entered.problems, "budget"):
             entered.pruner = read_pruner(pruner)
-        return entered
+        return self.read_text(question, kept, entered)
 
     def read_image(self, upload: object) -> Entered:
         """Reads only an upload."""
@@ -188,8 +195,9 @@ class Reader:
         with _told(entered.problems, "image"):
             path = read_upload(upload, self.uploads)
             data = read_file(path, self.limits)
-            entered.image = open_upload(data, self.limits)
-            entered.image_file = path
+            image = open_upload(data, self.limits)
+            entered.patches = self.answerer.model.count_tokens(image)  # refuses some proportions
+            entered.image, entered.image_file = image, path
             entered.is_shown, entered.advice["image"] = look_at(data)
         return entered
 
@@ -200,15 +208,16 @@ class Reader:
             question, kept: unchecked JSON values.
             entered: the record to add them to; None makes one.
         """
-        entered, model = entered or Entered(), self.answerer.model
-        patches = model.count_tokens()
+        entered, most = entered or Entered(), self.answerer.model.count_tokens()
+        patches = entered.patches or most
         with _told(entered.problems, "budget"):
-            entered.budget = read_budget(kept, patches)
+            entered.budget = read_budget(kept, patches, most)
         with _told(entered.problems, "question"):
             text = read_question(question, self.limits)
             for budget in (patches, entered.budget or patches):
-                advice = check_question(model, text, budget, self.answerer.max_new_tokens)
-                entered.advice["question"] = advice
+                entered.advice["question"] = self.answerer.check_question(
+                    text, budget, entered.pruner, entered.image
+                )
             entered.question = text
         return entered
 

@@ -92,7 +92,7 @@ def lay_out(
 
     Args:
         examples: image files and questions to pick from; the first is chosen at the start.
-        budgets: the initial K, and N of the model.
+        budgets: the initial K, and N of the first example.
         pruner: the initial one.
         writes: what the model reads beside the patches; see LlavaAccm.writes.
         limits: limits of what a visitor may send.
@@ -113,6 +113,11 @@ def lay_out(
         looked=gr.JSON(visible=False),
         shown=gr.State(time_to_live=limits.upload_age),
     )
+
+
+def budget_label(patches: int) -> str:
+    """Returns the label of the slider for an image of N tokens."""
+    return f"Tokens to keep, of {patches}"
 
 
 def _lay_out_question(
@@ -145,8 +150,7 @@ def _lay_out_question(
         parts["question_note"] = gr.HTML(elem_classes="notes")
     with gr.Column(elem_classes="field", min_width=0):
         budget, patches = budgets
-        label = f"Tokens to keep, of {patches}"
-        parts["budget"] = gr.Slider(1, patches, budget, step=1, label=label)
+        parts["budget"] = gr.Slider(1, patches, budget, step=1, label=budget_label(patches))
         parts["pruner"] = gr.Dropdown(
             SOME_TOKENS, value=pruner, label="Chosen by", filterable=False
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from llava.errors import UserError
 from llava.serve.web import panels, script
@@ -33,7 +34,7 @@ class Page:
         limits: limits of what a visitor may send.
         uploads: the folder of uploaded files.
         examples: image files and questions to pick from.
-        visual_token_num: the initial K.
+        budgets: the initial K, and N of the first example.
 
     Attributes:
         blocks: The page as Gradio's Blocks.
@@ -46,16 +47,16 @@ class Page:
         limits: Limits,
         uploads: Path,
         examples: list[tuple[str, str]],
-        visual_token_num: int,
+        budgets: tuple[int, int],
     ) -> None:
         model = answerer.model
-        self._examples = examples
-        self._patches = model.count_tokens()
+        self._answerer, self._examples = answerer, examples
+        self._most = model.count_tokens()
         self._reader = Reader(answerer, uploads, limits)
         with gr.Blocks(title="ACCM", analytics_enabled=False) as self.blocks:
             self._parts = lay_out(
                 examples,
-                (visual_token_num, self._patches),
+                budgets,
                 answerer.method.pruner,
                 model.writes,
                 limits,
@@ -120,8 +121,8 @@ class Page:
         parts.image.clear(None, None, parts.image_note, js='() => ""', **_QUIET)
         looking = parts.image.upload(
             self.check_image,
-            parts.image,
-            [parts.looked, *parts.outputs],
+            [parts.image, parts.budget],
+            [parts.looked, parts.budget, *parts.outputs],
             trigger_mode="always_last",
             concurrency_id="checks",
             **_QUIET,
@@ -137,8 +138,8 @@ class Page:
         for number, button in enumerate(parts.examples):
             button.click(
                 partial(self.pick, number),
-                None,
-                [parts.image, parts.question, parts.image_note],
+                parts.budget,
+                [parts.image, parts.question, parts.image_note, parts.budget],
                 **_QUIET,
             )
 
@@ -166,7 +167,8 @@ class Page:
             Changes of the page.
         """
         try:
-            budget, chosen = read_budget(kept, self._patches), read_pruner(pruner)
+            patches = self._most if shown is None else shown.patches
+            budget, chosen = read_budget(kept, patches, self._most), read_pruner(pruner)
         except UserError:  # check_text reports it
             yield self._replies.no_pruned_answer()
             return
@@ -179,8 +181,8 @@ class Page:
         """Returns notes on the question being written and on the number."""
         return self._replies.text_notes(self._reader.read_text(question, kept), question)
 
-    def check_image(self, upload: Any) -> dict:
-        """Returns the note on a new image; see script.LOOKED.
+    def check_image(self, upload: Any, kept: object = None) -> dict:
+        """Returns the note on a new image, see script.LOOKED, and the slider's range for it.
 
         It removes the answers only together with the image: a quick visitor may already be asking
         about a good one.
@@ -191,13 +193,18 @@ class Page:
             "is_good": entered.image is not None,
             "note": self._replies.image_note(entered),
         }
-        return {self._parts.looked: looked} | ({} if entered.image else self._replies.no_answers())
+        changes = self._replies.range_of(entered.patches, kept)
+        changes |= {} if entered.image else self._replies.no_answers()
+        return {self._parts.looked: looked} | changes
 
-    def pick(self, place: int) -> dict:
-        """Returns the image and the question of an example."""
+    def pick(self, place: int, kept: object = None) -> dict:
+        """Returns the image and the question of an example, and the slider's range for it."""
         parts = self._parts
         image, question = self._examples[place]
-        return {parts.image: image, parts.question: question, parts.image_note: panels.SEEN}
+        with Image.open(image) as picture:
+            patches = self._answerer.model.count_tokens(picture)
+        entries = {parts.image: image, parts.question: question, parts.image_note: panels.SEEN}
+        return entries | self._replies.range_of(patches, kept)
 
     def _told(self, changes: Iterator[dict]) -> Iterator[dict]:
         """Passes changes on, and reports a failure only to its visitor."""

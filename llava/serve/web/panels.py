@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from llava.eval.figure import REASON_COLOURS, data_uri, draw_patches
+from llava.eval.figure import REASON_COLOURS, data_uri, draw_patches, view_note
 from llava.model.llava_arch import LlavaAccm
 from llava.model.sample import Answer
 from llava.serve.web import costs
@@ -67,7 +67,7 @@ def overlay(model: LlavaAccm, image: Image.Image, answer: Answer | None) -> str:
     uri = data_uri(picture, quality=90, subsampling=0)  # frames keep their colours
     counts = Counter(reasons.values())
     legend = [(why, colour, counts[why]) for why, colour in REASON_COLOURS.items() if counts[why]]
-    return fill("overlay", uri, len(kept), patches, legend)
+    return fill("overlay", uri, len(kept), patches, legend, view_note(model, image, kept))
 
 
 def candidates(answer: Answer) -> str:
@@ -113,18 +113,19 @@ def why_slower(
     return fill("why_slower", writes.removeprefix("a "), spent, saved)
 
 
-def costs_elsewhere(model: LlavaAccm, budget: int) -> str:
+def costs_elsewhere(model: LlavaAccm, budget: int, image: Image.Image | None = None) -> str:
     """Returns a question's time at LLaVA-1.5-7B's shapes, clearly not measured on this page.
 
     It is empty if the model has these shapes itself.
 
     Args:
         model: the model that answered here.
-        budget: the number of its visual tokens.
+        budget: the number of visual tokens that it read.
+        image: the image that they are of; None is one of the most tokens.
     """
     if costs.is_of_these_shapes(model):
         return ""
-    patches = model.count_tokens()
+    patches = model.count_tokens(image)
     writes = CAPTION if model.writes == CAPTION else ""  # no other text was measured there
     few = costs.WITH_CAPTION if writes else costs.PRUNED
     shown = [(name_of(c.tokens, costs.PATCHES, writes), c) for c in (few, costs.FULL)]

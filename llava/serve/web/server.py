@@ -14,13 +14,13 @@ from pathlib import Path
 
 import gradio as gr
 from fastapi import FastAPI
-from PIL import Image
 
 from llava.budgets import AskedBudget
 from llava.mini.drawing import draw_scene
 from llava.mini.scene import make_scene, scene_generator
 from llava.model.llava_arch import LlavaAccm
 from llava.model.multimodal_encoder import clip_encoder
+from llava.model.sample import Sample
 from llava.serve.web.address import Names, listen, shown_address
 from llava.serve.web.answering import Answerer
 from llava.serve.web.arguments import Patience, WebArguments
@@ -68,11 +68,15 @@ def opened(model: LlavaAccm, args: WebArguments, patience: Patience = Patience()
     wanted: AskedBudget = clip_encoder.VISUAL_TOKEN_NUM
     if args.visual_token_num is None and isinstance(wanted, int):
         method = replace(method, visual_token_num=min(wanted, model.count_tokens()))
-    budget = model.budget(method).visual_token_num
+    example, question = _EXAMPLES[0]
+    picture = draw_scene(make_scene(scene_generator(*example)))
+    kept = model.budget(Sample(picture, question, **vars(method))).visual_token_num
+    patches = model.count_tokens(picture)
     answerer = Answerer(model, method, args.max_new_tokens)
-    answerer.sample(Image.new("RGB", (8, 8)), "?", budget)  # errors show before it is served
+    # Errors show before it is served, also those of a pruner that the first image does not need.
+    answerer.sample(picture, question, min(kept, patches - 1))
     with listen(args.host, args.port) as listener, page_folder() as folder:
-        page = Page(answerer, args, folder, _draw_examples(folder), budget)
+        page = Page(answerer, args, folder, _draw_examples(folder), (kept, patches))
         uploads, names = Uploads(folder, args), Names(args.host, args.public_url or "")
         gate = Gate(_app(page.blocks, args), names, uploads, page.calls, args, patience)
         server = _Server(gate, uploads, patience, has_proxy=bool(args.public_url))
