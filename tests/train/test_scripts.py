@@ -21,6 +21,11 @@ STAGES = {
         *("llava.train.train_long_clip", "llava.train.train_selector"),
         *("llava.train.train_compensation", "llava.train.train_scene_graph"),
     },
+    "mini_next.sh": {
+        *("llava.mini.make_data", "llava.mini.make_next", "llava.train.train_llava"),
+        *("llava.train.train_caption", "llava.train.train_selector"),
+        "llava.train.train_compensation",
+    },
 }
 
 
