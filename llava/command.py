@@ -133,7 +133,7 @@ COMMANDS = {
 _ALL = COMMANDS | {f"train {name}": stage for name, stage in STAGES.items()}
 _NAMES = {command.module.removesuffix(".__main__"): name for name, command in _ALL.items()}
 
-_TITLE = "Vision-language models with fewer visual tokens, and a caption for what they showed."
+_TITLE = "Models that read fewer visual tokens, and a caption for what these showed."
 _SHOWN = ("chat", "web", "checkpoints", "sweep")  # commands whose examples the help shows
 
 

@@ -285,12 +285,16 @@ def program_of(words):
     return program if rest[0].startswith("-") else f"{program} {rest[0]}"
 
 
+# A script ends it with the front, which here ends at once: at times before its call is seen.
+BESIDE = {"vllm.entrypoints.openai.api_server"}
+
+
 def test_every_command_is_run_somewhere(calls):
     """And RUN_BY names none that no document has."""
     found = {program_of(words) for _, words in calls} - {None}
     text = "\n".join(block for document in DOCUMENTS for block in blocks(document))
     found |= set(SCRIPT.findall(text))
-    assert found == set(RUN_BY)
+    assert found | BESIDE == set(RUN_BY)
     for program, place in RUN_BY.items():
         if place.startswith("test_"):
             assert callable(globals().get(place)), (program, place)

@@ -16,7 +16,6 @@ from typing import Optional
 from llava.arguments import flag
 from llava.errors import UserError
 from llava.files import read_json, system_errors, write_json
-from llava.model.loading.configs import clip_config, read_config
 from llava.utils.cli import command
 
 # What is not a part of the model, or knows only pictures of one view.
@@ -37,6 +36,8 @@ def make_next(args: MakeNextArguments) -> int:
     """Writes the folder."""
     if args.out is None:
         raise UserError("say where the model goes: --out FOLDER")
+    from llava.model.loading.configs import clip_config, read_config
+
     source, folder = Path(args.model_path), Path(args.out)
     config = read_json(source / "config.json")
     tower = source / str(config.get("mm_vision_tower"))
