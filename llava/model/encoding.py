@@ -64,9 +64,10 @@ def encode_queries(model: LlavaAccm, samples: Sequence[Sample]) -> list[Query]:
     ]
     questions = list(dict.fromkeys(q for q, new in zip(asked, is_new) if new))
     texts = dict(zip(questions, model.encode_questions(questions))) if questions else {}
-    embed, embed_words = model.backbone.embed_segments, model.backbone.embed_content_words
+    embed, language_model = model.backbone.embed_segments, model.language_model
     segments = {q: embed(q) for q, n in zip(asked, needs) if Needs.TEXT_EMBEDS in n}
-    words = {q: embed_words(q) for q, n in zip(asked, needs) if Needs.WORDS in n}
+    read_words = [q for q, n in zip(asked, needs) if Needs.WORDS in n]
+    words = {q: language_model.embed_content_words(q) for q in read_words}
     return [
         Query(
             texts[question] if new else sample.text_embed,

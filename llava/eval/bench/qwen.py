@@ -26,12 +26,11 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.eval.bench.arguments import HF, HF_PACKED, PRUNE
 from llava.eval.bench.methods import NEVER, Case, questions
-from llava.eval.bench.random_model import SOURCE, LlamaWords, Noise
+from llava.eval.bench.random_model import SOURCE, LlamaWords, Noise, random_llm
 from llava.method import ALL_TOKENS, Method
 from llava.model.backbones.pixels import Patches
 from llava.model.backbones.qwen2_5_vl import Qwen25Vl
 from llava.model.compensation.supplement import Supplement
-from llava.model.language_model.builder import empty_llm, fill_llm
 from llava.model.language_model.llava_llama import LanguageModel
 from llava.model.language_model.qwen_tokenizer import PLACEHOLDER
 from llava.model.llava_arch import LlavaAccm
@@ -69,14 +68,9 @@ def random_qwen(shape: QwenShape, llm_layers: int | None, place: Placement, seed
         config = Qwen2_5_VLVisionConfig(**shape.vision)
         vision = Qwen2_5_VisionTransformerPretrainedModel._from_config(config)
     fill(vision, noise.like(vision), SOURCE, place.dtype, place.device_of)
-    layers = {} if llm_layers is None else dict(num_hidden_layers=llm_layers)
-    llm = empty_llm(Qwen2_5_VLTextConfig(**shape.llm | layers), SOURCE)
-    tensors = noise.like(llm)
-    if llm.config.tie_word_embeddings:
-        tensors.pop("lm_head.weight", None)
-    fill_llm(llm, tensors, SOURCE, place.dtype, place.device_of)
+    llm = random_llm(Qwen2_5_VLTextConfig, shape.llm, llm_layers, noise)
     words: Any = QwenWords(llm.config.vocab_size)
-    language_model = LanguageModel(llm.to(place.device), nn.Identity(), words, NEVER)
+    language_model = LanguageModel(llm, nn.Identity(), words, NEVER)
     tower = QwenTower(vision.to(place.device))
     backbone = Qwen25Vl(tower, Qwen2VLImageProcessorPil(), language_model)
     return LlavaAccm(backbone, None).eval().requires_grad_(False)

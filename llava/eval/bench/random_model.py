@@ -17,6 +17,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlavaNextImageProcessorPil,
+    PreTrainedConfig,
+    PreTrainedModel,
 )
 
 from llava.conversation import DEFAULT_TEMPLATE
@@ -64,10 +66,7 @@ def random_model(
     """
     noise = Noise(place, seed)
     tower = _random_tower(shape, noise)
-    llm_sizes = shape.llm | ({} if llm_layers is None else dict(num_hidden_layers=llm_layers))
-    llm = empty_llm(LlamaConfig(**llm_sizes), SOURCE)
-    fill_llm(llm, noise.like(llm), SOURCE, place.dtype, place.device_of)
-    llm.to(place.device)  # the buffers too
+    llm = random_llm(LlamaConfig, shape.llm, llm_layers, noise)
     with init_empty_weights():
         projector = build_vision_projector(
             "mlp2x_gelu", shape.vision["hidden_size"], llm.config.hidden_size
@@ -80,6 +79,26 @@ def random_model(
     backbone = _backbone(shape, tower, clip_words, language_model)
     model = LlavaAccm(backbone, _random_compensator(shape, noise))
     return model.eval().requires_grad_(False)
+
+
+def random_llm(
+    kind: type[PreTrainedConfig], sizes: dict, num_layers: int | None, noise: Noise
+) -> PreTrainedModel:
+    """Returns an LLM with random weights.
+
+    Args:
+        kind: transformers' class of its configuration.
+        sizes: arguments of that class.
+        num_layers: of the LLM; None takes that of the sizes.
+        noise: gives the weights, with their place.
+    """
+    layers = {} if num_layers is None else dict(num_hidden_layers=num_layers)
+    llm, place = empty_llm(kind(**sizes | layers), SOURCE), noise.place
+    tensors = noise.like(llm)
+    if llm.config.tie_word_embeddings:
+        tensors.pop("lm_head.weight", None)
+    fill_llm(llm, tensors, SOURCE, place.dtype, place.device_of)
+    return llm.to(place.device)  # the buffers too
 
 
 def _backbone(

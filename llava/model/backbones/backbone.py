@@ -87,9 +87,6 @@ class Backbone(Protocol):
     def embed_segments(self, question: str) -> Tensor:
         """Encodes a whole question in segments, (M, P) float32, not normalised."""
 
-    def embed_content_words(self, question: str) -> Tensor:
-        """Returns the LLM's input embeddings of a question's content words, (T, D)."""
-
     def arrange(self, tokens: Tensor, kept_idx: Tensor, image: VisualTokens) -> Tensor:
         """Returns what the LLM reads of an image: its kept tokens, and what is put between them.
 

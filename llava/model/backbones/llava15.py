@@ -35,7 +35,6 @@ from llava.model.multimodal_projector.builder import build_projector
 from llava.model.prompt_ids import prompt_ids
 from llava.model.sample import Sample
 from llava.model.stopwatch import Stopwatch
-from llava.model.token_pruning.content_words import content_words
 
 
 def load_llava15(
@@ -176,14 +175,6 @@ class Llava15(nn.Module):
     def embed_segments(self, question: str) -> Tensor:
         """Encodes a whole question in segments, (M, P) float32, not normalised."""
         return embed_segments(self.tower, self.clip_tokenizer, question)
-
-    def embed_content_words(self, question: str) -> Tensor:
-        """Returns the LLM's input embeddings of a question's content words, (T, D).
-
-        They do not include the begin-of-text id.
-        """
-        ids = self.language_model.tokenizer.encode_more(content_words(question))
-        return self.language_model.embed_words(ids)
 
     def arrange(self, tokens: Tensor, kept_idx: Tensor, image: VisualTokens) -> Tensor:
         """Returns the kept tokens (K, D) unchanged: nothing is put between them."""

@@ -23,6 +23,7 @@ from llava.model.backbones.tiled_vision import TiledVision, ViewEncoder
 from llava.model.backbones.tiles import (
     TiledTokens,
     TileLayout,
+    largest_size,
     layout_of,
     most_newlines,
     with_newlines,
@@ -79,11 +80,9 @@ def count_llava_next(parts: Mapping[str, Path], config: NextConfig) -> int:
     vision = clip_config(read_config(parts["vision_tower"]), str(parts["vision_tower"]))
     size = vision.vision_config.image_size
     _check_resolutions(config, size, str(parts["model"]))
-    num_patches = count_patches(parts["vision_tower"])
-    return max(
-        layout_of(one, config.resolutions, size, math.isqrt(num_patches)).num_tokens
-        for one in config.resolutions
-    )
+    side = math.isqrt(count_patches(parts["vision_tower"]))
+    largest = largest_size(config.resolutions)
+    return layout_of(largest, config.resolutions, size, side).num_tokens
 
 
 def _check_resolutions(config: NextConfig, image_size: int, source: str) -> None:

@@ -43,7 +43,6 @@ from llava.model.multimodal_encoder.visual_tokens import (
 from llava.model.qwen_prompt_ids import qwen_prompt_ids
 from llava.model.sample import Sample
 from llava.model.stopwatch import Stopwatch
-from llava.model.token_pruning.content_words import content_words
 
 MAX_RATIO = 200  # of an image's sides; transformers' processor refuses more
 
@@ -201,11 +200,6 @@ class Qwen25Vl(nn.Module):
                 "Qwen2.5-VL encodes no questions by itself: name CLIP beside it with --side-tower"
             )
         return self.side
-
-    def embed_content_words(self, question: str) -> Tensor:
-        """Returns the LLM's input embeddings of a question's content words, (T, D)."""
-        ids = self.language_model.tokenizer.encode_more(content_words(question))
-        return self.language_model.embed_words(ids)
 
     def arrange(self, tokens: Tensor, kept_idx: Tensor, image: VisualTokens) -> Tensor:
         """Returns the kept tokens (K, D) unchanged: nothing is put between them."""

@@ -94,7 +94,7 @@ class Sizes(NamedTuple):
     num_patches: int
     num_layers: int
     images_differ: bool
-    has_views: bool = False
+    has_views: bool
 
 
 def sizes_of(args: ModelArguments) -> Sizes:

@@ -11,7 +11,7 @@ from transformers import LlavaNextImageProcessorPil
 
 from llava.images import check_size, to_rgb
 from llava.model.backbones.pixels import Patches
-from llava.model.backbones.tiles import Size, TiledTokens, TileLayout, layout_of
+from llava.model.backbones.tiles import Size, TiledTokens, TileLayout, largest_size, layout_of
 from llava.model.multimodal_encoder.builder import Vision
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.view_values import joined_views
@@ -44,7 +44,7 @@ class ViewEncoder:
         self.resolutions = list(resolutions)
         self.describes_all = describes_all
         self.side = math.isqrt(tower.num_patches)
-        self.largest_size = max(self.resolutions, key=lambda size: size[0] * size[1])
+        self.largest_size = largest_size(self.resolutions)
         self.largest = self._layout_of(self.largest_size)
 
     def layout(self, image: object = None) -> TileLayout:

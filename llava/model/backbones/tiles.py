@@ -122,6 +122,11 @@ def layout_of(size: Size, resolutions: Sequence[Size], image_size: int, side: in
     return TileLayout(side, rows, columns, left=(whole.width - shown) // 2)
 
 
+def largest_size(resolutions: Sequence[Size]) -> Size:
+    """Returns the height and width of an image with the largest N: it fills a whole resolution."""
+    return max(resolutions, key=lambda size: size[0] * size[1])
+
+
 def with_newlines(tokens: Tensor, kept_idx: Tensor, layout: TileLayout, newline: Tensor) -> Tensor:
     """Returns what the LLM reads of an image: its tokens, and newline tokens among them.
 

@@ -39,6 +39,7 @@ from llava.model.multimodal_encoder.visual_tokens import Projected
 from llava.model.multimodal_projector.images import project_each
 from llava.model.static_cache import StaticSessions
 from llava.model.stopwatch import Stopwatch
+from llava.model.token_pruning.content_words import content_words
 
 # Prompts are padded to a multiple of this number. Matrix products go by tiles: 601 rows take 4%
 # longer than 608 (bfloat16, AVX-512), and tensor cores want multiples of 8.
@@ -136,6 +137,13 @@ class LanguageModel(nn.Module):
         """Returns the LLM's input embeddings (T, D) of token ids, those of the text alone."""
         table = self.llm.get_input_embeddings()
         return table(send(ids, table.weight.device))
+
+    def embed_content_words(self, question: str) -> Tensor:
+        """Returns the input embeddings of a question's content words, (T, D).
+
+        They do not include the begin-of-text id.
+        """
+        return self.embed_words(self.tokenizer.encode_more(content_words(question)))
 
     @torch.inference_mode()
     def generate(

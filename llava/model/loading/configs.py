@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,11 +115,11 @@ def clip_config(config: dict, source: str) -> CLIPConfig:
         )
     with config_errors(source):
         towers = {
-            name: _picked(config[name], _CLIP_FIELDS)
+            name: picked(config[name], _CLIP_FIELDS)
             for name in (*_CLIP_TOWERS, *[f"{tower}_dict" for tower in _CLIP_TOWERS])
             if config.get(name) is not None
         }
-        clip = CLIPConfig(**towers, **_picked(config, ["projection_dim"]))
+        clip = CLIPConfig(**towers, **picked(config, ["projection_dim"]))
         side = clip.vision_config.image_size // clip.vision_config.patch_size
         if not 1 <= side <= _MOST_PATCHES:
             raise ValueError(f"{side} patches on a side of an image")
@@ -135,9 +135,22 @@ def gpt2_config(config: dict, source: str) -> GPT2Config:
         UserError: a value does not fit.
     """
     with config_errors(source):
-        gpt2 = GPT2Config(**_picked(config, _GPT2_FIELDS))
+        gpt2 = GPT2Config(**picked(config, _GPT2_FIELDS))
     check_numbers(gpt2, source)
     return gpt2
+
+
+def refuse_quantized(config: dict, source: str, dtypes: str) -> None:
+    """Refuses a checkpoint whose weights are quantised.
+
+    Raises:
+        UserError: names the dtypes in which it is published.
+    """
+    if config.get("quantization_config") is not None:
+        raise UserError(
+            f"{source} is quantised ({quoted(config['quantization_config'])}): fetch the "
+            f"checkpoint that it was made from, in {dtypes}"
+        )
 
 
 def check_numbers(config: PreTrainedConfig, source: str) -> None:
@@ -164,5 +177,6 @@ def _refuse(source: str, name: str, value: object, wanted: str) -> None:
     )
 
 
-def _picked(config: dict, fields: list[str]) -> dict:
+def picked(config: dict, fields: Sequence[str]) -> dict:
+    """Returns the fields of a configuration that it states."""
     return {name: config[name] for name in fields if config.get(name) is not None}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +10,14 @@ from torch import Tensor
 from transformers import LlamaConfig
 
 from llava.errors import UserError, quoted
-from llava.model.loading.configs import CheckpointConfig, check_numbers, config_errors
-from llava.model.loading.weights import put_once, unwrap
+from llava.model.loading.configs import (
+    CheckpointConfig,
+    check_numbers,
+    config_errors,
+    picked,
+    refuse_quantized,
+)
+from llava.model.loading.weights import split_parts
 
 LLAVA15 = "LLaVA-1.5"
 Tensors = Mapping[str, Tensor]
@@ -56,7 +61,7 @@ def read_llava_config(config: dict, source: str) -> LlavaConfig:
     llm = config["text_config"] if nested else config
     with config_errors(source):
         check_variant(llm if nested else {}, {"model_type": ("llama", None)}, LLAVA15, source)
-        llama = LlamaConfig(**{k: llm[k] for k in LLAMA_FIELDS if llm.get(k) is not None})
+        llama = LlamaConfig(**picked(llm, LLAMA_FIELDS))
     aspect_ratio = config.get("image_aspect_ratio", "pad" if nested else None)
     return LlavaConfig(
         **shared_settings(config, nested, llama, source),
@@ -87,11 +92,7 @@ def shared_settings(config: dict, nested: bool, llm: LlamaConfig, source: str) -
     Raises:
         UserError: the checkpoint is quantised, or a value does not fit.
     """
-    if config.get("quantization_config") is not None:
-        raise UserError(
-            f"{source} is quantised ({quoted(config['quantization_config'])}): fetch the "
-            "checkpoint that it was made from, in float16 or bfloat16"
-        )
+    refuse_quantized(config, source, "float16 or bfloat16")
     select_layer = config.get("vision_feature_layer" if nested else "mm_vision_select_layer", -2)
     post_layernorm = config.get("accm_patch_post_layernorm", True)
     vision_tower = config.get("mm_vision_tower")
@@ -175,10 +176,4 @@ _LLAVA_LANDMARKS = [
 
 def split_llava(tensors: Tensors, source: str) -> dict[str, dict[str, Tensor]]:
     """Splits a LLaVA checkpoint's tensors into "llm", "projector" and "tower" (may be empty)."""
-    parts: dict[str, dict[str, Tensor]] = {"llm": {}, "projector": {}, "tower": {}}
-    for key, tensor in unwrap(tensors, _LLAVA_LANDMARKS).items():
-        for pattern, part, prefix in _LLAVA_KEYS:
-            if start := re.match(pattern, key):
-                put_once(parts[part], prefix + key[start.end() :], tensor, source)
-                break
-    return parts
+    return split_parts(tensors, _LLAVA_KEYS, _LLAVA_LANDMARKS, source)

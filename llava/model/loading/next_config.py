@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlavaNextConfig, MistralConfig
 
 from llava.errors import UserError, quoted
-from llava.model.loading.configs import config_errors
+from llava.model.loading.configs import config_errors, picked
 from llava.model.loading.llava_config import (
     LLAMA_FIELDS,
     LlavaConfig,
@@ -99,7 +99,7 @@ def _llama_of(llm: dict, is_mistral: bool, source: str) -> LlamaConfig:
             mistral = MistralConfig(**{name: llm[name] for name in fields if name in llm})
             window, length = mistral.sliding_window, mistral.max_position_embeddings
             llm = mistral.to_dict() | {"max_position_embeddings": min(window or length, length)}
-        found = LlamaConfig(**{k: llm[k] for k in LLAMA_FIELDS if llm.get(k) is not None})
+        found = LlamaConfig(**picked(llm, LLAMA_FIELDS))
     if isinstance(found.vocab_size, int) and found.vocab_size > _MOST_WORDS:
         raise UserError(
             f"{source} has an LLM of {found.vocab_size} words, which is neither Vicuna nor Mistral "

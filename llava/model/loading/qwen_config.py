@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +13,15 @@ from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import (
 
 from llava.errors import UserError, quoted
 from llava.files import read_json
-from llava.model.loading.configs import CheckpointConfig, check_numbers, config_errors
+from llava.model.loading.configs import (
+    CheckpointConfig,
+    check_numbers,
+    config_errors,
+    picked,
+    refuse_quantized,
+)
 from llava.model.loading.llava_config import Tensors
-from llava.model.loading.weights import put_once, unwrap
+from llava.model.loading.weights import split_parts
 
 QWEN2_5_VL = "Qwen2.5-VL"
 
@@ -57,29 +62,21 @@ def read_qwen_config(config: dict, source: str) -> QwenConfig:
     Raises:
         UserError: not Qwen2.5-VL, or a value does not fit.
     """
-    if config.get("quantization_config") is not None:
-        raise UserError(
-            f"{source} is quantised ({quoted(config['quantization_config'])}): fetch the "
-            "checkpoint that it was made from, in bfloat16"
-        )
+    refuse_quantized(config, source, "bfloat16")
     nested = config.get("text_config")
     with config_errors(source):
         text = config if nested is None else nested
         if text.get("use_sliding_window") or config.get("use_sliding_window"):
             raise ValueError("use_sliding_window is true, which no published checkpoint has")
         is_tied = bool(config.get("tie_word_embeddings") or text.get("tie_word_embeddings"))
-        llm = Qwen2_5_VLTextConfig(**_picked(text, _LLM_FIELDS), tie_word_embeddings=is_tied)
-        vision = Qwen2_5_VLVisionConfig(**_picked(config["vision_config"], _VISION_FIELDS))
+        llm = Qwen2_5_VLTextConfig(**picked(text, _LLM_FIELDS), tie_word_embeddings=is_tied)
+        vision = Qwen2_5_VLVisionConfig(**picked(config["vision_config"], _VISION_FIELDS))
     for part in (llm, vision):
         check_numbers(part, source)
     with config_errors(source):
         _check_llm(llm)
         _check_vision(vision, llm.hidden_size)
     return QwenConfig(QWEN2_5_VL, llm, None, vision)
-
-
-def _picked(config: dict, fields: list[str]) -> dict:
-    return {name: config[name] for name in fields if config.get(name) is not None}
 
 
 def _check_llm(config: Qwen2_5_VLTextConfig) -> None:
@@ -137,10 +134,4 @@ _LANDMARKS = ("model.language_model.embed_tokens.weight", "model.embed_tokens.we
 
 def split_qwen(tensors: Tensors, source: str) -> dict[str, dict[str, Tensor]]:
     """Splits a checkpoint's tensors into "llm" and "tower"."""
-    parts: dict[str, dict[str, Tensor]] = {"llm": {}, "tower": {}}
-    for key, tensor in unwrap(tensors, _LANDMARKS).items():
-        for pattern, part, prefix in _KEYS:
-            if start := re.match(pattern, key):
-                put_once(parts[part], prefix + key[start.end() :], tensor, source)
-                break
-    return parts
+    return split_parts(tensors, _KEYS, _LANDMARKS, source)

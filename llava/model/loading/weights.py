@@ -6,6 +6,7 @@ irrelevant.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -153,6 +154,33 @@ def put_once(tensors: dict[str, Tensor], key: str, tensor: Tensor, source: str) 
             f"{source} holds {shown(key)} a second time: the checkpoint is mixed up; fetch it again"
         )
     tensors[key] = tensor
+
+
+def split_parts(
+    tensors: Mapping[str, Tensor],
+    keys: Sequence[tuple[str, str, str]],
+    landmarks: Sequence[str],
+    source: str,
+) -> dict[str, dict[str, Tensor]]:
+    """Splits a checkpoint's tensors into its parts; a part may be empty.
+
+    Args:
+        tensors: by their keys.
+        keys: patterns of keys with the part and the start of the name in it, of which the first
+            that matches the start of a key counts.
+        landmarks: see unwrap.
+        source: names the checkpoint in errors.
+
+    Raises:
+        UserError: two tensors have one name.
+    """
+    parts: dict[str, dict[str, Tensor]] = {part: {} for _, part, _ in keys}
+    for key, tensor in unwrap(tensors, landmarks).items():
+        for pattern, part, prefix in keys:
+            if start := re.match(pattern, key):
+                put_once(parts[part], prefix + key[start.end() :], tensor, source)
+                break
+    return parts
 
 
 def fill(

@@ -20,7 +20,13 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
 from llava.mm_utils import send
 from llava.model.backbones.pixels import Patches
 from llava.model.multimodal_encoder.layer_values import HIPRUNE_LAYER, VSCAN_LAYER, layer_of
-from llava.model.multimodal_encoder.visual_tokens import Needs, View, VisualTokens
+from llava.model.multimodal_encoder.visual_tokens import (
+    Needs,
+    View,
+    VisualTokens,
+    each_of,
+    fields_of,
+)
 
 # The values that the tower can compute. Those of a CLS token are the attention that tokens receive.
 GIVEN = Needs.HEAD_ATTENTION | Needs.MIDDLE_HEAD_ATTENTION | Needs.RECEIVED | Needs.MIDDLE_RECEIVED
@@ -73,8 +79,9 @@ class QwenTower(nn.Module):
         merge = self.vision.spatial_merge_size
         _, rows, columns = image.shape
         view = View(0, rows // merge, columns // merge)
-        blocks = {need: self._block_of(need) for need in Needs if need in needs & GIVEN}
-        with _inputs_of(self.vision.blocks, set(blocks.values())) as inputs:
+        wanted = each_of(needs & GIVEN)
+        blocks = [self._block_of(need) for need in wanted]
+        with _inputs_of(self.vision.blocks, set(blocks)) as inputs:
             out = self.vision(
                 send(image.values, self.device), send([list(image.shape)], self.device)
             )
@@ -86,11 +93,12 @@ class QwenTower(nn.Module):
             number: torch.cat([heads.new_zeros(len(heads), 1), heads[:, place]], dim=1)
             for number, heads in by_window.items()
         }
-        values = {
-            str(need.name).lower(): of_block[n] if need in _PER_HEAD else of_block[n].mean(dim=0)
-            for need, n in blocks.items()
-        }
-        return VisualTokens(out.pooler_output, grids=(view,), **values)
+        values = [
+            of_block[n] if need in _PER_HEAD else of_block[n].mean(dim=0)
+            for need, n in zip(wanted, blocks)
+        ]
+        named = dict(zip(fields_of(needs & GIVEN), values))
+        return VisualTokens(out.pooler_output, grids=(view,), **named)
 
     def _block_of(self, need: Needs) -> int:
         """Returns the block of whole images, counted from 0, whose attention is a value."""

@@ -24,7 +24,13 @@ from llava.model.loading.weights import read_checkpoint
 from llava.model.multimodal_encoder.builder import build_clip, load_clip_tokenizer, load_processor
 from llava.model.multimodal_encoder.clip_encoder import ClipTower
 from llava.model.multimodal_encoder.clip_tokenizer import ClipTokenizer
-from llava.model.multimodal_encoder.visual_tokens import Needs, View, VisualTokens, needed
+from llava.model.multimodal_encoder.visual_tokens import (
+    Needs,
+    View,
+    VisualTokens,
+    fields_of,
+    needed,
+)
 
 # The values of an image's tokens that CLIP can give, and those of a question.
 OF_CLIP = Needs.PATCH_EMBEDS | Needs.CLS_ATTENTION | Needs.FEATURE_EMBEDS
@@ -68,8 +74,7 @@ class SideTower(nn.Module):
         (view,), (patches,) = image.views, seen.views
         token_idx, patch_idx = places(view, patches, size)
         idx = send(patch_idx, self.clip.device)
-        names = [str(need.name).lower() for need in Needs if need in wanted]
-        values = {name: needed(getattr(seen, name))[idx] for name in names}
+        values = {name: needed(getattr(seen, name))[idx] for name in fields_of(wanted)}
         return replace(
             image, **values, side_embeds=seen.patch_embeds, side_idx=token_idx, patch_idx=patch_idx
         )
