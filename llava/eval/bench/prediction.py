@@ -175,15 +175,15 @@ class CostModel:
         if case.method in STOCK:  # the tower with the projector
             one += projector_operations(self._model, n)
         if case.method in (*STOCK, FULL):  # nothing is pruned: nothing else is needed
-            yield Pass(self._images(case) * one, _bytes(clip.vision_model))
+            yield Pass(self._images(case) * one, bytes_read(clip.vision_model))
             return
         one += 2 * n * width * clip.config.projection_dim
         views = len(self._model.backbone.views())
         one += 2 * (n + 2 * views) * width**2 + 2 * (n + views) * width  # the rows of the CLS
-        yield Pass(self._images(case) * one, _bytes(clip.vision_model))
+        yield Pass(self._images(case) * one, bytes_read(clip.vision_model))
         words = self.text.operations(self._counts.question)
         words += 2 * self.text.width * clip.config.projection_dim
-        yield Pass(case.batch_size * words, _bytes(clip.text_model))
+        yield Pass(case.batch_size * words, bytes_read(clip.text_model))
 
     def _prune(self, case: Case) -> Pass:
         n, width = self._model.count_tokens(), self._model.tower.clip.config.projection_dim
@@ -200,15 +200,15 @@ class CostModel:
         one = 2 * dropped * width * self.mapper.width + all_but_last.operations(read)
         d = self.mapper.width  # the last layer: keys and values of all, the rest of the prefix
         one += 4 * read * d**2 + prefix * (4 * d**2 + 4 * read * d + 4 * d * self.mapper.mlp)
-        yield Pass(case.batch_size * one, _bytes(model.clip_project))
+        yield Pass(case.batch_size * one, bytes_read(model.clip_project))
         read = self._counts.gpt + prefix
-        yield Pass(case.batch_size * self.gpt.operations(read, 1), _bytes(model.gpt))
+        yield Pass(case.batch_size * self.gpt.operations(read, 1), bytes_read(model.gpt))
         size = model.gpt.dtype.itemsize
         for step in range(1, self._lengths.caption):
             past = read + step - 1
             yield Pass(
                 rows * self.gpt.operations(1, 1, past),
-                _bytes(model.gpt) + rows * self.gpt.cache_bytes(past, size),
+                bytes_read(model.gpt) + rows * self.gpt.cache_bytes(past, size),
             )
 
     def _select(self, case: Case) -> Iterator[Pass]:
@@ -218,19 +218,19 @@ class CostModel:
         for start in range(0, case.batch_size, most):
             samples = min(most, case.batch_size - start)
             row = self.long_clip.operations(samples * self._counts.candidates)
-            yield Pass(row + samples * features, _bytes(compensator.long_clip))
+            yield Pass(row + samples * features, bytes_read(compensator.long_clip))
         one = self.selector.operations(NUM_CANDIDATES) + 2 * NUM_CANDIDATES * self.selector.width
-        yield Pass(case.batch_size * one, _bytes(compensator.selector))
+        yield Pass(case.batch_size * one, bytes_read(compensator.selector))
 
     def _project(self, case: Case) -> Pass:
         samples = self._images(case) if case.method == FULL else case.batch_size
         operations = samples * projector_operations(self._model, case.visual_token_num)
-        return Pass(operations, _bytes(self._model.language_model.projector))
+        return Pass(operations, bytes_read(self._model.language_model.projector))
 
     def _prefill(self, case: Case) -> Iterator[Pass]:
         llm, counts = self._model.language_model.llm, self._counts
         size = llm.dtype.itemsize
-        weights = _bytes(llm)
+        weights = bytes_read(llm)
         positions, past = self._positions(case), 0 if case.method in STOCK else counts.system
         shared = case.method == FULL and self._images(case) < case.batch_size
         ahead = case.method == ACCM and self._model.reads_ahead and counts.candidates > 0
@@ -246,7 +246,7 @@ class CostModel:
 
     def _decode(self, case: Case) -> Iterator[Pass]:
         llm = self._model.language_model.llm
-        weights = _bytes(llm)
+        weights = bytes_read(llm)
         for step in range(1, self._lengths.answer):
             past = self._positions(case) + step - 1
             yield Pass(
@@ -255,7 +255,7 @@ class CostModel:
             )
 
 
-def _bytes(module: nn.Module) -> int:
+def bytes_read(module: nn.Module) -> int:
     """Returns the bytes that a pass reads of a module.
 
     Embedding tables count only if a product reads them, rather than a packed copy.

@@ -8,7 +8,7 @@ from torch import nn
 
 from llava.eval.bench.arguments import PRUNE
 from llava.eval.bench.methods import Case
-from llava.eval.bench.prediction import Pass
+from llava.eval.bench.prediction import Pass, bytes_read
 from llava.model.llava_arch import LlavaAccm
 from llava.model.shapes import QwenShape
 
@@ -38,12 +38,12 @@ class QwenCosts:
         if case.method == PRUNE:  # the attention that tokens receive
             n, width = self._num_patches, self._vision.config.hidden_size
             encode += 2 * n * width * (n + 3 * width)
-        weights = _bytes(self._llm.model.layers)
+        weights = bytes_read(self._llm.model.layers)
         words = case.visual_token_num + self._num_text
         prefill = self._read(words, 0)
         decode = [self._read(1, words + step) for step in range(self._answer_length - 1)]
         return {
-            "encode": [Pass(case.batch_size * encode, _bytes(self._vision))],
+            "encode": [Pass(case.batch_size * encode, bytes_read(self._vision))],
             "prefill": [Pass(case.batch_size * prefill, weights)],
             "decode": [Pass(case.batch_size * one, weights) for one in decode],
         }
@@ -98,7 +98,3 @@ def ceiling(costs: QwenCosts, cases: Sequence[Case]) -> dict[str, float]:
 def _matrices(*modules: nn.Module) -> int:
     """Returns the number of weights of the matrices in modules."""
     return sum(p.numel() for module in modules for p in module.parameters() if p.ndim > 1)
-
-
-def _bytes(module: nn.Module) -> int:
-    return sum(parameter.nbytes for parameter in module.parameters())
