@@ -22,9 +22,11 @@ case "$*" in
         echo "Available versions: $pins, 0.0.1"
     echo "  INSTALLED: $pins" ;;
 *--index-url*) cat "${{*: -1}}" >>$here/calls ;;
+*"-m uv"*) [ ! -e $here/no-uv ] && [ ! -e $here/no-pip ] || exit 1 ;;
 *"-m pip"*) [ ! -e $here/no-pip ] || exit 1 ;;
 esac
 """
+GET_UV = "-m pip install --quiet --constraint constraints.txt uv"
 HAS_GPU = shutil.which("nvidia-smi") is not None or any(Path("/dev").glob("nvidia[0-9]*"))
 
 
@@ -48,7 +50,8 @@ def write_program(path, text):
 
 @pytest.fixture
 def set_up(tree):
-    """set_up(*extras, **settings) gives the exit status, the calls of pip, and what is said."""
+    """set_up(*extras, **settings) gives the exit status, the calls of pip and uv but for the one that
+    gets uv, and what is said."""
     programs = tree.parent / "programs"
 
     def set_up(*extras, **settings):
@@ -62,7 +65,7 @@ def set_up(tree):
             text=True,
         )
         lines = (programs / "calls").read_text().splitlines()
-        calls = [line for line in lines if not line.startswith("-c")]
+        calls = [line for line in lines if not line.startswith("-c") and line != GET_UV]
         return done.returncode, calls, done.stderr
 
     return set_up
@@ -70,7 +73,9 @@ def set_up(tree):
 
 def extras_of(calls):
     """Of the call that installs the project, which is the last one."""
-    return re.fullmatch(r"-m pip install .*--constraint constraints.txt .*\.\[(.*)\]", calls[-1])[1]
+    return re.fullmatch(
+        r"-m (?:uv )?pip install .*--constraint constraints.txt .*\.\[(.*)\]", calls[-1]
+    )[1]
 
 
 def test_first_the_light_set_and_then_the_tests(set_up):
@@ -82,6 +87,18 @@ def test_first_the_light_set_and_then_the_tests(set_up):
     assert len(said.splitlines()) == 1
     for extras in ((), ("test",), ("quickstart", "test")):
         assert set_up(*extras) == (0, [], "")
+
+
+def test_where_uv_fails_pip_installs_the_same(set_up, tree):
+    """As behind a mirror that only pip's settings name."""
+    _, first, _ = set_up(TORCH="default")
+    assert first[-1].startswith("-m uv pip install")
+    (tree.parent / "programs" / "no-uv").touch()
+    status, calls, said = set_up("test")
+    assert status == 0 and len(calls) == 2 and "trying pip" in said
+    assert calls[0].startswith("-m uv pip") and calls[1].startswith("-m pip install")
+    assert extras_of(calls) == extras_of(calls[:1]) == "quickstart,test"
+    assert set_up("test") == (0, [], "")
 
 
 def test_what_was_asked_for_stays_when_the_project_changes(set_up, tree):
