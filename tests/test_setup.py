@@ -50,8 +50,8 @@ def write_program(path, text):
 
 @pytest.fixture
 def set_up(tree):
-    """set_up(*extras, **settings) gives the exit status, the calls of pip and uv but for the one that
-    gets uv, and what is said."""
+    """set_up(*extras, **settings) gives the exit status, the calls of pip and uv (without
+    the one that gets uv), and what is said."""
     programs = tree.parent / "programs"
 
     def set_up(*extras, **settings):
