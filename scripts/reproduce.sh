@@ -38,7 +38,8 @@ if [ -n "$MINI" ]; then
         MINI_SHARE=0${BASH_REMATCH[1]} # .1 and 0.10 are the same
         PART=-$MINI_SHARE
     fi
-    MINI_DATA=${MINI_DATA:-playground/data/mini$PART}
+    mini_world
+    MINI_DATA=${MINI_DATA:-playground/data/$WORLD$PART}
     DATA_ROOT=$MINI_DATA/eval
     OUTPUT_DIR=${OUTPUT_DIR:-outputs/reproduce-mini$PART}
     BATCH_SIZE=${BATCH_SIZE:-32} NPROC=${NPROC:-2} DEVICE=${DEVICE:-cpu}
@@ -92,7 +93,7 @@ fetch_data() {
 
 make_mini_data() {
     "$PYTHON" -m llava.mini.make_data --out "$MINI_DATA" --seed 0 --parts eval \
-        --share "$MINI_SHARE"
+        --scale "$SCALE" --share "$MINI_SHARE"
 }
 
 # shellcheck disable=SC2086

@@ -38,6 +38,15 @@ program() {
     done
 }
 
+# mini_world: sets SCALE, the size of the pictures that are drawn for MODEL_PATH, a mini model, and WORLD, the
+# name of their folder. A model that reads tiles gets pictures of twice the resolution.
+mini_world() {
+    SCALE=1 WORLD=mini
+    if grep -qs '"image_aspect_ratio": "anyres"' "$MODEL_PATH/config.json"; then
+        SCALE=2 WORLD=mini-2x
+    fi
+}
+
 refuse() {
     echo "error: $1" >&2
     exit 2

@@ -23,7 +23,7 @@ FREE = frozenset(
 # hashes under "inputs" (of the LLM under "weights", of images under "captions" or "data").
 CONTENTS = frozenset(
     "captions images questions data model_path vision_tower gpt2 caption_model selector "
-    "longclip".split()
+    "longclip start_from".split()
 )
 # The values that count for folders older than the record of a setting.
 _UNSAID = {

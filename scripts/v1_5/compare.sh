@@ -28,7 +28,8 @@ PYTHON=${PYTHON:-.venv/bin/python}
 if [ -n "$MINI" ]; then
     without_effect "with --mini, whose data MINI_DATA names" DATA_ROOT
     MODEL_PATH=${MODEL_PATH:-checkpoints/accm-mini}
-    MINI_DATA=${MINI_DATA:-playground/data/mini}
+    mini_world
+    MINI_DATA=${MINI_DATA:-playground/data/$WORLD}
     DATA_ROOT=$MINI_DATA/eval
     OUTPUT_DIR=${OUTPUT_DIR:-outputs/compare-mini}
     BUDGETS=${BUDGETS:-1/4 1/8 1/16} # of 144: 36 18 9
@@ -51,7 +52,8 @@ for name in $BENCHMARKS; do
 done
 
 if [ -n "$MINI" ]; then
-    "$PYTHON" -m llava.mini.make_data --out "$MINI_DATA" --seed 0 --parts eval
+    "$PYTHON" -m llava.mini.make_data --out "$MINI_DATA" --seed 0 --parts eval \
+        --scale "$SCALE"
 fi
 LAUNCH=("$PYTHON" -m)
 if [ "$NPROC" -gt 1 ]; then

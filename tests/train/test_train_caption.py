@@ -144,6 +144,29 @@ def test_the_command_writes_what_the_pipeline_loads(trained, checkpoints):
         assert record[name]["patch_post_layernorm"] is True
 
 
+def test_it_goes_on_from_a_caption_model(trained, command, tmp_path):
+    """One step of no length away from the file, and the record has its hash."""
+    output = trained / "accm" / "caption.pt"
+    still = ["--start-from", str(output), "--max-steps", "1", "--learning-rate", "1e-9"]
+    assert command(tmp_path, *still) == 0
+    begun, ended = read_checkpoint(output), read_checkpoint(tmp_path / "accm" / "caption.pt")
+    assert begun.keys() == ended.keys()
+    for name, tensor in begun.items():
+        torch.testing.assert_close(ended[name], tensor, msg=name)
+    record = json.loads((tmp_path / "accm" / "training.json").read_text())["train_caption"]
+    assert "start_from" in record["inputs"]
+
+
+def test_a_caption_model_of_other_sizes_is_refused_with_the_flags(
+    trained, command, tmp_path, capsys
+):
+    start = ["--start-from", str(trained / "accm" / "caption.pt")]
+    assert command(tmp_path, *start, "--prefix-length", "5") == 2
+    assert "say --prefix-length 4 --mapper-layers 1" in capsys.readouterr().err
+    assert command(tmp_path, "--start-from", str(tmp_path / "nowhere.pt")) == 2
+    assert "nowhere.pt" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
 def test_it_begins_with_gpt2s_weights_in_either_file(checkpoints, tmp_path, name):
     gpt = load_file(checkpoints / "gpt2-tiny" / "model.safetensors")

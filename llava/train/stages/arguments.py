@@ -36,6 +36,9 @@ class CaptionArguments(SeeingArguments):
         "Numbers of kept tokens, or shares of an image's tokens (1/9, 11%), drawn evenly.",
         (18, 36, 72, 144, 288),
     )
+    start_from: Optional[str] = flag(
+        "Caption model (.pt) to go on from. Default: GPT-2 with a new mapper."
+    )
     prefix_length: int = flag("Positions of the visual prefix.", 20)
     mapper_layers: int = flag("Transformer layers of the mapper.", 4)
     batch_size: int = flag("Captions of one optimiser step.", 64)

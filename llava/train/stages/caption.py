@@ -20,12 +20,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
+from llava.errors import UserError
 from llava.files import read_json
 from llava.mm_utils import pad_left
+from llava.model.compensation.builder import load_caption_model
 from llava.model.compensation.caption_model import CaptionModel
 from llava.model.compensation.caption_writer import MAX_CAPTION_LENGTH, STOP_TEXT
 from llava.model.loading.bpe import check_vocabulary, read_bpe
 from llava.model.loading.parts import locate_part
+from llava.model.loading.placement import Placement
 from llava.model.loading.weights import has_weights
 from llava.train.arguments import model_arguments
 from llava.train.batches import TensorBatch
@@ -211,6 +214,26 @@ def caption_ids(text: str, tokenizer: GPT2Tokenizer) -> list[int]:
     return ids + tokenizer.encode(STOP_TEXT)[:1]
 
 
+def starting_caption_model(gpt2: Path, embed_dim: int, args: CaptionArguments) -> CaptionModel:
+    """Returns the caption model to go on from, or a new one.
+
+    Raises:
+        UserError: the file is damaged, or of another GPT-2, prefix or mapper.
+    """
+    if args.start_from is None:
+        return new_caption_model(gpt2, embed_dim, args)
+    place = Placement(torch.device("cpu"), torch.float32)
+    model, _ = load_caption_model(gpt2, Path(args.start_from), embed_dim, place)
+    mapper = model.clip_project
+    prefix, layers = len(mapper.prefix_const), len(mapper.transformer.layers)
+    if (prefix, layers) != (args.prefix_length, args.mapper_layers):
+        raise UserError(
+            f"{args.start_from} has a prefix of {prefix} and a mapper of {layers} layers: say "
+            f"--prefix-length {prefix} --mapper-layers {layers}"
+        )
+    return model
+
+
 def new_caption_model(gpt2: Path, embed_dim: int, args: CaptionArguments) -> CaptionModel:
     """Returns GPT-2, with published weights or new where there are none, and a new mapper."""
     torch.manual_seed(args.seed)
@@ -263,11 +286,12 @@ def train_caption(args: CaptionArguments) -> int:
         has_clip = reads_clip(which)
         see = see_by_clip if has_clip else see_natively
         features, pruner, folder, chosen = see(args, stage, pairs.images, questions)
-        model = new_caption_model(gpt2, features.embed_dim, args)
+        model = starting_caption_model(gpt2, features.embed_dim, args)
         check_vocabulary(tokenizer, model.gpt.config.vocab_size, gpt2)
         data = CaptionData(pairs, features, questions, pruner, tokenizer, args)
         inputs = {"captions": Path(args.captions), "vision_tower": folder, "gpt2": gpt2}
-        inputs |= {"questions": Path(args.questions)} if args.questions else {}
+        for name in ("questions", "start_from"):
+            inputs |= {name: Path(given)} if (given := getattr(args, name)) else {}
         hashes = {"questions": None} | {name: hashes_of(path) for name, path in inputs.items()}
         chosen = chosen | {"inputs": hashes}
         train(stage, CaptionObjective(model), data, chosen)

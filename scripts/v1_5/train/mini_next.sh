@@ -32,30 +32,32 @@ for folder in "$WORK/start" "$OUT"; do
 done
 
 # The LLM learns to read 720 tokens in five views, at all budgets.
-stage llava train_llava --data "$DATA" "${FEATURES[@]}" --max-steps 1000 \
+stage llava train_llava --data "$DATA" "${FEATURES[@]}" --max-steps 500 \
     --questions-per-image 16 --batch-size 8 --micro-batch-size 4 \
     --learning-rate 6e-4 --warmup-steps 50 \
     --shares 0.4 0.2 0.25 0.1 0.05 --one-in 40 20 10 5 2 --false-phrases 0.25 \
     --model-path "$WORK/start" --vision-tower "$CLIP" --output "$OUT"
 
-# New captions, of what is in all views: small objects show only in the tiles.
+# Captions of what is in all views: small objects show only in the tiles. The caption model goes on from the
+# mini LLaVA-1.5's.
 BUDGETS=(18 18 18 36 72 144)
 stage caption train_caption --model-path "$OUT" --captions "$DATA/captions.json" \
     --images "$DATA/images" --questions "$DATA/conversations.json" "${FEATURES[@]}" \
-    --budgets 18 36 72 --mapper-layers 2 --batch-size 32 --micro-batch-size 16 \
-    --learning-rate 1e-3 --schedule cosine --warmup-steps 100 --max-grad-norm 1 --max-steps 2500 \
+    --budgets 18 36 72 --start-from "$WORK/start/accm/coco_prefix-009.pt" \
+    --mapper-layers 2 --batch-size 32 --micro-batch-size 16 \
+    --learning-rate 7e-4 --schedule cosine --warmup-steps 50 --max-grad-norm 1 --max-steps 800 \
     --output "$WORK/accm/coco_prefix-009.pt"
 stage selector train_selector --model-path "$OUT" "${QUESTIONS[@]}" "${FEATURES[@]}" \
-    --caption-model "$WORK/accm/coco_prefix-009.pt" --samples 5000 \
+    --caption-model "$WORK/accm/coco_prefix-009.pt" --samples 3000 \
     --budgets "${BUDGETS[@]}" --silence \
     --mining-batch-size 64 --batch-size 32 --micro-batch-size 16 \
-    --learning-rate 5e-4 --warmup-steps 50 --max-steps 700 \
+    --learning-rate 5e-4 --warmup-steps 50 --max-steps 400 \
     --output "$WORK/accm/llava-RL_prefix-019.pt"
 stage compensation train_compensation --model-path "$OUT" "${QUESTIONS[@]}" "${FEATURES[@]}" \
     --caption-model "$WORK/accm/coco_prefix-009.pt" \
-    --selector "$WORK/accm/llava-RL_prefix-019.pt" --samples 12000 --budgets "${BUDGETS[@]}" \
+    --selector "$WORK/accm/llava-RL_prefix-019.pt" --samples 6000 --budgets "${BUDGETS[@]}" \
     --answer-words 20 --answer-batch-size 64 --candidates sampled --margins sample \
-    --batch-size 16 --micro-batch-size 8 --warmup-steps 50 --max-steps 800 \
+    --batch-size 16 --micro-batch-size 8 --warmup-steps 50 --max-steps 400 \
     --learning-rate 1e-4 --selector-learning-rate 3e-4 \
     --caption-output "$OUT/accm/coco_prefix-009.pt" \
     --selector-output "$OUT/accm/llava-RL_prefix-019.pt"
