@@ -258,7 +258,8 @@ def test_the_table_decides():
     intel = choose_forms("auto", CPU, torch.float32, kind="intel amx")
     assert intel["llm"] == PACKED and intel["tower"] == PLAIN
     intel = choose_forms("auto", CPU, torch.bfloat16, kind="intel amx")
-    assert intel["llm"] == TURNED_STEPS and intel["gpt2"] == PACKED
+    packs = forms.can_pack(torch.bfloat16)  # not without instructions for bfloat16
+    assert (intel["llm"], intel["gpt2"]) == ((TURNED_STEPS, PACKED) if packs else (PLAIN, PLAIN))
     assert set(choose_forms("auto", CPU, torch.float32, kind="other").values()) == {PLAIN}
     assert set(choose_forms("plain", CPU, torch.bfloat16).values()) == {PLAIN}
     assert set(choose_forms("auto", CUDA, torch.bfloat16).values()) == {PLAIN}
