@@ -341,3 +341,20 @@ def test_answers_under_an_older_name_are_found(run, tree, older, budget, setting
     (folder / "settings.json").write_text(json.dumps(content | {"seed": 42}, indent=2))
     _, _, (answer, _) = run("v1_5/eval/pope.sh", *flags, **settings)
     assert value(answer, "--answers-file") == f"outputs/pope/{expected}.jsonl"
+
+
+@pytest.mark.parametrize("tiles, scale, data", [(False, "1", "mini"), (True, "2", "mini-2x")])
+def test_a_mini_model_with_tiles_gets_pictures_of_twice_the_resolution(
+    run, tree, tiles, scale, data
+):
+    (tree / "model").mkdir()
+    ratio = "anyres" if tiles else "pad"
+    (tree / "model" / "config.json").write_text(json.dumps({"image_aspect_ratio": ratio}, indent=2))
+    for script in ("v1_5/compare.sh", "reproduce.sh"):
+        status, err, calls = run(script, "--mini", MODEL_PATH="model")
+        assert status == 0, err
+        (made,) = (call for call in calls if "llava.mini.make_data" in call)
+        assert value(made, "--scale") == scale
+        assert value(made, "--out") == f"playground/data/{data}"
+        (swept, *_) = (call for call in calls if "llava.eval.sweep" in call)
+        assert value(swept, "--data-root") == f"playground/data/{data}/eval"
