@@ -1,7 +1,7 @@
 """Functions that mkdocs calls to make a site of pages that can also be read as files.
 
 Pages link to pictures and sources outside their folder, as in the repository. The pictures and the
-mini model's card become part of the site; a link to a source becomes its name. A comment
+mini models' cards become part of the site; a link to a source becomes its name. A comment
 ``<!-- api: NAME -->`` becomes the documentation of that name, ``<!-- fields: NAME -->`` that of a
 class that users do not call, and ``<!-- flags: NAME -->`` a table of the flags of a class of
 arguments.
@@ -22,9 +22,10 @@ from mkdocs.structure.pages import Page
 from llava import arguments
 
 _ROOT = Path(__file__).resolve().parents[1]
-_CARD = "checkpoints/accm-mini/README.md"
 # Paths in the repository -> paths in the site.
-_MOVED = {_CARD: "accm-mini.md"}
+_MOVED = {
+    f"checkpoints/{model}/README.md": f"{model}.md" for model in ("accm-mini", "accm-mini-next")
+}
 _FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(
     r"(?P<picture>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s#]+)(?P<anchor>#[^)]*)?\)"
@@ -35,7 +36,7 @@ _FLAGS = re.compile(r"^<!-- flags: (\S+) -->$", re.MULTILINE)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the pictures and the card."""
+    """Adds the pictures and the cards."""
     for picture in sorted((_ROOT / "images").glob("*.png")):
         name = f"images/{picture.name}"
         files.append(File.generated(config, name, abs_src_path=str(picture)))

@@ -27,7 +27,7 @@ from tests.load import __main__ as web_load
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     ROOT / "README.md",
-    ROOT / "checkpoints" / "accm-mini" / "README.md",
+    *sorted(ROOT.glob("checkpoints/accm-mini*/README.md")),
     *sorted(ROOT.glob("docs/**/*.md")),
 ]
 # Commands in a line of text: `bash scripts/test.sh -k beam`, but not `python -m ... --compile`.
