@@ -57,9 +57,9 @@ stage selector train_selector --model-path "$OUT" "${QUESTIONS[@]}" "${FEATURES[
     --output "$WORK/accm/llava-RL_prefix-019.pt"
 stage compensation train_compensation --model-path "$OUT" "${QUESTIONS[@]}" "${FEATURES[@]}" \
     --caption-model "$WORK/accm/coco_prefix-009.pt" \
-    --selector "$WORK/accm/llava-RL_prefix-019.pt" --samples 6000 --budgets "${BUDGETS[@]}" \
+    --selector "$WORK/accm/llava-RL_prefix-019.pt" --samples 4000 --budgets "${BUDGETS[@]}" \
     --answer-words 20 --answer-batch-size 64 --candidates sampled --margins sample \
-    --batch-size 16 --micro-batch-size 8 --warmup-steps 50 --max-steps 400 \
+    --batch-size 16 --micro-batch-size 8 --warmup-steps 50 --max-steps 300 \
     --learning-rate 1e-4 --selector-learning-rate 3e-4 \
     --caption-output "$OUT/accm/coco_prefix-009.pt" \
     --selector-output "$OUT/accm/llava-RL_prefix-019.pt"
