@@ -89,18 +89,25 @@ def check_needs(model: LlavaAccm, method: Method) -> None:
     missing = model.needs([method]) & ~model.backbone.gives
     if not missing:
         return
-    known = [
-        name
-        for name, pruner in PRUNERS.items()
-        if not pruner.needs & ~model.backbone.gives and name not in (ALL.name, NO_TOKENS)
-    ]
     what, way = "a CLS token", ""
     if missing & _OF_SPACE:
         what, way = "CLIP's space of images and texts", "name CLIP with --side-tower FOLDER, or "
     raise UserError(
         f"the pruner {method.pruner} reads {what}, which the model's vision tower does not have: "
-        f"{way}use one of {', '.join(known)}"
+        f"{way}use one of {', '.join(usable_pruners(model))}"
     )
+
+
+def usable_pruners(model: LlavaAccm) -> list[str]:
+    """Returns the names of the pruners that keep some of the tokens, and that fit the model."""
+    has_views = len(model.backbone.views()) > 1
+    return [
+        name
+        for name, pruner in PRUNERS.items()
+        if name not in (ALL.name, NO_TOKENS)
+        and not pruner.needs & ~model.backbone.gives
+        and not (has_views and pruner.layers is not None)
+    ]
 
 
 def _check_layers(model: LlavaAccm, sample: Sample, gives: Gives) -> None:

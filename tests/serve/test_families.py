@@ -7,18 +7,21 @@ from types import SimpleNamespace
 import pytest
 
 from llava.arguments import ModelArguments
+from llava.errors import UserError
 from llava.eval import model_vqa_loader, trace
 from llava.eval.figure import trace_picture, view_note
 from llava.eval.tracing import answer_record
 from llava.method import Method
 from llava.model import builder
 from llava.model.builder import load_from_arguments
+from llava.model.checks import check_sample
 from llava.model.sample import Sample
 from llava.serve import cli
 from llava.serve.accm import Accm
 from llava.serve.web import panels
 from llava.serve.web.answering import Answerer
 from llava.serve.web.arguments import Limits
+from llava.serve.web.inputs import SOME_TOKENS
 from llava.serve.web.page import Page
 from tests.helpers.chat_client import MODEL, png
 from tests.helpers.tiny_next import SIDE, tiny_next
@@ -134,6 +137,27 @@ def test_the_slider_has_the_range_of_the_image(open_parts, tiled, qwen, mini):
             assert (found.maximum, found.label) == (whole, f"Tokens to keep, of {whole}")
     page, parts = start(mini)
     assert parts.budget not in page.check_image(upload(WIDE), 9)  # it is always the same
+
+
+def test_the_page_offers_the_pruners_that_fit_the_model(open_parts, tiled, qwen, mini):
+    start, upload = open_parts
+    offered = {}
+    for name, model in {"mini": mini, "tiled": tiled.model, "qwen": qwen}.items():
+        page, parts = start(model)
+        offered[name] = [choice for choice, _ in parts.pruner.choices]
+        image = drawn(84, 84)
+        for pruner in SOME_TOKENS:
+            sample = ask(image, pruner=pruner, visual_token_num="1/2")
+            if pruner in offered[name]:
+                check_sample(model, sample)
+            else:
+                with pytest.raises(UserError, match=f"the pruner {pruner} "):
+                    check_sample(model, sample)
+    assert offered["mini"] == SOME_TOKENS
+    assert set(SOME_TOKENS) - set(offered["tiled"]) == {
+        "fastv", "pyramiddrop", "sparsevlm", "dart", "vscan_llm",
+    }  # fmt: skip
+    assert "accm" not in offered["qwen"] and "fastv" in offered["qwen"]
 
 
 def test_counts_of_the_page_are_those_of_the_image(open_parts, tiled):

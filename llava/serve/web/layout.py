@@ -8,7 +8,6 @@ from typing import Any
 import gradio as gr
 
 from llava.serve.web.arguments import Limits
-from llava.serve.web.inputs import SOME_TOKENS
 from llava.serve.web.panels import (
     CAPTION,
     EMPTY_OVERLAY,
@@ -83,6 +82,7 @@ class Parts:
 def lay_out(
     examples: list[tuple[str, str]],
     budgets: tuple[int, int],
+    pruners: list[str],
     pruner: str,
     writes: str,
     limits: Limits,
@@ -93,6 +93,7 @@ def lay_out(
     Args:
         examples: image files and questions to pick from; the first is chosen at the start.
         budgets: the initial K, and N of the first example.
+        pruners: those that fit the model.
         pruner: the initial one.
         writes: what the model reads beside the patches; see LlavaAccm.writes.
         limits: limits of what a visitor may send.
@@ -103,7 +104,7 @@ def lay_out(
     gr.HTML(_INTRO.format(text=text, about=f"<p><b>{safe(about)}.</b></p>" if about else ""))
     with gr.Row():
         with gr.Column(scale=4, min_width=300):
-            asked = _lay_out_question(examples, budgets, pruner, limits)
+            asked = _lay_out_question(examples, budgets, pruners, pruner, limits)
         with gr.Column(scale=9, min_width=300, elem_classes="answers"):
             answers = _lay_out_answers(budgets[1], writes)
     return Parts(
@@ -121,7 +122,11 @@ def budget_label(patches: int) -> str:
 
 
 def _lay_out_question(
-    examples: list[tuple[str, str]], budgets: tuple[int, int], pruner: str, limits: Limits
+    examples: list[tuple[str, str]],
+    budgets: tuple[int, int],
+    pruners: list[str],
+    pruner: str,
+    limits: Limits,
 ) -> dict[str, Any]:
     """Lays out the inputs; returns them by their names in Parts."""
     parts: dict[str, Any] = {}
@@ -151,9 +156,7 @@ def _lay_out_question(
     with gr.Column(elem_classes="field", min_width=0):
         budget, patches = budgets
         parts["budget"] = gr.Slider(1, patches, budget, step=1, label=budget_label(patches))
-        parts["pruner"] = gr.Dropdown(
-            SOME_TOKENS, value=pruner, label="Chosen by", filterable=False
-        )
+        parts["pruner"] = gr.Dropdown(pruners, value=pruner, label="Chosen by", filterable=False)
         parts["budget_note"] = gr.HTML(elem_classes="notes")
     with gr.Column(elem_classes="field", min_width=0):
         parts["button"] = gr.Button("Ask", variant="primary", elem_classes="ask")

@@ -13,6 +13,7 @@ import gradio as gr
 from PIL import Image
 
 from llava.errors import UserError
+from llava.model.checks import usable_pruners
 from llava.serve.web import panels, script
 from llava.serve.web.answering import Answerer
 from llava.serve.web.arguments import Limits
@@ -57,6 +58,7 @@ class Page:
             self._parts = lay_out(
                 examples,
                 budgets,
+                usable_pruners(model),
                 answerer.method.pruner,
                 model.writes,
                 limits,

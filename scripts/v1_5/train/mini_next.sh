@@ -64,4 +64,4 @@ stage compensation train_compensation --model-path "$OUT" "${QUESTIONS[@]}" "${F
     --caption-output "$OUT/accm/coco_prefix-009.pt" \
     --selector-output "$OUT/accm/llava-RL_prefix-019.pt"
 echo "The mini LLaVA-NeXT: $OUT. Measure it:"
-echo "MODEL_PATH=$OUT SCALE=2 OUTPUT_DIR=$WORK/benchmarks bash scripts/quickstart.sh"
+echo "MODEL_PATH=$OUT OUTPUT_DIR=$WORK/benchmarks bash scripts/quickstart.sh"
