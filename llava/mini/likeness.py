@@ -22,9 +22,16 @@ def looks_drawn(image: Image.Image) -> bool:
     """Tells whether a picture (RGB, of any size) looks like a scene of the mini world.
 
     It does if nearly all of it, noise removed, is either of one grey background or of the eight
-    colours of the objects, and both occur. This takes some milliseconds.
+    colours of the objects, and both occur, at the size of its scenes or at twice that size, at
+    which a model with tiles reads them. This takes some milliseconds.
     """
-    small = image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX)
+    return any(_has_drawn_colours(image, scale) for scale in (1, 2))
+
+
+def _has_drawn_colours(image: Image.Image, scale: int) -> bool:
+    """Tells this of a picture that is taken for one of so many times the size of a scene."""
+    side = scale * IMAGE_SIZE
+    small = image.resize((side, side), Image.Resampling.BOX)
     pixels = np.asarray(small.filter(ImageFilter.MedianFilter(3)), dtype=np.float32)
     tone = np.median(pixels, axis=(0, 1))
     low, high = (level + margin for level, margin in zip(TONES, (-_NEAR_TONE, _NEAR_TONE)))
@@ -36,7 +43,7 @@ def looks_drawn(image: Image.Image) -> bool:
     return bool(
         is_grey
         and background >= _MIN_BACKGROUND
-        and objects >= _MIN_OBJECTS
+        and objects >= _MIN_OBJECTS / scale**2  # they have the same size in pixels
         and background + objects >= _MIN_TOGETHER
     )
 

@@ -46,6 +46,17 @@ def test_every_scene_does(scenes, change):
     assert all(looks_drawn(change(scene)) for scene in scenes)
 
 
+@pytest.mark.parametrize("change", [CHANGES["as it is"], CHANGES["JPEG"]], ids=["as it is", "JPEG"])
+def test_every_scene_of_twice_the_size_does(change):
+    drawn = [
+        draw_scene(make_scene(scene_generator(seed, split, number), scale=2))
+        for seed in (0, 5)
+        for split in SPLITS
+        for number in range(12)
+    ]
+    assert all(looks_drawn(change(scene)) for scene in drawn)
+
+
 def test_the_scene_that_comes_along_does():
     assert looks_drawn(load_image(ROOT / "images" / "scene.png"))
 
