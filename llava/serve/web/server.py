@@ -69,14 +69,15 @@ def opened(model: LlavaAccm, args: WebArguments, patience: Patience = Patience()
     if args.visual_token_num is None and isinstance(wanted, int):
         method = replace(method, visual_token_num=min(wanted, model.count_tokens()))
     example, question = _EXAMPLES[0]
-    picture = draw_scene(make_scene(scene_generator(*example)))
+    scale = 2 if len(model.backbone.views()) > 1 else 1  # tiles show more of a larger picture
+    picture = draw_scene(make_scene(scene_generator(*example), scale))
     kept = model.budget(Sample(picture, question, **vars(method))).visual_token_num
     patches = model.count_tokens(picture)
     answerer = Answerer(model, method, args.max_new_tokens)
     # Errors show before it is served, also those of a pruner that the first image does not need.
     answerer.sample(picture, question, min(kept, patches - 1))
     with listen(args.host, args.port) as listener, page_folder() as folder:
-        page = Page(answerer, args, folder, _draw_examples(folder), (kept, patches))
+        page = Page(answerer, args, folder, _draw_examples(folder, scale), (kept, patches))
         uploads, names = Uploads(folder, args), Names(args.host, args.public_url or "")
         gate = Gate(_app(page.blocks, args), names, uploads, page.calls, args, patience)
         server = _Server(gate, uploads, patience, has_proxy=bool(args.public_url))
@@ -88,12 +89,12 @@ def opened(model: LlavaAccm, args: WebArguments, patience: Patience = Patience()
             answerer.close()
 
 
-def _draw_examples(folder: Path) -> list[tuple[str, str]]:
+def _draw_examples(folder: Path, scale: int) -> list[tuple[str, str]]:
     """Writes the scenes as PNG to a folder; returns their paths and questions."""
     examples = []
     for number, (scene, question) in enumerate(_EXAMPLES, 1):
         path = folder / f"scene_{number}.png"
-        draw_scene(make_scene(scene_generator(*scene))).save(path)
+        draw_scene(make_scene(scene_generator(*scene), scale)).save(path)
         examples.append((str(path), question))
     return examples
 
