@@ -183,6 +183,12 @@ def test_patches_by_hand(found):
     # Of 8 pixels: the four around (12, 12) and their neighbours' centres are 8 pixels away.
     assert patches_on([STAR], 144) == {13}
     assert patches_on([replace(STAR, x=16, y=16)], 144) == {13, 14, 25, 26}
+    # With tiles, the same patch of the base view, and of the 24 x 24 patches of 4 pixels behind it
+    # those whose centres are at most STAR's radius away.
+    in_views = patches_on([STAR], 720)
+    assert {patch for patch in in_views if patch < 144} == {13}
+    assert {144 + 24 * row + column for row in (2, 3) for column in (2, 3)} <= in_views
+    assert max(in_views) < 144 + 24 * 6
     counts = count_kept(Kept({13: "question", 14: "uniform"}, [13]), {13}, 144)
     assert counts["question"] == (1, 1) and counts["uniform"] == (1, 0)
     assert counts["all kept"] == (2, 1) and counts["all patches"] == (144, 1)

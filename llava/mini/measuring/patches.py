@@ -15,18 +15,33 @@ GROUPS = (*REASONS, KEPT, PICKED, ALL)
 
 def patches_on(things: Iterable[Thing], num_patches: int) -> set[int]:
     """Returns the patches whose centre lies within the radius of an object."""
-    side = math.isqrt(num_patches)
-    size = IMAGE_SIZE / side
-    centres = {
-        patch: ((patch % side + 0.5) * size, (patch // side + 0.5) * size)
-        for patch in range(num_patches)
-    }
+    centres = [centre for side in _grid_sides(num_patches) for centre in _centres(side)]
     return {
         patch
         for thing in things
-        for patch, (x, y) in centres.items()
+        for patch, (x, y) in enumerate(centres)
         if math.hypot(x - thing.x, y - thing.y) <= thing.radius
     }
+
+
+def _grid_sides(num_patches: int) -> list[int]:
+    """Returns the sides of the grids that show a scene, each the whole of it.
+
+    A model with tiles reads the square scenes in a base view, and in four tiles, which form one
+    grid of twice its side.
+    """
+    side = math.isqrt(num_patches)
+    if side**2 == num_patches:
+        return [side]
+    base = math.isqrt(num_patches // 5)
+    assert 5 * base**2 == num_patches, f"{num_patches} patches are no base view with four tiles"
+    return [base, 2 * base]
+
+
+def _centres(side: int) -> list[tuple[float, float]]:
+    """Returns where the patches of a square grid have their centres, in pixels of a scene."""
+    size = IMAGE_SIZE / side
+    return [((p % side + 0.5) * size, (p // side + 0.5) * size) for p in range(side**2)]
 
 
 def count_kept(kept: Kept, on: set[int], num_patches: int) -> dict[str, tuple[int, int]]:
