@@ -29,7 +29,7 @@ def looks_drawn(image: Image.Image) -> bool:
 
 
 def _has_drawn_colours(image: Image.Image, scale: int) -> bool:
-    """Tells this of a picture that is taken for one of so many times the size of a scene."""
+    """Tells this of a picture that is taken for one of scale times the size of a scene."""
     side = scale * IMAGE_SIZE
     small = image.resize((side, side), Image.Resampling.BOX)
     pixels = np.asarray(small.filter(ImageFilter.MedianFilter(3)), dtype=np.float32)

@@ -24,7 +24,6 @@ STAGES = {
     "mini_next.sh": {
         *("llava.mini.make_data", "llava.mini.make_next", "llava.train.train_llava"),
         *("llava.train.train_caption", "llava.train.train_selector"),
-        "llava.train.train_compensation",
     },
 }
 

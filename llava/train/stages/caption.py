@@ -34,9 +34,7 @@ from llava.train.arguments import model_arguments
 from llava.train.batches import TensorBatch
 from llava.train.captions import CaptionPairs, read_caption_pairs, read_questions
 from llava.train.closing import command_line, finish
-from llava.train.features import (
-    ImageFeatures,
-)
+from llava.train.features import ImageFeatures
 from llava.train.native import NativeFeatures, NativePruner, reads_clip
 from llava.train.provenance import hashes_of
 from llava.train.pruning import Pruner, described, draw
@@ -218,12 +216,12 @@ def starting_caption_model(gpt2: Path, embed_dim: int, args: CaptionArguments) -
     """Returns the caption model to go on from, or a new one.
 
     Raises:
-        UserError: the file is damaged, or of another GPT-2, prefix or mapper.
+        UserError: the file is damaged or of other sizes.
     """
     if args.start_from is None:
         return new_caption_model(gpt2, embed_dim, args)
-    place = Placement(torch.device("cpu"), torch.float32)
-    model, _ = load_caption_model(gpt2, Path(args.start_from), embed_dim, place)
+    full = Placement(torch.device("cpu"), torch.float32)
+    model, _ = load_caption_model(gpt2, Path(args.start_from), embed_dim, full)
     mapper = model.clip_project
     prefix, layers = len(mapper.prefix_const), len(mapper.transformer.layers)
     if (prefix, layers) != (args.prefix_length, args.mapper_layers):
@@ -290,8 +288,8 @@ def train_caption(args: CaptionArguments) -> int:
         check_vocabulary(tokenizer, model.gpt.config.vocab_size, gpt2)
         data = CaptionData(pairs, features, questions, pruner, tokenizer, args)
         inputs = {"captions": Path(args.captions), "vision_tower": folder, "gpt2": gpt2}
-        for name in ("questions", "start_from"):
-            inputs |= {name: Path(given)} if (given := getattr(args, name)) else {}
+        given = {"questions": args.questions, "start_from": args.start_from}
+        inputs |= {name: Path(path) for name, path in given.items() if path}
         hashes = {"questions": None} | {name: hashes_of(path) for name, path in inputs.items()}
         chosen = chosen | {"inputs": hashes}
         train(stage, CaptionObjective(model), data, chosen)
@@ -299,5 +297,4 @@ def train_caption(args: CaptionArguments) -> int:
         use = command_line("llava.train.train_selector", **parts)
         if not has_clip:  # the next stage reads CLIP
             use = command_line("llava.eval.run_llava", **parts, compensation="caption")
-        weights = {Path(args.output): model.state_dict()}
-        return finish(stage, chosen, inputs, use, weights)
+        return finish(stage, chosen, inputs, use, {Path(args.output): model.state_dict()})
