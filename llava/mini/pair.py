@@ -50,7 +50,8 @@ def _column(side: Side, square: Image.Image, truth: str) -> tuple[Image.Image, P
     run, num_patches = side.run, side.run.num_patches or 0
     entry: Any = side.entry  # there is one of each side that is shown
     kept = range(num_patches) if entry.kept is None else entry.kept
-    picture = dim_patches(square, kept, num_patches, SIDE)
+    shown = num_patches if entry.base is None else entry.base
+    picture = dim_patches(square, [patch for patch in kept if patch < shown], shown, SIDE)
     panel = Panel(SIDE, 100)
     colour = RIGHT if side.score == 1 else WRONG
     panel.heading(f"{entry.text or '(nothing)'}: {verdict(side, truth)}", colour)
@@ -59,4 +60,6 @@ def _column(side: Side, square: Image.Image, truth: str) -> tuple[Image.Image, P
         panel.text(entry.captions[entry.chosen].strip(), INK)
     else:
         panel.text(f"{run.tokens} of {run.num_patches} tokens, no caption")
+    if entry.base is not None:
+        panel.text("The picture shows the tokens of the base view.")
     return picture, panel

@@ -2,15 +2,18 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from llava.eval.benchmarks import gqa
+from llava.eval.report.disagreements import Side
+from llava.eval.report.journal import read_entries
 from llava.eval.report.write import write_report
 from llava.mini.benchmarks import write_benchmarks
-from llava.mini.pair import RIGHT, WRONG
+from llava.mini.pair import RIGHT, WRONG, pair_picture
 from llava.mini.result import main
 
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "accm-mini"
@@ -136,3 +139,20 @@ def test_a_model_without_a_card_is_not_spoken_of(run, questions, tmp_path):
     (tmp_path / "mine").mkdir()
     _, lines, _ = run({"accm": [questions[0].id]}, tmp_path / "mine")
     assert len(lines) == 1
+
+
+def test_of_several_views_the_picture_shows_the_base_view(questions, tmp_path):
+    """Tokens of the tiles, which follow those of the base view, are not drawn into it."""
+    run = tmp_path / "a.jsonl.run"
+    run.mkdir()
+
+    def picture(kept):
+        views = [{"tokens": 144}, {"tokens": 576}]
+        trace = {"kept_idx": kept, "views": views}
+        line = {"key": "1", "record": {"text": "red"}, "trace": trace}
+        (run / "answers-0.jsonl").write_text(json.dumps(line) + "\n")
+        entry = read_entries(tmp_path / "a.jsonl", {"1"})["1"]
+        about = SimpleNamespace(num_patches=720, tokens=18)
+        return pair_picture(questions[0].question, "red", [Side(about, 1.0, entry)]).tobytes()
+
+    assert picture([5, 700]) == picture([5]) != picture([6])

@@ -199,7 +199,8 @@ def _thumbnails(image: Path | bytes, sides: Sequence[Side]) -> tuple[Thumbnail, 
     groups: dict[tuple[tuple[int, ...], int], list[str]] = {}
     for side in sides:
         kept, total = side.entry and side.entry.kept, side.run.num_patches or _DEFAULT_PATCHES
-        if kept and _is_pruned(kept, total):
+        has_views = side.entry is not None and side.entry.base is not None  # no one grid
+        if kept and not has_views and _is_pruned(kept, total):
             groups.setdefault((tuple(sorted(kept)), total), []).append(side.run.label)
     named = {key: "kept by " + " and ".join(names) for key, names in groups.items()}
     named = named or {(tuple(range(_DEFAULT_PATCHES)), _DEFAULT_PATCHES): "the image"}

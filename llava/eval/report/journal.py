@@ -24,6 +24,7 @@ class Entry:
         captions: candidate captions; empty without compensation.
         selector_scores: one per caption, or empty.
         chosen: index of the chosen caption.
+        base: of an image of several views, the number of tokens of the first, which shows it whole.
     """
 
     text: str
@@ -31,6 +32,7 @@ class Entry:
     captions: tuple[str, ...]
     selector_scores: tuple[float, ...]
     chosen: int | None
+    base: int | None = None
 
 
 def read_entries(answers_file: Path, keys: Collection[str]) -> dict[str, Entry]:
@@ -64,12 +66,15 @@ def _entry(text: str, trace: object) -> Entry:
     captions = _values(trace.get("captions"), str) or ()
     scores = _values(trace.get("selector_scores"), (int, float)) or ()
     chosen = trace.get("chosen_index")
+    base, *_ = _values(trace.get("views"), dict) or ({},)
+    tokens = base.get("tokens")
     return Entry(
         text=text,
         kept=_values(trace.get("kept_idx"), int),
         captions=captions,
         selector_scores=scores if len(scores) == len(captions) else (),
         chosen=chosen if isinstance(chosen, int) else None,
+        base=tokens if isinstance(tokens, int) else None,
     )
 
 
