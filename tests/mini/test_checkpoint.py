@@ -1,4 +1,4 @@
-"""The mini model that comes along: whole, small, as recorded; it sees, and its captions help."""
+"""The mini models: whole, small, as recorded; the LLaVA-1.5 sees, and captions help it."""
 
 import json
 from pathlib import Path
@@ -10,23 +10,28 @@ from llava.train.provenance import RECORD, file_hash
 
 FOLDER = Path(__file__).parents[2] / "checkpoints" / "accm-mini"
 STAGES = {
-    ".": {"train_llava", "train_long_clip"},
-    "clip-vit-mini-patch8-96": {"train_clip"},
-    "accm": {"train_compensation", "train_scene_graph"},
+    "accm-mini": {"train_llava", "train_long_clip"},
+    "accm-mini/clip-vit-mini-patch8-96": {"train_clip"},
+    "accm-mini/accm": {"train_compensation", "train_scene_graph"},
+    "accm-mini-next": {"train_llava"},
+    "accm-mini-next/accm": {"train_caption", "train_selector"},
 }
 
 
-def test_all_files_together_are_small():
-    assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) < 25e6
+@pytest.mark.parametrize("model", ["accm-mini", "accm-mini-next"])
+def test_all_files_together_are_small(model):
+    files = [path for path in (FOLDER.parent / model).rglob("*") if path.is_file()]
+    assert 0 < sum(path.stat().st_size for path in files) < 25e6
 
 
 @pytest.mark.parametrize("part", STAGES)
 def test_weights_are_those_that_their_records_name(part):
-    records = json.loads((FOLDER / part / RECORD).read_text("utf-8"))
+    folder = FOLDER.parent / part
+    records = json.loads((folder / RECORD).read_text("utf-8"))
     assert set(records) == STAGES[part]
     for record in records.values():
         for name, digest in record["outputs"].items():
-            assert file_hash(FOLDER / part / name) == digest, name
+            assert file_hash(folder / name) == digest, name
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from llava.model.loading.qwen_config import QWEN2_5_VL
 
 @dataclass(frozen=True)
 class Family:
-    """How the checkpoints of a family are loaded.
+    """Says how the checkpoints of a family are loaded.
 
     Attributes:
         load: load(args, parts, config, place) returns a Backbone, and how the question picks

@@ -104,10 +104,10 @@ class TiledVision(Vision):
 
     @property
     def describes_all(self) -> bool:
-        """Whether texts are written of all views of an image, and not of the first alone."""
+        """Tells whether texts are of all views of an image, and not of the first alone."""
         return self.encoder.describes_all
 
     @property
     def settings(self) -> dict:
-        """What the encoding depends on besides the tower, JSON."""
+        """Returns what the encoding depends on besides the tower, JSON."""
         return super().settings | {"resolutions": [list(one) for one in self.encoder.resolutions]}

@@ -61,7 +61,7 @@ class CheckpointConfig:
 
     @property
     def has_clip(self) -> bool:
-        """Whether CLIP is the family's own vision tower."""
+        """Tells whether CLIP is the family's own vision tower."""
         return True
 
 
