@@ -66,7 +66,7 @@ def calls(tree):
 
 def wait_for(tree, *starts):
     """Waits until there is a call that begins so for each."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while not all(any(call.startswith(s) for call in calls(tree)) for s in starts):
         assert time.monotonic() < end, calls(tree)
         time.sleep(0.05)
@@ -93,7 +93,7 @@ def start(tree):
     yield start
     for process in started:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 def test_engines_and_front_start_and_stop_in_order(tree, start):
@@ -111,7 +111,7 @@ def test_engines_and_front_start_and_stop_in_order(tree, start):
     urls = " ".join(f"http://127.0.0.1:{port}" for port in ports)
     assert front.endswith(f"--engine vllm --engine-urls {urls} --visual-token-num 9")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 143
+    assert process.wait(60) == 143
     assert calls(tree)[-3:] == ["front stopped", "engine stopped", "engine stopped"]
 
 
@@ -123,7 +123,7 @@ def test_an_engine_that_dies_is_started_again(tree, start):
     for pid in map(int, found.stdout.split()):
         if "http.server" in Path(f"/proc/{pid}/cmdline").read_text():
             os.kill(pid, signal.SIGKILL)
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while sum(call.startswith("engine kv") for call in calls(tree)) < 2:
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -131,7 +131,7 @@ def test_an_engine_that_dies_is_started_again(tree, start):
         assert time.monotonic() < end
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 143 and calls(tree)[-1] == "engine stopped"
+    assert process.wait(60) == 143 and calls(tree)[-1] == "engine stopped"
 
 
 def is_up(port):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import select
 import socket
 import time
@@ -20,7 +21,7 @@ def connect(address: str, source: str = "127.0.0.1") -> socket.socket:
     """
     parts = urlsplit(address)
     client = socket.create_connection((parts.hostname, parts.port), 10, (source, 0))
-    client.settimeout(10)
+    client.settimeout(60)
     return client
 
 
@@ -56,6 +57,17 @@ def ask(address: str, request: bytes, source: str = "127.0.0.1") -> bytes:
         except (TimeoutError, ConnectionError):
             pass
         return answer
+
+
+def read_response(client: socket.socket) -> tuple[int, str]:
+    """Reads one response whole, however many packets it comes in.
+
+    Returns:
+        Its status and its body; the connection may be used again.
+    """
+    response = http.client.HTTPResponse(client)
+    response.begin()
+    return response.status, response.read().decode()
 
 
 def seconds_until_cut(

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from tests.load.forged import forged, is_handled
 from tests.load.process import PASSWORD, USER, Served
-from tests.load.raw import ask, connect, head
+from tests.load.raw import ask, connect, head, read_response
 from tests.load.scene import ANSWER, QUESTION, scene
 from tests.load.table import Row
 from tests.load.visitor import Visitor
@@ -94,7 +94,7 @@ def login_rows(page: Served, count: int) -> list[Row]:
         with connect(page.address, source) as client:
             client.settimeout(120)
             client.sendall(lines + b"\r\n" + form.encode())
-            status = int(client.recv(1 << 16).split()[1])
+            status, _ = read_response(client)
         return time.monotonic() - start, status
 
     row = [try_one(f"wrong{number}") for number in range(count)]

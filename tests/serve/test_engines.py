@@ -50,7 +50,7 @@ def soon(monkeypatch):
     monkeypatch.setattr("llava.serve.engines.vllm._LOOK_SECONDS", 0.1)
 
 
-def wait_until(is_true, seconds=20):
+def wait_until(is_true, seconds=60):
     end = time.monotonic() + seconds
     while not is_true():
         assert time.monotonic() < end

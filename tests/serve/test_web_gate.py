@@ -19,7 +19,15 @@ from llava.serve.web.arguments import Patience
 from llava.serve.web.uploads import page_folder
 from tests.load.forged import forged, is_handled
 from tests.load.odd_uploads import odd_uploads
-from tests.load.raw import ask, connect, file_part, head, seconds_until_cut, upload_head
+from tests.load.raw import (
+    ask,
+    connect,
+    file_part,
+    head,
+    read_response,
+    seconds_until_cut,
+    upload_head,
+)
 from tests.load.visitor import Visitor
 
 STAR = "What color is the star?"
@@ -77,8 +85,7 @@ def test_a_slow_visitor_is_not_cut(short, friend, scene):
         for piece in range(0, len(request), len(request) // 12):
             client.sendall(request[piece : piece + len(request) // 12])
             time.sleep(0.25)
-        answer = client.recv(1 << 16)
-        assert answer.startswith(b"HTTP/1.1 200")
+        assert read_response(client)[0] == 200
 
 
 def test_more_connections_than_there_is_room_for(short, scene):
