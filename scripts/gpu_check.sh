@@ -4,7 +4,8 @@
 #   PARTS="tests bench" bash scripts/gpu_check.sh
 #   bash scripts/gpu_check.sh --rehearse      small shapes on a CPU, to test that the parts run
 # Settings (environment variables):
-#   PARTS     some of: tests bench answers shared budgets compiled llava-13b profile train throughput
+#   PARTS     some of: tests bench profile answers shared budgets train throughput compiled llava-13b
+#             llava-next-7b qwen2.5-vl-3b
 #   OUT       folder for gpu_check.json and gpu_check.md (outputs/gpu_check)
 #   SECONDS_LEFT  no part starts after this number of seconds (480)
 #   WHEELS    folder with wheels of missing packages (.whl); they are installed into OUT/packages

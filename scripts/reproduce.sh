@@ -41,7 +41,7 @@ if [ -n "$MINI" ]; then
     mini_world
     MINI_DATA=${MINI_DATA:-playground/data/$WORLD$PART}
     DATA_ROOT=$MINI_DATA/eval
-    OUTPUT_DIR=${OUTPUT_DIR:-outputs/reproduce-mini$PART}
+    OUTPUT_DIR=${OUTPUT_DIR:-outputs/reproduce-$WORLD$PART}
     BATCH_SIZE=${BATCH_SIZE:-32} NPROC=${NPROC:-2} DEVICE=${DEVICE:-cpu}
     SECONDS_PER_QUESTION=${SECONDS_PER_QUESTION:-0.012}
     REASON="as in the quickstart: 30,240 answers in some three minutes with two processes"

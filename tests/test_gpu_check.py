@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_all_kinds_of_parts_run_and_are_on_the_page(tmp_path, monkeypatch, capsys, warm_python):
-    out, parts = tmp_path, ["tests", "answers", "train", "throughput"]
+    out, parts = tmp_path, ["tests", "train", "throughput", "llava-next-7b", "qwen2.5-vl-3b"]
     settings = {"OUT": str(out), "PARTS": " ".join(parts), "PYTHON": str(warm_python)}
     done = subprocess.run(
         ["bash", "scripts/gpu_check.sh", "--rehearse"],
@@ -24,12 +24,16 @@ def test_all_kinds_of_parts_run_and_are_on_the_page(tmp_path, monkeypatch, capsy
     assert done.returncode == 0, done.stderr + done.stdout
     report = json.loads((out / "gpu_check.json").read_text("utf-8"))
     assert list(report) == parts
-    methods = [case["method"] for case in report["answers"]["cases"]]
-    assert methods == ["hf", "prune", "accm"]
+    kept = {
+        part: [(case["method"], case["visual_token_num"]) for case in report[part]["cases"]]
+        for part in parts[-2:]
+    }
+    assert kept["llava-next-7b"] == [("hf", 720), ("prune", 80), ("accm", 80)]
+    assert kept["qwen2.5-vl-3b"] == [("hf", 36), ("prune", 4)]
     assert len(report["train"]["rows"]) == 4
     assert all(row["failed"] == 0 for row in report["throughput"]["rows"].values())
     page = (out / "gpu_check.md").read_text("utf-8")
-    assert "| accm, K = 36 | 1 |" in page
+    assert "| accm, K = 80 | 1 |" in page
     assert "train_compensation: a step of 4 questions" in page
     done = (out / "train.json").stat().st_mtime_ns
     monkeypatch.setattr(sys, "argv", ["gpu", "--output", str(out), "--rehearse", "--parts", *parts])

@@ -344,13 +344,17 @@ def test_answers_under_an_older_name_are_found(run, tree, older, budget, setting
     assert value(answer, "--answers-file") == f"outputs/pope/{expected}.jsonl"
 
 
+def write_mini_config(tree, tiles):
+    (tree / "model").mkdir()
+    ratio = "anyres" if tiles else "pad"
+    (tree / "model" / "config.json").write_text(json.dumps({"image_aspect_ratio": ratio}, indent=2))
+
+
 @pytest.mark.parametrize("tiles, scale, data", [(False, "1", "mini"), (True, "2", "mini-2x")])
 def test_a_mini_model_with_tiles_gets_pictures_of_twice_the_resolution(
     run, tree, tiles, scale, data
 ):
-    (tree / "model").mkdir()
-    ratio = "anyres" if tiles else "pad"
-    (tree / "model" / "config.json").write_text(json.dumps({"image_aspect_ratio": ratio}, indent=2))
+    write_mini_config(tree, tiles)
     for script in ("v1_5/compare.sh", "reproduce.sh"):
         status, err, calls = run(script, "--mini", MODEL_PATH="model")
         assert status == 0, err
@@ -359,3 +363,19 @@ def test_a_mini_model_with_tiles_gets_pictures_of_twice_the_resolution(
         assert value(made, "--out") == f"playground/data/{data}"
         (swept, *_) = (call for call in calls if "llava.eval.sweep" in call)
         assert value(swept, "--data-root") == f"playground/data/{data}/eval"
+    assert value(swept, "--output-dir") == f"outputs/reproduce-{data}"
+
+
+@pytest.mark.parametrize(
+    "tiles, scale, budgets", [(False, "1", "36 18 9"), (True, "2", "72 36 18")]
+)
+def test_the_quickstart_of_a_model_with_tiles(run, tree, tiles, scale, budgets):
+    write_mini_config(tree, tiles)
+    (tree / "scripts" / "setup.sh").write_text("")  # nothing to be set up
+    status, err, _ = run("quickstart.sh", MODEL_PATH="model", NPROC="1")
+    assert status == 0, err
+    calls = (tree / ".venv" / "bin" / "calls").read_text().splitlines()
+    (made,) = (call for call in calls if "llava.mini.make_data" in call)
+    (swept,) = (call for call in calls if "llava.eval.sweep" in call)
+    assert value(made, "--scale") == scale and f"--budgets {budgets} --" in swept
+    assert value(swept, "--data-root") == f"{value(made, '--out')}/eval"

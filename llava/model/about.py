@@ -24,6 +24,8 @@ class About:
             card does not say.
         pictures: the only kind of pictures that it has seen (``accm_pictures``), "drawn scenes"
             or one that this code cannot recognise; None where it is not said.
+        scene_scale: how many times larger than usual scenes those are, in pixels of a side
+            (``accm_scene_scale``); 1 where it is not said.
         conversations: "no" (``accm_conversations``) where it has learnt from single questions only,
             so that a chat asks each of them by itself; None where it is not said.
     """
@@ -31,6 +33,7 @@ class About:
     name: str = "the model"
     knows: str | None = None
     pictures: str | None = None
+    scene_scale: int = 1
     conversations: str | None = None
 
     @property
@@ -46,8 +49,14 @@ def read_about(folder: Path, name: str) -> About:
     except UserError:  # a card is optional
         head = None
     said = dict(_OWN.findall(head[1])) if head else {}
-    keys = ("accm_knows", "accm_pictures", "accm_conversations")
-    return About(name, *(_line(said.get(key, "")) for key in keys))
+    scale = said.get("accm_scene_scale", "1").strip()
+    return About(
+        name,
+        _line(said.get("accm_knows", "")),
+        _line(said.get("accm_pictures", "")),
+        int(scale) if re.fullmatch("[1-9]", scale) else 1,
+        _line(said.get("accm_conversations", "")),
+    )
 
 
 def _line(text: str) -> str | None:

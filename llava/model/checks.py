@@ -10,7 +10,7 @@ from llava.method import NO_TOKENS, Method
 from llava.model.compensation.supplement import Gives
 from llava.model.multimodal_encoder.visual_tokens import Needs, VisualTokens
 from llava.model.sample import Sample, check_limits
-from llava.model.token_pruning.registry import ALL, PRUNERS, check_views, find_pruner
+from llava.model.token_pruning.registry import ALL, PRUNERS, check_views, find_pruner, fits_views
 
 if TYPE_CHECKING:
     from llava.model.llava_arch import LlavaAccm
@@ -44,7 +44,7 @@ def check_sample(model: LlavaAccm, sample: Sample) -> None:
 def _check_method(model: LlavaAccm, sample: Sample) -> None:
     """Refuses an invalid budget, and options that the sample's pruner does not know or meet."""
     pruner = find_pruner(sample.pruner)
-    check_views(sample, len(model.backbone.views()) > 1)
+    check_views(sample, has_views(model))
     budget, num_patches = model.budget(sample), model.count_tokens(sample.image)
     if pruner is ALL and budget.visual_token_num != num_patches:
         raise UserError(
@@ -100,21 +100,26 @@ def check_needs(model: LlavaAccm, method: Method) -> None:
 
 def usable_pruners(model: LlavaAccm) -> list[str]:
     """Returns the names of the pruners that keep some of the tokens, and that fit the model."""
-    has_views = len(model.backbone.views()) > 1
+    in_views = has_views(model)
     return [
         name
         for name, pruner in PRUNERS.items()
         if name not in (ALL.name, NO_TOKENS)
         and not pruner.needs & ~model.backbone.gives
-        and not (has_views and pruner.layers is not None)
+        and fits_views(pruner, in_views)
     ]
+
+
+def has_views(model: LlavaAccm) -> bool:
+    """Returns whether the model reads an image in several views, each a grid of its own."""
+    return len(model.backbone.views()) > 1
 
 
 def _check_layers(model: LlavaAccm, sample: Sample, gives: Gives) -> None:
     """Refuses settings that call all LLM layers at once if a compensation changes each layer."""
     if not gives & (Gives.POSITION_IDS | Gives.KEY_BIAS):
         return
-    if len(model.backbone.views()) > 1:
+    if has_views(model):
         raise UserError(
             "the compensation rectify places tokens in one grid, and this model reads several "
             "views of an image with newline tokens between them: use another compensation"

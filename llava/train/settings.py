@@ -36,6 +36,7 @@ _UNSAID = {
     "one_in": [16, 16, 8, 4],
     "false_phrases": 0.0,
     "answer_words": SHORT,
+    "inputs start_from": None,
 }
 _LONGEST = 60  # characters of a value in a message
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import torch
 
-from llava.eval.bench.arguments import SHAPES, BenchArguments
-from llava.eval.bench.comparison import compare
+from llava.budgets import read_budget
+from llava.eval.bench.arguments import QWEN_SHAPES, SHAPES, BenchArguments
+from llava.eval.bench.comparison import compare, compare_qwen
 from llava.eval.bench.methods import Bench, Case, Lengths, with_fixed_lengths
 from llava.eval.bench.random_model import random_model
 from llava.eval.bench.table import markdown
@@ -24,6 +25,8 @@ from scripts.gpu.throughput import measure_throughput
 from scripts.gpu.training import measure_training
 
 PROFILED = 45  # kernels in the table of a profile
+# The small shapes that stand for the real ones in a rehearsal; for all others it is "mini".
+STAND_INS = {"llava-next-7b": "mini-next", "qwen2.5-vl-3b": "qwen-tiny"}
 
 
 class Check:
@@ -46,13 +49,15 @@ class Check:
         return placement(self.arguments())
 
     def arguments(self, **flags: object) -> BenchArguments:
-        """Returns flags of the bench: 3 rounds of LLaVA-1.5-7B, unless others are given."""
-        small = {"device": "cpu", "shape": "mini", "answer_length": 2, "rounds": 1, "warm_up": 0}
-        small = small if self.rehearse else {}
+        """Returns flags of the bench: 5 rounds of LLaVA-1.5-7B, unless others are given."""
         usual = {"device": "cuda", "shape": "llava-1.5-7b", "picture": False}
         # Captions of other lengths need other graphs, each recorded at its second use.
-        usual |= {"rounds": 5, "warm_up": 4}
-        return BenchArguments(**usual | flags | small)
+        given = usual | {"rounds": 5, "warm_up": 4} | flags
+        if self.rehearse:
+            shape = STAND_INS.get(str(given["shape"]), "mini")
+            given |= {"device": "cpu", "shape": shape, "answer_length": 2}
+            given |= {"rounds": 1, "warm_up": 0}
+        return BenchArguments(**given)
 
     def model(self, shape: str) -> LlavaAccm:
         """Returns the model with random weights of a shape; only the last one stays in memory."""
@@ -65,7 +70,11 @@ class Check:
     def bench(self, **flags: object) -> dict:
         """Measures methods side by side."""
         args = self.arguments(**flags)
-        report, _ = compare(args, self.model(args.shape))
+        if args.shape in QWEN_SHAPES:
+            self._model, self._shape = None, ""  # Qwen's own takes its place in memory
+            report, _ = compare_qwen(args)
+        else:
+            report, _ = compare(args, self.model(args.shape))
         print(markdown(report["cases"]), flush=True)
         if not self.rehearse:
             torch.cuda.empty_cache()
@@ -130,6 +139,18 @@ def run_13b(check: Check) -> dict:
     return check.bench(shape="llava-1.5-13b", **how)
 
 
+def run_next(check: Check) -> dict:
+    """Measures LLaVA-NeXT-7B with five views: a ninth of 2,880 tokens."""
+    how = {"methods": ["hf", "prune", "accm"], "rounds": 3, "warm_up": 3}
+    return check.bench(shape="llava-next-7b", budgets=[read_budget("1/9")], **how)
+
+
+def run_qwen(check: Check) -> dict:
+    """Measures Qwen2.5-VL-3B, a ninth of 1,296 tokens; its bench has no CUDA graphs."""
+    how = {"methods": ["hf", "prune"], "rounds": 3, "warm_up": 3, "eager": True}
+    return check.bench(shape="qwen2.5-vl-3b", budgets=[read_budget("1/9")], **how)
+
+
 def run_profile(check: Check) -> dict:
     """Profiles the kernels of accm at batch 1."""
     model = check.model(check.arguments().shape)
@@ -171,4 +192,6 @@ PARTS: dict[str, Callable[[Check], dict]] = {
     "throughput": measure_throughput,
     "compiled": run_compiled,
     "llava-13b": run_13b,
+    "llava-next-7b": run_next,
+    "qwen2.5-vl-3b": run_qwen,
 }

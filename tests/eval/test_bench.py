@@ -13,7 +13,7 @@ from llava.eval.bench.arguments import ACCM, FULL, HF, HF_PACKED, METHODS, PRUNE
 from llava.eval.bench.measuring import Measured, measure
 from llava.eval.bench.memory import PeakMemory, parameter_bytes
 from llava.eval.bench.methods import Bench, Case, Lengths, cases, with_fixed_lengths
-from llava.eval.bench.prediction import Machine, Pass
+from llava.eval.bench.prediction import Machine, Pass, bytes_read
 from llava.eval.bench.random_model import LlamaWords, random_model
 from llava.eval.bench.stock import StockLlava
 from llava.eval.bench.table import markdown
@@ -269,6 +269,43 @@ def test_bad_flags_get_one_line(tmp_path, capsys, flags, says):
     assert run(tmp_path, *flags.split()) == 2
     error = capsys.readouterr().err
     assert says in error and "Traceback" not in error
+
+
+def test_shared_layers_take_the_memory_of_one(tmp_path):
+    place = Placement(CPU, torch.float32)
+
+    def addresses(**how):
+        layers = random_model(SHAPES["mini"], None, place, 0, **how).language_model.llm.model.layers
+        return [{p.data_ptr() for p in layer.parameters()} for layer in layers]
+
+    (one, *others), apart = addresses(share_layers=True), addresses()
+    assert len(others) == 4 and all(other == one for other in others)
+    assert not set.intersection(*apart)
+    assert run(tmp_path, "--methods", "hf", "prune", "--share-layers", "--rounds", "1") == 0
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert report["settings"]["share_layers"]
+    assert "share the weights of one" in (tmp_path / "bench.md").read_text()
+    # A pass reads the shared weights once for each layer.
+    assert run(tmp_path, "--methods", "hf", "prune", "--rounds", "1") == 0
+    usual = json.loads((tmp_path / "bench.json").read_text())
+    for one, other in zip(report["cases"], usual["cases"], strict=True):
+        assert one["operations"] == other["operations"]
+        assert one["weight_bytes"] < other["weight_bytes"]
+    llms = [random_model(SHAPES["mini"], None, place, 0, share) for share in (True, False)]
+    assert len({bytes_read(model.language_model.llm) for model in llms}) == 1
+
+
+@pytest.mark.parametrize(
+    "flags, says",
+    [
+        ("--model-path checkpoints/accm-mini", "--share-layers goes with --shape"),
+        ("--shape mini --device cpu --cpu-products packed", "where each layer packs its weights"),
+    ],
+)
+def test_layers_are_shared_only_where_they_can_be(tmp_path, capsys, flags, says):
+    flags += f" --share-layers --output {tmp_path}"
+    assert command.main(flags.split()) == 2
+    assert says in capsys.readouterr().err
 
 
 def test_without_a_model_or_a_shape(tmp_path, capsys):

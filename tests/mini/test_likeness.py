@@ -54,7 +54,7 @@ def test_every_scene_of_twice_the_size_does(change):
         for split in SPLITS
         for number in range(12)
     ]
-    assert all(looks_drawn(change(scene)) for scene in drawn)
+    assert all(looks_drawn(change(scene), scale=2) for scene in drawn)
 
 
 def test_the_scene_that_comes_along_does():
@@ -90,13 +90,15 @@ def others():
 
 
 @pytest.mark.parametrize("image", [pytest.param(i, id=name) for name, i in others()])
-def test_noise_gradients_and_flat_pictures_do_not(image):
-    assert not looks_drawn(image)
+@pytest.mark.parametrize("scale", [1, 2])
+def test_noise_gradients_and_flat_pictures_do_not(image, scale):
+    assert not looks_drawn(image, scale)
 
 
-def test_photographs_do_not(shared_benchmarks):
+@pytest.mark.parametrize("scale", [1, 2])
+def test_photographs_do_not(shared_benchmarks, scale):
     """Every third of MMVP's; of the others none does either."""
     photographs = sorted((shared_benchmarks / "mmvp" / "MMVP Images").glob("*.jpg"))
     assert len(photographs) == 300
-    drawn = [path.name for path in photographs[::3] if looks_drawn(load_image(path))]
+    drawn = [path.name for path in photographs[::3] if looks_drawn(load_image(path), scale)]
     assert not drawn

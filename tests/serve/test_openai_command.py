@@ -21,6 +21,7 @@ def test_the_command_serves_until_sigterm(scene, tmp_path):
     key = tmp_path / "key"
     key.write_text("rosebud\n")
     flags = ["--port", str(free_port()), "--device", "cpu", "--visual-token-num", "9"]
+    flags += ["--drain-seconds", "600"]  # which a server with nothing to do does not wait
     words = [sys.executable, "-m", "llava.serve.openai", *flags, "--api-key-file", str(key)]
     with subprocess.Popen(
         words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

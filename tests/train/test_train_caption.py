@@ -157,6 +157,23 @@ def test_it_goes_on_from_a_caption_model(trained, command, tmp_path):
     assert "start_from" in record["inputs"]
 
 
+@pytest.mark.parametrize("first, second", [(False, True), (True, False), (True, "other")])
+def test_a_run_goes_on_from_the_caption_model_that_it_began_with(
+    trained, command, tmp_path, capsys, first, second
+):
+    output = trained / "accm" / "caption.pt"
+    weights = read_checkpoint(output)
+    name = "clip_project.prefix_const"
+    save_weights(tmp_path / "other.pt", weights | {name: weights[name] + 1}, torch.float32)
+    given = {False: [], True: ["--start-from", str(output)]}
+    given["other"] = ["--start-from", str(tmp_path / "other.pt")]
+    assert command(tmp_path, *given[first], "--max-steps", "1") == 0
+    capsys.readouterr()
+    assert command(tmp_path, *given[second], "--max-steps", "1") == 2
+    assert "inputs start_from" in capsys.readouterr().err
+    assert command(tmp_path, *given[first], "--max-steps", "1") == 0
+
+
 def test_a_caption_model_of_other_sizes_is_refused_with_the_flags(
     trained, command, tmp_path, capsys
 ):

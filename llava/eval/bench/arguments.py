@@ -21,13 +21,15 @@ from llava.model.shapes import (
 )
 
 HF, HF_PACKED, FULL, PRUNE, ACCM = METHODS = ("hf", "hf-packed", "full", "prune", "accm")
+_MINI = replace(
+    MINI,
+    text=MINI.text | dict(vocab_size=1024, bos_token_id=1022, eos_token_id=1023),
+    gpt2=MINI.gpt2 | dict(vocab_size=1024, bos_token_id=1023, eos_token_id=1023),
+    llm=MINI.llm | dict(vocab_size=1024),
+)
 SHAPES = {
-    "mini": replace(
-        MINI,
-        text=MINI.text | dict(vocab_size=1024, bos_token_id=1022, eos_token_id=1023),
-        gpt2=MINI.gpt2 | dict(vocab_size=1024, bos_token_id=1023, eos_token_id=1023),
-        llm=MINI.llm | dict(vocab_size=1024),
-    ),
+    "mini": _MINI,
+    "mini-next": replace(_MINI, resolutions=((192, 192),)),
     "llava-1.5-7b": LLAVA_7B,
     "llava-1.5-13b": LLAVA_13B,
     "llava-next-7b": LLAVA_NEXT_7B,
@@ -53,6 +55,12 @@ class BenchArguments(ModelArguments):
         choices=(*SHAPES, *QWEN_SHAPES),
     )
     llm_layers: Optional[int] = flag("With --shape: fewer layers of the LLM, for small machines.")
+    share_layers: bool = flag(
+        "With --shape: all layers of the LLM share the weights of one, for machines whose memory "
+        "does not hold them all. From 3B on the times stay those of the whole LLM, because the "
+        "caches of a processor hold not even one layer.",
+        False,
+    )
     products: bool = flag(
         "Measure, instead of methods, the forms of matrix products that --cpu-products chooses "
         "from, and say what this machine would change in the table of the project.",

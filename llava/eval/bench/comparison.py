@@ -93,7 +93,7 @@ def compare_qwen(args: BenchArguments) -> tuple[dict, list[Measured]]:
     shape, place = QWEN_SHAPES[str(args.shape)], placement(args)
     patches = shape.grid[0] * shape.grid[1]
     budgets = [resolve_budget(one, None, patches).visual_token_num for one in args.budgets]
-    model = random_qwen(shape, args.llm_layers, place, args.seed)
+    model = random_qwen(shape, args.llm_layers, place, args.seed, args.share_layers)
     runner = QwenBench(model, shape, args.answer_length, args.cpu_products)
     todo = cases(args.methods, budgets, args.batch_sizes, patches)
     costs = QwenCosts(model, shape, runner.num_text, args.answer_length)
@@ -146,6 +146,7 @@ def _check(args: BenchArguments, forms: Mapping[str, Form]) -> None:
         UserError: a setting is wrong; the message names it.
     """
     check_source(args)
+    _check_shared(args, forms)
     _check_family(args)
     if args.products:
         _check_products(args)
@@ -176,6 +177,23 @@ def _check(args: BenchArguments, forms: Mapping[str, Form]) -> None:
         raise UserError("--warm-up must not be negative, and --methods must name one")
     if args.picture and not args.products:
         check_picture()
+
+
+def _check_shared(args: BenchArguments, forms: Mapping[str, Form]) -> None:
+    """Refuses shared layers where each layer has weights of its own.
+
+    Raises:
+        UserError: the message names the flag.
+    """
+    if not args.share_layers:
+        return
+    if args.shape is None:
+        raise UserError("--share-layers goes with --shape: a checkpoint has weights for each layer")
+    if forms["llm"].is_packed:
+        raise UserError(
+            "--share-layers has no effect where each layer packs its weights: say "
+            "--cpu-products plain, or leave it out"
+        )
 
 
 def _check_family(args: BenchArguments) -> None:
@@ -230,7 +248,7 @@ def _load(args: BenchArguments) -> LlavaAccm:
     if args.shape is None:
         return load_from_arguments(args)
     shape, place = SHAPES[args.shape], placement(args)
-    return random_model(shape, args.llm_layers, place, args.seed)
+    return random_model(shape, args.llm_layers, place, args.seed, args.share_layers)
 
 
 def _cost_model(runner: Bench, budget: int, lengths: Lengths, found: list[Measured]) -> CostModel:
@@ -261,8 +279,12 @@ def _write(folder: Path, report: dict, found: list[Measured]) -> None:
     what = settings["shape"] or settings["model_path"]
     layers = settings["llm_layers"]
     title = f"{what}{f', {layers} layers' if layers else ''}, {machine['dtype']}"
-    title += f", {machine['device']}"
+    title += f", {machine['device']}" + (
+        ", layers share weights" if settings["share_layers"] else ""
+    )
     text = markdown(report["cases"])
+    if settings["share_layers"]:
+        text += "\nThe layers of the LLM share the weights of one.\n"
     print(text)
     print(
         f"{machine['operations'] / 1e9:,.0f} GFLOP/s in a large matrix product, "

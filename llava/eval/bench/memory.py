@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from llava.model.products.layers import Formed
 
@@ -51,12 +51,24 @@ class PeakMemory:
 
 
 def parameter_bytes(parts: Iterable[nn.Module]) -> int:
-    """Returns the size of the modules' parameters and buffers; shared ones count once."""
+    """Returns the memory of the modules' parameters and buffers; shared memory counts once."""
+    tensors, packed = _weights(parts)
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    return sum(storages.values()) + packed
+
+
+def bytes_of_all(part: nn.Module) -> int:
+    """Returns the size of a module's parameters and buffers, also where they share memory."""
+    tensors, packed = _weights([part])
+    return sum(t.nbytes for t in tensors) + packed
+
+
+def _weights(parts: Iterable[nn.Module]) -> tuple[list[Tensor], int]:
+    """Returns the modules' parameters and buffers, each once, and the bytes of packed weights."""
     modules = {module for part in parts for module in part.modules()}
     packed = [m.packed.nbytes for m in modules if isinstance(m, Formed) and m.packed is not None]
     tensors = [t for m in modules for t in (*m.parameters(False), *m.buffers(False))]
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
-    return sum(storages.values()) + sum(packed)
+    return list({id(t): t for t in tensors}.values()), sum(packed)
 
 
 def _trim() -> None:

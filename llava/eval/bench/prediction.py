@@ -17,7 +17,7 @@ from torch import nn
 
 from llava.constants import IMAGE_TOKEN_INDEX
 from llava.eval.bench.arguments import ACCM, FULL
-from llava.eval.bench.memory import parameter_bytes
+from llava.eval.bench.memory import bytes_of_all
 from llava.eval.bench.methods import STOCK, Case, Lengths
 from llava.eval.bench.shapes import (
     compensator_of,
@@ -258,7 +258,8 @@ class CostModel:
 def bytes_read(module: nn.Module) -> int:
     """Returns the bytes that a pass reads of a module.
 
-    Embedding tables count only if a product reads them, rather than a packed copy.
+    Embedding tables count only if a product reads them, rather than a packed copy. Layers that
+    share their weights read them one after the other.
     """
     tables = [m.weight for m in module.modules() if isinstance(m, nn.Embedding)]
     multiplied = {
@@ -267,7 +268,7 @@ def bytes_read(module: nn.Module) -> int:
         if isinstance(m, nn.Linear | FormedLinear) and hasattr(m, "weight")
     }
     idle = {id(t): t.nbytes for t in tables if id(t) not in multiplied}
-    return parameter_bytes([module]) - sum(idle.values())
+    return bytes_of_all(module) - sum(idle.values())
 
 
 @dataclass(frozen=True)

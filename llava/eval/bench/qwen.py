@@ -54,7 +54,13 @@ class QwenWords(LlamaWords):
         return f"system You are a helpful assistant user {PLACEHOLDER} {question} assistant"
 
 
-def random_qwen(shape: QwenShape, llm_layers: int | None, place: Placement, seed: int) -> LlavaAccm:
+def random_qwen(
+    shape: QwenShape,
+    llm_layers: int | None,
+    place: Placement,
+    seed: int,
+    share_layers: bool = False,
+) -> LlavaAccm:
     """Returns a model that answers nonsense at the speed of a trained one, to its limits.
 
     Args:
@@ -62,13 +68,14 @@ def random_qwen(shape: QwenShape, llm_layers: int | None, place: Placement, seed
         llm_layers: layers of the LLM; None takes the shape's.
         place: its device and dtype.
         seed: seed of the weights.
+        share_layers: see random_llm.
     """
     noise = Noise(place, seed)
     with init_empty_weights():
         config = Qwen2_5_VLVisionConfig(**shape.vision)
         vision = Qwen2_5_VisionTransformerPretrainedModel._from_config(config)
     fill(vision, noise.like(vision), SOURCE, place.dtype, place.device_of)
-    llm = random_llm(Qwen2_5_VLTextConfig, shape.llm, llm_layers, noise)
+    llm = random_llm(Qwen2_5_VLTextConfig, shape.llm, llm_layers, noise, share_layers)
     words: Any = QwenWords(llm.config.vocab_size)
     language_model = LanguageModel(llm, nn.Identity(), words, NEVER)
     tower = QwenTower(vision.to(place.device))

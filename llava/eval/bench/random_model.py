@@ -45,6 +45,7 @@ _NOISE = 1 << 24  # random numbers; tensors repeat them
 _PREFIX_LENGTH = 20
 
 
+_LAYER = re.compile(r"\.\d+\.")
 _PIECE = re.compile(r"\n|\w{1,9}|[^\w\s]")  # LLaVA-1.5's system prompt: 34, really 35
 # The words of captions: one token each for GPT-2, LongCLIP and Llama.
 _WORDS = (
@@ -54,7 +55,11 @@ _WORDS = (
 
 
 def random_model(
-    shape: ModelShape, llm_layers: int | None, place: Placement, seed: int
+    shape: ModelShape,
+    llm_layers: int | None,
+    place: Placement,
+    seed: int,
+    share_layers: bool = False,
 ) -> LlavaAccm:
     """Returns a model that answers nonsense at the speed of a trained one.
 
@@ -63,10 +68,11 @@ def random_model(
         llm_layers: layers of the LLM; None takes the shape's.
         place: its device and dtype.
         seed: seed of the weights.
+        share_layers: see random_llm.
     """
     noise = Noise(place, seed)
     tower = _random_tower(shape, noise)
-    llm = random_llm(LlamaConfig, shape.llm, llm_layers, noise)
+    llm = random_llm(LlamaConfig, shape.llm, llm_layers, noise, share_layers)
     with init_empty_weights():
         projector = build_vision_projector(
             "mlp2x_gelu", shape.vision["hidden_size"], llm.config.hidden_size
@@ -82,7 +88,11 @@ def random_model(
 
 
 def random_llm(
-    kind: type[PreTrainedConfig], sizes: dict, num_layers: int | None, noise: Noise
+    kind: type[PreTrainedConfig],
+    sizes: dict,
+    num_layers: int | None,
+    noise: Noise,
+    share_layers: bool,
 ) -> PreTrainedModel:
     """Returns an LLM with random weights.
 
@@ -91,10 +101,11 @@ def random_llm(
         sizes: arguments of that class.
         num_layers: of the LLM; None takes that of the sizes.
         noise: gives the weights, with their place.
+        share_layers: whether all layers share the weights of one.
     """
     layers = {} if num_layers is None else dict(num_hidden_layers=num_layers)
     llm, place = empty_llm(kind(**sizes | layers), SOURCE), noise.place
-    tensors = noise.like(llm)
+    tensors = noise.like(llm, share_layers)
     if llm.config.tie_word_embeddings:
         tensors.pop("lm_head.weight", None)
     fill_llm(llm, tensors, SOURCE, place.dtype, place.device_of)
@@ -159,9 +170,20 @@ class Noise:
         drawn = torch.randn(_NOISE, device=place.device, generator=generator)
         self._drawn = (0.02 * drawn).to(place.dtype)
 
-    def like(self, module: nn.Module) -> dict[str, Tensor]:
-        """Returns a tensor for each parameter of a module, which may be on the meta device."""
-        return {name: self._tensor(name, p.shape) for name, p in module.named_parameters()}
+    def like(self, module: nn.Module, share_layers: bool = False) -> dict[str, Tensor]:
+        """Returns a tensor for each parameter of a module, which may be on the meta device.
+
+        Args:
+            module: the module.
+            share_layers: whether the layers of a stack receive the tensors of its first.
+        """
+        tensors: dict[str, Tensor] = {}
+        for name, parameter in module.named_parameters():
+            first = _LAYER.sub(".0.", name) if share_layers else name
+            if first not in tensors:
+                tensors[first] = self._tensor(first, parameter.shape)
+            tensors[name] = tensors[first]
+        return tensors
 
     def _tensor(self, name: str, shape: torch.Size) -> Tensor:
         options: dict[str, Any] = dict(device=self.place.device, dtype=self.place.dtype)

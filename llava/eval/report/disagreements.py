@@ -144,7 +144,7 @@ class _Details:
 
     def case(self, key: str, first: Run, second: Run) -> Case:
         """Returns one question of a pair."""
-        question = self._questions.get(key)
+        question = self._question(key, first, second)
         one, other = (
             Side(run, run.scores[key], self._entries[run.path].get(key)) for run in (first, second)
         )
@@ -155,6 +155,12 @@ class _Details:
             except UserError as error:
                 self.notes.append(f"A picture is left out: {error}.")
         return Case(key, question, (one, other), pictures)
+
+    def _question(self, key: str, *runs: Run) -> Question | None:
+        """Returns a question by the data of one of the runs, or else by any that can be read."""
+        own = [self._questions[run.data_dir] for run in runs if run.data_dir in self._questions]
+        found = (*own, *self._questions.values())
+        return next((questions[key] for questions in found if key in questions), None)
 
     def _read_entries(self, run: Run, keys: set[str]) -> dict[str, Entry]:
         if run.answers_file is None:
@@ -170,19 +176,20 @@ class _Details:
 
     def _read_questions(
         self, runs: Sequence[Run], read_questions: ReadQuestions
-    ) -> dict[str, Question]:
-        """Returns the questions of the first run whose data can be read."""
+    ) -> dict[Path, dict[str, Question]]:
+        """Returns the questions of each data folder that can be read; their pictures may differ."""
         folders = {run.data_dir: run for run in runs if run.data_dir is not None}
         reasons = [] if folders or not runs else ["no result file names a data folder"]
+        found = {}
         for folder, run in folders.items():
             try:
-                return {q.key: q for q in read_questions(run.benchmark, folder)}
+                found[folder] = {q.key: q for q in read_questions(run.benchmark, folder)}
             except UserError as error:
                 reasons.append(str(error))
-        if reasons:
+        if reasons and not found:
             where = BENCHMARKS[runs[0].benchmark]
             self.notes.append(f"Pictures and questions of {where} are left out: {reasons[0]}.")
-        return {}
+        return found
 
 
 def _thumbnails(image: Path | bytes, sides: Sequence[Side]) -> tuple[Thumbnail, ...]:

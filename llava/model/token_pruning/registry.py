@@ -118,6 +118,11 @@ def resolved_num(method: Method, num_patches: int, most: int) -> int | None:
     return None if kept == asked_budget(method, most) else kept
 
 
+def fits_views(pruner: Pruner, has_views: bool) -> bool:
+    """Returns whether a pruner works on a model of one view of an image, or of several."""
+    return pruner.layers is None or not has_views
+
+
 def check_views(method: Method, has_views: bool) -> None:
     """Refuses a method that does not fit a model of one view of an image, or of several.
 
@@ -126,7 +131,7 @@ def check_views(method: Method, has_views: bool) -> None:
             the LLM, where the tokens between the views would be in its way.
     """
     pruner, split = find_pruner(method.pruner), method.view_split
-    if pruner.layers is not None and has_views:
+    if not fits_views(pruner, has_views):
         raise UserError(
             f"the pruner {pruner.name} works inside the LLM, and this model reads several views of "
             "an image with newline tokens between them: use a pruner before the LLM"

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from llava.budgets import AskedBudget
 from llava.mini.drawing import draw_scene
 from llava.mini.scene import make_scene, scene_generator
+from llava.model.checks import has_views
 from llava.model.llava_arch import LlavaAccm
 from llava.model.multimodal_encoder import clip_encoder
 from llava.model.sample import Sample
@@ -69,7 +70,7 @@ def opened(model: LlavaAccm, args: WebArguments, patience: Patience = Patience()
     if args.visual_token_num is None and isinstance(wanted, int):
         method = replace(method, visual_token_num=min(wanted, model.count_tokens()))
     example, question = _EXAMPLES[0]
-    scale = 2 if len(model.backbone.views()) > 1 else 1  # tiles show more of a larger picture
+    scale = 2 if has_views(model) else 1  # tiles show more of a larger picture
     picture = draw_scene(make_scene(scene_generator(*example), scale))
     kept = model.budget(Sample(picture, question, **vars(method))).visual_token_num
     patches = model.count_tokens(picture)

@@ -290,7 +290,7 @@ def train_caption(args: CaptionArguments) -> int:
         inputs = {"captions": Path(args.captions), "vision_tower": folder, "gpt2": gpt2}
         given = {"questions": args.questions, "start_from": args.start_from}
         inputs |= {name: Path(path) for name, path in given.items() if path}
-        hashes = {"questions": None} | {name: hashes_of(path) for name, path in inputs.items()}
+        hashes = dict.fromkeys(given) | {name: hashes_of(path) for name, path in inputs.items()}
         chosen = chosen | {"inputs": hashes}
         train(stage, CaptionObjective(model), data, chosen)
         parts = {"model_path": args.model_path, "caption_model": Path(args.output)}
