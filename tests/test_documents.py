@@ -23,6 +23,7 @@ from llava.mini.benchmarks import write_benchmarks
 from llava.train import cost as train_cost
 from llava.utils import cli as command
 from tests.load import __main__ as web_load
+from tests.load.process import free_port
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -163,6 +164,7 @@ def run_block(tree, block, settings=None):
     programs = tree / ".venv" / "bin"
     environment = {"PATH": f"{programs}:/usr/bin:/bin", "CALLS": str(record)}
     environment |= {"R": "0", "HOST": "localhost"}  # of docs/scaling.md
+    environment |= {"PORT": str(free_port()), "ENGINE_PORTS": str(free_port())}
     environment |= settings or {}
     done = subprocess.run(
         ["bash", "-euc", block], cwd=tree, env=environment, capture_output=True, text=True
