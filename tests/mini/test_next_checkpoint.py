@@ -19,7 +19,7 @@ def large_scenes(tmp_path_factory):
     """Benchmarks of pictures of twice the resolution."""
     folder = tmp_path_factory.mktemp("twice") / "eval"
     folder.mkdir()
-    sizes = {"mme": 2, "mmbench": 2, "pope": 3, "mmvp": 8, "seed": 2, "gqa": 10, "flickr": 2}
+    sizes = {"mme": 1, "mmbench": 1, "pope": 2, "mmvp": 6, "seed": 1, "gqa": 6, "flickr": 1}
     write_benchmarks(folder, seed=5, split="test", sizes=sizes, scale=2)
     return folder
 

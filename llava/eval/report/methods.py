@@ -15,7 +15,7 @@ TITLES = {
     FLOOR: "no image",
 }
 _EXPLAINED = {
-    FULL: "all visual tokens: plain LLaVA-1.5, the 100% of the rest.",
+    FULL: "all visual tokens: the plain model, the 100% of the rest.",
     ACCM: "pruned, with captions: the tokens of the budget stay, and what was dropped comes back "
     "as a caption before the question. The paper's method.",
     PRUNE: "pruned: the same tokens stay, and no caption is written.",
