@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
-import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from llava.errors import UserError, shown
+from llava.eval.grids import Grid, places, whole_grids
 from llava.eval.panel import INK, PAPER, Panel
 from llava.files import write_whole
 from llava.model.llava_arch import LlavaAccm
-from llava.model.multimodal_encoder.visual_tokens import View
 from llava.model.sample import Answer
 from llava.model.token_pruning.accm import kept_reasons as kept_reasons  # the old place
 from llava.model.token_pruning.pruner import CLS
@@ -120,63 +119,64 @@ def draw_patches(
 ) -> Image.Image:
     """Returns the image that the tower saw, dropped patches dimmed, kept ones framed by reason.
 
-    Of an image of several views, it shows the first.
+    Of an image of several views, it shows the patches of all where they lie in the whole image.
     """
-    view = model.backbone.views(image)[0]
-    picture = _dim(model.backbone.picture(image, IMAGE_SIDE), kept, view)
+    views = model.backbone.views(image)
+    grids = whole_grids([(v.start, v.rows, v.columns, v.row_stride) for v in views])
+    picture = _dim(model.backbone.picture(image, IMAGE_SIDE), kept, grids)
     draw = ImageDraw.Draw(picture)
     for patch, reason in reasons.items():
-        if patch == CLS or patch >= view.rows * view.columns:
+        if patch == CLS:
             continue
-        left, top, right, bottom = _patch_box(patch, view, picture.size)
-        draw.rectangle((left, top, right - 1, bottom - 1), outline=REASON_COLOURS[reason], width=3)
+        for left, top, right, bottom in _boxes(patch, grids, picture.size):
+            corners = (left, top, right - 1, bottom - 1)
+            draw.rectangle(corners, outline=REASON_COLOURS[reason], width=3)
     return picture
 
 
 def view_note(model: LlavaAccm, image: Image.Image, kept: Collection[int]) -> str:
-    """Returns what draw_patches shows of an image of several views; empty where there is one."""
+    """Returns how many tokens of base view and tiles are kept; empty where there is one view."""
     base, *tiles = (set(view.idx.tolist()) for view in model.backbone.views(image))
     if not tiles:
         return ""
     of_tiles = set().union(*tiles)
     return (
-        f"the picture shows the base view, {len(base & set(kept))} of its {len(base)} tokens kept; "
-        f"of the tiles, which it does not show, {len(of_tiles & set(kept))} of {len(of_tiles)}"
+        f"{len(base & set(kept))} of the {len(base)} tokens of the base view are kept, and of the "
+        f"tiles, whose patches are smaller, {len(of_tiles & set(kept))} of {len(of_tiles)}"
     )
 
 
 def dim_patches(
-    square: Image.Image, kept: Collection[int], num_patches: int, side: int
+    square: Image.Image, kept: Collection[int], grids: Sequence[Grid], side: int
 ) -> Image.Image:
     """Returns a picture with its dropped patches dimmed.
 
     Args:
         square: the image that the tower saw, RGB, of any size.
-        kept: the patches that stay bright, counted from the upper left, row by row.
-        num_patches: a square number.
+        kept: the patches that stay bright.
+        grids: the grids that have them.
         side: side of the result in pixels.
     """
-    rows = math.isqrt(num_patches)
-    return _dim(square.resize((side, side)), kept, View(0, rows, rows))
+    return _dim(square.resize((side, side)), kept, grids)
 
 
-def _dim(picture: Image.Image, kept: Collection[int], view: View) -> Image.Image:
-    """Returns a picture of a grid of patches, from index 0 on, with its dropped patches dimmed."""
+def _dim(picture: Image.Image, kept: Collection[int], grids: Sequence[Grid]) -> Image.Image:
+    """Returns a picture with its dropped patches dimmed: all that no kept one shows."""
     bright = np.full((picture.height, picture.width, 1), DIMMED, dtype=np.float32)
     for patch in kept:
-        if patch < view.rows * view.columns:
-            left, top, right, bottom = _patch_box(patch, view, picture.size)
+        for left, top, right, bottom in _boxes(patch, grids, picture.size):
             bright[top:bottom, left:right] = 1
     pixels = np.asarray(picture).astype(np.float32)
     return Image.fromarray((pixels * bright + 16 * (1 - bright)).astype(np.uint8))
 
 
-def _patch_box(patch: int, view: View, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Returns left, top, right and bottom of a patch in a picture of some width and height."""
-    row, column = divmod(patch, view.columns)
-    left, right = (round(edge * size[0] / view.columns) for edge in (column, column + 1))
-    top, bottom = (round(edge * size[1] / view.rows) for edge in (row, row + 1))
-    return left, top, right, bottom
+def _boxes(
+    patch: int, grids: Sequence[Grid], size: tuple[int, int]
+) -> Iterator[tuple[int, int, int, int]]:
+    """Yields left, top, right and bottom of a patch in a picture of some width and height."""
+    for place in places(grids, patch):
+        left, top, right, bottom = (round(part * size[i % 2]) for i, part in enumerate(place))
+        yield left, top, right, bottom
 
 
 def _draw_budget(panel: Panel, answer: Answer, num_patches: int, reasons: dict[int, str]) -> None:

@@ -208,7 +208,8 @@ def views_record(views: Sequence[View], kept_idx: Sequence[int], num_newlines: i
     if len(views) < 2:
         return {}
     described = [
-        {"rows": view.rows, "columns": view.columns, "tokens": tokens, "kept": kept}
+        {"start": view.start, "rows": view.rows, "columns": view.columns}
+        | {"stride": view.row_stride, "tokens": tokens, "kept": kept}
         for view, (tokens, kept) in zip(views, counts_by_view(views, kept_idx))
     ]
     return {"views": described, "newline_tokens": num_newlines}

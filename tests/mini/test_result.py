@@ -141,13 +141,14 @@ def test_a_model_without_a_card_is_not_spoken_of(run, questions, tmp_path):
     assert len(lines) == 1
 
 
-def test_of_several_views_the_picture_shows_the_base_view(questions, tmp_path):
-    """Tokens of the tiles, which follow those of the base view, are not drawn into it."""
+def test_of_several_views_each_token_is_where_it_lies(questions, tmp_path):
+    """Four patches of the tiles, of which a row has 24, cover one of the base view."""
     run = tmp_path / "a.jsonl.run"
     run.mkdir()
+    sides = dict(rows=12, columns=12)
+    tiles = [dict(start=start, stride=24, **sides) for start in (144, 156, 432, 444)]
 
-    def picture(kept):
-        views = [{"tokens": 144}, {"tokens": 576}]
+    def picture(kept, views=(dict(start=0, stride=12, **sides), *tiles)):
         trace = {"kept_idx": kept, "views": views}
         line = {"key": "1", "record": {"text": "red"}, "trace": trace}
         (run / "answers-0.jsonl").write_text(json.dumps(line) + "\n")
@@ -155,4 +156,9 @@ def test_of_several_views_the_picture_shows_the_base_view(questions, tmp_path):
         about = SimpleNamespace(num_patches=720, tokens=18)
         return pair_picture(questions[0].question, "red", [Side(about, 1.0, entry)]).tobytes()
 
-    assert picture([5, 700]) == picture([5]) != picture([6])
+    assert picture([0]) == picture([144, 145, 168, 169]) != picture([144, 145, 168])
+    assert picture([143]) == picture([719, 718, 695, 694])
+    # A journal that does not say where its views are.
+    older = [{"tokens": 144, **sides} for _ in range(5)]
+    assert picture([0], older) == picture([1], older)
+    assert picture([0], [dict(start=0, stride=0, **sides)] * 5) == picture([0], older)

@@ -169,8 +169,7 @@ def test_counts_of_the_page_are_those_of_the_image(open_parts, tiled):
         shown |= changes
     assert f"20 of {whole} tokens" in shown[parts.pruned] and f"All {whole} " in shown[parts.full]
     assert f"20 of {whole} patches kept" in shown[parts.overlay]
-    assert "the picture shows the base view, " in shown[parts.overlay]
-    assert f"of its {BASE} tokens kept" in shown[parts.overlay]
+    assert f" of the {BASE} tokens of the base view are kept" in shown[parts.overlay]
     assert f"20 of {whole} tokens are" in shown[parts.stages]
     state = shown[parts.shown]
     for changes in page.move(state, 5 * BASE):  # of the largest image: all of this one's
@@ -216,12 +215,12 @@ def test_python_says_that_images_differ(tiled, qwen):
     assert f"9 of up to {MOST} visual tokens" in repr(Accm(qwen, 9))
 
 
-def test_a_picture_of_several_views_says_which_it_shows(tiled, qwen):
+def test_a_picture_of_several_views_says_what_it_shows(tiled, qwen):
     model, whole = tiled.model, tiled.model.count_tokens(WIDE)
     kept = [0, 5, BASE - 1, BASE, whole - 1]
     assert view_note(model, WIDE, kept) == (
-        f"the picture shows the base view, 3 of its {BASE} tokens kept; of the tiles, which it "
-        f"does not show, 2 of {whole - BASE}"
+        f"3 of the {BASE} tokens of the base view are kept, and of the tiles, whose patches are "
+        f"smaller, 2 of {whole - BASE}"
     )
     assert view_note(qwen, WIDE, [0, 1]) == "" == view_note(model, SMALL, [0])
     (answer,) = model.answer([ask(WIDE, visual_token_num=20)])

@@ -129,6 +129,27 @@ def check_source(args: BenchArguments | BatchesArguments) -> None:
     check_positive({"llm-layers": args.llm_layers})
 
 
+def check_shared_layers(args: BenchArguments, is_packed: bool) -> None:
+    """Refuses shared layers where each layer has weights of its own.
+
+    Args:
+        args: the flags.
+        is_packed: whether the LLM's layers pack their weights.
+
+    Raises:
+        UserError: the message names the flag.
+    """
+    if not args.share_layers:
+        return
+    if args.shape is None:
+        raise UserError("--share-layers goes with --shape: a checkpoint has weights for each layer")
+    if is_packed:
+        raise UserError(
+            "--share-layers has no effect where each layer packs its weights: say "
+            "--cpu-products plain, or leave it out"
+        )
+
+
 def check_budgets(budgets: Sequence[AskedBudget]) -> None:
     """Refuses numbers below 1, and no budget at all, before the number of all tokens is known.
 

@@ -25,6 +25,7 @@ from llava.eval.bench.arguments import (
     BenchArguments,
     check_budgets,
     check_positive,
+    check_shared_layers,
     check_source,
 )
 from llava.eval.bench.measuring import Measured, Runner, inspect_case, measure
@@ -146,7 +147,7 @@ def _check(args: BenchArguments, forms: Mapping[str, Form]) -> None:
         UserError: a setting is wrong; the message names it.
     """
     check_source(args)
-    _check_shared(args, forms)
+    check_shared_layers(args, forms["llm"].is_packed)
     _check_family(args)
     if args.products:
         _check_products(args)
@@ -177,23 +178,6 @@ def _check(args: BenchArguments, forms: Mapping[str, Form]) -> None:
         raise UserError("--warm-up must not be negative, and --methods must name one")
     if args.picture and not args.products:
         check_picture()
-
-
-def _check_shared(args: BenchArguments, forms: Mapping[str, Form]) -> None:
-    """Refuses shared layers where each layer has weights of its own.
-
-    Raises:
-        UserError: the message names the flag.
-    """
-    if not args.share_layers:
-        return
-    if args.shape is None:
-        raise UserError("--share-layers goes with --shape: a checkpoint has weights for each layer")
-    if forms["llm"].is_packed:
-        raise UserError(
-            "--share-layers has no effect where each layer packs its weights: say "
-            "--cpu-products plain, or leave it out"
-        )
 
 
 def _check_family(args: BenchArguments) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from llava.errors import UserError
 from llava.eval.benchmarks.question import Question
 from llava.eval.benchmarks.registry import reader
+from llava.eval.grids import Grid, square_grid
 from llava.eval.report.journal import Entry, read_entries
 from llava.eval.report.runs import ACCM, BENCHMARKS, FLOOR, FULL, PRUNE, Run, budget_key
 
@@ -202,22 +202,30 @@ def _thumbnails(image: Path | bytes, sides: Sequence[Side]) -> tuple[Thumbnail, 
     from llava.eval.figure import data_uri, dim_patches
     from llava.mm_utils import CLIP_BACKGROUND, expand2square, load_image
 
-    picture = expand2square(load_image(image), CLIP_BACKGROUND, _SIDE)
-    groups: dict[tuple[tuple[int, ...], int], list[str]] = {}
+    picture = load_image(image)
+    padded = expand2square(
+        picture, CLIP_BACKGROUND, _SIDE
+    )  # as one view shows it; tiles do not pad
+    groups: dict[tuple[tuple[int, ...], tuple[Grid, ...]], list[str]] = {}
     for side in sides:
-        kept, total = side.entry and side.entry.kept, side.run.num_patches or _DEFAULT_PATCHES
-        has_views = side.entry is not None and side.entry.base is not None  # no one grid
-        if kept and not has_views and _is_pruned(kept, total):
-            groups.setdefault((tuple(sorted(kept)), total), []).append(side.run.label)
+        kept, grids = side.entry and side.entry.kept, _grids_of(side)
+        if kept and _is_pruned(kept, grids):
+            groups.setdefault((tuple(sorted(kept)), grids), []).append(side.run.label)
     named = {key: "kept by " + " and ".join(names) for key, names in groups.items()}
-    named = named or {(tuple(range(_DEFAULT_PATCHES)), _DEFAULT_PATCHES): "the image"}
-    return tuple(
-        Thumbnail(caption, data_uri(dim_patches(picture, kept, total, _SIDE), _QUALITY))
-        for (kept, total), caption in named.items()
-    )
+    whole = tuple(range(_DEFAULT_PATCHES)), square_grid(_DEFAULT_PATCHES)
+    thumbnails = []
+    for (kept, grids), caption in (named or {whole: "the image"}).items():
+        dimmed = dim_patches(picture if len(grids) > 1 else padded, kept, grids, _SIDE)
+        thumbnails.append(Thumbnail(caption, data_uri(dimmed, _QUALITY)))
+    return tuple(thumbnails)
 
 
-def _is_pruned(kept: Sequence[int], num_patches: int) -> bool:
-    """Returns whether some patches, and not all, of a square grid were kept."""
-    square = math.isqrt(num_patches) ** 2 == num_patches
-    return square and 0 <= min(kept) and max(kept) < num_patches and len(set(kept)) < num_patches
+def _grids_of(side: Side) -> tuple[Grid, ...]:
+    recorded = side.entry.grids if side.entry is not None else ()
+    return recorded or square_grid(side.run.num_patches or _DEFAULT_PATCHES)
+
+
+def _is_pruned(kept: Sequence[int], grids: Sequence[Grid]) -> bool:
+    """Returns whether some patches, and not all, of known grids were kept."""
+    total = sum(grid.rows * grid.columns for grid in grids)
+    return 0 <= min(kept) and max(kept) < total and len(set(kept)) < total

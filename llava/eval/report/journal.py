@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llava.errors import UserError
+from llava.eval.grids import Grid, whole_grids
 from llava.eval.journal import run_folder
 from llava.eval.outcomes import answer_text, read_outcomes
 
@@ -24,7 +25,8 @@ class Entry:
         captions: candidate captions; empty without compensation.
         selector_scores: one per caption, or empty.
         chosen: index of the chosen caption.
-        base: of an image of several views, the number of tokens of the first, which shows it whole.
+        grids: of an image of several views, the grids that show it whole; empty where there is one
+            view, or where the journal does not say.
     """
 
     text: str
@@ -32,7 +34,7 @@ class Entry:
     captions: tuple[str, ...]
     selector_scores: tuple[float, ...]
     chosen: int | None
-    base: int | None = None
+    grids: tuple[Grid, ...] = ()
 
 
 def read_entries(answers_file: Path, keys: Collection[str]) -> dict[str, Entry]:
@@ -66,16 +68,23 @@ def _entry(text: str, trace: object) -> Entry:
     captions = _values(trace.get("captions"), str) or ()
     scores = _values(trace.get("selector_scores"), (int, float)) or ()
     chosen = trace.get("chosen_index")
-    base, *_ = _values(trace.get("views"), dict) or ({},)
-    tokens = base.get("tokens")
     return Entry(
         text=text,
         kept=_values(trace.get("kept_idx"), int),
         captions=captions,
         selector_scores=scores if len(scores) == len(captions) else (),
         chosen=chosen if isinstance(chosen, int) else None,
-        base=tokens if isinstance(tokens, int) else None,
+        grids=_grids(trace.get("views")),
     )
+
+
+def _grids(recorded: object) -> tuple[Grid, ...]:
+    names = ("start", "rows", "columns", "stride")
+    views = [[view.get(name) for name in names] for view in _values(recorded, dict) or ()]
+    if not views or not all(isinstance(value, int) for view in views for value in view):
+        return ()
+    known = [(start, rows, columns, stride) for start, rows, columns, stride in views]
+    return whole_grids(known) if all(min(view[1:]) > 0 for view in known) else ()
 
 
 def _values(value: object, kind: type | tuple[type, ...]) -> tuple | None:

@@ -88,9 +88,13 @@ class View:
     @property
     def idx(self) -> Tensor:
         """The indices of its tokens, (rows * columns,) int64, row by row."""
-        stride = self.columns if self.stride is None else self.stride
-        rows = self.start + stride * torch.arange(self.rows)
+        rows = self.start + self.row_stride * torch.arange(self.rows)
         return (rows[:, None] + torch.arange(self.columns)).flatten()
+
+    @property
+    def row_stride(self) -> int:
+        """The distance of the first tokens of two rows."""
+        return self.columns if self.stride is None else self.stride
 
 
 @dataclass(frozen=True, eq=False)
