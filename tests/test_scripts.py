@@ -364,6 +364,14 @@ def test_a_mini_model_with_tiles_gets_pictures_of_twice_the_resolution(
         (swept, *_) = (call for call in calls if "llava.eval.sweep" in call)
         assert value(swept, "--data-root") == f"playground/data/{data}/eval"
     assert value(swept, "--output-dir") == f"outputs/reproduce-{data}"
+    done = subprocess.run(
+        ["bash", "scripts/reproduce.sh", "--mini", "--dry-run"],
+        cwd=tree,
+        env={"PATH": os.environ["PATH"], "PYTHON": str(tree / "python"), "MODEL_PATH": "model"},
+        capture_output=True,
+        text=True,
+    )
+    assert ("0.08 s a question" in done.stdout) == tiles, done.stderr
 
 
 @pytest.mark.parametrize(
