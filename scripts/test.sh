@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets up .venv and runs the tests. Arguments go to pytest: bash scripts/test.sh -k beam
-# All tests run in four processes of one thread each, because many of them wait, the longest files
+# All tests run in three processes of one thread each, because many of them wait, the longest files
 # first (tests/conftest.py); tests chosen by arguments run in one process.
 # The web page is tested in Chromium, which is installed if it is missing and this is root on Debian.
 set -euo pipefail
@@ -14,6 +14,6 @@ if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get 
 fi
 if [ $# = 0 ]; then
     export OMP_NUM_THREADS=1
-    set -- --numprocesses 4 --dist loadfile --no-loadscope-reorder
+    set -- --numprocesses 3 --dist loadfile --no-loadscope-reorder
 fi
 .venv/bin/python -m pytest --quiet --durations=10 "$@"
