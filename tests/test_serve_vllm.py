@@ -6,12 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.waiting import wait_until
 from tests.load.process import free_port
 
 ROOT = Path(__file__).parents[1]
@@ -66,10 +66,9 @@ def calls(tree):
 
 def wait_for(tree, *starts):
     """Waits until there is a call that begins so for each."""
-    end = time.monotonic() + 90
-    while not all(any(call.startswith(s) for call in calls(tree)) for s in starts):
-        assert time.monotonic() < end, calls(tree)
-        time.sleep(0.05)
+    wait_until(
+        lambda: all(any(call.startswith(s) for call in calls(tree)) for s in starts), seconds=90
+    )
 
 
 @pytest.fixture
@@ -123,13 +122,10 @@ def test_an_engine_that_dies_is_started_again(tree, start):
     for pid in map(int, found.stdout.split()):
         if "http.server" in Path(f"/proc/{pid}/cmdline").read_text():
             os.kill(pid, signal.SIGKILL)
-    end = time.monotonic() + 90
-    while sum(call.startswith("engine kv") for call in calls(tree)) < 2:
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    while not is_up(port):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_until(
+        lambda: sum(call.startswith("engine kv") for call in calls(tree)) >= 2 and is_up(port),
+        seconds=90,
+    )
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143 and calls(tree)[-1] == "engine stopped"
 

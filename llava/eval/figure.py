@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from llava.errors import UserError, shown
-from llava.eval.grids import Grid, places, whole_grids
+from llava.eval.grids import Grid, whole_grids
 from llava.eval.panel import INK, PAPER, Panel
 from llava.files import write_whole
 from llava.model.llava_arch import LlavaAccm
@@ -174,9 +174,10 @@ def _boxes(
     patch: int, grids: Sequence[Grid], size: tuple[int, int]
 ) -> Iterator[tuple[int, int, int, int]]:
     """Yields left, top, right and bottom of a patch in a picture of some width and height."""
-    for place in places(grids, patch):
-        left, top, right, bottom = (round(part * size[i % 2]) for i, part in enumerate(place))
-        yield left, top, right, bottom
+    for grid in grids:
+        if place := grid.place(patch):
+            left, top, right, bottom = (round(part * size[i % 2]) for i, part in enumerate(place))
+            yield left, top, right, bottom
 
 
 def _draw_budget(panel: Panel, answer: Answer, num_patches: int, reasons: dict[int, str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -53,9 +53,3 @@ def whole_grids(views: Sequence[tuple[int, int, int, int]]) -> tuple[Grid, ...]:
         return (base,)
     start, _, _, stride = tiles[0]
     return base, Grid(start, sum(r * c for _, r, c, _ in tiles) // stride, stride)
-
-
-def places(grids: Iterable[Grid], token: int) -> list[tuple[float, float, float, float]]:
-    """Returns the place of a token in the grid that has it; nothing if none has."""
-    found = (grid.place(token) for grid in grids)
-    return [place for place in found if place is not None]

@@ -9,7 +9,6 @@ from PIL import Image
 
 from llava.eval.benchmarks.question import Question
 from llava.eval.figure import CHOSEN, MARGIN, dim_patches
-from llava.eval.grids import square_grid
 from llava.eval.panel import INK, PAPER, Panel
 from llava.eval.report.disagreements import Side
 from llava.mm_utils import CLIP_BACKGROUND, expand2square, load_image
@@ -51,7 +50,7 @@ def _column(side: Side, square: Image.Image, truth: str) -> tuple[Image.Image, P
     run, num_patches = side.run, side.run.num_patches or 0
     entry: Any = side.entry  # there is one of each side that is shown
     kept = range(num_patches) if entry.kept is None else entry.kept
-    picture = dim_patches(square, kept, entry.grids or square_grid(num_patches), SIDE)
+    picture = dim_patches(square, kept, side.grids, SIDE)
     panel = Panel(SIDE, 100)
     colour = RIGHT if side.score == 1 else WRONG
     panel.heading(f"{entry.text or '(nothing)'}: {verdict(side, truth)}", colour)

@@ -40,7 +40,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class AnswerSettings:
-    """How an answer is written.
+    """Says how an answer is written.
 
     Attributes:
         max_new_tokens: the largest number of its tokens.
@@ -73,7 +73,7 @@ class Sample(AnswerSettings, Method, Asked):
 
     @property
     def decoding(self) -> Decoding:
-        """How the answer's tokens are chosen."""
+        """Returns how the answer's tokens are chosen."""
         return Decoding(self.temperature, self.top_p, self.num_beams, self.seed)
 
     @property

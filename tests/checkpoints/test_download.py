@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from llava.checkpoints.download import PUBLISHED, download
 from llava.download.hub import Repository, list_files
 from llava.download.line import Network
 from llava.errors import UserError
+from tests.helpers.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 LARGE = os.urandom(2_500_000)
@@ -52,13 +52,6 @@ def start(hub, root, *names):
     )
 
 
-def wait_for(happened, seconds=60):
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def check(folder):
     """Whether the folder holds what of LLaVA is wanted, and nothing else."""
     found = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -72,7 +65,7 @@ def test_a_killed_download_goes_on_where_it_stopped_and_fetches_nothing_twice(
     second, partial = f"{hub.at}/{SECOND}", tmp_path / "llava-v1.5-7b" / f"{SECOND}.partial"
     hub.stalls[second] = 2_200_000
     killed = start(hub.url, tmp_path, "llava-v1.5-7b")
-    wait_for(lambda: partial.is_file() and partial.stat().st_size >= 2 * 2**20)
+    wait_until(lambda: partial.is_file() and partial.stat().st_size >= 2 * 2**20)
     killed.send_signal(signal.SIGKILL)
     out, err = killed.communicate(timeout=60)
     assert "liuhaotian/llava-v1.5-7b -> " in out and "licence: Llama 2" in out and "GB free" in out

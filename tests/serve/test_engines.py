@@ -16,6 +16,7 @@ from llava.serve.engines.replicas import Replicas
 from llava.serve.engines.vllm import VllmEngine
 from tests.helpers.chat_client import body
 from tests.helpers.standin_engine import StandInEngine
+from tests.helpers.waiting import wait_until
 from tests.load import same_answers
 from tests.load.same_answers import SameArguments, ask_all, make_samples, own_answers
 
@@ -48,13 +49,6 @@ def open_vllm(open_server):
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
     monkeypatch.setattr("llava.serve.engines.vllm._LOOK_SECONDS", 0.1)
-
-
-def wait_until(is_true, seconds=60):
-    end = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def tokens_of(engine, samples):

@@ -21,6 +21,7 @@ from llava.serve.openai.arguments import ServeArguments, check_flags, read_key
 from llava.serve.openai.images import ImageReader
 from llava.serve.web.arguments import Patience
 from tests.helpers.chat_client import ChatClient, body, data_url, message, png
+from tests.helpers.waiting import wait_until
 from tests.load.bad_images import bad_images
 from tests.load.raw import connect, head, read_response, seconds_until_cut
 
@@ -28,13 +29,6 @@ STAR = "What color is the star?"
 SHORT = Patience(
     head_seconds=1, silent_seconds=1, unread_seconds=2, refused_seconds=1, connections=40
 )
-
-
-def wait_until(is_true, seconds=60):
-    end = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def metric(client, name):

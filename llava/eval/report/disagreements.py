@@ -37,6 +37,12 @@ class Side:
     score: float
     entry: Entry | None
 
+    @property
+    def grids(self) -> tuple[Grid, ...]:
+        """Returns the grids of tokens that each show the whole image; nothing if none is known."""
+        recorded = self.entry.grids if self.entry is not None else ()
+        return recorded or square_grid(self.run.num_patches or _DEFAULT_PATCHES)
+
 
 @dataclass(frozen=True)
 class Case:
@@ -203,12 +209,11 @@ def _thumbnails(image: Path | bytes, sides: Sequence[Side]) -> tuple[Thumbnail, 
     from llava.mm_utils import CLIP_BACKGROUND, expand2square, load_image
 
     picture = load_image(image)
-    padded = expand2square(
-        picture, CLIP_BACKGROUND, _SIDE
-    )  # as one view shows it; tiles do not pad
+    # As a model of one view sees it; where there are tiles, the base view is not padded.
+    padded = expand2square(picture, CLIP_BACKGROUND, _SIDE)
     groups: dict[tuple[tuple[int, ...], tuple[Grid, ...]], list[str]] = {}
     for side in sides:
-        kept, grids = side.entry and side.entry.kept, _grids_of(side)
+        kept, grids = side.entry and side.entry.kept, side.grids
         if kept and _is_pruned(kept, grids):
             groups.setdefault((tuple(sorted(kept)), grids), []).append(side.run.label)
     named = {key: "kept by " + " and ".join(names) for key, names in groups.items()}
@@ -218,11 +223,6 @@ def _thumbnails(image: Path | bytes, sides: Sequence[Side]) -> tuple[Thumbnail, 
         dimmed = dim_patches(picture if len(grids) > 1 else padded, kept, grids, _SIDE)
         thumbnails.append(Thumbnail(caption, data_uri(dimmed, _QUALITY)))
     return tuple(thumbnails)
-
-
-def _grids_of(side: Side) -> tuple[Grid, ...]:
-    recorded = side.entry.grids if side.entry is not None else ()
-    return recorded or square_grid(side.run.num_patches or _DEFAULT_PATCHES)
 
 
 def _is_pruned(kept: Sequence[int], grids: Sequence[Grid]) -> bool:
