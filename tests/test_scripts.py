@@ -36,16 +36,20 @@ def tree(tmp_path):
 def run(tree):
     def run(script, *flags, **settings):
         (tree / "calls").write_text("")
-        done = subprocess.run(
-            ["bash", f"scripts/{script}", *flags],
-            cwd=tree,
-            env={"PATH": os.environ["PATH"], "PYTHON": str(tree / "python")} | settings,
-            capture_output=True,
-            text=True,
-        )
+        done = run_script(tree, script, *flags, **settings)
         return done.returncode, done.stderr, (tree / "calls").read_text().splitlines()
 
     return run
+
+
+def run_script(tree, script, *flags, **settings):
+    return subprocess.run(
+        ["bash", f"scripts/{script}", *flags],
+        cwd=tree,
+        env={"PATH": os.environ["PATH"], "PYTHON": str(tree / "python")} | settings,
+        capture_output=True,
+        text=True,
+    )
 
 
 def value(call, flag):
@@ -364,13 +368,7 @@ def test_a_mini_model_with_tiles_gets_pictures_of_twice_the_resolution(
         (swept, *_) = (call for call in calls if "llava.eval.sweep" in call)
         assert value(swept, "--data-root") == f"playground/data/{data}/eval"
     assert value(swept, "--output-dir") == f"outputs/reproduce-{data}"
-    done = subprocess.run(
-        ["bash", "scripts/reproduce.sh", "--mini", "--dry-run"],
-        cwd=tree,
-        env={"PATH": os.environ["PATH"], "PYTHON": str(tree / "python"), "MODEL_PATH": "model"},
-        capture_output=True,
-        text=True,
-    )
+    done = run_script(tree, "reproduce.sh", "--mini", "--dry-run", MODEL_PATH="model")
     assert ("0.08 s a question" in done.stdout) == tiles, done.stderr
 
 
